@@ -1,0 +1,91 @@
+# Everything starts here: `make` prints help. ENV, STACK, REGION, FILE … are given on the command line.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+ENV ?= local
+STACK ?=
+REGION ?=
+FILE ?=
+YES ?=
+KEEP ?=
+# What else the verb takes, as `python -m scripts VERB --help` lists it: make deploy ARGS=--express
+ARGS ?=
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python -m scripts
+WHERE = --env $(ENV) $(if $(STACK),--stack $(STACK)) $(if $(REGION),--region $(REGION))
+ASK = $(if $(YES),--yes)
+
+.PHONY: help
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nENV=local is the embedded AWS (no account, no Docker). Every verb explains itself: %s VERB --help\n' '$(RUN)'
+
+$(STAMP): requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	touch $@
+
+##@ Start here
+.PHONY: demo setup
+demo: $(STAMP) ## see events flow through the deployed stacks (KEEP=1 leaves them; ENV=dev: on your account)
+	@$(RUN) demo --env $(ENV) $(ASK) $(if $(KEEP),--keep) $(ARGS)
+setup: $(STAMP) ## install what is needed into .venv
+
+##@ Templates
+.PHONY: render lint
+render: $(STAMP) ## templates/*.yaml.j2 -> build/*.yaml
+	@$(RUN) render $(ARGS)
+lint: $(STAMP) ## cfn-lint for every region of every environment, yamllint for style
+	@$(RUN) lint $(ARGS)
+	@$(VENV)/bin/yamllint --strict .
+
+##@ The embedded AWS
+.PHONY: local-up local-down local-status
+local-up: $(STAMP) ## start it (ENV=local starts it by itself, too)
+	@$(RUN) local up
+local-down: $(STAMP) ## stop it; what it held is gone
+	@$(RUN) local down
+local-status: $(STAMP) ## is it running, where, what does it hold
+	@$(RUN) local status
+
+##@ Stacks
+.PHONY: plan deploy delete status
+plan: $(STAMP) ## show what a deployment would change (exit 3: there are changes)
+	@$(RUN) plan $(WHERE) $(ARGS)
+deploy: $(STAMP) ## create or update the stacks of ENV [STACK=…] [REGION=…]
+	@$(RUN) deploy $(WHERE) $(ASK) $(ARGS)
+delete: $(STAMP) ## delete them, after asking
+	@$(RUN) delete $(WHERE) $(ASK) $(ARGS)
+status: $(STAMP) ## what is deployed where, and in what state
+	@$(RUN) status $(WHERE) $(ARGS)
+
+##@ Events
+.PHONY: send
+send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (or on stdin)
+	@$(RUN) send $(WHERE) $(ARGS) $(if $(FILE),$(FILE),-)
+
+##@ Development
+.PHONY: test check format lock clean
+test: $(STAMP) ## unit, template and integration tests, on the embedded AWS
+	$(VENV)/bin/python -m pytest $(ARGS)
+check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+format: $(STAMP) ## let ruff format and mend
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+lock: $(STAMP) ## resolve pyproject.toml anew into requirements.lock
+	$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra local --extra dev --output-file requirements.lock pyproject.toml
+clean: ## remove what can be made again
+	-test -x $(VENV)/bin/python && $(RUN) local down
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage*
