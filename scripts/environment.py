@@ -1,0 +1,439 @@
+"""An environment is one file, ``parameters/<env>.yaml``: which stacks go where, with which values.
+
+Reading is strict. An unknown key, stack or parameter, or a value that the template would refuse, is an error
+before anything is asked of AWS.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from scripts import documents
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PARAMETERS = Path("parameters")
+EMBEDDED = "embedded"
+
+_ENVIRONMENT_KEYS = (
+    "account", "profile", "regions", "prefix", "tags", "protect", "bucket", "endpoint", "role", "notifications",
+    "rollback_alarms", "rollback_minutes", "stack_set", "stacks",
+)  # fmt: skip
+_STACK_KEYS = ("template", "regions", "parameters", "tags", "policy", "role", "rollback_alarms", "rollback_minutes")
+_STACK_SET_KEYS = (
+    "permissions", "accounts", "organizational_units", "concurrency", "failure_tolerance", "auto_deployment",
+    "administration_role", "execution_role",
+)  # fmt: skip
+
+
+class EnvironmentFileError(ToolError):
+    """A fault in ``parameters/<env>.yaml``."""
+
+
+@dataclass(frozen=True)
+class OutputReference:
+    """``!Output stack.Output`` or ``!Output stack.Output@region``: the output of another stack of the environment."""
+
+    stack: str
+    output: str
+    region: str | None = None  # None: the region of the stack that takes the value
+
+    def __str__(self) -> str:
+        return f"!Output {self.stack}.{self.output}" + (f"@{self.region}" if self.region else "")
+
+
+Value = str | OutputReference
+
+
+@dataclass(frozen=True)
+class StackSet:
+    """The accounts beyond one: what CloudFormation StackSets need to know."""
+
+    permissions: str = "SERVICE_MANAGED"  # or SELF_MANAGED
+    accounts: tuple[str, ...] = ()
+    organizational_units: tuple[str, ...] = ()
+    concurrency: int = 1  # accounts at a time, per region
+    failure_tolerance: int = 0  # accounts that may fail, per region
+    auto_deployment: bool = False
+    administration_role: str | None = None
+    execution_role: str | None = None
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """One stack of an environment; ``name`` is its key in the file."""
+
+    name: str
+    stack_name: str  # as CloudFormation knows it: the environment's prefix and the key
+    template: str  # templates/<template>.yaml.j2, build/<template>.yaml
+    regions: tuple[str, ...]
+    parameters: Mapping[str, Value | Mapping[str, Value]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    policy: Mapping[str, Any] | None = None
+    role: str | None = None
+    rollback_alarms: tuple[str, ...] = ()
+    rollback_minutes: int = 0
+
+    def values(self, region: str) -> dict[str, Value]:
+        """The parameters as one region gets them: a value per region is chosen, all others are as they stand."""
+        chosen = {key: value[region] if isinstance(value, dict) else value for key, value in self.parameters.items()}
+        return chosen  # type: ignore[return-value]  # a per-region value is a dict, all else is a Value
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What ``parameters/<name>.yaml`` says, checked for its form; ``check_parameters`` holds it to the templates."""
+
+    name: str
+    path: Path
+    regions: tuple[str, ...]
+    stacks: Mapping[str, StackSettings]
+    account: str | None = None
+    profile: str | None = None
+    prefix: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    protect: bool = False
+    bucket: str | None = None  # for template bodies over 51,200 bytes, and for publishing
+    endpoint: str | None = None  # None: AWS; "embedded": the embedded AWS; else the URL of something that speaks AWS
+    notifications: tuple[str, ...] = ()
+    stack_set: StackSet | None = None
+
+    def choose(self, stack: str | None = None, region: str | None = None) -> list[tuple[StackSettings, str]]:
+        """The (stack, region) pairs that a command is for. Raises EnvironmentFileError when nothing is left."""
+        if stack is not None and stack not in self.stacks:
+            raise EnvironmentFileError(
+                f"there is no stack {stack!r} in this environment{_nearest(stack, self.stacks)}",
+                where=f"{self.path}: stacks", advice=f"It has: {', '.join(self.stacks)}.",
+            )  # fmt: skip
+        wanted = [self.stacks[stack]] if stack else list(self.stacks.values())
+        pairs = [(one, where) for one in wanted for where in one.regions if region in (None, where)]
+        if not pairs:
+            known = sorted({where for one in wanted for where in one.regions})
+            raise EnvironmentFileError(
+                f"nothing here is for the region {region!r}", where=f"{self.path}: regions",
+                advice=f"The regions are: {', '.join(known) or 'none'}.",
+            )  # fmt: skip
+        return pairs
+
+
+class _Loader(documents._StrictLoader):  # noqa: SLF001 - the same loader, with one tag more
+    pass
+
+
+def _construct_output(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> OutputReference:
+    text = str(loader.construct_scalar(node))
+    found = re.fullmatch(r"([A-Za-z][\w-]*)\.([A-Za-z0-9]+)(?:@([a-z0-9-]+))?", text)
+    if not found:
+        problem = f"!Output {text!r}: write !Output stack.OutputName or !Output stack.OutputName@region"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    return OutputReference(*found.groups())
+
+
+_Loader.add_constructor("!Output", _construct_output)
+
+
+def names(directory: Path = PARAMETERS) -> list[str]:
+    """The environments that have a file."""
+    return sorted(path.stem for path in directory.glob("*.yaml"))
+
+
+def load(name: str, directory: Path = PARAMETERS) -> Environment:
+    """Reads ``parameters/<name>.yaml``. Raises EnvironmentFileError or DocumentError, naming file and key."""
+    path = directory / f"{name}.yaml"
+    if not path.is_file():
+        raise EnvironmentFileError(
+            f"there is no environment {name!r}{_nearest(name, names(directory))}", where=str(path),
+            advice=f"There are: {', '.join(names(directory)) or 'none'}. A new one is a new file.",
+        )  # fmt: skip
+    return _Reader(path).environment(documents.parse(documents.read_text(path), str(path), _Loader))
+
+
+class _Reader:
+    """Turns the raw mapping into an Environment, and says where it is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fail(self, key: str, what: str, advice: str = "") -> EnvironmentFileError:
+        return EnvironmentFileError(what, where=f"{self.path}: {key}" if key else str(self.path), advice=advice)
+
+    def environment(self, raw: Any) -> Environment:
+        raw = self.mapping("", raw, _ENVIRONMENT_KEYS)
+        regions = self.regions("regions", raw.get("regions"))
+        tags = self.tags("tags", raw.get("tags"))
+        common = {
+            "regions": regions, "prefix": self.prefix(raw.get("prefix", "")), "tags": tags, "role": raw.get("role"),
+            "rollback_alarms": raw.get("rollback_alarms"), "rollback_minutes": raw.get("rollback_minutes"),
+        }  # fmt: skip
+        stacks = {
+            str(name): self.stack(str(name), settings, common)
+            for name, settings in self.mapping("stacks", raw.get("stacks"), None).items()
+        }
+        if not stacks:
+            raise self.fail("stacks", "an environment without stacks", "Name at least one template under it.")
+        endpoint = self.text("endpoint", raw.get("endpoint"))
+        if endpoint not in (None, EMBEDDED) and not re.match(r"https?://", endpoint or ""):
+            raise self.fail("endpoint", f"{endpoint!r} is neither 'embedded' nor an http(s) URL")
+        environment = Environment(
+            name=self.path.stem, path=self.path, regions=regions, stacks=stacks, tags=tags, endpoint=endpoint,
+            account=self.account("account", raw.get("account")), profile=self.text("profile", raw.get("profile")),
+            prefix=common["prefix"], protect=self.boolean("protect", raw.get("protect", False)),
+            bucket=self.text("bucket", raw.get("bucket")), notifications=self.texts("notifications", raw.get("notifications")),
+            stack_set=self.stack_set(raw["stack_set"]) if raw.get("stack_set") is not None else None,
+        )  # fmt: skip
+        self.check_references(environment)
+        return environment
+
+    def stack(self, name: str, raw: Any, common: dict[str, Any]) -> StackSettings:
+        key = f"stacks.{name}"
+        raw = self.mapping(key, raw, _STACK_KEYS)
+        stack_name = common["prefix"] + name
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", stack_name):
+            raise self.fail(key, f"{stack_name!r} is no stack name: letters, digits and hyphens, a letter first, 128 at most")
+        regions = self.regions(f"{key}.regions", raw["regions"]) if "regions" in raw else common["regions"]
+        policy = raw.get("policy")
+        return StackSettings(
+            name=name, stack_name=stack_name, template=self.text(f"{key}.template", raw.get("template")) or name,
+            regions=regions, tags={**common["tags"], **self.tags(f"{key}.tags", raw.get("tags"))},
+            policy=None if policy is None else self.mapping(f"{key}.policy", policy, None),
+            role=self.text(f"{key}.role", raw.get("role", common["role"])),
+            rollback_alarms=self.texts(f"{key}.rollback_alarms", raw.get("rollback_alarms", common["rollback_alarms"])),
+            rollback_minutes=self.number(
+                f"{key}.rollback_minutes", raw.get("rollback_minutes", common["rollback_minutes"]) or 0, 0, 180),
+            parameters={
+                str(parameter): self.value(f"{key}.parameters.{parameter}", value, regions)
+                for parameter, value in self.mapping(f"{key}.parameters", raw.get("parameters"), None).items()
+            },
+        )  # fmt: skip
+
+    def stack_set(self, raw: Any) -> StackSet:
+        raw = self.mapping("stack_set", raw, _STACK_SET_KEYS)
+        permissions = raw.get("permissions", "SERVICE_MANAGED")
+        if permissions not in ("SERVICE_MANAGED", "SELF_MANAGED"):
+            raise self.fail("stack_set.permissions", f"{permissions!r} is neither SERVICE_MANAGED nor SELF_MANAGED")
+        accounts = tuple(self.account("stack_set.accounts", one) or "" for one in raw.get("accounts") or ())
+        units = self.texts("stack_set.organizational_units", raw.get("organizational_units"))
+        if permissions == "SELF_MANAGED" and (units or not accounts):
+            raise self.fail("stack_set", "SELF_MANAGED takes accounts, and no organizational_units")
+        if permissions == "SERVICE_MANAGED" and not units:
+            raise self.fail("stack_set", "SERVICE_MANAGED needs organizational_units (accounts only narrow them down)")
+        return StackSet(
+            permissions=permissions, accounts=accounts, organizational_units=units,
+            concurrency=self.number("stack_set.concurrency", raw.get("concurrency", 1), 1, 10_000),
+            failure_tolerance=self.number("stack_set.failure_tolerance", raw.get("failure_tolerance", 0), 0, 10_000),
+            auto_deployment=self.boolean("stack_set.auto_deployment", raw.get("auto_deployment", False)),
+            administration_role=self.text("stack_set.administration_role", raw.get("administration_role")),
+            execution_role=self.text("stack_set.execution_role", raw.get("execution_role")),
+        )  # fmt: skip
+
+    def check_references(self, environment: Environment) -> None:
+        for stack in environment.stacks.values():
+            for region in stack.regions:
+                for parameter, value in stack.values(region).items():
+                    if not isinstance(value, OutputReference):
+                        continue
+                    key = f"stacks.{stack.name}.parameters.{parameter}"
+                    source = environment.stacks.get(value.stack)
+                    if source is None or source is stack:
+                        known = [one for one in environment.stacks if one != stack.name]
+                        raise self.fail(key, f"{value}: there is no other stack {value.stack!r} in this environment"
+                                        + _nearest(value.stack, known))  # fmt: skip
+                    if (value.region or region) not in source.regions:
+                        raise self.fail(key, f"{value}: {value.stack} is not deployed in {value.region or region}",
+                                        f"It is in: {', '.join(source.regions)}. Write {value}@region.")  # fmt: skip
+
+    # --- single values ---------------------------------------------------------------------
+
+    def mapping(self, key: str, raw: Any, known: tuple[str, ...] | None) -> dict[str, Any]:
+        if raw is None:
+            return {}
+        if not isinstance(raw, dict):
+            raise self.fail(key, "a mapping (key: value) belongs here")
+        for one in raw:
+            if known is not None and one not in known:
+                place = f"{key}.{one}" if key else str(one)
+                raise self.fail(place, f"unknown key{_nearest(str(one), known)}", f"Known here: {', '.join(known)}.")
+        return raw
+
+    def text(self, key: str, raw: Any) -> str | None:
+        if raw is None or raw == "":
+            return None
+        if not isinstance(raw, str):
+            raise self.fail(key, f"{raw!r} is not text; put it in quotes")
+        return raw
+
+    def texts(self, key: str, raw: Any) -> tuple[str, ...]:
+        if raw is None:
+            return ()
+        if not isinstance(raw, list):
+            raise self.fail(key, "a list belongs here")
+        return tuple(self.text(key, one) or "" for one in raw)
+
+    def boolean(self, key: str, raw: Any) -> bool:
+        if not isinstance(raw, bool):
+            raise self.fail(key, f"{raw!r} is neither true nor false")
+        return raw
+
+    def number(self, key: str, raw: Any, least: int, most: int) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, int) or not least <= raw <= most:
+            raise self.fail(key, f"{raw!r} is not a whole number from {least} to {most}")
+        return raw
+
+    def account(self, key: str, raw: Any) -> str | None:
+        if raw is None:
+            return None
+        if isinstance(raw, int):  # YAML reads 012345670123 as an octal number: the id would be another one
+            raise self.fail(key, "an account id without quotes is a number to YAML and may lose its zeros", "Put it in quotes.")
+        if not re.fullmatch(r"\d{12}", str(raw)):
+            raise self.fail(key, f"{raw!r} is not an account id of 12 digits")
+        return str(raw)
+
+    def prefix(self, raw: Any) -> str:
+        prefix = self.text("prefix", raw) or ""
+        if prefix and not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", prefix):
+            raise self.fail("prefix", f"{prefix!r} cannot start a stack name: letters, digits and hyphens, a letter first")
+        return prefix
+
+    def regions(self, key: str, raw: Any) -> tuple[str, ...]:
+        regions = self.texts(key, raw)
+        if not regions:
+            raise self.fail(key, "at least one region is needed")
+        for region in regions:
+            if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", region):
+                raise self.fail(key, f"{region!r} is not the name of a region (us-east-1, say)")
+            if regions.count(region) > 1:
+                raise self.fail(key, f"{region} stands here twice")
+        return regions
+
+    def tags(self, key: str, raw: Any) -> dict[str, str]:
+        tags = {str(one): self.scalar(f"{key}.{one}", value) for one, value in self.mapping(key, raw, None).items()}
+        for one in tags:
+            if one.lower().startswith("aws:"):
+                raise self.fail(f"{key}.{one}", "tags that start with 'aws:' are AWS's own")
+        return tags
+
+    def value(self, key: str, raw: Any, regions: tuple[str, ...]) -> Value | dict[str, Value]:
+        if not isinstance(raw, dict):
+            return self.single(key, raw)
+        if missing := [region for region in regions if region not in raw]:
+            raise self.fail(key, f"a value per region, but none for {', '.join(missing)}")
+        if unknown := [str(one) for one in raw if one not in regions]:
+            raise self.fail(key, f"a value per region, but the stack is not in {', '.join(unknown)}")
+        return {region: self.single(f"{key}.{region}", raw[region]) for region in regions}
+
+    def single(self, key: str, raw: Any) -> Value:
+        if isinstance(raw, OutputReference):
+            return raw
+        if isinstance(raw, list):
+            return ",".join(self.scalar(key, one) for one in raw)
+        return self.scalar(key, raw)
+
+    def scalar(self, key: str, raw: Any) -> str:
+        if isinstance(raw, bool):
+            return "true" if raw else "false"
+        if isinstance(raw, str | int | float):
+            return str(raw)
+        raise self.fail(key, f"{raw!r} is no value for CloudFormation: text, a number, true or false, or a list of them")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+# --- the environment and its templates ---------------------------------------------------------
+
+
+def check_parameters(environment: Environment, templates: Mapping[str, Mapping[str, Any]]) -> None:
+    """Holds every stack's parameters to its template's ``Parameters`` section.
+
+    ``templates``: template name → parsed template (``documents.parse_template``). Raises EnvironmentFileError for
+    a template that is not there, a parameter that it lacks or that it needs and nobody gives, an output that the
+    referenced template does not have, and a value that CloudFormation would refuse.
+    Source: AWS CloudFormation User Guide, 'Parameters section'.
+    """
+    for stack in environment.stacks.values():
+        if stack.template not in templates:
+            raise EnvironmentFileError(
+                f"there is no template {stack.template!r}{_nearest(stack.template, templates)}",
+                where=f"{environment.path}: stacks.{stack.name}", advice=f"There are: {', '.join(templates) or 'none'}.",
+            )  # fmt: skip
+        declared = templates[stack.template].get("Parameters") or {}
+        for region in stack.regions:
+            values = stack.values(region)
+            for name, value in values.items():
+                where = f"{environment.path}: stacks.{stack.name}.parameters.{name}"
+                if name not in declared:
+                    raise EnvironmentFileError(
+                        f"the template {stack.template!r} has no such parameter{_nearest(name, declared)}", where=where,
+                        advice=f"It has: {', '.join(declared) or 'none'}.",
+                    )  # fmt: skip
+                if isinstance(value, OutputReference):
+                    _check_output(environment, value, templates, where)
+                elif problem := refusal(declared[name], value):
+                    raise EnvironmentFileError(problem, where=where, advice=str(declared[name].get("Description", "")))
+            if absent := [name for name, one in declared.items() if "Default" not in one and name not in values]:
+                raise EnvironmentFileError(
+                    f"the template {stack.template!r} needs a value for {', '.join(absent)}",
+                    where=f"{environment.path}: stacks.{stack.name}.parameters",
+                )
+
+
+def _check_output(
+    environment: Environment, value: OutputReference, templates: Mapping[str, Mapping[str, Any]], where: str
+) -> None:
+    source = environment.stacks[value.stack].template
+    outputs = (templates.get(source) or {}).get("Outputs") or {}
+    if value.output not in outputs:
+        raise EnvironmentFileError(
+            f"{value}: the template {source!r} has no such output{_nearest(value.output, outputs)}", where=where,
+            advice=f"It has: {', '.join(outputs) or 'none'}.",
+        )  # fmt: skip
+
+
+def refusal(declared: Mapping[str, Any], value: str) -> str | None:
+    """Why CloudFormation would refuse the value of a parameter, in words, or None.
+
+    ``declared`` is one entry of a template's ``Parameters``. A parameter of a list type is checked item by item.
+    """
+    kind = str(declared.get("Type", "String"))
+    as_list = kind == "CommaDelimitedList" or kind.startswith("List<")
+    if kind.startswith("AWS::SSM::Parameter"):
+        return None  # the value is the name of a parameter that only AWS can read
+    for item in [one.strip() for one in value.split(",")] if as_list else [value]:
+        problem = _item_refusal(declared, item, is_number=kind in ("Number", "List<Number>"))
+        if problem:
+            note = declared.get("ConstraintDescription")
+            return problem + (f" ({note})" if note else "")
+    return None
+
+
+def _item_refusal(declared: Mapping[str, Any], item: str, *, is_number: bool) -> str | None:
+    allowed = [str(one) for one in declared.get("AllowedValues", ())]
+    if allowed and item not in allowed:
+        return f"{item!r} is not one of {', '.join(map(repr, allowed))}"
+    pattern = declared.get("AllowedPattern")
+    if pattern and not re.fullmatch(pattern, item):
+        return f"{item!r} does not match {pattern}"
+    if is_number:
+        try:
+            number = float(item)
+        except ValueError:
+            return f"{item!r} is not a number"
+        if "MinValue" in declared and number < float(declared["MinValue"]):
+            return f"{item} is less than {declared['MinValue']}"
+        if "MaxValue" in declared and number > float(declared["MaxValue"]):
+            return f"{item} is more than {declared['MaxValue']}"
+    if "MinLength" in declared and len(item) < int(declared["MinLength"]):
+        return f"{item!r} is shorter than {declared['MinLength']}"
+    if "MaxLength" in declared and len(item) > int(declared["MaxLength"]):
+        return f"{item!r} is longer than {declared['MaxLength']}"
+    return None

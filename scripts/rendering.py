@@ -1,0 +1,119 @@
+"""``templates/*.yaml.j2`` → ``build/*.yaml``: the same bytes for every environment, region and partition.
+
+Jinja composes (macros, Lambda code from real files, the version stamp). What differs between environments is
+left to CloudFormation's parameters, so that one file is linted, tested, uploaded by hand and promoted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import tomllib
+import traceback
+from pathlib import Path
+from typing import Any
+
+from scripts import documents
+from scripts.errors import ToolError
+
+TEMPLATES = Path("templates")
+BUILD = Path("build")
+SUFFIX = ".yaml.j2"
+
+
+class RenderingError(ToolError):
+    """A template that cannot be rendered, or whose result is not YAML."""
+
+
+def names(directory: Path = TEMPLATES) -> list[str]:
+    """The stacks that have a template."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}"))
+
+
+def version(root: Path = Path()) -> str:
+    """The project's version, the stamp that every stack carries as an output."""
+    return str(tomllib.loads(documents.read_text(root / "pyproject.toml"))["project"]["version"])
+
+
+def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]:
+    """One template as text and as CloudFormation sees it (``documents.parse_template``).
+
+    Deterministic: the text depends on the files below ``directory`` and the version, on nothing else.
+    Raises RenderingError with file and line: a template that is not there, an undefined name, a syntax error, a
+    result that is not YAML.
+    """
+    import jinja2
+
+    def function(file: str) -> str:
+        """The code of a Lambda function, from ``templates/functions/<file>``."""
+        return documents.read_text(directory / "functions" / file).rstrip("\n")
+
+    jinja = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(directory), undefined=jinja2.StrictUndefined, autoescape=False,  # noqa: S701 - YAML
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    jinja.globals.update(name=name, version=version(), function=function)
+    try:
+        text = _tidy(jinja.get_template(f"{name}{SUFFIX}").render())
+    except jinja2.TemplateNotFound as error:
+        raise RenderingError(
+            f"there is no template {error.name!r}", where=str(directory), advice=f"There are: {', '.join(names(directory))}."
+        ) from None
+    except jinja2.TemplateSyntaxError as error:
+        raise RenderingError(str(error.message), where=f"{directory / (error.name or name)}:{error.lineno}") from None
+    except jinja2.UndefinedError as error:
+        raise RenderingError(str(error.message), where=_line_of(error, directory, name)) from None
+    try:
+        return text, documents.parse_template(text, f"{name}.yaml as rendered")
+    except documents.DocumentError as error:
+        raise RenderingError(error.what, where=_source_of(error.where, text, directory, name)) from None
+
+
+def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> dict[str, dict[str, Any]]:
+    """Renders every template and writes ``build/``; gives each as CloudFormation sees it.
+
+    All or nothing: when one fails, ``build/`` is left as it was. A file is written only when its bytes change; what
+    no template stands behind any more is removed. Raises RenderingError.
+    """
+    rendered = {name: render(name, directory) for name in names(directory)}
+    build.mkdir(exist_ok=True)
+    for name, (text, _) in rendered.items():
+        path = build / f"{name}.yaml"
+        if not path.exists() or path.read_bytes() != text.encode():
+            _replace(path, text)
+    for path in build.glob("*.yaml"):
+        if path.stem not in rendered:
+            path.unlink()
+    return {name: template for name, (_, template) in rendered.items()}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes beside the file and renames: a reader sees the old or the new one, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(path)
+
+
+def _tidy(text: str) -> str:
+    """No white space at the ends of lines, one newline at the end of the file."""
+    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n") + "\n"
+
+
+def _line_of(error: Exception, directory: Path, name: str) -> str:
+    """Where in a template an error happened: the innermost frame that Jinja mapped back to a source file."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".j2")]
+    return f"{Path(frames[-1].filename)}:{frames[-1].lineno}" if frames else str(directory / f"{name}{SUFFIX}")
+
+
+def _source_of(where: str, text: str, directory: Path, name: str) -> str:
+    """The place of a YAML error in the rendered text, as the source's file and line where that line stands in it."""
+    found = re.search(r":(\d+):\d+$", where)
+    line = text.splitlines()[int(found[1]) - 1].strip() if found and int(found[1]) <= text.count("\n") else ""
+    for path in [directory / f"{name}{SUFFIX}", *sorted(directory.glob("macros/*.j2"))]:
+        lines = [one.strip() for one in documents.read_text(path).splitlines()]
+        if line and lines.count(line) == 1:
+            return f"{path}:{lines.index(line) + 1} ({where})"
+    return f"{directory / f'{name}{SUFFIX}'} ({where}: {line})" if line else where
