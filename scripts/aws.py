@@ -73,13 +73,16 @@ class Aws:
 
         if self._session is None:
             try:
-                self._session = boto3.session.Session(profile_name=self.environment.profile) if not self.environment.endpoint \
+                self._session = (
+                    boto3.session.Session(profile_name=self.environment.profile)
+                    if not self.environment.endpoint
                     else self._isolated_session()
+                )
             except ProfileNotFound as error:
                 raise AccountError(str(error), where=f"{self.environment.path}: profile") from None
         settings = Config(
-            region_name=region, max_pool_connections=self._connections, retries={"mode": "standard", "total_max_attempts": 5},
-            connect_timeout=10, read_timeout=60,
+            region_name=region, max_pool_connections=self._connections, connect_timeout=10, read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 5},
         )  # fmt: skip
         if self._endpoint:
             settings = settings.merge(Config(s3={"addressing_style": "path"}))
@@ -103,5 +106,5 @@ class Aws:
             "credentials_file": (None, None, os.devnull, None),
         })  # fmt: skip
         return boto3.session.Session(
-            botocore_session=core, aws_access_key_id=access_key, aws_secret_access_key=secret_key, aws_session_token=None,
+            botocore_session=core, aws_access_key_id=access_key, aws_secret_access_key=secret_key,
         )  # fmt: skip

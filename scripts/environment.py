@@ -18,7 +18,7 @@ from scripts import documents
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 PARAMETERS = Path("parameters")
 EMBEDDED = "embedded"
@@ -75,7 +75,7 @@ class StackSettings:
     stack_name: str  # as CloudFormation knows it: the environment's prefix and the key
     template: str  # templates/<template>.yaml.j2, build/<template>.yaml
     regions: tuple[str, ...]
-    parameters: Mapping[str, Value | Mapping[str, Value]] = field(default_factory=dict)
+    parameters: Mapping[str, Value | dict[str, Value]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     policy: Mapping[str, Any] | None = None
     role: str | None = None
@@ -84,8 +84,7 @@ class StackSettings:
 
     def values(self, region: str) -> dict[str, Value]:
         """The parameters as one region gets them: a value per region is chosen, all others are as they stand."""
-        chosen = {key: value[region] if isinstance(value, dict) else value for key, value in self.parameters.items()}
-        return chosen  # type: ignore[return-value]  # a per-region value is a dict, all else is a Value
+        return {key: value[region] if isinstance(value, dict) else value for key, value in self.parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,8 @@ class _Reader:
             name=self.path.stem, path=self.path, regions=regions, stacks=stacks, tags=tags, endpoint=endpoint,
             account=self.account("account", raw.get("account")), profile=self.text("profile", raw.get("profile")),
             prefix=common["prefix"], protect=self.boolean("protect", raw.get("protect", False)),
-            bucket=self.text("bucket", raw.get("bucket")), notifications=self.texts("notifications", raw.get("notifications")),
+            bucket=self.text("bucket", raw.get("bucket")),
+            notifications=self.texts("notifications", raw.get("notifications")),
             stack_set=self.stack_set(raw["stack_set"]) if raw.get("stack_set") is not None else None,
         )  # fmt: skip
         self.check_references(environment)
@@ -197,7 +197,9 @@ class _Reader:
         raw = self.mapping(key, raw, _STACK_KEYS)
         stack_name = common["prefix"] + name
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", stack_name):
-            raise self.fail(key, f"{stack_name!r} is no stack name: letters, digits and hyphens, a letter first, 128 at most")
+            raise self.fail(
+                key, f"{stack_name!r} is no stack name: letters, digits and hyphens, a letter first, 128 at most"
+            )
         regions = self.regions(f"{key}.regions", raw["regions"]) if "regions" in raw else common["regions"]
         policy = raw.get("policy")
         return StackSettings(
@@ -291,7 +293,9 @@ class _Reader:
         if raw is None:
             return None
         if isinstance(raw, int):  # YAML reads 012345670123 as an octal number: the id would be another one
-            raise self.fail(key, "an account id without quotes is a number to YAML and may lose its zeros", "Put it in quotes.")
+            raise self.fail(
+                key, "an account id without quotes is a number to YAML and may lose its zeros", "Put it in quotes."
+            )
         if not re.fullmatch(r"\d{12}", str(raw)):
             raise self.fail(key, f"{raw!r} is not an account id of 12 digits")
         return str(raw)
@@ -299,7 +303,9 @@ class _Reader:
     def prefix(self, raw: Any) -> str:
         prefix = self.text("prefix", raw) or ""
         if prefix and not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", prefix):
-            raise self.fail("prefix", f"{prefix!r} cannot start a stack name: letters, digits and hyphens, a letter first")
+            raise self.fail(
+                "prefix", f"{prefix!r} cannot start a stack name: letters, digits and hyphens, a letter first"
+            )
         return prefix
 
     def regions(self, key: str, raw: Any) -> tuple[str, ...]:
@@ -341,7 +347,9 @@ class _Reader:
             return "true" if raw else "false"
         if isinstance(raw, str | int | float):
             return str(raw)
-        raise self.fail(key, f"{raw!r} is no value for CloudFormation: text, a number, true or false, or a list of them")
+        raise self.fail(
+            key, f"{raw!r} is no value for CloudFormation: text, a number, true or false, or a list of them"
+        )
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -364,8 +372,9 @@ def check_parameters(environment: Environment, templates: Mapping[str, Mapping[s
         if stack.template not in templates:
             raise EnvironmentFileError(
                 f"there is no template {stack.template!r}{_nearest(stack.template, templates)}",
-                where=f"{environment.path}: stacks.{stack.name}", advice=f"There are: {', '.join(templates) or 'none'}.",
-            )  # fmt: skip
+                where=f"{environment.path}: stacks.{stack.name}",
+                advice=f"There are: {', '.join(templates) or 'none'}.",
+            )
         declared = templates[stack.template].get("Parameters") or {}
         for region in stack.regions:
             values = stack.values(region)
@@ -409,31 +418,31 @@ def refusal(declared: Mapping[str, Any], value: str) -> str | None:
     if kind.startswith("AWS::SSM::Parameter"):
         return None  # the value is the name of a parameter that only AWS can read
     for item in [one.strip() for one in value.split(",")] if as_list else [value]:
-        problem = _item_refusal(declared, item, is_number=kind in ("Number", "List<Number>"))
+        problem = next(_item_refusals(declared, item, is_number=kind in ("Number", "List<Number>")), None)
         if problem:
             note = declared.get("ConstraintDescription")
             return problem + (f" ({note})" if note else "")
     return None
 
 
-def _item_refusal(declared: Mapping[str, Any], item: str, *, is_number: bool) -> str | None:
+def _item_refusals(declared: Mapping[str, Any], item: str, *, is_number: bool) -> Iterator[str]:
     allowed = [str(one) for one in declared.get("AllowedValues", ())]
     if allowed and item not in allowed:
-        return f"{item!r} is not one of {', '.join(map(repr, allowed))}"
+        yield f"{item!r} is not one of {', '.join(map(repr, allowed))}"
     pattern = declared.get("AllowedPattern")
     if pattern and not re.fullmatch(pattern, item):
-        return f"{item!r} does not match {pattern}"
+        yield f"{item!r} does not match {pattern}"
     if is_number:
         try:
             number = float(item)
         except ValueError:
-            return f"{item!r} is not a number"
-        if "MinValue" in declared and number < float(declared["MinValue"]):
-            return f"{item} is less than {declared['MinValue']}"
-        if "MaxValue" in declared and number > float(declared["MaxValue"]):
-            return f"{item} is more than {declared['MaxValue']}"
-    if "MinLength" in declared and len(item) < int(declared["MinLength"]):
-        return f"{item!r} is shorter than {declared['MinLength']}"
-    if "MaxLength" in declared and len(item) > int(declared["MaxLength"]):
-        return f"{item!r} is longer than {declared['MaxLength']}"
-    return None
+            yield f"{item!r} is not a number"
+            return
+        if number < float(declared.get("MinValue", number)):
+            yield f"{item} is less than {declared['MinValue']}"
+        if number > float(declared.get("MaxValue", number)):
+            yield f"{item} is more than {declared['MaxValue']}"
+    if len(item) < int(declared.get("MinLength", 0)):
+        yield f"{item!r} is shorter than {declared['MinLength']}"
+    if len(item) > int(declared.get("MaxLength", len(item))):
+        yield f"{item!r} is longer than {declared['MaxLength']}"

@@ -58,7 +58,9 @@ def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]
         text = _tidy(jinja.get_template(f"{name}{SUFFIX}").render())
     except jinja2.TemplateNotFound as error:
         raise RenderingError(
-            f"there is no template {error.name!r}", where=str(directory), advice=f"There are: {', '.join(names(directory))}."
+            f"there is no template {error.name!r}",
+            where=str(directory),
+            advice=f"There are: {', '.join(names(directory))}.",
         ) from None
     except jinja2.TemplateSyntaxError as error:
         raise RenderingError(str(error.message), where=f"{directory / (error.name or name)}:{error.lineno}") from None
@@ -98,8 +100,35 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _tidy(text: str) -> str:
-    """No white space at the ends of lines, one newline at the end of the file."""
-    return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n") + "\n"
+    """Blank lines where a careful person would set them, so that no macro has to think of them.
+
+    One before each section and each resource (and the comment above it), none elsewhere; what stands in a block
+    scalar (Lambda code, JSON) is kept as it is. No white space at the ends of lines.
+    """
+    lines: list[str] = []
+    section, block, comments = "", -1, 0  # the indentation of the key whose block scalar is being read; comments above
+    for line in (one.rstrip() for one in text.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        if block >= 0 and (not line or indent > block):
+            lines.append(line)
+            continue
+        if block >= 0:
+            while not lines[-1]:
+                lines.pop()
+        block = indent if re.search(r"[:-] (![A-Za-z]+ )?[|>][+-]?$", line) else -1
+        if not line:
+            continue
+        is_entry = (indent == 0 and line[-1] == ":") or (indent == 2 and section == "Resources:")
+        if line.lstrip().startswith("#"):
+            comments += 1
+        else:
+            if is_entry and line[indent] != "-" and lines[: len(lines) - comments]:
+                first = indent > 0 and lines[len(lines) - comments - 1] == section
+                lines[len(lines) - comments : len(lines) - comments] = [] if first else [""]
+            comments = 0
+            section = line if indent == 0 else section
+        lines.append(line)
+    return "\n".join(lines).strip("\n") + "\n"
 
 
 def _line_of(error: Exception, directory: Path, name: str) -> str:

@@ -13,7 +13,8 @@ def describe(error: Exception) -> str | None:
 
     if isinstance(error, ClientError):
         answer = error.response.get("Error", {})
-        return f"Error: AWS refused {error.operation_name}: {answer.get('Message') or answer.get('Code')} ({answer.get('Code')})"
+        code = answer.get("Code", "no code")
+        return f"Error: AWS refused {error.operation_name}: {answer.get('Message') or code} ({code})"
     if isinstance(error, BotoCoreError):
         return f"Error: {error}"
     return None

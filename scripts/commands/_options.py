@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 Decorator = "Callable[[Callable[..., Any]], Callable[..., Any]]"
 
-env_option = click.option("--env", default="local", show_default=True, metavar="NAME", help="The environment: parameters/NAME.yaml.")
+env_option = click.option(
+    "--env", default="local", show_default=True, metavar="NAME", help="The environment: parameters/NAME.yaml."
+)
 stack_option = click.option("--stack", metavar="NAME", help="Only this stack of the environment.")
 region_option = click.option("--region", metavar="NAME", help="Only this region.")
 yes_option = click.option("--yes", is_flag=True, envvar="YES", help="Answer every question with yes.")

@@ -1,0 +1,38 @@
+"""``make lint``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(arguments: tuple[str, ...]) -> int:
+    """Render, check every environment, and run cfn-lint over build/ for every region of every environment.
+
+    All in one process, errors, warnings and informational findings; ARGUMENTS go to cfn-lint as they are. What is
+    ignored, and why, stands in .cfnlintrc.
+
+    \b
+    Examples:
+      python -m scripts lint
+      python -m scripts lint -- --format sarif
+    """
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    from scripts import environment, rendering
+
+    templates = rendering.render_all()
+    regions: set[str] = set()
+    for name in environment.names():
+        found = environment.load(name)
+        environment.check_parameters(found, templates)
+        regions.update(region for stack in found.stacks.values() for region in stack.regions)
+    files = [str(rendering.BUILD / f"{name}.yaml") for name in templates]
+    lint = [str(Path(sys.executable).with_name("cfn-lint")), "--regions", *sorted(regions), *arguments, "--", *files]
+    code = subprocess.run(lint, check=False).returncode
+    if code == 0:
+        click.echo(f"{len(files)} templates, {len(regions)} regions: nothing found", err=True)
+    return 1 if code else 0
