@@ -1,0 +1,338 @@
+"""The flow of events through stacks: buses, rules, targets, archives, and the policies that let events pass.
+
+Everything is found by its ARN: what two templates call by different names is the same thing when the ARN is.
+``of_template`` and ``of_environment`` read it from templates, ``live.read`` from an account; the rest of this room
+does not care which.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scripts.environment import OutputReference
+from scripts.flow.resolution import Resource, Stack, partition_of, symbol_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from scripts.environment import Environment
+
+Json = dict[str, Any]
+INPUTS = ("Input", "InputPath", "InputTransformer")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One entry of a rule's Targets; ``settings`` is the whole entry, resolved."""
+
+    id: str
+    arn: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def service(self) -> str:
+        """``lambda``, ``sqs``, ``logs`` …: the third part of the ARN, "" where the ARN is a symbol."""
+        parts = self.arn.split(":")
+        return parts[2] if len(parts) > 5 else ""
+
+    @property
+    def role(self) -> str | None:
+        """The role that EventBridge acts as."""
+        return self.settings.get("RoleArn")
+
+    @property
+    def dead_letters(self) -> str | None:
+        """The ARN of the queue that takes what cannot be delivered."""
+        return (self.settings.get("DeadLetterConfig") or {}).get("Arn")
+
+    @property
+    def is_bus(self) -> bool:
+        """Whether the events go on to another bus."""
+        return ":event-bus/" in self.arn
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule; ``pattern`` is None for a rule with a schedule alone."""
+
+    label: str
+    name: str
+    arn: str
+    bus: str  # ARN
+    pattern: Json | None
+    schedule: str | None = None
+    state: str = "ENABLED"
+    targets: tuple[Target, ...] = ()
+    resource: Resource | None = None
+
+
+@dataclass(frozen=True)
+class Bus:
+    """An event bus; the default one of a region is there without a resource."""
+
+    label: str
+    name: str
+    arn: str
+    resource: Resource | None = None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive of a bus; no pattern: every event."""
+
+    label: str
+    arn: str
+    bus: str  # ARN
+    pattern: Json | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule of EventBridge Scheduler, which acts as its target's role."""
+
+    label: str
+    expression: str
+    target: Target
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A resource policy (or a Lambda permission, as the statement that it adds); ``attached``: ARN of what it guards.
+
+    A policy of CloudWatch Logs guards the account's region: it is attached to ``arn:…:logs:<region>:<account>:``.
+    """
+
+    label: str
+    attached: str
+    statements: tuple[Json, ...]
+
+
+@dataclass
+class Flow:
+    """All of it. ``is_whole``: what is not in here does not exist (an account was read, not a template)."""
+
+    buses: dict[str, Bus] = field(default_factory=dict)
+    rules: list[Rule] = field(default_factory=list)
+    archives: list[Archive] = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
+    policies: list[Policy] = field(default_factory=list)
+    resources: dict[str, Resource] = field(default_factory=dict)
+    is_whole: bool = False
+
+    def rules_on(self, bus: str) -> list[Rule]:
+        """The rules of a bus, in the order of the templates."""
+        return [rule for rule in self.rules if rule.bus == bus]
+
+    def policies_of(self, arn: str) -> list[Policy]:
+        """The resource policies that guard an ARN."""
+        return [
+            one
+            for one in self.policies
+            if one.attached == arn or (one.attached[-1] == ":" and arn.startswith(one.attached))
+        ]
+
+    def label(self, arn: str) -> str:
+        """A short name: the logical id, or the last part of the ARN."""
+        if arn in self.buses:
+            return self.buses[arn].label
+        return self.resources[arn].logical_id if arn in self.resources else arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
+
+
+def bare(arn: str) -> str:
+    """An ARN as targets name things: a log group's without the ``:*`` that Fn::GetAtt puts at its end."""
+    return arn.removesuffix(":*") if ":log-group:" in arn else arn
+
+
+def of_template(template: Mapping[str, Any], parameters: Mapping[str, str] | None = None, **where: Any) -> Flow:
+    """The flow of one parsed template. ``where``: name, region, account … of ``resolution.Stack``."""
+    return of_stacks([Stack(template, parameters or {}, **where)])
+
+
+def of_environment(
+    environment: Environment, templates: Mapping[str, Mapping[str, Any]], *, stack: str | None = None,
+    region: str | None = None, physical: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
+) -> Flow:  # fmt: skip
+    """The flow of an environment, or of one of its stacks with everything else that its values come from.
+
+    ``templates``: name → parsed template. ``physical``: (stack, region) → logical id → physical id.
+    """
+    pairs = [(one, place) for one in environment.stacks.values() for place in one.regions]
+    made = {
+        (one.name, place): Stack(
+            templates[one.template], name=one.stack_name, region=place, account=environment.account or "",
+            physical=(physical or {}).get((one.name, place), {}),
+        ) for one, place in pairs
+    }  # fmt: skip
+    for one, place in pairs:
+        made[one.name, place].parameters = _Values(made, place, one.values(place))
+        made[one.name, place].imports = _exports([other for (_, there), other in made.items() if there == place])
+    chosen = {(one.name, place) for one, place in environment.choose(stack, region)}
+    return of_stacks(found for key, found in made.items() if key in chosen)
+
+
+class _Values(dict[str, str]):
+    """Parameter values; another stack's output is resolved when it is asked for."""
+
+    def __init__(self, stacks: Mapping[tuple[str, str], Stack], region: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.stacks, self.region = stacks, region
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = super().get(key, default)
+        if isinstance(value, OutputReference):
+            return self.stacks[value.stack, value.region or self.region].output(value.output)
+        return value
+
+
+def _exports(stacks: list[Stack]) -> Any:
+    """Fn::ImportValue among the stacks of a region."""
+
+    def find(name: str) -> Any:
+        for stack in stacks:
+            for output, declared in (stack.template.get("Outputs") or {}).items():
+                if "Export" in declared and stack.resolve(declared["Export"].get("Name")) == name:
+                    return stack.output(output)
+        return None
+
+    return find
+
+
+def of_stacks(stacks: Iterable[Stack]) -> Flow:
+    """The flow through several stacks, resolved already or not."""
+    flow = Flow()
+    for stack in stacks:
+        resources = stack.resources()
+        default = bus_arn("default", stack.region, stack.account)
+        flow.buses[default] = Bus("default", "default", default)
+        flow.resources |= {bare(one.arn): one for one in resources.values()}
+        for resource in resources.values():
+            if reader := _READERS.get(resource.type):
+                reader(flow, resource, stack)
+    return flow
+
+
+def bus_arn(name: str, region: str, account: str) -> str:
+    """The ARN of a bus, given its name or its ARN already."""
+    place = Stack({}, region=region, account=account).resolve({"Fn::Sub": "${AWS::Region}:${AWS::AccountId}"})
+    partition = partition_of(region) if region else symbol_of("AWS::Partition")
+    return name if name.startswith("arn:") else f"arn:{partition}:events:{place}:event-bus/{name}"
+
+
+def documents_of(raw: Any) -> tuple[Json, ...]:
+    """The statements of a policy document, which may be JSON text."""
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            return ()
+    found = raw.get("Statement", []) if isinstance(raw, dict) else []
+    return tuple(one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict))
+
+
+def as_list(value: Any) -> list[Any]:
+    """What may be one or several, as several."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _read_bus(flow: Flow, resource: Resource, _: Stack) -> None:
+    flow.buses[resource.arn] = Bus(resource.logical_id, resource.name, resource.arn, resource)
+    if statements := documents_of(resource.properties.get("Policy")):
+        flow.policies.append(Policy(resource.logical_id, resource.arn, statements))
+
+
+def _pattern_of(raw: Any) -> Json | None:
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
+    given = resource.properties
+    bus = bus_arn(str(given.get("EventBusName") or "default"), stack.region, stack.account)
+    flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rsplit("/", 1)[-1], bus))
+    targets = [one for one in as_list(given.get("Targets")) if isinstance(one, dict)]
+    flow.rules.append(Rule(
+        resource.logical_id, resource.name, resource.arn, bus, _pattern_of(given.get("EventPattern")),
+        given.get("ScheduleExpression"), str(given.get("State", "ENABLED")),
+        tuple(Target(str(one.get("Id", "")), bare(str(one.get("Arn", ""))), one) for one in targets), resource,
+    ))  # fmt: skip
+
+
+def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
+    bus = bus_arn(str(resource.properties.get("SourceArn", "default")), stack.region, stack.account)
+    pattern = _pattern_of(resource.properties.get("EventPattern"))
+    flow.archives.append(Archive(resource.logical_id, resource.arn, bus, pattern))
+
+
+def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
+    raw = resource.properties.get("Target") or {}
+    target = Target(resource.logical_id, bare(str(raw.get("Arn", ""))), raw)
+    flow.schedules.append(Schedule(resource.logical_id, str(resource.properties.get("ScheduleExpression", "")), target))
+
+
+def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
+    """A Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
+    given = resource.properties
+    function = str(given.get("FunctionName", ""))
+    if not function.startswith("arn:"):
+        known = (
+            one.arn for one in flow.resources.values() if one.type == "AWS::Lambda::Function" and one.name == function
+        )
+        place = (
+            bus_arn("", stack.region, stack.account).replace(":events:", ":lambda:").replace("event-bus/", "function:")
+        )
+        function = next(known, place + function)
+    conditions: Json = {}
+    if "SourceArn" in given:
+        conditions["ArnLike"] = {"AWS:SourceArn": given["SourceArn"]}
+    if "SourceAccount" in given:
+        conditions["StringEquals"] = {"AWS:SourceAccount": given["SourceAccount"]}
+    principal = str(given.get("Principal", ""))
+    statement = {
+        "Effect": "Allow", "Action": given.get("Action"), "Resource": function, "Condition": conditions,
+        "Principal": {"Service" if "." in principal else "AWS": principal},
+    }  # fmt: skip
+    flow.policies.append(Policy(resource.logical_id, function, (statement,)))
+
+
+def _read_guard(flow: Flow, resource: Resource, _: Stack) -> None:
+    """A queue or topic policy: one document for several queues (by URL) or topics (by ARN)."""
+    statements = documents_of(resource.properties.get("PolicyDocument"))
+    for guarded in as_list(resource.properties.get("Queues")) + as_list(resource.properties.get("Topics")):
+        arn = next((arn for arn, one in flow.resources.items() if guarded == one.ref), str(guarded))
+        flow.policies.append(Policy(resource.logical_id, arn, statements))
+
+
+def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
+    given = resource.properties
+    bus = bus_arn(str(given.get("EventBusName") or "default"), stack.region, stack.account)
+    statement = given.get("Statement") or {
+        "Effect": "Allow", "Action": given.get("Action"), "Resource": bus, "Principal": given.get("Principal"),
+    }  # fmt: skip
+    flow.policies.append(Policy(resource.logical_id, bus, (statement,)))
+
+
+def _read_logs_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
+    place = bus_arn("", stack.region, stack.account).split("event-bus")[0].replace(":events:", ":logs:")
+    flow.policies.append(Policy(resource.logical_id, place, documents_of(resource.properties.get("PolicyDocument"))))
+
+
+def _read_own_policy(flow: Flow, resource: Resource, _: Stack) -> None:
+    """The policy that a log group or a key carries itself."""
+    raw = resource.properties.get("ResourcePolicyDocument") or resource.properties.get("KeyPolicy")
+    if statements := documents_of(raw):
+        flow.policies.append(Policy(resource.logical_id, bare(resource.arn), statements))
+
+
+_READERS = {
+    "AWS::Events::EventBus": _read_bus, "AWS::Events::Rule": _read_rule, "AWS::Events::Archive": _read_archive,
+    "AWS::Events::EventBusPolicy": _read_bus_policy, "AWS::Scheduler::Schedule": _read_schedule,
+    "AWS::Lambda::Permission": _read_permission, "AWS::SQS::QueuePolicy": _read_guard,
+    "AWS::SNS::TopicPolicy": _read_guard, "AWS::Logs::ResourcePolicy": _read_logs_policy,
+    "AWS::Logs::LogGroup": _read_own_policy, "AWS::KMS::Key": _read_own_policy,
+}  # fmt: skip

@@ -1,0 +1,307 @@
+"""What a template says once its parameters, conditions and intrinsic functions are resolved, as far as that is known.
+
+What only AWS can know (the name of a bucket that has none, an account that nobody gave) stays a *symbol*: text like
+``⟨Bucket⟩`` that is equal to itself and to nothing else. A symbol of a named stack reads ``⟨stack.Bucket⟩``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SYMBOL = re.compile("⟨[^⟩]*⟩")
+_NOTHING = object()  # AWS::NoValue
+_VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
+
+# type: (the property that names it, what Ref gives, its ARN). Source: CloudFormation's "Return values" of each type.
+_KINDS = {
+    "AWS::CloudTrail::Trail": ("TrailName", "{n}", "arn:{p}:cloudtrail:{r}:{a}:trail/{n}"),
+    "AWS::DynamoDB::Table": ("TableName", "{n}", "arn:{p}:dynamodb:{r}:{a}:table/{n}"),
+    "AWS::ECS::Cluster": ("ClusterName", "{n}", "arn:{p}:ecs:{r}:{a}:cluster/{n}"),
+    "AWS::Events::ApiDestination": ("Name", "{n}", "arn:{p}:events:{r}:{a}:api-destination/{n}"),
+    "AWS::Events::Archive": ("ArchiveName", "{n}", "arn:{p}:events:{r}:{a}:archive/{n}"),
+    "AWS::Events::Connection": ("Name", "{n}", "arn:{p}:events:{r}:{a}:connection/{n}"),
+    "AWS::Events::EventBus": ("Name", "{n}", "arn:{p}:events:{r}:{a}:event-bus/{n}"),
+    "AWS::Events::Rule": ("Name", "{n}", "arn:{p}:events:{r}:{a}:rule/{n}"),
+    "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{n}"),
+    "AWS::KMS::Key": ("", "{n}", "arn:{p}:kms:{r}:{a}:key/{n}"),
+    "AWS::Kinesis::Stream": ("Name", "{n}", "arn:{p}:kinesis:{r}:{a}:stream/{n}"),
+    "AWS::KinesisFirehose::DeliveryStream": (
+        "DeliveryStreamName", "{n}", "arn:{p}:firehose:{r}:{a}:deliverystream/{n}"),
+    "AWS::Lambda::Function": ("FunctionName", "{n}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
+    "AWS::Logs::LogGroup": ("LogGroupName", "{n}", "arn:{p}:logs:{r}:{a}:log-group:{n}:*"),
+    "AWS::S3::Bucket": ("BucketName", "{n}", "arn:{p}:s3:::{n}"),
+    "AWS::SNS::Topic": ("TopicName", "{arn}", "arn:{p}:sns:{r}:{a}:{n}"),
+    "AWS::SQS::Queue": ("QueueName", "https://sqs.{r}.{u}/{a}/{n}", "arn:{p}:sqs:{r}:{a}:{n}"),
+    "AWS::StepFunctions::StateMachine": ("StateMachineName", "{arn}", "arn:{p}:states:{r}:{a}:stateMachine:{n}"),
+}  # fmt: skip
+
+
+def symbol_of(text: str) -> str:
+    """``⟨text⟩``, without what would break an ARN apart."""
+    return f"⟨{re.sub('[:/|⟨⟩]+', '.', text)}⟩"
+
+
+def is_known(value: Any) -> bool:
+    """Whether a resolved value holds no symbol."""
+    return not SYMBOL.search(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def partition_of(region: str) -> str:
+    """``aws``, ``aws-cn``, ``aws-us-gov`` …: the partition that a region's name tells."""
+    found = re.match(r"(cn|us-gov|us-iso[a-z]*|eu-isoe|eusc)-", region)
+    names = {"us-iso": "aws-iso", "us-isob": "aws-iso-b", "us-isof": "aws-iso-f", "eu-isoe": "aws-iso-e"}
+    return names.get(found[1], f"aws-{found[1]}") if found else "aws"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource of a stack, resolved; ``arn`` and ``ref`` hold symbols where only AWS knows the name."""
+
+    logical_id: str
+    type: str
+    properties: Mapping[str, Any]
+    name: str
+    ref: str
+    arn: str
+    stack: str = ""
+    region: str = ""
+    condition: str | None = None
+
+
+@dataclass
+class Stack:
+    """A parsed template (``documents.parse_template``) with the values that it is deployed with.
+
+    ``parameters``: text, or the text of a list with commas, as CloudFormation takes them; one that is not given has its
+    Default, or is a symbol. ``physical``: logical id → physical id, where the stack is deployed. ``conditions``: what
+    to take a condition for, whatever the parameters say. ``imports``: the value of an export, or None.
+    """
+
+    template: Mapping[str, Any]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    region: str = ""
+    account: str = ""
+    physical: Mapping[str, str] = field(default_factory=dict)
+    conditions: Mapping[str, bool] = field(default_factory=dict)
+    imports: Callable[[str], str | None] = lambda _: None
+    _busy: set[str] = field(default_factory=set, repr=False)
+
+    def symbol(self, text: str) -> str:
+        """The symbol for something of this stack that only AWS knows."""
+        return symbol_of(f"{self.name}.{text}" if self.name and not text.startswith("AWS::") else text)
+
+    # --- resources and outputs ---
+
+    def resources(self) -> dict[str, Resource]:
+        """The resources that exist: those whose condition is false are left out, those in doubt are not."""
+        declared: Mapping[str, Any] = self.template.get("Resources") or {}
+        return {
+            logical_id: self._resource(logical_id, raw) for logical_id, raw in declared.items()
+            if isinstance(raw, dict) and "Type" in raw and self.condition(raw.get("Condition")) is not False
+        }  # fmt: skip
+
+    def output(self, name: str) -> Any:
+        """The value of an output; a symbol where the template has none of that name."""
+        declared = (self.template.get("Outputs") or {}).get(name)
+        return self.resolve(declared["Value"]) if declared else self.symbol(name)
+
+    def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
+        properties = self.resolve(raw.get("Properties") or {})
+        return Resource(
+            logical_id, raw["Type"], properties if isinstance(properties, dict) else {}, self._name(logical_id),
+            self._ref(logical_id), self._arn(logical_id), self.name, self.region, raw.get("Condition"),
+        )  # fmt: skip
+
+    def _raw(self, logical_id: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = (self.template.get("Resources") or {}).get(logical_id) or {}
+        return found
+
+    def _property(self, logical_id: str, key: str) -> Any:
+        """One property, resolved alone: names are asked for while other properties are not resolved yet."""
+        if (mark := f"{logical_id}.{key}") in self._busy:
+            return None  # it refers to itself; CloudFormation refuses that
+        self._busy.add(mark)
+        try:
+            value = self.resolve((self._raw(logical_id).get("Properties") or {}).get(key))
+        finally:
+            self._busy.discard(mark)
+        return value
+
+    def _name(self, logical_id: str) -> str:
+        key, ref, _ = _KINDS.get(self._raw(logical_id).get("Type", ""), ("", "{n}", ""))
+        if physical := self.physical.get(logical_id):
+            return re.split(r"[|]" if ref == "{n}" else r"[/:]", physical)[-1]
+        given = self._property(logical_id, key) if key else None
+        return str(given) if given not in (None, _NOTHING) else self.symbol(logical_id)
+
+    def _ref(self, logical_id: str) -> str:
+        if self._raw(logical_id).get("Type") == "AWS::Events::Rule" and (bus := self._bus_of(logical_id)) != "default":
+            return f"{bus}|{self._name(logical_id)}"
+        _, ref, _ = _KINDS.get(self._raw(logical_id).get("Type", ""), ("", "{n}", ""))
+        return ref.format(**self._words(logical_id), arn=self._arn(logical_id))
+
+    def _arn(self, logical_id: str) -> str:
+        kind = self._raw(logical_id).get("Type", "")
+        if kind not in _KINDS:
+            return self.symbol(f"{logical_id}.Arn")
+        words = self._words(logical_id)
+        if kind == "AWS::Events::Rule" and (bus := self._bus_of(logical_id)) != "default":
+            words["n"] = f"{bus}/{words['n']}"
+        if kind == "AWS::IAM::Role" and isinstance(path := self._property(logical_id, "Path"), str):
+            words["n"] = path.lstrip("/") + words["n"]
+        return _KINDS[kind][2].format(**words)
+
+    def _bus_of(self, logical_id: str) -> str:
+        """The name of a rule's bus, which the template may give as a name or as an ARN."""
+        given = self._property(logical_id, "EventBusName")
+        return str(given).rsplit("event-bus/", 1)[-1] if given not in (None, "", _NOTHING) else "default"
+
+    def _words(self, logical_id: str) -> dict[str, str]:
+        pseudo = {short: str(self._pseudo(f"AWS::{name}")) for short, name in
+                  (("p", "Partition"), ("r", "Region"), ("a", "AccountId"), ("u", "URLSuffix"))}  # fmt: skip
+        return {**pseudo, "n": self._name(logical_id)}
+
+    # --- values ---
+
+    def resolve(self, value: Any) -> Any:
+        """A value of the template with everything resolved; what AWS::NoValue takes away is gone."""
+        if isinstance(value, list):
+            return [one for one in map(self.resolve, value) if one is not _NOTHING]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            [(name, argument)] = value.items()
+            if name == "Ref":
+                return self._reference(str(argument))
+            if name == "Fn::If":
+                return self._if(argument)
+            if name.startswith("Fn::"):
+                return self._function(name[4:], argument)
+        resolved = {key: self.resolve(one) for key, one in value.items()}
+        return {key: one for key, one in resolved.items() if one is not _NOTHING}
+
+    def _reference(self, name: str) -> Any:
+        if name == "AWS::NoValue":
+            return _NOTHING
+        if name.startswith("AWS::"):
+            return self._pseudo(name)
+        if declared := (self.template.get("Parameters") or {}).get(name):
+            return self._parameter(name, declared)
+        return self._ref(name) if self._raw(name) else self.symbol(name)
+
+    def _parameter(self, name: str, declared: Mapping[str, Any]) -> Any:
+        kind = str(declared.get("Type", "String"))
+        value = self.parameters.get(name, declared.get("Default"))
+        if value is None or kind.startswith("AWS::SSM::Parameter::"):  # the latter's value is in the account
+            return self.symbol(name)
+        text = _text(value)
+        is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
+        return [one.strip() for one in text.split(",")] if is_list else text
+
+    def _pseudo(self, name: str) -> Any:
+        partition = partition_of(self.region) if self.region else ""
+        suffix = {"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}.get(partition)
+        known: dict[str, Any] = {
+            "AWS::Region": self.region, "AWS::AccountId": self.account, "AWS::StackName": self.name,
+            "AWS::Partition": partition, "AWS::URLSuffix": suffix, "AWS::NotificationARNs": [],
+        }  # fmt: skip
+        return known.get(name) or self.symbol(name)
+
+    def condition(self, condition: Any) -> bool | None:
+        """What a condition is, by its name or as an expression; None when that cannot be known."""
+        if condition is None:
+            return True
+        if isinstance(condition, str):
+            if condition in self.conditions:
+                return self.conditions[condition]
+            return self.condition((self.template.get("Conditions") or {}).get(condition, {}))
+        if not isinstance(condition, dict) or len(condition) != 1:
+            return None
+        [(name, argument)] = condition.items()
+        return self.condition(argument) if name == "Condition" else self._expression(name, argument)
+
+    def _expression(self, name: str, argument: Any) -> bool | None:
+        if name == "Fn::Equals":
+            left, right = (self.resolve(one) for one in argument)
+            return True if _text(left) == _text(right) else False if is_known([left, right]) else None
+        found = [self.condition(one) for one in argument or ()]
+        if name == "Fn::Not":
+            return None if found[0] is None else not found[0]
+        decisive = name == "Fn::Or"  # one of these decides, whatever the others are
+        return decisive if decisive in found else None if None in found else not decisive
+
+    def _if(self, argument: Any) -> Any:
+        name, *branches = argument
+        state = self.condition(name)
+        if state is not None:
+            return self.resolve(branches[0 if state else 1])
+        first, second = (self.resolve(one) for one in branches)
+        return first if first == second else self.symbol(f"If {name}")
+
+    def _function(self, name: str, argument: Any) -> Any:
+        if name == "Sub":
+            return self._substitute(argument)
+        if name == "GetAtt":
+            path = argument if isinstance(argument, str) else ".".join(map(str, argument))
+            return self._attribute(*path.partition(".")[::2])
+        given = self.resolve(argument)
+        try:
+            value = _FUNCTIONS[name](self, given)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            value = None  # a symbol where an index or a key should be, or what CloudFormation would refuse
+        return self.symbol(f"{name} {given}" if isinstance(given, str) else name) if value is None else value
+
+    def _attribute(self, logical_id: str, attribute: str) -> Any:
+        kind = self._raw(logical_id).get("Type", "")
+        if attribute in ("Arn", "TopicArn", "FunctionArn") and kind in _KINDS:
+            return self._arn(logical_id)
+        if attribute.endswith("Name") and kind in _KINDS and "Domain" not in attribute:
+            return self._name(logical_id)
+        return self._ref(logical_id) if attribute == "QueueUrl" else self.symbol(f"{logical_id}.{attribute}")
+
+    def _substitute(self, argument: Any) -> str:
+        text, given = argument if isinstance(argument, list) else (argument, {})
+
+        def replace(found: re.Match[str]) -> str:
+            literal, name = found[1], found[2].strip()
+            if literal:
+                return f"${{{name}}}"
+            if name in given:
+                return _text(self.resolve(given[name]))
+            logical_id, dot, attribute = name.partition(".")
+            return _text(self._attribute(logical_id, attribute) if dot else self._reference(name))
+
+        return _VARIABLE.sub(replace, str(text))
+
+
+def _text(value: Any) -> str:
+    """A value as CloudFormation puts it into text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(_text, value)) if isinstance(value, list) else "" if value is _NOTHING else str(value)
+
+
+def _only_known(value: Any) -> Any:
+    if not is_known(value):
+        raise ValueError(value)
+    return value
+
+
+# What a function gives for its resolved argument; None, or an error of indexing, makes a symbol of it.
+_FUNCTIONS: dict[str, Callable[[Stack, Any], Any]] = {
+    "Join": lambda _, given: given[0].join(map(_text, given[1])) if isinstance(given[1], list) else None,
+    "Select": lambda _, given: given[1][int(given[0])] if isinstance(given[1], list) else None,
+    "Split": lambda _, given: _only_known(given[1]).split(given[0]),
+    "FindInMap": lambda stack, given: stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]]),
+    "Base64": lambda _, given: base64.b64encode(_only_known(given).encode()).decode(),
+    "ToJsonString": lambda _, given: json.dumps(given, ensure_ascii=False, separators=(",", ":")),
+    "ImportValue": lambda stack, given: stack.imports(given),
+}
