@@ -145,4 +145,4 @@ def _source_of(where: str, text: str, directory: Path, name: str) -> str:
         lines = [one.strip() for one in documents.read_text(path).splitlines()]
         if line and lines.count(line) == 1:
             return f"{path}:{lines.index(line) + 1} ({where})"
-    return f"{directory / f'{name}{SUFFIX}'} ({where}: {line})" if line else where
+    return f"{directory / f'{name}{SUFFIX}'} ({where}{f': {line}' if line else ''})"

@@ -1,0 +1,157 @@
+import pytest
+
+from scripts import documents, environment, rendering
+from scripts.environment import EnvironmentFileError, OutputReference
+
+GOOD = """
+account: '111122223333'
+regions: [us-east-1, eu-west-1]
+prefix: dev-
+tags: {environment: dev}
+stacks:
+  bus:
+    parameters: {Days: 7, Names: [a, b], Loud: true}
+  rules:
+    template: bus
+    regions: [us-east-1]
+    tags: {team: orders}
+    parameters:
+      Days: {us-east-1: 3}
+      BusArn: !Output bus.Arn@eu-west-1
+"""
+TEMPLATE = {
+    "Parameters": {
+        "Days": {"Type": "Number", "MinValue": 1, "MaxValue": 30, "Default": 1, "Description": "How long."},
+        "Names": {"Type": "CommaDelimitedList", "AllowedPattern": "[a-z]+", "Default": "a"},
+        "Loud": {"Type": "String", "AllowedValues": ["true", "false"], "Default": "false"},
+        "BusArn": {"Type": "String", "MinLength": 2, "MaxLength": 60, "Default": "xx"},
+    },
+    "Outputs": {"Arn": {"Value": "x"}},
+}
+
+
+def load(tmp_path, text):
+    (tmp_path / "dev.yaml").write_text(text)
+    return environment.load("dev", tmp_path)
+
+
+def test_an_environment_is_read_whole(tmp_path):
+    dev = load(tmp_path, GOOD)
+    assert (dev.name, dev.account, dev.prefix, dev.protect) == ("dev", "111122223333", "dev-", False)
+    bus, rules = dev.stacks["bus"], dev.stacks["rules"]
+    assert (bus.stack_name, bus.template, bus.regions) == ("dev-bus", "bus", ("us-east-1", "eu-west-1"))
+    assert bus.values("us-east-1") == {"Days": "7", "Names": "a,b", "Loud": "true"}
+    assert (rules.template, rules.tags) == ("bus", {"environment": "dev", "team": "orders"})
+    assert rules.values("us-east-1") == {"Days": "3", "BusArn": OutputReference("bus", "Arn", "eu-west-1")}
+    environment.check_parameters(dev, {"bus": TEMPLATE})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("prefix:", "prefxi:", "prefxi", "unknown key; did you mean 'prefix'?"),
+        ("    template: bus", "    tempalte: bus", "stacks.rules.tempalte", "did you mean 'template'?"),
+        ("'111122223333'", "111122223333", "account", "without quotes"),
+        ("'111122223333'", "'1234'", "account", "not an account id"),
+        ("regions: [us-east-1, eu-west-1]", "regions: []", "regions", "at least one region"),
+        ("regions: [us-east-1, eu-west-1]", "regions: us-east-1", "regions", "a list belongs here"),
+        ("[us-east-1, eu-west-1]", "[us-east-1, us-east-1]", "regions", "twice"),
+        ("[us-east-1, eu-west-1]", "[us_east_1]", "regions", "not the name of a region"),
+        ("prefix: dev-", "prefix: 1dev", "prefix", "cannot start a stack name"),
+        ("  rules:", "  ru_les:", "stacks.ru_les", "is no stack name"),
+        ("{environment: dev}", "{aws:x: dev}", "tags", "AWS's own"),
+        ("{environment: dev}", "{environment: [dev]}", "tags.environment", "is no value"),
+        (
+            "bus.Arn@eu-west-1",
+            "buss.Arn",
+            "BusArn",
+            "there is no other stack 'buss' in this environment; did you mean 'bus'?",
+        ),
+        ("bus.Arn@eu-west-1", "bus.Arn@ap-south-1", "BusArn", "bus is not deployed in ap-south-1"),
+        ("bus.Arn@eu-west-1", "bus", "dev.yaml", "write !Output stack.OutputName"),
+        ("{us-east-1: 3}", "{eu-west-1: 3}", "Days", "none for us-east-1"),
+        ("{us-east-1: 3}", "{us-east-1: 3, eu-west-1: 4}", "Days", "not in eu-west-1"),
+        ("prefix: dev-", "endpoint: ftp://x", "endpoint", "neither 'embedded' nor an http(s) URL"),
+        ("prefix: dev-", "protect: maybe", "protect", "neither true nor false"),
+        ("prefix: dev-", "rollback_minutes: 181", "rollback_minutes", "0 to 180"),
+        ("prefix: dev-", "profile: 7", "profile", "put it in quotes"),
+        ("prefix: dev-", "stack_set: {permissions: ALL}", "stack_set.permissions", "neither"),
+        ("prefix: dev-", "stack_set: {permissions: SELF_MANAGED}", "stack_set", "takes accounts"),
+        ("prefix: dev-", "stack_set: {concurrency: 2}", "stack_set", "needs organizational_units"),
+        ("prefix: dev-", "prefix: dev-\nprefix: dev-", "dev.yaml:5", "stands here twice"),
+    ],
+)
+def test_a_fault_is_named_with_file_and_key(tmp_path, old, new, place, words):
+    assert old in GOOD
+    with pytest.raises((EnvironmentFileError, documents.DocumentError)) as error:
+        load(tmp_path, GOOD.replace(old, new, 1))
+    assert "dev.yaml" in error.value.where
+    assert place in error.value.where
+    assert words in str(error.value)
+
+
+def test_an_environment_without_stacks_is_refused(tmp_path):
+    with pytest.raises(EnvironmentFileError, match="without stacks"):
+        load(tmp_path, "regions: [us-east-1]\n")
+
+
+def test_a_missing_environment_lists_the_others(tmp_path):
+    (tmp_path / "prod.yaml").write_text(GOOD)
+    with pytest.raises(
+        EnvironmentFileError, match=r"there is no environment 'prd'; did you mean 'prod'\?\nThere are: prod"
+    ):
+        environment.load("prd", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("Days: 7", "Dasy: 7", "stacks.bus.parameters.Dasy", "no such parameter; did you mean 'Days'?"),
+        ("Days: 7", "Days: 31", "stacks.bus.parameters.Days", "31 is more than 30"),
+        ("Days: 7", "Days: 0", "stacks.bus.parameters.Days", "0 is less than 1"),
+        ("Days: 7", "Days: week", "stacks.bus.parameters.Days", "'week' is not a number"),
+        ("[a, b]", "[a, B]", "stacks.bus.parameters.Names", "'B' does not match [a-z]+"),
+        ("Loud: true", "Loud: very", "stacks.bus.parameters.Loud", "'very' is not one of 'true', 'false'"),
+        ("!Output bus.Arn@eu-west-1", "x", "stacks.rules.parameters.BusArn", "shorter than 2"),
+        ("!Output bus.Arn@eu-west-1", "x" * 61, "stacks.rules.parameters.BusArn", "longer than 60"),
+        (
+            "bus.Arn@eu-west-1",
+            "bus.Anr@eu-west-1",
+            "stacks.rules.parameters.BusArn",
+            "no such output; did you mean 'Arn'?",
+        ),
+        ("template: bus", "template: bsu", "stacks.rules", "there is no template 'bsu'; did you mean 'bus'?"),
+    ],
+)
+def test_values_are_held_to_the_template(tmp_path, old, new, place, words):
+    assert old in GOOD
+    dev = load(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(EnvironmentFileError) as error:
+        environment.check_parameters(dev, {"bus": TEMPLATE})
+    assert error.value.where == f"{tmp_path / 'dev.yaml'}: {place}"
+    assert words in error.value.what
+
+
+def test_a_parameter_without_default_must_be_given(tmp_path):
+    template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Topic": {"Type": "String"}}}
+    with pytest.raises(EnvironmentFileError, match="needs a value for Topic"):
+        environment.check_parameters(load(tmp_path, GOOD), {"bus": template})
+
+
+def test_choosing_stacks_and_regions(tmp_path):
+    dev = load(tmp_path, GOOD)
+    assert [(s.name, r) for s, r in dev.choose()] == [
+        ("bus", "us-east-1"),
+        ("bus", "eu-west-1"),
+        ("rules", "us-east-1"),
+    ]
+    assert [(s.name, r) for s, r in dev.choose("bus", "eu-west-1")] == [("bus", "eu-west-1")]
+    with pytest.raises(EnvironmentFileError, match="there is no stack 'rule'"):
+        dev.choose("rule")
+    with pytest.raises(EnvironmentFileError, match="nothing here is for the region 'eu-west-1'"):
+        dev.choose("rules", "eu-west-1")
+
+
+@pytest.mark.parametrize("name", ["local", "dev", "prod"])
+def test_the_environments_of_the_checkout_fit_their_templates(name):
+    environment.check_parameters(environment.load(name), {one: rendering.render(one)[1] for one in rendering.names()})

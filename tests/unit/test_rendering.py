@@ -1,0 +1,93 @@
+import pytest
+
+from scripts import rendering
+from scripts.rendering import RenderingError
+
+MACROS = "{% macro bus(id) %}\n  {{ id }}:\n    Type: AWS::Events::EventBus\n{% endmacro %}\n"
+GOOD = "{% import 'macros/m.j2' as m %}\nDescription: {{ name }} {{ version }}\nResources:\n{{ m.bus('A') }}\n\n\n{{ m.bus('B') }}"
+
+
+@pytest.fixture
+def templates(tmp_path):
+    (tmp_path / "templates" / "macros").mkdir(parents=True)
+    (tmp_path / "templates" / "functions").mkdir()
+    (tmp_path / "templates" / "macros" / "m.j2").write_text(MACROS)
+    (tmp_path / "templates" / "good.yaml.j2").write_text(GOOD)
+    return tmp_path / "templates"
+
+
+def write(templates, text, name="bad"):
+    (templates / f"{name}.yaml.j2").write_text(text)
+
+
+def test_the_result_reads_as_if_written_by_hand(templates):
+    text, template = rendering.render("good", templates)
+    assert text == (
+        f"Description: good {rendering.version()}\n\nResources:\n  A:\n    Type: AWS::Events::EventBus\n\n"
+        "  B:\n    Type: AWS::Events::EventBus\n"
+    )
+    assert list(template["Resources"]) == ["A", "B"]
+
+
+def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(templates):
+    (templates / "functions" / "f.py").write_text("import os\n\n\ndef f():\n    pass\n")
+    write(
+        templates,
+        "Resources:\n  # First.\n  A:\n    X: |\n{{ function('f.py') | indent(6, first=true) }}\n\n\n  # Second.\n  B: 1\n\n",
+    )
+    assert rendering.render("bad", templates)[0] == (
+        "Resources:\n  # First.\n  A:\n    X: |\n      import os\n\n\n      def f():\n          pass\n\n  # Second.\n  B: 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("A: 1\nB: {{ naem }}\n", "bad.yaml.j2:2", "'naem' is undefined"),
+        ("A: 1\nB: {{ name \n", "bad.yaml.j2:2", "unexpected end of template"),
+        ("A: 1\n{% if name %}\n", "bad.yaml.j2:2", "Unexpected end of template"),
+        ("A: 1\nB: [{{ name }}\n", "bad.yaml.j2", "not valid YAML"),
+        ("A: 1\nB: 2\nA: 3\n", "bad.yaml.j2:3", "the key 'A' stands here twice"),
+        ("{% import 'macros/none.j2' as x %}", "templates", "there is no template 'macros/none.j2'"),
+        ("{% import 'macros/m.j2' as m %}\n\n{{ m.bos('A') }}\n", "bad.yaml.j2:3", "has no attribute"),
+        ("X: {{ function('none.py') }}\n", "functions/none.py", "cannot be read"),
+        ("just words\n", "bad.yaml", "not a CloudFormation template"),
+    ],
+)
+def test_a_fault_is_named_with_file_and_line_and_the_old_build_stays(templates, tmp_path, text, place, words):
+    build = tmp_path / "build"
+    rendering.render_all(templates, build)
+    before = {path.name: path.read_bytes() for path in build.iterdir()}
+    write(templates, text)
+    (templates / "good.yaml.j2").write_text(GOOD + "\n# changed\n")
+    with pytest.raises(rendering.ToolError) as error:
+        rendering.render_all(templates, build)
+    assert place in error.value.where
+    assert words in error.value.what
+    assert {path.name: path.read_bytes() for path in build.iterdir()} == before
+
+
+def test_an_undefined_name_in_a_macro_is_found_in_the_macros_file(templates):
+    (templates / "macros" / "m.j2").write_text("{% macro bus(id) %}\n  {{ id }}:\n    {{ oops }}\n{% endmacro %}\n")
+    with pytest.raises(RenderingError, match=r"macros/m.j2:3: 'oops' is undefined"):
+        rendering.render("good", templates)
+
+
+def test_rendering_twice_writes_nothing_and_gives_the_same_bytes(templates, tmp_path):
+    rendering.render_all(templates, tmp_path / "build")
+    path = tmp_path / "build" / "good.yaml"
+    first, written = path.read_bytes(), path.stat().st_mtime_ns
+    rendering.render_all(templates, tmp_path / "build")
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (first, written)
+
+
+def test_what_no_template_stands_behind_is_removed(templates, tmp_path):
+    rendering.render_all(templates, tmp_path / "build")
+    (templates / "good.yaml.j2").rename(templates / "better.yaml.j2")
+    rendering.render_all(templates, tmp_path / "build")
+    assert [path.name for path in (tmp_path / "build").iterdir()] == ["better.yaml"]
+
+
+def test_a_missing_stack_is_an_error_that_lists_the_others(templates):
+    with pytest.raises(RenderingError, match=r"there is no template 'none.yaml.j2'\nThere are: good"):
+        rendering.render("none", templates)
