@@ -1,0 +1,42 @@
+"""Which buses a sending is for, and that they exist."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scripts.cloudformation.outputs import read as read_outputs
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from scripts.aws import Aws
+
+OUTPUT = "EventBusName"
+
+
+class BusError(ToolError):
+    """A bus that is not there, or cannot be found."""
+
+
+def check(client: Any, bus: str) -> None:
+    """Raises BusError when there is no such bus.
+
+    PutEvents itself does not tell: it answers 200 for a bus that does not exist, and the event is gone.
+    """
+    try:
+        client.describe_event_bus(Name=bus)
+    except client.exceptions.ResourceNotFoundException:
+        raise BusError(
+            f"there is no event bus {bus!r}; nothing was sent", where=f"region {client.meta.region_name}",
+            advice="Deploy its stack first, or give the right name with --bus.",
+        ) from None  # fmt: skip
+
+
+def of_stack(aws: Aws, stack_name: str, region: str) -> str:
+    """The bus of a deployed stack: its output EventBusName. Raises BusError, or NoStackError when it is not deployed."""
+    outputs = read_outputs(aws, stack_name, region)
+    if OUTPUT not in outputs:
+        raise BusError(
+            f"the stack has no output {OUTPUT}", where=f"stack {stack_name}, region {region}",
+            advice="Name a stack with a bus (--stack), or the bus itself (--bus).",
+        )  # fmt: skip
+    return outputs[OUTPUT]

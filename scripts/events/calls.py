@@ -1,0 +1,98 @@
+"""One PutEvents call with a body that is already JSON: boto3 signs, sends and reads it, and checks nothing twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+# EventBridge API reference, PutEvents: these pass; every other code of an entry or a call is for good.
+PASSING = frozenset({
+    "InternalFailure", "InternalException", "InternalServerError", "ServiceUnavailable", "ServiceUnavailableException",
+    "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
+    "RequestTimeout", "RequestTimeoutException", "SlowDown",
+})  # fmt: skip
+# The credentials are at fault: no entry is, and none must be refused for it.
+CREDENTIALS = frozenset({
+    "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId",
+    "SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "MissingAuthenticationToken",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an entry, or a whole call, was not taken."""
+
+    code: str
+    message: str
+    passing: bool  # worth another try
+
+
+class Caller:
+    """PutEvents of one boto3 client, for entries that are JSON already.
+
+    boto3's own way (check, serialise, resolve, sign, send, retry, parse) takes 1.1 ms of processor time for ten
+    entries and so ends near 8,700 events/s; signing and sending take 0.7 ms. So this keeps the client's
+    credentials, signer, endpoint and connections, and leaves out the rest. Repeating is the sender's business.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._signer = client._request_signer  # noqa: SLF001 - boto3 offers no other way to sign with a client's credentials
+        self._http = client._endpoint.http_session  # noqa: SLF001 - nor to send with its connections, proxies and certificates
+        self._events = client.meta.events
+        self._url = client.meta.endpoint_url.rstrip("/") + "/"
+        self._region = client.meta.region_name
+        self._headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AWSEvents.PutEvents"}
+        if client.meta.config.user_agent:
+            self._headers["User-Agent"] = client.meta.config.user_agent
+
+    def put(self, entries: list[bytes]) -> list[Failure | None]:
+        """One failure, or None, for each entry. Raises BotoCoreError or ClientError when the credentials fail."""
+        from botocore.exceptions import HTTPClientError
+
+        try:
+            response = self._send(b'{"Entries":[' + b",".join(entries) + b"]}")
+            status, content = response.status_code, response.content
+        except HTTPClientError as error:  # no connection, a cut one, a timeout
+            return [Failure(type(error).__name__, str(error), passing=True)] * len(entries)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = {}
+        if status != 200:
+            return [self._refused(status, answer)] * len(entries)
+        results = answer.get("Entries", ())
+        if len(results) != len(entries):
+            text = f"{len(results)} results for {len(entries)} entries"
+            return [Failure("NoAnswer", text, passing=True)] * len(entries)
+        if not answer.get("FailedEntryCount"):
+            return [None] * len(entries)
+        return [
+            Failure(code, one.get("ErrorMessage") or "", code in PASSING) if (code := one.get("ErrorCode")) else None
+            for one in results
+        ]
+
+    def _send(self, body: bytes) -> Any:
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest("POST", self._url, self._headers, body)
+        self._signer.get_auth_instance("events", self._region, "v4").add_auth(request)
+        prepared = request.prepare()
+        # What listens on the client may answer in the network's place, as for any call of boto3.
+        return self._events.emit_until_response("before-send.events.PutEvents", request=prepared)[1] or self._http.send(
+            prepared
+        )
+
+    def _refused(self, status: int, answer: dict[str, Any]) -> Failure:
+        from botocore.exceptions import ClientError
+
+        code = str(answer.get("__type", status)).rsplit("#", 1)[-1].split(":")[0]
+        message = str(answer.get("message") or answer.get("Message") or f"HTTP {status}")
+        if code in CREDENTIALS:
+            raise ClientError({"Error": {"Code": code, "Message": message}}, "PutEvents")
+        return Failure(code, message, code in PASSING or status >= 500 or status == 429)
+
+
+def body_of(fields: dict[str, Any]) -> bytes:
+    """An entry as PutEvents takes it on the wire."""
+    return json.dumps(fields, separators=(",", ":")).encode()

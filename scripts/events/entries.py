@@ -1,0 +1,212 @@
+"""What goes in: one record of the input becomes one entry of PutEvents, or is refused with a reason.
+
+A record is an entry as PutEvents takes it (``Detail`` may also stand there as an object), an event as it arrives
+from a bus (``source``, ``detail-type``, ``detail``), or just a detail. Details are passed on as the text they came
+as, so that no number is rounded and no key is reordered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# PutEvents, API reference and user guide: "total entry size must be less than 1 MB"; 1-10 entries a call.
+SIZE_LIMIT = 1024 * 1024
+COUNT_LIMIT = 10
+DEPTH_LIMIT = 1000
+LENGTHS = {
+    "DetailType": 128,
+    "TraceHeader": 500,
+    "EventBusName": 1600,
+}  # characters, as botocore's model and the guide have them
+TEXTS = ("Source", "DetailType", "EventBusName", "TraceHeader")
+FIELDS = frozenset({*TEXTS, "Time", "Resources", "Detail"})
+NOTE = "Rejected"  # what a line of rejected.ndjson carries beside the entry
+RAW = "Raw"  # and what stands there in place of an entry when the record was none
+MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{}]')  # a whole string, or a bracket outside of one
+
+
+class Refusal(Exception):  # noqa: N818 - the domain's word: it is caught at once and becomes a line of rejected.ndjson
+    """Why a record is not sent: a code, as PutEvents has them where one fits, and a sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry, ready for the wire."""
+
+    fields: dict[str, Any]  # as PutEvents takes them on the wire: Time is seconds since 1970, Detail is text
+    size: int  # bytes, by AWS's rule
+    region: str | None = None  # only this region: a line of rejected.ndjson goes back to where it was refused
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Numbers stay text: nothing is computed with them, and Python refuses integers of more than 4,300 digits.
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+
+
+def depth(text: str) -> int:
+    """How deep objects and arrays are nested in a JSON text; ``{}`` is 1."""
+    deepest = level = 0
+    for mark in MARKS.finditer(text):
+        if mark[0] in "{[":
+            level += 1
+            deepest = max(deepest, level)
+        elif mark[0] in "}]":
+            level -= 1
+    return deepest
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text, its numbers as text. Raises Refusal: not JSON, or nested too deep."""
+    if text.count("{") + text.count("[") > DEPTH_LIMIT // 2:
+        if (found := depth(text)) > DEPTH_LIMIT + 1:  # an entry is one level around its Detail
+            raise Refusal("MalformedDetail", f"nested {found} deep; the limit is {DEPTH_LIMIT}")
+        if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
+            sys.setrecursionlimit(4 * DEPTH_LIMIT)  # what AWS takes must not fail here
+    try:
+        return _DECODER.decode(text)
+    except ValueError as error:
+        raise Refusal("InvalidJson", f"not JSON: {error}") from None
+
+
+def read(record: bytes, source: str | None = None, detail_type: str | None = None) -> Entry:
+    """The entry of one record: UTF-8 JSON text.
+
+    ``source`` and ``detail_type`` are for records that lack them. Raises Refusal.
+    """
+    try:
+        text = record.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal("InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}") from None
+    value = parse(text)
+    if not isinstance(value, dict):
+        raise Refusal("MalformedDetail", "a record is a JSON object")
+    if RAW in value and NOTE in value:
+        return read(value[RAW].encode("utf-8", "surrogateescape"), source, detail_type)
+    region = None
+    if NOTE in value:
+        region = value.pop(NOTE).get("Region")
+    elif {"source", "detail-type", "detail"} <= value.keys():
+        value = _from_event(value)
+        value["Detail"] = _slice(text, "detail")
+    elif (source and detail_type and not ("Detail" in value and value.keys() <= FIELDS)) or not value.keys() & FIELDS:
+        value = {"Detail": text.strip()}  # just a detail
+    if isinstance(value.get("Detail"), dict):
+        value["Detail"] = _slice(text, "Detail")
+    value.setdefault("Source", source)
+    value.setdefault("DetailType", detail_type)
+    return Entry(*check(value), region)
+
+
+def from_mapping(entry: Mapping[str, Any]) -> Entry:
+    """The entry of a Python mapping; Detail may be a dict, Time a datetime with a zone. Raises Refusal."""
+    fields = dict(entry)
+    if isinstance(fields.get("Detail"), dict):
+        fields["Detail"] = json.dumps(fields["Detail"], ensure_ascii=False, separators=(",", ":"))
+    return Entry(*check(fields))
+
+
+def _from_event(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event as it came from a bus, as an entry; what EventBridge itself fills in (id, account, region) is left out."""
+    names = {"source": "Source", "detail-type": "DetailType", "resources": "Resources", "time": "Time"}
+    return {name: event[key] for key, name in names.items() if key in event}
+
+
+def _slice(text: str, name: str) -> str:
+    """The value of a key of the outermost object, as the text it stands there as (the last one, as JSON readers have it)."""
+    space = re.compile(r"[ \t\r\n]*")
+    at = text.index("{") + 1
+    found = ""
+    while text[at := space.match(text, at).end()] != "}":  # type: ignore[union-attr]  # it matches the empty text
+        key, at = _DECODER.raw_decode(text, at)
+        at = space.match(text, text.index(":", at) + 1).end()  # type: ignore[union-attr]
+        _, end = _DECODER.raw_decode(text, at)
+        if key == name:
+            found = text[at:end]
+        at = space.match(text, end).end()  # type: ignore[union-attr]
+        at += text[at] == ","
+    return found
+
+
+def check(fields: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The fields for the wire and the entry's size in bytes. Raises Refusal.
+
+    Size: 14 bytes for Time, and the UTF-8 bytes of Source, DetailType, Detail and of each of Resources.
+    Source: EventBridge User Guide, 'Calculating PutEvents event entry size'; API reference, PutEventsRequestEntry.
+    """
+    if unknown := fields.keys() - FIELDS:
+        raise Refusal("InvalidArgument", f"PutEvents knows no {', '.join(sorted(unknown))}")
+    fields = {key: value for key, value in fields.items() if value is not None}
+    for name in ("Source", "DetailType", "Detail"):
+        if not fields.get(name):
+            raise Refusal(
+                "InvalidArgument",
+                f"{name} is missing" + ("" if name == "Detail" else f" (give it, or --{_option(name)})"),
+            )
+    for name in TEXTS:
+        value = fields.get(name, "-")
+        if not isinstance(value, str) or not value:
+            raise Refusal("InvalidArgument", f"{name} is not text")
+        if len(value) > LENGTHS.get(name, SIZE_LIMIT):
+            raise Refusal("InvalidArgument", f"{name} has {len(value)} characters; the limit is {LENGTHS[name]}")
+    resources = fields.get("Resources", [])
+    if not isinstance(resources, list | tuple) or not all(isinstance(one, str) for one in resources):
+        raise Refusal("InvalidArgument", "Resources is not a list of texts")
+    if "Time" in fields:
+        fields["Time"] = _seconds(fields["Time"])
+    _check_detail(fields["Detail"])
+    try:
+        size = 14 * ("Time" in fields) + sum(
+            len(one.encode()) for one in (fields["Source"], fields["DetailType"], fields["Detail"], *resources)
+        )
+    except UnicodeEncodeError:
+        raise Refusal("InvalidUtf8", "half a surrogate pair has no UTF-8 form") from None
+    if size >= SIZE_LIMIT:
+        raise Refusal("EntryTooLarge", f"{size:,} bytes; an entry must be under {SIZE_LIMIT:,}")
+    return fields, size
+
+
+def _option(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+def _check_detail(detail: Any) -> None:
+    if not isinstance(detail, str):
+        raise Refusal("MalformedDetail", "Detail is neither an object nor the text of one")
+    value = parse(detail)
+    if not isinstance(value, dict):
+        raise Refusal("MalformedDetail", "Detail is not a JSON object")
+    if detail.count("{") + detail.count("[") > DEPTH_LIMIT and (found := depth(detail)) > DEPTH_LIMIT:
+        raise Refusal("MalformedDetail", f"Detail is nested {found} deep; the limit is {DEPTH_LIMIT}")
+
+
+def _seconds(value: Any) -> int:
+    """Seconds since 1970 of a datetime, of an ISO 8601 text (both with a zone) or of such a number."""
+    if isinstance(value, str) and not re.fullmatch(r"-?\d+(\.\d+)?([eE]\+?\d+)?", value):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise Refusal("InvalidArgument", f"Time {value!r} is neither ISO 8601 nor seconds since 1970") from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise Refusal("InvalidArgument", f"Time {value.isoformat()} has no zone; add Z or +02:00")
+        return int(value.timestamp())
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        raise Refusal("InvalidArgument", f"Time {value!r} is neither ISO 8601 nor seconds since 1970") from None
