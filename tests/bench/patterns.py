@@ -1,0 +1,124 @@
+"""How many events a second the pattern engine matches, beside the embedded AWS's engine in the same run.
+
+Run by `make bench-patterns`. Every engine gets the same parsed events and the same rules; the verdicts must agree.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from scripts.patterns.index import RuleSet
+from scripts.patterns.matcher import Pattern
+
+SECONDS = 1.5
+ROUNDS = 3
+STATES = ["pending", "running", "shutting-down", "stopped", "terminated"]
+
+
+def make_events() -> list[dict[str, Any]]:
+    """Events of twenty sources, some 600 bytes each, with arrays, numbers and addresses."""
+    return [
+        {
+            "version": "0",
+            "id": f"{number:08d}-1111-2222-3333-444444444444",
+            "source": f"shop.service{number % 20}",
+            "detail-type": ["Order Placed", "Order Shipped", "Payment Failed"][number % 3],
+            "account": "111122223333",
+            "region": "eu-central-1",
+            "time": "2026-01-01T12:00:00Z",
+            "resources": [f"arn:aws:ec2:eu-central-1:111122223333:instance/i-{number:08x}"],
+            "detail": {
+                "state": STATES[number % 5],
+                "order": {"id": f"o-{number}", "total": (number * 37) % 1000, "currency": "EUR"},
+                "address": f"10.{number % 7}.0.{number % 250}",
+                "file": f"/upload/{number % 9}/picture.{'png' if number % 2 else 'JPG'}",
+                "tags": ["a", "b", f"t{number % 11}"],
+                "customer": {"name": "Someone", "level": number % 4, "country": ["de", "fr", "us"][number % 3]},
+            }
+            | ({"error": None} if number % 10 == 0 else {}),
+        }
+        for number in range(500)
+    ]
+
+
+def make_pattern(number: int) -> dict[str, Any]:
+    """One of ten kinds of pattern, most of them for one source."""
+    detail: dict[str, Any] = [
+        {"state": [STATES[number % 5]]},
+        {"order": {"total": [{"numeric": [">", number * 9 % 900, "<=", number * 9 % 900 + 200]}]}},
+        {"file": [{"suffix": ".png"}], "state": [{"anything-but": ["pending"]}]},
+        {"address": [{"cidr": f"10.{number % 7}.0.0/16"}]},
+        {"file": [{"wildcard": f"/upload/{number % 9}/*.png"}]},
+        {"customer": {"country": [{"equals-ignore-case": "DE"}], "level": [number % 4]}},
+        {"error": [{"exists": False}], "tags": [f"t{number % 11}"]},
+        {"$or": [{"state": ["running"]}, {"order": {"total": [{"numeric": [">", 900]}]}}]},
+        {"state": [{"prefix": "s"}, {"prefix": {"equals-ignore-case": "TERM"}}]},
+        {"state": [{"anything-but": {"prefix": "s"}}], "order": {"currency": ["EUR", "USD"]}},
+    ][number % 10]
+    pattern: dict[str, Any] = {"detail": detail}
+    if number % 10 != 4:
+        pattern["source"] = [f"shop.service{number // 5 % 20}"]
+    if number % 2:
+        pattern["detail-type"] = ["Order Placed", {"prefix": "Payment"}]
+    return pattern
+
+
+def measure(match: Callable[[dict[str, Any]], object], events: list[dict[str, Any]]) -> float:
+    """Events a second: the best of some rounds."""
+    best = 0.0
+    for _ in range(ROUNDS):
+        count, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < SECONDS / ROUNDS:
+            for event in events:
+                match(event)
+            count += len(events)
+        best = max(best, count / spent)
+    return best
+
+
+def main() -> int:
+    """Print the table; 1 if the engines disagree."""
+    from ministack.services import eventbridge
+
+    events = make_events()
+    patterns = {f"rule{number}": make_pattern(number) for number in range(1000)}
+    texts = {name: json.dumps(pattern) for name, pattern in patterns.items()}
+
+    def view_of(event: dict[str, Any]) -> Any:
+        return eventbridge._EventView(dict(event), json.dumps(event["detail"]))  # noqa: SLF001 - it has no public name
+
+    def theirs(count: int) -> Callable[[dict[str, Any]], list[str]]:
+        views = {id(event): view_of(event) for event in events}
+        rules = list(texts.items())[:count]
+        match = eventbridge._matches_pattern_view  # noqa: SLF001 - it has no public name
+        return lambda event: [name for name, text in rules if match(text, views[id(event)])]
+
+    single = Pattern(patterns["rule0"])
+    table = Table("rules", "events/s", "events/s of MiniStack", "matches")
+    for count in (1, 100, 1000):
+        rules = RuleSet({name: Pattern(patterns[name]) for name in list(patterns)[:count]})
+        ours = single.matches if count == 1 else rules.matching
+        other = theirs(count)
+        verdicts = [rules.matching(event) for event in events]
+        if verdicts != [other(event) for event in events]:
+            sys.stderr.write(f"the engines disagree on {count} rules\n")
+            return 1
+        table.add_row(
+            str(count),
+            f"{measure(ours, events):,.0f}",
+            f"{measure(other, events):,.0f}",
+            f"{sum(map(len, verdicts)) / len(events):.1f} rules an event",
+        )
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
