@@ -72,6 +72,11 @@ status: $(STAMP) ## what is deployed where, and in what state
 send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (or on stdin)
 	@$(RUN) send $(WHERE) $(ARGS) $(if $(FILE),$(FILE),-)
 
+##@ Benchmarks
+.PHONY: bench-patterns
+bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
+	@PYTHONPATH=. $(VENV)/bin/python tests/bench/patterns.py
+
 ##@ Development
 .PHONY: test check format lock clean
 test: $(STAMP) ## unit, template and integration tests, on the embedded AWS

@@ -1,0 +1,77 @@
+"""``python -m scripts match``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scripts.commands._options import json_option
+
+FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+
+
+def _read(path: Path) -> str:
+    from scripts.errors import ToolError
+
+    try:
+        with click.open_file(str(path), encoding="utf-8") as file:
+            return str(file.read())
+    except (OSError, ValueError) as error:
+        raise ToolError(f"cannot be read as UTF-8 text: {error}", where=str(path)) from error
+
+
+@click.command()
+@click.option("--pattern", type=FILE, metavar="FILE", help="The event pattern, as JSON.")
+@click.option("--event", type=FILE, metavar="FILE", help="The event as delivered (source, detail-type, detail, …).")
+@click.option("--ndjson", is_flag=True, help="Read objects with pattern and event from stdin, one a line.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool) -> None:
+    """Say whether a pattern matches an event, and if not, why not (exit 1). Without an event: is the pattern valid?
+
+    With --ndjson each line holds pattern (or pattern_text, raw JSON) and event (or event_text); each gets one line:
+    {"match": true}, {"valid": true} if there was no event, or {"error": "…"}.
+
+    \b
+    Examples:
+      python -m scripts match --pattern pattern.json --event tests/events/order-placed.json
+      python -m scripts match --ndjson < cases.ndjson
+    """
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from scripts.errors import ToolError
+    from scripts.patterns.grammar import PatternError
+    from scripts.patterns.matcher import Pattern
+    from scripts.patterns.verdict import EventError, judge, read_event
+
+    if ndjson == (pattern is not None) or (ndjson and event):
+        raise click.UsageError("Give --pattern FILE [--event FILE], or --ndjson alone.")
+    if ndjson:
+        for line in sys.stdin.buffer:
+            print(json.dumps(judge(line)), flush=True)
+        return
+    assert pattern is not None  # noqa: S101 - checked above; for the type checker
+    try:
+        compiled = Pattern(_read(pattern))
+    except PatternError as error:
+        where = f"{pattern}: {error.where}" if error.where else str(pattern)
+        raise ToolError(error.what, where=where, advice=error.advice) from error
+    if event is None:
+        print(json.dumps({"valid": True}) if as_json else "valid")
+        return
+    try:
+        content = read_event(_read(event))
+    except EventError as error:
+        raise ToolError(error.what, where=str(event)) from error
+    misses = compiled.explain(content)
+    if as_json:
+        print(json.dumps({"match": not misses, "why_not": [asdict(miss) for miss in misses]}))
+    else:
+        print("false" if misses else "true")
+        for miss in misses:
+            print(f"  {'either ' if miss.one_of else ''}{miss}")
+    if misses:
+        ctx.exit(1)
