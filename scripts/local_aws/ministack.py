@@ -1,7 +1,6 @@
-"""MiniStack, as far as this room touches it.
+"""MiniStack, as far as this room touches it: its private names, looked for at start, and its services, called.
 
-Every private name that is used stands in ``PRIVATE`` and is looked for at start: internals move between releases, and
-a release that moved one must say so at once instead of losing events in silence.
+Internals move between releases, and one that moved has to be told at once instead of losing events in silence.
 """
 
 from __future__ import annotations
@@ -9,65 +8,55 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import pkgutil
 from typing import Any
 
 from scripts.errors import ToolError
 
-VERSION = "1.5.33"
-PRIVATE = {
-    "core.iam_evaluator": ("_gather_role_policies",),
-    "core.lambda_runtime": ("_PYTHON_WORKER_SCRIPT",),
-    "services.cloudformation": ("_stacks",),
-    "services.cloudformation.changesets": ("_find_change_set", "_resolve_props_for_diff"),
-    "services.cloudformation.drift": ("_DRIFT_READERS",),
-    "services.cloudformation.helpers": ("_resolve_document",),
-    "services.cloudformation.provisioners": (
-        "_RESOURCE_HANDLERS", "_REPLACING_PROPERTIES", "_physical_name", "_replacing_change"),
-    "services.cloudformation.stacks": ("_update_resource",),
-    "services.eventbridge": (
-        "_apply_input_transformer", "_archive_event", "_dispatch_event", "_event_bus_policies", "_event_buses",
-        "_event_pattern_error", "_invoke_target", "_pattern_event_view", "_put_events", "_rule_key",
-        "_validate_target_arn"),
-    "services.iam": ("_roles",),
-    "services.lambda_svc": ("_emit_lambda_logs",),
-    "services.rds": ("_db_cluster_snapshots", "_snapshot_xml", "_snapshots"),
-    "services.s3": ("_buckets", "_notification_bucket_region"),
-}  # fmt: skip
+PRIVATE = """
+core.iam_evaluator._gather_role_policies core.lambda_runtime._PYTHON_WORKER_SCRIPT services.iam._roles
+services.cloudformation._stacks services.cloudformation.changesets._find_change_set
+services.cloudformation.changesets._resolve_props_for_diff services.cloudformation.drift._DRIFT_READERS
+services.cloudformation.helpers._resolve_document services.cloudformation.provisioners._RESOURCE_HANDLERS
+services.cloudformation.provisioners._REPLACING_PROPERTIES services.cloudformation.provisioners._physical_name
+services.cloudformation.provisioners._replacing_change services.cloudformation.stacks._update_resource
+services.eventbridge._apply_input_transformer services.eventbridge._archive_event services.eventbridge._dispatch_event
+services.eventbridge._event_bus_policies services.eventbridge._event_buses services.eventbridge._event_pattern_error
+services.eventbridge._invoke_target services.eventbridge._pattern_event_view services.eventbridge._put_events
+services.eventbridge._rule_key services.eventbridge._validate_target_arn services.rds._snapshot_xml
+services.rds._snapshots services.s3._buckets services.s3._notification_bucket_region
+""".split()
 # The call of the handler inside the worker's script: the request id of a log line is set just before it.
 HANDLER_CALL = "result = handler_fn(event, context)"
 log = logging.getLogger("local_aws")
 
 
 class AwsError(Exception):
-    """An error answer of a service; ``code`` is its type, such as ResourceNotFoundException."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-
-
-def module(name: str) -> Any:
-    """A module of MiniStack by its name below the package."""
-    return importlib.import_module(f"ministack.{name}")
+    """An error answer of a service; its text starts with the error's code."""
 
 
 def check() -> None:
     """Raise ToolError that lists every private name this MiniStack lacks."""
-    missing = [f"{name}.{key}" for name, keys in PRIVATE.items() for key in keys if not hasattr(module(name), key)]
-    if not missing and module("core.lambda_runtime")._PYTHON_WORKER_SCRIPT.count(HANDLER_CALL) != 1:
-        missing = [f"'{HANDLER_CALL}' in core.lambda_runtime._PYTHON_WORKER_SCRIPT"]
+    missing = []
+    for name in PRIVATE:
+        try:
+            found = pkgutil.resolve_name(f"ministack.{name}")
+        except (ImportError, AttributeError):
+            found = None
+        if found is None or (name.endswith("_WORKER_SCRIPT") and found.count(HANDLER_CALL) != 1):
+            missing.append(name)
     if missing:
-        advice = f"The embedded AWS needs ministack=={VERSION}: run `make setup`, or mend scripts/local_aws."
-        raise ToolError(f"this MiniStack has no {', '.join(missing)}", where="ministack", advice=advice)
+        advice = "Install the pinned one (make setup), or mend scripts/local_aws."
+        raise ToolError(f"MiniStack has changed: no {', '.join(missing)}", where="embedded AWS", advice=advice)
 
 
 def send(service: str, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
     """One request to a service of this process, in the current account and region: (status, answer).
 
-    A service's handler is a coroutine that never waits for what is sent from here; it is run to its end in one step,
-    so that it can be called from the middle of another request.
+    Handlers are coroutines, but wait for nothing that is sent from here: they run to their end in one step, and so
+    can be called in the midst of another request.
     """
-    handler = module(f"services.{service}").handle_request(method, path, headers, body, {})
+    handler = importlib.import_module(f"ministack.services.{service}").handle_request(method, path, headers, body, {})
     try:
         handler.send(None)
     except StopIteration as done:
@@ -82,5 +71,5 @@ def call(service: str, target: str, **body: Any) -> dict[str, Any]:
     status, answer = send(service, "POST", "/", headers, json.dumps(body).encode())
     data: dict[str, Any] = json.loads(answer or b"{}")
     if status >= 400:
-        raise AwsError(str(data.get("__type", status)), data.get("message") or data.get("Message") or "")
+        raise AwsError(f"{data.get('__type', status)}: {data.get('message') or data.get('Message')}")
     return data

@@ -6,10 +6,10 @@ A handler has ``create(logical_id, properties, stack name)``, ``update(physical 
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import eventbridge, s3
@@ -18,8 +18,63 @@ from ministack.services.cloudformation import provisioners
 from scripts.local_aws.deliveries import admits
 from scripts.local_aws.ministack import AwsError, call
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Json = dict[str, Any]
 Made = tuple[str, Json]
+
+
+def put_trail(verb: str, name: str, props: Json) -> Made:
+    """CreateTrail or UpdateTrail, event selectors and logging. CloudTrail tries first whether the bucket lets it in."""
+    text = json.dumps(props).replace('"true"', "true").replace('"false"', "false")  # YAML and parameters give either
+    props, bucket = json.loads(text), f"arn:aws:s3:::{props['S3BucketName']}"
+    trail_arn = f"arn:aws:cloudtrail:{get_region()}:{get_account_id()}:trail/{name}"
+    key = "/".join(filter(None, (bucket, props.get("S3KeyPrefix"), "AWSLogs", get_account_id(), "CloudTrail/x")))
+    keys = {"s3:x-amz-acl": "bucket-owner-full-control", "aws:sourcearn": trail_arn}
+    policies = [found[0]] if (found := s3.bucket_policy_for_arn(bucket)) else []
+    asked = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
+    if not all(admits(policies, "cloudtrail.amazonaws.com", action, arn, keys) for action, arn in asked):
+        raise ValueError(
+            f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']} (Service: CloudTrail, "
+            f"Status Code: 400, Request ID: {uuid.uuid4()}) (HandlerErrorCode: InvalidRequest)"
+        )
+    call("cloudtrail", f"CloudTrail.{verb}Trail", **{**props, "Name": name, "KmsKeyId": props.get("KMSKeyId", "")})
+    if selectors := {key: props[key] for key in ("EventSelectors", "AdvancedEventSelectors") if props.get(key)}:
+        call("cloudtrail", "CloudTrail.PutEventSelectors", TrailName=name, **selectors)
+    call("cloudtrail", "CloudTrail.AddTags", ResourceId=trail_arn, TagsList=props.get("Tags", []))
+    call("cloudtrail", f"CloudTrail.{'Start' if props['IsLogging'] else 'Stop'}Logging", Name=name)
+    return name, {"Arn": trail_arn}
+
+
+def put_archive(verb: str, name: str, props: Json) -> Made:
+    """CreateArchive or UpdateArchive."""
+    pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
+    settings = {**props, "ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
+    return name, {"Arn": call("eventbridge", f"AWSEvents.{verb}Archive", **settings)["ArchiveArn"], "ArchiveName": name}
+
+
+def put_bus_policy(_verb: str, _name: str, props: Json) -> Made:
+    """Straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
+    bus, sid = props.get("EventBusName", "default"), props["StatementId"]
+    arn = call("eventbridge", "AWSEvents.DescribeEventBus", Name=bus)["Arn"]
+    who, when = props.get("Principal"), props.get("Condition")
+    statement = props.get("Statement") or {
+        "Effect": "Allow", "Action": props.get("Action", "events:PutEvents"), "Resource": arn,
+        "Principal": who if who == "*" else {"AWS": f"arn:aws:iam::{who}:root"},
+        "Condition": {when["Type"]: {when["Key"]: when["Value"]}} if when else {},
+    }  # fmt: skip
+    policy = eventbridge._event_bus_policies.setdefault(bus, {"Version": "2012-10-17", "Statement": []})
+    policy["Statement"] = [one for one in policy["Statement"] if one["Sid"] != sid] + [{**statement, "Sid": sid}]
+    return f"{bus}|{sid}", {}
+
+
+def with_bus_settings(stock: Callable[..., Made], *arguments: Any) -> Made:
+    """A bus's dead-letter queue, log level and key, which MiniStack's provisioner drops (they are kept, not used)."""
+    made, props = stock(*arguments), arguments[-2]
+    settings = {key: props[key] for key in ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier") if key in props}
+    call("eventbridge", "AWSEvents.UpdateEventBus", Name=made[0], **settings)
+    return made
 
 
 def forget(service: str, target: str, **body: Any) -> None:
@@ -27,110 +82,32 @@ def forget(service: str, target: str, **body: Any) -> None:
     try:
         call(service, target, **body)
     except AwsError as error:
-        if "NotFound" not in error.code:
+        if "NotFound" not in str(error):
             raise
 
 
-def check_trail_bucket(bucket: str, prefix: str, trail_arn: str) -> None:
-    """CloudTrail refuses a trail whose bucket does not let it in ('InsufficientS3BucketPolicyException')."""
-    found = s3.bucket_policy_for_arn(f"arn:aws:s3:::{bucket}")
-    key = f"arn:aws:s3:::{bucket}/{f'{prefix}/' if prefix else ''}AWSLogs/{get_account_id()}/CloudTrail/x"
-    keys = {"s3_x-amz-acl": "bucket-owner-full-control", "aws_sourcearn": trail_arn}
-    asked = (("s3:GetBucketAcl", f"arn:aws:s3:::{bucket}"), ("s3:PutObject", key))
-    if not found or not all(admits([found[0]], "cloudtrail.amazonaws.com", what, arn, **keys) for what, arn in asked):
-        raise ValueError(
-            f"Incorrect S3 bucket policy is detected for bucket: {bucket} (Service: CloudTrail, Status Code: 400, "
-            f"Request ID: {uuid.uuid4()}) (HandlerErrorCode: InvalidRequest)"
-        )
+def install() -> None:
+    """Put the handlers into CloudFormation, and which of their properties are create-only (resource schemas)."""
 
+    def handler(put: Callable[[str, str, Json], Made], key: str, limit: int, delete: Callable[[str], None]) -> Json:
+        return {
+            "create": lambda logical_id, props, stack: put(
+                "Create", props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit), props),
+            "update": lambda name, _old, new, _stack: put("Update", name, new),
+            "delete": lambda name, _props: delete(name),
+        }  # fmt: skip
 
-def put_trail(operation: str, name: str, props: Json) -> Made:
-    """CreateTrail or UpdateTrail, the event selectors, and logging as IsLogging says."""
-    trail_arn = f"arn:aws:cloudtrail:{get_region()}:{get_account_id()}:trail/{name}"
-    check_trail_bucket(props["S3BucketName"], props.get("S3KeyPrefix", ""), trail_arn)
-    renamed = {"KMSKeyId": "KmsKeyId"}
-    text = {key: props[key] for key in ("S3BucketName", "S3KeyPrefix", "SnsTopicName", "KMSKeyId") if key in props}
-    flags = ("IncludeGlobalServiceEvents", "IsMultiRegionTrail", "EnableLogFileValidation")
-    switches = {key: str(props[key]).lower() == "true" for key in flags if key in props}
-    settings = {renamed.get(key, key): value for key, value in (text | switches).items()}
-    call("cloudtrail", f"CloudTrail.{operation}", Name=name, **settings)
-    selectors = {key: props[key] for key in ("EventSelectors", "AdvancedEventSelectors") if props.get(key)}
-    if selectors:
-        call("cloudtrail", "CloudTrail.PutEventSelectors", TrailName=name, **selectors)
-    if props.get("Tags"):
-        call("cloudtrail", "CloudTrail.AddTags", ResourceId=trail_arn, TagsList=props["Tags"])
-    logs = str(props["IsLogging"]).lower() == "true"
-    call("cloudtrail", "CloudTrail.StartLogging" if logs else "CloudTrail.StopLogging", Name=name)
-    return name, {"Arn": trail_arn}
-
-
-def put_archive(operation: str, name: str, props: Json) -> Made:
-    """CreateArchive or UpdateArchive."""
-    settings = {key: props[key] for key in ("Description", "RetentionDays", "KmsKeyIdentifier") if key in props}
-    if operation == "CreateArchive":
-        settings["EventSourceArn"] = props["SourceArn"]
-    if props.get("EventPattern"):
-        settings["EventPattern"] = json.dumps(props["EventPattern"])
-    arn = call("eventbridge", f"AWSEvents.{operation}", ArchiveName=name, **settings)["ArchiveArn"]
-    return name, {"Arn": arn, "ArchiveName": name}
-
-
-def put_bus_policy(props: Json) -> Made:
-    """Straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
-    bus, sid = props.get("EventBusName", "default"), props["StatementId"]
-    arn = call("eventbridge", "AWSEvents.DescribeEventBus", Name=bus)["Arn"]
-    principal, condition = props.get("Principal"), props.get("Condition")
-    statement = props.get("Statement") or {
-        "Effect": "Allow", "Action": props.get("Action", "events:PutEvents"), "Resource": arn,
-        "Principal": principal if principal == "*" else {"AWS": f"arn:aws:iam::{principal}:root"},
-        **({"Condition": {condition["Type"]: {condition["Key"]: condition["Value"]}}} if condition else {}),
-    }  # fmt: skip
-    policy = eventbridge._event_bus_policies.setdefault(bus, {"Version": "2012-10-17", "Statement": []})
-    policy["Statement"] = [one for one in policy["Statement"] if one.get("Sid") != sid] + [{"Sid": sid, **statement}]
-    return f"{bus}|{sid}", {}
-
-
-def with_bus_settings(stock: Callable[..., Made], *arguments: Any) -> Made:
-    """A bus's own dead-letter queue, log level and key, which MiniStack's provisioner drops (it only keeps them)."""
-    made = stock(*arguments)
-    props = arguments[-2]
-    settings = {key: props.get(key) for key in ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier")}
-    call("eventbridge", "AWSEvents.UpdateEventBus", Name=made[0], **{k: v for k, v in settings.items() if v})
-    return made
-
-
-def named(key: str, limit: int, put: Callable[[str, str, Json], Made], noun: str) -> dict[str, Callable[..., Made]]:
-    """create and update of a thing whose name a template may leave to CloudFormation."""
-    return {
-        "create": lambda logical_id, props, stack: put(
-            f"Create{noun}", props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit), props),
-        "update": lambda name, _old, new, _stack: put(f"Update{noun}", name, new),
-    }  # fmt: skip
-
-
-TYPES: dict[str, dict[str, Callable[..., Any]]] = {
-    "AWS::CloudTrail::Trail": {
-        **named("TrailName", 128, put_trail, "Trail"),
-        "delete": lambda name, _props: forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name),
-    },
-    "AWS::Events::Archive": {
-        **named("ArchiveName", 48, put_archive, "Archive"),
-        "delete": lambda name, _props: forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name),
-    },
-    "AWS::Events::EventBusPolicy": {
-        "create": lambda _logical_id, props, _stack: put_bus_policy(props),
-        "update": lambda _name, _old, new, _stack: put_bus_policy(new),
-        "delete": lambda name, _props: forget(
-            "eventbridge", "AWSEvents.RemovePermission",
-            EventBusName=name.split("|")[0], StatementId=name.split("|")[1]),
-    },
-}  # fmt: skip
-# Create-only properties by the resource schemas; without them MiniStack calls every change of these types conditional.
-REPLACING = {
-    "AWS::CloudTrail::Trail": ("TrailName",),
-    "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
-    "AWS::Events::EventBus": ("Name",),
-    "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"),
-    "AWS::Events::Rule": ("Name", "EventBusName"),
-    "AWS::Logs::LogGroup": ("LogGroupName",),
-}
+    known = provisioners._RESOURCE_HANDLERS
+    known["AWS::CloudTrail::Trail"] = handler(
+        put_trail, "TrailName", 128, lambda name: forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name))
+    known["AWS::Events::Archive"] = handler(
+        put_archive, "ArchiveName", 48, lambda name: forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name))
+    known["AWS::Events::EventBusPolicy"] = handler(put_bus_policy, "", 64, lambda name: forget(
+        "eventbridge", "AWSEvents.RemovePermission", **dict(zip(("EventBusName", "StatementId"), name.split("|"), strict=True))))  # fmt: skip
+    bus = known["AWS::Events::EventBus"]
+    bus |= {verb: functools.partial(with_bus_settings, bus[verb]) for verb in ("create", "update")}
+    provisioners._REPLACING_PROPERTIES.update({
+        "AWS::CloudTrail::Trail": ("TrailName",), "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
+        "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"), "AWS::Logs::LogGroup": ("LogGroupName",),
+        "AWS::Events::EventBus": ("Name",), "AWS::Events::Rule": ("Name", "EventBusName"),
+    })  # fmt: skip

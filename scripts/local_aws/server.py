@@ -1,7 +1,7 @@
 """The life of the embedded AWS: one daemon per state directory, started, found and stopped from any process.
 
-The daemon holds a lock on ``alive`` as long as it lives, and the kernel lets go of it when it dies: so a number in
-``server.json`` is only ever believed, and signalled, while that lock is held.
+A living daemon holds a lock on the file ``alive`` of its directory, and the kernel lets go of it when the process dies:
+what the file says (pid, url, since) is believed, and its pid signalled, only while the lock is held.
 """
 
 from __future__ import annotations
@@ -10,29 +10,25 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 from scripts.errors import ToolError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 CHECKOUT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0  # seconds for a start or a stop, on a loaded machine
-STATUS_PATH = "/_local_aws/status"
+PATIENCE = 30.0  # seconds for a start or a stop on a loaded machine
+STATUS_PATH, ANOTHER_LIVES = "/_local_aws/status", 3
+DAEMON = "import sys; sys.path.insert(0, sys.argv[1]); from scripts.local_aws import daemon; daemon.main()"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an embedded AWS answers, and the made-up credentials that are root there."""
+    """Where an embedded AWS answers, and the made-up credentials that are root there (account 000000000000)."""
 
     url: str
     access_key: str = "test"
@@ -47,134 +43,86 @@ class Status:
     url: str
     since: float
     memory: int
-    log: Path
     stacks: list[str]
+    log: Path
 
 
 def directory(state_dir: Path | None) -> Path:
-    """The state directory: as given, else LOCAL_AWS_DIR, else .local-aws in the checkout."""
+    """The state directory: the given one, else LOCAL_AWS_DIR, else .local-aws in the checkout."""
     return Path(state_dir or os.environ.get("LOCAL_AWS_DIR") or CHECKOUT / ".local-aws").resolve()
 
 
-@contextmanager
-def locked(path: Path, patience: float) -> Iterator[IO[str] | None]:
-    """The file, locked by this process; None when another held it for the whole of ``patience`` seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    deadline = time.monotonic() + patience
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield None
-                    return
-                time.sleep(0.02)
-            else:
-                yield file
-                return
-
-
 def living(where: Path) -> dict[str, Any] | None:
-    """What the living daemon of the directory wrote about itself: pid, port, url, since. None when there is none."""
-    if not (where / "alive").exists():
-        return None
-    with locked(where / "alive", 0) as mine:
-        if mine:
-            return None
+    """What the directory's living daemon says about itself in its file; None when there is none, or not yet."""
     try:
-        found: dict[str, Any] = json.loads((where / "server.json").read_text())
+        with (where / "alive").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = (where / "alive").read_text()
+        return dict(json.loads(text)) if text.endswith("}") else None  # else it is just starting
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def ask(url: str) -> dict[str, Any] | None:
+    """The daemon's account of its memory (bytes) and stacks, or None when it does not answer."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + STATUS_PATH, timeout=5) as answer:
+            return dict(json.load(answer))
     except (OSError, ValueError):
-        return None  # it is just starting: it holds the lock and has not written yet
-    return found
+        return None
 
 
 def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
     """The embedded AWS of the state directory, started as a daemon unless it runs already; it answers on return.
 
     ``port`` (else LOCAL_AWS_PORT, else 4566; 0: any free one) counts only when it has to be started. Raises ToolError
-    when the port is taken or the daemon does not come up within 30 seconds, with the last lines of its log.
+    when the port is taken or it does not come up within 30 seconds, with the last lines of its log.
     """
-    where = directory(state_dir)
-    with locked(where / "starting", 2 * PATIENCE) as mine:
-        if not mine:
-            raise ToolError("another process has been starting the embedded AWS for a minute", where=str(where),
-                            advice="Look into its log, end that process, and try again.")  # fmt: skip
-        if found := living(where):
+    where, child = directory(state_dir), None
+    (where / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
+    asked = str(port if port is not None else os.environ.get("LOCAL_AWS_PORT") or 4566)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if (found := living(where)) and ask(found["url"]):
             return Endpoint(found["url"])
-        asked = port if port is not None else int(os.environ.get("LOCAL_AWS_PORT") or 4566)
-        chosen = free_port(asked)
-        (where / "server.json").unlink(missing_ok=True)
-        (where / "tmp").mkdir(exist_ok=True)
-        code = "import sys; sys.path.insert(0, sys.argv[1]); from scripts.local_aws.daemon import main; main(sys.argv[2])"
-        with (where / "log").open("w") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-c", code, str(CHECKOUT), str(where)], cwd=where, env=environment(where, chosen),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and child.poll() is None:
-            if (found := living(where)) and found["pid"] == child.pid and ask(found["url"]):
-                return Endpoint(found["url"])
-            time.sleep(0.02)
+        if not found and (child is None or child.poll() == ANOTHER_LIVES):  # the other one may just have ended
+            # Lambda functions inherit the daemon's environment: nothing of the user's but the search path is in it.
+            kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE") if key in os.environ}
+            paths = {"HOME": str(where), "TMPDIR": str(where / "tmp"), "STATE_DIR": str(where / "state")}
+            with (where / "log").open("a") as log:
+                child = subprocess.Popen(
+                    [sys.executable, "-c", DAEMON, str(CHECKOUT), str(where), asked], cwd=where, env=kept | paths,
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+        if child and child.poll() not in (None, ANOTHER_LIVES):
+            break
+        time.sleep(0.02)
+    if child and child.poll() is None:
         child.kill()
-        child.wait()
-        last = "\n".join((where / "log").read_text(errors="replace").splitlines()[-15:])
-        raise ToolError(f"the embedded AWS did not start on port {chosen}:\n{last}", where=str(where / "log"))
-
-
-def environment(where: Path, port: int) -> dict[str, str]:
-    """The daemon's environment, which Lambda functions inherit: nothing of the user's but the search path."""
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE") if key in os.environ}
-    return kept | {
-        "HOME": str(where), "TMPDIR": str(where / "tmp"), "STATE_DIR": str(where / "state"), "TZ": "UTC",
-        "PYTHONDONTWRITEBYTECODE": "1", "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true",
-        "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "LOG_LEVEL": "WARNING",
-    }  # fmt: skip
-
-
-def free_port(port: int) -> int:
-    """The port, or a free one for 0; ToolError when another process has it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will: a closed one lingers
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ToolError(
-                f"port {port} of 127.0.0.1 is taken by another process ({error.strerror})", where="embedded AWS",
-                advice=f"Choose another: LOCAL_AWS_PORT={port + 1} make local-up",
-            ) from error  # fmt: skip
-        return int(probe.getsockname()[1])
-
-
-def ask(url: str) -> dict[str, Any] | None:
-    """The daemon's own account of itself, or None when it does not answer within two seconds."""
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + STATUS_PATH, timeout=2) as answer:
-            told: dict[str, Any] = json.load(answer)
-            return told
-    except (OSError, ValueError):
-        return None
+    last = "\n".join((where / "log").read_text(errors="replace").splitlines()[-12:])
+    raise ToolError(f"the embedded AWS does not come up:\n{last}", where=str(where / "log"),
+                    advice="If the port is taken, choose another: LOCAL_AWS_PORT=4567 make local-up")  # fmt: skip
 
 
 def status(state_dir: Path | None = None) -> Status | None:
-    """The running embedded AWS of the state directory, or None. One that does not answer counts with memory 0."""
+    """The running embedded AWS of the state directory, or None. One that does not answer has memory 0."""
     where = directory(state_dir)
-    found = living(where)
-    if not found:
-        return None
-    told = ask(found["url"]) or {"memory": 0, "stacks": []}
-    return Status(found["pid"], found["url"], found["since"], told["memory"], where / "log", told["stacks"])
+    if found := living(where):
+        return Status(**found, **(ask(found["url"]) or {"memory": 0, "stacks": []}), log=where / "log")
+    return None
 
 
 def stop(state_dir: Path | None = None) -> bool:
     """Stop it and wait until it is gone, killing it if need be; False when none was running."""
     where = directory(state_dir)
-    with locked(where / "starting", PATIENCE):
-        found = living(where)
-        for number in (signal.SIGTERM, signal.SIGKILL) if found else ():
-            os.kill(found["pid"], number)
-            with locked(where / "alive", PATIENCE / 3) as gone:
-                if gone:
-                    break
-        return bool(found)
+    found, deadline = living(where), time.monotonic() + PATIENCE
+    if not found:
+        return False
+    os.kill(found["pid"], signal.SIGTERM)
+    while (now := living(where)) and now["pid"] == found["pid"]:
+        if time.monotonic() > deadline:
+            os.kill(found["pid"], signal.SIGKILL)
+        time.sleep(0.02)
+    return True

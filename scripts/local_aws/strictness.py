@@ -1,23 +1,25 @@
-"""Refusals of CloudFormation that MiniStack leaves out, and what else it answers differently."""
+"""What CloudFormation refuses and MiniStack lets pass, and two things that it answers and MiniStack does not."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
-from collections.abc import Callable
-from fnmatch import fnmatchcase
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import cloudformation, cloudwatch, eventbridge, kms, lambda_svc, s3
+from ministack.services import cloudformation, eventbridge, lambda_svc, s3
 from ministack.services.cloudformation import changesets, drift, helpers, provisioners
 
-from scripts.local_aws.announcements import Answer, Handler
-from scripts.local_aws.resources import with_bus_settings
+from scripts.local_aws.deliveries import admits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scripts.local_aws.announcements import Answer, Handler
 
 Json = dict[str, Any]
 NAMED = {  # type: (property that names it, its physical id)
@@ -31,127 +33,103 @@ NAMED = {  # type: (property that names it, its physical id)
 }
 
 
-def create_once(kind: str, stock: Callable[..., Any], logical_id: str, props: Json, stack: str) -> Any:
+def check_name(kind: str, props: Json) -> None:
     """A second resource under a name that is taken fails; MiniStack lets it take the first one over."""
     key, pattern = NAMED[kind]
-    if props.get(key):
-        port = os.environ["GATEWAY_PORT"]
-        physical_id = pattern.format(name=props[key], account=get_account_id(), region=get_region(), port=port)
-        if drift._DRIFT_READERS[kind][0](physical_id, props) is not None:
-            text = f"Resource of type '{kind}' with identifier '{props[key]}' already exists."
-            raise ValueError(f"{text} (HandlerErrorCode: AlreadyExists)")
-    return stock(logical_id, props, stack)
+    here = {"account": get_account_id(), "region": get_region(), "port": os.environ["GATEWAY_PORT"]}
+    physical_id = pattern.format(name=props.get(key), **here)
+    if props.get(key) and drift._DRIFT_READERS[kind][0](physical_id, props) is not None:
+        text = f"Resource of type '{kind}' with identifier '{props[key]}' already exists."
+        raise ValueError(f"{text} (HandlerErrorCode: AlreadyExists)")
 
 
-def check_rule(stock: Callable[..., Any], *arguments: Any) -> Any:
+def check_rule(props: Json) -> None:
     """What PutRule and PutTargets check; MiniStack's provisioner writes past them."""
-    props = arguments[-2] if isinstance(arguments[-2], dict) else arguments[-3]
-    pattern = props.get("EventPattern") or ""
+    pattern, bus = props.get("EventPattern") or "", props.get("EventBusName", "default").rsplit("/", 1)[-1]
     wrong = eventbridge._event_pattern_error(pattern if isinstance(pattern, str) else json.dumps(pattern))
-    if wrong:
-        raise ValueError(f"Event pattern is not valid. Reason: {wrong} (Service: EventBridge, Status Code: 400)")
-    targets = props.get("Targets") or []
-    if len(targets) > 5:
-        raise ValueError("The requested resource exceeds the maximum number allowed: 5 targets (Service: EventBridge)")
-    for target in targets:
-        if refused := eventbridge._validate_target_arn(target):
-            raise ValueError(f"{json.loads(refused[2])['message']} (Service: EventBridge, Status Code: 400)")
-    bus = props.get("EventBusName", "default").rsplit("/", 1)[-1]
+    problems = [f"Event pattern is not valid. Reason: {wrong}"] if wrong else []
+    if len(props.get("Targets") or ()) > 5:
+        problems += ["The requested resource exceeds the maximum number allowed: 5 targets"]
+    refused = filter(None, map(eventbridge._validate_target_arn, props.get("Targets") or ()))
+    problems += [json.loads(answer[2])["message"] for answer in refused]
     if bus != "default" and bus not in eventbridge._event_buses:
-        raise ValueError(f"Event bus {bus} does not exist. (Service: EventBridge, Status Code: 400)")
-    return stock(*arguments)
+        problems += [f"Event bus {bus} does not exist."]
+    if problems:
+        raise ValueError(f"{problems[0]} (Service: EventBridge, Status Code: 400)")
 
 
-def check_function(stock: Callable[..., Any], logical_id: str, props: Json, stack: str) -> Any:
+def check_function(props: Json) -> None:
     """A permission needs its function."""
     name = props["FunctionName"]
     arn = name if name.startswith("arn:") else f"arn:aws:lambda:{get_region()}:{get_account_id()}:function:{name}"
     if lambda_svc.function_policy_for_arn(arn) is None:
         raise ValueError(f"Function not found: {arn} (Service: Lambda, Status Code: 404)")
-    return stock(logical_id, props, stack)
 
 
-def check_empty(stock: Callable[..., Any], name: str, props: Json) -> None:
+def check_empty(name: str) -> None:
     """A bucket with objects in it is not deleted."""
     if (s3._buckets.get(name) or {}).get("objects"):
         raise ValueError("The bucket you tried to delete is not empty (Service: S3, Status Code: 409)")
-    stock(name, props)
 
 
-def mend(handlers: dict[str, Json]) -> None:
-    """Put the checks before the handlers of the resource types."""
-    before: list[tuple[str, str, Callable[..., Any]]] = [
-        *((kind, "create", partial(create_once, kind)) for kind in NAMED),
-        ("AWS::Events::Rule", "create", check_rule), ("AWS::Events::Rule", "update", check_rule),
-        ("AWS::Lambda::Permission", "create", check_function), ("AWS::S3::Bucket", "delete", check_empty),
-        ("AWS::Events::EventBus", "create", with_bus_settings), ("AWS::Events::EventBus", "update", with_bus_settings),
+def install() -> None:
+    """Put the checks before the handlers; each takes one of (logical or physical id, properties …) by its place."""
+    checks: list[tuple[str, str, int, Callable[[Any], None]]] = [
+        *((kind, "create", 1, functools.partial(check_name, kind)) for kind in NAMED),
+        ("AWS::Events::Rule", "create", 1, check_rule), ("AWS::Events::Rule", "update", 2, check_rule),
+        ("AWS::Lambda::Permission", "create", 1, check_function), ("AWS::S3::Bucket", "delete", 0, check_empty),
     ]  # fmt: skip
-    for kind, verb, check in before:
-        handlers[kind][verb] = partial(check, handlers[kind][verb])
+
+    def checked(stock: Callable[..., Any], check: Callable[[Any], None], place: int, *arguments: Any) -> Any:
+        check(arguments[place])
+        return stock(*arguments)
+
+    for kind, verb, place, check in checks:
+        handler = provisioners._RESOURCE_HANDLERS[kind]
+        handler[verb] = functools.partial(checked, handler[verb], check, place)
 
 
 def resolve_url(stock: Callable[..., Any], params: Json, body_key: str, url_key: str, label: str) -> Any:
     """``https://bucket.s3.region.amazonaws.com/key`` is ``/bucket/key`` to MiniStack."""
-    value = params.get(url_key) or ""
-    url = urlsplit(value[0] if isinstance(value, list) else value)
+    url = urlsplit((params.get(url_key) or [""])[0])
     host = re.fullmatch(r"(?P<bucket>.+)\.s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?", url.hostname or "")
     if host:
         params = {**params, url_key: [f"https://s3.amazonaws.com/{host['bucket']}{url.path}"]}
     return stock(params, body_key, url_key, label)
 
 
-def covers(statement: Json, key: str, value: str) -> bool:
-    """Whether a statement's Action or Resource (or NotAction, NotResource) takes in the value."""
-    listed = statement.get(key, statement.get(f"Not{key}", []))
-    hit = any(fnmatchcase(value, pattern) for pattern in ([listed] if isinstance(listed, str) else listed))
-    return hit if key in statement else not hit
-
-
-def update_if_allowed(
-    stock: Callable[..., Any], kind: str, physical_id: str, old: Json, new: Json, stack: str, *rest: Any
-) -> Any:
+def update_if_allowed(stock: Callable[..., Any], kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any) -> Any:
     """A stack policy keeps its resources from updates (user guide, 'Prevent updates to stack resources')."""
     policy = (cloudformation._stacks.get(stack) or {}).get("_stack_policy")
-    if policy and old != new:
-        replaces = provisioners._replacing_change(kind, old, new)
-        action, resource = f"Update:{'Replace' if replaces else 'Modify'}", f"LogicalResourceId/{rest[0]}"
-        statements = json.loads(policy)["Statement"]
-        effects = {s["Effect"] for s in statements if covers(s, "Action", action) and covers(s, "Resource", resource)}
-        if effects != {"Allow"}:
-            raise ValueError(f"Action denied by stack policy: Statement does not allow {action} on {resource}")
-    return stock(kind, physical_id, old, new, stack, *rest)
+    action = "Update:Replace" if provisioners._replacing_change(kind, old, new) else "Update:Modify"
+    what = f"LogicalResourceId/{rest[0]}"
+    if policy and old != new and not admits([policy], "cloudformation.amazonaws.com", action, what, {"resourcetype": kind}):
+        raise ValueError(f"Action denied by stack policy: Statement does not allow {action} on {what}")
+    return stock(kind, name, old, new, stack, *rest)
 
 
-async def with_property_values(
-    stock: Handler, method: str, path: str, headers: Any, body: Any, query: Any
-) -> Answer:
+async def with_property_values(stock: Handler, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
     """DescribeChangeSet with IncludePropertyValues: each resource and property, before and after."""
     answer = await stock(method, path, headers, body, query)
-    form = {k: v[0] for k, v in {**query, **parse_qs((body or b"").decode())}.items()}
+    form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
     if form.get("Action") != "DescribeChangeSet" or form.get("IncludePropertyValues") != "true" or answer[0] >= 300:
         return answer
-    _, change_set = changesets._find_change_set(form["ChangeSetName"], form.get("StackName", ""))
-    stack = cloudformation._stacks.get(change_set["StackName"]) or {}
-    after = changesets._resolve_props_for_diff(
-        change_set["_template"], change_set["_resolved_params"], change_set["StackName"], change_set["StackId"]
-    )["Resources"]
-    before = stack.get("_resources", {})
+    _, of = changesets._find_change_set(form["ChangeSetName"], form.get("StackName", ""))
+    made = of["_template"], of["_resolved_params"], of["StackName"], of["StackId"]
+    sides = {"Before": (cloudformation._stacks.get(of["StackName"]) or {}).get("_resources", {})}
+    sides["After"] = changesets._resolve_props_for_diff(*made)["Resources"]
     ET.register_namespace("", helpers.CFN_NS)
-    root, ns = ET.fromstring(answer[2]), f"{{{helpers.CFN_NS}}}"
+    root, ns = ET.fromstring(answer[2]), f"{{{helpers.CFN_NS}}}"  # noqa: S314 - MiniStack's own answer
     for change in root.iter(f"{ns}ResourceChange"):
-        name = change.findtext(f"{ns}LogicalResourceId")
-        for side, there in (("Before", before), ("After", after)):
-            props = there.get(name, {}).get("Properties")
-            if props is None:
-                continue
+        found = {side: there.get(change.findtext(f"{ns}LogicalResourceId"), {}) for side, there in sides.items()}
+        known = {side: one["Properties"] for side, one in found.items() if one.get("Properties") is not None}
+        for side, props in known.items():
             ET.SubElement(change, f"{ns}{side}Context").text = json.dumps({"Properties": props}, default=str)
-            for target in change.iter(f"{ns}Target"):
-                key = target.findtext(f"{ns}Name")
-                if key:
-                    value = props.get(key)
+        for target in change.iter(f"{ns}Target"):
+            if key := target.findtext(f"{ns}Name"):
+                ET.SubElement(target, f"{ns}Path").text = f"/Properties/{key}"
+                for side in (side for side in known if key in known[side]):
+                    value = known[side][key]
                     text = value if isinstance(value, str) else json.dumps(value, default=str)
                     ET.SubElement(target, f"{ns}{side}Value").text = text
-        for target in change.iter(f"{ns}Target"):
-            if (key := target.findtext(f"{ns}Name")) and target.find(f"{ns}Path") is None:
-                ET.SubElement(target, f"{ns}Path").text = f"/Properties/{key}"
     return answer[0], answer[1], ET.tostring(root)
