@@ -1,0 +1,132 @@
+"""One call to AWS with patience, and time as the deployer sees it."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+from botocore.parsers import ResponseParserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+BRIEFLY, LONG = 30.0, 600.0  # seconds of trouble to wait out: before anything is under way, and while something is
+_LONGEST_PAUSE = 20.0
+_LOGIN_ERRORS = (
+    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, UnauthorizedSSOTokenError,
+)  # fmt: skip
+_LOGIN_CODES = frozenset({
+    "ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException",
+})  # fmt: skip
+_BUSY_CODES = frozenset({
+    "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled", "RequestThrottledException",
+    "TooManyRequestsException", "RequestLimitExceeded", "BandwidthLimitExceeded", "PriorRequestNotComplete", "SlowDown",
+    "RequestTimeout", "RequestTimeoutException",
+})  # fmt: skip
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the user pressed Ctrl-C, and who was waiting wakes up
+    """The user wants this to end."""
+
+
+class Clock:
+    """Time, as all that waits here sees it. Tests give their own, whose ``sleep`` returns at once."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits; raises Stopped as soon as ``stop`` was called."""
+        if self._stop.wait(seconds):
+            raise Stopped
+
+    def stop(self) -> None:
+        """Wakes everybody who sleeps on this clock."""
+        self._stop.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stop.is_set()
+
+
+def code(error: Exception) -> str:
+    """The error code of AWS's answer, or ''."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def message(error: Exception) -> str:
+    """AWS's words, or the error's own."""
+    words = error.response.get("Error", {}).get("Message") if isinstance(error, ClientError) else None
+    return str(words or error)
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether AWS says that there is no such stack.
+
+    Two wordings: 'Stack with id X does not exist' (DescribeStacks) and 'Stack [X] does not exist' (events).
+    """
+    return code(error) == "ValidationError" and "does not exist" in message(error)
+
+
+def is_login(error: Exception) -> bool:
+    """Whether credentials are gone or have expired: waiting does not help."""
+    return isinstance(error, _LOGIN_ERRORS) or code(error) in _LOGIN_CODES
+
+
+def passes(error: Exception) -> bool:
+    """Whether the trouble passes by itself: throttling, a 5xx answer, a lost connection, half an answer."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code(error) in _BUSY_CODES or status >= 500
+    return isinstance(error, HTTPClientError | ResponseParserError)
+
+
+def pauses(first: float = 0.5) -> Iterator[float]:
+    """Ever longer pauses with full jitter, in seconds: many runs that were throttled together come back apart."""
+    longest = first
+    while True:
+        yield random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+        longest = min(longest * 2, _LONGEST_PAUSE)
+
+
+def call(method: Callable[..., Any], *, clock: Clock, patience: float = BRIEFLY, **arguments: Any) -> Any:
+    """``method(**arguments)``, again for as long as ``passes`` and no longer than ``patience`` seconds.
+
+    Comes on top of botocore's own retries. Raises what does not pass, and the last trouble when patience ends.
+    """
+    begun = clock.now()
+    for pause in pauses():
+        try:
+            return method(**arguments)
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
+            if not passes(error) or clock.now() + pause - begun > patience:
+                raise
+        clock.sleep(pause)
+    raise AssertionError  # pauses() does not end
+
+
+def find_stack(client: Any, name: str, *, clock: Clock, patience: float = BRIEFLY) -> dict[str, Any] | None:
+    """DescribeStacks of one stack by name or ARN, or None when there is none."""
+    try:
+        return dict(call(client.describe_stacks, clock=clock, patience=patience, StackName=name)["Stacks"][0])
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise

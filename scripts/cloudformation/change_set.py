@@ -1,0 +1,186 @@
+"""The life of a change set: make, wait, read, delete."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.cloudformation import calls, failure
+from scripts.cloudformation.calls import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scripts.cloudformation.options import Options
+    from scripts.cloudformation.order import Pair
+    from scripts.cloudformation.place import Place
+    from scripts.environment import Environment
+
+# Both wordings mean that there is nothing to do; the second comes from templates with transforms.
+_NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
+_OURS = "stacks-"
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """A change set that can be executed, or the knowledge that there is nothing to execute."""
+
+    arn: str
+    stack_id: str
+    kind: str  # CREATE or UPDATE
+    made_stack: bool  # this run brought the stack into REVIEW_IN_PROGRESS
+    changes: tuple[dict[str, Any], ...] = ()  # ResourceChange; may be empty: outputs or tags may change alone
+    parameters: Mapping[str, str] | None = None
+    drift: str = ""  # StackDriftStatus of a drift-aware change set
+    unchanged: bool = False
+
+
+def request(
+    environment: Environment, pair: Pair, template: Mapping[str, Any], values: Mapping[str, str],
+    stack: Mapping[str, Any] | None, options: Options,
+) -> dict[str, Any]:  # fmt: skip
+    """The arguments of CreateChangeSet, but for the template's body.
+
+    Only values of the environment's file are sent, and never UsePreviousValue: what the file leaves out gets the
+    template's Default, also when the stack holds an older value. What a stack was given once and the file no longer
+    names (topics, alarms) is taken away.
+    """
+    settings, held = pair[0], stack or {}
+    kind = kind_for(stack)
+    found: dict[str, Any] = {
+        "StackName": settings.stack_name, "ChangeSetType": kind,
+        "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
+        "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
+        "Capabilities": capabilities(template), **options.creating(kind),
+    }  # fmt: skip
+    if settings.role:
+        found["RoleARN"] = settings.role
+    if environment.notifications or held.get("NotificationARNs"):
+        found["NotificationARNs"] = list(environment.notifications)
+    alarms, minutes = settings.rollback_alarms, settings.rollback_minutes
+    if alarms or minutes or any((held.get("RollbackConfiguration") or {}).values()):
+        found["RollbackConfiguration"] = {
+            "RollbackTriggers": [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"} for arn in alarms],
+            "MonitoringTimeInMinutes": minutes,
+        }
+    return found
+
+
+def kind_for(stack: Mapping[str, Any] | None) -> str:
+    """CREATE for a stack that is not there, or that a change set brought into being and nobody executed."""
+    return "CREATE" if stack is None or stack["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE") else "UPDATE"
+
+
+def capabilities(template: Mapping[str, Any]) -> list[str]:
+    """What the template needs to be granted; the plan shows what it does with it."""
+    types = {str(one.get("Type")) for one in (template.get("Resources") or {}).values() if isinstance(one, dict)}
+    nested = "AWS::CloudFormation::Stack" in types
+    expands = nested or "Transform" in template or "Fn::Transform" in str(template)
+    iam = expands or any(one.startswith("AWS::IAM::") for one in types)
+    return (["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if iam else []) + (["CAPABILITY_AUTO_EXPAND"] if expands else [])
+
+
+def make(client: Any, arguments: dict[str, Any], place: Place, *, stack_was_there: bool, clock: Clock) -> ChangeSet:
+    """Makes a change set, waits for it and reads it whole. One without changes is deleted and comes back ``unchanged``.
+
+    Raises failure.DeploymentError when it fails; nothing is left behind then, nor when the waiting is stopped.
+    """
+    name = f"{_OURS}{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    kind, stack_name = arguments["ChangeSetType"], arguments["StackName"]
+    try:
+        made = calls.call(client.create_change_set, clock=clock, ChangeSetName=name, ClientToken=name, **arguments)
+        arn, stack_id = made["Id"], made["StackId"]
+    except ClientError as error:
+        if calls.code(error) != "AlreadyExistsException" or name not in calls.message(error):
+            raise
+        # The answer was lost, and the call was made a second time: the name is ours alone.
+        found = calls.call(client.describe_change_set, clock=clock, ChangeSetName=name, StackName=stack_name)
+        arn, stack_id = found["ChangeSetId"], found["StackId"]
+    pending = ChangeSet(arn, stack_id, kind, made_stack=kind == "CREATE" and not stack_was_there)
+    try:
+        found = _wait(client, arn, clock)
+        if found["Status"] == "FAILED":
+            reason = found.get("StatusReason") or "AWS gives no reason"
+            if not any(words in reason for words in _NO_CHANGE):
+                raise failure.of_change_set(client, arn, place, reason, clock)
+            discard(client, pending)
+            return ChangeSet(arn, stack_id, kind, made_stack=False, unchanged=True)
+        changes = list(found.get("Changes") or ())
+        page = found
+        while token := page.get("NextToken"):
+            page = calls.call(
+                client.describe_change_set, clock=clock, ChangeSetName=arn, IncludePropertyValues=True, NextToken=token)  # fmt: skip
+            changes += page.get("Changes") or ()
+    except BaseException:
+        discard(client, pending)
+        raise
+    return ChangeSet(
+        arn, stack_id, kind, pending.made_stack, tuple(one["ResourceChange"] for one in changes if "ResourceChange" in one),
+        {one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "") for one in found.get("Parameters") or ()},
+        found.get("StackDriftStatus", ""),
+    )  # fmt: skip
+
+
+def _wait(client: Any, arn: str, clock: Clock) -> dict[str, Any]:
+    """The first page of the change set, once it is no longer being made."""
+    pause = 0.1
+    while True:
+        found = calls.call(client.describe_change_set, clock=clock, ChangeSetName=arn, IncludePropertyValues=True)
+        if found["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
+            return dict(found)
+        clock.sleep(pause)
+        pause = min(pause * 1.5, 1.0)
+
+
+def discard(client: Any, change_set: ChangeSet) -> None:
+    """Deletes a change set, and the stack that exists only because of it when this run made it.
+
+    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. Also works after Ctrl-C: it has a clock of its own.
+    Never raises: a run must not fail, nor end differently, for what it could not tidy.
+    """
+    clock = Clock()
+    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
+        try:
+            calls.call(client.delete_change_set, clock=clock, patience=10, ChangeSetName=change_set.arn)
+            break
+        except ClientError as error:
+            if calls.code(error) != "InvalidChangeSetStatus":  # still being made: it cannot be deleted yet
+                break
+        except BotoCoreError:
+            return
+        clock.sleep(pause)
+    if not change_set.made_stack:
+        return
+    try:
+        stack = calls.find_stack(client, change_set.stack_id, clock=clock, patience=10)
+        if stack and stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # else somebody has put something in it
+            calls.call(client.delete_stack, clock=clock, patience=10, StackName=change_set.stack_id)
+    except (ClientError, BotoCoreError):
+        return
+
+
+def sweep(client: Any, stack_name: str, clock: Clock) -> None:
+    """Deletes the change sets that a killed run of this machine left on a stack: their names tell whose they are."""
+    found = calls.call(client.list_change_sets, clock=clock, StackName=stack_name)
+    for one in found.get("Summaries") or ():
+        maker = re.fullmatch(rf"{_OURS}{_HOST}-(\d+)-[0-9a-f]+", one["ChangeSetName"])
+        if maker and not _runs(int(maker[1])) and one.get("ExecutionStatus") in ("AVAILABLE", "UNAVAILABLE"):
+            discard(client, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", made_stack=False))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

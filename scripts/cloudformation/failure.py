@@ -1,0 +1,172 @@
+"""Why it failed, in one sentence, and what to do next."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.cloudformation import calls, events
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.events import Event
+    from scripts.cloudformation.place import Place
+
+_PROPERTY = re.compile(r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)")
+_DEPTH = 10  # nested stacks below nested stacks
+
+_ADVICE = {
+    "REVIEW_IN_PROGRESS": "The stack is empty: a change set was made for it and never executed. {deploy} goes on from there, "
+                          "{recover} removes it.",
+    "ROLLBACK_COMPLETE": "The stack could not be created and only its name is left; it must be deleted before the next try: "
+                         "{recover}",
+    "ROLLBACK_FAILED": "Some of what was made could not be removed again. {recover} deletes the rest of the stack.",
+    "CREATE_FAILED": "What was made is still there. Mend it and {deploy}, or {recover} to delete it.",
+    "UPDATE_FAILED": "What was changed is still there. Mend it and {deploy}, or {recover} to roll it back.",
+    "UPDATE_ROLLBACK_COMPLETE": "The stack is as it was before. Mend what failed, then {deploy}.",
+    "UPDATE_ROLLBACK_FAILED": "The stack is stuck halfway back. Mend what AWS names, then {recover}; "
+                              "what cannot be mended is left out with ARGS='--skip LogicalId'.",
+    "DELETE_FAILED": "{recover} with ARGS='--retain LogicalId' deletes the stack and keeps what cannot be deleted; "
+                     "ARGS=--force keeps whatever cannot.",
+    "DELETE_COMPLETE": "The stack is gone. Mend what failed, then {deploy}.",
+    "IMPORT_ROLLBACK_COMPLETE": "The stack is as it was before the import.",
+    "IMPORT_ROLLBACK_FAILED": "The import could not be taken back. Mend what AWS names, then {deploy}.",
+}  # fmt: skip
+
+
+class DeploymentError(ToolError):
+    """An operation on a stack that failed, or was not even started; ``status`` is the stack's."""
+
+    def __init__(self, what: str, *, where: str = "", advice: str = "", status: str = "") -> None:
+        super().__init__(what, where=where, advice=advice)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The root cause of a failure."""
+
+    at: datetime | None
+    logical_id: str
+    type: str
+    status: str  # CREATE_FAILED …
+    reason: str  # AWS's words
+    property: str = ""
+    path: tuple[str, ...] = ()  # logical ids of the nested stacks on the way down
+
+    def __str__(self) -> str:
+        verb = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted", "IMPORT": "imported"}.get(self.status.split("_")[0])
+        within = f" in the nested stack {' → '.join(self.path)}" if self.path else ""
+        known = ", ".join(one for one in (self.type, f"property {self.property}" if self.property else "") if one)
+        subject = f"{self.logical_id or 'the template'}{f' ({known})' if known else ''}{within}"
+        return f"{subject} could not be {verb}: {self.reason}" if verb else f"{subject}: {self.reason}"
+
+
+def advice(status: str, place: Place) -> str:
+    """What to do about a stack in this status. Whole names are compared: UPDATE_ROLLBACK_COMPLETE is no ROLLBACK_COMPLETE."""
+    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+        return f"An operation is under way: {place.command('follow')}"
+    return _ADVICE.get(status, "").format(recover=place.command("recover"), deploy=place.command("deploy"))
+
+
+def property_of(reason: str) -> str:
+    """The property that AWS's words name, or ''."""
+    found = _PROPERTY.search(reason)
+    return next((one for one in found.groups() if one), "").replace("/", ".") if found else ""
+
+
+def root_cause(client: Any, found: Iterable[Event], *, since: datetime | None, clock: Clock, depth: int = 0) -> Cause | None:
+    """The earliest failure among ``found``, events of one stack in order, down to the bottom of nested stacks.
+
+    Not a cause: a resource that was only cancelled since another one had failed, and the stack's own failure.
+    ``since``: when the operation began; a nested stack's events from before it belong to another one.
+    """
+    found = list(found)
+    hooks = {one.logical_id: one for one in reversed(found) if one.hook and one.hook_status.endswith("FAILED")}
+    causes: list[Cause] = []
+    for one in found:
+        if one.is_root or not one.status.endswith("_FAILED") or re.search(r"\bcancell?ed\b", one.reason):
+            continue
+        cause = Cause(one.at, one.logical_id, one.type, one.status, one.reason or "AWS gives no reason", property_of(one.reason))
+        if one.logical_id in hooks:
+            hook = hooks[one.logical_id]
+            cause = replace(cause, reason=f"the hook {hook.hook} refuses it: {hook.hook_reason or one.reason}")
+        if one.type == events.NESTED and one.physical_id and depth < _DEPTH:
+            cause = _inside(client, one, since, clock, depth) or cause
+        causes.append(cause)
+    causes += [
+        Cause(one.at, one.logical_id, one.type, "", f"the hook {one.hook} refuses it: {one.hook_reason}")
+        for one in hooks.values() if not any(cause.logical_id == one.logical_id for cause in causes)
+    ]  # fmt: skip
+    return min(causes, key=lambda one: one.at.timestamp() if one.at else 0.0, default=None)
+
+
+def _inside(client: Any, nested: Event, since: datetime | None, clock: Clock, depth: int) -> Cause | None:
+    try:
+        found = events.read(client, nested.physical_id, set(), clock=clock)
+    except (ClientError, BotoCoreError):
+        return None  # deleted, or not ours to read: the parent's words must do
+    own = [one for one in found if since is None or one.at >= since]
+    cause = root_cause(client, own, since=since, clock=clock, depth=depth + 1)
+    return cause and replace(cause, path=(nested.logical_id, *cause.path))
+
+
+def validations(client: Any, clock: Clock, **where: str) -> list[Cause]:
+    """What early validation and hooks have against a change set or a stack's operation, from DescribeEvents.
+
+    ``where``: ChangeSetName (ARN), or StackName. It needs a permission of its own: without it, and wherever it is not
+    known, the answer is empty and the stack's events must do.
+    """
+    try:
+        found = calls.call(client.describe_events, clock=clock, Filters={"FailedEvents": True}, **where)
+    except (ClientError, BotoCoreError):
+        return []
+    causes = []
+    for one in found.get("OperationEvents") or ():
+        kind = one.get("EventType")
+        reason = {
+            "VALIDATION_ERROR": one.get("ValidationStatusReason"),
+            "HOOK_INVOCATION_ERROR": f"the hook {one.get('HookType')} refuses it: {one.get('HookStatusReason')}",
+            "PROVISIONING_ERROR": one.get("ResourceStatusReason"),
+        }.get(str(kind))
+        if reason and one.get("ValidationFailureMode") != "WARN" and one.get("ResourceType") != events.NESTED:
+            path = str(one.get("ValidationPath") or "").strip("/").replace("/", ".")
+            causes.append(Cause(one.get("Timestamp"), one.get("LogicalResourceId", ""), one.get("ResourceType", ""),
+                                one.get("ResourceStatus") or "", reason, path or property_of(reason)))  # fmt: skip
+    return causes
+
+
+def of_change_set(client: Any, arn: str, place: Place, reason: str, clock: Clock) -> DeploymentError:
+    """The error for a change set that could not be made."""
+    causes = validations(client, clock, ChangeSetName=arn)
+    what = "; ".join(dict.fromkeys(map(str, causes))) or reason
+    return DeploymentError(f"AWS refuses the change: {what}", where=str(place),
+                           advice=f"Nothing was changed. Mend it, then {place.command('plan')}")  # fmt: skip
+
+
+def of_operation(client: Any, stack_id: str, found: list[Event], status: str, place: Place, clock: Clock) -> DeploymentError:
+    """The error for an operation that ended badly, from its events in order."""
+    since = found[0].at if found else None
+    cause = root_cause(client, found, since=since, clock=clock)
+    reasons = [str(cause)] if cause else []
+    if not cause or any(one.detail == "VALIDATION_FAILED" for one in found):
+        reasons = list(dict.fromkeys(map(str, validations(client, clock, StackName=stack_id)))) or reasons
+    if not reasons:
+        reasons = [one.reason for one in found if one.is_root and one.reason and "FAILED" in one.status + one.detail] or \
+            [one.reason for one in found if one.is_root and "ROLLBACK" in one.status and one.reason] or \
+            [f"the stack is in {status}; AWS gives no reason"]  # fmt: skip
+        reasons = reasons[:1]
+    turned = next((at for at, one in enumerate(found) if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status), None)
+    if status.endswith("ROLLBACK_FAILED") and turned is not None:
+        again = root_cause(client, found[turned:], since=found[turned].at, clock=clock)
+        if again and str(again) not in reasons:
+            reasons.append(f"and then the rollback failed, too: {again}")
+    return DeploymentError("; ".join(reasons), where=str(place), status=status,
+                           advice=f"It is now in {status}. {advice(status, place)}".rstrip())  # fmt: skip

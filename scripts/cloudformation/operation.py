@@ -1,0 +1,174 @@
+"""A stack operation: started, and followed until it ends by one call per stack and tick."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from scripts.cloudformation import calls, events
+from scripts.cloudformation.events import Event
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.change_set import ChangeSet
+    from scripts.cloudformation.place import Place
+
+TICK = 0.7  # seconds between two looks: the end is noticed after half of it on average
+_FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
+
+
+class LostSightError(ToolError):
+    """AWS could not be asked any more; what was started goes on there."""
+
+
+@dataclass
+class Operation:
+    """Something that CloudFormation does to a stack. ``token`` is '' when somebody else has started it."""
+
+    stack_id: str
+    token: str
+    seen: set[str]  # EventIds from before
+    events: list[Event] = field(default_factory=list)  # its own, in order
+    late: list[Event] = field(default_factory=list)  # not known yet whether they belong to it
+
+    @property
+    def started(self) -> Event | None:
+        """The root event with which it begins, when that has been seen."""
+        return next((one for one in self.events if one.is_root and one.status.endswith("_IN_PROGRESS")), None)
+
+    @property
+    def status(self) -> str:
+        """The latest status of the stack itself, or ''."""
+        return next((one.status for one in reversed(self.events) if one.is_root), "")
+
+    def take(self, fresh: list[Event]) -> list[Event]:
+        """Sorts new events in; gives those that belong to this operation.
+
+        Its own carry its token, or none; those of a rollback or a cancellation may carry another one, but come later
+        than its start. What is left over belongs to an operation before it, and has come late.
+        """
+        mine: list[Event] = []
+        pending = sorted([*self.late, *fresh], key=lambda one: one.at)
+        begun = self.started
+        if begun is None and self.token:
+            begun = next((one for one in pending if one.is_root and one.token in (self.token, "")
+                          and one.status in events.STARTS | {"UPDATE_ROLLBACK_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"}), None)  # fmt: skip
+        self.late = []
+        for one in pending:
+            belongs = not self.token or one.token == self.token or (begun is not None and one.at >= begun.at)
+            (mine if belongs else self.late).append(one)
+        self.events = sorted([*self.events, *mine], key=lambda one: one.at)
+        return mine
+
+    @property
+    def end(self) -> Event | None:
+        """The first root event that ends it."""
+        begun = self.started
+        if begun is None:
+            return None
+        roots = [one for one in self.events if one.is_root and one.at >= begun.at]
+        # After a failure that is rolled back, the rollback's end is the end.
+        return next((one for one in roots if one.status in events.ENDS), None)
+
+
+def mark(client: Any, stack_id: str, clock: Clock) -> Operation:
+    """An operation that is about to be started: the events from before it are known, so that they are not taken for its own."""
+    seen: set[str] = set()
+    page = calls.call(client.describe_stack_events, clock=clock, StackName=stack_id)
+    seen.update(one["EventId"] for one in page.get("StackEvents") or ())
+    return Operation(stack_id, uuid.uuid4().hex, seen)
+
+
+def under_way(client: Any, stack_id: str, clock: Clock) -> Operation:
+    """The operation that runs on a stack, whoever has started it, with its events so far."""
+    operation = Operation(stack_id, "", set())
+    found = events.read(client, stack_id, operation.seen, clock=clock)
+    begins = [at for at, one in enumerate(found) if one.is_root and one.status in events.STARTS]
+    operation.events = found[begins[-1]:] if begins else found  # fmt: skip
+    return operation
+
+
+def execute(client: Any, change_set: ChangeSet, arguments: Mapping[str, Any], clock: Clock) -> Operation:
+    """Executes a change set. The marker is taken first; a lost answer does not execute it twice."""
+    operation = mark(client, change_set.stack_id, clock)
+    try:
+        calls.call(client.execute_change_set, clock=clock, patience=calls.LONG, ChangeSetName=change_set.arn,
+                   ClientRequestToken=operation.token, **arguments)  # fmt: skip
+    except ClientError as error:
+        # The change set is known to this run alone: when it is being executed, this run's first call did it.
+        if calls.code(error) != "InvalidChangeSetStatus" or not _executed(client, change_set, clock):
+            raise
+    return operation
+
+
+def _executed(client: Any, change_set: ChangeSet, clock: Clock) -> bool:
+    found = calls.call(client.describe_change_set, clock=clock, ChangeSetName=change_set.arn)
+    return str(found.get("ExecutionStatus", "")).startswith("EXECUTE_")
+
+
+def follow(
+    client: Any, operation: Operation, place: Place, clock: Clock, heard: Callable[[Event], None] = lambda _: None,
+) -> str:  # fmt: skip
+    """Waits for the end of an operation and gives the stack's status then.
+
+    ``heard`` gets every event of the operation once. One DescribeStackEvents per tick: the stack's own event carries
+    its status. A failed call is never the operation's failure: what passes is waited out for ten minutes.
+    Raises LostSightError when AWS cannot be asked any more, Stopped after Ctrl-C.
+    """
+    ticks = itertools.chain(_FIRST_TICKS, itertools.repeat(TICK))
+    while True:
+        try:
+            fresh = events.read(client, operation.stack_id, operation.seen, clock=clock, patience=calls.LONG)
+            for one in operation.take(fresh):
+                heard(one)
+            if operation.end:
+                return operation.end.status
+            if operation.status in events.MAYBE_ENDS:  # the end, if nothing rolls it back
+                stack = calls.find_stack(client, operation.stack_id, clock=clock, patience=calls.LONG)
+                if stack and stack["StackStatus"] == operation.status:
+                    return operation.status
+        except ClientError as error:
+            if calls.is_missing(error):  # deleted, and forgotten already
+                return "DELETE_COMPLETE"
+            raise lost(operation, place, error) from None
+        except BotoCoreError as error:
+            raise lost(operation, place, error) from None
+        clock.sleep(next(ticks))
+
+
+def lost(operation: Operation, place: Place, error: Exception) -> LostSightError:
+    """What is said when an operation goes on unwatched."""
+    why = "the credentials have expired" if calls.is_login(error) else f"AWS cannot be asked: {calls.message(error)}"
+    seen = f"last seen in {operation.status}" if operation.status else "not seen since it was started"
+    return LostSightError(
+        f"{why}. The operation goes on in AWS without being watched ({seen})", where=str(place),
+        advice=("Log in again, then: " if calls.is_login(error) else "") + place.command("follow"),
+    )  # fmt: skip
+
+
+def settle(client: Any, operation: Operation, status: str, before: Mapping[str, Any] | None, clock: Clock) -> dict[str, Any]:
+    """DescribeStacks after an operation's end, once it shows that end; it is eventually consistent.
+
+    It may still show the state before (REVIEW_IN_PROGRESS even): the status must be the event's, and the update's time
+    another than in ``before``. Gives the last answer after some seconds, or {} when there is none: an operation that
+    has ended well is not reported as failed for it.
+    """
+    old = before or {}
+    found: dict[str, Any] = {}
+    for pause in (0.2, 0.4, 0.8, 1.5, 1.5, 1.5, 0.0):
+        try:
+            found = calls.find_stack(client, operation.stack_id, clock=clock) or {}
+        except (ClientError, BotoCoreError):
+            return found
+        is_new = found.get("LastUpdatedTime") != old.get("LastUpdatedTime") or not old.get("LastUpdatedTime")
+        if found.get("StackStatus") == status and is_new:
+            break
+        clock.sleep(pause)
+    return found

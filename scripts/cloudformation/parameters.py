@@ -1,0 +1,67 @@
+"""The parameters that a stack gets, with the outputs of other stacks filled in."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from scripts.cloudformation import order, outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scripts.aws import Aws
+    from scripts.cloudformation.order import Key, Pair
+
+
+class Values:
+    """What other stacks put out, read once and kept; what a run has just deployed replaces it. Threads may share it."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._known: dict[Key, dict[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def set(self, key: Key, found: dict[str, str]) -> None:
+        """The outputs after an operation that has just ended."""
+        with self._lock:
+            self._known[key] = found
+
+    def output(self, key: Key, name: str) -> str:
+        """One output. Raises outputs.NoStackError when the stack, or the output of what is deployed, is not there."""
+        with self._lock:
+            found = self._known.get(key)
+        stack_name, region = self._aws.environment.stacks[key[0]].stack_name, key[1]
+        if found is None:
+            found = outputs.read(self._aws, stack_name, region)
+            self.set(key, found)
+        if name not in found:
+            raise outputs.NoStackError(
+                f"the deployed stack has no output {name!r} yet", where=f"{stack_name} in {region}",
+                advice=f"make deploy ENV={self._aws.environment.name} STACK={key[0]} REGION={region}",
+            )  # fmt: skip
+        return found[name]
+
+    def resolve(self, pair: Pair) -> dict[str, str]:
+        """Parameter → value, all references replaced. Raises outputs.NoStackError."""
+        taken = order.references(pair)
+        return {
+            name: self.output(*taken[name]) if name in taken else str(value)
+            for name, value in pair[0].values(pair[1]).items()
+        }
+
+
+def document(pair: Pair, values: Mapping[str, str], form: str) -> Any:
+    """The parameters of a stack as other tools read them (JSON).
+
+    ``form``: 'cli' for ``aws cloudformation … --parameters file://``, 'codepipeline' for a template configuration
+    file. Source: AWS CLI reference; CodePipeline User Guide, 'Template configuration file'.
+    """
+    if form == "cli":
+        return [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()]
+    found: dict[str, Any] = {"Parameters": dict(values)}
+    if pair[0].tags:
+        found["Tags"] = dict(pair[0].tags)
+    if pair[0].policy:
+        found["StackPolicy"] = pair[0].policy
+    return found

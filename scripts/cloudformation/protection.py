@@ -1,0 +1,74 @@
+"""What guards a stack: termination protection, a stack policy, and a refusal to lose resources unasked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from scripts.cloudformation import calls
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.deployment import Plan
+    from scripts.environment import Environment, StackSettings
+
+_TERMINATION, _POLICY = "termination protection", "stack policy"
+
+
+class ProtectedError(ToolError):
+    """A change that a protected environment refuses."""
+
+
+def losses(change: Mapping[str, Any]) -> str:
+    """How a change (ResourceChange) may lose what a resource holds, in words, or ''."""
+    if change["Action"] == "Remove":
+        return "" if change.get("PolicyAction") == "Retain" else "would be deleted"
+    if change.get("Replacement") in ("True", "Conditional"):
+        return "would be replaced" if change["Replacement"] == "True" else "might be replaced"
+    return ""
+
+
+def check(environment: Environment, plans: Iterable[Plan], allowed: frozenset[str]) -> None:
+    """Raises ProtectedError when a protected environment would lose a resource that is not in ``allowed`` (logical ids)."""
+    if not environment.protect:
+        return
+    found = [
+        (change["LogicalResourceId"], f"{change['LogicalResourceId']} ({change['ResourceType']}) {loss}", str(plan.place))
+        for plan in plans if plan.change_set for change in plan.change_set.changes
+        if (loss := losses(change)) and change["LogicalResourceId"] not in allowed
+    ]  # fmt: skip
+    if found:
+        names = sorted({name for name, _, _ in found})
+        raise ProtectedError(
+            "refused, nothing was changed: " + "; ".join(f"{what} in {where}" for _, what, where in found),
+            where=f"{environment.path}: protect",
+            advice="If that is wanted, name it: ARGS='" + " ".join(f"--allow-replace {name}" for name in names) + "'",
+        )
+
+
+def differences(
+    client: Any, environment: Environment, settings: StackSettings, stack: Mapping[str, Any] | None, clock: Clock
+) -> tuple[str, ...]:
+    """What ``apply`` has to set."""
+    found = []
+    if environment.protect and not (stack or {}).get("EnableTerminationProtection"):
+        found.append(_TERMINATION)
+    if settings.policy is not None:
+        held = calls.call(client.get_stack_policy, clock=clock, StackName=stack["StackId"]) if stack else {}
+        if json.loads(held.get("StackPolicyBody") or "null") != settings.policy:
+            found.append(_POLICY)
+    return tuple(found)
+
+
+def apply(
+    client: Any, environment: Environment, settings: StackSettings, stack_id: str, wanted: Iterable[str], clock: Clock
+) -> None:
+    """Sets what ``differences`` found, once the stack's operation has ended well."""
+    if _TERMINATION in wanted:
+        calls.call(client.update_termination_protection, clock=clock, StackName=stack_id,
+                   EnableTerminationProtection=environment.protect)  # fmt: skip
+    if _POLICY in wanted:
+        calls.call(client.set_stack_policy, clock=clock, StackName=stack_id, StackPolicyBody=json.dumps(settings.policy))

@@ -1,0 +1,41 @@
+"""Work on many stacks at once, each after those that it needs."""
+
+from __future__ import annotations
+
+import graphlib
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.order import Key
+
+Found = TypeVar("Found")
+
+
+def run(before: Mapping[Key, set[Key]], job: Callable[[Key], Found], *, threads: int, clock: Clock) -> dict[Key, Found]:
+    """``job(key)`` for every key, when those before it are done; at most ``threads`` at a time.
+
+    On Ctrl-C stops the clock, so that the jobs end where they wait, lets them end, starts no more and raises
+    KeyboardInterrupt. A job says itself what happens when one before it has failed.
+    """
+    sorter = graphlib.TopologicalSorter(before)
+    sorter.prepare()
+    running: dict[Future[Found], Key] = {}
+    done: dict[Key, Found] = {}
+    with ThreadPoolExecutor(max_workers=max(1, min(threads, len(before)))) as pool:
+        try:
+            while sorter.is_active():
+                running.update({pool.submit(job, key): key for key in sorter.get_ready()})
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    key = running.pop(future)
+                    done[key] = future.result()
+                    sorter.done(key)
+        except BaseException:
+            clock.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return done

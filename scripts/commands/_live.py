@@ -1,0 +1,105 @@
+"""How a deployment goes, while it goes: a live table on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from scripts.cloudformation.deployment import Interrupted, Listener
+from scripts.commands import _plan_view, _stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scripts.cloudformation.deployment import Plan, Progress, Result
+    from scripts.cloudformation.place import Place
+    from scripts.environment import Environment
+
+
+class Reporter(Listener):
+    """Tells a person how it goes; ``with`` it around the run. Everything goes to stderr when ``as_json``."""
+
+    def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool, quiet: bool = False) -> None:
+        self._environment, self._total, self._yes, self._quiet = environment, total, yes, quiet
+        self._console = _stacks.console(err=as_json)
+        self._lock = threading.RLock()
+        self._rows: dict[Place, tuple[float, Progress | None, int]] = {}
+        self._ended = 0
+        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def confirm(self, plans: Sequence[Plan]) -> bool:
+        with self._lock:
+            self._live.stop()
+            for line in _plan_view.show(plans):
+                self._console.print(line)
+            count = sum(plan.changes for plan in plans)
+            answer = _stacks.confirm(f"Change {count} stack{'s' * (count != 1)} of {self._environment.name}?",
+                                     self._environment, yes=self._yes)  # fmt: skip
+            if answer and self._console.is_terminal:
+                self._live.start()
+            return answer
+
+    def started(self, place: Place, total: int) -> None:
+        with self._lock:
+            self._rows[place] = (time.monotonic(), None, total)
+            if self._console.is_terminal:
+                self._live.start()
+
+    def progressed(self, progress: Progress) -> None:
+        with self._lock:
+            self._rows[progress.place] = (self._rows[progress.place][0], progress, progress.total)
+        event = progress.event
+        if not self._console.is_terminal or event.status.endswith("_FAILED"):
+            reason = f"  {event.reason}" if event.reason else ""
+            style = "red" if "FAILED" in event.status or "ROLLBACK" in event.status else ""
+            line = f"{event.at:%H:%M:%S} {progress.place.region} {progress.place.stack_name} {event.logical_id} {event.status}{reason}"
+            self._console.print(Text(line, style=style))
+
+    def finished(self, result: Result) -> None:
+        with self._lock:
+            self._rows.pop(result.place, None)
+            self._ended += 1
+        if result.outcome != "unchanged":
+            self._console.print(Text.assemble(
+                f"{result.place.region} {result.place.stack_name} ", (result.outcome, "green" if result.ok else "bold red"),
+                f" ({result.seconds:.1f} s)"))  # fmt: skip
+
+    def _table(self) -> Any:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for width in (None, None, None, 9, None):
+            table.add_column(no_wrap=True, overflow="ellipsis", width=width)
+        with self._lock:
+            rows = list(self._rows.items())
+        for place, (begun, progress, total) in rows[: max(3, self._console.height - 4)]:
+            done = progress.done if progress else 0
+            elapsed = int(time.monotonic() - begun)
+            bar = "━" * (10 * done // max(total, 1))
+            table.add_row(
+                place.region, Text(place.stack_name, style="bold"), Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"),
+                f"{elapsed // 60}:{elapsed % 60:02}", Text(", ".join(progress.current) if progress else "", style="cyan"),
+            )  # fmt: skip
+        table.add_row(Text(f"{self._ended}/{self._total} done", style="dim"), "", "", "", "")
+        return table
+
+
+def report_interruption(error: KeyboardInterrupt) -> int:
+    """What goes on in AWS after Ctrl-C, and how to follow or cancel it. Gives the exit code."""
+    import click
+
+    places = error.places if isinstance(error, Interrupted) else ()
+    click.echo("\nInterrupted." + ("" if places else " Nothing goes on in AWS; no change set is left."), err=True)
+    for place in places:
+        click.echo(f"{place} goes on in AWS.\n  follow: {place.command('follow')}\n"
+                   f"  cancel: {place.command('recover', '--cancel')}", err=True)  # fmt: skip
+    return 130

@@ -1,0 +1,128 @@
+"""A plan as a person reads it: per resource what happens, per property before → after."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from scripts.cloudformation.deployment import Plan
+
+# What each ResourceChange.Action looks like: sign, word, style. An action that AWS adds later shows under its own name.
+_ACTIONS = {
+    "Add": ("+", "add", "green"), "Modify": ("~", "change", "yellow"), "Remove": ("-", "remove", "red"),
+    "Import": (">", "import", "cyan"), "Dynamic": ("?", "depends on what the others become", "magenta"),
+    "SyncWithActual": ("=", "take over the actual state", "cyan"),
+}  # fmt: skip
+_POLICIES = {
+    "Delete": "is deleted", "Retain": "is kept", "Snapshot": "is deleted, a snapshot stays",
+    "ReplaceAndDelete": "the old one is deleted", "ReplaceAndRetain": "the old one is kept",
+    "ReplaceAndSnapshot": "the old one is deleted, a snapshot stays",
+}  # fmt: skip
+_LONGEST = 200  # characters of a value
+
+
+def show(plans: Sequence[Plan]) -> Iterator[Text]:
+    """The lines for all plans; regions in which the same happens to a stack share theirs."""
+    groups: dict[tuple[str, tuple[str, ...]], tuple[list[str], list[Text]]] = {}
+    for plan in plans:
+        lines = list(_lines(plan))
+        key = plan.place.stack_name, tuple(line.plain.replace(plan.place.region, "<region>") for line in lines)
+        groups.setdefault(key, ([], lines))[0].append(plan.place.region)
+    for (name, _), (regions, lines) in groups.items():
+        yield Text.assemble((name, "bold"), " in ", ", ".join(regions), ": ") + lines[0]
+        yield from lines[1:]
+    waiting = sum(plan.changes for plan in plans)
+    failed = sum(plan.problem is not None for plan in plans)
+    yield Text(f"{waiting} of {len(plans)} stacks to change" + (f", {failed} cannot be planned" if failed else "") + ".")
+
+
+def _lines(plan: Plan) -> Iterator[Text]:
+    made = plan.change_set
+    if plan.problem:
+        yield Text("cannot be planned", style="red")
+        yield Text(f"  ! {plan.problem.what}", style="red")
+    elif plan.waits_for:
+        new = plan.stack is None
+        yield Text(f"{'created' if new else 'planned'} after {', '.join(plan.waits_for)}, whose outputs it takes")
+        for name, kind in plan.resources.items():
+            yield Text.assemble(("  + add     ", "green"), name, (f"  {kind}", "dim"))
+    elif made is None or made.unchanged:
+        yield Text("no changes" if not plan.settings else "settings only", style="dim" if not plan.settings else "")
+    else:
+        yield Text("new stack" if made.kind == "CREATE" else "update" if made.changes else "update of outputs or tags")
+        if made.drift == "DRIFTED":
+            yield Text("  ! has drifted from its template", style="yellow")
+        if made.kind == "UPDATE":
+            yield from _parameters(plan)
+        for change in sorted(made.changes, key=lambda one: (list(_ACTIONS).index(one["Action"]) if one["Action"] in _ACTIONS else 9)):
+            yield from _resource(change)
+    for setting in plan.settings:
+        yield Text.assemble(("  ~ set     ", "yellow"), setting)
+
+
+def _parameters(plan: Plan) -> Iterator[Text]:
+    before = {one["ParameterKey"]: one.get("ParameterValue", "") for one in (plan.stack or {}).get("Parameters") or ()}
+    after = dict((plan.change_set and plan.change_set.parameters) or {})
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name) and "****" not in (before.get(name), after.get(name)):
+            yield Text.assemble("    parameter ", name, ": ", _values(before.get(name), after.get(name)))
+
+
+def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
+    action = change["Action"]
+    sign, word, style = _ACTIONS.get(action, ("?", action, "magenta"))
+    if change.get("Replacement") == "True":
+        sign, word, style = "!", "REPLACE", "bold red"
+    elif change.get("Replacement") == "Conditional":
+        sign, word, style = "!", "change, may REPLACE", "bold red"
+    line = Text.assemble((f"  {sign} {word:<8}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim"))
+    if change.get("PhysicalResourceId") and action != "Add":
+        line.append(f"  {change['PhysicalResourceId']}", "dim")
+    yield line
+    if policy := change.get("PolicyAction"):
+        yield Text(f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else "")
+    if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
+        yield Text(f"      drifted: {'changed' if drift == 'MODIFIED' else 'deleted'} outside of CloudFormation", style="yellow")
+    seen = set()
+    for detail in change.get("Details") or ():
+        text = _detail(detail)
+        if text and text.plain not in seen:  # AWS names a property once per reason
+            seen.add(text.plain)
+            yield text
+
+
+def _detail(detail: Mapping[str, Any]) -> Text | None:
+    target = detail.get("Target") or {}
+    name = (target.get("Path") or "").strip("/").replace("/", ".").removeprefix("Properties.") or target.get("Name") \
+        or target.get("Attribute")  # fmt: skip
+    if not name:
+        return None
+    line = Text.assemble("      ", str(name))
+    if "BeforeValue" in target or "AfterValue" in target:
+        line.append(": ").append_text(_values(target.get("BeforeValue"), target.get("AfterValue")))
+    elif cause := detail.get("CausingEntity"):
+        line.append(f" (from {cause})", "dim")
+    if actual := (target.get("Drift") or {}).get("ActualValue"):
+        line.append(f" (is now {_short(actual)})", "yellow")
+    if target.get("RequiresRecreation") in ("Always", "Conditionally"):
+        line.append("  replaces it" if target["RequiresRecreation"] == "Always" else "  may replace it", "red")
+    return line
+
+
+def _values(before: str | None, after: str | None) -> Text:
+    return Text.assemble((_short(before), "red"), " → ", (_short(after), "green"))
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "(none)"
+    try:
+        value = json.dumps(json.loads(value)) if value[:1] in "{[" else value
+    except ValueError:
+        pass
+    return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"

@@ -1,0 +1,125 @@
+"""What the verbs for stacks share: reading the environment, and how a run starts, asks, reports and ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from scripts.aws import Aws
+    from scripts.cloudformation.deployment import Plan, Result
+    from scripts.cloudformation.order import Pair
+    from scripts.environment import Environment
+
+
+def read(env: str, stack: str | None, region: str | None) -> tuple[Environment, dict[str, Any], list[Pair], Aws]:
+    """The environment, its templates (rendered now), the (stack, region) pairs that are meant, and AWS."""
+    from scripts import environment, rendering
+    from scripts.aws import Aws
+
+    found = environment.load(env)
+    pairs = found.choose(stack, region)
+    templates = rendering.render_all()
+    environment.check_parameters(found, templates)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job ends like Ctrl-C
+    return found, templates, pairs, Aws(found)
+
+
+def console(*, err: bool = False) -> Console:
+    """Colour on a terminal, plain lines elsewhere and with NO_COLOR; long lines are not broken in a pipe."""
+    from rich.console import Console
+
+    found = Console(stderr=err, highlight=False, emoji=False)
+    found.soft_wrap = not found.is_terminal
+    return found
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
+    """Asks on a terminal; a protected environment wants its name typed. Raises UsageError where nobody can answer."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can answer here: say YES=1 (--yes). Nothing was changed.")
+    if environment.protect:
+        answer = click.prompt(f"{question} Type the name of the environment, {environment.name}, to go on", default="",
+                              show_default=False, err=True)  # fmt: skip
+        return bool(answer == environment.name)
+    return click.confirm(question, err=True)
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan for ``--json``."""
+    made = plan.change_set
+    return {
+        "stack": plan.place.stack, "stackName": plan.place.stack_name, "region": plan.place.region,
+        "changes": plan.changes, "type": made.kind if made else None,
+        "resources": [*(made.changes if made else ())], "waitsFor": list(plan.waits_for), "settings": list(plan.settings),
+        "parameters": dict((made.parameters if made else None) or {}), "drift": made.drift if made else "",
+        "error": str(plan.problem) if plan.problem else None,
+    }  # fmt: skip
+
+
+def result_document(result: Result) -> dict[str, Any]:
+    """A result for ``--json``."""
+    return {
+        "stack": result.place.stack, "stackName": result.place.stack_name, "region": result.place.region,
+        "result": result.outcome, "status": result.status, "seconds": round(result.seconds, 2), "outputs": result.outputs,
+        "warnings": list(result.warnings), "error": str(result.problem) if result.problem else None,
+    }  # fmt: skip
+
+
+def summarize(results: Sequence[Result], *, as_json: bool) -> int:
+    """The summary at the end, the reasons of failures last on stderr; gives the exit code."""
+    if as_json:
+        print_json([result_document(one) for one in results])
+    elif results:
+        _print_table(results)
+    for one in results:
+        for warning in one.warnings:
+            click.secho(f"Warning: {one.place}: {warning}", err=True, fg="yellow")
+    failures = [one for one in results if not one.ok]
+    for one in sorted(failures, key=lambda one: one.outcome == "failed"):  # the reasons last
+        if one.problem:
+            click.secho(f"Error: {one.problem}", err=True, fg="red")
+    return 1 if failures else 0
+
+
+_STYLES = {"created": "green", "updated": "green", "deleted": "green", "failed": "bold red", "skipped": "yellow"}
+
+
+def _print_table(results: Sequence[Result]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    if not out.is_terminal:
+        for one in results:
+            print("\t".join([one.place.stack_name, one.place.region, one.outcome, f"{one.seconds:.1f} s", *_pairs(one)]))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("STACK", "REGION", "RESULT", "SECONDS", "OUTPUTS"):
+        table.add_column(name, overflow="fold", justify="right" if name == "SECONDS" else "left", no_wrap=name != "OUTPUTS")
+    for one in results:
+        table.add_row(
+            one.place.stack_name, one.place.region, Text(one.outcome, style=_STYLES.get(one.outcome, "")),
+            f"{one.seconds:.1f}", Text("\n".join(_pairs(one)), style="dim"),
+        )  # fmt: skip
+    out.print()
+    out.print(table)
+
+
+def _pairs(result: Result) -> Iterator[str]:
+    return (f"{name}={value}" for name, value in result.outputs.items())

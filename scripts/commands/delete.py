@@ -1,0 +1,53 @@
+"""``make delete``."""
+
+from __future__ import annotations
+
+import click
+
+from scripts.commands._options import json_option, where_options, yes_option
+
+
+@click.command()
+@where_options
+@yes_option
+@json_option
+@click.option("--empty-buckets", is_flag=True, help="Delete what is in the buckets, too.")
+@click.option("--retain", multiple=True, metavar="ID", help="For a stack in DELETE_FAILED: a resource to keep.")
+@click.option("--force", is_flag=True, help="For a stack in DELETE_FAILED: keep whatever cannot be deleted.")
+def command(
+    env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, empty_buckets: bool,
+    retain: tuple[str, ...], force: bool,
+) -> int:  # fmt: skip
+    """Delete stacks, those first that need the others; says before what goes and what stays.
+
+    \b
+    Example:
+      python -m scripts delete --env local --stack custom-event-bus
+    """
+    from scripts.commands import _stacks
+
+    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.cloudformation import deletion
+    from scripts.commands import _live
+
+    surveys = deletion.survey(aws, environment, pairs)
+    there = [one for one in surveys if one.stack and not one.problem]
+    for one in there:
+        click.echo(f"{one.place}: {len(one.deleted)} resources would be deleted", err=as_json)
+        for name, physical in one.retained.items():
+            click.echo(f"  stays: {name}  {physical}", err=as_json)
+        for name in one.snapshots:
+            click.echo(f"  a snapshot stays: {name}", err=as_json)
+        for bucket in one.full_buckets:
+            click.echo(f"  not empty: {bucket}", err=as_json)
+    if there and not _stacks.confirm(f"Delete {len(there)} stacks of {environment.name}?", environment, yes=yes):
+        click.echo("Nothing was changed.", err=True)
+        return 1
+    with _live.Reporter(environment, len(there), yes=yes, as_json=as_json) as reporter:
+        try:
+            results = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=empty_buckets, retain=retain,
+                                      force=force, listener=reporter)  # fmt: skip
+        except KeyboardInterrupt as error:
+            reporter.__exit__()
+            return _live.report_interruption(error)
+    return _stacks.summarize(results, as_json=as_json)

@@ -1,0 +1,44 @@
+"""``make plan``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from scripts.commands._options import json_option, where_options
+from scripts.commands.deploy import build_options, deployment_options
+
+EXIT_CHANGES = 3
+
+
+@click.command()
+@where_options
+@json_option
+@deployment_options
+def command(env: str, stack: str | None, region: str | None, as_json: bool, **given: Any) -> int:
+    """Show what a deployment would change; nothing is executed or left behind. Exit 3: there are changes.
+
+    \b
+    Example:
+      python -m scripts plan --env local
+    """
+    options = build_options(**given)
+    from scripts.commands import _stacks
+
+    environment, templates, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.cloudformation import deployment
+
+    plans = deployment.plan(aws, environment, templates, pairs, options=options)
+    if as_json:
+        _stacks.print_json([_stacks.plan_document(one) for one in plans])
+    else:
+        from scripts.commands import _plan_view
+
+        out = _stacks.console()
+        for line in _plan_view.show(plans):
+            out.print(line)
+    problems = [one.problem for one in plans if one.problem]
+    for problem in problems:
+        click.secho(f"Error: {problem}", err=True, fg="red")
+    return 1 if problems else EXIT_CHANGES if any(one.changes for one in plans) else 0

@@ -1,0 +1,36 @@
+"""``make status``."""
+
+from __future__ import annotations
+
+import click
+
+from scripts.commands._options import json_option, where_options
+
+
+@click.command()
+@where_options
+@json_option
+def command(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """What is deployed where, in what state, and what to do about it.
+
+    \b
+    Example:
+      python -m scripts status --env local
+    """
+    from scripts.commands import _stacks
+
+    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.cloudformation import status
+
+    found = status.read(aws, environment, pairs)
+    if as_json:
+        _stacks.print_json([one.document() for one in found])
+        return 0
+    for one in found:
+        changed = f"{one.changed:%Y-%m-%d %H:%M:%S}" if one.changed else ""
+        protected = "protected" if one.protected else ""
+        print("  ".join(filter(None, [f"{one.place.stack_name:<32}", f"{one.place.region:<14}", f"{one.status:<20}", changed,
+                                      one.drift, protected])).rstrip())  # fmt: skip
+        if one.advice:
+            print(f"    {one.advice}")
+    return 0
