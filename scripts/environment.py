@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,11 @@ class Environment:
                 advice=f"The regions are: {', '.join(known) or 'none'}.",
             )  # fmt: skip
         return pairs
+
+    def prefixed(self, prefix: str) -> Environment:
+        """The same environment under other stack names, each beginning with ``prefix``: a second copy of everything."""
+        stacks = {name: replace(one, stack_name=prefix + one.stack_name) for name, one in self.stacks.items()}
+        return replace(self, prefix=prefix + self.prefix, stacks=stacks)
 
 
 class _Loader(documents._StrictLoader):  # noqa: SLF001 - the same loader, with one tag more

@@ -52,11 +52,12 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def passes(operator: str, value: str, operands: list[str]) -> bool:
+def passes(operator: str, value: str, operands: list[str | bool]) -> bool:
     """One operator of an advanced event selector (CloudTrail API, AdvancedFieldSelector)."""
     plain = operator.removeprefix("Not")
-    tests = {"Equals": value in operands, "StartsWith": value.startswith(tuple(operands))}
-    return tests.get(plain, value.endswith(tuple(operands))) != (plain != operator)
+    given = tuple(json.dumps(one) if isinstance(one, bool) else one for one in operands)  # MiniStack reads 'false' as false
+    tests = {"Equals": value in given, "StartsWith": value.startswith(given)}
+    return tests.get(plain, value.endswith(given)) != (plain != operator)
 
 
 def selects(selector: dict[str, Any], values: dict[str, str]) -> bool:

@@ -1,0 +1,155 @@
+"""The demonstration: makes each stack's event happen and watches for it at every place where it has to arrive."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scripts.cloudformation import outputs
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scripts.aws import Aws
+    from scripts.environment import Environment
+
+ORDERS = Path("tests/events/orders.ndjson")
+PREFIX = "demo-"
+PAUSE = 0.05  # seconds between two looks at a log group; grows to PAUSE_LIMIT
+PAUSE_LIMIT = 5.0
+
+
+@dataclass
+class Delivery:
+    """What one act has to bring to one log group: ``count`` messages that hold ``marker``.
+
+    ``since`` is when the act was done and ``after`` how long the last message took to be there (both in seconds);
+    ``after`` is None while something is missing.
+    """
+
+    group: str
+    marker: str
+    count: int
+    since: float = 0.0
+    messages: list[str] = field(default_factory=list)
+    after: float | None = None
+
+
+@dataclass
+class Act:
+    """Something that was done in one region, and the deliveries that must follow from it."""
+
+    region: str
+    words: str
+    deliveries: list[Delivery]
+
+
+def perform(aws: Aws, environment: Environment, region: str, run: str) -> Iterator[Act]:
+    """Does in one region what the deployed stacks wait for: sends events, puts an object, takes a snapshot.
+
+    ``run`` marks what this run made, so that it is told from what was there before. Raises NoStackError.
+    """
+    acts = {"custom-event-bus": _send_events, "s3-object-events": _put_object, "rds-snapshot-events": _take_snapshot}
+    for stack in environment.stacks.values():
+        if stack.template in acts and region in stack.regions:
+            found = outputs.read(aws, stack.stack_name, region)
+            words, deliveries = acts[stack.template](aws, region, found, run)
+            yield Act(region, words, deliveries)
+
+
+def _send_events(aws: Aws, region: str, found: dict[str, str], run: str) -> tuple[str, list[Delivery]]:
+    lines = [json.loads(line) for line in ORDERS.read_text(encoding="utf-8").splitlines()]
+    events = [{**line, "Detail": {**line["Detail"], "run": run}} for line in lines]
+    since = time.time()
+    entries = [{**one, "Detail": json.dumps(one["Detail"]), "EventBusName": found["EventBusName"]} for one in events]
+    answer = aws.client("events", region).put_events(Entries=entries)
+    if answer["FailedEntryCount"]:
+        raise ToolError(f"AWS refused {answer['FailedEntryCount']} events: {answer['Entries']}", where=region)
+    words = f"{len(events)} events of {ORDERS} sent to the bus {found['EventBusName']}"
+    return words, [Delivery(found["EventLogGroupName"], run, len(events), since)]
+
+
+def _put_object(aws: Aws, region: str, found: dict[str, str], run: str) -> tuple[str, list[Delivery]]:
+    key, since = f"demo/{run}.txt", time.time()
+    aws.client("s3", region).put_object(Bucket=found["DataBucketName"], Key=key, Body=b"Hello, EventBridge!\n")
+    groups = (found["EventLogGroupName"], found["FunctionLogGroupName"])
+    return f"object {key} put into the bucket {found['DataBucketName']}", [
+        Delivery(one, key, 1, since) for one in groups
+    ]
+
+
+def _take_snapshot(aws: Aws, region: str, found: dict[str, str], run: str) -> tuple[str, list[Delivery]]:
+    rds, name = aws.client("rds", region), _snapshot(run)
+    rds.create_db_instance(
+        DBInstanceIdentifier=name, DBInstanceClass="db.t4g.micro", Engine="postgres", AllocatedStorage=20,
+        BackupRetentionPeriod=0, ManageMasterUserPassword=True, MasterUsername="demo", PubliclyAccessible=False,
+    )  # fmt: skip
+    rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=name)
+    since = time.time()
+    rds.create_db_snapshot(DBInstanceIdentifier=name, DBSnapshotIdentifier=name)
+    return f"RDS snapshot {name} created", [Delivery(found["EventLogGroupName"], name, 1, since)]
+
+
+def _snapshot(run: str) -> str:
+    return f"demo-{run}"
+
+
+def remove_snapshots(aws: Aws, regions: list[str], run: str) -> None:
+    """Deletes the databases and snapshots that ``perform`` made in these regions."""
+    for region in regions:
+        rds = aws.client("rds", region)
+        for snapshot in rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]:
+            if snapshot["DBSnapshotIdentifier"] == _snapshot(run):
+                rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier=_snapshot(run))
+                rds.delete_db_snapshot(DBSnapshotIdentifier=_snapshot(run))
+        for instance in rds.describe_db_instances()["DBInstances"]:
+            if instance["DBInstanceIdentifier"] == _snapshot(run):
+                rds.delete_db_instance(
+                    DBInstanceIdentifier=_snapshot(run), SkipFinalSnapshot=True, DeleteAutomatedBackups=True
+                )
+
+
+def new_run() -> str:
+    """A mark for one run, fit for names, keys and identifiers."""
+    return uuid.uuid4().hex[:8]
+
+
+def watch(aws: Aws, act: Act, wait: float) -> Act:
+    """Looks into the log groups until everything of the act is there, ``wait`` seconds at the most after it."""
+    with ThreadPoolExecutor(max_workers=len(act.deliveries)) as pool:
+        list(pool.map(lambda one: _watch(aws.client("logs", act.region), one, wait), act.deliveries))
+    return act
+
+
+def _watch(logs: Any, delivery: Delivery, wait: float) -> None:
+    pause = PAUSE
+    while True:
+        pages = logs.get_paginator("filter_log_events").paginate(
+            logGroupName=delivery.group, startTime=int(delivery.since * 1000) - 60_000
+        )
+        messages = [event["message"] for page in pages for event in page["events"]]
+        delivery.messages = [one.strip() for one in messages if delivery.marker in one]
+        if len(delivery.messages) >= delivery.count:
+            delivery.after = time.time() - delivery.since
+            return
+        if time.time() - delivery.since > wait:
+            return
+        time.sleep(pause)
+        pause = min(pause * 1.5, PAUSE_LIMIT)
+
+
+def remove_buckets(aws: Aws, region: str, found: dict[str, str]) -> None:
+    """Empties and deletes the buckets that a stack with these outputs leaves behind."""
+    from scripts.cloudformation.deletion import empty_bucket
+
+    s3 = aws.client("s3", region)
+    for name in ("DataBucketName", "TrailBucketName"):
+        if name in found:
+            empty_bucket(s3, found[name])
+            s3.delete_bucket(Bucket=found[name])
