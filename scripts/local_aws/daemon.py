@@ -79,7 +79,7 @@ def report() -> dict[str, Any]:
 
 
 async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
-    """Serve until SIGTERM, or until no request came for ``idle`` seconds; tell ``alive`` once it listens."""
+    """Serve on the bound socket until SIGTERM, or until no request came for ``idle`` seconds; tell ``alive`` once it listens."""
     import ministack.app as stock
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
@@ -97,11 +97,12 @@ async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
             await send({"type": "http.response.start", "status": 403 if refused else 200, "headers": []})
             await send({"type": "http.response.body", "body": json.dumps(told).encode()})
         else:
-            await stock.app(scope, receive, send)
+            # Policies that ask for TLS take the loopback for it: nobody listens on the way.
+            await stock.app({**scope, "scheme": "https"}, receive, send)
             last = time.monotonic()
 
     async def wait() -> None:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        url = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}"
         alive.write(json.dumps({"pid": os.getpid(), "url": url, "since": time.time()}))
         alive.flush()
         while not over.is_set() and (left := last + idle - time.monotonic()) > 0:
@@ -109,7 +110,7 @@ async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
                 await asyncio.wait_for(over.wait(), left)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
-    config = Config.from_mapping(bind=[f"fd://{listener.fileno()}"], keep_alive_timeout=75, graceful_timeout=1)
+    config = Config.from_mapping(bind=[f"fd://{listener.detach()}"], keep_alive_timeout=75, graceful_timeout=1)
     config.loglevel = "WARNING"
     await hypercorn_serve(guard, config, shutdown_trigger=wait)  # type: ignore[arg-type]
 
@@ -123,7 +124,7 @@ def main() -> None:
         except BlockingIOError:
             sys.exit(server.ANOTHER_LIVES)
         alive.truncate(0)  # what a dead one wrote
-        os.ftruncate(2, 0)
+        (where / "log").write_text("")
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
