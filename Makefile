@@ -33,6 +33,12 @@ $(STAMP): requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	touch $@
 
+# What cannot live beside our own pins has an environment of its own.
+.venv-%/.installed: requirements-%.lock
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	touch $@
+
 ##@ Start here
 .PHONY: demo setup
 demo: $(STAMP) ## see events flow through the deployed stacks (KEEP=1 leaves them; ENV=dev: on your account)
@@ -40,12 +46,15 @@ demo: $(STAMP) ## see events flow through the deployed stacks (KEEP=1 leaves the
 setup: $(STAMP) ## install what is needed into .venv
 
 ##@ Templates
-.PHONY: render lint
+.PHONY: render lint scan
 render: $(STAMP) ## templates/*.yaml.j2 -> build/*.yaml
 	@$(RUN) render $(ARGS)
 lint: $(STAMP) ## cfn-lint for every region of every environment, yamllint for style
 	@$(RUN) lint $(ARGS)
 	@$(VENV)/bin/yamllint --strict .
+scan: render .venv-scan/.installed ## checkov over build/ and the workflows; what is skipped, and why, stands in the templates
+	.venv-scan/bin/checkov --directory build --directory .github --framework cloudformation github_actions \
+	  --compact --quiet --skip-download
 
 ##@ The embedded AWS
 .PHONY: local-up local-down local-status
@@ -91,6 +100,8 @@ format: $(STAMP) ## let ruff format and mend
 lock: $(STAMP) ## resolve pyproject.toml anew into requirements.lock
 	$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra local --extra dev --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --group scan --output-file requirements-scan.lock
 clean: ## remove what can be made again
 	-test -x $(VENV)/bin/python && $(RUN) local down
-	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf build $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*
