@@ -31,7 +31,9 @@ def arguments(aws: Aws, path: Path, region: str, clock: calls.Clock) -> dict[str
     if len(body) <= IN_REQUEST:
         return {"TemplateBody": body.decode()}
     if len(body) > IN_S3:
-        raise BodyError(f"{len(body):,} bytes; CloudFormation takes {IN_S3:,}", where=str(path), advice="Split the stack.")
+        raise BodyError(
+            f"{len(body):,} bytes; CloudFormation takes {IN_S3:,}", where=str(path), advice="Split the stack."
+        )
     if not (bucket := aws.environment.bucket):
         raise BodyError(
             f"{len(body):,} bytes; more than {IN_REQUEST:,} go by way of S3, and this environment names no bucket",

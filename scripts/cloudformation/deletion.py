@@ -41,7 +41,12 @@ def survey(aws: Aws, environment: Environment, pairs: Sequence[Pair], *, clock: 
     places = [Place.of(environment, pair) for pair in pairs]
     clock = clock or Clock()
     by_key = {place.key: place for place in places}
-    found = schedule.run({key: set() for key in by_key}, lambda key: _survey(aws, environment, by_key[key], clock), threads=16, clock=clock)
+    found = schedule.run(
+        {key: set() for key in by_key},
+        lambda key: _survey(aws, environment, by_key[key], clock),
+        threads=16,
+        clock=clock,
+    )
     return [found[place.key] for place in places]
 
 
@@ -64,14 +69,16 @@ def _survey(aws: Aws, environment: Environment, place: Place, clock: Clock) -> S
         raw = calls.call(client.get_template, clock=clock, StackName=stack["StackId"], TemplateStage="Processed")["TemplateBody"] \
             if stack["StackStatus"] != "REVIEW_IN_PROGRESS" else {}  # fmt: skip
         template = documents.parse_template(raw, str(place)) if isinstance(raw, str) else raw
-    except ToolError as error:
-        return Survey(place, problem=error)
-    except (ClientError, BotoCoreError) as error:
-        return Survey(place, problem=failure.DeploymentError(f"AWS says: {calls.message(error)}", where=str(place)))
+    except (ToolError, ClientError, BotoCoreError) as error:
+        return Survey(place, problem=failure.wrap(error, place))
     declared = template.get("Resources") or {}
     policies = {name: (declared.get(name) or {}).get("DeletionPolicy", "Delete") for name in held}
     there = {name: one for name, one in held.items() if one.get("ResourceStatus") != "DELETE_COMPLETE"}
-    retained = {name: one.get("PhysicalResourceId", "") for name, one in there.items() if str(policies[name]).startswith("Retain")}
+    retained = {
+        name: one.get("PhysicalResourceId", "")
+        for name, one in there.items()
+        if str(policies[name]).startswith("Retain")
+    }
     gone = {name: one["ResourceType"] for name, one in there.items() if name not in retained}
     buckets = [there[name].get("PhysicalResourceId", "") for name, kind in gone.items() if kind == "AWS::S3::Bucket"]
     full = tuple(name for name in buckets if name and _holds_objects(aws.client("s3", place.region), name))
@@ -95,7 +102,9 @@ def empty_bucket(s3: Any, bucket: str) -> int:
         if objects:
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
             if errors := answer.get("Errors"):
-                raise ToolError(f"{errors[0]['Key']} cannot be deleted: {errors[0].get('Message')}", where=f"bucket {bucket}")
+                raise ToolError(
+                    f"{errors[0]['Key']} cannot be deleted: {errors[0].get('Message')}", where=f"bucket {bucket}"
+                )
             count += len(objects)
     return count
 
@@ -165,20 +174,22 @@ def _delete(
             empty_bucket(aws.client("s3", place.region), bucket)
         how: dict[str, Any] = {}
         if status == "DELETE_FAILED":  # both are refused in any other state
-            how = {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}
-        running = operation.mark(client, stack_id, clock)
-        calls.call(client.delete_stack, clock=clock, patience=calls.LONG, StackName=stack_id,
-                   ClientRequestToken=running.token, **how)  # fmt: skip
+            how = (
+                {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}
+            )
         under_way[place.key] = place
-        end = operation.follow(client, running, place, clock, Tracker(place, len(one.deleted) + len(one.retained), listener))
+        running = operation.start(client, client.delete_stack, stack_id, clock, StackName=stack_id, **how)
+        end = operation.follow(
+            client, running, place, clock, Tracker(place, len(one.deleted) + len(one.retained), listener)
+        )
         under_way.pop(place.key)
         if end != "DELETE_COMPLETE":
-            raise failure.of_operation(client, stack_id, running.events, end, place, clock)
+            raise failure.of_operation(client, running, end, place, clock)
         return Result(place, "deleted", status=end)
     except Stopped:
         return Result(place, "interrupted")
-    except ToolError as error:
-        return Result(place, "failed", status=getattr(error, "status", ""), problem=error)
-    except (ClientError, BotoCoreError) as error:
-        return Result(place, "failed", status=status,
-                      problem=failure.DeploymentError(f"AWS says: {calls.message(error)}", where=str(place)))  # fmt: skip
+    except operation.LostSightError as error:
+        return Result(place, "unknown", problem=error)
+    except (ToolError, operation.StartError, ClientError, BotoCoreError) as error:
+        under_way.pop(place.key, None)
+        return Result(place, "failed", status=getattr(error, "status", status), problem=failure.wrap(error, place))

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from scripts.environment import Environment
 
 
-
 @dataclass
 class Plan:
     """What a deployment would do to one stack in one region."""
@@ -60,7 +59,7 @@ class Result:
     """How it ended for one stack in one region."""
 
     place: Place
-    outcome: str  # created updated unchanged deleted · failed skipped interrupted
+    outcome: str  # created updated unchanged deleted recovered · failed skipped interrupted unknown
     seconds: float = 0.0
     status: str = ""  # the stack's status in CloudFormation
     outputs: dict[str, str] = field(default_factory=dict)
@@ -70,7 +69,7 @@ class Result:
     @property
     def ok(self) -> bool:
         """Whether what was asked for is so now."""
-        return self.outcome in ("created", "updated", "unchanged", "deleted")
+        return self.outcome in ("created", "updated", "unchanged", "deleted", "recovered")
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,8 @@ class _Run:
         self.values = Values(aws)
         self.plans: dict[Key, Plan] = {}
         self.results: dict[Key, Result] = {}
-        self.under_way: set[Key] = set()
+        self.under_way: set[Key] = set()  # executed, and no end seen
+        self.ended: set[Key] = set()
 
     def client(self, key: Key) -> Any:
         return self.aws.client("cloudformation", key[1])
@@ -199,18 +199,21 @@ class _Run:
         place = self.places[key]
         try:
             return self._plan_one(key, wait=wait, now=now)
-        except ToolError as error:
-            return Plan(place, problem=error)
         except Stopped:
             return Plan(place, problem=failure.DeploymentError("interrupted", where=str(place)))
-        except (ClientError, BotoCoreError) as error:
-            return Plan(place, problem=self.refusal(place, error))
+        except (ToolError, ClientError, BotoCoreError) as error:
+            return Plan(place, problem=failure.wrap(error, place))
 
     def _plan_one(self, key: Key, *, wait: bool, now: bool) -> Plan:
         pair, place, client = self.pairs[key], self.places[key], self.client(key)
         template = self.templates[pair[0].template]
         stack = calls.find_stack(client, pair[0].stack_name, clock=self.clock)
-        if stack and stack["StackStatus"].endswith("_IN_PROGRESS") and stack["StackStatus"] != "REVIEW_IN_PROGRESS" and wait:
+        if (
+            stack
+            and stack["StackStatus"].endswith("_IN_PROGRESS")
+            and stack["StackStatus"] != "REVIEW_IN_PROGRESS"
+            and wait
+        ):
             running = operation.under_way(client, stack["StackId"], self.clock)
             status = operation.follow(client, running, place, self.clock, Tracker(place, 0, self.listener))
             stack = operation.settle(client, running, status, None, self.clock) or stack
@@ -233,13 +236,6 @@ class _Run:
         made = change_set.make(client, arguments, place, stack_was_there=stack is not None, clock=self.clock)
         settings = protection.differences(client, self.environment, pair[0], stack, self.clock)
         return Plan(place, made, stack, values, settings=settings)
-
-    def refusal(self, place: Place, error: Exception) -> ToolError:
-        if calls.is_login(error):
-            return failure.DeploymentError("the credentials are not valid, or not any more", where=str(place),
-                                           advice="Log in again and repeat the command: it goes on where this one ended.")  # fmt: skip
-        said = f"AWS says: {calls.message(error)}" if calls.code(error) else calls.message(error)
-        return failure.DeploymentError(said, where=str(place), advice=f"What the stack is in: {place.command('status')}")
 
     def discard(self, plans: Any) -> None:
         """Leaves no change set behind."""
@@ -267,7 +263,9 @@ class _Run:
         except KeyboardInterrupt:
             raise Interrupted([self.places[key] for key in self.under_way], list(self.results.values())) from None
         finally:
-            self.discard(one for key, one in self.plans.items() if key not in self.under_way and key not in self.results)
+            self.discard(
+                one for key, one in self.plans.items() if key not in self.under_way and key not in self.results
+            )
         return [self.results[key] for key in self.pairs]
 
     def execute_one(self, key: Key) -> Result:
@@ -288,16 +286,18 @@ class _Run:
             names = ", ".join(str(self.places[one]) for one in sorted(failed))
             problem = failure.DeploymentError(f"not touched, since it needs {names}", where=str(place))
             return Result(place, "skipped", problem=problem)
+        result = Result(place, "interrupted")
         try:
             return self._execute_one(key)
         except Stopped:
-            return Result(place, "interrupted")
-        except ToolError as error:
-            return Result(place, "failed", status=getattr(error, "status", ""), problem=error)
-        except (ClientError, BotoCoreError) as error:
-            if key not in self.under_way:
-                self.discard([self.plans[key]])
-            return Result(place, "failed", problem=self.refusal(place, error))
+            pass
+        except operation.LostSightError as error:
+            return Result(place, "unknown", problem=error)
+        except (ToolError, ClientError, BotoCoreError) as error:
+            result = Result(place, "failed", status=getattr(error, "status", ""), problem=failure.wrap(error, place))
+        if key not in self.under_way | self.ended:
+            self.discard([self.plans[key]])
+        return result
 
     def _execute_one(self, key: Key) -> Result:
         made = self.current_plan(key)
@@ -311,13 +311,18 @@ class _Run:
             return Result(place, "updated" if made.settings else "unchanged", status=str(found.get("StackStatus", "")),
                           outputs=outputs.of(found))  # fmt: skip
         arguments = self.options.executing(made.change_set.kind)
-        running = operation.execute(client, made.change_set, arguments, self.clock)
         self.under_way.add(key)
+        try:
+            running = operation.execute(client, made.change_set, arguments, self.clock)
+        except ClientError:
+            self.under_way.discard(key)  # refused; after anything else it may well be under way
+            raise
         heard = Tracker(place, len(made.change_set.changes), self.listener)
         status = operation.follow(client, running, place, self.clock, heard)
         self.under_way.discard(key)
+        self.ended.add(key)
         if status not in events.GOOD_ENDS:
-            raise failure.of_operation(client, running.stack_id, running.events, status, place, self.clock)
+            raise failure.of_operation(client, running, status, place, self.clock)
         stack = operation.settle(client, running, status, made.stack, self.clock)
         self.values.set(key, outputs.of(stack))
         warnings = [

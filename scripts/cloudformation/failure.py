@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from scripts.cloudformation.calls import Clock
     from scripts.cloudformation.events import Event
+    from scripts.cloudformation.operation import Operation
     from scripts.cloudformation.place import Place
 
 _PROPERTY = re.compile(r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)")
@@ -62,7 +63,9 @@ class Cause:
     path: tuple[str, ...] = ()  # logical ids of the nested stacks on the way down
 
     def __str__(self) -> str:
-        verb = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted", "IMPORT": "imported"}.get(self.status.split("_")[0])
+        verb = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted", "IMPORT": "imported"}.get(
+            self.status.split("_")[0]
+        )
         within = f" in the nested stack {' → '.join(self.path)}" if self.path else ""
         known = ", ".join(one for one in (self.type, f"property {self.property}" if self.property else "") if one)
         subject = f"{self.logical_id or 'the template'}{f' ({known})' if known else ''}{within}"
@@ -76,13 +79,27 @@ def advice(status: str, place: Place) -> str:
     return _ADVICE.get(status, "").format(recover=place.command("recover"), deploy=place.command("deploy"))
 
 
+def wrap(error: Exception, place: Place) -> ToolError:
+    """What AWS or the way to it has against a call, as an error that says where and what to do."""
+    error = getattr(error, "cause", error)
+    if isinstance(error, ToolError):
+        return error
+    if calls.is_login(error):
+        return DeploymentError("the credentials are not valid, or not any more", where=str(place),
+                               advice="Log in again and repeat the command: it goes on where this one ended.")  # fmt: skip
+    said = f"AWS says: {calls.message(error)}" if calls.code(error) else calls.message(error)
+    return DeploymentError(said, where=str(place), advice=f"What the stack is in: {place.command('status')}")
+
+
 def property_of(reason: str) -> str:
     """The property that AWS's words name, or ''."""
     found = _PROPERTY.search(reason)
     return next((one for one in found.groups() if one), "").replace("/", ".") if found else ""
 
 
-def root_cause(client: Any, found: Iterable[Event], *, since: datetime | None, clock: Clock, depth: int = 0) -> Cause | None:
+def root_cause(
+    client: Any, found: Iterable[Event], *, since: datetime | None, clock: Clock, depth: int = 0
+) -> Cause | None:
     """The earliest failure among ``found``, events of one stack in order, down to the bottom of nested stacks.
 
     Not a cause: a resource that was only cancelled since another one had failed, and the stack's own failure.
@@ -94,7 +111,9 @@ def root_cause(client: Any, found: Iterable[Event], *, since: datetime | None, c
     for one in found:
         if one.is_root or not one.status.endswith("_FAILED") or re.search(r"\bcancell?ed\b", one.reason):
             continue
-        cause = Cause(one.at, one.logical_id, one.type, one.status, one.reason or "AWS gives no reason", property_of(one.reason))
+        cause = Cause(
+            one.at, one.logical_id, one.type, one.status, one.reason or "AWS gives no reason", property_of(one.reason)
+        )
         if one.logical_id in hooks:
             hook = hooks[one.logical_id]
             cause = replace(cause, reason=f"the hook {hook.hook} refuses it: {hook.hook_reason or one.reason}")
@@ -118,7 +137,7 @@ def _inside(client: Any, nested: Event, since: datetime | None, clock: Clock, de
     return cause and replace(cause, path=(nested.logical_id, *cause.path))
 
 
-def validations(client: Any, clock: Clock, **where: str) -> list[Cause]:
+def validations(client: Any, clock: Clock, **where: Any) -> list[Cause]:
     """What early validation and hooks have against a change set or a stack's operation, from DescribeEvents.
 
     ``where``: ChangeSetName (ARN), or StackName. It needs a permission of its own: without it, and wherever it is not
@@ -151,8 +170,14 @@ def of_change_set(client: Any, arn: str, place: Place, reason: str, clock: Clock
                            advice=f"Nothing was changed. Mend it, then {place.command('plan')}")  # fmt: skip
 
 
-def of_operation(client: Any, stack_id: str, found: list[Event], status: str, place: Place, clock: Clock) -> DeploymentError:
-    """The error for an operation that ended badly, from its events in order."""
+def of_operation(client: Any, operation: Operation, status: str, place: Place, clock: Clock) -> DeploymentError:
+    """The error for an operation that ended badly. Its events are read once more: some come late."""
+    stack_id = operation.stack_id
+    try:
+        operation.take(events.read(client, stack_id, operation.seen, clock=clock))
+    except (ClientError, BotoCoreError):
+        pass  # what has been seen must do
+    found = operation.events
     since = found[0].at if found else None
     cause = root_cause(client, found, since=since, clock=clock)
     reasons = [str(cause)] if cause else []

@@ -21,11 +21,20 @@ if TYPE_CHECKING:
     from scripts.cloudformation.place import Place
 
 TICK = 0.7  # seconds between two looks: the end is noticed after half of it on average
+_DOUBTS = 10  # times that DescribeStacks may contradict the events at the end
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
 
 
 class LostSightError(ToolError):
     """AWS could not be asked any more; what was started goes on there."""
+
+
+class StartError(Exception):
+    """AWS refuses an operation; ``cause`` says why."""
+
+    def __init__(self, operation: Operation, cause: ClientError) -> None:
+        super().__init__(str(cause))
+        self.operation, self.cause = operation, cause
 
 
 @dataclass
@@ -68,14 +77,15 @@ class Operation:
         return mine
 
     @property
-    def end(self) -> Event | None:
-        """The first root event that ends it."""
-        begun = self.started
-        if begun is None:
-            return None
-        roots = [one for one in self.events if one.is_root and one.at >= begun.at]
-        # After a failure that is rolled back, the rollback's end is the end.
-        return next((one for one in roots if one.status in events.ENDS), None)
+    def end(self) -> str:
+        """The status with which it ended, or ''. It is sure when it is a good one (``follow`` asks about the others)."""
+        begun, last = self.started, ""
+        for one in self.events if begun else ():
+            if one.is_root and begun and one.at >= begun.at:
+                if last in events.ENDS and one.token != self.token:
+                    break  # somebody has started the next operation since
+                last = one.status
+        return last if last in events.ENDS | events.MAYBE_ENDS else ""
 
 
 def mark(client: Any, stack_id: str, clock: Clock) -> Operation:
@@ -97,14 +107,27 @@ def under_way(client: Any, stack_id: str, clock: Clock) -> Operation:
 
 def execute(client: Any, change_set: ChangeSet, arguments: Mapping[str, Any], clock: Clock) -> Operation:
     """Executes a change set. The marker is taken first; a lost answer does not execute it twice."""
-    operation = mark(client, change_set.stack_id, clock)
     try:
-        calls.call(client.execute_change_set, clock=clock, patience=calls.LONG, ChangeSetName=change_set.arn,
-                   ClientRequestToken=operation.token, **arguments)  # fmt: skip
-    except ClientError as error:
+        return start(
+            client, client.execute_change_set, change_set.stack_id, clock, ChangeSetName=change_set.arn, **arguments
+        )
+    except StartError as error:
         # The change set is known to this run alone: when it is being executed, this run's first call did it.
-        if calls.code(error) != "InvalidChangeSetStatus" or not _executed(client, change_set, clock):
-            raise
+        if calls.code(error.cause) != "InvalidChangeSetStatus" or not _executed(client, change_set, clock):
+            raise error.cause from None
+        return error.operation
+
+
+def start(client: Any, method: Callable[..., Any], stack_id: str, clock: Clock, **arguments: Any) -> Operation:
+    """Calls what starts an operation: the marker is taken first, and the call carries the operation's token.
+
+    Raises StartError with AWS's refusal.
+    """
+    operation = mark(client, stack_id, clock)
+    try:
+        calls.call(method, clock=clock, patience=calls.LONG, ClientRequestToken=operation.token, **arguments)
+    except ClientError as error:
+        raise StartError(operation, error) from error
     return operation
 
 
@@ -123,17 +146,20 @@ def follow(
     Raises LostSightError when AWS cannot be asked any more, Stopped after Ctrl-C.
     """
     ticks = itertools.chain(_FIRST_TICKS, itertools.repeat(TICK))
+    doubts = 0
     while True:
         try:
             fresh = events.read(client, operation.stack_id, operation.seen, clock=clock, patience=calls.LONG)
             for one in operation.take(fresh):
                 heard(one)
-            if operation.end:
-                return operation.end.status
-            if operation.status in events.MAYBE_ENDS:  # the end, if nothing rolls it back
+            if (end := operation.end) in events.GOOD_ENDS | {"DELETE_COMPLETE"}:
+                return end
+            if end:  # a rollback or a deletion may come after it
                 stack = calls.find_stack(client, operation.stack_id, clock=clock, patience=calls.LONG)
-                if stack and stack["StackStatus"] == operation.status:
-                    return operation.status
+                now = stack["StackStatus"] if stack else "DELETE_COMPLETE"
+                doubts += now != "DELETE_IN_PROGRESS"  # else it may be an answer from before: not for ever
+                if now == end or doubts > _DOUBTS:
+                    return end
         except ClientError as error:
             if calls.is_missing(error):  # deleted, and forgotten already
                 return "DELETE_COMPLETE"
@@ -153,7 +179,9 @@ def lost(operation: Operation, place: Place, error: Exception) -> LostSightError
     )  # fmt: skip
 
 
-def settle(client: Any, operation: Operation, status: str, before: Mapping[str, Any] | None, clock: Clock) -> dict[str, Any]:
+def settle(
+    client: Any, operation: Operation, status: str, before: Mapping[str, Any] | None, clock: Clock
+) -> dict[str, Any]:
     """DescribeStacks after an operation's end, once it shows that end; it is eventually consistent.
 
     It may still show the state before (REVIEW_IN_PROGRESS even): the status must be the event's, and the update's time

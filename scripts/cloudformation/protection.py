@@ -71,4 +71,6 @@ def apply(
         calls.call(client.update_termination_protection, clock=clock, StackName=stack_id,
                    EnableTerminationProtection=environment.protect)  # fmt: skip
     if _POLICY in wanted:
-        calls.call(client.set_stack_policy, clock=clock, StackName=stack_id, StackPolicyBody=json.dumps(settings.policy))
+        calls.call(
+            client.set_stack_policy, clock=clock, StackName=stack_id, StackPolicyBody=json.dumps(settings.policy)
+        )

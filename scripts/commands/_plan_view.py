@@ -38,7 +38,9 @@ def show(plans: Sequence[Plan]) -> Iterator[Text]:
         yield from lines[1:]
     waiting = sum(plan.changes for plan in plans)
     failed = sum(plan.problem is not None for plan in plans)
-    yield Text(f"{waiting} of {len(plans)} stacks to change" + (f", {failed} cannot be planned" if failed else "") + ".")
+    yield Text(
+        f"{waiting} of {len(plans)} stacks to change" + (f", {failed} cannot be planned" if failed else "") + "."
+    )
 
 
 def _lines(plan: Plan) -> Iterator[Text]:
@@ -59,7 +61,9 @@ def _lines(plan: Plan) -> Iterator[Text]:
             yield Text("  ! has drifted from its template", style="yellow")
         if made.kind == "UPDATE":
             yield from _parameters(plan)
-        for change in sorted(made.changes, key=lambda one: (list(_ACTIONS).index(one["Action"]) if one["Action"] in _ACTIONS else 9)):
+        for change in sorted(
+            made.changes, key=lambda one: list(_ACTIONS).index(one["Action"]) if one["Action"] in _ACTIONS else 9
+        ):
             yield from _resource(change)
     for setting in plan.settings:
         yield Text.assemble(("  ~ set     ", "yellow"), setting)
@@ -80,14 +84,21 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
         sign, word, style = "!", "REPLACE", "bold red"
     elif change.get("Replacement") == "Conditional":
         sign, word, style = "!", "change, may REPLACE", "bold red"
-    line = Text.assemble((f"  {sign} {word:<8}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim"))
+    line = Text.assemble(
+        (f"  {sign} {word:<8}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim")
+    )
     if change.get("PhysicalResourceId") and action != "Add":
         line.append(f"  {change['PhysicalResourceId']}", "dim")
     yield line
     if policy := change.get("PolicyAction"):
-        yield Text(f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else "")
+        yield Text(
+            f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else ""
+        )
     if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
-        yield Text(f"      drifted: {'changed' if drift == 'MODIFIED' else 'deleted'} outside of CloudFormation", style="yellow")
+        yield Text(
+            f"      drifted: {'changed' if drift == 'MODIFIED' else 'deleted'} outside of CloudFormation",
+            style="yellow",
+        )
     seen = set()
     for detail in change.get("Details") or ():
         text = _detail(detail)

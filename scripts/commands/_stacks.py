@@ -107,11 +107,15 @@ def _print_table(results: Sequence[Result]) -> None:
     out = console()
     if not out.is_terminal:
         for one in results:
-            print("\t".join([one.place.stack_name, one.place.region, one.outcome, f"{one.seconds:.1f} s", *_pairs(one)]))
+            print(
+                "\t".join([one.place.stack_name, one.place.region, one.outcome, f"{one.seconds:.1f} s", *_pairs(one)])
+            )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STACK", "REGION", "RESULT", "SECONDS", "OUTPUTS"):
-        table.add_column(name, overflow="fold", justify="right" if name == "SECONDS" else "left", no_wrap=name != "OUTPUTS")
+        table.add_column(
+            name, overflow="fold", justify="right" if name == "SECONDS" else "left", no_wrap=name != "OUTPUTS"
+        )
     for one in results:
         table.add_row(
             one.place.stack_name, one.place.region, Text(one.outcome, style=_STYLES.get(one.outcome, "")),

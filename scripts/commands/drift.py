@@ -1,0 +1,42 @@
+"""``make drift``."""
+
+from __future__ import annotations
+
+import click
+
+from scripts.commands._options import json_option, where_options
+
+EXIT_DRIFTED = 3
+
+
+@click.command()
+@where_options
+@json_option
+def command(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """Show what was changed outside of CloudFormation, property by property. Exit 3: something was.
+
+    \b
+    Example:
+      python -m scripts drift --env local
+    """
+    from scripts.commands import _stacks
+
+    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.cloudformation import drift
+
+    found = drift.detect(aws, environment, pairs)
+    if as_json:
+        _stacks.print_json([one.document() for one in found])
+    for one in found if not as_json else ():
+        print(f"{one.place}: {one.status}")
+        for resource in one.resources:
+            print(f"  {resource.logical_id}  {resource.type}  {resource.status}")
+            for each in resource.differences:
+                print(
+                    f"      {each.path.strip('/').replace('/', '.')}: {each.expected or '(none)'} → {each.actual or '(none)'}"
+                )
+    for problem in (one.problem for one in found if one.problem):
+        click.secho(f"Error: {problem}", err=True, fg="red")
+    if any(one.problem for one in found):
+        return 1
+    return EXIT_DRIFTED if any(one.status == "DRIFTED" for one in found) else 0

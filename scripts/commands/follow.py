@@ -1,0 +1,34 @@
+"""``make follow``."""
+
+from __future__ import annotations
+
+import click
+
+from scripts.commands._options import json_option, where_options
+
+
+@click.command()
+@where_options
+@json_option
+def command(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """Follow what is under way, whoever has started it, until it ends.
+
+    \b
+    Example:
+      python -m scripts follow --env dev
+    """
+    from scripts.commands import _stacks
+
+    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.cloudformation import following
+    from scripts.commands import _live
+
+    with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
+        try:
+            results = following.follow(aws, environment, pairs, listener=reporter)
+        except KeyboardInterrupt as error:
+            reporter.__exit__()
+            return _live.report_interruption(error)
+    if not results:
+        click.echo("Nothing is under way.", err=True)
+    return _stacks.summarize(results, as_json=as_json)

@@ -1,0 +1,55 @@
+"""``make recover``."""
+
+from __future__ import annotations
+
+import click
+
+from scripts.commands._options import json_option, where_options, yes_option
+
+
+@click.command()
+@where_options
+@yes_option
+@json_option
+@click.option("--skip", multiple=True, metavar="ID", help="UPDATE_ROLLBACK_FAILED: a resource to leave as it is.")
+@click.option("--retain", multiple=True, metavar="ID", help="DELETE_FAILED: a resource to keep.")
+@click.option("--force", is_flag=True, help="DELETE_FAILED: keep whatever cannot be deleted.")
+@click.option("--cancel", is_flag=True, help="Stop an update that is under way; delete a stack that is being created.")
+def command(
+    env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, skip: tuple[str, ...],
+    retain: tuple[str, ...], force: bool, cancel: bool,
+) -> int:  # fmt: skip
+    """Lead a stack out of a state in which it is stuck: say how, ask, do it.
+
+    \b
+    Example:
+      python -m scripts recover --env dev --stack custom-event-bus
+    """
+    from scripts.commands import _stacks
+
+    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.cloudformation import calls, recovery
+    from scripts.cloudformation.place import Place
+    from scripts.commands import _live
+
+    aws.guard()
+    clock = calls.Clock()
+    steps = [
+        recovery.propose(
+            aws, Place.of(environment, pair), clock=clock, skip=skip, retain=retain, force=force, cancel=cancel
+        )
+        for pair in pairs
+    ]
+    for step in steps:
+        click.echo(f"{step.place} {step.words}", err=as_json)
+    wanted = [step for step in steps if step.method]
+    if wanted and not _stacks.confirm("Do that?", environment, yes=yes):
+        click.echo("Nothing was changed.", err=True)
+        return 1
+    with _live.Reporter(environment, len(wanted), yes=yes, as_json=as_json) as reporter:
+        try:
+            results = [recovery.carry_out(aws, step, clock=clock, listener=reporter) for step in wanted]
+        except KeyboardInterrupt as error:
+            reporter.__exit__()
+            return _live.report_interruption(error)
+    return _stacks.summarize(results, as_json=as_json)
