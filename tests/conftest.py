@@ -1,6 +1,7 @@
 """What all tests share: they run from the checkout's top, and see no credentials of the user's."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,16 @@ def _checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _checkout: None) -> Path:
+    """A copy of what people edit in a checkout (the tools themselves stay where they are), and the current folder."""
+    top = tmp_path / "checkout"
+    for folder in ("templates", "parameters", "tests/events"):
+        shutil.copytree(ROOT / folder, top / folder)
+    for file in ("pyproject.toml", ".cfnlintrc", ".yamllint", ".taskcat.yml"):
+        if (ROOT / file).exists():
+            shutil.copy(ROOT / file, top)
+    monkeypatch.chdir(top)
+    return top

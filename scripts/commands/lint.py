@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import click
 
+# The same bytes go into every partition, whether an environment names one of its regions or not.
+OTHER_PARTITIONS = {"cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"}
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(arguments: tuple[str, ...]) -> int:
     """Render, check every environment, and run cfn-lint over build/ for every region of every environment.
 
-    All in one process, errors, warnings and informational findings; ARGUMENTS go to cfn-lint as they are. What is
-    ignored, and why, stands in .cfnlintrc.
+    The regions of aws-cn and aws-us-gov are added. All in one process, errors, warnings and informational findings;
+    ARGUMENTS go to cfn-lint as they are. What is ignored, and why, stands in .cfnlintrc.
 
     \b
     Examples:
@@ -25,7 +28,7 @@ def command(arguments: tuple[str, ...]) -> int:
     from scripts import environment, rendering
 
     templates = rendering.render_all()
-    regions: set[str] = set()
+    regions = set(OTHER_PARTITIONS)
     for name in environment.names():
         found = environment.load(name)
         environment.check_parameters(found, templates)

@@ -1,0 +1,27 @@
+"""`make lint` asks for every partition, whatever the environments name."""
+
+import pytest
+from click.testing import CliRunner
+
+from scripts.commands.lint import OTHER_PARTITIONS, command
+
+# A type that these partitions do not have; that they do not get it meanwhile is what the first assertion tells.
+ONLY_IN_AWS = """
+Resources:
+  Bus:
+    Type: AWS::EventsV2::EventBus
+"""
+
+
+@pytest.mark.usefixtures("checkout")
+def test_all_stacks_are_fit_for_every_partition():
+    assert CliRunner().invoke(command, standalone_mode=False).return_value == 0
+
+
+@pytest.mark.parametrize("region", sorted(OTHER_PARTITIONS))
+def test_what_a_partition_lacks_is_found(checkout, capfd, region):
+    (checkout / "templates" / "new-bus.yaml.j2").write_text(ONLY_IN_AWS)
+    assert CliRunner().invoke(command, standalone_mode=False).return_value == 1
+    assert f"Resource type 'AWS::EventsV2::EventBus' does not exist in '{region}'" in capfd.readouterr().out.replace(
+        "\n", " "
+    )
