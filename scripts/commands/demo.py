@@ -48,15 +48,14 @@ def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     is_embedded = chosen.endpoint == environment.EMBEDDED
     if not (chosen.endpoint or yes):
         click.confirm(
-            f"This deploys {len(chosen.stacks)} stacks in {', '.join(chosen.regions)} of account {chosen.account}, and\n"
-            "creates a small PostgreSQL database in each region to take a snapshot of (minutes, and a few cents).\n"
+            f"This deploys {len(chosen.stacks)} stacks in {', '.join(chosen.regions)} of account {chosen.account},\n"
+            "and creates a small PostgreSQL database in each region to take a snapshot of (minutes, and a few cents).\n"
             "Everything is deleted at the end. Go on?", abort=True, err=True,
         )  # fmt: skip
     was_running = is_embedded and server.status() is not None
     try:
-        seen = _demonstrate(
-            chosen, Aws(chosen), keep=keep, wait=wait or (WAIT_AWS if not chosen.endpoint else WAIT_HERE)
-        )
+        wait = wait or (WAIT_HERE if chosen.endpoint else WAIT_AWS)
+        seen = _demonstrate(chosen, Aws(chosen), keep=keep, wait=wait)
     finally:
         if is_embedded and not keep and not was_running:
             server.stop()
@@ -174,7 +173,7 @@ def summarize(message: str) -> str:
     try:
         event = json.loads(message)
     except ValueError:
-        return message.split("\t")[-1]
+        return message.rsplit("\t", 1)[-1]
     detail = {key: event["detail"][key] for key in TELLING if key in event["detail"]} or event["detail"]
     return f"{event['detail-type']} {json.dumps(detail)}"
 

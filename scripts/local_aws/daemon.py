@@ -28,15 +28,10 @@ BROWSER = {b"origin", b"sec-fetch-site", b"sec-fetch-mode"}  # only browsers sen
 # What the Lambda runtime does for `logging`: a root handler with level, time, request id and text between tabs.
 LAMBDA_LOGGING = """
 import logging as _logging, time as _time
-class _Formatter(_logging.Formatter):
-    converter, request_id = _time.gmtime, ""
-    def format(self, record):
-        record.aws_request_id = self.request_id
-        return super().format(record)
-_handler = _logging.StreamHandler()
-_handler.setFormatter(_Formatter("[%(levelname)s]\\t%(asctime)s.%(msecs)03dZ\\t%(aws_request_id)s\\t%(message)s",
-                                 "%Y-%m-%dT%H:%M:%S"))
-_logging.getLogger().addHandler(_handler)
+_request, _logging.Formatter.converter = [""], _time.gmtime
+_logging.basicConfig(datefmt="%Y-%m-%dT%H:%M:%S",
+                     format="[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s")
+_logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_request_id", _request[0]) or True)
 """
 
 
@@ -61,25 +56,22 @@ def mend() -> None:
         setattr(owner, name, functools.partial(outer, getattr(owner, name)))
     resources.install()
     strictness.install()
-    known = f"_Formatter.request_id = context.aws_request_id; {ministack.HANDLER_CALL}"
+    known = f"_request[0] = context.aws_request_id; {ministack.HANDLER_CALL}"
     script = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(ministack.HANDLER_CALL, known)
     lambda_runtime._PYTHON_WORKER_SCRIPT = LAMBDA_LOGGING + script
 
 
 def report() -> dict[str, Any]:
-    """Memory in bytes (now where /proc has it, else the peak) and the stacks, as 'region/name'."""
+    """Memory in bytes at its peak, and the stacks, as 'region/name'."""
     from ministack.services import cloudformation
 
-    try:
-        memory = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     arns = [stack["StackId"].split(":") for stack in cloudformation._stacks._data.values()]
     return {"memory": memory, "stacks": sorted(f"{arn[3]}/{arn[5].split('/')[1]}" for arn in arns)}
 
 
 async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
-    """Serve on the bound socket until SIGTERM, or until no request came for ``idle`` seconds; tell ``alive`` once it listens."""
+    """Serve on the bound socket until SIGTERM, or until no request came for ``idle`` seconds; say so in ``alive``."""
     import ministack.app as stock
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config

@@ -1,0 +1,204 @@
+"""The three stacks as a user meets them: what happens arrives, and what may not arrive is kept in the queue."""
+
+import dataclasses
+import json
+import time
+
+import pytest
+
+from scripts import demo, environment, rendering
+from scripts.aws import Aws
+from scripts.cloudformation import deletion, deployment, outputs
+
+REGION = "eu-central-1"
+
+
+@pytest.fixture(scope="module")
+def templates():
+    return rendering.render_all()
+
+
+def make(endpoint, name, template=None, **parameters):
+    """An environment with one stack, on the embedded AWS of the test run."""
+    stack = environment.StackSettings(
+        name=name, stack_name=name, template=template or name, regions=(REGION,), parameters=parameters
+    )
+    return environment.Environment(
+        name="test",
+        path=environment.PARAMETERS / "test.yaml",
+        regions=(REGION,),
+        stacks={name: stack},
+        endpoint=endpoint.url,
+    )
+
+
+@pytest.fixture
+def deploy(endpoint, templates):
+    """deploy(name, template, **parameters): the stack, until the end of the test.
+
+    It has to go then: an account has room for ten resource policies of CloudWatch Logs, here as on AWS.
+    """
+    deployed = []
+
+    def one(name, template, **parameters):
+        made = make(endpoint, name, template, **parameters)
+        aws = Aws(made)
+        (result,) = deployment.deploy(aws, made, templates, made.choose())
+        assert result.ok, result.problem
+        deployed.append((aws, made))
+        return aws, made, outputs.read(aws, name, REGION)
+
+    yield one
+    for aws, made in deployed:
+        surveys = deletion.survey(aws, made, made.choose())
+        (result,) = deletion.delete(aws, made, surveys, pairs=made.choose(), empty_buckets=True)
+        assert result.ok, result.problem
+
+
+def perform(aws, made):
+    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    return demo.watch(aws, act, 10)
+
+
+def dead_letters(aws, url, count=1, wait=10.0):
+    """The messages of the queue with their attributes, once ``count`` are there."""
+    sqs, found, until = aws.client("sqs"), [], time.monotonic() + wait
+    while len(found) < count and time.monotonic() < until:
+        answer = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=1
+        )
+        found += answer.get("Messages", [])
+    return found
+
+
+def codes(letters):
+    return {(one["MessageAttributes"]["TARGET_ARN"]["StringValue"], one["MessageAttributes"]["ERROR_CODE"]["StringValue"])
+            for one in letters}  # fmt: skip
+
+
+STACKS = {"custom-event-bus": 1, "s3-object-events": 2, "rds-snapshot-events": 1}  # and their log groups
+
+
+@pytest.mark.parametrize("scope", ["account", "log-group"])
+@pytest.mark.parametrize("template", STACKS)
+def test_every_event_arrives_at_every_target(deploy, unique, template, scope):
+    aws, made, found = deploy(unique, template, LogsPolicyScope=scope, LogRetentionInDays="1")
+    act = perform(aws, made)
+    assert len(act.deliveries) == STACKS[template]
+    assert [(one.group, len(one.messages)) for one in act.deliveries] == [
+        (one.group, one.count) for one in act.deliveries
+    ]
+    assert dead_letters(aws, found["DeadLetterQueueUrl"], wait=1) == []
+
+
+@pytest.mark.parametrize("template", STACKS)
+def test_without_the_log_groups_policy_the_event_ends_in_the_queue(deploy, unique, template):
+    aws, made, found = deploy(unique, template, LogsPolicyScope="none")
+    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    log_group = act.deliveries[0]
+    letters = dead_letters(aws, found["DeadLetterQueueUrl"], log_group.count)
+    assert len(letters) == log_group.count
+    (target,) = {arn for arn, _ in codes(letters)}
+    assert target.endswith(found["EventLogGroupName"])
+    assert {code for _, code in codes(letters)} == {"NO_PERMISSIONS"}
+    assert all(log_group.marker in one["Body"] for one in letters)
+    demo.watch(aws, dataclasses.replace(act, deliveries=[log_group]), 0.5)
+    assert log_group.messages == []
+
+
+def test_without_its_permission_the_function_is_not_called(deploy, unique):
+    aws, made, found = deploy(unique, "s3-object-events")
+    function = aws.client("lambda")
+    policy = json.loads(function.get_policy(FunctionName=found["FunctionArn"])["Policy"])
+    for statement in policy["Statement"]:
+        function.remove_permission(FunctionName=found["FunctionArn"], StatementId=statement["Sid"])
+    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    letters = dead_letters(aws, found["DeadLetterQueueUrl"])
+    assert codes(letters) == {(found["FunctionArn"], "NO_PERMISSIONS")}
+    demo.watch(aws, act, 2)
+    assert [len(one.messages) for one in act.deliveries] == [1, 0]
+
+
+def test_what_the_function_fails_on_is_kept(deploy, unique):
+    aws, _, found = deploy(unique, "s3-object-events")
+    aws.client("lambda").put_function_event_invoke_config(
+        FunctionName=found["FunctionArn"], MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": found["DeadLetterQueueArn"]}},
+    )  # fmt: skip
+    event = {"detail-type": "Object Deleted", "detail": {"marker": unique}}
+    aws.client("lambda").invoke(FunctionName=found["FunctionArn"], InvocationType="Event", Payload=json.dumps(event))
+    (letter,) = dead_letters(aws, found["DeadLetterQueueUrl"])
+    assert unique in letter["Body"]
+
+
+@pytest.mark.parametrize("call", ["put_object", "copy_object", "multipart"])
+def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, call):
+    aws, _, found = deploy(unique, "s3-object-events")
+    s3, bucket, since = aws.client("s3"), found["DataBucketName"], time.time()
+    if call == "multipart":
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="new")["UploadId"]
+        part = s3.upload_part(Bucket=bucket, Key="new", UploadId=upload, PartNumber=1, Body=b"x")
+        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        s3.complete_multipart_upload(Bucket=bucket, Key="new", UploadId=upload, MultipartUpload=parts)
+    else:
+        s3.put_object(Bucket=bucket, Key="old" if call == "copy_object" else "new", Body=b"x")
+    if call == "copy_object":
+        s3.copy_object(Bucket=bucket, Key="new", CopySource={"Bucket": bucket, "Key": "old"})
+    delivery = demo.Delivery(found["FunctionLogGroupName"], '"key": "new"', 1, since)
+    demo.watch(aws, demo.Act(REGION, "", [delivery]), 10)
+    name = {"put_object": "PutObject", "copy_object": "CopyObject", "multipart": "CompleteMultipartUpload"}[call]
+    assert [f'"call": "{name}"' in one for one in delivery.messages] == [True]
+
+
+def test_objects_reported_by_s3_itself_arrive_too(deploy, unique):
+    aws, made, _ = deploy(unique, "s3-object-events", EventSource="s3")
+    act = perform(aws, made)
+    assert [len(one.messages) for one in act.deliveries] == [1, 1]
+    assert '"detail-type":"Object Created"' in act.deliveries[0].messages[0]
+    assert aws.client("cloudtrail").describe_trails(trailNameList=[unique])["trailList"] == []
+
+
+def test_only_keys_with_the_prefix_are_reported(deploy, unique):
+    aws, _, found = deploy(unique, "s3-object-events", ObjectKeyPrefix="in/")
+    since = time.time()
+    for key in ("out/marker", "in/marker"):
+        aws.client("s3").put_object(Bucket=found["DataBucketName"], Key=key, Body=b"x")
+    delivery = demo.Delivery(found["EventLogGroupName"], "marker", 1, since)
+    demo.watch(aws, demo.Act(REGION, "", [delivery]), 10)
+    assert [json.loads(one)["detail"]["requestParameters"]["key"] for one in delivery.messages] == ["in/marker"]
+
+
+def test_only_the_chosen_snapshot_events_are_reported(deploy, unique):
+    aws, made, _ = deploy(unique, "rds-snapshot-events", EventIds="RDS-EVENT-0040")
+    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    demo.watch(aws, act, 10)
+    assert [json.loads(one)["detail"]["EventID"] for one in act.deliveries[0].messages] == ["RDS-EVENT-0040"]
+
+
+@pytest.mark.parametrize("template", STACKS)
+def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
+    deploy(unique, template)
+    aws, made, _ = deploy(f"{unique}-second", template)
+    assert [len(one.messages) for one in perform(aws, made).deliveries] == [
+        one.count for one in perform(aws, made).deliveries
+    ]
+
+
+def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
+    topic = Aws(make(endpoint, unique)).client("sns").create_topic(Name=unique)["TopicArn"]
+    aws, _, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
+    alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=unique)["MetricAlarms"]
+    assert {one["MetricName"] for one in alarms} == {
+        "FailedInvocations", "InvocationsSentToDlq", "ApproximateNumberOfMessagesVisible",
+    }  # fmt: skip
+    rule = found["CatchAllRuleArn"].rsplit("/", 1)[1]
+    dimensions = {
+        (d["Name"], d["Value"]) for one in alarms for d in one["Dimensions"] if one["Namespace"] == "AWS/Events"
+    }
+    assert dimensions == {("EventBusName", found["EventBusName"]), ("RuleName", rule)}
+
+
+def test_the_bus_of_an_organization_takes_other_accounts(deploy, unique):
+    aws, _, found = deploy(unique, "custom-event-bus", OrganizationId="o-a1b2c3d4e5")
+    policy = json.loads(aws.client("events").describe_event_bus(Name=found["EventBusName"])["Policy"])
+    assert policy["Statement"][0]["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}
