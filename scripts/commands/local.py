@@ -17,7 +17,7 @@ def command() -> None:
 
     \b
     Example: python -m scripts local up --port 4567
-    """  # noqa: D301 - \b is click's mark for lines that stay as they are
+    """
 
 
 @command.command()

@@ -11,7 +11,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
-from xml.sax.saxutils import escape
 
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, set_request_region
@@ -22,7 +21,7 @@ from scripts.local_aws.ministack import call
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    Answer = tuple[int, dict[str, str], Any]
+    Answer = Any  # (status, headers, body) of MiniStack's handlers
     Handler = Callable[..., Awaitable[Answer]]
 
 OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; the reads are GET and HEAD
@@ -30,15 +29,14 @@ OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; t
     ("PUT", True, False): "UploadPart", ("PUT", True, True): "UploadPartCopy", ("GET", False, False): "GetObject",
     ("POST", True, False): "CompleteMultipartUpload", ("HEAD", False, False): "HeadObject",
 }  # fmt: skip
-SNAPSHOTS = {  # action -> (EventID, category, message) as in the RDS guide's tables; those of 0041 and 0059-0197 from memory
-    "CreateDBSnapshot": [("0040", "creation", "Creating manual snapshot"), ("0042", "creation", "Manual snapshot created")],
-    "DeleteDBSnapshot": [("0041", "deletion", "Deleted manual snapshot")],
-    "CopyDBSnapshot": [("0196", "creation", "Started copy of snapshot {source} in region {region}"),
-                       ("0197", "creation", "Finished copy of snapshot {source} in region {region}")],
-    "CopyDBSnapshot from afar": [("0059", "creation", "Started copy of snapshot {source} from region {origin}"),
-                                 ("0060", "creation", "Finished copy of snapshot {source} from region {origin}")],
+# Action -> EventIDs and messages (RDS guide; the wording of 0041 and of the copies is from memory).
+SNAPSHOTS = {
+    "CreateDBSnapshot": {"0040": "Creating manual snapshot", "0042": "Manual snapshot created"},
+    "DeleteDBSnapshot": {"0041": "Deleted manual snapshot"},
+    "CopyDBSnapshot": {"0196": "Started copy of snapshot {}", "0197": "Finished copy of snapshot {}"},
+    "CopyDBSnapshot from afar": {"0059": "Started copy of snapshot {} from region {}",
+                                 "0060": "Finished copy of snapshot {} from region {}"},
 }  # fmt: skip
-RDS_NS = "http://rds.amazonaws.com/doc/2014-10-31/"
 
 
 def announce(source: str, detail_type: str, detail: dict[str, Any], *resources: str) -> None:
@@ -48,23 +46,22 @@ def announce(source: str, detail_type: str, detail: dict[str, Any], *resources: 
 
 
 def now() -> str:
-    """This second, as events write it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def passes(operator: str, value: str, operands: list[str | bool]) -> bool:
-    """One operator of an advanced event selector (CloudTrail API, AdvancedFieldSelector)."""
-    plain = operator.removeprefix("Not")
-    given = tuple(json.dumps(one) if isinstance(one, bool) else one for one in operands)  # MiniStack reads 'false' as false
-    tests = {"Equals": value in given, "StartsWith": value.startswith(given)}
-    return tests.get(plain, value.endswith(given)) != (plain != operator)
+    """The time of the current second, as events write it."""
+    return time.strftime("%FT%TZ", time.gmtime())
 
 
 def selects(selector: dict[str, Any], values: dict[str, str]) -> bool:
-    """Whether an event selector of either kind takes a data event with these fields."""
+    """Whether an event selector, plain or advanced, takes a data event with these fields (CloudTrail API)."""
     if "FieldSelectors" in selector:
-        fields = [(field.pop("Field"), field) for field in map(dict, selector["FieldSelectors"])]
-        return all(passes(op, values.get(name, ""), given) for name, field in fields for op, given in field.items())
+        tests: dict[str, Callable[[str, list[str]], bool]] = {
+            "Equals": lambda value, given: value in given,
+            "StartsWith": lambda value, given: value.startswith(tuple(given)),
+            "EndsWith": lambda value, given: value.endswith(tuple(given)),
+        }
+        return all(
+            tests[operator.removeprefix("Not")](values.get(field["Field"], ""), given) != operator.startswith("Not")
+            for field in selector["FieldSelectors"] for operator, given in field.items() if operator != "Field"
+        )  # fmt: skip
     kinds = ("All", "ReadOnly" if values["readOnly"] == "true" else "WriteOnly")
     resources = [one for one in selector.get("DataResources", []) if one["Type"] == "AWS::S3::Object"]
     prefixes = tuple(prefix for one in resources for prefix in one.get("Values", []))  # 'arn:aws:s3' is every bucket
@@ -117,22 +114,20 @@ def copy_snapshot(source: str, name: str, kms_key: str, origin: str) -> Answer:
     """CopyDBSnapshot, which MiniStack does not have; from another region too, the source then given by its ARN."""
     afar = contextvars.copy_context()
     afar.run(set_request_region, origin)
-    original = afar.run(rds._snapshots.get, source.split(":snapshot:")[-1])
-    refusal = "DBSnapshotNotFound" if original is None else "DBSnapshotAlreadyExists" if name in rds._snapshots else ""
-    if original and original["Encrypted"] and origin != get_region() and not kms_key:
-        refusal = "InvalidParameterCombination"  # the guide: a key of the destination is required; the code is a guess
-    if refusal:
-        text = f"<Code>{refusal}</Code><Message>{escape(f'{source}, {name}')}</Message>"
-        text = f'<ErrorResponse xmlns="{RDS_NS}"><Error><Type>Sender</Type>{text}</Error></ErrorResponse>'
-        return 404 if original is None else 400, {"Content-Type": "text/xml"}, text.encode()
+    original = afar.run(rds._snapshots.get, source.rsplit(":snapshot:", maxsplit=1)[-1])
+    if original is None:
+        return rds._error("DBSnapshotNotFound", f"Snapshot {source} not found.", 404)
+    if name in rds._snapshots:
+        return rds._error("DBSnapshotAlreadyExists", f"Snapshot {name} already exists.", 400)
+    if original["Encrypted"] and origin != get_region() and not kms_key:  # the guide says so; the code is a guess
+        return rds._error("InvalidParameterCombination", "KmsKeyId must be a key of the destination region.", 400)
     rds._snapshots[name] = copy = {
         **original, "DBSnapshotIdentifier": name, "SourceRegion": origin, "SourceDBSnapshotIdentifier": source,
         "DBSnapshotArn": f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}", "SnapshotType": "manual",
         "SnapshotCreateTime": now(), **({"KmsKeyId": kms_key, "Encrypted": True} if kms_key else {}),
     }  # fmt: skip
     text = f"<CopyDBSnapshotResult><DBSnapshot>{rds._snapshot_xml(copy)}</DBSnapshot></CopyDBSnapshotResult>"
-    text = f'<CopyDBSnapshotResponse xmlns="{RDS_NS}">{text}</CopyDBSnapshotResponse>'
-    return 200, {"Content-Type": "text/xml"}, text.encode()
+    return rds._xml(200, "CopyDBSnapshotResponse", text)
 
 
 async def on_rds(stock: Handler, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
@@ -145,12 +140,12 @@ async def on_rds(stock: Handler, method: str, path: str, headers: Any, body: Any
         answer = copy_snapshot(source, name, form.get("KmsKeyId", ""), origin)
     else:
         answer = await stock(method, path, headers, body, query)
-    arn, words = f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}", source.split(":snapshot:")[-1]
-    told = SNAPSHOTS.get(f"{action} from afar" if origin != get_region() else action, ())
-    for number, category, message in told if answer[0] < 300 else ():
+    arn = f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}"
+    told = SNAPSHOTS.get(f"{action} from afar" if origin != get_region() else action, {})
+    for number, message in told.items() if answer[0] < 300 else ():
         announce("aws.rds", "RDS DB Snapshot Event", {
-            "EventCategories": [category], "SourceType": "SNAPSHOT", "SourceArn": arn, "Date": now(),
-            "SourceIdentifier": name, "EventID": f"RDS-EVENT-{number}",
-            "Message": message.format(source=words, region=get_region(), origin=origin),
+            "EventCategories": ["deletion" if number == "0041" else "creation"], "SourceType": "SNAPSHOT",
+            "SourceArn": arn, "Date": now(), "SourceIdentifier": name, "EventID": f"RDS-EVENT-{number}",
+            "Message": message.format(source.split(":snapshot:")[-1], origin),
         }, arn)  # fmt: skip
     return answer

@@ -63,7 +63,9 @@ def role_allows(arn: str, action: str, resource: str, keys: Json) -> bool:
     if role is None or not admits([role["AssumeRolePolicyDocument"]], EVENTS, "sts:AssumeRole", arn, keys):
         return False
     question = iam_evaluator.EvalContext(arn, "AssumedRole", account, action, resource, get_region())
-    return bool(iam_evaluator.evaluate(question, iam_evaluator._gather_role_policies(name, account)).decision == "Allow")
+    return bool(
+        iam_evaluator.evaluate(question, iam_evaluator._gather_role_policies(name, account)).decision == "Allow"
+    )
 
 
 def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
@@ -91,7 +93,9 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
         given = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
         # The statement that every topic is born with holds for its owner alone; the provisioner forgets to say so.
         own = [one for one in given.get("Statement", ()) if one.get("Sid") != "__default_statement_ID"]
-        allowed = role_allows(role, action, arn, keys) if role else admits([{"Statement": own}], EVENTS, action, arn, keys)
+        allowed = (
+            role_allows(role, action, arn, keys) if role else admits([{"Statement": own}], EVENTS, action, arn, keys)
+        )
     if not allowed and (action or service == "logs"):
         raise NotDelivered("NO_PERMISSIONS", f"{role or f'the policy of {arn}'} does not let {rule_arn} deliver")
 
@@ -185,7 +189,10 @@ def deliver(stock: Callable[..., None], target: Json, event: Json, rule: Json, v
             elif ":event-bus/" in arn:
                 to_bus(target, rule, view, event)
             elif service == "lambda":  # an asynchronous invocation: the function's EventInvokeConfig counts
-                path, headers = f"/2015-03-31/functions/{quote(arn, safe='')}/invocations", {"x-amz-invocation-type": "Event"}
+                path, headers = (
+                    f"/2015-03-31/functions/{quote(arn, safe='')}/invocations",
+                    {"x-amz-invocation-type": "Event"},
+                )
                 status, answer = send("lambda_svc", "POST", path, headers, payload_of(target, rule, view).encode())
                 if status >= 300:
                     raise NotDelivered("ERROR_FROM_TARGET", f"{arn}: {answer!r}")  # noqa: TRY301
@@ -195,7 +202,7 @@ def deliver(stock: Callable[..., None], target: Json, event: Json, rule: Json, v
             bury(target, rule, view, failure)
     except (NotDelivered, AwsError) as second:
         log.warning("nor to its dead-letter queue: %s", second)
-    except Exception:  # one target must not take the others' events with it
+    except Exception:  # noqa: BLE001 - one target must not take the others' events with it
         log.exception("delivery to %s", arn)
 
 

@@ -14,18 +14,18 @@ from typing import Any
 from scripts.errors import ToolError
 
 PRIVATE = """
-core.iam_evaluator._gather_role_policies core.lambda_runtime._PYTHON_WORKER_SCRIPT services.iam._roles
-services.cloudformation._stacks services.cloudformation.changesets._find_change_set
-services.cloudformation.changesets._resolve_props_for_diff services.cloudformation.drift._DRIFT_READERS
-services.cloudformation.helpers._resolve_document services.cloudformation.provisioners._RESOURCE_HANDLERS
-services.cloudformation.provisioners._REPLACING_PROPERTIES services.cloudformation.provisioners._physical_name
-services.cloudformation.provisioners._replacing_change services.cloudformation.stacks._update_resource
-services.eventbridge._apply_input_transformer services.eventbridge._archive_event services.eventbridge._dispatch_event
-services.eventbridge._event_bus_policies services.eventbridge._event_buses services.eventbridge._event_pattern_error
-services.eventbridge._invoke_target services.eventbridge._pattern_event_view services.eventbridge._put_events
-services.eventbridge._rule_key services.eventbridge._validate_target_arn services.rds._snapshot_xml
-services.rds._snapshots services.s3._buckets services.s3._notification_bucket_region
-""".split()
+core.iam_evaluator._gather_role_policies core.lambda_runtime._PYTHON_WORKER_SCRIPT services.cloudformation._stacks
+services.cloudformation.changesets._find_change_set services.cloudformation.changesets._resolve_props_for_diff
+services.cloudformation.drift._DRIFT_READERS services.cloudformation.helpers._resolve_document
+services.cloudformation.provisioners._RESOURCE_HANDLERS services.cloudformation.provisioners._REPLACING_PROPERTIES
+services.cloudformation.provisioners._physical_name services.cloudformation.provisioners._replacing_change
+services.cloudformation.stacks._update_resource services.eventbridge._apply_input_transformer
+services.eventbridge._archive_event services.eventbridge._dispatch_event services.eventbridge._event_bus_policies
+services.eventbridge._event_buses services.eventbridge._event_pattern_error services.eventbridge._invoke_target
+services.eventbridge._pattern_event_view services.eventbridge._put_events services.eventbridge._rule_key
+services.eventbridge._validate_target_arn services.iam._roles services.rds._error services.rds._snapshot_xml
+services.rds._snapshots services.rds._xml services.s3._buckets services.s3._notification_bucket_region
+""".split()  # noqa: SIM905 - one name a line would be half of this file
 # The call of the handler inside the worker's script: the request id of a log line is set just before it.
 HANDLER_CALL = "result = handler_fn(event, context)"
 log = logging.getLogger("local_aws")
@@ -41,9 +41,9 @@ def check() -> None:
     for name in PRIVATE:
         try:
             found = pkgutil.resolve_name(f"ministack.{name}")
+            if name.endswith("_WORKER_SCRIPT") and found.count(HANDLER_CALL) != 1:
+                missing.append(f"'{HANDLER_CALL}' in {name}")
         except (ImportError, AttributeError):
-            found = None
-        if found is None or (name.endswith("_WORKER_SCRIPT") and found.count(HANDLER_CALL) != 1):
             missing.append(name)
     if missing:
         advice = "Install the pinned one (make setup), or mend scripts/local_aws."

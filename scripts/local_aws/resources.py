@@ -27,8 +27,9 @@ Made = tuple[str, Json]
 
 def put_trail(verb: str, name: str, props: Json) -> Made:
     """CreateTrail or UpdateTrail, event selectors and logging. CloudTrail tries first whether the bucket lets it in."""
-    text = json.dumps(props).replace('"true"', "true").replace('"false"', "false")  # YAML and parameters give either
-    props, bucket = json.loads(text), f"arn:aws:s3:::{props['S3BucketName']}"
+    # YAML and parameters give either a boolean or its name.
+    props = {key: {"true": True, "false": False}.get(str(value), value) for key, value in props.items()}
+    bucket = f"arn:aws:s3:::{props['S3BucketName']}"
     trail_arn = f"arn:aws:cloudtrail:{get_region()}:{get_account_id()}:trail/{name}"
     key = "/".join(filter(None, (bucket, props.get("S3KeyPrefix"), "AWSLogs", get_account_id(), "CloudTrail/x")))
     keys = {"s3:x-amz-acl": "bucket-owner-full-control", "aws:sourcearn": trail_arn}
@@ -86,6 +87,12 @@ def forget(service: str, target: str, **body: Any) -> None:
             raise
 
 
+def drop_bus_policy(name: str) -> None:
+    """Remove the statement from the bus's policy."""
+    bus, sid = name.split("|")
+    forget("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
+
+
 def install() -> None:
     """Put the handlers into CloudFormation, and which of their properties are create-only (resource schemas)."""
 
@@ -99,11 +106,12 @@ def install() -> None:
 
     known = provisioners._RESOURCE_HANDLERS
     known["AWS::CloudTrail::Trail"] = handler(
-        put_trail, "TrailName", 128, lambda name: forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name))
+        put_trail, "TrailName", 128, lambda name: forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
+    )
     known["AWS::Events::Archive"] = handler(
-        put_archive, "ArchiveName", 48, lambda name: forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name))
-    known["AWS::Events::EventBusPolicy"] = handler(put_bus_policy, "", 64, lambda name: forget(
-        "eventbridge", "AWSEvents.RemovePermission", **dict(zip(("EventBusName", "StatementId"), name.split("|"), strict=True))))  # fmt: skip
+        put_archive, "ArchiveName", 48, lambda name: forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name)
+    )
+    known["AWS::Events::EventBusPolicy"] = handler(put_bus_policy, "", 64, drop_bus_policy)
     bus = known["AWS::Events::EventBus"]
     bus |= {verb: functools.partial(with_bus_settings, bus[verb]) for verb in ("create", "update")}
     provisioners._REPLACING_PROPERTIES.update({

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from scripts.local_aws.announcements import Answer, Handler
 
 Json = dict[str, Any]
-NAMED = {  # type: (property that names it, its physical id)
+# Type -> the property that names it, its physical id.
+NAMED = {
     "AWS::Logs::LogGroup": ("LogGroupName", "{name}"),
     "AWS::Events::Rule": ("Name", "{name}"),
     "AWS::IAM::Role": ("RoleName", "{name}"),
@@ -98,12 +99,18 @@ def resolve_url(stock: Callable[..., Any], params: Json, body_key: str, url_key:
     return stock(params, body_key, url_key, label)
 
 
-def update_if_allowed(stock: Callable[..., Any], kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any) -> Any:
+def update_if_allowed(
+    stock: Callable[..., Any], kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any
+) -> Any:
     """A stack policy keeps its resources from updates (user guide, 'Prevent updates to stack resources')."""
     policy = (cloudformation._stacks.get(stack) or {}).get("_stack_policy")
     action = "Update:Replace" if provisioners._replacing_change(kind, old, new) else "Update:Modify"
     what = f"LogicalResourceId/{rest[0]}"
-    if policy and old != new and not admits([policy], "cloudformation.amazonaws.com", action, what, {"resourcetype": kind}):
+    if (
+        policy
+        and old != new
+        and not admits([policy], "cloudformation.amazonaws.com", action, what, {"resourcetype": kind})
+    ):
         raise ValueError(f"Action denied by stack policy: Statement does not allow {action} on {what}")
     return stock(kind, name, old, new, stack, *rest)
 

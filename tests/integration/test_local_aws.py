@@ -29,7 +29,9 @@ class Stack:
         self.cloudformation = self.client("cloudformation")
         source = {"TemplateURL": body} if str(body).startswith("https://") else {"TemplateBody": text_of(body)}
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
-        self.cloudformation.create_stack(StackName=name, Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"], **source)
+        self.cloudformation.create_stack(
+            StackName=name, Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"], **source
+        )
         self.settle()
 
     def settle(self):
@@ -226,10 +228,15 @@ def test_a_bus_of_another_region_is_reached_with_a_role_that_may(deploy, unique,
     there = deploy("local_aws/targets.yaml", name=f"{unique}-there", region="us-west-2")
     bus = f"arn:aws:events:us-west-2:{ACCOUNT}:event-bus/{there.ids['Bus']}"
     trust = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    policy = {"PolicyName": "p", "PolicyDocument": {"Statement": [{"Effect": "Allow", "Action": action, "Resource": bus}]}}
+    policy = {
+        "PolicyName": "p",
+        "PolicyDocument": {"Statement": [{"Effect": "Allow", "Action": action, "Resource": bus}]},
+    }
     role = resource("AWS::IAM::Role", AssumeRolePolicyDocument={"Statement": [trust]}, Policies=[policy])
     target = {"Id": "Bus", "Arn": bus, "RoleArn": {"Fn::GetAtt": ["Role", "Arn"]}}
-    rule = resource("AWS::Events::Rule", EventPattern={"source": ["test"], "detail": {"name": [unique]}}, Targets=[target])
+    rule = resource(
+        "AWS::Events::Rule", EventPattern={"source": ["test"], "detail": {"name": [unique]}}, Targets=[target]
+    )
     here = deploy(template(Role=role, Rule=rule), region="us-east-2")
     assert here.status == "CREATE_COMPLETE", here.reasons()
     here.put("default", name=unique)
@@ -255,7 +262,9 @@ def test_a_bus_policy_of_a_stack_is_the_buss(deploy):
 def test_an_archive_records_and_a_replay_replays(deploy):
     stack = deploy("local_aws/targets.yaml")
     events = stack.client("events")
-    [archive] = [one for one in events.list_archives()["Archives"] if one["EventSourceArn"].endswith(f"/{stack.ids['Bus']}")]
+    [archive] = [
+        one for one in events.list_archives()["Archives"] if one["EventSourceArn"].endswith(f"/{stack.ids['Bus']}")
+    ]
     stack.put(name="one")
     arn = f"arn:aws:events:eu-central-1:{ACCOUNT}:archive/{archive['ArchiveName']}"
     bus = f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/{stack.ids['Bus']}"
@@ -312,7 +321,12 @@ def test_a_trail_tells_of_the_objects_that_it_selects(deploy, selectors):
     found = [json.loads(message["Body"]) for _ in range(3) for message in stack.messages("Queue")]
     trail = [event for event in found if event["detail-type"] == "AWS API Call via CloudTrail"]
     seen = [(event["detail"]["eventName"], event["detail"]["requestParameters"]["key"]) for event in trail]
-    expected = [("PutObject", "a b/c.txt"), ("CopyObject", "copy"), ("UploadPart", "parts"), ("CompleteMultipartUpload", "parts")]
+    expected = [
+        ("PutObject", "a b/c.txt"),
+        ("CopyObject", "copy"),
+        ("UploadPart", "parts"),
+        ("CompleteMultipartUpload", "parts"),
+    ]
     assert sorted(seen) == sorted(expected + ([("PutObject", "x.tmp")] if selectors == "basic" else []))
     assert {event["source"] for event in trail} == {"aws.s3"}
     assert all(event["resources"] == [] for event in trail)
@@ -342,7 +356,12 @@ def snapshot(rds, name):
 
 def rds_queue(name):
     arn = {"Fn::GetAtt": ["Queue", "Arn"]}
-    allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
     pattern = {"source": ["aws.rds"], "detail": {"SourceIdentifier": [{"prefix": name}]}}
     return template(
         Queue=resource("AWS::SQS::Queue"),

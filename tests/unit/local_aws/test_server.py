@@ -43,7 +43,9 @@ def test_two_processes_that_start_at_once_share_one(where):
     code = f"from pathlib import Path; from scripts.local_aws import server; print(server.start(Path({str(where)!r}), 0).url)"
     run = [sys.executable, "-c", code]
     with ThreadPoolExecutor() as pool:
-        done = [pool.submit(subprocess.run, run, cwd=CHECKOUT, capture_output=True, text=True, check=True) for _ in range(3)]
+        done = [
+            pool.submit(subprocess.run, run, cwd=CHECKOUT, capture_output=True, text=True, check=True) for _ in range(3)
+        ]
     assert {one.result().stdout.strip() for one in done} == {server.status(where).url}
 
 
@@ -59,7 +61,9 @@ def test_a_busy_port_is_an_error_that_names_it(where):
 
 def test_it_listens_on_loopback_alone(where):
     server.start(where, 0)
-    sockets = {path.readlink().name for path in Path(f"/proc/{server.status(where).pid}/fd").iterdir() if path.is_symlink()}
+    sockets = {
+        path.readlink().name for path in Path(f"/proc/{server.status(where).pid}/fd").iterdir() if path.is_symlink()
+    }
     listening = []
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
