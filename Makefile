@@ -10,6 +10,7 @@ ENV ?= local
 STACK ?=
 REGION ?=
 FILE ?=
+EVENT ?=
 YES ?=
 KEEP ?=
 # What else the verb takes, as `python -m scripts VERB --help` lists it: make deploy ARGS=--express
@@ -81,6 +82,15 @@ status: $(STAMP) ## what is deployed where, and in what state
 send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (or on stdin)
 	@$(RUN) send $(WHERE) $(ARGS) $(if $(FILE),$(FILE),-)
 
+##@ The flow of events
+.PHONY: trace diagrams backtest
+trace: $(STAMP) ## what an event would do: make trace EVENT=file.json [ENV=…] [STACK=…] [ARGS=--run]
+	@$(RUN) trace $(EVENT) $(WHERE) $(ARGS)
+diagrams: $(STAMP) ## draw the flow of each stack into docs/stacks
+	@$(RUN) diagrams $(ARGS)
+backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK and what is deployed
+	@$(RUN) backtest $(WHERE) $(ARGS) $(FILE)
+
 ##@ Benchmarks
 .PHONY: bench-patterns
 bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
@@ -90,10 +100,11 @@ bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside Mini
 .PHONY: test check format lock clean
 test: $(STAMP) ## unit, template and integration tests, on the embedded AWS
 	$(VENV)/bin/python -m pytest $(ARGS)
-check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint
+check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, diagrams
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(RUN) diagrams --check
 format: $(STAMP) ## let ruff format and mend
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .

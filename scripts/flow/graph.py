@@ -119,6 +119,7 @@ class Flow:
     schedules: list[Schedule] = field(default_factory=list)
     policies: list[Policy] = field(default_factory=list)
     resources: dict[str, Resource] = field(default_factory=dict)
+    stacks: list[Stack] = field(default_factory=list)
     is_whole: bool = False
 
     def rules_on(self, bus: str) -> list[Rule]:
@@ -150,26 +151,36 @@ def of_template(template: Mapping[str, Any], parameters: Mapping[str, str] | Non
     return of_stacks([Stack(template, parameters or {}, **where)])
 
 
-def of_environment(
-    environment: Environment, templates: Mapping[str, Mapping[str, Any]], *, stack: str | None = None,
-    region: str | None = None, physical: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
-) -> Flow:  # fmt: skip
-    """The flow of an environment, or of one of its stacks with everything else that its values come from.
+def stacks_of(
+    environment: Environment,
+    templates: Mapping[str, Mapping[str, Any]],
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[tuple[str, str], Stack]:
+    """Every stack of an environment, by name and region, its values and imports looked up among the others.
 
-    ``templates``: name → parsed template. ``physical``: (stack, region) → logical id → physical id.
+    ``templates``: name → parsed template. ``overrides``: stack → parameters that differ from what the environment says.
     """
-    pairs = [(one, place) for one in environment.stacks.values() for place in one.regions]
     made = {
-        (one.name, place): Stack(
-            templates[one.template], name=one.stack_name, region=place, account=environment.account or "",
-            physical=(physical or {}).get((one.name, place), {}),
-        ) for one, place in pairs
+        (one.name, region): Stack(
+            templates[one.template], name=one.stack_name, region=region, account=environment.account or "",
+            scope=one.stack_name if len(one.regions) == 1 else f"{one.stack_name}@{region}",
+        ) for one in environment.stacks.values() for region in one.regions
     }  # fmt: skip
-    for one, place in pairs:
-        made[one.name, place].parameters = _Values(made, place, one.values(place))
-        made[one.name, place].imports = _exports([other for (_, there), other in made.items() if there == place])
-    chosen = {(one.name, place) for one, place in environment.choose(stack, region)}
-    return of_stacks(found for key, found in made.items() if key in chosen)
+    for (name, region), stack in made.items():
+        values = {**environment.stacks[name].values(region), **(overrides or {}).get(name, {})}
+        stack.parameters = _Values(made, region, values)
+        stack.imports = _exports([other for (_, there), other in made.items() if there == region])
+    return made
+
+
+def of_environment(
+    environment: Environment, templates: Mapping[str, Mapping[str, Any]], stack: str | None = None,
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+) -> Flow:  # fmt: skip
+    """The flow of an environment, or of one of its stacks. For the arguments see ``stacks_of``."""
+    found = stacks_of(environment, templates, overrides)
+    chosen = {(one.name, region) for one, region in environment.choose(stack)}
+    return of_stacks(one for key, one in found.items() if key in chosen)
 
 
 class _Values(dict[str, str]):
@@ -201,8 +212,8 @@ def _exports(stacks: list[Stack]) -> Any:
 
 def of_stacks(stacks: Iterable[Stack]) -> Flow:
     """The flow through several stacks, resolved already or not."""
-    flow = Flow()
-    for stack in stacks:
+    flow = Flow(stacks=list(stacks))
+    for stack in flow.stacks:
         resources = stack.resources()
         default = bus_arn("default", stack.region, stack.account)
         flow.buses[default] = Bus("default", "default", default)

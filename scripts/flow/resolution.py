@@ -92,11 +92,13 @@ class Stack:
     physical: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, bool] = field(default_factory=dict)
     imports: Callable[[str], str | None] = lambda _: None
+    scope: str = ""  # tells the symbols of this stack from those of others; default: its name
     _busy: set[str] = field(default_factory=set, repr=False)
 
     def symbol(self, text: str) -> str:
         """The symbol for something of this stack that only AWS knows."""
-        return symbol_of(f"{self.name}.{text}" if self.name and not text.startswith("AWS::") else text)
+        scope = self.scope or self.name
+        return symbol_of(f"{scope}.{text}" if scope and not text.startswith("AWS::") else text)
 
     # --- resources and outputs ---
 

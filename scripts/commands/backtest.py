@@ -1,0 +1,51 @@
+"""``make backtest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scripts.commands._options import env_option, json_option
+
+
+@click.command()
+@env_option
+@click.option("--stack", required=True, metavar="NAME", help="The stack whose template has changed.")
+@click.option("--region", metavar="NAME", help="The region of the deployed stack. Default: its first.")
+@click.option("--examples", default=3, show_default=True, metavar="N", help="How many events to show on either side.")
+@json_option
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+def command(*, env: str, stack: str, region: str | None, examples: int, as_json: bool, file: Path) -> None:
+    """Hold recorded events against a changed template: what it would match that the deployed stack does not, and back.
+
+    FILE holds one event a line (- is stdin), as rules see them: from a log group or an archive.
+
+    \b
+    Example:
+      python -m scripts backtest --env dev --stack s3-object-events events.ndjson
+    """
+    import json
+
+    from scripts import environment, rendering
+    from scripts.aws import Aws
+    from scripts.flow import backtest, graph, live
+
+    settings, templates = environment.load(env), rendering.render_all()
+    environment.check_parameters(settings, templates)
+    [(_, place), *_] = settings.choose(stack, region)
+    aws = Aws(settings)
+    planned = live.locate(aws, [graph.stacks_of(settings, templates)[stack, place]], aws.guard())
+    with click.open_file(str(file), encoding="utf-8") as stream:
+        text = stream.read()
+    found = backtest.compare(planned, live.read(aws, planned), backtest.read(text, str(file)))
+    if as_json:
+        print(json.dumps([one.as_data(examples) for one in found], ensure_ascii=False, indent=2))
+        return
+    for one in found:
+        print(f"{one.rule}: {one.before} of {one.events} events before, {one.after} after")
+        for says, changed in (("no longer", one.lost), ("newly", one.gained)):
+            if changed:
+                print(f"  {says} matched: {len(changed)}, such as")
+            for event in changed[:examples]:
+                print(f"    {json.dumps(event, ensure_ascii=False)}")

@@ -1,0 +1,79 @@
+"""Recorded events against a changed template: what it matches that deployed rules do not, and the other way round."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scripts.flow.samples import SampleError
+from scripts.patterns.matcher import Pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from scripts.flow.graph import Flow, Json, Rule
+
+
+@dataclass
+class Comparison:
+    """One rule: of ``events`` events the deployed one matched ``before``, the template's matches ``after``."""
+
+    rule: str
+    events: int = 0
+    before: int = 0
+    after: int = 0
+    gained: list[Json] = field(default_factory=list)
+    lost: list[Json] = field(default_factory=list)
+
+    def as_data(self, examples: int) -> Json:
+        """Counts, and the first few events of either side."""
+        sides = {"gained": self.gained, "lost": self.lost}
+        return {
+            "rule": self.rule, "events": self.events, "before": self.before, "after": self.after,
+            **{key: {"count": len(one), "examples": one[:examples]} for key, one in sides.items()},
+        }  # fmt: skip
+
+
+def read(text: str, where: str) -> list[Json]:
+    """Events, one a line. Raises SampleError with the line."""
+    events = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                event = json.loads(line)
+            except ValueError as error:
+                raise SampleError(f"not valid JSON: {error}", where=f"{where}:{number}") from None
+            if not isinstance(event, dict):
+                raise SampleError("an event is a JSON object", where=f"{where}:{number}")
+            events.append(event)
+    return events
+
+
+def compare(planned: Flow, deployed: Flow, events: Iterable[Json]) -> list[Comparison]:
+    """Each rule of the template against the deployed rule of the same ARN, and what was deployed and is gone.
+
+    A rule that is new, disabled or without a pattern matches nothing on that side. Raises PatternError.
+    """
+    before, after = ({one.arn: one for one in flow.rules} for flow in (deployed, planned))
+    buses = {one.arn for one in planned.buses.values() if one.resource}
+    arns = [*after, *(arn for arn, one in before.items() if arn not in after and one.bus in buses)]
+    pairs = [
+        (Comparison((after.get(arn) or before[arn]).label), _test(before.get(arn)), _test(after.get(arn)))
+        for arn in arns
+    ]
+    for event in events:
+        for comparison, matched, matches in pairs:
+            was, now = matched(event), matches(event)
+            comparison.events += 1
+            comparison.before += was
+            comparison.after += now
+            if was != now:
+                (comparison.gained if now else comparison.lost).append(event)
+    return [comparison for comparison, _, _ in pairs]
+
+
+def _test(rule: Rule | None) -> Callable[[Json], bool]:
+    if rule is None or rule.pattern is None or rule.state.startswith("DISABLED"):
+        return lambda _: False
+    return Pattern(rule.pattern).matches

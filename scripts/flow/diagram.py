@@ -1,0 +1,297 @@
+"""The flow as a picture: publisher → bus → rule → target, dashed to the dead letters, bus → archive.
+
+``picture`` says what is drawn, in which column; ``mermaid`` writes it as text, ``svg.draw`` as an image.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scripts.flow.graph import as_list
+from scripts.flow.resolution import SYMBOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scripts.flow.graph import Flow, Json, Target
+    from scripts.flow.trace import Arrival
+
+KINDS = {  # the service of a target's ARN: (what the picture calls it, its colour's name)
+    "lambda": ("Lambda function", "compute"), "logs": ("log group", "log"), "sqs": ("SQS queue", "queue"),
+    "sns": ("SNS topic", "queue"), "states": ("state machine", "compute"), "events": ("event bus", "bus"),
+    "kinesis": ("Kinesis stream", "queue"), "firehose": ("Firehose stream", "queue"), "ecs": ("ECS task", "compute"),
+}  # fmt: skip
+PUBLISHERS = {
+    "aws.s3": "Amazon S3", "aws.rds": "Amazon RDS", "aws.ec2": "Amazon EC2", "aws.ecs": "Amazon ECS",
+    "aws.health": "AWS Health", "aws.cloudformation": "AWS CloudFormation", "aws.codepipeline": "AWS CodePipeline",
+}  # fmt: skip
+ON_WAY, OFF_WAY, LOST, DEAD = "on", "off", "lost", "dead"
+LINES = 8  # of a pattern
+
+
+@dataclass
+class Node:
+    """A card. ``kind`` is what it is, ``colour`` the name of its colour, ``rank`` its column from the left."""
+
+    key: str
+    kind: str
+    colour: str
+    title: str
+    lines: tuple[str, ...] = ()
+    rank: int = 0
+    mark: str = ""
+
+
+@dataclass
+class Edge:
+    """An arrow; dashed where events go that could not be delivered."""
+
+    source: str
+    target: str
+    label: str = ""
+    dashed: bool = False
+    mark: str = ""
+
+
+@dataclass
+class Picture:
+    """Nodes by key, in the order of the templates, and edges."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+
+    def add(self, node: Node) -> str:
+        """Adds a card unless it is there; what several point at stands right of them all."""
+        known = self.nodes.setdefault(node.key, node)
+        known.rank = max(known.rank, node.rank)
+        return node.key
+
+    def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> None:
+        """Adds an arrow; one that is there gets the label as well."""
+        found = next(
+            (one for one in self.edges if (one.source, one.target, one.dashed) == (source, target, dashed)), None
+        )
+        if found is None:
+            self.edges.append(Edge(source, target, label, dashed))
+        elif label not in found.label:
+            found.label = f"{found.label}, {label}" if found.label else label
+
+
+def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
+    """What there is to draw; with ``arrivals`` (``trace.trace``) the way of an event is marked."""
+    drawn, arrivals = Picture(), list(arrivals)
+    targets = {one.arn for rule in flow.rules for one in rule.targets if one.is_bus}
+    passed = {arrival.bus for arrival in arrivals} | {route.rule.bus for one in arrivals for route, _ in one.walk()}
+    buses = [
+        one for one in flow.buses.values()
+        if one.arn in (passed or targets) or (not passed and (one.name != "default" or flow.rules_on(one.arn)))
+    ]  # fmt: skip
+    for bus in sorted(buses, key=lambda one: one.arn in targets):  # those that others feed come after them
+        rank = max(
+            (drawn.nodes[bus.arn].rank if bus.arn in drawn.nodes else 0), _add_publishers(drawn, flow, bus.arn) + 1
+        )
+        drawn.add(Node(bus.arn, "event bus", "bus", bus.label, rank=rank))
+        for rule in flow.rules_on(bus.arn):
+            lines = short(rule.pattern) if rule.pattern else (rule.schedule or "",)
+            state = " (disabled)" if rule.state.startswith("DISABLED") else ""
+            drawn.add(Node(rule.arn, f"rule{state}", "rule", rule.label, lines, rank + 1))
+            drawn.link(bus.arn, rule.arn)
+            for target in rule.targets:
+                _add_target(drawn, flow, rule.arn, target, rank + 2)
+        for archive in (one for one in flow.archives if one.bus == bus.arn):
+            lines = short(archive.pattern) if archive.pattern else ("every event",)
+            drawn.link(bus.arn, drawn.add(Node(archive.arn, "archive", "archive", archive.label, lines, rank + 1)))
+    for schedule in flow.schedules if not arrivals else ():
+        key = drawn.add(
+            Node(f"schedule {schedule.label}", "schedule", "rule", schedule.label, (schedule.expression,), 2)
+        )
+        _add_target(drawn, flow, key, schedule.target, 3)
+    _add_dead_letters(drawn, flow)
+    if arrivals:
+        _mark(drawn, arrivals)
+    return drawn
+
+
+def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> int:
+    """Who puts events on a bus, as the rules' patterns tell; gives the column of the last of them."""
+    if flow.buses[bus].name != "default":
+        if bus not in drawn.nodes:
+            drawn.link(
+                drawn.add(Node(f"publisher {bus}", "publisher", "publisher", "your applications")), bus, "PutEvents"
+            )
+        return 0
+    rank, here = 0, [one for one in flow.resources.values() if one.region in ("", *bus.split(":"))]
+    trail = next((one for one in here if one.type == "AWS::CloudTrail::Trail"), None)
+    for rule in (one for one in flow.rules_on(bus) if one.pattern):
+        text = str(rule.pattern)
+        buckets = [one for one in here if one.type == "AWS::S3::Bucket" and one.name in text]
+        for source in as_list((rule.pattern or {}).get("source")) or ["any source"]:
+            own = {one.arn: one.logical_id for one in buckets} if source == "aws.s3" else {}
+            for arn, name in (own or {f"{source} {bus}": PUBLISHERS.get(str(source), _say(source))}).items():
+                key = drawn.add(Node(arn, "S3 bucket" if own else "publisher", "publisher", name))
+                if trail and "AWS API Call via CloudTrail" in text:
+                    rank = 1
+                    drawn.link(
+                        key,
+                        drawn.add(Node(trail.arn, "CloudTrail trail", "publisher", trail.logical_id, rank=1)),
+                        "API calls",
+                    )
+                    key = trail.arn
+                drawn.link(key, bus)
+    return rank
+
+
+def _add_target(drawn: Picture, flow: Flow, source: str, target: Target, rank: int) -> None:
+    kind, colour = KINDS.get(target.service, (target.service or "target", "compute"))
+    changed = next((key for key in ("Input", "InputPath", "InputTransformer") if key in target.settings), "")
+    drawn.link(source, drawn.add(Node(target.arn, kind, colour, flow.label(target.arn), rank=rank)), changed)
+
+
+def _add_dead_letters(drawn: Picture, flow: Flow) -> None:
+    """The queues that take what could not be delivered, by a rule, a bus, or a function that failed on it."""
+    ways = [(one.arn, one.dead_letters, "not delivered") for rule in flow.rules for one in rule.targets]
+    ways += [(one.target.arn, one.target.dead_letters, "not delivered") for one in flow.schedules]
+    for resource in flow.resources.values():
+        given = resource.properties
+        if resource.type == "AWS::Events::EventBus":
+            ways.append((resource.arn, (given.get("DeadLetterConfig") or {}).get("Arn"), "not decrypted"))
+        if resource.type == "AWS::Lambda::EventInvokeConfig":
+            failed = ((given.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
+            functions = (one for one in flow.resources.values() if one.type == "AWS::Lambda::Function")
+            ways += [(one.arn, failed, "failed") for one in functions
+                     if one.region == resource.region and given.get("FunctionName") in (one.name, one.arn)]  # fmt: skip
+    last = max((one.rank for one in drawn.nodes.values()), default=0) + 1
+    for source, queue, label in ways:
+        if queue and source in drawn.nodes:
+            drawn.link(
+                source,
+                drawn.add(Node(queue, "dead-letter queue", "dead", flow.label(queue), rank=last)),
+                label,
+                dashed=True,
+            )
+
+
+def _mark(drawn: Picture, arrivals: list[Arrival]) -> None:
+    """Marks what the event passes; all else is off its way."""
+    on: dict[tuple[str, ...], str] = {}
+    for arrival in arrivals:
+        for route, delivery in arrival.walk():
+            rule = route.rule
+            on |= {(rule.bus,): ON_WAY}
+            if route.matched is False:
+                continue
+            on |= {(rule.arn,): ON_WAY, (rule.bus, rule.arn): ON_WAY}
+            if delivery:
+                mark = {"delivered": ON_WAY, "unknown": ON_WAY, "lost": LOST, "dead letter": DEAD}[delivery.fate]
+                arn, queue = delivery.target.arn, delivery.target.dead_letters
+                on |= {(arn,): mark, (rule.arn, arn): mark}
+                if mark == DEAD and queue:
+                    on |= {(queue,): DEAD, (arn, queue): DEAD}
+        archives = [one.key for one in drawn.nodes.values() if one.kind == "archive" and one.title in arrival.archives]
+        on |= {key: ON_WAY for one in archives for key in ((one,), (arrival.bus, one))}
+    feeding = [one for one in drawn.edges if drawn.nodes[one.source].colour == "publisher"]
+    for edge in sorted(feeding, key=lambda one: -drawn.nodes[one.target].rank):  # publishers, and those before them
+        if (edge.target,) in on:
+            on |= {(edge.source,): ON_WAY, (edge.source, edge.target): ON_WAY}
+    for node in drawn.nodes.values():
+        node.mark = on.get((node.key,), OFF_WAY)
+    for edge in drawn.edges:
+        edge.mark = on.get((edge.source, edge.target), OFF_WAY)
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def short(pattern: Json, limit: int = LINES) -> tuple[str, ...]:
+    """A pattern in few lines: a path and what it must be, each."""
+    lines = [f"{path}: {', '.join(tests)}" for path, tests in _flatten(pattern)]
+    return tuple(
+        lines[:limit] if len(lines) <= limit else [*lines[: limit - 1], f"… and {len(lines) - limit + 1} more"]
+    )
+
+
+def _flatten(pattern: Any, path: str = "") -> Iterable[tuple[str, list[str]]]:
+    for key, value in pattern.items():
+        where = f"{path}.{key}" if path else str(key)
+        if isinstance(value, dict):
+            yield from _flatten(value, where)
+        elif key == "$or":
+            yield where, [" or ".join(f"{name}: {', '.join(tests)}" for one in value for name, tests in _flatten(one))]
+        else:
+            yield where, [_say(one) for one in value]
+
+
+def _say(test: Any) -> str:
+    """One test of a pattern, as it is said."""
+    if not isinstance(test, dict):
+        return "null" if test is None else say(str(test))
+    [(operator, value)] = test.items()
+    if operator == "exists":
+        return "present" if value else "absent"
+    if operator == "prefix" and isinstance(value, str):
+        return f"{say(value)}…" if value else "any"
+    if operator == "suffix" and isinstance(value, str):
+        return f"…{say(value)}"
+    if operator == "numeric":
+        return " ".join(map(str, value))
+    words = ", ".join(map(_say, as_list(value)))
+    return f"not {words}" if operator == "anything-but" else words if operator == "wildcard" else f"{operator} {words}"
+
+
+def say(text: str) -> str:
+    """A text with its symbols as a reader knows them."""
+    known = {"⟨AWS.AccountId⟩": "this account", "⟨AWS.Region⟩": "this region"}
+    return SYMBOL.sub(lambda found: known.get(found[0], f"[{found[0][1:-1]}]"), text)
+
+
+# --- text --------------------------------------------------------------------------------------
+
+_SHAPES = {
+    "publisher": ("([", "])"),
+    "bus": ("[[", "]]"),
+    "rule": ("{{", "}}"),
+    "archive": ("[(", ")]"),
+    "dead": ("[/", "/]"),
+}
+_COLOURS = {
+    "publisher": "#475569", "bus": "#7c3aed", "rule": "#2563eb", "compute": "#c2410c", "log": "#0f766e",
+    "queue": "#a16207", "archive": "#57534e", "dead": "#dc2626",
+}  # fmt: skip
+
+
+def mermaid(drawn: Picture) -> str:
+    """A Mermaid flowchart (https://mermaid.js.org/syntax/flowchart.html), the same text every time."""
+    names = {key: f"n{number}" for number, key in enumerate(drawn.nodes)}
+    lines = ["flowchart LR"]
+    for key, node in drawn.nodes.items():
+        opening, closing = _SHAPES.get(node.colour, ("[", "]"))
+        text = "<br>".join([f"<b>{_escape(node.title)}</b>", f"<i>{node.kind}</i>", *map(_escape, node.lines)])
+        lines.append(f'  {names[key]}{opening}"{text}"{closing}:::{node.mark if node.mark == OFF_WAY else node.colour}')
+    for number, edge in enumerate(drawn.edges):
+        arrow = "-.->" if edge.dashed else "==>" if edge.mark == ON_WAY else "-->"
+        lines.append(f"  {names[edge.source]} {arrow}{f'|{edge.label}|' if edge.label else ''} {names[edge.target]}")
+        if edge.mark in (LOST, DEAD):
+            lines.append(f"  linkStyle {number} stroke:{_COLOURS['dead']},stroke-width:3px")
+    used = {node.colour for node in drawn.nodes.values()}
+    lines += [
+        f"  classDef {name} fill:#fff,stroke:{colour},color:#1e293b"
+        for name, colour in _COLOURS.items()
+        if name in used
+    ]
+    if any(node.mark == OFF_WAY for node in drawn.nodes.values()):
+        lines.append(f"  classDef {OFF_WAY} fill:#fff,stroke:#cbd5e1,color:#94a3b8")
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Text inside the quotes of a Mermaid label."""
+    return re.sub(r'["#<>&*_`]', lambda found: f"#{ord(found[0])};", text)
+
+
+def draw(drawn: Picture, suffix: str, title: str = "The flow of events") -> str:
+    """The picture as SVG, or as Mermaid for any other suffix than ``.svg``."""
+    from scripts.flow import svg
+
+    return svg.draw(drawn, title) if suffix == ".svg" else mermaid(drawn)

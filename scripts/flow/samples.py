@@ -1,0 +1,120 @@
+"""Sample events, and the routes that they must take: ``tests/events/<stack>/<name>.json``.
+
+A sample is ``{"event": {…}, "expect": {"Rule": ["Target", …]}}``, and may say ``stack`` (default: its folder), ``bus``,
+``region`` and ``parameters``. The event may leave out what EventBridge fills in, and may say ``${Bucket}`` or
+``${AWS::AccountId}`` as Fn::Sub does. A bare event, and an entry of PutEvents, will do as well.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scripts import documents
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from scripts.flow.graph import Flow, Json
+    from scripts.flow.trace import Arrival
+
+_KEYS = {"event", "expect", "stack", "bus", "region", "parameters", "description"}
+_ENTRY = {"Source": "source", "DetailType": "detail-type", "Detail": "detail", "Resources": "resources", "Time": "time"}
+
+
+class SampleError(ToolError):
+    """A file that holds no event."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An event as it was written; ``expect``: rule → targets that must receive it (and no other rule may match)."""
+
+    event: Json
+    where: str
+    expect: Mapping[str, list[str]] | None = None
+    stack: str | None = None
+    bus: str | None = None
+    region: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(path: Path) -> Sample:
+    """The sample of a file. Raises SampleError or DocumentError, with the file."""
+    sample = parse(documents.read_text(path), str(path))
+    if sample.expect is None or sample.stack:
+        return sample
+    return Sample(**{**sample.__dict__, "stack": path.parent.name})
+
+
+def parse(text: str, where: str) -> Sample:
+    """A sample, an event or an entry of PutEvents. Raises SampleError."""
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise SampleError(f"not valid JSON: {error}", where=where) from None
+    if not isinstance(raw, dict):
+        raise SampleError("an event is a JSON object", where=where)
+    if not isinstance(raw.get("event"), dict):
+        return Sample(raw, where, bus=raw.get("EventBusName"))
+    if unknown := raw.keys() - _KEYS:
+        known = ", ".join(sorted(_KEYS))
+        raise SampleError(f"unknown key {min(unknown)!r}", where=where, advice=f"A sample may have: {known}.")
+    values = {str(key): str(value) for key, value in (raw.get("parameters") or {}).items()}
+    event = raw["event"]
+    return Sample(
+        event, where, raw.get("expect"), raw.get("stack"), raw.get("bus", event.get("EventBusName")),
+        raw.get("region"), values,
+    )  # fmt: skip
+
+
+def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
+    """The event as a rule would see it: an entry turned into an event, the envelope filled, ``${…}`` resolved.
+
+    Raises SampleError for an entry whose Detail is no object.
+    """
+    event = dict(sample.event)
+    if "Source" in event:
+        event = {name: event[key] for key, name in _ENTRY.items() if key in event}
+    if isinstance(event.get("detail"), str):
+        try:
+            event["detail"] = json.loads(event["detail"])
+        except ValueError as error:
+            raise SampleError(f"Detail is not JSON: {error}", where=sample.where) from None
+    if not isinstance(event.get("detail", {}), dict):
+        raise SampleError("Detail is not a JSON object: MalformedDetail", where=sample.where)
+    filled = {
+        "version": "0", "id": "00000000-0000-0000-0000-000000000000", "detail-type": "", "source": "",
+        "account": account, "time": "1970-01-01T00:00:00Z", "region": region, "resources": [], "detail": {},
+    }  # fmt: skip
+    stacks = [one for one in flow.stacks if one.region == region]
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: resolve(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [resolve(one) for one in value]
+        return stacks[0].resolve({"Fn::Sub": value}) if isinstance(value, str) and "${" in value and stacks else value
+
+    found: Json = resolve(filled | event)
+    return found
+
+
+def deviations(arrivals: list[Arrival], expect: Mapping[str, list[str]]) -> list[str]:
+    """Where the way of an event is not what the sample expects, in words."""
+    taken: dict[str, set[str]] = {}
+    for arrival in arrivals:
+        for route, delivery in arrival.walk():
+            if route.matched:
+                reached = {delivery.target.id, delivery.label} if delivery and delivery.fate == "delivered" else set()
+                taken.setdefault(route.rule.label, set()).update(reached)
+    found = [f"{rule} matches, which is not expected" for rule in taken if rule not in expect]
+    for rule, targets in expect.items():
+        if rule not in taken:
+            found.append(f"{rule} does not match")
+        else:
+            found += [f"{rule} does not deliver to {target}" for target in targets if target not in taken[rule]]
+    return found
