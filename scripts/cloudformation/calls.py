@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - botocore's name
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
@@ -95,7 +96,7 @@ def passes(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return code(error) in _BUSY_CODES or status >= 500
-    return isinstance(error, HTTPClientError | ResponseParserError)
+    return isinstance(error, HTTPClientError | ConnectionError | ResponseParserError)
 
 
 def pauses(first: float = 0.5) -> Iterator[float]:

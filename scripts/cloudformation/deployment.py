@@ -317,6 +317,7 @@ class _Run:
         except ClientError:
             self.under_way.discard(key)  # refused; after anything else it may well be under way
             raise
+        running.stays = self.options.disable_rollback or self.options.on_failure == "DO_NOTHING"
         heard = Tracker(place, len(made.change_set.changes), self.listener)
         status = operation.follow(client, running, place, self.clock, heard)
         self.under_way.discard(key)

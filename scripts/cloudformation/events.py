@@ -74,6 +74,6 @@ def read(client: Any, stack_id: str, seen: set[str], *, clock: Clock, patience: 
         if any(one["EventId"] in seen for one in found) or not page.get("NextToken"):
             break
         token = {"NextToken": page["NextToken"]}
-    seen |= fresh.keys()
+    seen.update(fresh)
     # Events of one moment keep the order in which they were written: AWS gives the newest first.
     return sorted(reversed(fresh.values()), key=lambda one: one.at)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scripts.cloudformation.place import Place
 
 TICK = 0.7  # seconds between two looks: the end is noticed after half of it on average
+_LOOKS = 18  # at a stack after its end, until DescribeStacks shows it: half a minute
 _DOUBTS = 10  # times that DescribeStacks may contradict the events at the end
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
 
@@ -46,6 +47,7 @@ class Operation:
     seen: set[str]  # EventIds from before
     events: list[Event] = field(default_factory=list)  # its own, in order
     late: list[Event] = field(default_factory=list)  # not known yet whether they belong to it
+    stays: bool = False  # a failure is not rolled back: CREATE_FAILED and UPDATE_FAILED are ends
 
     @property
     def started(self) -> Event | None:
@@ -158,7 +160,8 @@ def follow(
                 stack = calls.find_stack(client, operation.stack_id, clock=clock, patience=calls.LONG)
                 now = stack["StackStatus"] if stack else "DELETE_COMPLETE"
                 doubts += now != "DELETE_IN_PROGRESS"  # else it may be an answer from before: not for ever
-                if now == end or doubts > _DOUBTS:
+                sure = now == end and (end in events.ENDS or operation.stays or (stack or {}).get("DisableRollback"))
+                if sure or doubts > _DOUBTS:
                     return end
         except ClientError as error:
             if calls.is_missing(error):  # deleted, and forgotten already
@@ -188,15 +191,15 @@ def settle(
     another than in ``before``. Gives the last answer after some seconds, or {} when there is none: an operation that
     has ended well is not reported as failed for it.
     """
-    old = before or {}
+    old = (before or {}).get("LastUpdatedTime")
     found: dict[str, Any] = {}
-    for pause in (0.2, 0.4, 0.8, 1.5, 1.5, 1.5, 0.0):
+    for attempt in range(_LOOKS):
         try:
             found = calls.find_stack(client, operation.stack_id, clock=clock) or {}
         except (ClientError, BotoCoreError):
             return found
-        is_new = found.get("LastUpdatedTime") != old.get("LastUpdatedTime") or not old.get("LastUpdatedTime")
+        is_new = old is None or found.get("LastUpdatedTime") != old or attempt > _LOOKS // 3
         if found.get("StackStatus") == status and is_new:
             break
-        clock.sleep(pause)
+        clock.sleep(min(0.2 * 1.5**attempt, 2.0))
     return found
