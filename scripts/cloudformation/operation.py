@@ -191,14 +191,14 @@ def settle(
     another than in ``before``. Gives the last answer after some seconds, or {} when there is none: an operation that
     has ended well is not reported as failed for it.
     """
-    old = (before or {}).get("LastUpdatedTime")
+    old = before if before and before["StackStatus"] != "REVIEW_IN_PROGRESS" else None
     found: dict[str, Any] = {}
     for attempt in range(_LOOKS):
         try:
             found = calls.find_stack(client, operation.stack_id, clock=clock) or {}
         except (ClientError, BotoCoreError):
             return found
-        is_new = old is None or found.get("LastUpdatedTime") != old or attempt > _LOOKS // 3
+        is_new = old is None or found.get("LastUpdatedTime") != old.get("LastUpdatedTime") or attempt > _LOOKS // 2
         if found.get("StackStatus") == status and is_new:
             break
         clock.sleep(min(0.2 * 1.5**attempt, 2.0))
