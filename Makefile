@@ -13,6 +13,7 @@ FILE ?=
 EVENT ?=
 YES ?=
 KEEP ?=
+FORMAT ?= cli
 # What else the verb takes, as `python -m scripts VERB --help` lists it: make deploy ARGS=--express
 ARGS ?=
 
@@ -67,7 +68,7 @@ local-status: $(STAMP) ## is it running, where, what does it hold
 	@$(RUN) local status
 
 ##@ Stacks
-.PHONY: plan deploy delete status
+.PHONY: plan deploy delete status outputs drift recover follow parameters
 plan: $(STAMP) ## show what a deployment would change (exit 3: there are changes)
 	@$(RUN) plan $(WHERE) $(ARGS)
 deploy: $(STAMP) ## create or update the stacks of ENV [STACK=…] [REGION=…]
@@ -76,6 +77,16 @@ delete: $(STAMP) ## delete them, after asking
 	@$(RUN) delete $(WHERE) $(ASK) $(ARGS)
 status: $(STAMP) ## what is deployed where, and in what state
 	@$(RUN) status $(WHERE) $(ARGS)
+outputs: $(STAMP) ## what the stacks put out (ARGS=--json, ARGS=--dotenv)
+	@$(RUN) outputs $(WHERE) $(ARGS)
+drift: $(STAMP) ## what was changed outside of CloudFormation (exit 3: something was)
+	@$(RUN) drift $(WHERE) $(ARGS)
+recover: $(STAMP) ## lead a stuck stack out of its state: says how, asks, does it
+	@$(RUN) recover $(WHERE) $(ASK) $(ARGS)
+follow: $(STAMP) ## follow what is under way, whoever has started it
+	@$(RUN) follow $(WHERE) $(ARGS)
+parameters: $(STAMP) ## a stack's parameters as JSON for other tools: STACK=… FORMAT=cli|codepipeline
+	@$(RUN) parameters $(WHERE) --format $(FORMAT) $(ARGS)
 
 ##@ Events
 .PHONY: send
