@@ -26,6 +26,7 @@ class Failure:
     code: str
     message: str
     passing: bool  # worth another try
+    whole: bool = False  # the call was refused for what one of its entries is
 
 
 class Caller:
@@ -90,9 +91,5 @@ class Caller:
         message = str(answer.get("message") or answer.get("Message") or f"HTTP {status}")
         if code in CREDENTIALS:
             raise ClientError({"Error": {"Code": code, "Message": message}}, "PutEvents")
-        return Failure(code, message, code in PASSING or status >= 500 or status == 429)
-
-
-def body_of(fields: dict[str, Any]) -> bytes:
-    """An entry as PutEvents takes it on the wire."""
-    return json.dumps(fields, separators=(",", ":")).encode()
+        passing = code in PASSING or status >= 500 or status == 429
+        return Failure(code, message, passing, whole=not passing and not code.startswith("AccessDenied"))

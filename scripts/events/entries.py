@@ -40,6 +40,7 @@ class Refusal(Exception):  # noqa: N818 - the domain's word: it is caught at onc
         super().__init__(message)
         self.code = code
         self.message = message
+        self.record: bytes | None = None  # the record itself, when it came wrapped in a line of rejected.ndjson
 
 
 @dataclass(slots=True)
@@ -55,8 +56,10 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# Numbers stay text: nothing is computed with them, and Python refuses integers of more than 4,300 digits.
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+# Numbers are kept as the bytes they are: nothing is computed with them, they are told apart from text, and Python
+# would refuse integers of more than 4,300 digits.
+_DECODER = json.JSONDecoder(parse_int=str.encode, parse_float=str.encode, parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def depth(text: str) -> int:
@@ -71,7 +74,7 @@ def depth(text: str) -> int:
     return deepest
 
 
-def parse(text: str) -> Any:
+def parse(text: str, code: str = "InvalidJson") -> Any:
     """The value of a JSON text, its numbers as text. Raises Refusal: not JSON, or nested too deep."""
     if text.count("{") + text.count("[") > DEPTH_LIMIT // 2:
         if (found := depth(text)) > DEPTH_LIMIT + 1:  # an entry is one level around its Detail
@@ -81,7 +84,7 @@ def parse(text: str) -> Any:
     try:
         return _DECODER.decode(text)
     except ValueError as error:
-        raise Refusal("InvalidJson", f"not JSON: {error}") from None
+        raise Refusal(code, f"not JSON: {error}") from None
 
 
 def read(record: bytes, source: str | None = None, detail_type: str | None = None) -> Entry:
@@ -96,29 +99,46 @@ def read(record: bytes, source: str | None = None, detail_type: str | None = Non
     value = parse(text)
     if not isinstance(value, dict):
         raise Refusal("MalformedDetail", "a record is a JSON object")
-    if RAW in value and NOTE in value:
-        return read(value[RAW].encode("utf-8", "surrogateescape"), source, detail_type)
-    region = None
-    if NOTE in value:
+    if value.keys() == {RAW, NOTE} and isinstance(value[RAW], str):
+        inner = value[RAW].encode("utf-8", "surrogateescape")
+        try:
+            return read(inner, source, detail_type)
+        except Refusal as refusal:
+            refusal.record = refusal.record or inner
+            raise
+    region, is_read = None, True
+    if (
+        isinstance(note := value.get(NOTE), dict)
+        and {"Code", "Record"} <= note.keys()
+        and value.keys() <= FIELDS | {NOTE}
+    ):
         region = value.pop(NOTE).get("Region")
-    elif {"source", "detail-type", "detail"} <= value.keys():
-        value = _from_event(value)
-        value["Detail"] = _slice(text, "detail")
+    if {"source", "detail-type", "detail"} <= value.keys():
+        is_read = isinstance(value["detail"], dict)
+        value = {**_from_event(value), "Detail": _slice(text, "detail")}
     elif (source and detail_type and not ("Detail" in value and value.keys() <= FIELDS)) or not value.keys() & FIELDS:
         value = {"Detail": text.strip()}  # just a detail
-    if isinstance(value.get("Detail"), dict):
+    elif isinstance(value.get("Detail"), dict):
         value["Detail"] = _slice(text, "Detail")
+    else:
+        is_read = False
     value.setdefault("Source", source)
     value.setdefault("DetailType", detail_type)
-    return Entry(*check(value), region)
+    return Entry(*check(value, detail_is_object=is_read), region)
 
 
-def from_mapping(entry: Mapping[str, Any]) -> Entry:
-    """The entry of a Python mapping; Detail may be a dict, Time a datetime with a zone. Raises Refusal."""
-    fields = dict(entry)
-    if isinstance(fields.get("Detail"), dict):
-        fields["Detail"] = json.dumps(fields["Detail"], ensure_ascii=False, separators=(",", ":"))
-    return Entry(*check(fields))
+def record_of(event: bytes | str | Mapping[str, Any]) -> bytes:
+    """A record of an entry in Python: Detail may be a dict, Time a datetime (whether it has a zone is asked later)."""
+    if isinstance(event, bytes):
+        return event
+    text = event if isinstance(event, str) else json.dumps(dict(event), default=_to_text)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{value!r} has no JSON form")
 
 
 def _from_event(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +163,7 @@ def _slice(text: str, name: str) -> str:
     return found
 
 
-def check(fields: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def check(fields: dict[str, Any], *, detail_is_object: bool = False) -> tuple[dict[str, Any], int]:
     """The fields for the wire and the entry's size in bytes. Raises Refusal.
 
     Size: 14 bytes for Time, and the UTF-8 bytes of Source, DetailType, Detail and of each of Resources.
@@ -169,7 +189,7 @@ def check(fields: dict[str, Any]) -> tuple[dict[str, Any], int]:
         raise Refusal("InvalidArgument", "Resources is not a list of texts")
     if "Time" in fields:
         fields["Time"] = _seconds(fields["Time"])
-    _check_detail(fields["Detail"])
+    _check_detail(fields["Detail"], is_object=detail_is_object)
     try:
         size = 14 * ("Time" in fields) + sum(
             len(one.encode()) for one in (fields["Source"], fields["DetailType"], fields["Detail"], *resources)
@@ -185,11 +205,10 @@ def _option(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
-def _check_detail(detail: Any) -> None:
+def _check_detail(detail: Any, *, is_object: bool) -> None:
     if not isinstance(detail, str):
         raise Refusal("MalformedDetail", "Detail is neither an object nor the text of one")
-    value = parse(detail)
-    if not isinstance(value, dict):
+    if not is_object and not isinstance(parse(detail, "MalformedDetail"), dict):
         raise Refusal("MalformedDetail", "Detail is not a JSON object")
     if detail.count("{") + detail.count("[") > DEPTH_LIMIT and (found := depth(detail)) > DEPTH_LIMIT:
         raise Refusal("MalformedDetail", f"Detail is nested {found} deep; the limit is {DEPTH_LIMIT}")
@@ -197,7 +216,9 @@ def _check_detail(detail: Any) -> None:
 
 def _seconds(value: Any) -> int:
     """Seconds since 1970 of a datetime, of an ISO 8601 text (both with a zone) or of such a number."""
-    if isinstance(value, str) and not re.fullmatch(r"-?\d+(\.\d+)?([eE]\+?\d+)?", value):
+    if isinstance(value, bytes):  # a number of the input
+        value = float(value)
+    if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
@@ -210,3 +231,8 @@ def _seconds(value: Any) -> int:
         return int(float(value))
     except (TypeError, ValueError, OverflowError):
         raise Refusal("InvalidArgument", f"Time {value!r} is neither ISO 8601 nor seconds since 1970") from None
+
+
+def to_json(value: Any) -> bytes:
+    """JSON for the wire."""
+    return _ENCODER.encode(value).encode()

@@ -1,25 +1,32 @@
-"""Reading without end: NDJSON, a JSON array or JSON documents one after the other, in constant memory."""
+"""Reading without end: NDJSON, JSON arrays or pretty-printed JSON documents, in constant memory."""
 
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from scripts.errors import ToolError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 CHUNK = 64 * 1024
-RECORD_LIMIT = 16 * 1024 * 1024  # bytes: more than 1 MB of detail can take when each byte is escaped twice
+RECORD_LIMIT = 8 * 1024 * 1024  # bytes: more than an entry of 1 MB takes even when each of its bytes is escaped
 BOM = b"\xef\xbb\xbf"
-TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["][^\0]*|[][{},]', re.DOTALL)
+TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\][{},]', re.DOTALL)  # a whole string, the begin of one, or a mark
+
+
+class RecordsError(ToolError):
+    """An input that cannot be split any further; the records before that place are not touched by it."""
 
 
 class Source(Protocol):
-    """A file opened for bytes without a buffer; ``read`` gives what is there, ``b""`` at the end."""
+    """A file opened for bytes without a buffer."""
 
     def read(self, size: int, /) -> bytes | None:
-        """Up to ``size`` bytes."""
+        """What is there, up to ``size`` bytes; ``b""`` at the end; None when a file that does not block has none yet."""
 
 
 @dataclass(slots=True)
@@ -31,9 +38,11 @@ class Chunk:
 
 
 def read(sources: Iterable[Source]) -> Iterator[Chunk]:
-    """The records of all sources, numbered through; empty lines are none.
+    """The records of all sources, numbered through; a byte order mark and empty lines are none.
 
-    A record of more than RECORD_LIMIT bytes is cut there; what is cut never parses, so it ends among the rejected.
+    A chunk leaves as soon as it was read, however few records it holds. Raises RecordsError after the last record
+    that could be told apart: an array that does not end, an element of more than RECORD_LIMIT bytes. A longer line
+    is cut there: what is cut is no JSON, so it ends among the rejected.
     """
     number = 0
     for source in sources:
@@ -43,25 +52,34 @@ def read(sources: Iterable[Source]) -> Iterator[Chunk]:
                 number += len(records)
 
 
+def _more(source: Source, size: int = CHUNK) -> bytes:
+    while (data := source.read(size)) is None:
+        time.sleep(0.01)
+    return data
+
+
 def _of_source(source: Source) -> Iterator[list[bytes]]:
-    head = b""
-    while data := source.read(CHUNK):
+    rest = b""
+    while rest := _head(rest, source):
+        if rest[:1] == b"[":
+            rest = yield from _elements(rest[1:], source, in_array=True)
+        elif re.match(rb"\{[ \t]*\r?\n", rest):  # never a line of NDJSON: a brace alone on its line opens a document
+            rest = yield from _elements(rest, source, in_array=False)
+        else:
+            yield from _lines(rest, source)
+            return
+
+
+def _head(head: bytes, source: Source) -> bytes:
+    """Reads until it can be told what the input is: the second character that is not white space."""
+    while True:
+        if not BOM.startswith(head):
+            head = head.removeprefix(BOM).lstrip()
+            if head[1:].strip(b" \t\r\n") or len(head) > CHUNK or (head and head[:1] not in b"{["):
+                return head
+        if not (data := _more(source)):
+            return head.removeprefix(BOM).lstrip()
         head += data
-        begin = head.removeprefix(BOM).lstrip()
-        # A pretty-printed document opens with a brace alone on its line; that is never a line of NDJSON.
-        if (
-            len(head) >= len(BOM)
-            and len(begin) > 1
-            and (begin[:1] != b"{" or begin[1:].strip(b" \t\r") or len(begin) > CHUNK)
-        ):
-            break
-    begin = head.removeprefix(BOM).lstrip()
-    if begin[:1] == b"[":
-        yield from _elements(begin[1:], source, in_array=True)
-    elif re.match(rb"\{[ \t]*\r?\n", begin):
-        yield from _elements(begin, source, in_array=False)
-    else:
-        yield from _lines(begin, source)
 
 
 def _lines(data: bytes, source: Source) -> Iterator[list[bytes]]:
@@ -71,44 +89,56 @@ def _lines(data: bytes, source: Source) -> Iterator[list[bytes]]:
         yield [line for one in lines if (line := one.strip())]
         if len(rest) > RECORD_LIMIT:
             yield [rest[:RECORD_LIMIT]]
-            while (data := source.read(CHUNK) or b"") and b"\n" not in data:
+            while (data := _more(source)) and b"\n" not in data:
                 pass
             rest = data.partition(b"\n")[2]
         else:
-            data = source.read(max(CHUNK, len(rest))) or b""
+            data = _more(source, max(CHUNK, len(rest)))
             rest += data
-    yield [rest.strip()] if rest.strip() else []
+    if rest.strip():
+        yield [rest.strip()]
 
 
-def _elements(data: bytes, source: Source, *, in_array: bool) -> Iterator[list[bytes]]:
-    """Splits by brackets and, in an array, by the commas between elements; whether each is JSON is asked later."""
-    level, begin, at, ended = 0, 0, 0, False
+def _elements(data: bytes, source: Source, *, in_array: bool) -> Generator[list[bytes], None, bytes]:
+    """Splits by brackets and, in an array, by the commas between elements; whether each is JSON is asked later.
+
+    Gives back what was read beyond the array's end.
+    """
+    level = begin = at = 0
     while True:
         found: list[bytes] = []
+        rest = None
         for token in TOKENS.finditer(data, at):
             mark = token[0]
-            if mark[0] == 0x22:
-                if len(mark) == 1 or not TOKENS.fullmatch(mark) or mark[-1] != 0x22:
-                    at = token.start()
-                    break
-            elif mark in b"{[":
+            if mark == b'"':  # a string that ends beyond what was read
+                break
+            at = token.end()
+            if mark in b"{[":
                 level += 1
             elif mark in b"}]":
                 level -= 1
-                if in_array and level < 0:
+                if level < 0 and in_array:
                     found.append(data[begin : token.start()])
-                    begin, level, in_array, ended = token.end(), 0, False, True
-                elif level == 0 and not in_array and not ended:
-                    found.append(data[begin : token.end()])
-                    begin = token.end()
+                    rest = data[at:]
+                    break
+                if level == 0 and not in_array:
+                    found.append(data[begin:at])
+                    begin = at
             elif mark == b"," and level == 0 and in_array:
                 found.append(data[begin : token.start()])
-                begin = token.end()
-            at = token.end()
+                begin = at
         yield [record for one in found if (record := one.strip())]
+        if rest is not None:
+            return rest
         data, at, begin = data[begin:], at - begin, 0
-        more = source.read(max(CHUNK, len(data))) or b""
-        if not more or len(data) > RECORD_LIMIT:
-            yield [data.strip()[:RECORD_LIMIT]] if data.strip() else []
-            return
+        if len(data) > RECORD_LIMIT:
+            raise RecordsError(
+                f"an element of more than {RECORD_LIMIT:,} bytes", advice="What stands before it was sent."
+            )
+        if not (more := _more(source, max(CHUNK, len(data)))):
+            if data.strip():
+                yield [data.strip()]
+            if in_array:
+                raise RecordsError("the array does not end: the input was cut short", advice="What it holds was sent.")
+            return b""
         data += more

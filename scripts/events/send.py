@@ -1,36 +1,45 @@
-"""Sending events: batches by count and bytes, workers that share a client, repeats of what can pass, an account of all."""
+"""Sending events: batches by count and bytes, workers that share a client, repeats of what can pass, an account of all.
+
+import boto3
+from scripts.events.send import Destination, send
+
+client = boto3.client("events")
+order = {"Source": "com.example.shop", "DetailType": "OrderPlaced", "Detail": {"id": 1}}
+summary = send([order], [Destination(client, "orders")])
+print(summary.acknowledged, summary.by_code)
+"""
 
 from __future__ import annotations
 
-import contextlib
 import heapq
+import itertools
 import queue
 import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.errors import ToolError
-from scripts.events import entries, records
-from scripts.events.calls import Caller, Failure, body_of
-from scripts.events.entries import COUNT_LIMIT, SIZE_LIMIT, Refusal
-from scripts.events.ledger import Ledger
+from scripts.events import buses, entries
+from scripts.events.batches import Item, Packer
+from scripts.events.calls import Caller, Failure
+from scripts.events.entries import COUNT_LIMIT, Entry, Refusal
+from scripts.events.ledger import Ledger, Outcome, Summary
+from scripts.events.records import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["Chunk", "Destination", "Ledger", "Plan", "Settings", "Summary", "chunks_of", "plan", "send", "send_chunks"]
 
 IDLE = 0.05  # seconds without input after which a batch that is not full leaves
+GRACE = 10.0  # seconds that entries already read have to end in, once sending is told to stop
 WAITING_LIMIT = 10_000  # entries that wait for another try; with more, nothing new is read
-
-
-class SendError(ToolError):
-    """Sending had to stop; what was acknowledged until then is in the account."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A bus, and the boto3 ``events`` client of its region."""
+    """A bus, and the boto3 ``events`` client of its region (``max_pool_connections``: as many as threads)."""
 
     client: Any
     bus: str
@@ -47,41 +56,158 @@ class Settings:
 
     source: str | None = None  # for records that have none
     detail_type: str | None = None
-    threads: int = 32
+    trace_header: str | None = None  # an AWS X-Ray trace header
+    threads: int = 32  # calls at a time
     rate: float | None = None  # entries a second, at most, all destinations together
     attempts: int = 10  # for each entry
     base: float = 0.1  # seconds: the n-th wait is drawn from 0 to base * 2**n, and
-    cap: float = 20.0  # no longer than this
+    cap: float = 20.0  # from 0 to no more than this
+
+
+def send(
+    events: Iterable[bytes | str | Mapping[str, Any]], destinations: Sequence[Destination], settings: Settings | None = None,
+    ledger: Ledger | None = None,
+) -> Summary:  # fmt: skip
+    """Sends events, however many, to every destination; returns when each is acknowledged or rejected.
+
+    An event is an entry as PutEvents takes it (Detail may be a dict, Time a datetime with a zone), or the JSON text
+    of one, or with ``settings.source`` and ``.detail_type`` just a detail. Without a ledger of one's own what was
+    rejected is only counted (``Summary.by_code``); ``Ledger([...])`` keeps it in ``.refusals``, with a path in a file.
+    Raises BusError for a bus that does not exist, before anything is sent, and BotoCoreError or ClientError when the
+    credentials fail.
+    """
+    for one in destinations:
+        buses.check(one.client, one.bus)
+    account = ledger or Ledger([(one.region, one.bus) for one in destinations], keep=False)
+    return send_chunks(chunks_of(events), destinations, account, settings)
+
+
+def chunks_of(events: Iterable[bytes | str | Mapping[str, Any]]) -> Iterator[Chunk]:
+    """Events of one's own program as the sender reads them."""
+    stream = iter(events)
+    for first in itertools.count(0, 100):
+        if not (some := list(itertools.islice(stream, 100))):
+            return
+        yield Chunk(first, [entries.record_of(one) for one in some])
+
+
+def send_chunks(
+    chunks: Iterable[Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:  # fmt: skip
+    """``send`` for records as ``scripts.events.records.read`` gives them.
+
+    When ``stop`` is set, nothing more is read; what was read is sent, for GRACE seconds at most. What is open then
+    stands in the ledger as neither acknowledged nor rejected.
+    """
+    started = time.monotonic()
+    sender = Sender(destinations, ledger, settings or Settings(), stop)
+    try:
+        if sender.run(noted(chunks, ledger)):
+            ledger.end()
+    finally:
+        ledger.summary.seconds = time.monotonic() - started
+    return ledger.summary
+
+
+def noted(chunks: Iterable[Chunk], ledger: Ledger) -> Iterator[Chunk]:
+    """The chunks, each noted in the account as read."""
+    for chunk in chunks:
+        ledger.saw(chunk)
+        yield chunk
 
 
 @dataclass
-class Summary:
-    """What became of the input. With one destination, ``records`` = ``acknowledged`` + ``rejected`` at the end."""
+class Plan:
+    """What would be sent to one destination."""
 
-    records: int = 0
-    acknowledged: int = 0
-    rejected: int = 0
-    retried: int = 0  # entries that were sent once more
-    calls: int = 0
-    bytes: int = 0  # by AWS's size rule, of what was acknowledged
-    seconds: float = 0.0
-    by_code: dict[str, int] = field(default_factory=dict)  # the rejected
-
-    @property
-    def rate(self) -> float:
-        """Acknowledged entries a second."""
-        return self.acknowledged / self.seconds if self.seconds else 0.0
+    entries: int = 0
+    batches: int = 0
+    bytes: int = 0  # by AWS's size rule
 
 
-@dataclass(slots=True)
-class _Item:
-    """One entry on its way to one destination."""
+def plan(
+    chunks: Iterable[Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings | None = None
+) -> list[Plan]:
+    """The batches that ``send_chunks`` would send, counted; a ledger without files gets the refusals."""
+    plans = [Plan() for _ in destinations]
 
-    number: int
-    lane: int
-    body: bytes
-    size: int
-    attempts: int = 0
+    def leave(items: list[Item]) -> None:
+        found = plans[items[0].lane]
+        found.entries += len(items)
+        found.batches += 1
+        found.bytes += sum(item.size for item in items)
+
+    packer = Packer(len(destinations), leave)
+    router = Router(destinations, ledger, settings or Settings())
+    for chunk in noted(chunks, ledger):
+        for item in router.items(chunk):
+            packer.add(item)
+    packer.flush()
+    return plans
+
+
+class Router:
+    """Records become entries on their way to destinations, or refusals in the account."""
+
+    def __init__(self, destinations: Sequence[Destination], ledger: Any, settings: Settings) -> None:
+        self._destinations, self._ledger, self._settings = destinations, ledger, settings
+        self._suffixes = [b',"EventBusName":' + entries.to_json(one.bus) + b"}" for one in destinations]
+        self._known: dict[tuple[str, str], Refusal | None] = {(one.region, one.bus): None for one in destinations}
+        self._resumed = [bool(one) for one in ledger.before]
+
+    def items(self, chunk: Chunk) -> Iterator[Item]:
+        """What of a chunk is to be sent; what is not is in the account now."""
+        for number, record in enumerate(chunk.records, chunk.first):
+            open_lanes = [lane for lane, resumed in enumerate(self._resumed)
+                          if not (resumed and self._ledger.is_settled(lane, number))]  # fmt: skip
+            if not open_lanes:
+                continue
+            try:
+                entry = entries.read(record, self._settings.source, self._settings.detail_type)
+                if self._settings.trace_header:
+                    entry.fields.setdefault("TraceHeader", self._settings.trace_header)
+                lanes = self._lanes(entry)
+            except Refusal as refusal:
+                failure = Failure(refusal.code, refusal.message, passing=False)
+                self._ledger.settle(Outcome(None, rejected=[(number, refusal.record or record, failure)]))
+                continue
+            body = entries.to_json(entry.fields)
+            own = "EventBusName" in entry.fields
+            for lane in open_lanes:
+                if lane in lanes:
+                    yield Item(number, lane, body if own else body[:-1] + self._suffixes[lane], entry.size)
+                else:
+                    self._ledger.settle(Outcome(lane, elsewhere=[number]))
+
+    def _lanes(self, entry: Entry) -> Sequence[int]:
+        """The destinations of an entry: all of them, unless it names a bus of its own (then once per region)."""
+        bus = entry.fields.get("EventBusName")
+        if bus is None and entry.region is None:
+            return range(len(self._destinations))
+        lanes: dict[str, int] = {}
+        for lane, one in enumerate(self._destinations):
+            if entry.region in (None, one.region) and (bus == one.bus or one.region not in lanes):
+                lanes[one.region] = lane
+        if not lanes:
+            raise Refusal("InvalidArgument", f"it is for the region {entry.region}, which is not sent to")
+        for region, lane in lanes.items():
+            if bus and (refusal := self._look_up(region, lane, bus)):
+                raise Refusal(refusal.code, refusal.message)
+        return list(lanes.values())
+
+    def _look_up(self, region: str, lane: int, bus: str) -> Refusal | None:
+        from botocore.exceptions import ClientError
+
+        if (region, bus) not in self._known:
+            self._known[region, bus] = None
+            try:
+                buses.check(self._destinations[lane].client, bus)
+            except buses.BusError as error:
+                self._known[region, bus] = Refusal("ResourceNotFoundException", f"{error.where}: {error.what}")
+            except ClientError as error:
+                self._known[region, bus] = Refusal(error.response["Error"]["Code"], str(error))
+        return self._known[region, bus]
 
 
 class Bucket:
@@ -92,177 +218,157 @@ class Bucket:
         self._tokens, self._then = self._capacity, time.monotonic()
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> None:
-        """Returns when ``count`` entries may leave."""
+    def take(self, count: int, given_up: threading.Event) -> None:
+        """Returns when ``count`` entries may leave, or when it is given up."""
         with self._lock:
             now = time.monotonic()
             self._tokens = min(self._capacity, self._tokens + (now - self._then) * self._rate) - count
             self._then = now
             debt = -self._tokens / self._rate
         if debt > 0:
-            time.sleep(debt)
+            given_up.wait(debt)
 
 
-def send(
-    chunks: Iterable[records.Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings | None = None,
-    stop: threading.Event | None = None,
-) -> Summary:  # fmt: skip
-    """Sends every record to every destination, and returns when each is acknowledged or rejected."""
-    return _Sender(destinations, ledger, settings or Settings(), stop or threading.Event()).run(chunks)
+class Sender:
+    """One run: this thread packs, another one reads, ``threads`` workers call."""
 
-
-class _Sender:
     def __init__(
-        self, destinations: Sequence[Destination], ledger: Ledger, settings: Settings, stop: threading.Event
+        self, destinations: Sequence[Destination], ledger: Any, settings: Settings, stop: threading.Event | None = None
     ) -> None:
-        self.settings, self.ledger, self.stop = settings, ledger, stop
-        self.destinations = destinations
-        self.callers = [Caller(one.client) for one in destinations]
-        self.suffixes = [b',"EventBusName":' + body_of(one.bus) + b"}" for one in destinations]
-        self.open: list[list[_Item]] = [[] for _ in destinations]
-        self.sizes = [0] * len(destinations)
-        self.batches: queue.Queue[list[_Item] | None] = queue.Queue(settings.threads)
-        self.bucket = Bucket(settings.rate) if settings.rate else None
-        self.lock = threading.Lock()
-        self.waiting: list[tuple[float, int, _Item]] = []  # a heap: when to try again
-        self.unsettled = 0
-        self.fatal: Exception | None = None
-        self.summary = Summary()
+        self._settings, self._ledger = settings, ledger
+        self._stop = stop or threading.Event()
+        self._given_up = threading.Event()  # no call begins any more
+        self._router = Router(destinations, ledger, settings)
+        self._packer = Packer(len(destinations), self._leave)
+        self._callers = [Caller(one.client) for one in destinations]
+        self._batches: queue.Queue[list[Item] | None] = queue.Queue(settings.threads)
+        self._inbox: queue.Queue[Chunk | Exception | None] = queue.Queue(4)
+        self._bucket = Bucket(settings.rate) if settings.rate else None
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[float, int, Item]] = []  # a heap: when to try again
+        self._order = itertools.count()
+        self._unsettled = 0
+        self._fault: Exception | None = None
 
-    def run(self, chunks: Iterable[records.Chunk]) -> Summary:
-        started = time.monotonic()
-        inbox: queue.Queue[records.Chunk | Exception | None] = queue.Queue(4)
-        threading.Thread(target=self._read, args=(chunks, inbox), daemon=True).start()
-        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.settings.threads)]
+    def run(self, chunks: Iterable[Chunk]) -> bool:
+        """Whether the input ended and all of it is settled. Raises what stopped it."""
+        threading.Thread(target=self._read, args=(chunks,), daemon=True).start()
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._settings.threads)]
         for worker in workers:
             worker.start()
         try:
-            self._pack(inbox)
-            self._drain()
-        finally:
-            with contextlib.suppress(queue.Empty):
-                while self.fatal:
-                    self.batches.get_nowait()
-            for _ in workers:
-                self.batches.put(None)
-            for worker in workers:
-                worker.join()
-            self.summary.seconds = time.monotonic() - started
-        if self.fatal:
-            raise self.fatal
-        return self.summary
+            ended = self._pack()
+            settled = self._drain()
+        except BaseException:
+            self._given_up.set()  # the workers end after the calls that are under way; nobody waits for them
+            raise
+        for _ in workers:
+            self._batches.put(None)
+        for worker in workers:
+            worker.join()
+        if self._fault:
+            raise self._fault
+        return ended and settled
 
-    def _read(self, chunks: Iterable[records.Chunk], inbox: queue.Queue[records.Chunk | Exception | None]) -> None:
+    def _read(self, chunks: Iterable[Chunk]) -> None:
         try:
             for chunk in chunks:
-                inbox.put(chunk)
-                if self.stop.is_set():
-                    break
-        except Exception as error:  # noqa: BLE001 - raised again where the reading is waited for
-            inbox.put(error)
-        inbox.put(None)
+                self._inbox.put(chunk)
+                if self._stop.is_set():
+                    return
+            self._inbox.put(None)
+        except EOFError as error:  # the process that reads is gone: what cannot be accounted for is not sent
+            self._given_up.set()
+            self._fault = error
+        except Exception as error:  # noqa: BLE001 - raised again where the input is waited for
+            self._inbox.put(error)
 
-    def _pack(self, inbox: queue.Queue[records.Chunk | Exception | None]) -> None:
-        while not self.fatal:
+    def _pack(self) -> bool:
+        """Reads until the end of the input (True), or until it is told to stop."""
+        while not self._given_up.is_set():
             self._take_due()
-            if len(self.waiting) > WAITING_LIMIT:
+            if len(self._waiting) > WAITING_LIMIT:
+                self._packer.flush()
                 time.sleep(IDLE)
                 continue
             try:
-                chunk = inbox.get(timeout=IDLE)
+                chunk = self._inbox.get(timeout=IDLE)
             except queue.Empty:
-                self._flush()
-                if self.stop.is_set():
-                    return
+                self._packer.flush()
+                if self._stop.is_set():
+                    return False
                 continue
             if chunk is None:
-                return
+                return True
             if isinstance(chunk, Exception):
-                raise chunk
-            for number, record in enumerate(chunk.records, chunk.first):
-                self._take(number, record)
+                self._fault = chunk  # what was read before it is sent all the same
+                return False
+            for item in self._router.items(chunk):
+                with self._lock:
+                    self._unsettled += 1
+                self._packer.add(item)
+                if self._given_up.is_set():
+                    return False
+        return False
 
-    def _take(self, number: int, record: bytes) -> None:
-        self.summary.records += 1
-        try:
-            entry = entries.read(record, self.settings.source, self.settings.detail_type)
-        except Refusal as refusal:
-            self.ledger.reject(number, None, record, Failure(refusal.code, refusal.message, passing=False))
-            self._count_rejected(refusal.code)
-            return
-        body = body_of(entry.fields)[:-1]
-        for lane in range(len(self.destinations)):
-            with self.lock:
-                self.unsettled += 1
-            self._add(_Item(number, lane, body + self.suffixes[lane], entry.size))
-
-    def _add(self, item: _Item) -> None:
-        lane = item.lane
-        if self.open[lane] and self.sizes[lane] + item.size >= SIZE_LIMIT:
-            self._close(lane)
-        self.open[lane].append(item)
-        self.sizes[lane] += item.size
-        if len(self.open[lane]) == COUNT_LIMIT:
-            self._close(lane)
-
-    def _close(self, lane: int) -> None:
-        self.batches.put(self.open[lane])
-        self.open[lane], self.sizes[lane] = [], 0
-
-    def _flush(self) -> None:
-        for lane, items in enumerate(self.open):
-            if items:
-                self._close(lane)
+    def _leave(self, items: list[Item]) -> None:
+        self._batches.put(items)
 
     def _take_due(self) -> None:
         now = time.monotonic()
-        while self.waiting and self.waiting[0][0] <= now:
-            with self.lock:
-                _, _, item = heapq.heappop(self.waiting)
-            self._add(item)
+        while self._waiting and self._waiting[0][0] <= now:
+            with self._lock:
+                item = heapq.heappop(self._waiting)[2]
+            self._packer.add(item)
 
-    def _drain(self) -> None:
-        while self.unsettled and not self.fatal:
+    def _drain(self) -> bool:
+        """Waits until all is settled (True), the time to do so is up, or it is given up."""
+        until = None
+        while self._unsettled and not self._given_up.is_set():
             self._take_due()
-            self._flush()
+            self._packer.flush()
+            if self._stop.is_set():
+                until = until or time.monotonic() + GRACE
+                if time.monotonic() > until:
+                    self._given_up.set()
             time.sleep(0.005)
+        return not self._unsettled
 
     def _work(self) -> None:
-        while batch := self.batches.get():
-            if self.fatal:
-                continue
-            if self.bucket:
-                self.bucket.take(len(batch))
+        while batch := self._batches.get():
             try:
-                failures = self.callers[batch[0].lane].put([item.body for item in batch])
-                self._settle(batch, failures)
+                if self._bucket:
+                    self._bucket.take(len(batch), self._given_up)
+                if not self._given_up.is_set():
+                    self._settle(batch, self._callers[batch[0].lane].put([item.body for item in batch]))
             except Exception as error:  # noqa: BLE001 - raised again by the thread that called
-                self.fatal = error
+                self._fault = self._fault or error
+                self._given_up.set()
 
-    def _settle(self, batch: list[_Item], failures: list[Failure | None]) -> None:
+    def _settle(self, batch: list[Item], failures: list[Failure | None]) -> None:
         taken = [item for item, failure in zip(batch, failures, strict=True) if failure is None]
-        if taken:
-            self.ledger.acknowledge(taken[0].lane, [item.number for item in taken])
-        with self.lock:
-            self.summary.calls += 1
-            self.summary.acknowledged += len(taken)
-            self.summary.bytes += sum(item.size for item in taken)
-            self.unsettled -= len(taken)
-        for item, failure in zip(batch, failures, strict=True):
-            if failure is None:
-                continue
-            item.attempts += 1
-            if failure.passing and item.attempts < self.settings.attempts:
-                wait = random.uniform(0, min(self.settings.cap, self.settings.base * 2**item.attempts))  # noqa: S311 - jitter
-                with self.lock:
-                    self.summary.retried += 1
-                    heapq.heappush(self.waiting, (time.monotonic() + wait, id(item), item))
-            else:
-                self.ledger.reject(item.number, self.destinations[item.lane], item.body, failure)
-                with self.lock:
-                    self._count_rejected(failure.code)
-                    self.unsettled -= 1
-
-    def _count_rejected(self, code: str) -> None:
-        self.summary.rejected += 1
-        self.summary.by_code[code] = self.summary.by_code.get(code, 0) + 1
+        outcome = Outcome(
+            batch[0].lane, [item.number for item in taken], bytes=sum(item.size for item in taken), calls=1
+        )
+        again: list[Item] = []
+        if len(taken) < len(batch):
+            rejected = []
+            for item, failure in zip(batch, failures, strict=True):
+                if failure is None:
+                    continue
+                item.attempts += 1
+                if failure.whole and len(batch) > 1:
+                    item.alone = True  # one of them is at fault; each by itself shows which
+                    again.append(item)
+                elif failure.passing and item.attempts < self._settings.attempts:
+                    again.append(item)
+                else:
+                    rejected.append((item.number, item.body, failure))
+            outcome.rejected, outcome.retried = rejected, len(again)
+        self._ledger.settle(outcome)
+        with self._lock:
+            self._unsettled -= len(batch) - len(again)
+            for item in again:
+                most = min(self._settings.cap, self._settings.base * 2**item.attempts)
+                when = time.monotonic() + random.uniform(0, most)  # noqa: S311 - full jitter
+                heapq.heappush(self._waiting, (when, next(self._order), item))

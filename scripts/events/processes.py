@@ -1,0 +1,166 @@
+"""Several processes send; this one reads the input and keeps the account."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from scripts.errors import ToolError
+from scripts.events.ledger import Outcome, is_in
+from scripts.events.send import Destination, Sender, Settings, noted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+
+    from scripts.events.ledger import Ledger, Summary
+    from scripts.events.records import Chunk
+
+END, STOP = "end", "stop"  # what a child is told in place of a chunk
+
+
+class ProcessError(ToolError):
+    """A sending process ended early; the account says what it had settled."""
+
+
+def send_in_processes(
+    processes: int, chunks: Iterable[Chunk], make_client: Callable[[str], Any], ledger: Ledger,
+    settings: Settings | None = None, stop: threading.Event | None = None,
+) -> Summary:  # fmt: skip
+    """``send_chunks`` to the ledger's destinations with several processes, each with ``settings.threads`` threads.
+
+    ``make_client``: from a region to a boto3 ``events`` client; it is called in the processes, so it must be
+    a function of a module (or a ``functools.partial`` of one). Raises ProcessError when one of them fails.
+    """
+    started = time.monotonic()
+    stop = stop or threading.Event()
+    settings = settings or Settings()
+    share = dataclasses.replace(settings, rate=settings.rate / processes if settings.rate else None)
+    parent = _Parent(chunks, ledger, stop)
+    try:
+        if parent.run([(make_client, ledger.destinations, ledger.before, share)] * processes):
+            ledger.end()
+    finally:
+        ledger.summary.seconds = time.monotonic() - started
+    return ledger.summary
+
+
+class _Parent:
+    def __init__(self, chunks: Iterable[Chunk], ledger: Ledger, stop: threading.Event) -> None:
+        self.chunks, self.ledger, self.stop = chunks, ledger, stop
+        self.inbox: queue.Queue[Chunk | None] = queue.Queue(4)
+        self.ended = False  # the input did
+        self.fault: Exception | None = None
+
+    def run(self, children: list[tuple[Any, ...]]) -> bool:
+        context = multiprocessing.get_context("spawn")
+        threading.Thread(target=self._read, daemon=True).start()
+        threads, settled = [], [False] * len(children)
+        for number, arguments in enumerate(children):
+            work, our_work = context.Pipe(duplex=False)
+            account, our_account = context.Pipe()
+            context.Process(target=_child, args=(work, account, *arguments), daemon=True).start()
+            work.close()
+            account.close()
+            threading.Thread(target=self._feed, args=(our_work,), daemon=True).start()
+            threads.append(threading.Thread(target=self._receive, args=(our_account, settled, number), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        if self.fault:
+            raise self.fault
+        return self.ended and not self.stop.is_set() and all(settled)
+
+    def _read(self) -> None:
+        try:
+            for chunk in noted(self.chunks, self.ledger):
+                self.inbox.put(chunk)
+                if self.stop.is_set():
+                    break
+            else:
+                self.ended = True
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that called
+            self._fail(error)
+        self.inbox.put(None)
+
+    def _fail(self, error: Exception) -> None:
+        self.fault = self.fault or error
+        self.stop.set()
+
+    def _feed(self, child: Connection) -> None:
+        try:
+            while not self.stop.is_set():
+                try:
+                    chunk = self.inbox.get(timeout=0.1)
+                except queue.Empty:
+                    continue
+                if chunk is None:
+                    self.inbox.put(None)  # for the next one
+                    child.send(END)
+                    return
+                child.send(chunk)
+            child.send(STOP)
+        except OSError:
+            pass  # it is gone, which the one who receives from it will say
+
+    def _receive(self, child: Connection, settled: list[bool], number: int) -> None:
+        try:
+            while isinstance(message := child.recv(), Outcome):
+                self.ledger.settle(message)
+                child.send(None)  # noted
+            if isinstance(message, str):
+                self._fail(ProcessError(message))
+            settled[number] = message is True
+        except (EOFError, OSError):
+            self._fail(ProcessError("a sending process was ended from outside", advice="--resume sends the rest."))
+        except Exception as error:  # noqa: BLE001 - the account cannot be kept
+            self._fail(error)
+
+
+class _RemoteLedger:
+    """The ledger of a child: it tells the parent, and waits until that has noted it.
+
+    So what may come twice after a kill stays what was under way: one call per thread.
+    """
+
+    def __init__(self, parent: Connection, before: list[list[tuple[int, int]]]) -> None:
+        self.before = before
+        self._parent, self._lock = parent, threading.Lock()
+
+    def is_settled(self, lane: int, number: int) -> bool:
+        return is_in(self.before[lane], number)
+
+    def settle(self, outcome: Outcome) -> None:
+        with self._lock:
+            self._parent.send(outcome)
+            self._parent.recv()
+
+
+def _child(
+    work: Connection, parent: Connection, make_client: Callable[[str], Any], destinations: Sequence[tuple[str, str]],
+    before: list[list[tuple[int, int]]], settings: Settings,
+) -> None:  # fmt: skip
+    for one in (signal.SIGINT, signal.SIGTERM):  # the parent decides when it ends
+        signal.signal(one, signal.SIG_IGN)
+    stop = threading.Event()
+
+    def chunks() -> Iterator[Chunk]:
+        while (message := work.recv()) != END:
+            if message == STOP:
+                stop.set()
+                return
+            yield message
+
+    try:
+        sender = Sender([Destination(make_client(region), bus) for region, bus in destinations],
+                        _RemoteLedger(parent, before), settings, stop)  # fmt: skip
+        parent.send(sender.run(chunks()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone: nobody keeps the account any more
+    except Exception as error:  # noqa: BLE001 - told in words, since not every error can be pickled
+        parent.send(f"{type(error).__name__}: {error}")
