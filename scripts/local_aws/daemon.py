@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
@@ -17,13 +15,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts import daemons
 from scripts.errors import ToolError
 from scripts.local_aws import ministack, server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-SETTINGS = {"BIND_HOST": "127.0.0.1", "AUTH": "true", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "TZ": "UTC"}
+SETTINGS = {
+    "BIND_HOST": "127.0.0.1", "AUTH": "true", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "TZ": "UTC",
+    "LOG_LEVEL": "WARNING",
+}  # fmt: skip
 BROWSER = {b"origin", b"sec-fetch-site", b"sec-fetch-mode"}  # only browsers send them; a rebound page sends no Origin
 # What the Lambda runtime does for `logging`: a root handler with level, time, request id and text between tabs.
 LAMBDA_LOGGING = """
@@ -38,7 +40,7 @@ _logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_r
 def mend() -> None:
     """Put this room's parts into MiniStack, after a look whether all of it is where it was."""
     ministack.check()
-    from ministack.core import lambda_runtime
+    from ministack.core import iam_actions, lambda_runtime
     from ministack.services import cloudformation, eventbridge, rds, s3
     from ministack.services.cloudformation import helpers, stacks
 
@@ -47,6 +49,7 @@ def mend() -> None:
     for owner, name, outer in (
         (eventbridge, "_invoke_target", deliveries.deliver),
         (eventbridge, "_validate_target_arn", deliveries.check_target),
+        (iam_actions, "extract_resource_arn", strictness.resource_of),
         (s3, "handle_request", announcements.on_s3),
         (rds, "handle_request", announcements.on_rds),
         (helpers, "_resolve_document", strictness.resolve_url),
@@ -66,12 +69,13 @@ def report() -> dict[str, Any]:
     from ministack.services import cloudformation
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    arns = [stack["StackId"].split(":") for stack in cloudformation._stacks._data.values()]
+    there = [one for one in cloudformation._stacks._data.values() if one["StackStatus"] != "DELETE_COMPLETE"]
+    arns = [stack["StackId"].split(":") for stack in there]
     return {"memory": memory, "stacks": sorted(f"{arn[3]}/{arn[5].split('/')[1]}" for arn in arns)}
 
 
-async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
-    """Serve on the bound socket until SIGTERM, or until no request came for ``idle`` seconds; say so in ``alive``."""
+async def serve(listener: socket.socket, tell: Callable[..., None], idle: float) -> None:
+    """Serve on the bound socket, and tell so, until SIGTERM, or until no request came for ``idle`` seconds."""
     import ministack.app as stock
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
@@ -89,14 +93,11 @@ async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
             await send({"type": "http.response.start", "status": 403 if refused else 200, "headers": []})
             await send({"type": "http.response.body", "body": json.dumps(told).encode()})
         else:
-            # Policies that ask for TLS take the loopback for it: nobody listens on the way.
-            await stock.app({**scope, "scheme": "https"}, receive, send)
+            await stock.app(scope, receive, send)
             last = time.monotonic()
 
     async def wait() -> None:
-        url = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}"
-        alive.write(json.dumps({"pid": os.getpid(), "url": url, "since": time.time()}))
-        alive.flush()
+        tell(url=f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}")
         while not over.is_set() and (left := last + idle - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), left)
@@ -109,26 +110,15 @@ async def serve(listener: socket.socket, alive: Any, idle: float) -> None:
 
 def main() -> None:
     """Run in the foreground; argv: checkout, state directory, port (0: any). ``server.start`` makes a daemon of it."""
-    where, port = Path(sys.argv[2]), int(sys.argv[3])
-    with (where / "alive").open("a") as alive, socket.socket() as listener:
-        try:
-            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(server.ANOTHER_LIVES)
-        alive.truncate(0)  # what a dead one wrote
-        (where / "log").write_text("")
+    port = int(sys.argv[3])
+    with daemons.claimed(Path(sys.argv[2])) as tell, socket.socket() as listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
-            os.environ |= SETTINGS | {"GATEWAY_PORT": str(listener.getsockname()[1]), "LOG_LEVEL": "WARNING"}
+            os.environ |= SETTINGS | {"GATEWAY_PORT": str(listener.getsockname()[1])}
             mend()
-            asyncio.run(serve(listener, alive, float(os.environ.get("LOCAL_AWS_IDLE") or 1800)))
+            asyncio.run(serve(listener, tell, float(os.environ.get("LOCAL_AWS_IDLE") or 1800)))
         except OSError as error:
             sys.exit(f"port {port} of 127.0.0.1: {error.strerror}")
         except ToolError as error:
             sys.exit(str(error))
-        finally:
-            alive.truncate(0)
-            shutil.rmtree(where / "tmp", ignore_errors=True)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            os.killpg(os.getpid(), signal.SIGTERM)  # its own group: Lambda's workers must not outlive it

@@ -13,6 +13,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from scripts import daemons
 from scripts.errors import ToolError
 from scripts.local_aws import server
 
@@ -109,7 +110,7 @@ def test_stop_ends_it_and_leaves_no_process(where):
 def test_it_ends_when_nobody_asks(where, monkeypatch):
     monkeypatch.setenv("LOCAL_AWS_IDLE", "0.5")
     server.start(where, 0)
-    assert until(lambda: server.living(where) is None)
+    assert until(lambda: daemons.living(where) is None)
 
 
 def test_a_function_sees_nothing_of_the_users_environment(where, monkeypatch):
@@ -129,8 +130,9 @@ def test_status_tells_memory_and_stacks(where):
     keys = {"aws_access_key_id": endpoint.access_key, "aws_secret_access_key": endpoint.secret_key}
     cloudformation = boto3.client("cloudformation", region_name="eu-west-1", endpoint_url=endpoint.url, **keys)
     cloudformation.create_stack(StackName="one", TemplateBody='{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}')
-    found = server.status(where)
-    assert found.stacks == ["eu-west-1/one"]
+    cloudformation.create_stack(StackName="gone", TemplateBody='{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}')
+    cloudformation.delete_stack(StackName="gone")
+    found = until(lambda: (now := server.status(where)) and now.stacks == ["eu-west-1/one"] and now)
     assert 10_000_000 < found.memory < 300_000_000
     assert found.log == where / "log"
 
