@@ -10,13 +10,14 @@ import functools
 import json
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import eventbridge, s3
 from ministack.services.cloudformation import provisioners
 
 from scripts.local_aws.deliveries import admits
-from scripts.local_aws.ministack import AwsError, call
+from scripts.local_aws.ministack import AwsError, call, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,27 @@ def put_bus_policy(_verb: str, _name: str, props: Json) -> Made:
     return f"{bus}|{sid}", {}
 
 
+def put_identity_provider(verb: str, _name: str, props: Json) -> Made:
+    """CreateOpenIDConnectProvider; MiniStack has no call to change one."""
+    form = {"Action": "CreateOpenIDConnectProvider", "Url": props["Url"]}
+    for key in ("ClientIdList", "ThumbprintList"):
+        wire = key.replace("Id", "ID")
+        form |= {f"{wire}.member.{number}": one for number, one in enumerate(props.get(key, []), 1)}
+    host = props["Url"].removeprefix("https://")
+    if verb == "Create":
+        status, answer = send("iam", "POST", "/", {}, urlencode(form).encode())
+        if status >= 400:
+            raise ValueError(answer.decode())
+    arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{host}"
+    return arn, {"Arn": arn}
+
+
+def drop_identity_provider(arn: str) -> None:
+    """DeleteOpenIDConnectProvider."""
+    form = {"Action": "DeleteOpenIDConnectProvider", "OpenIDConnectProviderArn": arn}
+    send("iam", "POST", "/", {}, urlencode(form).encode())
+
+
 def with_bus_settings(stock: Callable[..., Made], *arguments: Any) -> Made:
     """A bus's dead-letter queue, log level and key, which MiniStack's provisioner drops (they are kept, not used)."""
     made, props = stock(*arguments), arguments[-2]
@@ -112,10 +134,12 @@ def install() -> None:
         put_archive, "ArchiveName", 48, lambda name: forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name)
     )
     known["AWS::Events::EventBusPolicy"] = handler(put_bus_policy, "", 64, drop_bus_policy)
+    known["AWS::IAM::OIDCProvider"] = handler(put_identity_provider, "", 64, drop_identity_provider)
     bus = known["AWS::Events::EventBus"]
     bus |= {verb: functools.partial(with_bus_settings, bus[verb]) for verb in ("create", "update")}
     provisioners._REPLACING_PROPERTIES.update({
         "AWS::CloudTrail::Trail": ("TrailName",), "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
+        "AWS::IAM::OIDCProvider": ("Url",),
         "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"), "AWS::Logs::LogGroup": ("LogGroupName",),
         "AWS::Events::EventBus": ("Name",), "AWS::Events::Rule": ("Name", "EventBusName"),
     })  # fmt: skip
