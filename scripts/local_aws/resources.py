@@ -1,7 +1,7 @@
 """CloudFormation resource types that MiniStack lacks, or knows by half.
 
-A handler has ``create(logical_id, properties, stack name)``, ``update(physical id, old, new, stack name)`` and
-``delete(physical id, properties)``; the first two answer (physical id, attributes for Fn::GetAtt).
+Each ``put_*(verb, name, properties)`` does Create, Update or Delete and answers (physical id, attributes for
+Fn::GetAtt).
 """
 
 from __future__ import annotations
@@ -22,12 +22,25 @@ from scripts.local_aws.ministack import AwsError, call, send
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Put = Callable[[str, str, "Json"], "Made"]
 Json = dict[str, Any]
 Made = tuple[str, Json]
 
 
+def forget(service: str, target: str, **body: Any) -> Made:
+    """A delete that is content when the thing is gone already."""
+    try:
+        call(service, target, **body)
+    except AwsError as error:
+        if "NotFound" not in str(error):
+            raise
+    return "", {}
+
+
 def put_trail(verb: str, name: str, props: Json) -> Made:
-    """CreateTrail or UpdateTrail, event selectors and logging. CloudTrail tries first whether the bucket lets it in."""
+    """A trail, its event selectors and whether it logs. CloudTrail tries first whether the bucket lets it in."""
+    if verb == "Delete":
+        return forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
     # YAML and parameters give either a boolean or its name.
     props = {key: {"true": True, "false": False}.get(str(value), value) for key, value in props.items()}
     bucket = f"arn:aws:s3:::{props['S3BucketName']}"
@@ -50,15 +63,19 @@ def put_trail(verb: str, name: str, props: Json) -> Made:
 
 
 def put_archive(verb: str, name: str, props: Json) -> Made:
-    """CreateArchive or UpdateArchive."""
+    """An archive of a bus."""
+    if verb == "Delete":
+        return forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name)
     pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
     settings = {**props, "ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
     return name, {"Arn": call("eventbridge", f"AWSEvents.{verb}Archive", **settings)["ArchiveArn"], "ArchiveName": name}
 
 
-def put_bus_policy(_verb: str, _name: str, props: Json) -> Made:
-    """Straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
+def put_bus_policy(verb: str, _name: str, props: Json) -> Made:
+    """A statement, straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
+    if verb == "Delete":
+        return forget("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
     arn = call("eventbridge", "AWSEvents.DescribeEventBus", Name=bus)["Arn"]
     who, when = props.get("Principal"), props.get("Condition")
     statement = props.get("Statement") or {
@@ -72,24 +89,16 @@ def put_bus_policy(_verb: str, _name: str, props: Json) -> Made:
 
 
 def put_identity_provider(verb: str, _name: str, props: Json) -> Made:
-    """CreateOpenIDConnectProvider; MiniStack has no call to change one."""
-    form = {"Action": "CreateOpenIDConnectProvider", "Url": props["Url"]}
+    """An OpenID Connect provider of IAM; MiniStack has no call to change one."""
+    arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{props['Url'].removeprefix('https://')}"
+    form = {"Action": f"{verb}OpenIDConnectProvider", "Url": props["Url"], "OpenIDConnectProviderArn": arn}
     for key in ("ClientIdList", "ThumbprintList"):
         wire = key.replace("Id", "ID")
         form |= {f"{wire}.member.{number}": one for number, one in enumerate(props.get(key, []), 1)}
-    host = props["Url"].removeprefix("https://")
-    if verb == "Create":
-        status, answer = send("iam", "POST", "/", {}, urlencode(form).encode())
-        if status >= 400:
-            raise ValueError(answer.decode())
-    arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{host}"
+    status, answer = send("iam", "POST", "/", {}, urlencode(form).encode()) if verb != "Update" else (200, b"")
+    if status >= 400 and verb == "Create":
+        raise ValueError(answer.decode())
     return arn, {"Arn": arn}
-
-
-def drop_identity_provider(arn: str) -> None:
-    """DeleteOpenIDConnectProvider."""
-    form = {"Action": "DeleteOpenIDConnectProvider", "OpenIDConnectProviderArn": arn}
-    send("iam", "POST", "/", {}, urlencode(form).encode())
 
 
 def with_bus_settings(stock: Callable[..., Made], *arguments: Any) -> Made:
@@ -100,46 +109,30 @@ def with_bus_settings(stock: Callable[..., Made], *arguments: Any) -> Made:
     return made
 
 
-def forget(service: str, target: str, **body: Any) -> None:
-    """A delete that is content when the thing is gone already."""
-    try:
-        call(service, target, **body)
-    except AwsError as error:
-        if "NotFound" not in str(error):
-            raise
-
-
-def drop_bus_policy(name: str) -> None:
-    """Remove the statement from the bus's policy."""
-    bus, sid = name.split("|")
-    forget("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
-
-
 def install() -> None:
-    """Put the handlers into CloudFormation, and which of their properties are create-only (resource schemas)."""
-
-    def handler(put: Callable[[str, str, Json], Made], key: str, limit: int, delete: Callable[[str], None]) -> Json:
-        return {
-            "create": lambda logical_id, props, stack: put(
-                "Create", props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit), props),
-            "update": lambda name, _old, new, _stack: put("Update", name, new),
-            "delete": lambda name, _props: delete(name),
-        }  # fmt: skip
-
+    """Put the types into CloudFormation: what makes one, the property that names it, the longest made-up name."""
     known = provisioners._RESOURCE_HANDLERS
-    known["AWS::CloudTrail::Trail"] = handler(
-        put_trail, "TrailName", 128, lambda name: forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
-    )
-    known["AWS::Events::Archive"] = handler(
-        put_archive, "ArchiveName", 48, lambda name: forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name)
-    )
-    known["AWS::Events::EventBusPolicy"] = handler(put_bus_policy, "", 64, drop_bus_policy)
-    known["AWS::IAM::OIDCProvider"] = handler(put_identity_provider, "", 64, drop_identity_provider)
+
+    def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: str) -> Made:
+        return put("Create", props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit), props)
+
+    for kind, put, key, limit in (
+        ("AWS::CloudTrail::Trail", put_trail, "TrailName", 128),
+        ("AWS::Events::Archive", put_archive, "ArchiveName", 48),
+        ("AWS::Events::EventBusPolicy", put_bus_policy, "", 64),
+        ("AWS::IAM::OIDCProvider", put_identity_provider, "", 64),
+    ):
+        known[kind] = {
+            "create": functools.partial(create, put, key, limit),
+            "update": lambda name, _old, new, _stack, put=put: put("Update", name, new),
+            "delete": functools.partial(put, "Delete"),
+        }
     bus = known["AWS::Events::EventBus"]
     bus |= {verb: functools.partial(with_bus_settings, bus[verb]) for verb in ("create", "update")}
+    # Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
     provisioners._REPLACING_PROPERTIES.update({
         "AWS::CloudTrail::Trail": ("TrailName",), "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
-        "AWS::IAM::OIDCProvider": ("Url",),
         "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"), "AWS::Logs::LogGroup": ("LogGroupName",),
         "AWS::Events::EventBus": ("Name",), "AWS::Events::Rule": ("Name", "EventBusName"),
+        "AWS::IAM::OIDCProvider": ("Url",),
     })  # fmt: skip
