@@ -11,7 +11,7 @@ from scripts.patterns.matcher import Pattern
 WORDS = st.sampled_from(["", "a", "b", "ab", "A", "aB", "ba", "é", "É", "ß", "SS", "10.0.0.1", "10.0.0.9", "a*", "1"])
 NUMBERS = st.sampled_from([-1, 0, 1, 1.0, 1.5, 2, 2**53 + 1])
 LEAVES = WORDS | NUMBERS | st.none() | st.booleans()
-KEYS = st.sampled_from(["a", "b", "c", "a.b", "b.c"])
+KEYS = st.sampled_from(["a", "b", "a.b"])  # few, so that patterns and events meet
 SOME_WORDS = st.lists(WORDS.filter(bool), min_size=1, max_size=2)
 
 TESTS = st.one_of(

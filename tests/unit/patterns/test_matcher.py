@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.patterns.index import RuleSet
 from scripts.patterns.matcher import Pattern
 from scripts.patterns.values import read_json
 
@@ -24,11 +25,13 @@ VALUES = [
     ([{"equals-ignore-case": "Straße"}], ["STRASSE", "straße"], ["strasse", "strase"]),
     ([{"equals-ignore-case": "k"}], ["k", "K"], ["\u212a"]),
     ([{"equals-ignore-case": "a.c"}], ["A.C"], ["abc"]),
+    ([{"equals-ignore-case": "🚀"}], ["??"], ["🚀"]),  # event-ruler folds UTF-16 halves, which no byte equals
     ([{"wildcard": "a*c"}], ["ac", "abc", "abcc", "a\nc"], ["acd", "bac", 5]),
     ([{"wildcard": "*b*b*"}], ["bb", "abab"], ["b", "abc"]),
     ([{"wildcard": "*"}], ["", "x"], [5, None]),
     ([{"wildcard": r"a\*\\b"}], [r"a*\b"], ["ab", r"axx\b"]),
     ([{"wildcard": "*aab"}], ["aaaab"], ["aaaba"]),
+    ([{"wildcard": "a*b*c"}], ["abc", "a-----b-----b---c"], ["a-----c"]),
     ([{"anything-but": "a"}], ["b", 5, None, True, ["a", "b"]], ["a", ["a"], [], {}]),
     ([{"anything-but": ["a", "b"]}], ["c", 5], ["a", "b"]),
     ([{"anything-but": [1, 2]}], [3, "1", None], [1, 2.0]),
@@ -43,6 +46,7 @@ VALUES = [
     ([{"numeric": ["<", 0]}], [-1e300], [0, None]),
     ([{"cidr": "10.1.0.0/16"}], ["10.1.0.0", "10.1.255.255", "010.1.0.1"], ["10.2.0.0", "10.1.0", "10.1.0.256", 10]),
     ([{"cidr": "2001:db8::/32"}], ["2001:DB8::1"], ["2001:db9::", "::"]),
+    ([{"cidr": "::/8"}], ["::1"], ["0.0.0.1"]),
     (["10.0.0.1"], ["10.0.0.1", "010.0.0.1", "::ffff:a00:1"], ["10.0.0.2"]),
     (["::1"], ["0:0:0:0:0:0:0:1"], ["::2"]),
     ([{"exists": True}], ["", None, [1]], [[], {}, {"y": 1}]),
@@ -60,6 +64,14 @@ def test_each_operator(wanted, value, expected):
     pattern = Pattern({"detail": {"x": wanted}})
     assert pattern.matches({"detail": {"x": value}}) is expected
     assert (pattern.explain({"detail": {"x": value}}) == []) is expected
+    assert RuleSet({"only": pattern}).matching({"detail": {"x": value}}) == (["only"] if expected else [])
+
+
+def test_all_operators_in_one_index():
+    patterns = {str(wanted): Pattern({"x": wanted}) for wanted, _, _ in VALUES}
+    rules = RuleSet(patterns)
+    for value in [value for _, good, bad in VALUES for value in [*good, *bad]]:
+        assert rules.matching({"x": value}) == [name for name, one in patterns.items() if one.matches({"x": value})]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +95,8 @@ def test_each_operator(wanted, value, expected):
         ({"a": {"b": [1], "c": [2]}}, {"a": [[{"b": 1}, {"c": 2}]]}, False),
         # missing from the element, though not from the array
         ({"a": {"b": [1], "c": [{"exists": False}]}}, {"a": [{"b": 1}, {"c": 2}]}, True),
+        ({"a": {"c": [{"exists": False}], "b": [1]}}, {"a": [{"b": 1}, {"c": 2}]}, True),
+        ({"a": {"b": [{"exists": False}], "c": [1]}}, {"a": [{"b": 2}, {"c": 1}]}, False),
         ({"a": {"b": [1], "c": [{"exists": False}]}}, {"a": [{"b": 1, "c": 2}]}, False),
         ({"a": {"c": [{"exists": False}]}}, {"a": [{"b": 1}, {"c": 2}]}, False),
         # $or beside its siblings, before and after, within and within
@@ -94,8 +108,10 @@ def test_each_operator(wanted, value, expected):
     ],
 )
 def test_fields_together(pattern, event, expected):
-    assert Pattern(pattern).matches(event) is expected
-    assert (Pattern(pattern).explain(event) == []) is expected
+    compiled = Pattern(pattern)
+    assert compiled.matches(event) is expected
+    assert (compiled.explain(event) == []) is expected
+    assert RuleSet({"only": compiled}).matching(event) == (["only"] if expected else [])
 
 
 @pytest.mark.parametrize(
