@@ -51,8 +51,8 @@ class Operation:
 
     @property
     def started(self) -> Event | None:
-        """The root event with which it begins, when that has been seen."""
-        return next((one for one in self.events if one.is_root and one.status.endswith("_IN_PROGRESS")), None)
+        """The root event with which it begins, when that has been seen. An empty stack's deletion has but its end."""
+        return next((one for one in self.events if one.is_root and (one.status.endswith("_IN_PROGRESS") or one.token)), None)
 
     @property
     def status(self) -> str:

@@ -52,7 +52,7 @@ def _lines(plan: Plan) -> Iterator[Text]:
         new = plan.stack is None
         yield Text(f"{'created' if new else 'planned'} after {', '.join(plan.waits_for)}, whose outputs it takes")
         for name, kind in plan.resources.items():
-            yield Text.assemble(("  + add     ", "green"), name, (f"  {kind}", "dim"))
+            yield Text.assemble(("  + add      ", "green"), name, (f"  {kind}", "dim"))
     elif made is None or made.unchanged:
         yield Text("no changes" if not plan.settings else "settings only", style="dim" if not plan.settings else "")
     else:
@@ -66,7 +66,7 @@ def _lines(plan: Plan) -> Iterator[Text]:
         ):
             yield from _resource(change)
     for setting in plan.settings:
-        yield Text.assemble(("  ~ set     ", "yellow"), setting)
+        yield Text.assemble(("  ~ set      ", "yellow"), setting)
 
 
 def _parameters(plan: Plan) -> Iterator[Text]:
@@ -80,60 +80,70 @@ def _parameters(plan: Plan) -> Iterator[Text]:
 def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     action = change["Action"]
     sign, word, style = _ACTIONS.get(action, ("?", action, "magenta"))
-    if change.get("Replacement") == "True":
-        sign, word, style = "!", "REPLACE", "bold red"
-    elif change.get("Replacement") == "Conditional":
-        sign, word, style = "!", "change, may REPLACE", "bold red"
-    line = Text.assemble(
-        (f"  {sign} {word:<8}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim")
-    )
-    if change.get("PhysicalResourceId") and action != "Add":
+    replaces = change.get("Replacement") in ("True", "Conditional")
+    if replaces:
+        sign, word, style = "!", "REPLACE" if change["Replacement"] == "True" else "REPLACE?", "bold red"
+    line = Text.assemble((f"  {sign} {word:<9}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim"))
+    if change.get("PhysicalResourceId") and (replaces or action not in ("Add", "Modify")):
         line.append(f"  {change['PhysicalResourceId']}", "dim")
     yield line
     if policy := change.get("PolicyAction"):
-        yield Text(
-            f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else ""
-        )
+        yield Text(f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else "")
     if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
-        yield Text(
-            f"      drifted: {'changed' if drift == 'MODIFIED' else 'deleted'} outside of CloudFormation",
-            style="yellow",
-        )
+        how = "changed" if drift == "MODIFIED" else "deleted"
+        yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")
     seen = set()
     for detail in change.get("Details") or ():
-        text = _detail(detail)
-        if text and text.plain not in seen:  # AWS names a property once per reason
-            seen.add(text.plain)
-            yield text
+        for line in _detail(detail):
+            if line.plain not in seen:  # AWS names a property once per reason
+                seen.add(line.plain)
+                yield line
 
 
-def _detail(detail: Mapping[str, Any]) -> Text | None:
+def _detail(detail: Mapping[str, Any]) -> Iterator[Text]:
     target = detail.get("Target") or {}
-    name = (target.get("Path") or "").strip("/").replace("/", ".").removeprefix("Properties.") or target.get("Name") \
-        or target.get("Attribute")  # fmt: skip
-    if not name:
-        return None
-    line = Text.assemble("      ", str(name))
-    if "BeforeValue" in target or "AfterValue" in target:
-        line.append(": ").append_text(_values(target.get("BeforeValue"), target.get("AfterValue")))
-    elif cause := detail.get("CausingEntity"):
-        line.append(f" (from {cause})", "dim")
+    path = (target.get("Path") or "").strip("/").replace("/", ".").removeprefix("Properties.")
+    notes = Text()
     if actual := (target.get("Drift") or {}).get("ActualValue"):
-        line.append(f" (is now {_short(actual)})", "yellow")
+        notes.append(f"  is now {_short(actual)}", "yellow")
     if target.get("RequiresRecreation") in ("Always", "Conditionally"):
-        line.append("  replaces it" if target["RequiresRecreation"] == "Always" else "  may replace it", "red")
-    return line
+        notes.append("  replaces it" if target["RequiresRecreation"] == "Always" else "  may replace it", "red")
+    before, after = _parse(target.get("BeforeValue")), _parse(target.get("AfterValue"))
+    name = str(path or target.get("Name") or target.get("Attribute") or "")
+    for where, old, new in _differences(name, before, after):
+        yield Text.assemble("      ", where, ": ", _values(old, new), notes)
+        notes = Text()  # once is enough
+    if before == after and name:
+        cause = f" (from {detail['CausingEntity']})" if detail.get("CausingEntity") else ""
+        yield Text.assemble("      ", name, (cause, "dim"), notes)
 
 
-def _values(before: str | None, after: str | None) -> Text:
+def _parse(value: str | None) -> Any:
+    """A value as AWS gives it: documents come as JSON."""
+    if value is None or value[:1] not in ("{", "["):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Path, before and after of every leaf that differs: of a long policy only what changes in it."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys([*before, *after]):
+            yield from _differences(f"{path}.{key}", before.get(key), after.get(key))
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(f"{path}.{index}", old, new)
+    elif before != after:
+        yield path, before, after
+
+
+def _values(before: Any, after: Any) -> Text:
     return Text.assemble((_short(before), "red"), " → ", (_short(after), "green"))
 
 
-def _short(value: str | None) -> str:
-    if value is None:
-        return "(none)"
-    try:
-        value = json.dumps(json.loads(value)) if value[:1] in "{[" else value
-    except ValueError:
-        pass
-    return value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
+def _short(value: Any) -> str:
+    text = "(none)" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

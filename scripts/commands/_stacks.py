@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -97,6 +97,7 @@ def summarize(results: Sequence[Result], *, as_json: bool) -> int:
     return 1 if failures else 0
 
 
+_LISTED = 16  # lines of outputs that still leave the summary readable
 _STYLES = {"created": "green", "updated": "green", "deleted": "green", "failed": "bold red", "skipped": "yellow"}
 
 
@@ -107,23 +108,21 @@ def _print_table(results: Sequence[Result]) -> None:
     out = console()
     if not out.is_terminal:
         for one in results:
-            print(
-                "\t".join([one.place.stack_name, one.place.region, one.outcome, f"{one.seconds:.1f} s", *_pairs(one)])
-            )
+            print(f"{one.place.stack_name}\t{one.place.region}\t{one.outcome}\t{one.seconds:.1f} s")
+            for name, value in one.outputs.items():
+                print(f"  {name}={value}")
         return
+    listed = sum(len(one.outputs) for one in results) <= _LISTED
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STACK", "REGION", "RESULT", "SECONDS", "OUTPUTS"):
-        table.add_column(
-            name, overflow="fold", justify="right" if name == "SECONDS" else "left", no_wrap=name != "OUTPUTS"
-        )
+        table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name == "SECONDS" else "left")
     for one in results:
+        lines = [f"{name} = {value}" for name, value in one.outputs.items()] if listed else [str(len(one.outputs))]
         table.add_row(
             one.place.stack_name, one.place.region, Text(one.outcome, style=_STYLES.get(one.outcome, "")),
-            f"{one.seconds:.1f}", Text("\n".join(_pairs(one)), style="dim"),
+            f"{one.seconds:.1f}", Text("\n".join(lines), style="dim"),
         )  # fmt: skip
     out.print()
     out.print(table)
-
-
-def _pairs(result: Result) -> Iterator[str]:
-    return (f"{name}={value}" for name, value in result.outputs.items())
+    if not listed:
+        out.print(f"The outputs: make outputs ENV={results[0].place.environment}", style="dim")

@@ -62,5 +62,5 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
             return _live.report_interruption(error)
     if not results:
         click.echo("Nothing was changed.", err=True)
-        return 0 if as_json else 1
+        return 1
     return _stacks.summarize(results, as_json=as_json)

@@ -36,7 +36,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, dote
         for settings, where, values in found:  # the name says only what it must to be the only one
             start = [] if one_stack else [settings.name]
             for name, value in values.items():
-                key = re.sub(r"\W", "_", "_".join([*start, name, *([] if one_region else [where])])).upper()
+                snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+                key = re.sub(r"\W", "_", "_".join([*start, snake, *([] if one_region else [where])])).upper()
                 quoted = value.replace("'", "'\\''")
                 print(f"{key}='{quoted}'")
     else:

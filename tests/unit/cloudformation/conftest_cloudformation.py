@@ -253,7 +253,7 @@ class FakeCloudFormation:
     def _do_delete_stack(self, StackName, ClientRequestToken="", **given):
         stack_id = self.find(StackName)
         if self.status(stack_id) == "REVIEW_IN_PROGRESS":
-            self.emit(stack_id, "STACK", "DELETE_COMPLETE")
+            self.emit(stack_id, "STACK", "DELETE_COMPLETE", token=ClientRequestToken)
         else:
             self.play(stack_id, self.timelines["DELETE"], ClientRequestToken)
         return {}

@@ -1,0 +1,204 @@
+"""Recovery, deletion, following, status."""
+
+import pytest
+from conftest_cloudformation import DELETED, FakeAws, environment, stack, steps
+
+from scripts.cloudformation import deletion, following, recovery, status
+from scripts.cloudformation.deployment import Listener
+from scripts.cloudformation.failure import DeploymentError
+from scripts.cloudformation.place import Place
+from scripts.environment import OutputReference
+
+
+@pytest.fixture
+def world(clock):
+    class World:
+        def __init__(self, found=None):
+            self.environment = found or environment()
+            self.aws, self.clock = FakeAws(self.environment, clock), clock
+            self.cfn = self.aws.client("cloudformation", "us-east-1")
+            self.place = Place.of(self.environment, self.environment.choose()[0])
+
+        def propose(self, **more):
+            return recovery.propose(self.aws, self.place, clock=self.clock, **more)
+
+        def recover(self, **more):
+            return recovery.carry_out(self.aws, self.propose(**more), clock=self.clock, listener=Listener())
+
+        def delete(self, **more):
+            pairs = self.environment.choose()
+            surveys = deletion.survey(self.aws, self.environment, pairs, clock=self.clock)
+            return deletion.delete(self.aws, self.environment, surveys, pairs=pairs, clock=self.clock, **more)
+
+    return World
+
+
+@pytest.mark.parametrize("state", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"])
+def test_a_failed_creation_is_deleted(world, state):
+    w = world()
+    w.cfn.add_stack("t-bus", state)
+    assert w.propose().method == "delete_stack"
+    assert w.cfn.find("t-bus")  # a proposal does nothing
+    assert w.recover().outcome == "deleted"
+    assert w.cfn.find("t-bus") is None
+
+
+def test_a_stack_in_review_is_deleted(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
+    assert w.recover().outcome == "deleted"
+
+
+def test_a_rollback_that_is_stuck_goes_on_and_skips_what_it_is_told(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
+    w.cfn.timelines["CONTINUE"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    result = w.recover(skip=["Queue"])
+    assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
+    assert next(given for name, given in w.cfn.calls if name == "continue_update_rollback")["ResourcesToSkip"] == ["Queue"]
+
+
+def test_a_rollback_that_fails_again_says_why(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
+    w.cfn.timelines["CONTINUE"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (1, "Queue", "UPDATE_FAILED", "still gone"), (5, "STACK", "UPDATE_ROLLBACK_FAILED"))
+    result = w.recover()
+    assert not result.ok
+    assert "still gone" in str(result.problem)
+
+
+def test_a_nested_stack_is_recovered_from_its_root(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED", RootId="arn:root")
+    with pytest.raises(DeploymentError, match="arn:root"):
+        w.propose()
+
+
+def test_a_failed_update_that_stays_is_rolled_back(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_FAILED")
+    w.cfn.timelines["CONTINUE"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    assert w.recover().outcome == "recovered"
+    assert "rollback_stack" in w.cfn.names()
+
+
+def test_a_failed_deletion_wants_to_be_told_how(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", "DELETE_FAILED")
+    w.cfn.emit(stack_id, "Bucket", "DELETE_FAILED", "not empty")
+    w.cfn.emit(stack_id, "STACK", "DELETE_FAILED")
+    with pytest.raises(DeploymentError, match="--retain Bucket"):
+        w.propose()
+    assert not w.delete()[0].ok
+    assert "delete_stack" not in w.cfn.names()
+    assert w.recover(retain=["Bucket"]).outcome == "deleted"
+    assert next(given for name, given in w.cfn.calls if name == "delete_stack")["RetainResources"] == ["Bucket"]
+
+
+def test_force_is_a_mode_of_deletion(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "DELETE_FAILED")
+    assert w.propose(force=True).arguments == {"DeletionMode": "FORCE_DELETE_STACK"}
+
+
+def test_an_update_is_cancelled_only_when_told(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS")), "somebody")
+    w.cfn.timelines["CANCEL"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS", "User cancelled"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    assert "make follow" in w.propose().words
+    assert w.recover(cancel=True).outcome == "recovered"
+
+
+@pytest.mark.parametrize("state", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"])
+def test_a_sound_stack_is_left_alone(world, state):
+    w = world()
+    w.cfn.add_stack("t-bus", state)
+    assert w.propose().method == ""
+
+
+# --- deletion ----------------------------------------------------------------------------------------
+
+
+def test_takers_are_deleted_before_givers(world):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w.cfn.add_stack("t-bus")
+    w.cfn.add_stack("t-rules")
+    assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
+    assert [given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"] == ["t-rules", "t-bus"]
+
+
+def test_a_giver_stays_while_its_taker_cannot_be_deleted(world):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w.cfn.add_stack("t-bus")
+    w.cfn.add_stack("t-rules")
+    w.cfn.timelines["DELETE"] = [*DELETED[:1], *steps((1, "Queue", "DELETE_FAILED", "in use"), (2, "STACK", "DELETE_FAILED"))]
+    bus, rules = w.delete()
+    assert (bus.outcome, rules.outcome) == ("skipped", "failed")
+    assert "in use" in str(rules.problem)
+    assert w.cfn.find("t-bus")
+
+
+def test_a_stack_that_is_not_there_is_no_failure(world):
+    assert world().delete()[0].outcome == "unchanged"
+
+
+@pytest.mark.parametrize("protect", ["environment", "stack"])
+def test_what_is_protected_is_not_deleted(world, protect):
+    w = world(environment(protect=protect == "environment"))
+    w.cfn.add_stack("t-bus", EnableTerminationProtection=protect == "stack")
+    (result,) = w.delete()
+    assert not result.ok
+    assert "protected" in str(result.problem)
+    assert w.cfn.find("t-bus")
+
+
+def test_what_is_retained_is_told_before(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    for name in ("Queue", "Table", "Database"):
+        w.cfn.emit(stack_id, name, "CREATE_COMPLETE")
+    w.cfn.get_template = lambda **_: {"TemplateBody": {"Resources": {
+        "Table": {"DeletionPolicy": "RetainExceptOnCreate"}, "Database": {"DeletionPolicy": "Snapshot"}}}}
+    (one,) = deletion.survey(w.aws, w.environment, w.environment.choose(), clock=w.clock)
+    assert (list(one.deleted), list(one.retained), one.snapshots) == (["Queue", "Database"], ["Table"], ("Database",))
+
+
+# --- following ---------------------------------------------------------------------------------------
+
+
+def test_another_run_is_followed_from_its_start(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, steps((1, "STACK", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_COMPLETE"), (60, "STACK", "UPDATE_COMPLETE")), "somebody")
+    w.clock.time = 10
+    (result,) = following.follow(w.aws, w.environment, w.environment.choose(), clock=w.clock)
+    assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
+    assert w.clock.time < 62
+
+
+def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, steps((1, "STACK", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_FAILED", "no"), (3, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+                               (60, "STACK", "UPDATE_ROLLBACK_COMPLETE")), "somebody")
+    w.clock.time = 10  # the rollback is under way already
+    (result,) = following.follow(w.aws, w.environment, w.environment.choose(), clock=w.clock)
+    assert not result.ok
+    assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
+
+
+def test_nothing_under_way_is_nothing_to_follow(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    assert following.follow(w.aws, w.environment, w.environment.choose(), clock=w.clock) == []
+
+
+def test_status_names_what_is_not_there_and_advises_on_what_is_stuck(world):
+    w = world(environment(stack("bus"), stack("rules"), stack("fine")))
+    w.cfn.add_stack("t-rules", "UPDATE_ROLLBACK_FAILED")
+    w.cfn.add_stack("t-fine")
+    bus, rules, fine = status.read(w.aws, w.environment, w.environment.choose())
+    assert (bus.status, rules.status, fine.status) == ("NOT_DEPLOYED", "UPDATE_ROLLBACK_FAILED", "CREATE_COMPLETE")
+    assert "make recover" in rules.advice
+    assert fine.advice == ""
