@@ -1,0 +1,316 @@
+"""The life of stacks on the embedded AWS, by way of the command line where that is what people use."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from scripts import environment as environments
+from scripts import rendering
+from scripts.aws import Aws
+from scripts.cloudformation import deletion, deployment, drift, outputs, recovery
+from scripts.cloudformation.calls import Clock
+from scripts.cloudformation.deployment import Listener
+from scripts.cloudformation.options import Options
+from scripts.cloudformation.place import Place
+
+QUEUES = """
+Parameters:
+  Delay:
+    Type: Number
+    Default: 0
+Resources:
+  Queue:
+    Type: AWS::SQS::Queue
+    Properties:
+      DelaySeconds: !Ref Delay
+Outputs:
+  Arn:
+    Value: !GetAtt Queue.Arn
+"""
+TAKER = """
+Parameters:
+  Target:
+    Type: String
+Resources:
+  Parameter:
+    Type: AWS::SSM::Parameter
+    Properties:
+      Type: String
+      Value: !Ref Target
+Outputs:
+  Name:
+    Value: !Ref Parameter
+"""
+BROKEN = """
+Resources:
+  Rule:
+    Type: AWS::Events::Rule
+    Properties:
+      EventBusName: no-such-bus
+      EventPattern:
+        source: [shop]
+"""
+REGIONS = ["us-east-1", "eu-west-1"]
+
+
+@pytest.fixture
+def project(tmp_path, endpoint, unique, monkeypatch):
+    """A project of its own: project.write(stacks, templates) → environment; run(verb, …) → the finished process."""
+
+    class Project:
+        prefix = f"{unique}-"
+
+        def write(self, stacks, regions=REGIONS, **more):
+            (tmp_path / "parameters").mkdir(exist_ok=True)
+            text = json.dumps({"account": "000000000000", "endpoint": endpoint.url, "regions": regions, "prefix": self.prefix, "stacks": stacks, **more})
+            (tmp_path / "parameters" / "test.yaml").write_text(text.replace('"!Output ', "!Output ").replace('!"', ""))
+            return self.load()
+
+        def template(self, name, text):
+            (tmp_path / "templates").mkdir(exist_ok=True)
+            (tmp_path / "templates" / f"{name}.yaml.j2").write_text(text)
+
+        def load(self):
+            self.environment = environments.load("test")
+            self.aws = Aws(self.environment)
+            self.templates = rendering.render_all()
+            return self.environment
+
+        def deploy(self, listener=None, **options):
+            return deployment.deploy(self.aws, self.environment, self.templates, self.environment.choose(), options=Options(**options), listener=listener)
+
+        def plan(self, **options):
+            return deployment.plan(self.aws, self.environment, self.templates, self.environment.choose(), options=Options(**options))
+
+        def delete(self):
+            pairs = self.environment.choose()
+            return deletion.delete(self.aws, self.environment, deletion.survey(self.aws, self.environment, pairs), pairs=pairs, empty_buckets=True)
+
+        def start(self, *arguments, **more):
+            from pathlib import Path  # noqa: PLC0415
+
+            root = Path(rendering.__file__).parents[1]
+            return subprocess.Popen([sys.executable, "-m", "scripts", *arguments, "--env", "test"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, **more)
+
+        def run(self, *arguments):
+            process = self.start(*arguments)
+            process.out, process.err = process.communicate(timeout=60)
+            return process
+
+        def client(self, region="us-east-1"):
+            return self.aws.client("cloudformation", region)
+
+        def change_sets(self, stack_name, region="us-east-1"):
+            return self.client(region).list_change_sets(StackName=stack_name)["Summaries"]
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\nversion = '1'\n")
+    found = Project()
+    found.template("queues", QUEUES)
+    found.template("taker", TAKER)
+    found.template("broken", BROKEN)
+    yield found
+    found.delete()
+
+
+def test_create_no_change_update_delete(project):
+    project.write({"queues": {}})
+    assert project.run("plan").returncode == 3
+    created = project.run("deploy", "--yes", "--json")
+    assert created.returncode == 0, created.err
+    found = json.loads(created.out)
+    assert [(one["region"], one["result"]) for one in found] == [("us-east-1", "created"), ("eu-west-1", "created")]
+    for one in found:
+        assert one["outputs"] == outputs.read(project.aws, one["stackName"], one["region"])
+        assert f":{one['region']}:" in one["outputs"]["Arn"]
+    assert project.run("plan").returncode == 0
+    again = project.run("deploy", "--json")  # nothing to ask: nobody needs to answer
+    assert again.returncode == 0, again.err
+    assert {one["result"] for one in json.loads(again.out)} == {"unchanged"}
+    project.write({"queues": {"parameters": {"Delay": {"us-east-1": 5, "eu-west-1": 0}}}})
+    plan = project.run("plan")
+    assert plan.returncode == 3
+    assert "DelaySeconds: 0 → 5" in plan.out
+    assert [one.outcome for one in project.deploy()] == ["updated", "unchanged"]
+    assert project.run("delete", "--yes").returncode == 0
+    assert project.run("status").out.count("NOT_DEPLOYED") == 2
+
+
+def test_a_plan_leaves_nothing_behind(project):
+    project.write({"queues": {}})
+    project.plan()
+    assert [one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)] == []
+    project.deploy()
+    project.write({"queues": {"parameters": {"Delay": 3}}})
+    assert project.run("plan").returncode == 3
+    assert [one for one in project.change_sets(f"{project.prefix}queues") if one["ExecutionStatus"] == "AVAILABLE"] == []
+
+
+def test_without_an_answer_nothing_is_changed(project):
+    project.write({"queues": {}})
+    refused = project.run("deploy")
+    assert refused.returncode == 2
+    assert "YES=1" in refused.err
+    assert [one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)] == []
+
+
+def test_outputs_of_another_stack_and_of_another_region(project):
+    project.write({
+        "taker": {"parameters": {"Target": {"us-east-1": "!Output queues.Arn!", "eu-west-1": "!Output queues.Arn@us-east-1!"}}}, "queues": {}})
+    results = {(one.place.stack, one.place.region): one for one in project.deploy()}
+    assert {one.outcome for one in results.values()} == {"created"}
+    for region in REGIONS:
+        value = project.aws.client("ssm", region).get_parameter(Name=results["taker", region].outputs["Name"])["Parameter"]["Value"]
+        assert value == results["queues", "us-east-1"].outputs["Arn"]
+    written = project.run("parameters", "--stack", "taker")
+    assert json.loads(written.out) == [{"ParameterKey": "Target", "ParameterValue": results["queues", "us-east-1"].outputs["Arn"]}]
+
+
+def test_a_failed_creation_says_why_and_recover_clears_it(project):
+    project.write({"broken": {}, "queues": {}}, regions=["us-east-1"])
+    failed = project.run("deploy", "--yes")
+    assert failed.returncode == 1
+    assert "Rule (AWS::Events::Rule) could not be created" in failed.err
+    assert "make recover" in failed.err.splitlines()[-1]
+    assert "\tcreated\t" in failed.out  # the other one
+    project.load()
+    again = project.run("deploy", "--yes")
+    assert again.returncode == 1
+    assert "ROLLBACK_COMPLETE" in again.err
+    assert project.run("recover", "--yes", "--stack", "broken").returncode == 0
+    assert "NOT_DEPLOYED" in project.run("status", "--stack", "broken").out
+
+
+def test_on_failure_delete_leaves_no_stack(project):
+    project.write({"broken": {}}, regions=["us-east-1"])
+    failed = project.run("deploy", "--yes", "--on-failure", "DELETE")
+    assert failed.returncode == 1
+    assert "Rule (AWS::Events::Rule)" in failed.err
+    assert "NOT_DEPLOYED" in project.run("status").out
+
+
+def test_disable_rollback_leaves_what_was_made(project):
+    project.write({"broken": {}}, regions=["us-east-1"])
+    (result,) = project.deploy(disable_rollback=True)
+    assert result.status == "CREATE_FAILED"
+    place = Place.of(project.environment, project.environment.choose()[0])
+    step = recovery.propose(project.aws, place, clock=Clock())
+    assert step.method == "delete_stack"
+    assert recovery.carry_out(project.aws, step, clock=Clock(), listener=Listener()).outcome == "deleted"
+
+
+def test_drift_is_shown_property_by_property(project):
+    project.write({"queues": {}}, regions=["us-east-1"])
+    (result,) = project.deploy()
+    sqs = project.aws.client("sqs", "us-east-1")
+    url = sqs.get_queue_url(QueueName=result.outputs["Arn"].rsplit(":", 1)[1])["QueueUrl"]
+    assert project.run("drift").returncode == 0
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "9"})
+    (found,) = drift.detect(project.aws, project.environment, project.environment.choose())
+    assert found.status == "DRIFTED"
+    assert [(one.path, one.expected, one.actual) for one in found.resources[0].differences] == [("/DelaySeconds", "0", "9")]
+    assert project.run("drift").returncode == 3
+
+
+def test_a_bucket_with_objects_is_not_lost_unasked(project):
+    project.template("bucket", "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n")
+    project.write({"bucket": {}}, regions=["us-east-1"])
+    (result,) = project.deploy()
+    project.aws.client("s3", "us-east-1").put_object(Bucket=result.outputs["Name"], Key="a", Body=b"x")
+    refused = project.run("delete", "--yes")
+    assert refused.returncode == 1
+    assert "--empty-buckets" in refused.err
+    assert project.run("delete", "--yes", "--empty-buckets").returncode == 0
+
+
+def test_protection(project):
+    project.write({"queues": {}}, regions=["us-east-1"], protect=True)
+    project.deploy()
+    name = f"{project.prefix}queues"
+    assert project.client().describe_stacks(StackName=name)["Stacks"][0]["EnableTerminationProtection"]
+    assert project.run("delete", "--yes").returncode == 1
+    project.client().update_termination_protection(StackName=name, EnableTerminationProtection=False)
+    project.write({"queues": {}}, regions=["us-east-1"])
+
+
+def test_another_account_is_refused(project):
+    project.write({"queues": {}}, account="111111111111")
+    refused = project.run("deploy", "--yes")
+    assert refused.returncode == 1
+    assert "111111111111" in refused.err
+    project.write({"queues": {}})
+
+
+def test_a_body_that_is_too_long_goes_by_way_of_s3(project):
+    project.template("long", QUEUES + "".join(f"  # {number:060}\n" for number in range(1000)))
+    project.write({"long": {}}, regions=["us-east-1"])
+    (result,) = project.deploy()
+    assert "bucket: <name>" in str(result.problem)
+    bucket = f"{project.prefix}templates"
+    project.aws.client("s3", "us-east-1").create_bucket(Bucket=bucket)
+    project.write({"long": {}}, regions=["us-east-1"], bucket=bucket)
+    (result,) = project.deploy()
+    assert result.outcome == "created", result.problem
+    held = project.client().get_template(StackName=f"{project.prefix}long")["TemplateBody"]
+    assert "0999" in str(held)
+
+
+SLOW = """
+Resources:
+  Handle:
+    Type: AWS::CloudFormation::WaitConditionHandle
+  Wait:
+    Type: AWS::CloudFormation::WaitCondition
+    Properties:
+      Handle: !Ref Handle
+      Timeout: '6'
+      Count: 1
+"""
+
+
+def until(check, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, "never came"
+        time.sleep(0.05)
+    return found
+
+
+def states(project):
+    return {one["StackName"]: one["StackStatus"] for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)}
+
+
+def test_ctrl_c_says_what_goes_on_and_anyone_can_follow(project):
+    project.template("slow", SLOW)
+    project.write({"slow": {}}, regions=["us-east-1"])
+    process = project.start("deploy", "--yes")
+    until(lambda: states(project).get(f"{project.prefix}slow") == "CREATE_IN_PROGRESS")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "make follow ENV=test STACK=slow REGION=us-east-1" in err
+    assert "Traceback" not in err
+    followed = project.run("follow")
+    assert followed.returncode == 1  # nobody signals: the creation fails
+    assert "Wait (AWS::CloudFormation::WaitCondition) could not be created" in followed.err
+
+
+def test_killed_in_the_middle_and_run_again(project):
+    project.template("slow", SLOW)
+    project.write({"slow": {}}, regions=["us-east-1"])
+    process = project.start("deploy", "--yes")
+    until(lambda: states(project).get(f"{project.prefix}slow") == "CREATE_IN_PROGRESS")
+    process.kill()
+    process.communicate()
+    project.template("slow", SLOW.split("  Wait:")[0])
+    again = project.run("deploy", "--yes")  # waits for the first one's end, which is a failure
+    assert again.returncode == 1
+    assert "ROLLBACK_COMPLETE" in again.err
+    assert project.run("recover", "--yes").returncode == 0
+    assert project.run("deploy", "--yes").returncode == 0
