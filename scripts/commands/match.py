@@ -43,9 +43,10 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
     from dataclasses import asdict
 
     from scripts.errors import ToolError
+    from scripts.patterns.fields import EventError
     from scripts.patterns.grammar import PatternError
     from scripts.patterns.matcher import Pattern
-    from scripts.patterns.verdict import EventError, judge, read_event
+    from scripts.patterns.verdict import judge, read_event
 
     if ndjson == (pattern is not None) or (ndjson and event):
         raise click.UsageError("Give --pattern FILE [--event FILE], or --ndjson alone.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from scripts.errors import ToolError
 from scripts.patterns.values import Scalar, canonical
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 # Which element of which arrays a value lies in: (array, index) pairs, the outermost first. Two values can be part of
 # one match only if they do not lie in different elements of one array.
 Place: TypeAlias = tuple[tuple[int, int], ...]
+
+
+class EventError(ToolError):
+    """What should be an event is not, or cannot be looked at."""
 
 
 class Node:
@@ -64,9 +69,12 @@ def plan_walk(paths: Iterable[str]) -> Node:
 
 
 def find_fields(start: Node, event: dict[str, Any]) -> Fields:
-    """The named fields of an event; what no path leads to is not looked at."""
+    """The named fields of an event; what no path leads to is not looked at. Raises EventError."""
     fields = Fields()
-    _visit_object(start, event, (), fields)
+    try:
+        _visit_object(start, event, (), fields)
+    except RecursionError as error:
+        raise EventError("Event is nested too deeply") from error
     return fields
 
 

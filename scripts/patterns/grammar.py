@@ -27,7 +27,7 @@ _LATER += " in-date-range ip-address-in-range ip-address-not-in-range"
 _RESERVED = frozenset({*OPERATORS, *_LATER.split(), "=", "<", "<=", ">", ">="})
 _ONE_KEY = "Only one key allowed in match expression"
 _TOO_MANY = "Too many elements in numeric expression"
-_COMBINATIONS = 1000  # of $or; AWS refuses "over 1000 rule combinations"
+_COMBINATIONS = 1000  # of $or, the limit that AWS documents; the words of the refusal are a guess
 _END: Any = ()  # stands for the closing bracket of a list
 
 
@@ -72,31 +72,32 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Literal) and not isinstance(value, bool)
 
 
-def _parse_object(alternatives: list[Alternative], path: str, content: Any, *, inside_or: bool) -> None:
+def _parse_object(alternatives: list[Alternative], prefix: str, content: Any, *, inside_or: bool) -> None:
     items = _list_items(content)
     for name, value in items:
         if name == "$or":
-            _parse_or(alternatives, path, value)
+            _parse_or(alternatives, prefix, value)
             continue
-        inner = f"{path}.{name}" if path else name
+        inner = prefix + name
         if inside_or and name in _RESERVED:
             _refuse(inner, f"{name} is Ruler reserved fieldName which cannot be used inside $or.")
         if isinstance(value, dict | Pairs):
-            _parse_object(alternatives, inner, value, inside_or=inside_or)
+            _parse_object(alternatives, f"{inner}.", value, inside_or=inside_or)
         elif isinstance(value, list):
             tests = _parse_values(inner, value)
             if not alternatives:
                 alternatives.append({})
             for alternative in alternatives:
-                alternative[inner] = tests  # said twice, the last counts
+                # Said twice, the last counts. Below an empty name event-ruler sets no dot.
+                alternative[name if prefix == "." else inner] = tests
         else:
             _refuse(inner, f'"{name}" must be an object or an array', f"Write it as a list: [{show(value)}]")
     if not items:
-        _refuse(path, "Empty objects are not allowed")
+        _refuse(prefix[:-1], "Empty objects are not allowed")
 
 
-def _parse_or(alternatives: list[Alternative], path: str, content: Any) -> None:
-    where = f"{path}.$or" if path else "$or"
+def _parse_or(alternatives: list[Alternative], prefix: str, content: Any) -> None:
+    where = f"{prefix}$or"
     if not isinstance(content, list):
         _refuse(where, "It must be an Array followed with $or.")
     so_far = alternatives.copy() or [{}]
@@ -105,7 +106,7 @@ def _parse_or(alternatives: list[Alternative], path: str, content: Any) -> None:
         if not isinstance(branch, dict | Pairs):
             _refuse(where, "Only JSON object is allowed in array of $or relationship.")
         branches = [dict(alternative) for alternative in so_far]
-        _parse_object(branches, path, branch, inside_or=True)
+        _parse_object(branches, prefix, branch, inside_or=True)
         alternatives += branches
         if len(alternatives) > _COMBINATIONS:
             _refuse(where, f"Rule is too complex - $or makes over {_COMBINATIONS} rule combinations")

@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from scripts.patterns.address import find_digits
 from scripts.patterns.fields import find_fields, plan_walk
 from scripts.patterns.operators import Accepts, Comparison, Span
 
@@ -73,6 +74,7 @@ class _Table:
         self.always = 0
         self.equal: dict[Scalar, int] = defaultdict(int)
         self.folded: dict[str, int] = defaultdict(int)
+        self.addresses: dict[str, int] = defaultdict(int)  # by their digits
         heads: list[tuple[str, Comparison, int]] = []
         tails: list[tuple[str, Comparison, int]] = []
         spans: list[tuple[Span, int]] = []
@@ -87,6 +89,8 @@ class _Table:
                         self.folded[operand.lower()] |= bit
                     case "numeric":
                         spans.append((operand, bit))
+                    case "cidr" if operand.low == operand.high:
+                        self.addresses[operand.low] |= bit
                     case "suffix":
                         tails.append((operand, test, bit))
                     case "wildcard" if operand[:1] == "*" and "\\" not in operand:
@@ -94,7 +98,7 @@ class _Table:
                     case "prefix" | "wildcard":
                         head = operand if test.kind == "prefix" else operand.partition("*")[0].partition("\\")[0]
                         heads.append((head, test, bit))
-                    case _:  # addresses, and affixes in any case
+                    case _:  # blocks of addresses, and affixes in any case
                         heads.append(("", test, bit))
         self.heads, self.tails, self.spans = _Affixes(heads), _Affixes(tails, at_end=True), _Spans(spans)
 
@@ -107,6 +111,8 @@ class _Table:
                 found |= self.tails.find(value)
             if self.folded and value.isascii():
                 found |= self.folded.get(value.lower(), 0)
+            if self.addresses and (digits := find_digits(value)):
+                found |= self.addresses.get(digits, 0) | self.addresses.get(digits[:8], 0)  # as Block.holds has it
         elif self.spans.ends and not isinstance(value, tuple):
             found |= self.spans.find(value)
         return found

@@ -143,6 +143,8 @@ class Comparison:
                 shown = [str(operand) for operand in self.operands]
             case "cidr":
                 shown = [operand.text for operand in self.operands]
+                if all(operand.low == operand.high for operand in self.operands):
+                    return " or ".join(map(show, shown))  # an address, given as text
             case _:
                 shown = [show(original(operand)) for operand in self.operands]
         words = _WORDS[self.kind].format(" or ".join(shown))

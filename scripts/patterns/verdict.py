@@ -6,12 +6,9 @@ import json
 from typing import Any
 
 from scripts.errors import ToolError
+from scripts.patterns.fields import EventError
 from scripts.patterns.matcher import Pattern
 from scripts.patterns.values import read_json, read_number
-
-
-class EventError(ToolError):
-    """What should be an event is not."""
 
 
 def read_event(text: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.patterns.fields import EventError
 from scripts.patterns.index import RuleSet
 from scripts.patterns.matcher import Pattern
 from scripts.patterns.values import read_json
@@ -47,7 +48,7 @@ VALUES = [
     ([{"cidr": "10.1.0.0/16"}], ["10.1.0.0", "10.1.255.255", "010.1.0.1"], ["10.2.0.0", "10.1.0", "10.1.0.256", 10]),
     ([{"cidr": "2001:db8::/32"}], ["2001:DB8::1"], ["2001:db9::", "::"]),
     ([{"cidr": "::/8"}], ["::1"], ["0.0.0.1"]),
-    (["10.0.0.1"], ["10.0.0.1", "010.0.0.1", "::ffff:a00:1"], ["10.0.0.2"]),
+    (["10.0.0.1"], ["10.0.0.1", "010.0.0.1", "::ffff:a00:1"], ["10.0.0.2", "10.0.0.1/32"]),
     (["::1"], ["0:0:0:0:0:0:0:1"], ["::2"]),
     ([{"exists": True}], ["", None, [1]], [[], {}, {"y": 1}]),
     ([{"exists": False}], [[], {}, {"y": 1}], [None, "", [1]]),
@@ -85,6 +86,9 @@ def test_all_operators_in_one_index():
         ({"a.b": {"c": ["x"]}}, {"a": {"b": {"c": "x"}}}, True),
         ({"a": {"b": ["x"]}}, {"a.b": {"b": "x"}}, False),
         ({"a": {"b": ["x"]}}, {"a": "y", "a.b": "x"}, True),
+        ({"": ["x"]}, {"": "x"}, True),
+        ({"b": {"": {"a": ["x"]}}}, {"b": {"": {"a": "x"}}}, True),
+        ({"": {"a": ["x"]}}, {"": {"a": "x"}}, False),  # as event-ruler has it
         # fields of one array element
         ({"a": {"b": [1], "c": [2]}}, {"a": [{"b": 1, "c": 2}]}, True),
         ({"a": {"b": [1], "c": [2]}}, {"a": [{"b": 1}, {"c": 2}]}, False),
@@ -142,6 +146,16 @@ def test_a_large_array_takes_no_square_of_time():
     assert pattern.matches({"a": [*rows, {"b": 1, "c": 2, "d": 3}], "e": others})
 
 
+def test_an_event_nested_too_deeply_is_an_error_and_no_crash():
+    event = {"a": []}
+    inner = event["a"]
+    for _ in range(5000):
+        inner.append([])
+        inner = inner[0]
+    with pytest.raises(EventError, match="nested too deeply"):
+        Pattern({"a": [1]}).matches(event)
+
+
 def explain(pattern, event):
     return [str(miss) for miss in Pattern(pattern).explain(event)]
 
@@ -190,6 +204,7 @@ def test_values_of_different_array_elements_are_explained():
         ({"numeric": [">=", 1, "<", 5.5]}, "a number >= 1 and < 5.5"),
         ({"numeric": ["=", 1]}, "a number = 1"),
         ({"cidr": "10.0.0.0/8"}, "an IP address in 10.0.0.0/8"),
+        ("10.0.0.1", '"10.0.0.1"'),
         ({"equals-ignore-case": "Ab"}, '"Ab" in any case'),
         ({"exists": True}, "any value"),
         (None, "null"),
