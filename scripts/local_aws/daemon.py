@@ -41,7 +41,7 @@ def mend() -> None:
     """Put this room's parts into MiniStack, after a look whether all of it is where it was."""
     ministack.check()
     from ministack.core import iam_actions, lambda_runtime
-    from ministack.services import cloudformation, eventbridge, rds, s3
+    from ministack.services import cloudformation, eventbridge, lambda_svc, rds, s3
     from ministack.services.cloudformation import helpers, stacks
 
     from scripts.local_aws import announcements, deliveries, resources, strictness
@@ -49,6 +49,7 @@ def mend() -> None:
     for owner, name, outer in (
         (eventbridge, "_invoke_target", deliveries.deliver),
         (eventbridge, "_validate_target_arn", deliveries.check_target),
+        (lambda_svc, "_execute_function", deliveries.in_turn),
         (iam_actions, "extract_resource_arn", strictness.resource_of),
         (s3, "handle_request", announcements.on_s3),
         (rds, "handle_request", announcements.on_rds),
