@@ -100,6 +100,7 @@ class _Source:
     def flow(self, sample: Sample) -> tuple[Flow, dict[str, Any]]:
         """The flow for a sample, whose parameters may differ, and the sample's event as a rule would see it."""
         from scripts.flow import graph, samples
+        from scripts.flow.resolution import symbol_of
 
         region, account = self.region or sample.region, "123456789012"
         if self.template:
@@ -108,8 +109,8 @@ class _Source:
         elif self.live:
             region, found, account = region or self.settings.regions[0], self.live, self.live.stacks[0].account
         else:
-            stack, account = self.stack or sample.stack, self.settings.account or account
-            region = region or (self.settings.stacks[stack].regions if stack else self.settings.regions)[0]
+            stack, account = self.stack or sample.stack, self.settings.account or symbol_of("AWS::AccountId")
+            region = region or self.settings.choose(stack)[0][1]
             overrides = {stack: sample.parameters} if stack else None
             found = graph.of_environment(self.settings, self.templates, stack, overrides)
         return found, samples.complete(sample, found, region, account)

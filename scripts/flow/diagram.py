@@ -241,9 +241,9 @@ def _say(test: Any) -> str:
 
 
 def say(text: str) -> str:
-    """A text with its symbols as a reader knows them."""
+    """A text with its symbols as a reader knows them, the names of stacks left out (a logical id has no hyphen)."""
     known = {"⟨AWS.AccountId⟩": "this account", "⟨AWS.Region⟩": "this region"}
-    return SYMBOL.sub(lambda found: known.get(found[0], f"[{found[0][1:-1]}]"), text)
+    return SYMBOL.sub(lambda found: known.get(found[0], f"[{re.sub(r'^[^.]*[-@][^.]*[.]', '', found[0][1:-1])}]"), text)
 
 
 # --- text --------------------------------------------------------------------------------------

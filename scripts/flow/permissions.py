@@ -259,11 +259,15 @@ def like(pattern: str, value: str, *, literal: bool = False) -> bool | None:
         return True
     if is_known([pattern, value]):
         return False
-    # Equal symbols are equal, so the rest decides; different ones may or may not be.
-    loose = SYMBOL.sub("*", pattern)
-    return None if _covers(loose, value) or _covers(SYMBOL.sub("*", value), pattern) else False
+    return None if _covers(pattern, value, open_=True) or _covers(value, pattern, open_=True) else False
 
 
-def _covers(pattern: str, value: str) -> bool:
-    expression = "".join(".*" if one == "*" else "." if one == "?" else re.escape(one) for one in pattern)
+def _covers(pattern: str, value: str, *, open_: bool = False) -> bool:
+    """``open_``: what a symbol may stand for counts: anything, or any name but another that AWS makes."""
+    expression = ""
+    for part in re.split("(⟨[^⟩]*⟩|[*?])", pattern):
+        if open_ and part.startswith("⟨"):
+            expression += ".*" if part.endswith("?⟩") else f"(?:{re.escape(part)}|(?:[^⟨]|⟨[^⟩]*[?]⟩)*)"
+        else:
+            expression += {"*": ".*", "?": "."}.get(part) or re.escape(part)
     return re.fullmatch(expression, value, re.DOTALL) is not None

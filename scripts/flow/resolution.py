@@ -1,7 +1,8 @@
 """What a template says once its parameters, conditions and intrinsic functions are resolved, as far as that is known.
 
 What only AWS can know (the name of a bucket that has none, an account that nobody gave) stays a *symbol*: text like
-``⟨Bucket⟩`` that is equal to itself and to nothing else. A symbol of a named stack reads ``⟨stack.Bucket⟩``.
+``⟨Bucket⟩`` that is equal to itself. A symbol of a named stack reads ``⟨stack.Bucket⟩``. One that ends with a question
+mark, like ``⟨Parameter?⟩``, may turn out to be anything; the others are names that AWS makes, no two alike.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ class Stack:
     scope: str = ""  # tells the symbols of this stack from those of others; default: its name
     _busy: set[str] = field(default_factory=set, repr=False)
 
-    def symbol(self, text: str) -> str:
-        """The symbol for something of this stack that only AWS knows."""
+    def symbol(self, text: str, *, is_open: bool = False) -> str:
+        """The symbol for something of this stack that only AWS knows; ``is_open``: that may be anything."""
         scope = self.scope or self.name
-        return symbol_of(f"{scope}.{text}" if scope and not text.startswith("AWS::") else text)
+        whole = f"{scope}.{text}" if scope and not text.startswith("AWS::") else text
+        return symbol_of(f"{whole}?" if is_open else whole)
 
     # --- resources and outputs ---
 
@@ -113,7 +115,7 @@ class Stack:
     def output(self, name: str) -> Any:
         """The value of an output; a symbol where the template has none of that name."""
         declared = (self.template.get("Outputs") or {}).get(name)
-        return self.resolve(declared["Value"]) if declared else self.symbol(name)
+        return self.resolve(declared["Value"]) if declared else self.symbol(name, is_open=True)
 
     def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
         properties = self.resolve(raw.get("Properties") or {})
@@ -197,13 +199,13 @@ class Stack:
             return self._pseudo(name)
         if declared := (self.template.get("Parameters") or {}).get(name):
             return self._parameter(name, declared)
-        return self._ref(name) if self._raw(name) else self.symbol(name)
+        return self._ref(name) if self._raw(name) else self.symbol(name, is_open=True)
 
     def _parameter(self, name: str, declared: Mapping[str, Any]) -> Any:
         kind = str(declared.get("Type", "String"))
         value = self.parameters.get(name, declared.get("Default"))
         if value is None or kind.startswith("AWS::SSM::Parameter::"):  # the latter's value is in the account
-            return self.symbol(name)
+            return self.symbol(name, is_open=True)
         text = _text(value)
         is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
         return [one.strip() for one in text.split(",")] if is_list else text
@@ -246,7 +248,7 @@ class Stack:
         if state is not None:
             return self.resolve(branches[0 if state else 1])
         first, second = (self.resolve(one) for one in branches)
-        return first if first == second else self.symbol(f"If {name}")
+        return first if first == second else self.symbol(f"If {name}", is_open=True)
 
     def _function(self, name: str, argument: Any) -> Any:
         if name == "Sub":
@@ -259,7 +261,8 @@ class Stack:
             value = _FUNCTIONS[name](self, given)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             value = None  # a symbol where an index or a key should be, or what CloudFormation would refuse
-        return self.symbol(f"{name} {given}" if isinstance(given, str) else name) if value is None else value
+        said = f"{name} {given}" if isinstance(given, str) else name
+        return self.symbol(said, is_open=True) if value is None else value
 
     def _attribute(self, logical_id: str, attribute: str) -> Any:
         kind = self._raw(logical_id).get("Type", "")

@@ -97,7 +97,10 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
             return {key: resolve(one) for key, one in value.items()}
         if isinstance(value, list):
             return [resolve(one) for one in value]
-        return stacks[0].resolve({"Fn::Sub": value}) if isinstance(value, str) and "${" in value and stacks else value
+        if not isinstance(value, str) or "${" not in value or not stacks:
+            return value
+        said = [str(stack.resolve({"Fn::Sub": value})) for stack in stacks]
+        return next((one for one in said if "?⟩" not in one), said[0])  # the stack that knows all the names
 
     found: Json = resolve(filled | event)
     return found

@@ -1,0 +1,35 @@
+"""Every sample in tests/events takes the way that it says, through the environment that `make` uses by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts import environment, rendering
+from scripts.flow import graph, samples, trace
+
+EVENTS = Path(__file__).parent.parent / "events"
+SAMPLES = sorted(EVENTS.glob("*/*.json"))
+
+
+@pytest.fixture(scope="module")
+def templates():
+    return {name: rendering.render(name)[1] for name in rendering.names()}
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
+def test_it_takes_its_way(path, templates):
+    local, sample = environment.load("local"), samples.read(path)
+    flow = graph.of_environment(local, templates, sample.stack, {sample.stack: sample.parameters})
+    region = sample.region or local.stacks[sample.stack].regions[0]
+    event = samples.complete(sample, flow, region, local.account)
+    arrivals = [trace.trace(flow, event, bus) for bus in trace.entrances(flow, event, sample.bus)]
+    assert sample.expect is not None
+    assert samples.deviations(arrivals, sample.expect) == []
+
+
+def test_every_rule_of_every_stack_is_taken_by_some_sample(templates):
+    taken = {(one.stack, rule) for one in map(samples.read, SAMPLES) for rule in one.expect or ()}
+    rules = {(name, logical_id) for name, template in templates.items()
+             for logical_id, one in template["Resources"].items()
+             if one["Type"] == "AWS::Events::Rule" and "EventPattern" in one["Properties"]}  # fmt: skip
+    assert rules - taken == set()

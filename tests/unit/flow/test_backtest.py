@@ -1,0 +1,38 @@
+"""Recorded events against a changed template."""
+
+import pytest
+
+from scripts.documents import parse_template
+from scripts.flow import backtest, graph
+from scripts.flow.samples import SampleError
+
+WHERE = {"name": "s", "region": "us-east-1", "account": "1"}
+BUS = "  B: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
+EVENTS = [{"source": "a", "n": 1}, {"source": "a", "n": 2}, {"source": "b", "n": 3}]
+
+
+def flow(**patterns):
+    rules = "".join(
+        f"  {name}: {{Type: AWS::Events::Rule, Properties: {{Name: {name}, EventBusName: !Ref B, EventPattern: {one}}}}}\n"
+        for name, one in patterns.items()
+    )
+    return graph.of_template(parse_template("Resources:\n" + BUS + rules, "t"), **WHERE)
+
+
+def test_what_a_change_gains_and_loses():
+    [found] = backtest.compare(flow(R="{source: [b], n: [3]}"), flow(R="{source: [a]}"), EVENTS)
+    assert (found.events, found.before, found.after) == (3, 2, 1)
+    assert (found.gained, found.lost) == ([EVENTS[2]], EVENTS[:2])
+    assert found.as_data(1)["lost"] == {"count": 2, "examples": EVENTS[:1]}
+
+
+def test_a_new_rule_gains_and_one_that_goes_loses():
+    new, old = backtest.compare(flow(New="{source: [a]}"), flow(Old="{source: [b]}"), EVENTS)
+    assert (new.rule, new.before, new.after) == ("New", 0, 2)
+    assert (old.rule, old.before, old.after) == ("Old", 1, 0)
+
+
+def test_lines_that_are_no_events_are_named():
+    assert backtest.read('{"a": 1}\n\n{"a": 2}\n', "f") == [{"a": 1}, {"a": 2}]
+    with pytest.raises(SampleError, match="f:2"):
+        backtest.read('{"a": 1}\n{', "f")

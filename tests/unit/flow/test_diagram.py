@@ -1,0 +1,119 @@
+"""The pictures: what is in them, that nothing lies over anything else, and the same bytes every time."""
+
+import re
+from itertools import combinations
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from scripts import rendering
+from scripts.documents import parse_template
+from scripts.flow import diagram, graph, svg, trace
+
+NAMES = rendering.names()
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def picture(name):
+    return diagram.picture(graph.of_template(rendering.render(name)[1]))
+
+
+def test_events_go_from_the_publisher_to_the_dead_letters():
+    drawn = picture("s3-object-events")
+    titles = {key: one.title for key, one in drawn.nodes.items()}
+    assert [(titles[one.source], titles[one.target], one.dashed) for one in drawn.edges] == [
+        ("DataBucket", "Trail", False), ("Trail", "default", False), ("default", "ObjectCreatedRule", False),
+        ("ObjectCreatedRule", "ObjectLogGroup", False), ("ObjectCreatedRule", "ObjectFunction", False),
+        ("ObjectLogGroup", "DeadLetterQueue", True), ("ObjectFunction", "DeadLetterQueue", True),
+    ]  # fmt: skip
+
+
+def test_the_archive_hangs_on_the_bus():
+    drawn = picture("custom-event-bus")
+    titles = {key: one.title for key, one in drawn.nodes.items()}
+    pairs = {(titles[one.source], titles[one.target]) for one in drawn.edges}
+    assert {("EventBus", "Archive"), ("your applications", "EventBus"), ("EventBus", "DeadLetterQueue")} <= pairs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_one_file_and_no_card_lies_over_another(name):
+    text = svg.draw(picture(name), name)
+    root = ET.fromstring(text)
+    assert not re.search(r"(href|src|url\(|@import)", text)
+    width, height = float(root.get("width")), float(root.get("height"))
+    cards = [
+        [float(one.get(key)) for key in ("x", "y", "width", "height")]
+        for one in root.iter(f"{SVG}rect")
+        if one.get("x")
+    ]
+    assert cards
+    for x, y, wide, high in cards:
+        assert x >= 0
+        assert y >= 0
+        assert x + wide <= width
+        assert y + high <= height
+    for (x, y, wide, high), (x2, y2, wide2, high2) in combinations(cards, 2):
+        assert x + wide <= x2 or x2 + wide2 <= x or y + high <= y2 or y2 + high2 <= y
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_bytes_every_time(name):
+    assert svg.draw(picture(name), name) == svg.draw(picture(name), name)
+    assert diagram.mermaid(picture(name)) == diagram.mermaid(picture(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mermaid_names_every_card_and_arrow(name):
+    drawn = picture(name)
+    text = diagram.mermaid(drawn)
+    assert text.startswith("flowchart LR\n")
+    assert text.count(" -.->") == sum(one.dashed for one in drawn.edges)
+    assert text.count(" -->") + text.count(" -.->") == len(drawn.edges)
+    assert all(f"<b>{one.title}</b>" in text for one in drawn.nodes.values())
+
+
+def test_text_of_a_template_cannot_break_out_of_the_picture():
+    template = """
+Resources:
+  R: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: ['</text><script>"#;']}}}
+"""
+    drawn = diagram.picture(graph.of_template(parse_template(template, "t")))
+    ET.fromstring(svg.draw(drawn, "<x>"))
+    assert "<script" not in svg.draw(drawn, "<x>") + diagram.mermaid(drawn)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "lines"),
+    [
+        ({"source": ["a", "b"]}, ("source: a, b",)),
+        (
+            {"detail": {"a": {"b": [{"prefix": "x"}]}, "n": [{"numeric": [">", 5]}]}},
+            ("detail.a.b: x…", "detail.n: > 5"),
+        ),
+        ({"a": [{"exists": False}, None]}, ("a: absent, null",)),
+        ({"a": [{"anything-but": {"suffix": "x"}}, {"anything-but": ["b", "c"]}]}, ("a: not …x, not b, c",)),
+        ({"$or": [{"a": [1]}, {"b": ["2"]}]}, ("$or: a: 1 or b: 2",)),
+        ({"a": ["⟨AWS.AccountId⟩", "⟨my-stack.Bucket⟩", "⟨Name?⟩"]}, ("a: this account, [Bucket], [Name?]",)),
+        ({str(number): ["x"] for number in range(20)}, (*(f"{number}: x" for number in range(7)), "… and 13 more")),
+    ],
+)
+def test_patterns_in_short(pattern, lines):
+    assert diagram.short(pattern) == lines
+
+
+def test_the_way_of_an_event_is_marked_and_all_else_is_off_it():
+    flow = graph.of_template(
+        rendering.render("custom-event-bus")[1], name="s", region="us-east-1", account="123456789012"
+    )
+    event = {"source": "shop", "account": "123456789012", "region": "us-east-1", "detail": {}}
+    [bus] = trace.entrances(flow, event)
+    drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
+    marks = {one.title: one.mark for one in drawn.nodes.values()}
+    assert marks == {"your applications": "on", "EventBus": "on", "CatchAllRule": "on", "Archive": "on",
+                     "EventLogGroup": "on", "DeadLetterQueue": "off"}  # fmt: skip
+    drawn = diagram.picture(flow, [trace.trace(flow, {**event, "account": "1"}, bus)])
+    assert {one.title: one.mark for one in drawn.nodes.values()}["CatchAllRule"] == "off"
+    flow.policies = [one for one in flow.policies if "Queue" in one.label]
+    drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
+    marks = {one.title: one.mark for one in drawn.nodes.values()}
+    assert (marks["EventLogGroup"], marks["DeadLetterQueue"]) == ("dead", "dead")

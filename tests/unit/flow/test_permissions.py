@@ -1,0 +1,213 @@
+"""Which statement lets an event through; each case is a template with one rule and one target."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from scripts.documents import parse_template, read_template
+from scripts.flow import graph, permissions
+from scripts.flow.permissions import like
+
+WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
+POLICY = "{Version: '2012-10-17', Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: %s, Resource: '*'%s}]}"
+SOURCE = ", Condition: {ArnEquals: {'aws:SourceArn': !GetAtt Rule.Arn}}"
+
+
+def flow_of(resources, target="!GetAtt T.Arn", more=""):
+    text = f"""
+Parameters: {{Outside: {{Type: String, Default: 'arn:aws:sqs:us-east-1:999999999999:theirs'}}, Key: {{Type: String}}}}
+Resources:
+  Rule: {{Type: AWS::Events::Rule, Properties: {{EventPattern: {{source: [a]}}, Targets: [{{Id: t, Arn: {target}{more}}}]}}}}
+{resources}
+"""
+    return graph.of_template(parse_template(text, "test"), **WHERE)
+
+
+def verdict(resources, target="!GetAtt T.Arn", more=""):
+    flow = flow_of(resources, target, more)
+    [rule] = flow.rules
+    return permissions.of_target(flow, rule, rule.targets[0])
+
+
+QUEUE = "  T: {Type: AWS::SQS::Queue}\n"
+TOPIC = "  T: {Type: AWS::SNS::Topic}\n"
+FUNCTION = "  T: {Type: AWS::Lambda::Function, Properties: {FunctionName: f}}\n"
+MACHINE = "  T: {Type: AWS::StepFunctions::StateMachine}\n"
+
+
+def queue_policy(condition=SOURCE, action="'sqs:SendMessage'", kind="SQS::QueuePolicy", key="Queues"):
+    return f"  P: {{Type: 'AWS::{kind}', Properties: {{{key}: [!Ref T], PolicyDocument: {POLICY % (action, condition)}}}}}\n"
+
+
+def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="lambda:InvokeFunction"):
+    given = f"FunctionName: {function}, Action: '{action}', Principal: events.amazonaws.com{more}"
+    return f"  P: {{Type: AWS::Lambda::Permission, Properties: {{{given}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("resources", "allowed", "reason"),
+    [
+        (QUEUE + queue_policy(), True, "P"),
+        (QUEUE + queue_policy(""), True, "P"),
+        (QUEUE + queue_policy(action="'SQS:Send*'"), True, "P"),
+        (QUEUE, False, "no queue policy"),
+        (QUEUE + queue_policy(action="'sqs:ReceiveMessage'"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {ArnEquals: {'aws:SourceArn': 'arn:aws:events:us-east-1:123456789012:rule/b/x'}}"),
+         None, "depends on"),  # the rule has no name yet, and may get that one
+        (QUEUE + queue_policy(", Condition: {ArnLike: {'aws:SourceArn': 'arn:aws:events:*:123456789012:rule/*'}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {ArnLike: {'aws:SourceArn': 'arn:aws:sns:*'}}"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceAccount': !Ref AWS::AccountId}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalOrgID': o-1}}"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {StringEqualsIfExists: {'aws:PrincipalOrgID': o-1}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {Bool: {'aws:SecureTransport': 'true'}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceAccount': !Ref Key}}"), None, "⟨s.Key?⟩"),
+        (QUEUE + queue_policy().replace("Effect: Allow", "Effect: Deny"), False, "denies"),
+        (TOPIC + queue_policy(action="'sns:Publish'", kind="SNS::TopicPolicy", key="Topics"), True, "P"),
+        (TOPIC, False, "no topic policy"),
+        (FUNCTION + permission(), True, "P"),
+        (FUNCTION + permission(function="!GetAtt T.Arn"), True, "P"),
+        (FUNCTION + permission(""), True, "P"),
+        (FUNCTION, False, "no permission"),
+        (FUNCTION + permission(", SourceAccount: !Ref AWS::AccountId"), False, "no permission"),
+        (FUNCTION + permission(action="lambda:GetFunction"), False, "no permission"),
+        (MACHINE, False, "needs a role"),
+    ],
+)  # fmt: skip
+def test_resource_policies(resources, allowed, reason):
+    found = verdict(resources)
+    assert (found.allowed, reason in found.reason) == (allowed, True), found
+
+
+def test_a_queue_of_others_is_not_judged():
+    assert verdict("", "!Ref Outside").allowed is None
+
+
+ROLE = """
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: %s}, Action: 'sts:AssumeRole'}]}
+      Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: 'states:StartExecution', Resource: !Ref T}]}}]
+"""
+
+
+def test_a_role_must_trust_eventbridge_and_allow_the_action():
+    with_role = ", RoleArn: !GetAtt Role.Arn"
+    assert verdict(MACHINE + ROLE % "events.amazonaws.com", "!Ref T", with_role).reason == "Role/p"
+    assert "does not trust" in verdict(MACHINE + ROLE % "lambda.amazonaws.com", "!Ref T", with_role).reason
+    other = (ROLE % "events.amazonaws.com").replace("StartExecution", "ListExecutions")
+    assert verdict(MACHINE + other, "!Ref T", with_role).allowed is False
+    attached = other.replace("Properties:", "Properties:\n      ManagedPolicyArns: ['arn:aws:iam::aws:policy/X']")
+    assert verdict(MACHINE + attached, "!Ref T", with_role).allowed is None
+
+
+def test_a_policy_attached_to_the_role_counts():
+    bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
+    policy = "  More: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref Role], PolicyDocument: {Statement: {Effect: Allow, Action: 'states:*', Resource: '*'}}}}\n"
+    assert verdict(MACHINE + bare_role + policy, "!Ref T", ", RoleArn: !GetAtt Role.Arn").reason == "More"
+
+
+def test_a_bus_needs_a_role_or_a_policy():
+    bus = "  T: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
+    assert verdict(bus).allowed is False
+    admits = f"  P: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref T, StatementId: x, Statement: {(POLICY % ('events:PutEvents', '')).split('[', 1)[1][:-2]}}}}}"
+    assert verdict(bus + admits).allowed is True
+
+
+GROUP = "  T: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /aws/events/x}}\n"
+LOGS = "'arn:aws:logs:us-east-1:123456789012:log-group:/aws/events/*:*'"
+BOTH = "[events.amazonaws.com, delivery.logs.amazonaws.com]"
+
+
+def logs_policy(principals=BOTH, actions="['logs:CreateLogStream', 'logs:PutLogEvents']", resource=LOGS, condition=""):
+    document = f"{{Statement: [{{Effect: Allow, Principal: {{Service: {principals}}}, Action: {actions}, Resource: {resource}{condition}}}]}}"
+    return f'  P: {{Type: AWS::Logs::ResourcePolicy, Properties: {{PolicyName: p, PolicyDocument: !Sub ["${{d}}", {{d: !ToJsonString {document}}}]}}}}\n'
+
+
+@pytest.mark.parametrize(
+    ("policy", "allowed"),
+    [
+        (logs_policy(), True),
+        ("", False),
+        (logs_policy(principals="[events.amazonaws.com]"), False),
+        (logs_policy(actions="['logs:PutLogEvents']"), False),
+        (logs_policy(resource="'arn:aws:logs:us-east-1:123456789012:log-group:/other/*:*'"), False),
+        # CreateLogStream carries no aws:SourceArn, so a condition on it shuts EventBridge out.
+        (logs_policy(condition=SOURCE), False),
+    ],
+)
+@pytest.mark.parametrize("target", ["!GetAtt T.Arn", "!Sub 'arn:aws:logs:us-east-1:123456789012:log-group:${T}'"])
+def test_log_groups(policy, allowed, target):
+    assert verdict(GROUP + policy, target).allowed is allowed
+
+
+def test_a_log_group_takes_no_role():
+    assert "no RoleArn" in verdict(GROUP + logs_policy() + ROLE % "x", more=", RoleArn: !GetAtt Role.Arn").reason
+
+
+def test_a_policy_on_the_group_itself():
+    own = logs_policy().split("d: !ToJsonString ")[1].removesuffix("}]}}\n")
+    group = GROUP.replace("/aws/events/x}", f"/aws/events/x, ResourcePolicyDocument: {own}}}")
+    assert verdict(group).reason == "T"
+
+
+def test_a_queue_with_a_customer_key_asks_the_key():
+    keyed = QUEUE.replace("SQS::Queue}", "SQS::Queue, Properties: {KmsMasterKeyId: %s}}")
+    document = POLICY % ("['kms:Decrypt', 'kms:GenerateDataKey']", "")
+    key = f"  Key2: {{Type: AWS::KMS::Key, Properties: {{KeyPolicy: {document}}}}}\n"
+    assert verdict(keyed % "!Ref Key2" + queue_policy() + key).allowed is True
+    assert verdict(keyed % "!GetAtt Key2.Arn" + queue_policy() + key.replace("'kms:Decrypt', ", "")).allowed is False
+    assert verdict(keyed % "alias/aws/sqs" + queue_policy()).allowed is False
+    assert verdict(keyed % "!Ref Key" + queue_policy()).allowed is None
+
+
+@pytest.mark.parametrize(
+    ("resources", "reason"),
+    [(QUEUE + queue_policy(), "P"), (QUEUE, "no queue policy"),
+     (QUEUE.replace("Queue}", "Queue, Properties: {FifoQueue: true, QueueName: q.fifo}}") + queue_policy(), "FIFO")],
+)  # fmt: skip
+def test_dead_letter_queues(resources, reason):
+    flow = flow_of(resources)
+    found = permissions.of_dead_letters(flow, flow.rules[0], flow.rules[0].targets[0].arn)
+    assert reason in found.reason
+    assert found.allowed is (reason == "P")
+
+
+def test_a_dead_letter_queue_of_another_region_takes_nothing():
+    flow = graph.of_template(
+        parse_template("Resources: {Rule: {Type: AWS::Events::Rule, Properties: {Name: r}}}", "test"), **WHERE
+    )
+    assert "region" in permissions.of_dead_letters(flow, flow.rules[0], "arn:aws:sqs:eu-west-1:123456789012:q").reason
+
+
+@pytest.mark.parametrize("stack", ["custom-event-bus", "s3-object-events", "rds-snapshot-events"])
+def test_the_article_has_no_logs_policy_and_no_dead_letter_queue(stack):
+    flow = graph.of_template(read_template(Path("tests/fixtures/article") / f"{stack}.yaml"), **WHERE)
+    [rule] = flow.rules
+    groups = [one for one in rule.targets if one.service == "logs"]
+    assert [permissions.of_target(flow, rule, one).allowed for one in groups] == [False]
+    assert not any(one.dead_letters for one in rule.targets)
+
+
+def test_of_the_articles_stacks_the_function_is_reached():
+    flow = graph.of_template(read_template(Path("tests/fixtures/article/s3-object-events.yaml")), **WHERE)
+    [rule] = flow.rules
+    assert [permissions.of_target(flow, rule, one).allowed for one in rule.targets if one.service == "lambda"] == [True]
+
+
+def test_without_its_resources_nothing_is_known_to_be_allowed():
+    flow = flow_of(QUEUE + queue_policy())
+    alone = copy.copy(flow)
+    alone.policies = []
+    assert permissions.of_target(alone, flow.rules[0], flow.rules[0].targets[0]).allowed is False
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "expected"),
+    [("a*c", "abc", True), ("a?c", "ac", False), ("*", "", True), ("a.c", "abc", False), ("⟨x⟩", "⟨x⟩", True),
+     ("⟨x⟩", "b", None), ("arn:⟨x⟩:a", "arn:q:b", False), ("arn:⟨x⟩:*", "arn:⟨x⟩:b", True), ("p/*", "p/⟨y⟩", True),
+     ("r/⟨A⟩", "r/⟨B⟩", False), ("r/⟨A?⟩", "r/⟨B⟩", None), ("r/⟨A⟩", "r/⟨B?⟩", None), ("r/⟨A⟩/x", "r/⟨A⟩/y", False)],
+)  # fmt: skip
+def test_likeness(pattern, value, expected):
+    assert like(pattern, value) is expected

@@ -1,0 +1,88 @@
+"""Sample events: what may be written, and what is filled in."""
+
+import json
+
+import pytest
+
+from scripts.documents import parse_template
+from scripts.flow import graph, samples, trace
+from scripts.flow.samples import SampleError
+
+FLOW = graph.of_template(
+    parse_template("Resources: {B: {Type: AWS::S3::Bucket, Properties: {BucketName: mine}}}", "t"),
+    name="s", region="eu-west-1", account="111122223333",
+)  # fmt: skip
+
+
+def complete(text):
+    return samples.complete(samples.parse(json.dumps(text), "file"), FLOW, "eu-west-1", "111122223333")
+
+
+def test_what_eventbridge_fills_in_may_be_left_out():
+    event = complete({"source": "shop", "detail": {"a": 1}})
+    assert {key: event[key] for key in ("account", "region", "detail", "source", "resources")} == {
+        "account": "111122223333", "region": "eu-west-1", "detail": {"a": 1}, "source": "shop", "resources": [],
+    }  # fmt: skip
+
+
+def test_names_of_the_stack_are_resolved():
+    event = complete({"event": {"detail": {"b": ["${B}", "${AWS::AccountId}", "$ {x}"]}, "resources": ["${B.Arn}"]}})
+    assert event["detail"]["b"] == ["mine", "111122223333", "$ {x}"]
+    assert event["resources"] == ["arn:aws:s3:::mine"]
+
+
+def test_an_entry_of_put_events_becomes_an_event():
+    sample = {"Source": "shop", "DetailType": "placed", "Detail": '{"a": 1}', "EventBusName": "b"}
+    assert samples.parse(json.dumps(sample), "file").bus == "b"
+    event = complete(sample)
+    assert (event["source"], event["detail-type"], event["detail"]) == ("shop", "placed", {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[", "not valid JSON"), ("[]", "JSON object"), ('{"event": {}, "expects": {}}', "'expects'")],
+)
+def test_what_is_no_sample(text, words):
+    with pytest.raises(SampleError, match=words) as caught:
+        samples.parse(text, "file.json")
+    assert caught.value.where == "file.json"
+
+
+@pytest.mark.parametrize("detail", ["[1]", "{x", '"a"'])
+def test_a_detail_that_put_events_refuses(detail):
+    with pytest.raises(SampleError, match="Detail"):
+        complete({"Source": "s", "Detail": detail})
+
+
+def test_the_folder_names_the_stack(tmp_path):
+    (tmp_path / "shop").mkdir()
+    path = tmp_path / "shop" / "x.json"
+    path.write_text('{"event": {}, "expect": {}}')
+    assert samples.read(path).stack == "shop"
+    path.write_text('{"source": "a bare event"}')
+    assert samples.read(path).stack is None
+
+
+RULES = """
+Resources:
+  R: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: [a]}, Targets: [{Id: t, Arn: !GetAtt Q.Arn}]}}
+  Q: {Type: AWS::SQS::Queue}
+  P: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Q], PolicyDocument: {Statement: [
+    {Effect: Allow, Principal: '*', Action: 'sqs:*', Resource: '*'}]}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "expect", "found"),
+    [
+        ("a", {"R": ["t"]}, []), ("a", {"R": ["Q"]}, []), ("a", {"R": []}, []), ("b", {}, []),
+        ("a", {}, ["R matches, which is not expected"]),
+        ("b", {"R": ["t"]}, ["R does not match"]),
+        ("a", {"R": ["u"]}, ["R does not deliver to u"]),
+    ],
+)  # fmt: skip
+def test_deviations(source, expect, found):
+    flow = graph.of_template(parse_template(RULES, "t"), name="s", region="eu-west-1", account="1")
+    event = samples.complete(samples.parse(json.dumps({"source": source}), "f"), flow, "eu-west-1", "1")
+    [bus] = trace.entrances(flow, event)
+    assert samples.deviations([trace.trace(flow, event, bus)], expect) == found

@@ -1,0 +1,237 @@
+"""The way of an event over buses, rules and targets, and what becomes of what cannot be delivered."""
+
+import json
+
+import pytest
+
+from scripts.documents import parse_template
+from scripts.environment import Environment, OutputReference, StackSettings
+from scripts.errors import ToolError
+from scripts.flow import graph, trace
+
+REGION, ACCOUNT = "us-east-1", "123456789012"
+EVENT = {
+    "version": "0", "id": "1", "detail-type": "placed", "source": "shop", "account": ACCOUNT,
+    "time": "2024-01-01T00:00:00Z", "region": REGION, "resources": [], "detail": {"total": 5, "bucket": "mine"},
+}  # fmt: skip
+DEFAULT = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
+
+
+def flow_of(resources, **where):
+    text = "Parameters: {Other: {Type: String}}\nResources:\n" + resources
+    return graph.of_template(parse_template(text, "t"), **{"name": "s", "region": REGION, "account": ACCOUNT, **where})
+
+
+def rule(name="R", pattern="{source: [shop]}", targets="", more=""):
+    return (
+        f"  {name}: {{Type: AWS::Events::Rule, Properties: {{EventPattern: {pattern}, Targets: [{targets}]{more}}}}}\n"
+    )
+
+
+def route(flow, event=None, bus=DEFAULT):
+    return trace.trace(flow, {**EVENT, **(event or {})}, bus).routes[0]
+
+
+QUEUE = """
+  Q: {Type: AWS::SQS::Queue}
+  D: {Type: AWS::SQS::Queue}
+"""
+OPEN = """
+  P%s: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref %s], PolicyDocument: {Statement: [
+    {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sqs:SendMessage', Resource: '*'}]}}}
+"""
+TO_QUEUE = "{Id: q, Arn: !GetAtt Q.Arn}"
+WITH_DLQ = "{Id: q, Arn: !GetAtt Q.Arn, DeadLetterConfig: {Arn: !GetAtt D.Arn}}"
+
+
+def test_a_rule_that_matches_delivers_the_event():
+    [delivery] = route(flow_of(rule(targets=TO_QUEUE) + QUEUE + OPEN % ("Q", "Q"))).deliveries
+    assert (delivery.fate, delivery.permission.reason, delivery.label) == ("delivered", "PQ", "Q")
+    assert json.loads(delivery.payload.text) == EVENT
+
+
+def test_a_rule_that_does_not_match_says_which_field():
+    found = route(flow_of(rule(pattern="{source: [other], detail: {total: [{numeric: ['>', 9]}]}}")))
+    assert found.matched is False
+    assert [one.split(":")[0] for one in found.why] == ["detail.total", "source"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "policies", "fate", "words"),
+    [
+        (TO_QUEUE, "", "lost", "no dead-letter queue"),
+        (WITH_DLQ, OPEN % ("D", "D"), "dead letter", "no queue policy"),
+        (WITH_DLQ, "", "lost", "and D: no queue policy"),
+        (
+            WITH_DLQ.replace("Q.Arn,", "Q.Arn, Input: '{x',"),
+            OPEN % ("D", "D") + OPEN % ("Q", "Q"),
+            "dead letter",
+            "not JSON",
+        ),
+        ("{Id: q, Arn: 'arn:aws:sqs:us-east-1:123456789012:theirs'}", "", "unknown", ""),
+    ],
+)
+def test_what_cannot_be_delivered(targets, policies, fate, words):
+    flow = flow_of(rule(targets=targets) + QUEUE + policies)
+    [delivery] = route(flow).deliveries
+    assert (delivery.fate, words in delivery.why_lost) == (fate, True), delivery
+    assert delivery.dead_letters == ("D" if fate == "dead letter" else "" if "D.Arn" not in targets else "D")
+    assert trace.trace(flow, EVENT, DEFAULT).is_delivered is False
+
+
+@pytest.mark.parametrize(
+    ("more", "words"), [(", State: DISABLED", "disabled"), (", ScheduleExpression: rate(1 day)", "rate(1 day)")]
+)
+def test_rules_that_cannot_match(more, words):
+    made = (
+        rule(targets=TO_QUEUE, more=more)
+        if "State" in more
+        else rule(more=more).replace("EventPattern: {source: [shop]}, ", "")
+    )
+    found = route(flow_of(made + QUEUE))
+    assert (found.matched, found.deliveries) == (False, ())
+    assert words in found.why[0]
+
+
+def test_read_only_management_events_need_a_state_of_their_own():
+    event = {
+        "detail-type": "AWS API Call via CloudTrail",
+        "detail": {"eventName": "GetRole", "readOnly": True, "managementEvent": True},
+    }
+    assert route(flow_of(rule()), event).matched is False
+    assert route(flow_of(rule(more=", State: ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")), event).matched is True
+    assert route(flow_of(rule()), {**event, "detail": {**event["detail"], "readOnly": False}}).matched is True
+
+
+@pytest.mark.parametrize(
+    ("pattern", "event", "matched"),
+    [
+        ("{detail: {bucket: [!Ref B]}}", {}, None),
+        ("{detail: {bucket: [!Ref B, mine]}}", {}, True),
+        ("{detail: {bucket: [{prefix: !Ref B}]}}", {}, None),
+        ("{detail: {bucket: [{anything-but: !Ref B}]}}", {}, None),
+        ("{source: [other], detail: {bucket: [!Ref B]}}", {}, False),
+        ("{detail: {bucket: [!Ref B]}}", {"detail": {}}, False),
+        ("{detail: {bucket: [!Ref B]}}", {"detail": {"bucket": "⟨s.B⟩"}}, True),
+        ("{$or: [{source: [!Ref B]}, {detail-type: [placed]}]}", {}, True),
+        ("{$or: [{source: [!Ref B]}, {detail-type: [x]}]}", {}, None),
+    ],
+)
+def test_what_only_aws_knows_is_not_guessed(pattern, event, matched):
+    found = route(flow_of(rule(pattern=pattern) + "  B: {Type: AWS::S3::Bucket}\n"), event)
+    assert found.matched is matched
+    assert matched is not None or found.why == ("depends on ⟨s.B⟩",)
+
+
+def test_a_pattern_that_aws_refuses_matches_nothing_and_says_why():
+    found = route(flow_of(rule(pattern="{source: shop}")))
+    assert found.matched is False
+    assert "AWS refuses" in found.why[0]
+
+
+BUS = "  Bus: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
+ARCHIVES = """
+  All: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt Bus.Arn}}
+  Some: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt Bus.Arn, EventPattern: {source: [other]}}}
+"""
+
+
+def test_archives_keep_what_their_pattern_matches():
+    bus = DEFAULT.replace("default", "b")
+    assert trace.trace(flow_of(BUS + ARCHIVES), EVENT, bus).archives == ("All",)
+    assert trace.trace(flow_of(BUS + ARCHIVES), {**EVENT, "source": "other"}, bus).archives == ("All", "Some")
+
+
+@pytest.mark.parametrize("bus", ["!Ref Bus", "!GetAtt Bus.Arn", "b"])
+def test_a_rule_is_on_its_bus_however_that_is_named(bus):
+    flow = flow_of(BUS + rule(more=f", EventBusName: {bus}"))
+    assert trace.trace(flow, EVENT, DEFAULT).routes == ()
+    assert trace.trace(flow, EVENT, DEFAULT.replace("default", "b")).routes[0].matched is True
+
+
+def test_where_an_event_arrives():
+    flow = flow_of(BUS + rule(more=", EventBusName: !Ref Bus"))
+    assert trace.entrances(flow, EVENT) == [DEFAULT.replace("default", "b")]
+    assert trace.entrances(flow, {**EVENT, "source": "aws.s3"}) == [DEFAULT]
+    assert trace.entrances(flow_of(rule()), EVENT) == [DEFAULT]
+    assert trace.entrances(flow, EVENT, "default") == [DEFAULT]
+    with pytest.raises(ToolError, match="eu-west-1"):
+        trace.entrances(flow, {**EVENT, "region": "eu-west-1"})
+
+
+def test_a_bus_that_is_not_there_takes_the_event_and_it_is_gone():
+    flow = flow_of(BUS + rule(more=", EventBusName: !Ref Bus"))
+    [bus] = trace.entrances(flow, EVENT, "MyCustomEventBus")
+    found = trace.trace(flow, EVENT, bus)
+    assert (found.exists, found.is_delivered) == (False, False)
+
+
+ROLE = """
+  Role: {Type: AWS::IAM::Role, Properties: {
+    AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]},
+    Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: 'events:PutEvents', Resource: '*'}]}}]}}
+"""
+
+
+def hop(to, name="R", on="default"):
+    return rule(name, targets=f"{{Id: t, Arn: '{to}', RoleArn: !GetAtt Role.Arn}}", more=f", EventBusName: {on}")
+
+
+def test_an_event_goes_on_over_buses_and_stops_at_a_loop():
+    other = DEFAULT.replace("default", "b")
+    flow = flow_of(BUS + ROLE + hop(other) + hop(DEFAULT, "Back", "!Ref Bus"))
+    first = route(flow).deliveries[0]
+    assert (first.fate, first.onward.bus) == ("delivered", other)
+    back = first.onward.routes[0].deliveries[0]
+    assert (back.fate, back.onward) == ("lost", None)
+    assert "loops" in back.why_lost
+
+
+def environment(*stacks):
+    return Environment("test", None, ("us-east-1", "eu-west-1"), {one.name: one for one in stacks}, account=ACCOUNT)
+
+
+BUS_ONLY = parse_template(
+    "Resources:\n" + BUS + "Outputs: {Arn: {Value: !GetAtt Bus.Arn, Export: {Name: bus-arn}}}", "b"
+)
+FORWARDS = parse_template(
+    "Parameters: {To: {Type: String}}\nResources:\n" + ROLE + hop("X").replace("'X'", "!Ref To"), "f"
+)
+
+
+def test_an_event_crosses_one_border_of_a_region_and_no_second():
+    three = {
+        "target": BUS_ONLY, "there": FORWARDS,
+        "again": parse_template("Resources:\n" + ROLE + hop(DEFAULT.replace("default", "c"), "Again", "b"), "a"),
+    }  # fmt: skip
+    stacks = (
+        StackSettings("target", "p-target", "target", ("eu-west-1",)),
+        StackSettings(
+            "there", "p-there", "there", ("us-east-1",), {"To": OutputReference("target", "Arn", "eu-west-1")}
+        ),
+        StackSettings("again", "p-again", "again", ("eu-west-1",)),
+    )
+    flow = graph.of_environment(environment(*stacks), three)
+    there = route(flow).deliveries[0]
+    assert there.onward.bus == f"arn:aws:events:eu-west-1:{ACCOUNT}:event-bus/b"
+    second = there.onward.routes[0].deliveries[0]
+    assert (second.fate, "one border" in second.why_lost) == ("lost", True)
+
+
+def test_exports_are_found_among_the_stacks_of_a_region():
+    importing = parse_template("Resources:\n" + ROLE + hop("X").replace("'X'", "!ImportValue bus-arn"), "i")
+    stacks = (StackSettings("target", "t", "target", ("us-east-1",)), StackSettings("i", "i", "i", ("us-east-1",)))
+    flow = graph.of_environment(environment(*stacks), {"target": BUS_ONLY, "i": importing}, "i")
+    assert flow.rules[0].targets[0].arn == DEFAULT.replace("default", "b")
+
+
+def test_names_of_unnamed_things_differ_between_stacks_and_regions():
+    template = parse_template("Resources: {Q: {Type: AWS::SQS::Queue}, B: {Type: AWS::S3::Bucket}}", "t")
+    pair = StackSettings("a", "a", "t", ("us-east-1", "eu-west-1")), StackSettings("b", "b", "t", ("us-east-1",))
+    assert len(graph.of_environment(environment(*pair), {"t": template}).resources) == 6
+
+
+def test_the_trace_as_data_is_json():
+    data = trace.as_data(trace.trace(flow_of(rule(targets=WITH_DLQ) + QUEUE + OPEN % ("D", "D")), EVENT, DEFAULT))
+    [target] = json.loads(json.dumps(data))["rules"][0]["targets"]
+    assert (target["fate"], target["dead_letters"], target["permission"]["allowed"]) == ("dead letter", "D", False)
