@@ -223,11 +223,18 @@ def test_a_bus_keeps_its_settings(deploy):
     assert bus["LogConfig"] == {"Level": "ERROR", "IncludeDetail": "NONE"}
 
 
-@pytest.mark.parametrize("action", ["events:PutEvents", "events:PutRule"])
-def test_a_bus_of_another_region_is_reached_with_a_role_that_may(deploy, unique, action):
+@pytest.mark.parametrize(
+    ("action", "trusted", "arrives"),
+    [
+        ("events:PutEvents", "events.amazonaws.com", True),
+        ("events:PutRule", "events.amazonaws.com", False),
+        ("events:PutEvents", "lambda.amazonaws.com", False),
+    ],
+)
+def test_a_bus_of_another_region_is_reached_with_a_role_that_may(deploy, unique, action, trusted, arrives):
     there = deploy("local_aws/targets.yaml", name=f"{unique}-there", region="us-west-2")
     bus = f"arn:aws:events:us-west-2:{ACCOUNT}:event-bus/{there.ids['Bus']}"
-    trust = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    trust = {"Effect": "Allow", "Principal": {"Service": trusted}, "Action": "sts:AssumeRole"}
     policy = {
         "PolicyName": "p",
         "PolicyDocument": {"Statement": [{"Effect": "Allow", "Action": action, "Resource": bus}]},
@@ -241,7 +248,7 @@ def test_a_bus_of_another_region_is_reached_with_a_role_that_may(deploy, unique,
     assert here.status == "CREATE_COMPLETE", here.reasons()
     here.put("default", name=unique)
     lines = there.lines(there.ids["Log"])
-    assert [json.loads(line)["region"] for line in lines] == (["us-east-2"] if action == "events:PutEvents" else [])
+    assert [json.loads(line)["region"] for line in lines] == (["us-east-2"] if arrives else [])
 
 
 def test_a_bus_policy_of_a_stack_is_the_buss(deploy):
