@@ -128,8 +128,6 @@ def _parse_values(path: str, values: list[Any]) -> tuple[Comparison, ...]:
             equal.append(canonical(value))
     if not values:
         _refuse(path, "Empty arrays are not allowed")
-    if is_complex(parse(text) for test in tests if test.kind == "wildcard" for text in test.operands):
-        _refuse(path, TOO_COMPLEX)
     return (*([Comparison("equals", tuple(equal))] if equal else []), *tests)
 
 
@@ -164,7 +162,7 @@ def _parse_expression(path: str, items: Sequence[tuple[str, Any]]) -> Comparison
             if not _is_text(value):
                 _refuse(path, f"{word} match pattern must be a string")
             if name == "wildcard":
-                _parse_wildcard(path, value)
+                _check_wildcard(path, value)
             test = Comparison(_KINDS[name], (str(value),))
         case _:
             _refuse(path, f"Unrecognized match type {name}", f"The operators are: {', '.join(OPERATORS)}.")
@@ -195,9 +193,10 @@ def _parse_block(path: str, value: Any) -> Block:
         _refuse(path, str(error))
 
 
-def _parse_wildcard(path: str, text: str) -> tuple[str, ...]:
+def _check_wildcard(path: str, text: str) -> None:
     try:
-        return parse(text)
+        if is_complex(parse(text)):
+            _refuse(path, TOO_COMPLEX)
     except ValueError as error:
         _refuse(path, str(error))
 
@@ -230,8 +229,8 @@ def _parse_anything_but(path: str, value: Any) -> Comparison:  # noqa: C901 - on
             _refuse(path, _NOT_TEXT[name])
         if not text and name in {"prefix", "suffix"}:
             _refuse(path, "Null prefix/suffix not allowed")
-    if name == "wildcard" and is_complex(_parse_wildcard(path, text) for text in values):
-        _refuse(path, TOO_COMPLEX)
+        if name == "wildcard":
+            _check_wildcard(path, text)
     if len(items) > 1:
         _refuse(path, _TOO_MANY)
     # An empty list of texts is taken: nothing is excluded.

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 STAR = ""  # stands between characters in what parse returns
 
 # AWS refuses *:*:*:*:*:event-bus/* (of which eleven beginnings match one text at once) and takes
-# /Users/*/dir/dir/dir/dir/dir/doc.txt (seven); both are recorded verdicts. Its limit is not published: this is a guess.
-_COMPLEX = 10
-_EFFORT = 2_000  # sets of positions to look at before a wildcard is taken as it is
+# /Users/*/dir/dir/dir/dir/dir/doc.txt (seven); both are recorded verdicts. Its limit is not published, nor whether it
+# adds up the wildcards of a field. This is a guess, on the mild side: each alone, and what is known to be too much.
+_COMPLEX = 11
+_EFFORT = 2_000  # sets of positions to look at before a wildcard is taken
 TOO_COMPLEX = (
     "Rule is too complex - try using fewer wildcard characters or "
     "fewer repeating character sequences after a wildcard character"
@@ -59,36 +60,31 @@ def to_regex(parts: Iterable[str]) -> str:
     return first + "".join(f"(?>.*?{run})" for run in middle) + f".*{last}"
 
 
-def is_complex(wildcards: Iterable[tuple[str, ...]]) -> bool:
-    """Whether some text would match too many beginnings of the wildcards of one field at once.
+def is_complex(parts: tuple[str, ...]) -> bool:
+    """Whether some text would match too many beginnings of a wildcard at once.
 
     What is counted is event-ruler's MachineComplexityEvaluator's; the limit is guessed (see above).
     """
-    texts = [('"', *parts, '"') for parts in wildcards if STAR in parts]
-    letters = {letter for text in texts for letter in text} - {STAR}
+    text = ('"', *parts, '"')
+    letters = set(text) - {STAR}
 
-    def skip_star(state: tuple[int, int]) -> set[tuple[int, int]]:
-        # A state is (which wildcard, how many of its parts are read); a star may stand for nothing.
-        index, read = state
-        at_star = read < len(texts[index]) and texts[index][read] == STAR
-        return {state, (index, read + 1)} if at_star else {state}
+    def skip_star(read: int) -> set[int]:  # how many parts are read; a star may stand for nothing
+        return {read, read + 1} if text[read : read + 1] == (STAR,) else {read}
 
-    todo = [frozenset((index, 0) for index in range(len(texts)))]
+    todo = [frozenset({0})]
     seen = set(todo)
-    while todo and len(seen) < _EFFORT:
+    while STAR in parts and todo and len(seen) < _EFFORT:
         states = todo.pop()
         for letter in letters:
-            reached: set[tuple[int, int]] = set()
-            for index, read in states:
-                text = texts[index]
+            reached: set[int] = set()
+            for read in states:
                 if read and text[read - 1] == STAR:
-                    reached |= skip_star((index, read))
-                if read < len(text) and text[read] == letter:
-                    reached |= skip_star((index, read + 1))
+                    reached |= skip_star(read)
+                if text[read : read + 1] == (letter,):
+                    reached |= skip_star(read + 1)
             if len(reached) >= _COMPLEX:
                 return True
-            frozen = frozenset(reached)
-            if frozen not in seen:
+            if (frozen := frozenset(reached)) not in seen:
                 seen.add(frozen)
                 todo.append(frozen)
     return False
