@@ -89,9 +89,11 @@ parameters: $(STAMP) ## a stack's parameters as JSON for other tools: STACK=… 
 	@$(RUN) parameters $(WHERE) --format $(FORMAT) $(ARGS)
 
 ##@ Events
-.PHONY: send
+.PHONY: send sample
 send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (or on stdin)
 	@$(RUN) send $(WHERE) $(ARGS) $(if $(FILE),$(FILE),-)
+sample: $(STAMP) ## a sample event: make sample EVENT=s3-object-created [ARGS='--set detail.bucket.name=x']
+	@$(RUN) sample $(if $(EVENT),$(EVENT),--list) $(ARGS)
 
 ##@ The flow of events
 .PHONY: trace diagrams backtest
@@ -103,14 +105,18 @@ backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK a
 	@$(RUN) backtest $(WHERE) $(ARGS) $(FILE)
 
 ##@ Benchmarks
-.PHONY: bench-patterns
+.PHONY: bench-patterns bench-send
 bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
 	@PYTHONPATH=. $(VENV)/bin/python tests/bench/patterns.py
+bench-send: $(STAMP) ## the sender's speed, memory and account under faults, against a stub on loopback
+	@$(VENV)/bin/python tests/bench/send.py $(ARGS)
 
 ##@ Development
-.PHONY: test check format lock clean
+.PHONY: test taskcat check format lock clean
 test: $(STAMP) ## unit, template and integration tests, on the embedded AWS
 	$(VENV)/bin/python -m pytest $(ARGS)
+taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four regions, deliveries asserted (ENV=dev: stock taskcat on your account)
+	@$(RUN) taskcat $(WHERE) $(ASK) $(ARGS)
 check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, diagrams
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -124,6 +130,8 @@ lock: $(STAMP) ## resolve pyproject.toml anew into requirements.lock
 	  --extra local --extra dev --output-file requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --group scan --output-file requirements-scan.lock
+	$(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --group taskcat --output-file requirements-taskcat.lock
 clean: ## remove what can be made again
 	-test -x $(VENV)/bin/python && $(RUN) local down
-	rm -rf build $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf build taskcat_outputs $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -4,7 +4,7 @@ Two files keep it, each written by one ``write`` per step, so that SIGKILL takes
 power may). ``rejected.ndjson`` holds what was refused; the progress file holds which records are settled:
 
     {"destinations": [["us-east-1", "orders"]], "rejected": "rejected.ndjson"}
-    c 126 2774190512      the first 126 records have this CRC-32
+    c 100 2774190512 …    the first 100 records have this CRC-32, the first …
     a 0 0-9 11-20         destination 0 acknowledged these records, counted from 0
     r 0 10 MalformedDetail   destination 0 refused this one for good, and it stands in rejected.ndjson ('*': any would)
     - 1 10                this one is not for destination 1
@@ -18,6 +18,7 @@ once more when it resumes. Events come at least once in any case.
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import fcntl
 import json
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from scripts.events.records import Chunk
 
 REWRITE = 32 * 1024 * 1024  # bytes of progress after which the file is rewritten short
+MARK = 100  # records between two checksums of the input
 TAIL = 4 * 1024 * 1024  # bytes: longer than any line of rejected.ndjson but those of records cut for their length
 
 
@@ -143,6 +145,7 @@ class Ledger:
         self._keep = keep
         self._lock = threading.Lock()
         self._seen = self._crc = self._grown = 0
+        self._marks: collections.deque[tuple[int, int]] = collections.deque()  # (records, CRC-32 of them)
         self._expected: tuple[int, int] | None = None  # (records, CRC-32) that a resumed input must begin with
         self.before: list[list[tuple[int, int]]] = [[] for _ in destinations]
         self._journal = self._refused = -1
@@ -157,23 +160,34 @@ class Ledger:
     def saw(self, chunk: Chunk) -> None:
         """Notes that these records were read. Raises LedgerError when they are not those of the run that is resumed."""
         with self._lock:
-            if self._expected:
-                for record in chunk.records:
-                    self._crc = zlib.crc32(record, self._crc)
-                    self._seen += 1
-                    if self._expected and self._seen == self._expected[0]:
-                        if self._crc != self._expected[1]:
-                            raise LedgerError(
-                                "this is not the input that was being sent; nothing was sent", where=str(self.progress),
-                                advice="Give the same files in the same order, or --restart to forget the earlier run.",
-                            )  # fmt: skip
-                        self._expected = None
-            else:
-                self._crc = zlib.crc32(b"".join(chunk.records), self._crc)
-                self._seen += len(chunk.records)
+            marks = []
+            step = 1 if self._expected or not self._seen else MARK
+            for at in range(0, len(chunk.records), step):
+                part = chunk.records[at : at + step]
+                self._seen, self._crc = self._seen + len(part), zlib.crc32(b"".join(part), self._crc)
+                if self._expected and self._seen == self._expected[0]:
+                    self._verify(self._expected[1])
+                if step == MARK or self._seen == 1 or self._seen % MARK == 0:
+                    marks.append((self._seen, self._crc))
             self.summary.records = self._seen
-            if not self._expected:
-                self._note(f"c {self._seen} {self._crc}")
+            if marks and not self._expected:
+                self._marks.extend(marks)
+                self._prune()
+                self._note(" ".join(["c", *(f"{seen} {crc}" for seen, crc in marks)]))
+
+    def _prune(self) -> None:
+        """Of the checksums only the last one before the first gap says whether a resumed input is the same."""
+        begin = min(one.begin() for one in self.settled)
+        while len(self._marks) > 1 and self._marks[1][0] <= begin:
+            self._marks.popleft()
+
+    def _verify(self, crc: int) -> None:
+        if self._crc != crc:
+            raise LedgerError(
+                "this is not the input that was being sent; nothing was sent", where=str(self.progress),
+                advice="Give the same files in the same order, or --restart to forget the earlier run.",
+            )  # fmt: skip
+        self._expected = None
 
     def is_settled(self, lane: int, number: int) -> bool:
         """Whether an earlier run settled this record for this destination."""
@@ -289,28 +303,28 @@ class Ledger:
         header = json.loads(lines[0])
         if [tuple(one) for one in header["destinations"]] != self.destinations:
             raise LedgerError("the earlier sending was for other buses", where=str(self.progress))
-        marks: list[tuple[int, int]] = []
         for line in lines[1:]:
             kind, _, rest = line.partition(" ")
             if kind == "c":
-                marks.append((int(rest.split()[0]), int(rest.split()[1])))
+                numbers = [int(one) for one in rest.split()]
+                self._marks.extend(zip(numbers[::2], numbers[1::2], strict=True))
             elif kind == "t":
                 totals = json.loads(rest)
                 self.summary = Summary(**totals["summary"])
                 for lane, found in enumerate(totals["settled"]):
                     self._add([lane], [(first, last) for first, last in found])
-                marks.append(tuple(totals["mark"]))
+                self._marks.extend([tuple(totals["mark"])] if totals["mark"] else [])
             elif kind in ("a", "-", "r"):
                 self._load_settled(kind, rest)
-            while len(marks) > 1 and marks[1][0] <= min(one.begin() for one in self.settled):
-                marks.pop(0)
+            self._prune()
         self.rejected = Path(header["rejected"]) if header["rejected"] else None
         if self.rejected:
             self._refused = os.open(self.rejected, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._load_last_rejected()
         self.before = [one.all() for one in self.settled]
-        if marks and 0 < marks[0][0] <= min(one.begin() for one in self.settled):
-            self._expected = marks[0]
+        if self._marks and self._marks[0][0] <= min(one.begin() for one in self.settled):
+            self._expected = self._marks[0]
+        self._marks.clear()
         total = self.summary
         total.earlier, total.calls, total.retried, total.bytes, total.seconds = total.acknowledged, 0, 0, 0, 0.0
 
@@ -353,7 +367,7 @@ class Ledger:
         if any(one.begin() or one.all() for one in self.settled):
             totals = {
                 "summary": asdict(self.summary), "settled": [one.all() for one in self.settled],
-                "mark": self._expected or (self._seen, self._crc),
+                "mark": self._expected or (self._marks[0] if self._marks else None),
             }  # fmt: skip
             lines.append("t " + json.dumps(totals))
         beside = self.progress.with_name(self.progress.name + ".new")
