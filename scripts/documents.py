@@ -19,10 +19,11 @@ class DocumentError(ToolError):
     """A file that is not there or is not YAML."""
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """SafeLoader, but a key that stands twice is an error (YAML keeps the last one, silently)."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
+        """As the base class; raises ConstructorError for a key that stands twice."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -34,7 +35,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-class _TemplateLoader(_StrictLoader):
+class _TemplateLoader(StrictLoader):
     """The YAML of a CloudFormation template: ``!Sub x`` becomes ``{"Fn::Sub": x}``; dates stay text."""
 
 
@@ -67,7 +68,7 @@ def _place(error: yaml.YAMLError, name: str) -> tuple[str, str]:
     return where, re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
 
 
-def parse(text: str, name: str, loader: type[yaml.SafeLoader] = _StrictLoader) -> Any:
+def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
     """The value of one YAML document. Raises DocumentError with ``name``, line and column."""
     try:
         return yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader

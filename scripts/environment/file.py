@@ -1,27 +1,26 @@
-"""An environment is one file, ``parameters/<env>.yaml``: which stacks go where, with which values.
-
-Reading is strict. An unknown key, stack or parameter, or a value that the template would refuse, is an error
-before anything is asked of AWS.
-"""
+"""Reading ``parameters/<env>.yaml``: strictly, so that a slip is an error before anything is asked of AWS."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from scripts import documents
-from scripts.errors import ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+from scripts.environment.model import (
+    EMBEDDED,
+    Environment,
+    EnvironmentFileError,
+    OutputReference,
+    StackSet,
+    StackSettings,
+    Value,
+    nearest,
+)
 
 PARAMETERS = Path("parameters")
-EMBEDDED = "embedded"
 
 _ENVIRONMENT_KEYS = (
     "account", "profile", "regions", "prefix", "tags", "protect", "bucket", "endpoint", "role", "notifications",
@@ -34,102 +33,8 @@ _STACK_SET_KEYS = (
 )  # fmt: skip
 
 
-class EnvironmentFileError(ToolError):
-    """A fault in ``parameters/<env>.yaml``."""
-
-
-@dataclass(frozen=True)
-class OutputReference:
-    """``!Output stack.Output`` or ``!Output stack.Output@region``: the output of another stack of the environment."""
-
-    stack: str
-    output: str
-    region: str | None = None  # None: the region of the stack that takes the value
-
-    def __str__(self) -> str:
-        return f"!Output {self.stack}.{self.output}" + (f"@{self.region}" if self.region else "")
-
-
-Value = str | OutputReference
-
-
-@dataclass(frozen=True)
-class StackSet:
-    """The accounts beyond one: what CloudFormation StackSets need to know."""
-
-    permissions: str = "SERVICE_MANAGED"  # or SELF_MANAGED
-    accounts: tuple[str, ...] = ()
-    organizational_units: tuple[str, ...] = ()
-    concurrency: int = 1  # accounts at a time, per region
-    failure_tolerance: int = 0  # accounts that may fail, per region
-    auto_deployment: bool = False
-    administration_role: str | None = None
-    execution_role: str | None = None
-
-
-@dataclass(frozen=True)
-class StackSettings:
-    """One stack of an environment; ``name`` is its key in the file."""
-
-    name: str
-    stack_name: str  # as CloudFormation knows it: the environment's prefix and the key
-    template: str  # templates/<template>.yaml.j2, build/<template>.yaml
-    regions: tuple[str, ...]
-    parameters: Mapping[str, Value | dict[str, Value]] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    policy: Mapping[str, Any] | None = None
-    role: str | None = None
-    rollback_alarms: tuple[str, ...] = ()
-    rollback_minutes: int = 0
-
-    def values(self, region: str) -> dict[str, Value]:
-        """The parameters as one region gets them: a value per region is chosen, all others are as they stand."""
-        return {key: value[region] if isinstance(value, dict) else value for key, value in self.parameters.items()}
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What ``parameters/<name>.yaml`` says, checked for its form; ``check_parameters`` holds it to the templates."""
-
-    name: str
-    path: Path
-    regions: tuple[str, ...]
-    stacks: Mapping[str, StackSettings]
-    account: str | None = None
-    profile: str | None = None
-    prefix: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    protect: bool = False
-    bucket: str | None = None  # for template bodies over 51,200 bytes, and for publishing
-    endpoint: str | None = None  # None: AWS; "embedded": the embedded AWS; else the URL of something that speaks AWS
-    notifications: tuple[str, ...] = ()
-    stack_set: StackSet | None = None
-
-    def choose(self, stack: str | None = None, region: str | None = None) -> list[tuple[StackSettings, str]]:
-        """The (stack, region) pairs that a command is for. Raises EnvironmentFileError when nothing is left."""
-        if stack is not None and stack not in self.stacks:
-            raise EnvironmentFileError(
-                f"there is no stack {stack!r} in this environment{_nearest(stack, self.stacks)}",
-                where=f"{self.path}: stacks", advice=f"It has: {', '.join(self.stacks)}.",
-            )  # fmt: skip
-        wanted = [self.stacks[stack]] if stack else list(self.stacks.values())
-        pairs = [(one, where) for one in wanted for where in one.regions if region in (None, where)]
-        if not pairs:
-            known = sorted({where for one in wanted for where in one.regions})
-            raise EnvironmentFileError(
-                f"nothing here is for the region {region!r}", where=f"{self.path}: regions",
-                advice=f"The regions are: {', '.join(known) or 'none'}.",
-            )  # fmt: skip
-        return pairs
-
-    def prefixed(self, prefix: str) -> Environment:
-        """The same environment under other stack names, each beginning with ``prefix``: a second copy of everything."""
-        stacks = {name: replace(one, stack_name=prefix + one.stack_name) for name, one in self.stacks.items()}
-        return replace(self, prefix=prefix + self.prefix, stacks=stacks)
-
-
-class _Loader(documents._StrictLoader):  # noqa: SLF001 - the same loader, with one tag more
-    pass
+class _Loader(documents.StrictLoader):
+    """With one tag more."""
 
 
 def _construct_output(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> OutputReference:
@@ -154,7 +59,7 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
     path = directory / f"{name}.yaml"
     if not path.is_file():
         raise EnvironmentFileError(
-            f"there is no environment {name!r}{_nearest(name, names(directory))}", where=str(path),
+            f"there is no environment {name!r}{nearest(name, names(directory))}", where=str(path),
             advice=f"There are: {', '.join(names(directory)) or 'none'}. A new one is a new file.",
         )  # fmt: skip
     return _Reader(path).environment(documents.parse(documents.read_text(path), str(path), _Loader))
@@ -252,7 +157,7 @@ class _Reader:
                     if source is None or source is stack:
                         known = [one for one in environment.stacks if one != stack.name]
                         raise self.fail(key, f"{value}: there is no other stack {value.stack!r} in this environment"
-                                        + _nearest(value.stack, known))  # fmt: skip
+                                        + nearest(value.stack, known))  # fmt: skip
                     if (value.region or region) not in source.regions:
                         raise self.fail(key, f"{value}: {value.stack} is not deployed in {value.region or region}",
                                         f"It is in: {', '.join(source.regions)}. Write {value}@region.")  # fmt: skip
@@ -267,7 +172,7 @@ class _Reader:
         for one in raw:
             if known is not None and one not in known:
                 place = f"{key}.{one}" if key else str(one)
-                raise self.fail(place, f"unknown key{_nearest(str(one), known)}", f"Known here: {', '.join(known)}.")
+                raise self.fail(place, f"unknown key{nearest(str(one), known)}", f"Known here: {', '.join(known)}.")
         return raw
 
     def text(self, key: str, raw: Any) -> str | None:
@@ -355,99 +260,3 @@ class _Reader:
         raise self.fail(
             key, f"{raw!r} is no value for CloudFormation: text, a number, true or false, or a list of them"
         )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-# --- the environment and its templates ---------------------------------------------------------
-
-
-def check_parameters(environment: Environment, templates: Mapping[str, Mapping[str, Any]]) -> None:
-    """Holds every stack's parameters to its template's ``Parameters`` section.
-
-    ``templates``: template name → parsed template (``documents.parse_template``). Raises EnvironmentFileError for
-    a template that is not there, a parameter that it lacks or that it needs and nobody gives, an output that the
-    referenced template does not have, and a value that CloudFormation would refuse.
-    Source: AWS CloudFormation User Guide, 'Parameters section'.
-    """
-    for stack in environment.stacks.values():
-        if stack.template not in templates:
-            raise EnvironmentFileError(
-                f"there is no template {stack.template!r}{_nearest(stack.template, templates)}",
-                where=f"{environment.path}: stacks.{stack.name}",
-                advice=f"There are: {', '.join(templates) or 'none'}.",
-            )
-        declared = templates[stack.template].get("Parameters") or {}
-        for region in stack.regions:
-            values = stack.values(region)
-            for name, value in values.items():
-                where = f"{environment.path}: stacks.{stack.name}.parameters.{name}"
-                if name not in declared:
-                    raise EnvironmentFileError(
-                        f"the template {stack.template!r} has no such parameter{_nearest(name, declared)}", where=where,
-                        advice=f"It has: {', '.join(declared) or 'none'}.",
-                    )  # fmt: skip
-                if isinstance(value, OutputReference):
-                    _check_output(environment, value, templates, where)
-                elif problem := refusal(declared[name], value):
-                    raise EnvironmentFileError(problem, where=where, advice=str(declared[name].get("Description", "")))
-            if absent := [name for name, one in declared.items() if "Default" not in one and name not in values]:
-                raise EnvironmentFileError(
-                    f"the template {stack.template!r} needs a value for {', '.join(absent)}",
-                    where=f"{environment.path}: stacks.{stack.name}.parameters",
-                )
-
-
-def _check_output(
-    environment: Environment, value: OutputReference, templates: Mapping[str, Mapping[str, Any]], where: str
-) -> None:
-    source = environment.stacks[value.stack].template
-    outputs = (templates.get(source) or {}).get("Outputs") or {}
-    if value.output not in outputs:
-        raise EnvironmentFileError(
-            f"{value}: the template {source!r} has no such output{_nearest(value.output, outputs)}", where=where,
-            advice=f"It has: {', '.join(outputs) or 'none'}.",
-        )  # fmt: skip
-
-
-def refusal(declared: Mapping[str, Any], value: str) -> str | None:
-    """Why CloudFormation would refuse the value of a parameter, in words, or None.
-
-    ``declared`` is one entry of a template's ``Parameters``. A parameter of a list type is checked item by item.
-    """
-    kind = str(declared.get("Type", "String"))
-    as_list = kind == "CommaDelimitedList" or kind.startswith("List<")
-    if kind.startswith("AWS::SSM::Parameter"):
-        return None  # the value is the name of a parameter that only AWS can read
-    for item in [one.strip() for one in value.split(",")] if as_list else [value]:
-        problem = next(_item_refusals(declared, item, is_number=kind in ("Number", "List<Number>")), None)
-        if problem:
-            note = declared.get("ConstraintDescription")
-            return problem + (f" ({note})" if note else "")
-    return None
-
-
-def _item_refusals(declared: Mapping[str, Any], item: str, *, is_number: bool) -> Iterator[str]:
-    allowed = [str(one) for one in declared.get("AllowedValues", ())]
-    if allowed and item not in allowed:
-        yield f"{item!r} is not one of {', '.join(map(repr, allowed))}"
-    pattern = declared.get("AllowedPattern")
-    if pattern and not re.fullmatch(pattern, item):
-        yield f"{item!r} does not match {pattern}"
-    if is_number:
-        try:
-            number = float(item)
-        except ValueError:
-            yield f"{item!r} is not a number"
-            return
-        if number < float(declared.get("MinValue", number)):
-            yield f"{item} is less than {declared['MinValue']}"
-        if number > float(declared.get("MaxValue", number)):
-            yield f"{item} is more than {declared['MaxValue']}"
-    if len(item) < int(declared.get("MinLength", 0)):
-        yield f"{item!r} is shorter than {declared['MinLength']}"
-    if len(item) > int(declared.get("MaxLength", len(item))):
-        yield f"{item!r} is longer than {declared['MaxLength']}"

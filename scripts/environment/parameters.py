@@ -1,0 +1,99 @@
+"""The parameters of an environment, held to the templates that take them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from scripts.environment.model import Environment, EnvironmentFileError, OutputReference, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def check_parameters(environment: Environment, templates: Mapping[str, Mapping[str, Any]]) -> None:
+    """Holds every stack's parameters to its template's ``Parameters`` section.
+
+    ``templates``: template name → parsed template (``documents.parse_template``). Raises EnvironmentFileError for
+    a template that is not there, a parameter that it lacks or that it needs and nobody gives, an output that the
+    referenced template does not have, and a value that CloudFormation would refuse.
+    Source: AWS CloudFormation User Guide, 'Parameters section'.
+    """
+    for stack in environment.stacks.values():
+        if stack.template not in templates:
+            raise EnvironmentFileError(
+                f"there is no template {stack.template!r}{nearest(stack.template, templates)}",
+                where=f"{environment.path}: stacks.{stack.name}",
+                advice=f"There are: {', '.join(templates) or 'none'}.",
+            )
+        declared = templates[stack.template].get("Parameters") or {}
+        for region in stack.regions:
+            values = stack.values(region)
+            for name, value in values.items():
+                where = f"{environment.path}: stacks.{stack.name}.parameters.{name}"
+                if name not in declared:
+                    raise EnvironmentFileError(
+                        f"the template {stack.template!r} has no such parameter{nearest(name, declared)}", where=where,
+                        advice=f"It has: {', '.join(declared) or 'none'}.",
+                    )  # fmt: skip
+                if isinstance(value, OutputReference):
+                    _check_output(environment, value, templates, where)
+                elif problem := refusal(declared[name], value):
+                    raise EnvironmentFileError(problem, where=where, advice=str(declared[name].get("Description", "")))
+            if absent := [name for name, one in declared.items() if "Default" not in one and name not in values]:
+                raise EnvironmentFileError(
+                    f"the template {stack.template!r} needs a value for {', '.join(absent)}",
+                    where=f"{environment.path}: stacks.{stack.name}.parameters",
+                )
+
+
+def _check_output(
+    environment: Environment, value: OutputReference, templates: Mapping[str, Mapping[str, Any]], where: str
+) -> None:
+    source = environment.stacks[value.stack].template
+    outputs = (templates.get(source) or {}).get("Outputs") or {}
+    if value.output not in outputs:
+        raise EnvironmentFileError(
+            f"{value}: the template {source!r} has no such output{nearest(value.output, outputs)}", where=where,
+            advice=f"It has: {', '.join(outputs) or 'none'}.",
+        )  # fmt: skip
+
+
+def refusal(declared: Mapping[str, Any], value: str) -> str | None:
+    """Why CloudFormation would refuse the value of a parameter, in words, or None.
+
+    ``declared`` is one entry of a template's ``Parameters``. A parameter of a list type is checked item by item.
+    """
+    kind = str(declared.get("Type", "String"))
+    as_list = kind == "CommaDelimitedList" or kind.startswith("List<")
+    if kind.startswith("AWS::SSM::Parameter"):
+        return None  # the value is the name of a parameter that only AWS can read
+    for item in [one.strip() for one in value.split(",")] if as_list else [value]:
+        problem = next(_item_refusals(declared, item, is_number=kind in ("Number", "List<Number>")), None)
+        if problem:
+            note = declared.get("ConstraintDescription")
+            return problem + (f" ({note})" if note else "")
+    return None
+
+
+def _item_refusals(declared: Mapping[str, Any], item: str, *, is_number: bool) -> Iterator[str]:
+    allowed = [str(one) for one in declared.get("AllowedValues", ())]
+    if allowed and item not in allowed:
+        yield f"{item!r} is not one of {', '.join(map(repr, allowed))}"
+    pattern = declared.get("AllowedPattern")
+    if pattern and not re.fullmatch(pattern, item):
+        yield f"{item!r} does not match {pattern}"
+    if is_number:
+        try:
+            number = float(item)
+        except ValueError:
+            yield f"{item!r} is not a number"
+            return
+        if number < float(declared.get("MinValue", number)):
+            yield f"{item} is less than {declared['MinValue']}"
+        if number > float(declared.get("MaxValue", number)):
+            yield f"{item} is more than {declared['MaxValue']}"
+    if len(item) < int(declared.get("MinLength", 0)):
+        yield f"{item!r} is shorter than {declared['MinLength']}"
+    if len(item) > int(declared.get("MaxLength", len(item))):
+        yield f"{item!r} is longer than {declared['MaxLength']}"
