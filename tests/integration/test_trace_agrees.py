@@ -1,0 +1,313 @@
+"""What trace says is what happens on the embedded AWS: for every sample event, every kind of target, random patterns."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from scripts import environment, rendering
+from scripts.aws import Aws
+from scripts.documents import parse_template
+from scripts.flow import backtest, graph, live, samples, trace
+from scripts.flow.resolution import Stack
+
+REGION, ACCOUNT = "eu-central-1", "000000000000"
+SAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))
+
+
+def until(find, wanted, wait=20.0):
+    """What ``find`` gives once ``wanted`` likes it, or last gave."""
+    end = time.monotonic() + wait
+    while not wanted(found := find()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def deploy(clients, unique):
+    """deploy(text, **parameters): the Stack, with the names that it got. It is gone after the test."""
+    cloudformation, made = clients("cloudformation", REGION), []
+
+    def one(text, **parameters):
+        name = f"{unique}-{len(made)}"
+        cloudformation.create_stack(
+            StackName=name, TemplateBody=text, Capabilities=["CAPABILITY_NAMED_IAM"],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        )  # fmt: skip
+        made.append(name)
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+        return Stack(parse_template(text, name), parameters, name, REGION, ACCOUNT)
+
+    yield one
+    for name in made:
+        cloudformation.delete_stack(StackName=name)
+
+
+@pytest.fixture
+def aws(endpoint):
+    return Aws(environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint=endpoint.url))
+
+
+def messages(clients, group):
+    """What a log group holds, or None where there is no such group."""
+    try:
+        return [one["message"] for one in clients("logs", REGION).filter_log_events(logGroupName=group)["events"]]
+    except ClientError:
+        return None
+
+
+def letters(clients, url):
+    """(target, code) and body of what a queue holds; each is seen once."""
+    sqs = clients("sqs", REGION)
+    found = sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=600
+    )
+    return [({key: value["StringValue"] for key, value in one.get("MessageAttributes", {}).items()}, one["Body"])
+            for one in found.get("Messages", [])]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
+def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique):
+    """Nobody may send in the name of AWS: the template and the sample say ``test.`` for ``aws.``, all else is as it is."""
+    sample = samples.read(path)
+    text = re.sub(r"(?<=- )aws\.(?=s3$|rds$)", "test.", rendering.render(sample.stack)[0], flags=re.MULTILINE)
+    planned = live.locate(aws, [deploy(text, **sample.parameters)], ACCOUNT)
+    found = live.read(aws, planned)
+    assert live.differences(planned, found) == []
+    event = samples.complete(sample, planned, REGION, ACCOUNT)
+    event = {
+        **event,
+        "source": event["source"].replace("aws.", "test."),
+        "detail": {**event["detail"], "marker": unique},
+    }
+    [bus] = trace.entrances(planned, event)
+    offline, online = trace.trace(planned, event, bus), trace.trace(found, event, bus, live.matcher(aws))
+    rules = {one.arn for one in planned.rules}
+    assert {one.rule.arn: one.matched for one in offline.routes} == {
+        one.rule.arn: one.matched for one in online.routes if one.rule.arn in rules
+    }
+    assert samples.deviations([offline], sample.expect) == []
+    if event["account"] != ACCOUNT:
+        return  # PutEvents writes the caller's account into the event: that it would match is all that can be asked
+    entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"]),
+             "Resources": event["resources"], "EventBusName": bus.rsplit("/", 1)[1]}  # fmt: skip
+    assert clients("events", REGION).put_events(Entries=[entry])["FailedEntryCount"] == 0
+    reached = {one.target.arn: one for route, one in offline.walk() if one}
+    for rule in planned.rules:
+        for target in rule.targets:
+            group = target.arn.split(":log-group:")[-1]
+            if target.service == "lambda":
+                group = planned.resources[target.arn].properties["LoggingConfig"]["LogGroup"]
+            known = event["detail"].get("requestParameters", event["detail"].get("object", {})).get("key", unique)
+            mark = known if target.service == "lambda" else unique
+
+            def hits(group=group, mark=mark):
+                return [one for one in messages(clients, group) or () if mark in one]
+
+            if target.arn in reached:
+                got = until(hits, bool)
+                assert got
+                if target.service == "logs":
+                    said = json.loads(reached[target.arn].payload.text)
+                    assert json.loads(got[0]) == said | {key: json.loads(got[0])[key] for key in ("id", "time")}
+            else:
+                time.sleep(0.3)  # an event that must not come: what takes longer would be missed
+                assert hits() == []
+    queue = next(one.ref for one in planned.resources.values() if one.logical_id == "DeadLetterQueue")
+    queue_name = queue.rsplit("/", 1)[1]
+    url = clients("sqs", REGION).get_queue_url(QueueName=queue_name)["QueueUrl"]
+    assert letters(clients, url) == []
+
+
+TARGETS = """
+Resources:
+  Bus: {Type: AWS::Events::EventBus, Properties: {Name: !Sub '${AWS::StackName}-a'}}
+  Next: {Type: AWS::Events::EventBus, Properties: {Name: !Sub '${AWS::StackName}-b'}}
+  Open: {Type: AWS::SQS::Queue}
+  Shut: {Type: AWS::SQS::Queue}
+  Onward: {Type: AWS::SQS::Queue}
+  Heard: {Type: AWS::SQS::Queue}
+  Dead: {Type: AWS::SQS::Queue}
+  Deaf: {Type: AWS::SQS::Queue}
+  Topic: {Type: AWS::SNS::Topic, Properties: {Subscription: [{Protocol: sqs, Endpoint: !GetAtt Heard.Arn}]}}
+  Group: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: !Sub '/x/${AWS::StackName}'}}
+  Policies:
+    Type: AWS::SQS::QueuePolicy
+    Properties:
+      Queues: [!Ref Open, !Ref Onward, !Ref Dead, !Ref Heard]
+      PolicyDocument:
+        Statement: [{Effect: Allow, Principal: '*', Action: 'sqs:SendMessage', Resource: '*'}]
+  Topics:
+    Type: AWS::SNS::TopicPolicy
+    Properties:
+      Topics: [!Ref Topic]
+      PolicyDocument:
+        Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sns:Publish', Resource: '*'}]
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]
+      Policies:
+      - PolicyName: on
+        PolicyDocument: {Statement: [{Effect: Allow, Action: 'events:PutEvents', Resource: !GetAtt Next.Arn}]}
+  First:
+    Type: AWS::Events::Rule
+    Properties:
+      EventBusName: !Ref Bus
+      EventPattern: {source: [shop]}
+      Targets:
+      - {Id: plain, Arn: !GetAtt Open.Arn}
+      - {Id: refused, Arn: !GetAtt Shut.Arn, DeadLetterConfig: {Arn: !GetAtt Dead.Arn}}
+      - {Id: lost, Arn: !GetAtt Shut.Arn, DeadLetterConfig: {Arn: !GetAtt Deaf.Arn}}
+      - {Id: topic, Arn: !Ref Topic}
+      - {Id: group, Arn: !Sub 'arn:aws:logs:${AWS::Region}:${AWS::AccountId}:log-group:${Group}', DeadLetterConfig: {Arn: !GetAtt Dead.Arn}}
+  Second:
+    Type: AWS::Events::Rule
+    Properties:
+      EventBusName: !Ref Bus
+      EventPattern: {source: [shop]}
+      Targets:
+      - {Id: input, Arn: !GetAtt Open.Arn, Input: '{"fixed": true}'}
+      - {Id: path, Arn: !GetAtt Open.Arn, InputPath: $.detail.items}
+      - Id: made
+        Arn: !GetAtt Open.Arn
+        InputTransformer:
+          InputPathsMap: {order: $.detail.order, items: $.detail.items, total: $.detail.total}
+          InputTemplate: '{"order": <order>, "text": "no. <order>", "items": <items>, "total": <total>, "rule": <aws.events.rule-arn>}'
+      - {Id: bus, Arn: !GetAtt Next.Arn, RoleArn: !GetAtt Role.Arn}
+      - {Id: roleless, Arn: !GetAtt Next.Arn, DeadLetterConfig: {Arn: !GetAtt Dead.Arn}}
+  Third:
+    Type: AWS::Events::Rule
+    Properties:
+      EventBusName: !Ref Next
+      EventPattern: {source: [shop]}
+      Targets: [{Id: onward, Arn: !GetAtt Onward.Arn}]
+"""
+
+
+def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
+    planned = live.locate(aws, [deploy(TARGETS)], ACCOUNT)
+    detail = {"order": "47", "items": [1, {"a": None}], "total": 12.5}
+    event = samples.complete(
+        samples.parse(json.dumps({"source": "shop", "detail": detail}), "t"), planned, REGION, ACCOUNT
+    )
+    [bus] = trace.entrances(planned, event, planned.stacks[0].name + "-a")
+    found = trace.trace(planned, event, bus)
+    fates = {one.target.id: one.fate for _, one in found.walk()}
+    assert fates == {
+        "plain": "delivered", "refused": "dead letter", "lost": "lost", "topic": "delivered", "group": "dead letter",
+        "input": "delivered", "path": "delivered", "made": "delivered", "bus": "delivered", "roleless": "dead letter",
+        "onward": "delivered",
+    }  # fmt: skip
+    entry = {"Source": "shop", "DetailType": "x", "Detail": json.dumps(detail), "EventBusName": bus.rsplit("/", 1)[1]}
+    clients("events", REGION).put_events(Entries=[entry])
+    urls = {one.logical_id: clients("sqs", REGION).get_queue_url(QueueName=one.name)["QueueUrl"]
+            for one in planned.resources.values() if one.type == "AWS::SQS::Queue"}  # fmt: skip
+    boxes = {name: [] for name in urls}
+
+    def collect():
+        for name, url in urls.items():
+            boxes[name] += letters(clients, url)
+        return {name: len(box) for name, box in boxes.items()}
+
+    counts = {"Open": 4, "Shut": 0, "Onward": 1, "Heard": 1, "Dead": 3, "Deaf": 0}
+    assert until(collect, counts.__eq__) == counts
+    assert until(collect, lambda _: True) == counts
+    said = {one.target.id: one for _, one in found.walk()}
+    # White space apart: AWS writes none between the parts of an event, the embedded AWS does.
+    texts = [json.loads(body) for _, body in boxes["Open"]]
+    for one in ("input", "path", "made"):
+        assert json.loads(said[one].payload.text) in texts
+    assert {one["TARGET_ARN"] for one, _ in boxes["Dead"]} == {
+        one.target.arn for one in said.values() if one.fate == "dead letter"
+    }
+    assert {one["ERROR_CODE"] for one, _ in boxes["Dead"]} == {"NO_PERMISSIONS"}
+    assert messages(clients, planned.stacks[0].resources()["Group"].name) == []
+
+
+def test_live_sees_what_was_broken_by_hand(deploy, aws, clients):
+    planned = live.locate(aws, [deploy(rendering.render("s3-object-events")[0])], ACCOUNT)
+    assert live.differences(planned, live.read(aws, planned)) == []
+    [rule] = planned.rules
+    events, function = clients("events", REGION), next(one.arn for one in rule.targets if one.service == "lambda")
+    for one in json.loads(clients("lambda", REGION).get_policy(FunctionName=function)["Policy"])["Statement"]:
+        clients("lambda", REGION).remove_permission(FunctionName=function, StatementId=one["Sid"])
+    events.put_rule(Name=rule.name, EventPattern=json.dumps({"source": ["other"]}), State="DISABLED")
+    events.remove_targets(Rule=rule.name, Ids=["ObjectLogGroup"])
+    lines = "\n".join(live.differences(planned, live.read(aws, planned)))
+    assert "pattern is {'source': ['other']}" in lines
+    assert "state is DISABLED, the template says ENABLED" in lines
+    assert "target ObjectLogGroup is not deployed" in lines
+    assert "target ObjectFunction: no permission lets events.amazonaws.com" in lines
+
+
+def test_backtest_against_what_is_deployed(deploy, aws):
+    text = rendering.render("rds-snapshot-events")[0]
+    stack = deploy(text)
+    stack.parameters = {"EventIds": "RDS-EVENT-0042,RDS-EVENT-0060"}
+    planned = live.locate(aws, [stack], ACCOUNT)
+    event = {"source": "aws.rds", "account": ACCOUNT, "detail-type": "RDS DB Snapshot Event"}
+    recorded = [{**event, "detail": {"EventID": f"RDS-EVENT-{one}"}} for one in ("0042", "0060", "0091", "0041")]
+    [found] = backtest.compare(planned, live.read(aws, planned), recorded)
+    assert (found.before, found.after, found.gained, found.lost) == (2, 2, [recorded[1]], [recorded[2]])
+
+
+def test_a_stack_that_is_not_deployed_is_named(aws):
+    with pytest.raises(live.ToolError, match="eu-central-1 nowhere"):
+        live.locate(aws, [Stack({}, name="nowhere", region=REGION)], ACCOUNT)
+
+
+# --- random patterns and events ----------------------------------------------------------------
+
+WORDS = some.sampled_from(["a", "ab", "abc", "b", "B", "", "10.0.0.7", "1"])
+NUMBERS = some.sampled_from([0, 1, -1, 2.5, 300])
+TESTS = some.one_of(
+    WORDS, NUMBERS, some.booleans(), some.none(),
+    *(some.builds(lambda word, key=key: {key: word}, WORDS.filter(bool)) for key in ("prefix", "suffix", "equals-ignore-case")),
+    some.builds(lambda words: {"anything-but": words}, some.lists(WORDS, min_size=1, max_size=3)),
+    some.builds(lambda word: {"anything-but": {"prefix": word}}, WORDS.filter(bool)),
+    some.builds(lambda yes: {"exists": yes}, some.booleans()),
+    some.builds(lambda word: {"wildcard": f"{word}*"}, WORDS.filter(bool)),
+    some.builds(lambda sign, number: {"numeric": [sign, number]}, some.sampled_from(["<", "<=", "=", ">", ">="]), NUMBERS),
+    some.just({"cidr": "10.0.0.0/24"}),
+)  # fmt: skip
+FIELDS = some.sampled_from(["x", "y", "z"])
+PATTERNS = some.fixed_dictionaries({"detail": some.recursive(
+    some.dictionaries(FIELDS, some.lists(TESTS, min_size=1, max_size=3), min_size=1, max_size=2),
+    lambda inner: some.dictionaries(FIELDS, inner, min_size=1, max_size=2), max_leaves=3)})  # fmt: skip
+VALUES = some.one_of(WORDS, NUMBERS, some.booleans(), some.none(), some.lists(WORDS, max_size=3))
+DETAILS = some.recursive(
+    some.dictionaries(FIELDS, VALUES, max_size=3),
+    lambda inner: some.dictionaries(FIELDS, inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pattern=PATTERNS, detail=DETAILS)
+def test_random_patterns_and_events(clients, pattern, detail):
+    event = {"version": "0", "id": "1", "detail-type": "t", "source": "s", "account": "1", "time": "2024-01-01T00:00:00Z",
+             "region": REGION, "resources": [], "detail": detail}  # fmt: skip
+    ours = trace.match(pattern, event)[0]
+    try:
+        theirs = clients("events").test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))[
+            "Result"
+        ]
+    except ClientError as error:
+        theirs = error.response["Error"]["Message"]
+    assert ours == theirs
+
+
+def test_the_flow_of_the_whole_environment_is_what_its_stacks_are():
+    local, templates = environment.load("local"), rendering.render_all()
+    whole = graph.of_environment(local, templates)
+    parts = [graph.of_environment(local, templates, name) for name in local.stacks]
+    assert {one.arn for one in whole.rules} == {one.arn for part in parts for one in part.rules}
