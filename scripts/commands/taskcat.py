@@ -1,0 +1,92 @@
+"""``make taskcat``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scripts.commands._options import where_options, yes_option
+
+if TYPE_CHECKING:
+    from scripts.environment import Environment
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ROOT / ".venv-taskcat" / "bin"
+LONGEST = 900  # seconds for a run on the embedded AWS
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@where_options
+@yes_option
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(env: str, stack: str | None, region: str | None, yes: bool, arguments: tuple[str, ...]) -> int:
+    """Create every stack of .taskcat.yml in each of its regions, and delete it again.
+
+    ENV=local runs taskcat on an embedded AWS of its own. Beyond taskcat: an event is sent through each stack and must
+    arrive, and nothing may be left afterwards. Any other environment runs the stock program on its account, after
+    asking: `taskcat test run`, with ARGUMENTS as they are. It leaves the buckets that the templates keep, and the one
+    that it uploads to (its issue 652). Of the environment, only account and profile count here.
+
+    --stack and --region choose among the tests and regions of .taskcat.yml. The report is taskcat_outputs/index.html.
+
+    \b
+    Examples:
+      python -m scripts taskcat
+      python -m scripts taskcat --stack custom-event-bus --region us-east-1
+      python -m scripts taskcat --env dev
+    """
+    from scripts import environment, rendering
+    from scripts.errors import ToolError
+
+    found = environment.load(env)
+    if not PROGRAMS.is_dir():
+        raise ToolError("taskcat is not installed", where=str(PROGRAMS), advice="make taskcat installs it and runs it.")
+    rendering.render_all()
+    chosen = (*(("--test-names", stack) if stack else ()), *(("--regions", region) if region else ()), *arguments)
+    return _run_here(chosen) if found.endpoint else _run_on_account(found, chosen, yes=yes)
+
+
+def _run_here(arguments: tuple[str, ...]) -> int:
+    """On an embedded AWS that starts empty and ends with the run; nothing of the user's environment is seen."""
+    import os
+    import subprocess
+    import tempfile
+
+    from scripts.errors import ToolError
+    from scripts.local_aws import server
+
+    with tempfile.TemporaryDirectory(prefix="taskcat-") as directory:
+        endpoint = server.start(Path(directory), 0)
+        settings = {
+            # HOME and the files: a profile or a ~/.taskcat.yml of the user's would come before these credentials.
+            "PATH": os.environ.get("PATH", ""), "HOME": directory, "LANG": "C.UTF-8", "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_ENDPOINT_URL": endpoint.url,
+            "AWS_ACCESS_KEY_ID": endpoint.access_key, "AWS_SECRET_ACCESS_KEY": endpoint.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1", "PYTHONWARNINGS": "ignore",  # taskcat needs pkg_resources, which warns
+        }  # fmt: skip
+        program = [str(PROGRAMS / "python"), str(ROOT / "tests" / "taskcat" / "runner.py"), *arguments]
+        try:
+            return 1 if subprocess.run(program, env=settings, check=False, timeout=LONGEST).returncode else 0
+        except subprocess.TimeoutExpired:
+            raise ToolError(f"taskcat was stopped after {LONGEST} s", advice="Fewer stacks: --stack NAME") from None
+        finally:
+            server.stop(Path(directory))
+
+
+def _run_on_account(found: Environment, arguments: tuple[str, ...], *, yes: bool) -> int:
+    """The stock program, once the account is the environment's own and somebody agreed."""
+    import subprocess
+
+    from scripts.aws import Aws
+    from scripts.commands import _stacks
+
+    account = Aws(found).guard()
+    if not _stacks.confirm(f"Create and delete the stacks of .taskcat.yml in account {account}?", found, yes=yes):
+        click.echo("Nothing was changed.", err=True)
+        return 1
+    profile = ["--profile", found.profile] if found.profile else []
+    # `make lint` has linted; taskcat would lint every template once per test.
+    program = [str(PROGRAMS / "taskcat"), *profile, "test", "run", "--lint-disable", "--minimal-output", *arguments]
+    return 1 if subprocess.run(program, check=False).returncode else 0

@@ -1,0 +1,110 @@
+"""What goes into a stack, and must come out in the log groups that its outputs name."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import boto3
+
+PATIENCE = (
+    60.0  # seconds for an event to come through; the embedded AWS needs less than one, unless the machine is busy
+)
+Values = Mapping[str, str]  # outputs or parameters
+Probe = Callable[[str, Values, Values, str], AbstractContextManager[None]]  # region, outputs, parameters, marker
+_session, _lock = boto3.session.Session(), threading.Lock()
+
+
+@functools.cache
+def _made(service: str, region: str) -> Any:
+    return _session.client(service, region_name=region)
+
+
+def client(service: str, region: str) -> Any:
+    """A boto3 client; they are safe to share between threads, their making is not."""
+    with _lock:
+        return _made(service, region)
+
+
+@contextlib.contextmanager
+def put_event(region: str, outputs: Values, _parameters: Values, marker: str) -> Iterator[None]:
+    """An event of one's own on the stack's bus."""
+    entry = {"Source": "taskcat", "DetailType": "Probe", "Detail": json.dumps({"marker": marker})}
+    answer = client("events", region).put_events(Entries=[{**entry, "EventBusName": outputs["EventBusName"]}])
+    if answer["FailedEntryCount"]:
+        raise RuntimeError(f"PutEvents: {answer['Entries'][0]['ErrorMessage']}")
+    yield
+
+
+@contextlib.contextmanager
+def put_object(region: str, outputs: Values, parameters: Values, marker: str) -> Iterator[None]:
+    """An object in the stack's bucket. It stays there, so that the bucket is kept as one in use is."""
+    key = f"{parameters.get('ObjectKeyPrefix', '')}{marker}.txt"
+    client("s3", region).put_object(Bucket=outputs["DataBucketName"], Key=key, Body=b"")
+    yield
+
+
+@contextlib.contextmanager
+def make_snapshot(region: str, _outputs: Values, _parameters: Values, marker: str) -> Iterator[None]:
+    """A snapshot of a database made for it; both are gone afterwards."""
+    rds = client("rds", region)
+    rds.create_db_instance(
+        DBInstanceIdentifier=marker, DBInstanceClass="db.t4g.micro", Engine="postgres", AllocatedStorage=20,
+        MasterUsername="probe", MasterUserPassword=uuid.uuid4().hex,
+    )  # fmt: skip
+    try:
+        rds.create_db_snapshot(DBInstanceIdentifier=marker, DBSnapshotIdentifier=marker)
+        try:
+            yield
+        finally:
+            rds.delete_db_snapshot(DBSnapshotIdentifier=marker)
+    finally:
+        rds.delete_db_instance(DBInstanceIdentifier=marker, SkipFinalSnapshot=True)
+
+
+# By the stack's output TemplateName. A stack that is not here is created and deleted, and nothing is sent through it.
+PROBES: dict[str, Probe] = {
+    "custom-event-bus": put_event,
+    "rds-snapshot-events": make_snapshot,
+    "s3-object-events": put_object,
+}
+
+
+def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[str]]:
+    """Send an event through a stack: how many log groups received it, and what went wrong, one sentence each."""
+    if not (probe := PROBES.get(outputs.get("TemplateName", ""))):
+        return 0, []
+    groups = {key: value for key, value in outputs.items() if key.endswith("LogGroupName")}
+    if not groups:
+        return 0, ["no output names a log group in which to look for the event"]
+    marker, missing, dead = f"probe-{uuid.uuid4().hex[:12]}", dict(groups), ""
+    with probe(region, outputs, parameters, marker):
+        deadline = time.monotonic() + PATIENCE
+        while missing and not dead and time.monotonic() < deadline:
+            dead = dead_letter(region, outputs.get("DeadLetterQueueUrl"))
+            missing = {key: name for key, name in missing.items() if not holds(region, name, marker)}
+            time.sleep(0.1 if missing else 0)
+    why = f"; a dead letter says {dead}" if dead else f" within {PATIENCE:.0f} s"
+    return len(groups) - len(missing), [f"{key}: no event arrived in {name}{why}" for key, name in missing.items()]
+
+
+def holds(region: str, group: str, marker: str) -> bool:
+    """Whether a log group has a line with the marker."""
+    pages = client("logs", region).get_paginator("filter_log_events").paginate(logGroupName=group)
+    return any(marker in event["message"] for page in pages for event in page["events"])
+
+
+def dead_letter(region: str, url: str | None) -> str:
+    """What EventBridge wrote on a dead letter in the stack's queue; empty when there is none."""
+    asked = {"MessageAttributeNames": ["All"], "MaxNumberOfMessages": 1}
+    found = client("sqs", region).receive_message(QueueUrl=url, **asked).get("Messages", []) if url else []
+    attributes = found[0].get("MessageAttributes", {}) if found else {}
+    words = [attributes[key]["StringValue"] for key in ("ERROR_CODE", "ERROR_MESSAGE") if key in attributes]
+    return ": ".join(words) or ("nothing of why" if found else "")

@@ -1,0 +1,128 @@
+"""`python -m scripts taskcat`: what it must not pass, and what it does on an account."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import runner
+import yaml
+from click.testing import CliRunner
+
+from scripts import rendering
+from scripts.aws import AccountError, Aws
+from scripts.commands import taskcat
+
+ROOT = Path(__file__).parents[2]
+needs_taskcat = pytest.mark.skipif(
+    not taskcat.PROGRAMS.joinpath("taskcat").exists(),
+    reason="taskcat is not installed here: `make taskcat` installs it",
+)
+
+
+@needs_taskcat
+def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
+    project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
+    result = CliRunner().invoke(taskcat.command, ["--", "--project-root", str(project)], standalone_mode=False)
+    said, problems = capfd.readouterr()
+    assert result.return_value == 1, result.output
+    expected = [
+        "fails-in-one-region, eu-central-1: Rule (AWS::Events::Rule) CREATE_FAILED: Event bus no-such-bus does not exist.",
+        "not-delivered, eu-central-1: EventLogGroupName: no event arrived in /aws/events/tCaT-faults-not-delivered-",
+        "not-delivered, us-east-1: EventLogGroupName: no event arrived in /aws/events/tCaT-faults-not-delivered-",
+        "refused, us-east-1: CREATE_FAILED: ",
+        "eu-central-1: left behind: sqs QueueUrls http",
+        "us-east-1: left behind: sqs QueueUrls http",
+    ]
+    for line in expected:
+        assert line in problems
+    assert problems.count("a dead letter says NO_PERMISSIONS: the policy of arn:aws:logs:") == 2
+    assert problems.count("kept-") == 2, "the buckets and logs of the run, and taskcat's own bucket, are gone"
+    assert problems.count("left behind") == 2
+    assert "fails-in-one-region, us-east-1" not in problems
+    assert "fails-in-one-region        us-east-1        CREATE_COMPLETE" in said
+    report = (project / "taskcat_outputs/index.html").read_text()
+    assert report.count("class=test-green") == 5
+    assert report.count("class=test-red") == 2
+
+
+@needs_taskcat
+def test_a_test_that_is_not_there_is_no_success(tmp_path, capfd):
+    project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
+    arguments = ["--stack", "misspelt", "--", "--project-root", str(project)]
+    assert CliRunner().invoke(taskcat.command, arguments, standalone_mode=False).return_value == 1
+    assert "no test in .taskcat.yml is called misspelt" in capfd.readouterr().err
+
+
+def event(name, status, reason="", kind="AWS::SQS::Queue"):
+    return SimpleNamespace(logical_id=name, status=status, status_reason=reason, type=kind)
+
+
+def test_the_first_failure_comes_first_and_what_follows_from_it_is_left_out():
+    newest_first = [
+        event(
+            "stack", "CREATE_FAILED", "The following resource(s) failed to create: [A, B]", "AWS::CloudFormation::Stack"
+        ),
+        event("C", "CREATE_FAILED", "Resource creation cancelled"),
+        event("B", "CREATE_FAILED", "second"),
+        event("A", "CREATE_FAILED", "first"),
+        event("A", "CREATE_IN_PROGRESS"),
+    ]
+    assert runner.reasons(newest_first) == [
+        "A (AWS::SQS::Queue) CREATE_FAILED: first", "B (AWS::SQS::Queue) CREATE_FAILED: second",
+    ]  # fmt: skip
+
+
+def test_a_stack_that_could_not_be_deleted_is_told_with_its_resource():
+    stack = SimpleNamespace(
+        status="DELETE_FAILED", status_reason="", launch_exception=False,
+        events=lambda refresh: [event("Bucket", "DELETE_FAILED", "not empty"), event("Bucket", "CREATE_FAILED", "old")],
+    )  # fmt: skip
+    assert runner.deletion_problems(stack) == ["Bucket (AWS::SQS::Queue) DELETE_FAILED: not empty"]
+
+
+def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_passes_on():
+    config, templates = yaml.safe_load(Path(".taskcat.yml").read_text()), rendering.render_all()
+    tests = config["tests"].values()
+    assert {Path(one["template"]).stem for one in tests} == set(templates)
+    assert all(len(set(one.get("regions", config["project"]["regions"]))) >= 4 for one in tests)
+    for one in tests:
+        declared = templates[Path(one["template"]).stem]["Parameters"]
+        given = one.get("parameters", {})
+        assert all(isinstance(declared[name].get("Default", ""), str) for name in given), "taskcat would drop it"
+        missing = [name for name, parameter in declared.items() if "Default" not in parameter and name not in given]
+        assert not missing
+
+
+@pytest.fixture
+def account_run(monkeypatch, tmp_path):
+    """run(account, *arguments): the command for ENV=dev with these credentials; gives the result and taskcat's arguments."""
+    program, said = tmp_path / "taskcat", tmp_path / "said"
+    program.write_text(f'#!/bin/sh\necho "$@" >{said}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(taskcat, "PROGRAMS", tmp_path)
+
+    def run(account, *arguments):
+        monkeypatch.setattr(Aws, "account", lambda _self: account)
+        result = CliRunner().invoke(taskcat.command, ["--env", "dev", *arguments], standalone_mode=False)
+        return result, said.read_text().split() if said.exists() else None
+
+    return run
+
+
+def test_on_an_account_the_stock_program_runs(account_run):
+    result, arguments = account_run("111122223333", "--yes", "--stack", "custom-event-bus", "--", "--no-delete")
+    assert result.return_value == 0, result.output
+    assert " ".join(arguments) == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
+
+
+def test_on_another_account_nothing_runs(account_run):
+    result, arguments = account_run("999999999999", "--yes")
+    assert isinstance(result.exception, AccountError)
+    assert arguments is None
+
+
+def test_without_an_answer_nothing_runs(account_run):
+    result, arguments = account_run("111122223333")
+    assert result.exception
+    assert arguments is None
