@@ -42,7 +42,7 @@ def mend() -> None:
     ministack.check()
     from ministack.core import iam_actions, lambda_runtime
     from ministack.services import cloudformation, eventbridge, lambda_svc, rds, s3
-    from ministack.services.cloudformation import helpers, stacks
+    from ministack.services.cloudformation import changesets, engine, handlers, helpers, stacks
 
     from scripts.local_aws import announcements, deliveries, resources, strictness
 
@@ -56,6 +56,10 @@ def mend() -> None:
         (helpers, "_resolve_document", strictness.resolve_url),
         (stacks, "_update_resource", strictness.update_if_allowed),
         (cloudformation, "handle_request", strictness.with_property_values),
+        (changesets, "_evaluate_conditions", strictness.evaluate_conditions),
+        (engine, "_evaluate_conditions", strictness.evaluate_conditions),
+        (handlers, "_evaluate_conditions", strictness.evaluate_conditions),
+        (stacks, "_evaluate_conditions", strictness.evaluate_conditions),
     ):
         setattr(owner, name, functools.partial(outer, getattr(owner, name)))
     resources.install()

@@ -25,7 +25,9 @@ services.eventbridge._event_buses services.eventbridge._event_pattern_error serv
 services.eventbridge._pattern_event_view services.eventbridge._put_events services.eventbridge._rule_key
 services.eventbridge._validate_target_arn services.iam._roles services.rds._error services.rds._snapshot_xml
 services.lambda_svc._execute_function services.rds._snapshots services.rds._xml services.s3._buckets
-services.s3._notification_bucket_region
+services.s3._notification_bucket_region services.cloudformation.engine._resolve_refs
+services.cloudformation.changesets._evaluate_conditions services.cloudformation.engine._evaluate_conditions
+services.cloudformation.handlers._evaluate_conditions services.cloudformation.stacks._evaluate_conditions
 """.split()  # noqa: SIM905 - one name a line would be half of this file
 # The call of the handler inside the worker's script: the request id of a log line is set just before it.
 HANDLER_CALL = "result = handler_fn(event, context)"

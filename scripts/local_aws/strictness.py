@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudformation, eventbridge, lambda_svc, s3
-from ministack.services.cloudformation import changesets, drift, helpers, provisioners
+from ministack.services.cloudformation import changesets, drift, engine, helpers, provisioners
 
 from scripts.local_aws.deliveries import admits
 
@@ -106,6 +106,19 @@ def resolve_url(stock: Callable[..., Any], params: Json, body_key: str, url_key:
     if host:
         params = {**params, url_key: [f"https://s3.amazonaws.com/{host['bucket']}{url.path}"]}
     return stock(params, body_key, url_key, label)
+
+
+def evaluate_conditions(stock: Callable[..., Any], template: Json, params: Json) -> Any:
+    """Conditions take pseudo parameters and Fn::FindInMap (user guide, 'Condition functions'); MiniStack does not."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolve(one) for one in value]
+        if isinstance(value, dict) and not set(value) & {"Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals", "Condition"}:
+            return engine._resolve_refs(value, {}, params, {}, template.get("Mappings") or {}, "", "")
+        return {key: resolve(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    return stock({**template, "Conditions": resolve(template.get("Conditions") or {})}, params)
 
 
 def update_if_allowed(
