@@ -38,6 +38,8 @@ class Survey:
 def survey(aws: Aws, environment: Environment, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Survey]:
     """What ``delete`` would take and leave, in the order of ``pairs``. Changes nothing. Raises aws.AccountError."""
     aws.guard()
+    if environment.stack_set:  # what is in other accounts cannot be looked into from here
+        return [Survey(Place.of(environment, pair), {"StackStatus": "", "StackId": ""}) for pair in pairs]
     places = [Place.of(environment, pair) for pair in pairs]
     clock = clock or Clock()
     by_key = {place.key: place for place in places}
@@ -120,6 +122,10 @@ def delete(
     with ``retain`` (logical ids to keep) or ``force`` (keep whatever cannot be deleted).
     Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
     """
+    if environment.stack_set:
+        from scripts.cloudformation.stack_set import Sets
+
+        return Sets(aws, environment, pairs, listener=listener, clock=clock).delete()
     clock, listener = clock or Clock(), listener or Listener()
     found = {one.place.key: one for one in surveys}
     forward = order.predecessors(environment, pairs)

@@ -136,6 +136,10 @@ def plan(
 
     Raises aws.AccountError; what goes wrong with one stack stands in its plan's ``problem``.
     """
+    if environment.stack_set:
+        from scripts.cloudformation.stack_set import Sets  # it stands on this module
+
+        return Sets(aws, environment, pairs, templates=templates, options=options, clock=clock).plan()
     aws.guard()
     run = _Run(aws, environment, templates, pairs, options or Options(), listener or Listener(), clock or Clock())
     plans = run.plan_all()
@@ -154,6 +158,10 @@ def deploy(
     outputs from being touched; all others go on. Raises aws.AccountError, protection.ProtectedError (before anything
     is changed) and Interrupted; what goes wrong with one stack stands in its result.
     """
+    if environment.stack_set:
+        from scripts.cloudformation.stack_set import Sets  # it stands on this module
+
+        return Sets(aws, environment, pairs, templates=templates, options=options, listener=listener, clock=clock).deploy()
     aws.guard()
     run = _Run(aws, environment, templates, pairs, options or Options(), listener or Listener(), clock or Clock())
     return run.deploy()

@@ -36,6 +36,10 @@ class Status:
 
 def read(aws: Aws, environment: Environment, pairs: Sequence[Pair]) -> list[Status]:
     """One DescribeStacks per pair, in their order. Raises aws.AccountError, ClientError."""
+    if environment.stack_set:
+        from scripts.cloudformation.stack_set import Sets  # it stands on this module
+
+        return Sets(aws, environment, pairs).status()
     aws.guard()
     clock = calls.Clock()
     places = {place.key: place for place in (Place.of(environment, pair) for pair in pairs)}

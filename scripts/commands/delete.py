@@ -33,7 +33,8 @@ def command(
     surveys = deletion.survey(aws, environment, pairs)
     there = [one for one in surveys if one.stack and not one.problem]
     for one in there:
-        click.echo(f"{one.place}: {len(one.deleted)} resources would be deleted", err=as_json)
+        what = "the stacks in every account" if environment.stack_set else f"{len(one.deleted)} resources"
+        click.echo(f"{one.place}: {what} would be deleted", err=as_json)
         for name, physical in one.retained.items():
             click.echo(f"  stays: {name}  {physical}", err=as_json)
         for name in one.snapshots:

@@ -1,0 +1,168 @@
+"""StackSets on moto."""
+
+import importlib.util
+import sys
+import types
+
+import pytest
+
+ACCOUNTS = ("111111111111", "222222222222")
+REGIONS = ("us-east-1", "eu-west-1")
+TEMPLATE = "Resources:\n  Bus:\n    Type: AWS::Events::EventBus\n    Properties:\n      Name: shop\n"
+
+
+def stand_in(name, **names):
+    """moto's CloudFormation imports API Gateway, and that a validator of OpenAPI which no test here needs."""
+    module = types.ModuleType(name)
+    module.__dict__.update(names, __path__=[])
+    sys.modules.setdefault(name, module)
+
+
+@pytest.fixture
+def moto_aws(monkeypatch):
+    if "openapi_spec_validator" not in sys.modules and importlib.util.find_spec("openapi_spec_validator") is None:
+        stand_in("openapi_spec_validator", validate=None)
+        stand_in("openapi_spec_validator.validation")
+        stand_in("openapi_spec_validator.validation.exceptions", OpenAPIValidationError=Exception)
+    from moto import mock_aws  # noqa: PLC0415
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def sets(moto_aws, tmp_path, clock):
+    from conftest_cloudformation import environment, stack  # noqa: PLC0415
+
+    from scripts.aws import Aws  # noqa: PLC0415
+    from scripts.cloudformation import deletion, deployment, status  # noqa: PLC0415
+    from scripts.cloudformation.options import Options  # noqa: PLC0415
+    from scripts.environment import StackSet  # noqa: PLC0415
+
+    (tmp_path / "queue.yaml").write_text(TEMPLATE)
+    templates = {"queue": {"Resources": {"Bus": {"Type": "AWS::Events::EventBus"}}}}
+
+    class World:
+        def __init__(self, *stacks, **target):
+            target = {"permissions": "SELF_MANAGED", "accounts": ACCOUNTS, "concurrency": 5, "failure_tolerance": 1, **target}
+            self.environment = environment(*(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]), stack_set=StackSet(**target))
+            self.aws = Aws(self.environment)
+            self.client = self.aws.client("cloudformation", "us-east-1")
+            self.build, self.clock = tmp_path, clock
+            self.given = (self.aws, self.environment, templates, self.environment.choose())
+
+        def plan(self):
+            return deployment.plan(*self.given, options=Options(build=tmp_path), clock=clock)
+
+        def deploy(self, **more):
+            return deployment.deploy(*self.given, options=Options(build=tmp_path), clock=clock, **more)
+
+        def delete(self):
+            pairs = self.environment.choose()
+            return deletion.delete(self.aws, self.environment, deletion.survey(self.aws, self.environment, pairs), pairs=pairs, clock=clock)
+
+        def status(self):
+            return [(one.place.region, one.status) for one in status.read(self.aws, self.environment, self.environment.choose())]
+
+        def instances(self):
+            return sorted((one["Account"], one["Region"]) for one in self.client.list_stack_instances(StackSetName="t-bus")["Summaries"])
+
+    return World
+
+
+def test_created_in_every_account_and_region_then_nothing_to_do(sets):
+    w = sets()
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus", f"stacks in {', '.join(ACCOUNTS)}")] * 2
+    assert w.client.list_stack_sets()["Summaries"] == []
+    assert [one.outcome for one in w.deploy()] == ["created", "created"]
+    assert w.instances() == sorted((account, region) for account in ACCOUNTS for region in REGIONS)
+    assert [plan.changes for plan in w.plan()] == [False, False]
+    assert [one.outcome for one in w.deploy()] == ["unchanged", "unchanged"]
+    assert w.status() == [("us-east-1", "2 CURRENT"), ("eu-west-1", "2 CURRENT")]
+    assert w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]["Tags"] == [{"Key": "team", "Value": "shop"}]
+
+
+def test_a_template_that_changed_is_an_update(sets):
+    w = sets()
+    w.deploy()
+    (w.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: template",)] * 2
+    assert [one.outcome for one in w.deploy()] == ["updated", "updated"]
+    assert "stock" in w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]["TemplateBody"]
+
+
+def test_an_account_more_gets_its_stacks(sets):
+    sets(accounts=ACCOUNTS[:1]).deploy()
+    w = sets()
+    assert [plan.settings for plan in w.plan()] == [(f"stacks in {ACCOUNTS[1]}",)] * 2
+    w.deploy()
+    assert len(w.instances()) == 4
+
+
+def test_saying_no_changes_nothing(sets):
+    from scripts.cloudformation.deployment import Listener  # noqa: PLC0415
+
+    class No(Listener):
+        def confirm(self, plans):
+            return False
+
+    w = sets()
+    assert w.deploy(listener=No()) == []
+    assert w.client.list_stack_sets()["Summaries"] == []
+
+
+def test_deleted_with_all_its_stacks(sets):
+    w = sets()
+    w.deploy()
+    assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
+    assert w.status() == [("us-east-1", "NOT_DEPLOYED"), ("eu-west-1", "NOT_DEPLOYED")]
+    assert [one.outcome for one in w.delete()] == ["unchanged", "unchanged"]
+
+
+def test_units_are_the_targets_of_service_managed_sets(sets):
+    w = sets(permissions="SERVICE_MANAGED", organizational_units=("ou-abcd-12345678",), accounts=ACCOUNTS[:1])
+    from scripts.cloudformation.stack_set import Sets  # noqa: PLC0415
+
+    found = Sets(w.aws, w.environment, w.environment.choose(), templates=w.given[2])
+    assert found._targets(["ou-abcd-12345678"]) == {"DeploymentTargets": {
+        "OrganizationalUnitIds": ["ou-abcd-12345678"], "Accounts": ["111111111111"], "AccountFilterType": "INTERSECTION"}}
+
+
+def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
+    w = sets()
+    # moto's operations always succeed: the answers of one that did not are put in their place.
+    monkeypatch.setattr(w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": "FAILED"}})
+
+    class Results:
+        def paginate(self, **_):
+            return [{"Summaries": [{"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
+                                   {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "FAILED", "StatusReason": "role is missing"}]}]
+
+    paginator = w.client.get_paginator
+    monkeypatch.setattr(w.client, "get_paginator", lambda name: Results() if name == "list_stack_set_operation_results" else paginator(name))
+    here, there = w.deploy()
+    assert (here.outcome, there.outcome) == ("created", "failed")
+    assert f"account {ACCOUNTS[1]}: role is missing" in str(there.problem)
+
+
+def test_a_running_operation_is_waited_for(sets, monkeypatch):
+    w = sets()
+    w.deploy()
+    (w.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
+    states = iter(["RUNNING", "RUNNING", *["SUCCEEDED"] * 9])
+    monkeypatch.setattr(w.client, "list_stack_set_operations", lambda **_: {"Summaries": [{"OperationId": "somebody-elses", "Status": "RUNNING"}]})
+    asked = []
+    monkeypatch.setattr(w.client, "describe_stack_set_operation",
+                        lambda **given: asked.append(given["OperationId"]) or {"StackSetOperation": {"Status": next(states)}})
+    assert [one.outcome for one in w.deploy()] == ["updated", "updated"]
+    assert asked[:3] == ["somebody-elses"] * 3
+    assert asked[3] != "somebody-elses"
+
+
+def test_what_stack_sets_cannot_do_is_said(sets):
+    from conftest_cloudformation import stack  # noqa: PLC0415
+
+    w = sets(stack(regions=REGIONS, parameters={"Size": {"us-east-1": "1", "eu-west-1": "2"}}))
+    assert all("differ between regions" in str(plan.problem) for plan in w.plan())
