@@ -7,8 +7,7 @@ left after all fields of the event are the rules that match. Python's integers a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
-from itertools import pairwise
+from collections import Counter, defaultdict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +28,21 @@ class _Spans:
     def __init__(self, spans: list[tuple[Span, int]]) -> None:
         self.ends = sorted({end for span, _ in spans for end in (span.low, span.high)} - {-inf, inf})
         # Pieces alternate: below the first end, the end itself, between it and the next, and so on.
+        size = 2 * len(self.ends) + 1
+        turns: list[list[tuple[int, int]]] = [[] for _ in range(size + 1)]
+        for span, bit in spans:
+            first = 0 if span.low == -inf else 2 * bisect_left(self.ends, span.low) + 1 + span.low_open
+            last = size - 1 if span.high == inf else 2 * bisect_left(self.ends, span.high) + 1 - span.high_open
+            turns[first].append((bit, 1))
+            turns[last + 1].append((bit, -1))
         self.pieces: list[int] = []
-        for low, high in pairwise([-inf, *self.ends, inf]):
-            self.pieces.append(_unite(bit for span, bit in spans if span.low <= low and high <= span.high))
-            self.pieces.append(_unite(bit for span, bit in spans if span.holds(high)))
+        covering: Counter[int] = Counter()
+        union = 0
+        for turn in turns[:size]:
+            for bit, change in turn:
+                covering[bit] += change
+                union = union | bit if covering[bit] else union & ~bit
+            self.pieces.append(union)
 
     def find(self, number: float) -> int:
         position = bisect_left(self.ends, number)
@@ -121,6 +131,8 @@ class _Table:
 class _Field:
     """All conditions on one field: the bits of all, and of those that absence satisfies."""
 
+    REMEMBERED = 1_000  # answers for short values; most fields of events have few
+
     def __init__(self, conditions: list[tuple[Condition, int]]) -> None:
         self.all = _unite(bit for _, bit in conditions)
         self.absent = _unite(bit for condition, bit in conditions if condition.absent)
@@ -138,8 +150,20 @@ class _Field:
                 self.awkward += [(test.accepts, bit) for test in negated]
         self.negated = _unite(bit for _, bit in excluded)
         self.wanted, self.excluded = _Table(wanted), _Table(excluded)
+        self.known: dict[Scalar, int] = {}
 
     def find(self, value: Scalar) -> int:
+        known = self.known.get(value)
+        if known is not None:
+            return known
+        found = self._look_up(value)
+        if not isinstance(value, str) or len(value) < 100:
+            if len(self.known) >= self.REMEMBERED:
+                self.known.clear()
+            self.known[value] = found
+        return found
+
+    def _look_up(self, value: Scalar) -> int:
         found = self.wanted.find(value)
         if self.negated:
             found |= self.negated & ~self.excluded.find(value)
