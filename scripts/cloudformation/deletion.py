@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts import documents
-from scripts.cloudformation import calls, failure, operation, order, schedule
+from scripts.cloudformation import calls, failure, operation, order, results, schedule
 from scripts.cloudformation.calls import Clock, Stopped
-from scripts.cloudformation.deployment import Interrupted, Listener, Result, Tracker
 from scripts.cloudformation.place import Place
+from scripts.cloudformation.results import Interrupted, Listener, Result, Tracker
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -37,23 +37,15 @@ class Survey:
 
 def survey(aws: Aws, environment: Environment, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Survey]:
     """What ``delete`` would take and leave, in the order of ``pairs``. Changes nothing. Raises aws.AccountError."""
-    aws.guard()
     if environment.stack_set:  # what is in other accounts cannot be looked into from here
         return [Survey(Place.of(environment, pair), {"StackStatus": "", "StackId": ""}) for pair in pairs]
-    places = [Place.of(environment, pair) for pair in pairs]
-    clock = clock or Clock()
-    by_key = {place.key: place for place in places}
-    found = schedule.run(
-        {key: set() for key in by_key},
-        lambda key: _survey(aws, environment, by_key[key], clock),
-        threads=16,
-        clock=clock,
+    time = clock or Clock()
+    return schedule.everywhere(
+        aws, pairs, lambda place, client: _survey(aws, environment, place, client, time), clock=time
     )
-    return [found[place.key] for place in places]
 
 
-def _survey(aws: Aws, environment: Environment, place: Place, clock: Clock) -> Survey:
-    client = aws.client("cloudformation", place.region)
+def _survey(aws: Aws, environment: Environment, place: Place, client: Any, clock: Clock) -> Survey:
     try:
         stack = calls.find_stack(client, place.stack_name, clock=clock)
         if stack is None:
@@ -126,76 +118,58 @@ def delete(
         from scripts.cloudformation.stack_set import Sets
 
         return Sets(aws, environment, pairs, listener=listener, clock=clock).delete()
-    clock, listener = clock or Clock(), listener or Listener()
+    time, ear = clock or Clock(), listener or Listener()
     found = {one.place.key: one for one in surveys}
     forward = order.predecessors(environment, pairs)
     after: dict[Key, set[Key]] = {key: {other for other in forward if key in forward[other]} for key in forward}
-    results: dict[Key, Result] = {}
+    done: dict[Key, Result] = {}
     under_way: dict[Key, Place] = {}
 
-    def job(key: Key) -> Result:
-        begun = clock.now()
+    def job(key: Key) -> None:
         one = found[key]
-        blocked = [other for other in after[key] if not results[other].ok]
-        if clock.stopped:
-            result = Result(one.place, "interrupted")
-        elif blocked:
-            result = Result(one.place, "skipped", problem=failure.DeploymentError(
-                "not deleted, since " + ", ".join(str(found[other].place) for other in blocked) + " takes its outputs",
-                where=str(one.place)))  # fmt: skip
-        else:
-            result = _delete(aws, one, retain, under_way, clock, listener, empty=empty_buckets, force=force)
-        result.seconds = clock.now() - begun
-        results[key] = result
-        listener.finished(result)
-        return result
+
+        def work() -> Result:
+            if time.stopped:
+                raise Stopped
+            if blocked := [str(found[other].place) for other in after[key] if not done[other].ok]:
+                what = f"not deleted, since {', '.join(blocked)} takes its outputs"
+                return Result(one.place, "skipped", problem=failure.DeploymentError(what, where=str(one.place)))
+            if one.problem:
+                raise one.problem
+            if one.stack is None:
+                return Result(one.place, "unchanged")
+            arguments = _arguments(one, one.stack["StackStatus"], retain, force=force, empty=empty_buckets)
+            for bucket in one.full_buckets if empty_buckets else ():
+                empty_bucket(aws.client("s3", one.place.region), bucket)
+            under_way[key] = one.place
+            client, stack_id = aws.client("cloudformation", one.place.region), one.stack["StackId"]
+            running = operation.start(client, client.delete_stack, stack_id, time, StackName=stack_id, **arguments)
+            tracker = Tracker(one.place, len(one.deleted) + len(one.retained), ear)
+            end = operation.follow(client, running, one.place, time, tracker)
+            if end != "DELETE_COMPLETE":
+                raise failure.of_operation(client, running, end, one.place, time)
+            return Result(one.place, "deleted", status=end)
+
+        done[key] = results.attempt(one.place, work, under_way, clock=time, listener=ear)
 
     try:
-        schedule.run(after, job, threads=threads, clock=clock)
+        schedule.run(after, job, threads=threads, clock=time)
     except KeyboardInterrupt:
-        raise Interrupted(list(under_way.values()), list(results.values())) from None
-    return [results[one.place.key] for one in surveys]
+        raise Interrupted(list(under_way.values())) from None
+    return [done[one.place.key] for one in surveys]
 
 
-def _delete(
-    aws: Aws, one: Survey, retain: Sequence[str], under_way: dict[Key, Place], clock: Clock, listener: Listener, *,
-    empty: bool, force: bool,
-) -> Result:  # fmt: skip
-    place, client = one.place, aws.client("cloudformation", one.place.region)
-    if one.problem:
-        return Result(place, "failed", problem=one.problem)
-    if one.stack is None:
-        return Result(place, "unchanged")
-    status, stack_id = one.stack["StackStatus"], one.stack["StackId"]
-    try:
-        if one.full_buckets and not empty and not (force or retain):
-            raise failure.DeploymentError(
-                f"the bucket {one.full_buckets[0]} is not empty", where=str(place), status=status,
-                advice=f"To delete what is in it, too: {place.command('delete', '--empty-buckets')}",
-            )  # fmt: skip
-        if status == "DELETE_FAILED" and not (retain or force or (empty and one.full_buckets)):
-            raise failure.DeploymentError("its deletion has failed before", where=str(place), status=status,
-                                          advice=failure.advice(status, place))  # fmt: skip
-        for bucket in one.full_buckets if empty else ():
-            empty_bucket(aws.client("s3", place.region), bucket)
-        how: dict[str, Any] = {}
-        if status == "DELETE_FAILED":  # both are refused in any other state
-            how = (
-                {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}
-            )
-        under_way[place.key] = place
-        running = operation.start(client, client.delete_stack, stack_id, clock, StackName=stack_id, **how)
-        end = operation.follow(
-            client, running, place, clock, Tracker(place, len(one.deleted) + len(one.retained), listener)
-        )
-        under_way.pop(place.key)
-        if end != "DELETE_COMPLETE":
-            raise failure.of_operation(client, running, end, place, clock)
-        return Result(place, "deleted", status=end)
-    except Stopped:
-        return Result(place, "interrupted")
-    except operation.LostSightError as error:
-        return Result(place, "unknown", problem=error)
-    except (ToolError, operation.StartError, ClientError, BotoCoreError) as error:
-        under_way.pop(place.key, None)
-        return Result(place, "failed", status=getattr(error, "status", status), problem=failure.wrap(error, place))
+def _arguments(one: Survey, status: str, retain: Sequence[str], *, force: bool, empty: bool) -> dict[str, Any]:
+    """The arguments of DeleteStack. Raises DeploymentError for what must be said first."""
+    place = one.place
+    if one.full_buckets and not (empty or force or retain):
+        raise failure.DeploymentError(
+            f"the bucket {one.full_buckets[0]} is not empty", where=str(place), status=status,
+            advice=f"To delete what is in it, too: {place.command('delete', '--empty-buckets')}",
+        )  # fmt: skip
+    if status != "DELETE_FAILED":  # in any other state AWS refuses both
+        return {}
+    if not (retain or force or (empty and one.full_buckets)):
+        raise failure.DeploymentError("its deletion has failed before", where=str(place), status=status,
+                                      advice=failure.advice(status, place))  # fmt: skip
+    return {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}

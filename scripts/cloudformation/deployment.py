@@ -17,12 +17,14 @@ from scripts.cloudformation import (
     order,
     outputs,
     protection,
+    results,
     schedule,
 )
 from scripts.cloudformation.calls import Clock, Stopped
 from scripts.cloudformation.options import Options
 from scripts.cloudformation.parameters import Values
 from scripts.cloudformation.place import Place
+from scripts.cloudformation.results import Interrupted, Listener, Result, Tracker
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 
     from scripts.aws import Aws
     from scripts.cloudformation.change_set import ChangeSet
-    from scripts.cloudformation.events import Event
     from scripts.cloudformation.order import Key, Pair
     from scripts.environment import Environment
+
+__all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
 
 
 @dataclass
@@ -52,80 +55,6 @@ class Plan:
     def changes(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.waits_for or self.settings or (self.change_set and not self.change_set.unchanged))
-
-
-@dataclass
-class Result:
-    """How it ended for one stack in one region."""
-
-    place: Place
-    outcome: str  # created updated unchanged deleted recovered · failed skipped interrupted unknown
-    seconds: float = 0.0
-    status: str = ""  # the stack's status in CloudFormation
-    outputs: dict[str, str] = field(default_factory=dict)
-    problem: ToolError | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether what was asked for is so now."""
-        return self.outcome in ("created", "updated", "unchanged", "deleted", "recovered")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One event of an operation, and how far it is."""
-
-    place: Place
-    event: Event
-    done: int
-    total: int
-    current: tuple[str, ...]  # logical ids in progress
-
-
-class Listener:
-    """What wants to know how it goes. All but ``confirm`` are called from the threads that do the work."""
-
-    def planned(self, plan: Plan) -> None:
-        """A plan is made."""
-
-    def confirm(self, plans: Sequence[Plan]) -> bool:  # noqa: ARG002
-        """Whether these plans are to be carried out; asked in the main thread, and again for what it could not show."""
-        return True
-
-    def started(self, place: Place, total: int) -> None:
-        """An operation with ``total`` resources is under way."""
-
-    def progressed(self, progress: Progress) -> None:
-        """An event has come in."""
-
-    def finished(self, result: Result) -> None:
-        """It has ended for one stack in one region."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while operations are under way: ``places`` go on in AWS."""
-
-    def __init__(self, places: Sequence[Place], results: Sequence[Result]) -> None:
-        super().__init__()
-        self.places, self.results = tuple(places), tuple(results)
-
-
-class Tracker:
-    """Counts an operation's resources from its events and tells the listener."""
-
-    def __init__(self, place: Place, total: int, listener: Listener) -> None:
-        self.place, self.total, self.listener = place, total, listener
-        self._states: dict[str, str] = {}
-        listener.started(place, total)
-
-    def __call__(self, event: Event) -> None:
-        """Takes one event in."""
-        if not event.is_root:
-            self._states[event.logical_id] = event.status
-        current = tuple(name for name, status in self._states.items() if status.endswith("_IN_PROGRESS"))
-        done = len(self._states) - len(current)
-        self.listener.progressed(Progress(self.place, event, done, max(self.total, len(self._states)), current))
 
 
 def plan(
@@ -161,7 +90,9 @@ def deploy(
     if environment.stack_set:
         from scripts.cloudformation.stack_set import Sets  # it stands on this module
 
-        return Sets(aws, environment, pairs, templates=templates, options=options, listener=listener, clock=clock).deploy()
+        return Sets(
+            aws, environment, pairs, templates=templates, options=options, listener=listener, clock=clock
+        ).deploy()
     aws.guard()
     run = _Run(aws, environment, templates, pairs, options or Options(), listener or Listener(), clock or Clock())
     return run.deploy()
@@ -182,8 +113,8 @@ class _Run:
         self.values = Values(aws)
         self.plans: dict[Key, Plan] = {}
         self.results: dict[Key, Result] = {}
-        self.under_way: set[Key] = set()  # executed, and no end seen
-        self.ended: set[Key] = set()
+        self.under_way: dict[Key, Place] = {}  # executed, and no end seen
+        self.executed: set[Key] = set()
 
     def client(self, key: Key) -> Any:
         return self.aws.client("cloudformation", key[1])
@@ -197,7 +128,7 @@ class _Run:
             return made
 
         try:
-            return schedule.run(dict.fromkeys(self.pairs, set()), job, threads=self.options.threads, clock=self.clock)
+            return schedule.at_once(self.pairs, job, threads=self.options.threads, clock=self.clock)
         except BaseException:
             self.discard(self.plans.values())
             raise
@@ -248,10 +179,7 @@ class _Run:
     def discard(self, plans: Any) -> None:
         """Leaves no change set behind."""
         made = {one.place.key: one.change_set for one in plans if one.change_set and not one.change_set.unchanged}
-        schedule.run(
-            dict.fromkeys(made, set()), lambda key: change_set.discard(self.client(key), made[key]),
-            threads=self.options.threads, clock=self.clock,
-        )  # fmt: skip
+        schedule.at_once(made, lambda key: change_set.discard(self.client(key), made[key]), clock=self.clock)
 
     # --- executing -------------------------------------------------------------------------
 
@@ -269,43 +197,27 @@ class _Run:
         try:
             schedule.run(self.before, self.execute_one, threads=self.options.threads, clock=self.clock)
         except KeyboardInterrupt:
-            raise Interrupted([self.places[key] for key in self.under_way], list(self.results.values())) from None
+            raise Interrupted(list(self.under_way.values())) from None
         finally:
-            self.discard(
-                one for key, one in self.plans.items() if key not in self.under_way and key not in self.results
-            )
+            self.discard(one for key, one in self.plans.items() if key not in self.results)
         return [self.results[key] for key in self.pairs]
 
     def execute_one(self, key: Key) -> Result:
-        begun = self.clock.now()
-        result = self._guarded(key)
-        result.seconds = self.clock.now() - begun
-        self.results[key] = result
-        self.listener.finished(result)
-        return result
-
-    def _guarded(self, key: Key) -> Result:
         place = self.places[key]
-        if self.clock.stopped:
-            self.discard([self.plans[key]])
-            return Result(place, "interrupted")
-        if failed := [one for one in self.before[key] if not self.results[one].ok]:
-            self.discard([self.plans[key]])
-            names = ", ".join(str(self.places[one]) for one in sorted(failed))
-            problem = failure.DeploymentError(f"not touched, since it needs {names}", where=str(place))
-            return Result(place, "skipped", problem=problem)
-        result = Result(place, "interrupted")
-        try:
+
+        def work() -> Result:
+            if self.clock.stopped:
+                raise Stopped
+            if failed := [one for one in self.before[key] if not self.results[one].ok]:
+                names = ", ".join(str(self.places[one]) for one in sorted(failed))
+                problem = failure.DeploymentError(f"not touched, since it needs {names}", where=str(place))
+                return Result(place, "skipped", problem=problem)
             return self._execute_one(key)
-        except Stopped:
-            pass
-        except operation.LostSightError as error:
-            return Result(place, "unknown", problem=error)
-        except (ToolError, ClientError, BotoCoreError) as error:
-            result = Result(place, "failed", status=getattr(error, "status", ""), problem=failure.wrap(error, place))
-        if key not in self.under_way | self.ended:
+
+        self.results[key] = results.attempt(place, work, self.under_way, clock=self.clock, listener=self.listener)
+        if key not in self.executed:
             self.discard([self.plans[key]])
-        return result
+        return self.results[key]
 
     def _execute_one(self, key: Key) -> Result:
         made = self.current_plan(key)
@@ -319,17 +231,16 @@ class _Run:
             return Result(place, "updated" if made.settings else "unchanged", status=str(found.get("StackStatus", "")),
                           outputs=outputs.of(found))  # fmt: skip
         arguments = self.options.executing(made.change_set.kind)
-        self.under_way.add(key)
+        self.under_way[key] = place
+        self.executed.add(key)
         try:
             running = operation.execute(client, made.change_set, arguments, self.clock)
         except ClientError:
-            self.under_way.discard(key)  # refused; after anything else it may well be under way
+            self.executed.discard(key)  # refused; after anything else it may well be under way
             raise
         running.stays = self.options.disable_rollback or self.options.on_failure == "DO_NOTHING"
         heard = Tracker(place, len(made.change_set.changes), self.listener)
         status = operation.follow(client, running, place, self.clock, heard)
-        self.under_way.discard(key)
-        self.ended.add(key)
         if status not in events.GOOD_ENDS:
             raise failure.of_operation(client, running, status, place, self.clock)
         stack = operation.settle(client, running, status, made.stack, self.clock)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.cloudformation import calls, failure, schedule
-from scripts.cloudformation.place import Place
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 
     from scripts.aws import Aws
     from scripts.cloudformation.calls import Clock
-    from scripts.cloudformation.order import Key, Pair
-    from scripts.environment import Environment
+    from scripts.cloudformation.order import Pair
+    from scripts.cloudformation.place import Place
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,17 @@ class Drift:
                 "error": str(self.problem) if self.problem else None}  # fmt: skip
 
 
-def detect(aws: Aws, environment: Environment, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Drift]:
+def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Drift]:
     """Runs drift detection on every stack, in parallel. Raises aws.AccountError; other trouble stands in ``problem``."""
-    aws.guard()
-    clock = clock or calls.Clock()
-    places = {place.key: place for place in (Place.of(environment, pair) for pair in pairs)}
+    time = clock or calls.Clock()
 
-    def job(key: Key) -> Drift:
-        place = places[key]
+    def job(place: Place, client: Any) -> Drift:
         try:
-            return _detect(aws.client("cloudformation", place.region), place, clock)
+            return _detect(client, place, time)
         except (ToolError, ClientError, BotoCoreError) as error:
             return Drift(place, "UNKNOWN", problem=failure.wrap(error, place))
 
-    found = schedule.run({key: set() for key in places}, job, threads=16, clock=clock)
-    return [found[key] for key in places]
+    return schedule.everywhere(aws, pairs, job, clock=time)
 
 
 def _detect(client: Any, place: Place, clock: Clock) -> Drift:
@@ -91,7 +86,7 @@ def _detect(client: Any, place: Place, clock: Clock) -> Drift:
             f"drift could not be detected: {found.get('DetectionStatusReason')}", where=str(place)
         )
     resources: list[DriftedResource] = []
-    token: dict[str, str] = {}
+    token: dict[str, Any] = {}
     while True:
         page = calls.call(client.describe_stack_resource_drifts, clock=clock, StackName=stack["StackId"],
                           StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **token)  # fmt: skip

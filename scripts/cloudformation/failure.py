@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -173,10 +174,8 @@ def of_change_set(client: Any, arn: str, place: Place, reason: str, clock: Clock
 def of_operation(client: Any, operation: Operation, status: str, place: Place, clock: Clock) -> DeploymentError:
     """The error for an operation that ended badly. Its events are read once more: some come late."""
     stack_id = operation.stack_id
-    try:
+    with contextlib.suppress(ClientError, BotoCoreError):  # then what has been seen must do
         operation.take(events.read(client, stack_id, operation.seen, clock=clock))
-    except (ClientError, BotoCoreError):
-        pass  # what has been seen must do
     found = operation.events
     since = found[0].at if found else None
     cause = root_cause(client, found, since=since, clock=clock)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.cloudformation import calls, events
-from scripts.cloudformation.events import Event
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from scripts.cloudformation.calls import Clock
     from scripts.cloudformation.change_set import ChangeSet
+    from scripts.cloudformation.events import Event
     from scripts.cloudformation.place import Place
 
 TICK = 0.7  # seconds between two looks: the end is noticed after half of it on average
@@ -52,7 +52,9 @@ class Operation:
     @property
     def started(self) -> Event | None:
         """The root event with which it begins, when that has been seen. An empty stack's deletion has but its end."""
-        return next((one for one in self.events if one.is_root and (one.status.endswith("_IN_PROGRESS") or one.token)), None)
+        return next(
+            (one for one in self.events if one.is_root and (one.status.endswith("_IN_PROGRESS") or one.token)), None
+        )
 
     @property
     def status(self) -> str:
@@ -88,6 +90,11 @@ class Operation:
                     break  # somebody has started the next operation since
                 last = one.status
         return last if last in events.ENDS | events.MAYBE_ENDS else ""
+
+
+def is_under_way(status: str) -> bool:
+    """Whether something is being done to a stack in this status; a stack in review only waits."""
+    return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
 def mark(client: Any, stack_id: str, clock: Clock) -> Operation:

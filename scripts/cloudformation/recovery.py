@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from scripts.cloudformation import calls, events, failure, operation
-from scripts.cloudformation.deployment import Interrupted, Result, Tracker
-from scripts.errors import ToolError
+from scripts.cloudformation import calls, events, failure, operation, results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scripts.aws import Aws
     from scripts.cloudformation.calls import Clock
-    from scripts.cloudformation.deployment import Listener
     from scripts.cloudformation.place import Place
 
 
@@ -94,37 +89,34 @@ def _stuck(client: Any, stack_id: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def carry_out(aws: Aws, step: Step, *, clock: Clock, listener: Listener) -> Result:
-    """Does what ``propose`` said and follows it. Raises Interrupted; a failure stands in the result."""
-    place, client = step.place, aws.client("cloudformation", step.place.region)
-    begun = clock.now()
+def carry_out(aws: Aws, step: Step, *, clock: Clock, listener: results.Listener) -> results.Result:
+    """Does what ``propose`` said and follows it. A failure stands in the result; Ctrl-C raises KeyboardInterrupt."""
+    client = aws.client("cloudformation", step.place.region)
+    method = getattr(client, step.method)
+
+    def work() -> results.Result:
+        running = operation.start(client, method, step.stack_id, clock, StackName=step.stack_id, **step.arguments)
+        return finish(client, running, step.place, clock, listener)
+
     try:
-        running = operation.start(
-            client, getattr(client, step.method), step.stack_id, clock, StackName=step.stack_id, **step.arguments
-        )
-        result = finish(client, running, place, clock, listener)
+        return results.attempt(step.place, work, {}, clock=clock, listener=listener)
     except KeyboardInterrupt:
-        raise Interrupted([place], []) from None
-    except operation.LostSightError as error:
-        result = Result(place, "unknown", problem=error)
-    except (ToolError, operation.StartError, ClientError, BotoCoreError) as error:
-        result = Result(place, "failed", status=getattr(error, "status", ""), problem=failure.wrap(error, place))
-    result.seconds = clock.now() - begun
-    listener.finished(result)
-    return result
+        raise results.Interrupted([step.place]) from None
 
 
 _OUTCOMES = {"DELETE_COMPLETE": "deleted", "CREATE_COMPLETE": "created", "UPDATE_COMPLETE": "updated",
              "IMPORT_COMPLETE": "updated", "UPDATE_ROLLBACK_COMPLETE": "recovered"}  # fmt: skip
 
 
-def finish(client: Any, running: operation.Operation, place: Place, clock: Clock, listener: Listener) -> Result:
+def finish(
+    client: Any, running: operation.Operation, place: Place, clock: Clock, listener: results.Listener
+) -> results.Result:
     """Follows an operation that is under way and says how it ended. Raises DeploymentError when badly.
 
     That it rolls back is well when that was its purpose, and a failure when it began as an update.
     """
-    status = operation.follow(client, running, place, clock, Tracker(place, 0, listener))
+    status = operation.follow(client, running, place, clock, results.Tracker(place, 0, listener))
     rolled_back = running.started is not None and running.started.status in events.STARTS and "ROLLBACK" in status
     if status not in _OUTCOMES or rolled_back:
         raise failure.of_operation(client, running, status, place, clock)
-    return Result(place, _OUTCOMES[status], status=status)
+    return results.Result(place, _OUTCOMES[status], status=status)

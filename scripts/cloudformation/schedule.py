@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import graphlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from scripts.cloudformation.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from scripts.aws import Aws
     from scripts.cloudformation.calls import Clock
-    from scripts.cloudformation.order import Key
+    from scripts.cloudformation.order import Key, Pair
 
 Found = TypeVar("Found")
+THREADS = 16
 
 
 def run(before: Mapping[Key, set[Key]], job: Callable[[Key], Found], *, threads: int, clock: Clock) -> dict[Key, Found]:
@@ -39,3 +43,18 @@ def run(before: Mapping[Key, set[Key]], job: Callable[[Key], Found], *, threads:
             pool.shutdown(cancel_futures=True)
             raise
     return done
+
+
+def at_once(
+    keys: Iterable[Key], job: Callable[[Key], Found], *, clock: Clock, threads: int = THREADS
+) -> dict[Key, Found]:
+    """``run`` for keys that do not wait for each other."""
+    return run({key: set() for key in keys}, job, threads=threads, clock=clock)
+
+
+def everywhere(aws: Aws, pairs: Sequence[Pair], job: Callable[[Place, Any], Found], *, clock: Clock) -> list[Found]:
+    """``job(place, CloudFormation client)`` for every pair at once; the results in their order. Raises aws.AccountError."""
+    aws.guard()
+    places = {place.key: place for place in (Place.of(aws.environment, pair) for pair in pairs)}
+    found = at_once(places, lambda key: job(places[key], aws.client("cloudformation", key[1])), clock=clock)
+    return [found[key] for key in places]

@@ -15,9 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.cloudformation import body, calls, change_set, failure, order, schedule
 from scripts.cloudformation.calls import Clock, Stopped
-from scripts.cloudformation.deployment import Interrupted, Listener, Plan, Result
+from scripts.cloudformation.deployment import Plan
 from scripts.cloudformation.options import Options
 from scripts.cloudformation.place import Place
+from scripts.cloudformation.results import Interrupted, Listener, Result
 from scripts.cloudformation.status import Status
 from scripts.errors import ToolError
 
@@ -72,7 +73,9 @@ class Sets:
 
     def held(self, name: str) -> dict[str, Any] | None:
         try:
-            answer = calls.call(self.client.describe_stack_set, clock=self.clock, StackSetName=self.stacks[name].stack_name)
+            answer = calls.call(
+                self.client.describe_stack_set, clock=self.clock, StackSetName=self.stacks[name].stack_name
+            )
         except ClientError as error:
             if calls.code(error) == "StackSetNotFoundException":
                 return None
@@ -88,7 +91,9 @@ class Sets:
         settings, target = self.stacks[name], self.target
         first = self.environment.regions[0]
         values = settings.values(first)
-        if any(order.references((settings, region)) or settings.values(region) != values for region in settings.regions):
+        if any(
+            order.references((settings, region)) or settings.values(region) != values for region in settings.regions
+        ):
             raise failure.DeploymentError(
                 "in many accounts a parameter can neither take another stack's output nor differ between regions",
                 where=f"{self.environment.path}: stacks.{name}.parameters", advice="Import a value in the template, or use AWS::Region.")  # fmt: skip
@@ -118,7 +123,9 @@ class Sets:
                 ("tags", _pairs(held.get("Tags"), "Key", "Value"), dict(settings.tags)),
             )  # fmt: skip
             stale = sum(one.get("Status") != "CURRENT" for one in there)
-            found.differs = tuple(what for what, old, new in compared if old != new) + ((f"{stale} stacks not current",) if stale else ())
+            found.differs = tuple(what for what, old, new in compared if old != new) + (
+                (f"{stale} stacks not current",) if stale else ()
+            )
         by_unit = target.permissions == "SERVICE_MANAGED"
         known = {(one.get("OrganizationalUnitId") if by_unit else one["Account"], one["Region"]) for one in there}
         for region in self.regions(name):
@@ -208,7 +215,11 @@ class Sets:
         """Per stack and region how many stacks are in which state."""
         found = []
         for (name, region), place in self.places.items():
-            counts = Counter(one.get("Status", "") for one in (self.instances(name) if self.held(name) else ()) if one["Region"] == region)
+            counts = Counter(
+                one.get("Status", "")
+                for one in (self.instances(name) if self.held(name) else ())
+                if one["Region"] == region
+            )
             words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "NOT_DEPLOYED"
             found.append(Status(place, words, advice=place.command("deploy") if set(counts) - {"CURRENT"} else ""))
         return found
@@ -233,15 +244,19 @@ class Sets:
                 self.listener.finished(result)
 
         try:
-            schedule.run({(name, ""): set() for name in self.stacks}, job, threads=self.options.threads, clock=self.clock)
+            schedule.run(
+                {(name, ""): set() for name in self.stacks}, job, threads=self.options.threads, clock=self.clock
+            )
         except KeyboardInterrupt:
-            raise Interrupted([place for place in self.places.values() if place.stack in self.under_way], list(done.values())) from None
+            raise Interrupted([one for one in self.places.values() if one.stack in self.under_way]) from None
         return [done[key] for key in self.pairs]
 
     def _operate(self, name: str, method: Callable[..., Any], **arguments: Any) -> dict[str, str]:
         """Starts an operation and follows it; gives 'account region' → reason for those that failed."""
         target = self.target
-        mode = "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"  # STRICT would lower the concurrency
+        mode = (
+            "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"
+        )  # STRICT would lower the concurrency
         preferences = {
             "RegionConcurrencyType": "PARALLEL", "MaxConcurrentCount": target.concurrency,
             "FailureToleranceCount": target.failure_tolerance, "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
@@ -260,7 +275,9 @@ class Sets:
         self.under_way.add(name)
         pause = 0.5
         while True:
-            found = calls.call(self.client.describe_stack_set_operation, clock=self.clock, patience=calls.LONG, **where)["StackSetOperation"]
+            found = calls.call(
+                self.client.describe_stack_set_operation, clock=self.clock, patience=calls.LONG, **where
+            )["StackSetOperation"]
             if found["Status"] in _ENDED:
                 break
             self.clock.sleep(pause)
@@ -273,12 +290,16 @@ class Sets:
             f"{one['Account']} {one['Region']}": one.get("StatusReason") or one["Status"]
             for page in pages for one in page.get("Summaries") or () if one["Status"] in ("FAILED", "CANCELLED")
         }  # fmt: skip
-        return failed or {f"all {region}": found.get("StatusReason") or found["Status"] for region in self.regions(name)}
+        return failed or {
+            f"all {region}": found.get("StatusReason") or found["Status"] for region in self.regions(name)
+        }
 
     def _settle(self, name: str) -> None:
         """Waits for an operation that is under way: a stack set has one at a time."""
         try:
-            found = calls.call(self.client.list_stack_set_operations, clock=self.clock, StackSetName=self.stacks[name].stack_name)
+            found = calls.call(
+                self.client.list_stack_set_operations, clock=self.clock, StackSetName=self.stacks[name].stack_name
+            )
         except ClientError as error:
             if calls.code(error) == "StackSetNotFoundException":
                 return

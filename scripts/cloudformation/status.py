@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import calls, events, failure, schedule
-from scripts.cloudformation.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from scripts.aws import Aws
-    from scripts.cloudformation.order import Key, Pair
+    from scripts.cloudformation.order import Pair
+    from scripts.cloudformation.place import Place
     from scripts.environment import Environment
 
 
@@ -40,21 +40,16 @@ def read(aws: Aws, environment: Environment, pairs: Sequence[Pair]) -> list[Stat
         from scripts.cloudformation.stack_set import Sets  # it stands on this module
 
         return Sets(aws, environment, pairs).status()
-    aws.guard()
     clock = calls.Clock()
-    places = {place.key: place for place in (Place.of(environment, pair) for pair in pairs)}
 
-    def job(key: Key) -> Status:
-        place = places[key]
-        stack = calls.find_stack(aws.client("cloudformation", place.region), place.stack_name, clock=clock)
+    def job(place: Place, client: Any) -> Status:
+        stack = calls.find_stack(client, place.stack_name, clock=clock)
         if stack is None:
             return Status(place, "NOT_DEPLOYED")
         drift = (stack.get("DriftInformation") or {}).get("StackDriftStatus", "")
-        status = stack["StackStatus"]
-        return Status(
-            place, status, stack.get("LastUpdatedTime") or stack["CreationTime"], "" if drift == "NOT_CHECKED" else drift,
-            bool(stack.get("EnableTerminationProtection")), "" if status in events.GOOD_ENDS else failure.advice(status, place),
-        )  # fmt: skip
+        status, changed = stack["StackStatus"], stack.get("LastUpdatedTime") or stack["CreationTime"]
+        advice = "" if status in events.GOOD_ENDS else failure.advice(status, place)
+        protected = bool(stack.get("EnableTerminationProtection"))
+        return Status(place, status, changed, "" if drift == "NOT_CHECKED" else drift, protected, advice)
 
-    found = schedule.run({key: set() for key in places}, job, threads=16, clock=clock)
-    return [found[key] for key in places]
+    return schedule.everywhere(aws, pairs, job, clock=clock)

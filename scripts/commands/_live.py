@@ -10,14 +10,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from scripts.cloudformation.deployment import Interrupted, Listener
+from scripts.cloudformation.results import Interrupted, Listener
 from scripts.commands import _plan_view, _stacks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scripts.cloudformation.deployment import Plan, Progress, Result
+    from scripts.cloudformation.deployment import Plan
     from scripts.cloudformation.place import Place
+    from scripts.cloudformation.results import Progress, Result
     from scripts.environment import Environment
 
 

@@ -83,12 +83,16 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     replaces = change.get("Replacement") in ("True", "Conditional")
     if replaces:
         sign, word, style = "!", "REPLACE" if change["Replacement"] == "True" else "REPLACE?", "bold red"
-    line = Text.assemble((f"  {sign} {word:<9}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim"))
+    line = Text.assemble(
+        (f"  {sign} {word:<9}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim")
+    )
     if change.get("PhysicalResourceId") and (replaces or action not in ("Add", "Modify")):
         line.append(f"  {change['PhysicalResourceId']}", "dim")
     yield line
     if policy := change.get("PolicyAction"):
-        yield Text(f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else "")
+        yield Text(
+            f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else ""
+        )
     if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
         how = "changed" if drift == "MODIFIED" else "deleted"
         yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")

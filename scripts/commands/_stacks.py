@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from scripts.aws import Aws
-    from scripts.cloudformation.deployment import Plan, Result
+    from scripts.cloudformation.deployment import Plan
     from scripts.cloudformation.order import Pair
+    from scripts.cloudformation.results import Result
     from scripts.environment import Environment
 
 

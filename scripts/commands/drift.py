@@ -21,10 +21,10 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from scripts.commands import _stacks
 
-    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    _, _, pairs, aws = _stacks.read(env, stack, region)
     from scripts.cloudformation import drift
 
-    found = drift.detect(aws, environment, pairs)
+    found = drift.detect(aws, pairs)
     if as_json:
         _stacks.print_json([one.document() for one in found])
     for one in found if not as_json else ():

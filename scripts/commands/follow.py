@@ -25,7 +25,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
 
     with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
         try:
-            results = following.follow(aws, environment, pairs, listener=reporter)
+            results = following.follow(aws, pairs, listener=reporter)
         except KeyboardInterrupt as error:
             reporter.__exit__()
             return _live.report_interruption(error)

@@ -67,7 +67,16 @@ def project(tmp_path, endpoint, unique, monkeypatch):
 
         def write(self, stacks, regions=REGIONS, **more):
             (tmp_path / "parameters").mkdir(exist_ok=True)
-            text = json.dumps({"account": "000000000000", "endpoint": endpoint.url, "regions": regions, "prefix": self.prefix, "stacks": stacks, **more})
+            text = json.dumps(
+                {
+                    "account": "000000000000",
+                    "endpoint": endpoint.url,
+                    "regions": regions,
+                    "prefix": self.prefix,
+                    "stacks": stacks,
+                    **more,
+                }
+            )
             (tmp_path / "parameters" / "test.yaml").write_text(text.replace('"!Output ', "!Output ").replace('!"', ""))
             return self.load()
 
@@ -82,21 +91,44 @@ def project(tmp_path, endpoint, unique, monkeypatch):
             return self.environment
 
         def deploy(self, listener=None, **options):
-            return deployment.deploy(self.aws, self.environment, self.templates, self.environment.choose(), options=Options(**options), listener=listener)
+            return deployment.deploy(
+                self.aws,
+                self.environment,
+                self.templates,
+                self.environment.choose(),
+                options=Options(**options),
+                listener=listener,
+            )
 
         def plan(self, **options):
-            return deployment.plan(self.aws, self.environment, self.templates, self.environment.choose(), options=Options(**options))
+            return deployment.plan(
+                self.aws, self.environment, self.templates, self.environment.choose(), options=Options(**options)
+            )
 
         def delete(self):
             pairs = self.environment.choose()
-            return deletion.delete(self.aws, self.environment, deletion.survey(self.aws, self.environment, pairs), pairs=pairs, empty_buckets=True)
+            return deletion.delete(
+                self.aws,
+                self.environment,
+                deletion.survey(self.aws, self.environment, pairs),
+                pairs=pairs,
+                empty_buckets=True,
+            )
 
         def start(self, *arguments, **more):
-            from pathlib import Path  # noqa: PLC0415
+            from pathlib import Path
 
             root = Path(rendering.__file__).parents[1]
-            return subprocess.Popen([sys.executable, "-m", "scripts", *arguments, "--env", "test"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                    stderr=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, **more)
+            return subprocess.Popen(
+                [sys.executable, "-m", "scripts", *arguments, "--env", "test"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(root)},
+                **more,
+            )
 
         def run(self, *arguments):
             process = self.start(*arguments)
@@ -145,11 +177,15 @@ def test_create_no_change_update_delete(project):
 def test_a_plan_leaves_nothing_behind(project):
     project.write({"queues": {}})
     project.plan()
-    assert [one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)] == []
+    assert [
+        one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)
+    ] == []
     project.deploy()
     project.write({"queues": {"parameters": {"Delay": 3}}})
     assert project.run("plan").returncode == 3
-    assert [one for one in project.change_sets(f"{project.prefix}queues") if one["ExecutionStatus"] == "AVAILABLE"] == []
+    assert [
+        one for one in project.change_sets(f"{project.prefix}queues") if one["ExecutionStatus"] == "AVAILABLE"
+    ] == []
 
 
 def test_without_an_answer_nothing_is_changed(project):
@@ -157,19 +193,33 @@ def test_without_an_answer_nothing_is_changed(project):
     refused = project.run("deploy")
     assert refused.returncode == 2
     assert "YES=1" in refused.err
-    assert [one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)] == []
+    assert [
+        one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)
+    ] == []
 
 
 def test_outputs_of_another_stack_and_of_another_region(project):
-    project.write({
-        "taker": {"parameters": {"Target": {"us-east-1": "!Output queues.Arn!", "eu-west-1": "!Output queues.Arn@us-east-1!"}}}, "queues": {}})
+    project.write(
+        {
+            "taker": {
+                "parameters": {
+                    "Target": {"us-east-1": "!Output queues.Arn!", "eu-west-1": "!Output queues.Arn@us-east-1!"}
+                }
+            },
+            "queues": {},
+        }
+    )
     results = {(one.place.stack, one.place.region): one for one in project.deploy()}
     assert {one.outcome for one in results.values()} == {"created"}
     for region in REGIONS:
-        value = project.aws.client("ssm", region).get_parameter(Name=results["taker", region].outputs["Name"])["Parameter"]["Value"]
+        value = project.aws.client("ssm", region).get_parameter(Name=results["taker", region].outputs["Name"])[
+            "Parameter"
+        ]["Value"]
         assert value == results["queues", "us-east-1"].outputs["Arn"]
     written = project.run("parameters", "--stack", "taker")
-    assert json.loads(written.out) == [{"ParameterKey": "Target", "ParameterValue": results["queues", "us-east-1"].outputs["Arn"]}]
+    assert json.loads(written.out) == [
+        {"ParameterKey": "Target", "ParameterValue": results["queues", "us-east-1"].outputs["Arn"]}
+    ]
 
 
 def test_a_failed_creation_says_why_and_recover_clears_it(project):
@@ -212,14 +262,18 @@ def test_drift_is_shown_property_by_property(project):
     url = sqs.get_queue_url(QueueName=result.outputs["Arn"].rsplit(":", 1)[1])["QueueUrl"]
     assert project.run("drift").returncode == 0
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "9"})
-    (found,) = drift.detect(project.aws, project.environment, project.environment.choose())
+    (found,) = drift.detect(project.aws, project.environment.choose())
     assert found.status == "DRIFTED"
-    assert [(one.path, one.expected, one.actual) for one in found.resources[0].differences] == [("/DelaySeconds", "0", "9")]
+    assert [(one.path, one.expected, one.actual) for one in found.resources[0].differences] == [
+        ("/DelaySeconds", "0", "9")
+    ]
     assert project.run("drift").returncode == 3
 
 
 def test_a_bucket_with_objects_is_not_lost_unasked(project):
-    project.template("bucket", "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n")
+    project.template(
+        "bucket", "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n"
+    )
     project.write({"bucket": {}}, regions=["us-east-1"])
     (result,) = project.deploy()
     project.aws.client("s3", "us-east-1").put_object(Bucket=result.outputs["Name"], Key="a", Body=b"x")
@@ -283,7 +337,11 @@ def until(check, seconds=30):
 
 
 def states(project):
-    return {one["StackName"]: one["StackStatus"] for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)}
+    return {
+        one["StackName"]: one["StackStatus"]
+        for one in project.client().describe_stacks()["Stacks"]
+        if one["StackName"].startswith(project.prefix)
+    }
 
 
 def test_ctrl_c_says_what_goes_on_and_anyone_can_follow(project):
@@ -308,7 +366,7 @@ def test_killed_in_the_middle_and_run_again(project):
     until(lambda: states(project).get(f"{project.prefix}slow") == "CREATE_IN_PROGRESS")
     process.kill()
     process.communicate()
-    project.template("slow", SLOW.split("  Wait:")[0])
+    project.template("slow", SLOW.split("  Wait:", maxsplit=1)[0])
     again = project.run("deploy", "--yes")  # waits for the first one's end, which is a failure
     assert again.returncode == 1
     assert "ROLLBACK_COMPLETE" in again.err

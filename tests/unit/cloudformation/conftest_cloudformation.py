@@ -25,7 +25,9 @@ QUEUE = {"Action": "Add", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQ
 
 
 def refusal(code, message="", status=400, operation="Call"):
-    return ClientError({"Error": {"Code": code, "Message": message or code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation)
+    return ClientError(
+        {"Error": {"Code": code, "Message": message or code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
+    )
 
 
 def throttle():
@@ -70,12 +72,31 @@ def steps(*given, root="STACK"):
     return [(one[0], one[1], one[2], one[3] if len(one) > 3 else "", one[4] if len(one) > 4 else {}) for one in given]
 
 
-CREATED = steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "Queue", "CREATE_IN_PROGRESS"), (2, "Queue", "CREATE_COMPLETE"), (3, "STACK", "CREATE_COMPLETE"))
-UPDATED = steps((0, "STACK", "UPDATE_IN_PROGRESS"), (1, "Queue", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_COMPLETE"),
-                (3, "STACK", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"), (4, "STACK", "UPDATE_COMPLETE"))
-DELETED = steps((0, "STACK", "DELETE_IN_PROGRESS"), (1, "Queue", "DELETE_IN_PROGRESS"), (2, "Queue", "DELETE_COMPLETE"), (3, "STACK", "DELETE_COMPLETE"))
-ROLLED_BACK = steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "Queue", "CREATE_FAILED", "Queue name is taken"),
-                    (2, "STACK", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed to create: [Queue]."), (3, "STACK", "ROLLBACK_COMPLETE"))
+CREATED = steps(
+    (0, "STACK", "CREATE_IN_PROGRESS"),
+    (1, "Queue", "CREATE_IN_PROGRESS"),
+    (2, "Queue", "CREATE_COMPLETE"),
+    (3, "STACK", "CREATE_COMPLETE"),
+)
+UPDATED = steps(
+    (0, "STACK", "UPDATE_IN_PROGRESS"),
+    (1, "Queue", "UPDATE_IN_PROGRESS"),
+    (2, "Queue", "UPDATE_COMPLETE"),
+    (3, "STACK", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"),
+    (4, "STACK", "UPDATE_COMPLETE"),
+)
+DELETED = steps(
+    (0, "STACK", "DELETE_IN_PROGRESS"),
+    (1, "Queue", "DELETE_IN_PROGRESS"),
+    (2, "Queue", "DELETE_COMPLETE"),
+    (3, "STACK", "DELETE_COMPLETE"),
+)
+ROLLED_BACK = steps(
+    (0, "STACK", "CREATE_IN_PROGRESS"),
+    (1, "Queue", "CREATE_FAILED", "Queue name is taken"),
+    (2, "STACK", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed to create: [Queue]."),
+    (3, "STACK", "ROLLBACK_COMPLETE"),
+)
 
 
 class FakeCloudFormation:
@@ -124,7 +145,12 @@ class FakeCloudFormation:
 
     def add_stack(self, name, status="CREATE_COMPLETE", **more):
         stack_id = f"arn:aws:cloudformation:{self.region}:123456789012:stack/{name}/{uuid.uuid4()}"
-        self.stacks[stack_id] = {"name": name, "made": self.clock.now(), "more": {"CreationTime": START, **more}, "updated": None}
+        self.stacks[stack_id] = {
+            "name": name,
+            "made": self.clock.now(),
+            "more": {"CreationTime": START, **more},
+            "updated": None,
+        }
         self.emit(stack_id, name, status, at=self.clock.now())
         return stack_id
 
@@ -132,10 +158,16 @@ class FakeCloudFormation:
         own = logical in ("STACK", self.stacks.get(stack_id, {}).get("name"))
         at = self.clock.now() if at is None else at
         raw = {
-            "EventId": f"event-{next(self.numbers)}", "StackId": stack_id, "Timestamp": START + timedelta(seconds=at),
-            "LogicalResourceId": self.stacks[stack_id]["name"] if own else logical, "PhysicalResourceId": stack_id if own else f"physical-{logical}",
-            "ResourceType": STACK if own else "AWS::SQS::Queue", "ResourceStatus": status, "ResourceStatusReason": reason,
-            **({"ClientRequestToken": token} if token else {}), **extra,
+            "EventId": f"event-{next(self.numbers)}",
+            "StackId": stack_id,
+            "Timestamp": START + timedelta(seconds=at),
+            "LogicalResourceId": self.stacks[stack_id]["name"] if own else logical,
+            "PhysicalResourceId": stack_id if own else f"physical-{logical}",
+            "ResourceType": STACK if own else "AWS::SQS::Queue",
+            "ResourceStatus": status,
+            "ResourceStatusReason": reason,
+            **({"ClientRequestToken": token} if token else {}),
+            **extra,
         }
         self.events[stack_id].append((at, raw))
         return raw["EventId"]
@@ -146,8 +178,11 @@ class FakeCloudFormation:
             self.emit(stack_id, logical, status, reason, at=now + seconds, **{"token": token, **extra})
 
     def status(self, stack_id, late=0.0):
-        seen = [raw for at, raw in sorted(self.events[stack_id], key=lambda one: one[0])
-                if at <= self.clock.now() - late and raw["PhysicalResourceId"] == stack_id]
+        seen = [
+            raw
+            for at, raw in sorted(self.events[stack_id], key=lambda one: one[0])
+            if at <= self.clock.now() - late and raw["PhysicalResourceId"] == stack_id
+        ]
         seen = seen or [self.events[stack_id][0][1]]
         return seen[-1]["ResourceStatus"]
 
@@ -166,12 +201,23 @@ class FakeCloudFormation:
         if stack_id is None:
             raise refusal("ValidationError", f"Stack with id {StackName} does not exist")
         one = self.stacks[stack_id]
-        updated = one["updated"] if one["updated"] is not None and one["updated"] <= self.clock.now() - self.lag else None
-        return {"Stacks": [{
-            "StackId": stack_id, "StackName": one["name"], "StackStatus": self.status(stack_id, self.lag),
-            **({"LastUpdatedTime": START + timedelta(seconds=updated)} if updated is not None else {}),
-            "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.get(one["name"], {}).items()], **one["more"],
-        }]}
+        updated = (
+            one["updated"] if one["updated"] is not None and one["updated"] <= self.clock.now() - self.lag else None
+        )
+        return {
+            "Stacks": [
+                {
+                    "StackId": stack_id,
+                    "StackName": one["name"],
+                    "StackStatus": self.status(stack_id, self.lag),
+                    **({"LastUpdatedTime": START + timedelta(seconds=updated)} if updated is not None else {}),
+                    "Outputs": [
+                        {"OutputKey": k, "OutputValue": v} for k, v in self.outputs.get(one["name"], {}).items()
+                    ],
+                    **one["more"],
+                }
+            ]
+        }
 
     def _do_create_change_set(self, **given):
         name, kind = given["StackName"], given["ChangeSetType"]
@@ -182,17 +228,29 @@ class FakeCloudFormation:
             if stack_id is None:
                 stack_id = self.add_stack(name, "REVIEW_IN_PROGRESS")
             elif self.status(stack_id) != "REVIEW_IN_PROGRESS":
-                raise refusal("ValidationError", f"Stack [{name}] already exists and cannot be created again with the changeSet")
+                raise refusal(
+                    "ValidationError", f"Stack [{name}] already exists and cannot be created again with the changeSet"
+                )
         elif stack_id is None or self.status(stack_id) == "REVIEW_IN_PROGRESS":
             raise refusal("ValidationError", f"Stack [{name}] does not exist")
         arn = f"arn:aws:cloudformation:{self.region}:123456789012:changeSet/{given['ChangeSetName']}/{uuid.uuid4()}"
         status, reason = "CREATE_COMPLETE", ""
         if self.no_change is True or self.no_change == name:
-            status, reason = "FAILED", "The submitted information didn't contain changes. Submit different information to create a change set."
+            status, reason = (
+                "FAILED",
+                "The submitted information didn't contain changes. Submit different information to create a change set.",
+            )
         if self.reason:
             status, reason = "FAILED", self.reason
-        self.change_sets[arn] = {"given": given, "stack": stack_id, "status": status, "reason": reason, "execution": "AVAILABLE",
-                                 "ready": self.clock.now() + self.change_set_delay, "changes": list(self.changes)}
+        self.change_sets[arn] = {
+            "given": given,
+            "stack": stack_id,
+            "status": status,
+            "reason": reason,
+            "execution": "AVAILABLE",
+            "ready": self.clock.now() + self.change_set_delay,
+            "changes": list(self.changes),
+        }
         return {"Id": arn, "StackId": stack_id}
 
     def _change_set(self, ChangeSetName, StackName=None):
@@ -205,12 +263,17 @@ class FakeCloudFormation:
         arn, one = self._change_set(ChangeSetName)
         ready = self.clock.now() >= one["ready"]
         start = int(NextToken or 0)
-        page = one["changes"][start:start + 2]
+        page = one["changes"][start : start + 2]
         more = {"NextToken": str(start + 2)} if start + 2 < len(one["changes"]) else {}
         return {
-            "ChangeSetId": arn, "StackId": one["stack"], "Status": one["status"] if ready else "CREATE_IN_PROGRESS", "StatusReason": one["reason"],
-            "ExecutionStatus": one["execution"], "Changes": [{"Type": "Resource", "ResourceChange": change} for change in page],
-            "Parameters": one["given"].get("Parameters", []), **more,
+            "ChangeSetId": arn,
+            "StackId": one["stack"],
+            "Status": one["status"] if ready else "CREATE_IN_PROGRESS",
+            "StatusReason": one["reason"],
+            "ExecutionStatus": one["execution"],
+            "Changes": [{"Type": "Resource", "ResourceChange": change} for change in page],
+            "Parameters": one["given"].get("Parameters", []),
+            **more,
         }
 
     def _do_delete_change_set(self, ChangeSetName, StackName=None):
@@ -222,13 +285,26 @@ class FakeCloudFormation:
         return {}
 
     def _do_list_change_sets(self, StackName, **_):
-        return {"Summaries": [{"ChangeSetId": arn, "ChangeSetName": one["given"]["ChangeSetName"], "StackId": one["stack"], "ExecutionStatus": one["execution"]}
-                              for arn, one in self.change_sets.items() if one["stack"] == self.find(StackName)]}
+        return {
+            "Summaries": [
+                {
+                    "ChangeSetId": arn,
+                    "ChangeSetName": one["given"]["ChangeSetName"],
+                    "StackId": one["stack"],
+                    "ExecutionStatus": one["execution"],
+                }
+                for arn, one in self.change_sets.items()
+                if one["stack"] == self.find(StackName)
+            ]
+        }
 
     def _do_execute_change_set(self, ChangeSetName, ClientRequestToken, **given):
         arn, one = self._change_set(ChangeSetName)
         if one["execution"] != "AVAILABLE":
-            raise refusal("InvalidChangeSetStatus", f"ChangeSet [{arn}] cannot be executed in its current execution status of [{one['execution']}]")
+            raise refusal(
+                "InvalidChangeSetStatus",
+                f"ChangeSet [{arn}] cannot be executed in its current execution status of [{one['execution']}]",
+            )
         one["execution"] = "EXECUTE_IN_PROGRESS"
         self.stacks[one["stack"]]["updated"] = self.clock.now()
         self.play(one["stack"], self.timelines[one["given"]["ChangeSetType"]], ClientRequestToken)
@@ -240,12 +316,14 @@ class FakeCloudFormation:
         stack_id = self.find(StackName)
         if stack_id is None:
             raise refusal("ValidationError", f"Stack [{StackName}] does not exist")
-        seen = [raw for at, raw in reversed(sorted(self.events[stack_id], key=lambda one: one[0])) if at <= self.clock.now()]
+        seen = [
+            raw for at, raw in reversed(sorted(self.events[stack_id], key=lambda one: one[0])) if at <= self.clock.now()
+        ]
         if self.shuffle:
             seen = self.shuffle(seen)
         start = int(NextToken or 0)
         more = {"NextToken": str(start + self.page)} if start + self.page < len(seen) else {}
-        return {"StackEvents": seen[start:start + self.page], **more}
+        return {"StackEvents": seen[start : start + self.page], **more}
 
     def _do_describe_events(self, **_):
         return {"OperationEvents": self.operation_events}
@@ -287,7 +365,11 @@ class FakeCloudFormation:
 
         class Pages:
             def paginate(_, StackName):  # noqa: N805
-                latest = {raw["LogicalResourceId"]: raw for at, raw in self.events[StackName] if raw["PhysicalResourceId"] != StackName}
+                latest = {
+                    raw["LogicalResourceId"]: raw
+                    for at, raw in self.events[StackName]
+                    if raw["PhysicalResourceId"] != StackName
+                }
                 return [{"StackResourceSummaries": list(latest.values())}]
 
         return Pages()
@@ -311,7 +393,13 @@ def stack(name="bus", regions=("us-east-1",), **more):
 
 def environment(*stacks, **more):
     stacks = stacks or (stack(),)
-    return Environment(name="test", path=Path("parameters/test.yaml"), regions=("us-east-1",), stacks={one.name: one for one in stacks}, **more)
+    return Environment(
+        name="test",
+        path=Path("parameters/test.yaml"),
+        regions=("us-east-1",),
+        stacks={one.name: one for one in stacks},
+        **more,
+    )
 
 
 @pytest.fixture

@@ -6,7 +6,17 @@ import threading
 import pytest
 from botocore.exceptions import ConnectionClosedError, CredentialRetrievalError, EndpointConnectionError
 from conftest_cloudformation import (
-    CREATED, QUEUE, ROLLED_BACK, TEMPLATE, UPDATED, FakeAws, environment, refusal, stack, steps, throttle,
+    CREATED,
+    QUEUE,
+    ROLLED_BACK,
+    TEMPLATE,
+    UPDATED,
+    FakeAws,
+    environment,
+    refusal,
+    stack,
+    steps,
+    throttle,
 )
 
 from scripts.cloudformation import deployment
@@ -45,8 +55,15 @@ def world(clock, build):
             self.options = {"build": build, "threads": 4, **options}
 
         def _run(self, what, **options):
-            return what(self.aws, self.environment, {"queue": TEMPLATE}, self.environment.choose(), clock=self.clock,
-                        options=Options(**{**self.options, **options}), listener=self.ear)
+            return what(
+                self.aws,
+                self.environment,
+                {"queue": TEMPLATE},
+                self.environment.choose(),
+                clock=self.clock,
+                options=Options(**{**self.options, **options}),
+                listener=self.ear,
+            )
 
         def deploy(self, **options):
             return self._run(deployment.deploy, **options)
@@ -69,8 +86,13 @@ def test_a_new_stack_is_created(world):
 # --- 1: no change ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", [
-    "The submitted information didn't contain changes. Submit different information to create a change set.", "No updates are to be performed."])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The submitted information didn't contain changes. Submit different information to create a change set.",
+        "No updates are to be performed.",
+    ],
+)
 def test_no_change_is_no_failure_and_leaves_no_change_set(world, reason):
     w = world()
     w.cfn.add_stack("t-bus")
@@ -186,7 +208,9 @@ def test_late_events_of_an_earlier_operation_do_not_end_this_one(world):
 
     def late(**given):
         answer = execute(**given)
-        w.cfn.emit(stack_id, "STACK", "UPDATE_ROLLBACK_COMPLETE", "from before", at=w.clock.now() - 0.01, token="another")
+        w.cfn.emit(
+            stack_id, "STACK", "UPDATE_ROLLBACK_COMPLETE", "from before", at=w.clock.now() - 0.01, token="another"
+        )
         return answer
 
     w.cfn.execute_change_set = late
@@ -194,8 +218,15 @@ def test_late_events_of_an_earlier_operation_do_not_end_this_one(world):
     assert (result.outcome, len(w.ear.heard)) == ("updated", len(UPDATED))
 
 
-@pytest.mark.parametrize("disorder", [
-    lambda seen: seen[::-1], lambda seen: seen + seen, lambda seen: sorted(seen, key=lambda one: one["EventId"][::-1])], ids=["oldest first", "twice", "mixed"])
+@pytest.mark.parametrize(
+    "disorder",
+    [
+        lambda seen: seen[::-1],
+        lambda seen: seen + seen,
+        lambda seen: sorted(seen, key=lambda one: one["EventId"][::-1]),
+    ],
+    ids=["oldest first", "twice", "mixed"],
+)
 def test_disordered_and_repeated_events(world, disorder):
     w = world()
     w.cfn.add_stack("t-bus")
@@ -209,7 +240,11 @@ def test_disordered_and_repeated_events(world, disorder):
 def test_many_new_events_are_paged(world):
     w = world()
     w.cfn.page = 3
-    w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), *[(1, f"Queue{number}", "CREATE_COMPLETE") for number in range(20)], (1.1, "STACK", "CREATE_COMPLETE"))
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        *[(1, f"Queue{number}", "CREATE_COMPLETE") for number in range(20)],
+        (1.1, "STACK", "CREATE_COMPLETE"),
+    )
     (result,) = w.deploy()
     assert result.outcome == "created"
     assert len(w.ear.heard) == 22
@@ -217,8 +252,13 @@ def test_many_new_events_are_paged(world):
 
 def test_the_next_operation_of_somebody_else_is_not_this_ones_end(world):
     w = world()
-    w.cfn.timelines["CREATE"] = [*CREATED, *steps(
-        (3.01, "STACK", "UPDATE_IN_PROGRESS", "", {"token": "another"}), (3.02, "STACK", "UPDATE_ROLLBACK_COMPLETE", "", {"token": "another"}))]
+    w.cfn.timelines["CREATE"] = [
+        *CREATED,
+        *steps(
+            (3.01, "STACK", "UPDATE_IN_PROGRESS", "", {"token": "another"}),
+            (3.02, "STACK", "UPDATE_ROLLBACK_COMPLETE", "", {"token": "another"}),
+        ),
+    ]
     (result,) = w.deploy()
     assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
 
@@ -254,13 +294,19 @@ def test_outputs_are_those_after_the_update(world):
 # --- 10 and 15: trouble on the way ------------------------------------------------------------------------
 
 TROUBLES = {
-    "throttled": throttle(), "500": refusal("InternalFailure", "oops", 500), "503": refusal("ServiceUnavailable", "oops", 503),
-    "cut": ConnectionClosedError(endpoint_url="http://x"), "unreachable": EndpointConnectionError(endpoint_url="http://x"),
+    "throttled": throttle(),
+    "500": refusal("InternalFailure", "oops", 500),
+    "503": refusal("ServiceUnavailable", "oops", 503),
+    "cut": ConnectionClosedError(endpoint_url="http://x"),
+    "unreachable": EndpointConnectionError(endpoint_url="http://x"),
 }
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-@pytest.mark.parametrize("operation", ["describe_stacks", "create_change_set", "describe_change_set", "describe_stack_events", "execute_change_set"])
+@pytest.mark.parametrize(
+    "operation",
+    ["describe_stacks", "create_change_set", "describe_change_set", "describe_stack_events", "execute_change_set"],
+)
 def test_trouble_that_passes_does_not_fail_a_deployment(world, operation, trouble):
     w = world()
     w.cfn.fail(operation, TROUBLES[trouble], times=3)
@@ -294,8 +340,14 @@ def test_a_finished_deployment_is_not_failed_by_the_last_question(world):
     assert result.outcome == "created"
 
 
-@pytest.mark.parametrize("error", [refusal("ExpiredToken", "The security token included in the request is expired", 403),
-                                   CredentialRetrievalError(provider="sso", error_msg="expired")], ids=["token", "sso"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("ExpiredToken", "The security token included in the request is expired", 403),
+        CredentialRetrievalError(provider="sso", error_msg="expired"),
+    ],
+    ids=["token", "sso"],
+)
 def test_credentials_that_expire_say_what_goes_on(world, error):
     w = world()
     w.cfn.fail("describe_stack_events", error, times=99, after=4)
@@ -319,8 +371,12 @@ def test_trouble_without_end_ends_with_words(world):
 def test_a_rollback_is_no_success(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    w.cfn.timelines["UPDATE"] = steps((0, "STACK", "UPDATE_IN_PROGRESS"), (1, "Queue", "UPDATE_FAILED", "no"), (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-                                      (3, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    w.cfn.timelines["UPDATE"] = steps(
+        (0, "STACK", "UPDATE_IN_PROGRESS"),
+        (1, "Queue", "UPDATE_FAILED", "no"),
+        (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+        (3, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
+    )
     (result,) = w.deploy()
     assert (result.ok, result.status) == (False, "UPDATE_ROLLBACK_COMPLETE")
 
@@ -336,7 +392,9 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
         w.clock.time, w.clock.naps = 0.0, []
         w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE"))
         noticed = []
-        w.ear.progressed = lambda progress, w=w, noticed=noticed: noticed.append(w.clock.now()) if progress.event.status == "CREATE_COMPLETE" else None
+        w.ear.progressed = lambda progress, w=w, noticed=noticed: (
+            noticed.append(w.clock.now()) if progress.event.status == "CREATE_COMPLETE" else None
+        )
         w.deploy()
         lags.append(noticed[0] - end)
         polls = w.cfn.names().count("describe_stack_events")
@@ -351,7 +409,11 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
 def test_a_failed_clean_up_is_told(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    w.cfn.timelines["UPDATE"] = [*UPDATED[:-1], *steps((3.5, "Old", "DELETE_FAILED", "bucket is not empty")), UPDATED[-1]]
+    w.cfn.timelines["UPDATE"] = [
+        *UPDATED[:-1],
+        *steps((3.5, "Old", "DELETE_FAILED", "bucket is not empty")),
+        UPDATED[-1],
+    ]
     (result,) = w.deploy()
     assert result.outcome == "updated"
     assert "Old" in result.warnings[0]
@@ -361,8 +423,15 @@ def test_a_failed_clean_up_is_told(world):
 # --- 12: states ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "words"), [
-    ("ROLLBACK_COMPLETE", "make recover"), ("ROLLBACK_FAILED", "make recover"), ("UPDATE_ROLLBACK_FAILED", "make recover"), ("DELETE_FAILED", "--retain")])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("ROLLBACK_COMPLETE", "make recover"),
+        ("ROLLBACK_FAILED", "make recover"),
+        ("UPDATE_ROLLBACK_FAILED", "make recover"),
+        ("DELETE_FAILED", "--retain"),
+    ],
+)
 def test_a_stuck_stack_is_refused_with_advice_and_left_alone(world, status, words):
     w = world()
     stack_id = w.cfn.add_stack("t-bus", status)
@@ -372,7 +441,10 @@ def test_a_stuck_stack_is_refused_with_advice_and_left_alone(world, status, word
     assert words in str(result.problem)
 
 
-@pytest.mark.parametrize("status", ["UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED"])
+@pytest.mark.parametrize(
+    "status",
+    ["UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED"],
+)
 def test_other_states_can_be_updated(world, status):
     w = world()
     w.cfn.add_stack("t-bus", status)
@@ -382,7 +454,10 @@ def test_other_states_can_be_updated(world, status):
 
 def test_on_failure_delete_follows_to_the_deletion(world):
     w = world()
-    w.cfn.timelines["CREATE"] = [*ROLLED_BACK, *steps((3.5, "STACK", "DELETE_IN_PROGRESS"), (60, "STACK", "DELETE_COMPLETE"))]
+    w.cfn.timelines["CREATE"] = [
+        *ROLLED_BACK,
+        *steps((3.5, "STACK", "DELETE_IN_PROGRESS"), (60, "STACK", "DELETE_COMPLETE")),
+    ]
     (result,) = w.deploy(on_failure="DELETE")
     assert not result.ok
     assert "Queue name is taken" in str(result.problem)
@@ -391,15 +466,21 @@ def test_on_failure_delete_follows_to_the_deletion(world):
 
 def test_create_failed_is_an_end_when_nothing_is_rolled_back(world):
     w = world()
-    w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "Queue", "CREATE_FAILED", "taken"), (2, "STACK", "CREATE_FAILED"))
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"), (1, "Queue", "CREATE_FAILED", "taken"), (2, "STACK", "CREATE_FAILED")
+    )
     (result,) = w.deploy(disable_rollback=True)
     assert (result.ok, result.status) == (False, "CREATE_FAILED")
 
 
 def test_create_failed_is_no_end_when_a_rollback_follows(world):
     w = world()
-    w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "CREATE_FAILED", "invalid"), (2, "STACK", "ROLLBACK_IN_PROGRESS"),
-                                      (9, "STACK", "ROLLBACK_COMPLETE"))
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        (1, "STACK", "CREATE_FAILED", "invalid"),
+        (2, "STACK", "ROLLBACK_IN_PROGRESS"),
+        (9, "STACK", "ROLLBACK_COMPLETE"),
+    )
     (result,) = w.deploy()
     assert result.status == "ROLLBACK_COMPLETE"
 
@@ -418,24 +499,40 @@ def test_an_operation_under_way_is_waited_for(world):
 
 def test_values_of_the_file_and_nothing_else_are_sent(world):
     w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret"})))
-    w.cfn.add_stack("t-bus", Parameters=[{"ParameterKey": "Secret", "ParameterValue": "****"}, {"ParameterKey": "Gone", "ParameterValue": "1"},
-                                         {"ParameterKey": "Defaulted", "ParameterValue": "old"}])
+    w.cfn.add_stack(
+        "t-bus",
+        Parameters=[
+            {"ParameterKey": "Secret", "ParameterValue": "****"},
+            {"ParameterKey": "Gone", "ParameterValue": "1"},
+            {"ParameterKey": "Defaulted", "ParameterValue": "old"},
+        ],
+    )
     w.deploy()
     sent = next(given for name, given in w.cfn.calls if name == "create_change_set")["Parameters"]
-    assert sent == [{"ParameterKey": "Size", "ParameterValue": "3"}, {"ParameterKey": "Secret", "ParameterValue": "s3cret"}]
+    assert sent == [
+        {"ParameterKey": "Size", "ParameterValue": "3"},
+        {"ParameterKey": "Secret", "ParameterValue": "s3cret"},
+    ]
 
 
 # --- 14: how ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "creating", "executing"), [
-    ({}, {}, {"DisableRollback": False}),
-    ({"disable_rollback": True}, {}, {"DisableRollback": True}),
-    ({"on_failure": "DELETE"}, {"OnStackFailure": "DELETE"}, {}),
-    ({"express": True}, {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": False}}, {}),
-    ({"express": True, "disable_rollback": True}, {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": True}}, {}),
-    ({"import_existing": True}, {"ImportExistingResources": True}, {"DisableRollback": False}),
-])
+@pytest.mark.parametrize(
+    ("options", "creating", "executing"),
+    [
+        ({}, {}, {"DisableRollback": False}),
+        ({"disable_rollback": True}, {}, {"DisableRollback": True}),
+        ({"on_failure": "DELETE"}, {"OnStackFailure": "DELETE"}, {}),
+        ({"express": True}, {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": False}}, {}),
+        (
+            {"express": True, "disable_rollback": True},
+            {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": True}},
+            {},
+        ),
+        ({"import_existing": True}, {"ImportExistingResources": True}, {"DisableRollback": False}),
+    ],
+)
 def test_disable_rollback_is_said_where_it_may_be(world, options, creating, executing):
     w = world()
     w.deploy(**options)
@@ -459,7 +556,7 @@ def test_on_failure_delete_is_not_said_of_an_update(world):
 
 def interrupt(w, monkeypatch, at):
     """Ctrl-C when the clock has come to ``at``: the main thread's wait is interrupted."""
-    from scripts.cloudformation import schedule  # noqa: PLC0415
+    from scripts.cloudformation import schedule
 
     pressed = threading.Event()
     w.clock.at(at, lambda: (pressed.set(), w.clock.stop()))
@@ -513,13 +610,16 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
 def test_what_a_killed_run_left_is_swept(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    from scripts.cloudformation import change_set  # noqa: PLC0415
+    from scripts.cloudformation import change_set
 
     gone = 2**22 + 1  # no such process
     for name in (f"stacks-{change_set._HOST}-{gone}-0123456789ab", "somebody-elses", "stacks-00000000-1-0123456789ab"):
         w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)
     w.plan()
-    assert sorted(one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()) == ["somebody-elses", "stacks-00000000-1-0123456789ab"]
+    assert sorted(one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()) == [
+        "somebody-elses",
+        "stacks-00000000-1-0123456789ab",
+    ]
 
 
 # --- order ---------------------------------------------------------------------------------------------------------------
@@ -527,8 +627,12 @@ def test_what_a_killed_run_left_is_swept(world):
 
 def three(**more):
     return environment(
-        stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}), stack("other"),
-        stack("late", parameters={"Rules": OutputReference("rules", "Arn")}), **more)
+        stack("bus"),
+        stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}),
+        stack("other"),
+        stack("late", parameters={"Rules": OutputReference("rules", "Arn")}),
+        **more,
+    )
 
 
 def test_a_taker_is_created_with_its_givers_output(world):
@@ -546,9 +650,16 @@ def test_a_failure_stops_those_that_need_it_and_no_others(world):
     w = world(three())
     w.cfn.timelines["CREATE"] = CREATED
     play = w.cfn.play
-    w.cfn.play = lambda stack_id, timeline, token="": play(stack_id, ROLLED_BACK if "/t-bus/" in stack_id else timeline, token)
+    w.cfn.play = lambda stack_id, timeline, token="": play(
+        stack_id, ROLLED_BACK if "/t-bus/" in stack_id else timeline, token
+    )
     results = {one.place.stack: one for one in w.deploy()}
-    assert {name: one.outcome for name, one in results.items()} == {"bus": "failed", "rules": "skipped", "other": "created", "late": "skipped"}
+    assert {name: one.outcome for name, one in results.items()} == {
+        "bus": "failed",
+        "rules": "skipped",
+        "other": "created",
+        "late": "skipped",
+    }
     assert "t-bus in us-east-1" in str(results["rules"].problem)
     assert w.cfn.find("t-rules") is None
 
@@ -580,7 +691,9 @@ def test_another_output_than_was_shown_is_asked_again(world):
     results = w.deploy()
     assert [one.outcome for one in results] == ["updated", "updated"]
     assert [[plan.place.stack for plan in plans] for plans in w.ear.asked] == [["bus", "rules"], ["rules"]]
-    assert [given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"][-1] == [{"ParameterKey": "Bus", "ParameterValue": "new"}]
+    assert [given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"][-1] == [
+        {"ParameterKey": "Bus", "ParameterValue": "new"}
+    ]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
@@ -597,9 +710,16 @@ def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
 LOSING = {"Action": "Modify", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue", "Replacement": "True"}
 
 
-@pytest.mark.parametrize("change", [LOSING, {**LOSING, "Replacement": "Conditional"}, {**LOSING, "Action": "Remove", "Replacement": None, "PolicyAction": "Delete"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        LOSING,
+        {**LOSING, "Replacement": "Conditional"},
+        {**LOSING, "Action": "Remove", "Replacement": None, "PolicyAction": "Delete"},
+    ],
+)
 def test_a_protected_environment_refuses_losses(world, change):
-    from scripts.cloudformation.protection import ProtectedError  # noqa: PLC0415
+    from scripts.cloudformation.protection import ProtectedError
 
     w = world(environment(protect=True))
     w.cfn.add_stack("t-bus")
@@ -631,16 +751,26 @@ def test_protection_is_set_when_nothing_else_changes(world):
 
 
 def test_topics_alarms_and_the_role_are_sent_and_taken_away(world):
-    w = world(environment(stack(role="arn:role", rollback_alarms=("arn:alarm",), rollback_minutes=5), notifications=("arn:topic",)))
+    w = world(
+        environment(
+            stack(role="arn:role", rollback_alarms=("arn:alarm",), rollback_minutes=5), notifications=("arn:topic",)
+        )
+    )
     w.deploy()
     made = next(given for name, given in w.cfn.calls if name == "create_change_set")
     assert (made["RoleARN"], made["NotificationARNs"]) == ("arn:role", ["arn:topic"])
-    assert made["RollbackConfiguration"] == {"RollbackTriggers": [{"Arn": "arn:alarm", "Type": "AWS::CloudWatch::Alarm"}], "MonitoringTimeInMinutes": 5}
+    assert made["RollbackConfiguration"] == {
+        "RollbackTriggers": [{"Arn": "arn:alarm", "Type": "AWS::CloudWatch::Alarm"}],
+        "MonitoringTimeInMinutes": 5,
+    }
     w = world()
     w.cfn.add_stack("t-bus", NotificationARNs=["arn:topic"], RollbackConfiguration={"MonitoringTimeInMinutes": 5})
     w.deploy()
     made = next(given for name, given in w.cfn.calls if name == "create_change_set")
-    assert (made["NotificationARNs"], made["RollbackConfiguration"]) == ([], {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0})
+    assert (made["NotificationARNs"], made["RollbackConfiguration"]) == (
+        [],
+        {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0},
+    )
 
 
 # --- many -----------------------------------------------------------------------------------------------------------------

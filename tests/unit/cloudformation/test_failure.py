@@ -25,17 +25,35 @@ def fails(cfn, clock, timeline, status="ROLLBACK_COMPLETE"):
 
 
 def test_the_earliest_failure_that_is_no_cancellation(cfn, clock):
-    error = fails(cfn, clock, steps(
-        (0, "STACK", "CREATE_IN_PROGRESS"), (1, "First", "CREATE_FAILED", "Resource creation cancelled"), (2, "Second", "CREATE_FAILED", "Name is taken"),
-        (3, "Third", "CREATE_FAILED", "Later"), (4, "STACK", "ROLLBACK_IN_PROGRESS", "failed to create: [First, Second]"), (5, "STACK", "ROLLBACK_COMPLETE")))
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"),
+            (1, "First", "CREATE_FAILED", "Resource creation cancelled"),
+            (2, "Second", "CREATE_FAILED", "Name is taken"),
+            (3, "Third", "CREATE_FAILED", "Later"),
+            (4, "STACK", "ROLLBACK_IN_PROGRESS", "failed to create: [First, Second]"),
+            (5, "STACK", "ROLLBACK_COMPLETE"),
+        ),
+    )
     assert error.what == "Second (AWS::SQS::Queue) could not be created: Name is taken"
     assert error.where == "t-bus in us-east-1"
 
 
 def test_the_cause_is_before_the_rollback_not_in_it(cfn, clock):
-    error = fails(cfn, clock, steps(
-        (0, "STACK", "UPDATE_IN_PROGRESS"), (1, "Queue", "UPDATE_FAILED", "bad value"), (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-        (3, "Other", "UPDATE_FAILED", "gone"), (4, "STACK", "UPDATE_ROLLBACK_FAILED")), "UPDATE_ROLLBACK_FAILED")
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "UPDATE_IN_PROGRESS"),
+            (1, "Queue", "UPDATE_FAILED", "bad value"),
+            (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+            (3, "Other", "UPDATE_FAILED", "gone"),
+            (4, "STACK", "UPDATE_ROLLBACK_FAILED"),
+        ),
+        "UPDATE_ROLLBACK_FAILED",
+    )
     first, second = error.what.split("; ")
     assert first == "Queue (AWS::SQS::Queue) could not be updated: bad value"
     assert second == "and then the rollback failed, too: Other (AWS::SQS::Queue) could not be updated: gone"
@@ -46,27 +64,88 @@ def test_nested_stacks_are_followed_to_the_bottom(cfn, clock):
     bottom = cfn.add_stack("t-bottom")
     middle = cfn.add_stack("t-middle")
     clock.time += 50  # what was before is another operation's
-    cfn.play(bottom, steps((-20, "Old", "UPDATE_FAILED", "an old failure"), (1.5, "Deep", "CREATE_FAILED", "Access denied to #/Policy/Statement")))
-    cfn.play(middle, steps((2, "Bottom", "CREATE_FAILED", "Embedded stack was not created", {"ResourceType": STACK, "PhysicalResourceId": bottom})))
-    error = fails(cfn, clock, steps(
-        (0, "STACK", "CREATE_IN_PROGRESS"), (1.8, "Beside", "CREATE_FAILED", "Later than Deep"),
-        (3, "Middle", "CREATE_FAILED", "Embedded stack was not created", {"ResourceType": STACK, "PhysicalResourceId": middle})))
-    assert error.what == ("Deep (AWS::SQS::Queue, property Policy.Statement) in the nested stack Middle → Bottom could not be created: "
-                          "Access denied to #/Policy/Statement")
+    cfn.play(
+        bottom,
+        steps(
+            (-20, "Old", "UPDATE_FAILED", "an old failure"),
+            (1.5, "Deep", "CREATE_FAILED", "Access denied to #/Policy/Statement"),
+        ),
+    )
+    cfn.play(
+        middle,
+        steps(
+            (
+                2,
+                "Bottom",
+                "CREATE_FAILED",
+                "Embedded stack was not created",
+                {"ResourceType": STACK, "PhysicalResourceId": bottom},
+            )
+        ),
+    )
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"),
+            (1.8, "Beside", "CREATE_FAILED", "Later than Deep"),
+            (
+                3,
+                "Middle",
+                "CREATE_FAILED",
+                "Embedded stack was not created",
+                {"ResourceType": STACK, "PhysicalResourceId": middle},
+            ),
+        ),
+    )
+    assert error.what == (
+        "Deep (AWS::SQS::Queue, property Policy.Statement) in the nested stack Middle → Bottom could not be created: "
+        "Access denied to #/Policy/Statement"
+    )
 
 
 def test_a_nested_stack_that_cannot_be_read_leaves_its_parents_words(cfn, clock):
-    error = fails(cfn, clock, steps(
-        (0, "STACK", "CREATE_IN_PROGRESS"), (1, "Nested", "CREATE_FAILED", "Embedded stack failed: [X]", {"ResourceType": STACK, "PhysicalResourceId": "arn:gone"})))
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"),
+            (
+                1,
+                "Nested",
+                "CREATE_FAILED",
+                "Embedded stack failed: [X]",
+                {"ResourceType": STACK, "PhysicalResourceId": "arn:gone"},
+            ),
+        ),
+    )
     assert "Embedded stack failed: [X]" in error.what
 
 
 def test_a_hooks_own_reason(cfn, clock):
-    error = fails(cfn, clock, steps(
-        (0, "STACK", "CREATE_IN_PROGRESS"),
-        (1, "Queue", "CREATE_IN_PROGRESS", "", {"HookType": "Acme::Encrypt::Hook", "HookStatus": "HOOK_COMPLETE_FAILED", "HookStatusReason": "queues must be encrypted"}),
-        (2, "Queue", "CREATE_FAILED", "The following hook(s) failed: [Acme::Encrypt::Hook]")))
-    assert error.what == "Queue (AWS::SQS::Queue) could not be created: the hook Acme::Encrypt::Hook refuses it: queues must be encrypted"
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"),
+            (
+                1,
+                "Queue",
+                "CREATE_IN_PROGRESS",
+                "",
+                {
+                    "HookType": "Acme::Encrypt::Hook",
+                    "HookStatus": "HOOK_COMPLETE_FAILED",
+                    "HookStatusReason": "queues must be encrypted",
+                },
+            ),
+            (2, "Queue", "CREATE_FAILED", "The following hook(s) failed: [Acme::Encrypt::Hook]"),
+        ),
+    )
+    assert (
+        error.what
+        == "Queue (AWS::SQS::Queue) could not be created: the hook Acme::Encrypt::Hook refuses it: queues must be encrypted"
+    )
 
 
 def test_events_that_come_late_are_read_once_more(cfn, clock):
@@ -79,8 +158,15 @@ def test_events_that_come_late_are_read_once_more(cfn, clock):
     assert "Name is taken" in failure.of_operation(cfn, running, "ROLLBACK_COMPLETE", PLACE, clock).what
 
 
-VALIDATION = {"EventType": "VALIDATION_ERROR", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue", "ValidationFailureMode": "FAIL",
-              "ValidationName": "PROPERTY_VALIDATION", "ValidationStatusReason": "Unsupported property [Foo]", "ValidationPath": "/Resources/Queue/Properties/Foo"}
+VALIDATION = {
+    "EventType": "VALIDATION_ERROR",
+    "LogicalResourceId": "Queue",
+    "ResourceType": "AWS::SQS::Queue",
+    "ValidationFailureMode": "FAIL",
+    "ValidationName": "PROPERTY_VALIDATION",
+    "ValidationStatusReason": "Unsupported property [Foo]",
+    "ValidationPath": "/Resources/Queue/Properties/Foo",
+}
 
 
 def test_early_validation_of_a_change_set_gives_its_path(cfn, clock):
@@ -92,18 +178,52 @@ def test_early_validation_of_a_change_set_gives_its_path(cfn, clock):
 
 def test_validation_of_a_stack_operation(cfn, clock):
     cfn.operation_events = [VALIDATION]
-    error = fails(cfn, clock, steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "CREATE_FAILED", "1 validation error", {"DetailedStatus": "VALIDATION_FAILED"})), "CREATE_FAILED")
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"),
+            (1, "STACK", "CREATE_FAILED", "1 validation error", {"DetailedStatus": "VALIDATION_FAILED"}),
+        ),
+        "CREATE_FAILED",
+    )
     assert "Unsupported property [Foo]" in error.what
 
 
 def test_without_the_permission_for_describe_events_the_stacks_events_do(cfn, clock):
-    cfn.fail("describe_events", refusal("AccessDenied", "not authorized to perform: cloudformation:DescribeEvents", 403), times=9)
-    assert failure.of_change_set(cfn, "arn:change-set", PLACE, "Template error: no such thing", clock).what == "AWS refuses the change: Template error: no such thing"
-    error = fails(cfn, clock, steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "ROLLBACK_IN_PROGRESS", "Rollback requested by user"), (2, "STACK", "ROLLBACK_COMPLETE")))
+    cfn.fail(
+        "describe_events",
+        refusal("AccessDenied", "not authorized to perform: cloudformation:DescribeEvents", 403),
+        times=9,
+    )
+    assert (
+        failure.of_change_set(cfn, "arn:change-set", PLACE, "Template error: no such thing", clock).what
+        == "AWS refuses the change: Template error: no such thing"
+    )
+    error = fails(
+        cfn,
+        clock,
+        steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"),
+            (1, "STACK", "ROLLBACK_IN_PROGRESS", "Rollback requested by user"),
+            (2, "STACK", "ROLLBACK_COMPLETE"),
+        ),
+    )
     assert error.what == "Rollback requested by user"
 
 
-@pytest.mark.parametrize("status", ["REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        "REVIEW_IN_PROGRESS",
+        "ROLLBACK_COMPLETE",
+        "ROLLBACK_FAILED",
+        "CREATE_FAILED",
+        "UPDATE_FAILED",
+        "UPDATE_ROLLBACK_FAILED",
+        "DELETE_FAILED",
+    ],
+)
 def test_every_bad_state_has_advice_that_can_be_typed(status):
     assert "make recover ENV=test STACK=bus REGION=us-east-1" in failure.advice(status, PLACE)
 
@@ -115,8 +235,15 @@ def test_whole_names_of_states_are_compared():
     assert "make follow" in failure.advice("UPDATE_ROLLBACK_IN_PROGRESS", PLACE)
 
 
-@pytest.mark.parametrize(("reason", "name"), [
-    ("Properties validation failed for resource Q with message: [#/Kms/Key: not a string]", "Kms.Key"), ("Encountered unsupported property Foo", "Foo"),
-    ("Value of property {/Tags/0} is wrong", "Tags.0"), ("Property Name cannot be empty.", "Name"), ("Name is taken", "")])
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [
+        ("Properties validation failed for resource Q with message: [#/Kms/Key: not a string]", "Kms.Key"),
+        ("Encountered unsupported property Foo", "Foo"),
+        ("Value of property {/Tags/0} is wrong", "Tags.0"),
+        ("Property Name cannot be empty.", "Name"),
+        ("Name is taken", ""),
+    ],
+)
 def test_the_property_in_awss_words(reason, name):
     assert failure.property_of(reason) == name

@@ -52,16 +52,24 @@ def test_a_stack_in_review_is_deleted(world):
 def test_a_rollback_that_is_stuck_goes_on_and_skips_what_it_is_told(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
-    w.cfn.timelines["CONTINUE"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    w.cfn.timelines["CONTINUE"] = steps(
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE")
+    )
     result = w.recover(skip=["Queue"])
     assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
-    assert next(given for name, given in w.cfn.calls if name == "continue_update_rollback")["ResourcesToSkip"] == ["Queue"]
+    assert next(given for name, given in w.cfn.calls if name == "continue_update_rollback")["ResourcesToSkip"] == [
+        "Queue"
+    ]
 
 
 def test_a_rollback_that_fails_again_says_why(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
-    w.cfn.timelines["CONTINUE"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (1, "Queue", "UPDATE_FAILED", "still gone"), (5, "STACK", "UPDATE_ROLLBACK_FAILED"))
+    w.cfn.timelines["CONTINUE"] = steps(
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+        (1, "Queue", "UPDATE_FAILED", "still gone"),
+        (5, "STACK", "UPDATE_ROLLBACK_FAILED"),
+    )
     result = w.recover()
     assert not result.ok
     assert "still gone" in str(result.problem)
@@ -77,7 +85,9 @@ def test_a_nested_stack_is_recovered_from_its_root(world):
 def test_a_failed_update_that_stays_is_rolled_back(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_FAILED")
-    w.cfn.timelines["CONTINUE"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    w.cfn.timelines["CONTINUE"] = steps(
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE")
+    )
     assert w.recover().outcome == "recovered"
     assert "rollback_stack" in w.cfn.names()
 
@@ -105,7 +115,9 @@ def test_an_update_is_cancelled_only_when_told(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
     w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS")), "somebody")
-    w.cfn.timelines["CANCEL"] = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS", "User cancelled"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    w.cfn.timelines["CANCEL"] = steps(
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS", "User cancelled"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE")
+    )
     assert "make follow" in w.propose().words
     assert w.recover(cancel=True).outcome == "recovered"
 
@@ -125,14 +137,20 @@ def test_takers_are_deleted_before_givers(world):
     w.cfn.add_stack("t-bus")
     w.cfn.add_stack("t-rules")
     assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
-    assert [given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"] == ["t-rules", "t-bus"]
+    assert [given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"] == [
+        "t-rules",
+        "t-bus",
+    ]
 
 
 def test_a_giver_stays_while_its_taker_cannot_be_deleted(world):
     w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
     w.cfn.add_stack("t-bus")
     w.cfn.add_stack("t-rules")
-    w.cfn.timelines["DELETE"] = [*DELETED[:1], *steps((1, "Queue", "DELETE_FAILED", "in use"), (2, "STACK", "DELETE_FAILED"))]
+    w.cfn.timelines["DELETE"] = [
+        *DELETED[:1],
+        *steps((1, "Queue", "DELETE_FAILED", "in use"), (2, "STACK", "DELETE_FAILED")),
+    ]
     bus, rules = w.delete()
     assert (bus.outcome, rules.outcome) == ("skipped", "failed")
     assert "in use" in str(rules.problem)
@@ -158,8 +176,14 @@ def test_what_is_retained_is_told_before(world):
     stack_id = w.cfn.add_stack("t-bus")
     for name in ("Queue", "Table", "Database"):
         w.cfn.emit(stack_id, name, "CREATE_COMPLETE")
-    w.cfn.get_template = lambda **_: {"TemplateBody": {"Resources": {
-        "Table": {"DeletionPolicy": "RetainExceptOnCreate"}, "Database": {"DeletionPolicy": "Snapshot"}}}}
+    w.cfn.get_template = lambda **_: {
+        "TemplateBody": {
+            "Resources": {
+                "Table": {"DeletionPolicy": "RetainExceptOnCreate"},
+                "Database": {"DeletionPolicy": "Snapshot"},
+            }
+        }
+    }
     (one,) = deletion.survey(w.aws, w.environment, w.environment.choose(), clock=w.clock)
     assert (list(one.deleted), list(one.retained), one.snapshots) == (["Queue", "Database"], ["Table"], ("Database",))
 
@@ -170,9 +194,13 @@ def test_what_is_retained_is_told_before(world):
 def test_another_run_is_followed_from_its_start(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
-    w.cfn.play(stack_id, steps((1, "STACK", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_COMPLETE"), (60, "STACK", "UPDATE_COMPLETE")), "somebody")
+    w.cfn.play(
+        stack_id,
+        steps((1, "STACK", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_COMPLETE"), (60, "STACK", "UPDATE_COMPLETE")),
+        "somebody",
+    )
     w.clock.time = 10
-    (result,) = following.follow(w.aws, w.environment, w.environment.choose(), clock=w.clock)
+    (result,) = following.follow(w.aws, w.environment.choose(), clock=w.clock)
     assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
     assert w.clock.time < 62
 
@@ -180,10 +208,18 @@ def test_another_run_is_followed_from_its_start(world):
 def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
-    w.cfn.play(stack_id, steps((1, "STACK", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_FAILED", "no"), (3, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-                               (60, "STACK", "UPDATE_ROLLBACK_COMPLETE")), "somebody")
+    w.cfn.play(
+        stack_id,
+        steps(
+            (1, "STACK", "UPDATE_IN_PROGRESS"),
+            (2, "Queue", "UPDATE_FAILED", "no"),
+            (3, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+            (60, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
+        ),
+        "somebody",
+    )
     w.clock.time = 10  # the rollback is under way already
-    (result,) = following.follow(w.aws, w.environment, w.environment.choose(), clock=w.clock)
+    (result,) = following.follow(w.aws, w.environment.choose(), clock=w.clock)
     assert not result.ok
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
 
@@ -191,7 +227,7 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
 def test_nothing_under_way_is_nothing_to_follow(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    assert following.follow(w.aws, w.environment, w.environment.choose(), clock=w.clock) == []
+    assert following.follow(w.aws, w.environment.choose(), clock=w.clock) == []
 
 
 def test_status_names_what_is_not_there_and_advises_on_what_is_stuck(world):

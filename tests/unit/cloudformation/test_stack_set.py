@@ -24,7 +24,7 @@ def moto_aws(monkeypatch):
         stand_in("openapi_spec_validator", validate=None)
         stand_in("openapi_spec_validator.validation")
         stand_in("openapi_spec_validator.validation.exceptions", OpenAPIValidationError=Exception)
-    from moto import mock_aws  # noqa: PLC0415
+    from moto import mock_aws
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -34,20 +34,28 @@ def moto_aws(monkeypatch):
 
 @pytest.fixture
 def sets(moto_aws, tmp_path, clock):
-    from conftest_cloudformation import environment, stack  # noqa: PLC0415
+    from conftest_cloudformation import environment, stack
 
-    from scripts.aws import Aws  # noqa: PLC0415
-    from scripts.cloudformation import deletion, deployment, status  # noqa: PLC0415
-    from scripts.cloudformation.options import Options  # noqa: PLC0415
-    from scripts.environment import StackSet  # noqa: PLC0415
+    from scripts.aws import Aws
+    from scripts.cloudformation import deletion, deployment, status
+    from scripts.cloudformation.options import Options
+    from scripts.environment import StackSet
 
     (tmp_path / "queue.yaml").write_text(TEMPLATE)
     templates = {"queue": {"Resources": {"Bus": {"Type": "AWS::Events::EventBus"}}}}
 
     class World:
         def __init__(self, *stacks, **target):
-            target = {"permissions": "SELF_MANAGED", "accounts": ACCOUNTS, "concurrency": 5, "failure_tolerance": 1, **target}
-            self.environment = environment(*(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]), stack_set=StackSet(**target))
+            target = {
+                "permissions": "SELF_MANAGED",
+                "accounts": ACCOUNTS,
+                "concurrency": 5,
+                "failure_tolerance": 1,
+                **target,
+            }
+            self.environment = environment(
+                *(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]), stack_set=StackSet(**target)
+            )
             self.aws = Aws(self.environment)
             self.client = self.aws.client("cloudformation", "us-east-1")
             self.build, self.clock = tmp_path, clock
@@ -61,13 +69,21 @@ def sets(moto_aws, tmp_path, clock):
 
         def delete(self):
             pairs = self.environment.choose()
-            return deletion.delete(self.aws, self.environment, deletion.survey(self.aws, self.environment, pairs), pairs=pairs, clock=clock)
+            return deletion.delete(
+                self.aws, self.environment, deletion.survey(self.aws, self.environment, pairs), pairs=pairs, clock=clock
+            )
 
         def status(self):
-            return [(one.place.region, one.status) for one in status.read(self.aws, self.environment, self.environment.choose())]
+            return [
+                (one.place.region, one.status)
+                for one in status.read(self.aws, self.environment, self.environment.choose())
+            ]
 
         def instances(self):
-            return sorted((one["Account"], one["Region"]) for one in self.client.list_stack_instances(StackSetName="t-bus")["Summaries"])
+            return sorted(
+                (one["Account"], one["Region"])
+                for one in self.client.list_stack_instances(StackSetName="t-bus")["Summaries"]
+            )
 
     return World
 
@@ -102,7 +118,7 @@ def test_an_account_more_gets_its_stacks(sets):
 
 
 def test_saying_no_changes_nothing(sets):
-    from scripts.cloudformation.deployment import Listener  # noqa: PLC0415
+    from scripts.cloudformation.deployment import Listener
 
     class No(Listener):
         def confirm(self, plans):
@@ -123,25 +139,47 @@ def test_deleted_with_all_its_stacks(sets):
 
 def test_units_are_the_targets_of_service_managed_sets(sets):
     w = sets(permissions="SERVICE_MANAGED", organizational_units=("ou-abcd-12345678",), accounts=ACCOUNTS[:1])
-    from scripts.cloudformation.stack_set import Sets  # noqa: PLC0415
+    from scripts.cloudformation.stack_set import Sets
 
     found = Sets(w.aws, w.environment, w.environment.choose(), templates=w.given[2])
-    assert found._targets(["ou-abcd-12345678"]) == {"DeploymentTargets": {
-        "OrganizationalUnitIds": ["ou-abcd-12345678"], "Accounts": ["111111111111"], "AccountFilterType": "INTERSECTION"}}
+    assert found._targets(["ou-abcd-12345678"]) == {
+        "DeploymentTargets": {
+            "OrganizationalUnitIds": ["ou-abcd-12345678"],
+            "Accounts": ["111111111111"],
+            "AccountFilterType": "INTERSECTION",
+        }
+    }
 
 
 def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
     w = sets()
     # moto's operations always succeed: the answers of one that did not are put in their place.
-    monkeypatch.setattr(w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": "FAILED"}})
+    monkeypatch.setattr(
+        w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": "FAILED"}}
+    )
 
     class Results:
         def paginate(self, **_):
-            return [{"Summaries": [{"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
-                                   {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "FAILED", "StatusReason": "role is missing"}]}]
+            return [
+                {
+                    "Summaries": [
+                        {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
+                        {
+                            "Account": ACCOUNTS[1],
+                            "Region": "eu-west-1",
+                            "Status": "FAILED",
+                            "StatusReason": "role is missing",
+                        },
+                    ]
+                }
+            ]
 
     paginator = w.client.get_paginator
-    monkeypatch.setattr(w.client, "get_paginator", lambda name: Results() if name == "list_stack_set_operation_results" else paginator(name))
+    monkeypatch.setattr(
+        w.client,
+        "get_paginator",
+        lambda name: Results() if name == "list_stack_set_operation_results" else paginator(name),
+    )
     here, there = w.deploy()
     assert (here.outcome, there.outcome) == ("created", "failed")
     assert f"account {ACCOUNTS[1]}: role is missing" in str(there.problem)
@@ -152,17 +190,24 @@ def test_a_running_operation_is_waited_for(sets, monkeypatch):
     w.deploy()
     (w.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
     states = iter(["RUNNING", "RUNNING", *["SUCCEEDED"] * 9])
-    monkeypatch.setattr(w.client, "list_stack_set_operations", lambda **_: {"Summaries": [{"OperationId": "somebody-elses", "Status": "RUNNING"}]})
+    monkeypatch.setattr(
+        w.client,
+        "list_stack_set_operations",
+        lambda **_: {"Summaries": [{"OperationId": "somebody-elses", "Status": "RUNNING"}]},
+    )
     asked = []
-    monkeypatch.setattr(w.client, "describe_stack_set_operation",
-                        lambda **given: asked.append(given["OperationId"]) or {"StackSetOperation": {"Status": next(states)}})
+    monkeypatch.setattr(
+        w.client,
+        "describe_stack_set_operation",
+        lambda **given: asked.append(given["OperationId"]) or {"StackSetOperation": {"Status": next(states)}},
+    )
     assert [one.outcome for one in w.deploy()] == ["updated", "updated"]
     assert asked[:3] == ["somebody-elses"] * 3
     assert asked[3] != "somebody-elses"
 
 
 def test_what_stack_sets_cannot_do_is_said(sets):
-    from conftest_cloudformation import stack  # noqa: PLC0415
+    from conftest_cloudformation import stack
 
     w = sets(stack(regions=REGIONS, parameters={"Size": {"us-east-1": "1", "eu-west-1": "2"}}))
     assert all("differ between regions" in str(plan.problem) for plan in w.plan())
