@@ -9,7 +9,7 @@ import click
 
 @click.command()
 @click.argument("kind", required=False)
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field; the value is JSON, else text.")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Change a field; VALUE is JSON, or text.")
 @click.option("--list", "as_list", is_flag=True, help="List the kinds.")
 @click.option("--line", is_flag=True, help="On one line, as NDJSON.")
 def command(kind: str | None, changes: tuple[str, ...], as_list: bool, line: bool) -> None:
@@ -22,7 +22,7 @@ def command(kind: str | None, changes: tuple[str, ...], as_list: bool, line: boo
       python -m scripts sample --list
       python -m scripts sample s3-object-created --set detail.bucket.name=my-bucket
       python -m scripts sample order-placed --line | python -m scripts send --stack custom-event-bus -
-    """  # noqa: D301 - \b is click's mark for lines that stay as they are
+    """
     from scripts.events import samples
 
     if as_list:
@@ -42,6 +42,6 @@ def _value(text: str) -> object:
     if text.isdigit() and len(text) == 12:  # an account id is text in every event
         return text
     try:
-        return json.loads(text)  # type: ignore[no-any-return]
+        return json.loads(text)
     except ValueError:
         return text

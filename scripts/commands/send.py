@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import signal
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,39 +17,31 @@ from scripts.commands._options import json_option, read_environment, where_optio
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from scripts.environment import Environment
-    from scripts.events.ledger import Ledger, Summary
+    from scripts.events.ledger import Ledger
+    from scripts.events.send import Settings
 
 EXIT_INTERRUPTED = 130
-REJECTED = Path("rejected.ndjson")
+SHOWN = 20  # refusals that a dry run prints
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @where_options
-@click.option(
-    "--bus",
-    "buses",
-    multiple=True,
-    metavar="NAME",
-    help="This bus (name or ARN), not the stack's.",
-)
+@click.option("--bus", "buses", multiple=True, metavar="NAME", help="This bus (name or ARN), not the stack's.")
 @click.option("--source", metavar="TEXT", help="Source of records that have none.")
 @click.option("--detail-type", metavar="TEXT", help="DetailType of records that have none.")
 @click.option("--trace-header", metavar="TEXT", help="X-Ray trace header of entries that have none.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Entries a second, at most.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="Entries a second, at most.")
 @click.option(
     "--threads", type=click.IntRange(1, 256), default=32, show_default=True, help="Calls at a time, per process."
 )
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that send.")
-@click.option(
-    "--attempts", type=click.IntRange(1, 100), default=10, show_default=True, help="Tries for an entry that fails."
-)
-@click.option("--rejected", type=click.Path(path_type=Path, dir_okay=False), default=REJECTED, show_default=True, metavar="FILE",
-              help="Where refused entries go.")  # fmt: skip
-@click.option("--progress", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Where progress is kept for --resume (default: in .send/).")  # fmt: skip
+@click.option("--attempts", type=click.IntRange(1, 100), default=10, show_default=True, help="Tries for each entry.")
+@click.option("--rejected", type=FILE, default="rejected.ndjson", show_default=True, help="Where refused entries go.")
+@click.option("--progress", type=FILE, help="Where progress is kept for --resume.  [default: in .send/]")
 @click.option("--resume", is_flag=True, help="Send the rest of what was interrupted; give the same input.")
 @click.option("--restart", is_flag=True, help="Forget what was interrupted, and send everything.")
 @click.option("--dry-run", is_flag=True, help="Check the input, and say what would be sent.")
@@ -57,6 +54,9 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     with --source and --detail-type just a detail. Without --bus it goes to the stack's bus in each of its regions; an
     entry that names a bus (EventBusName) goes there. What is refused for good ends in rejected.ndjson, with the
     reason, and can be sent again. Exits with 1 if anything was refused, with 130 when interrupted.
+
+    Each record ends as acknowledged or refused, exactly one of them. What AWS took in the moment of a SIGKILL is not
+    known here: with --resume at most the calls that were under way (threads x 10 entries) are sent once more.
 
     \b
     Examples:
@@ -71,109 +71,92 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
 
     if given["resume"] and given["restart"]:
         raise click.UsageError("--resume and --restart exclude each other.")
-    pairs, environment = _destinations(env, stack, region, given["buses"], given["threads"])
-    settings = Settings(
-        **{name: given[name] for name in ("source", "detail_type", "trace_header", "threads", "rate", "attempts")}
-    )
-    files = given["files"] or (click.get_binary_stream("stdin"),)
+    environment = read_environment(env)
+    pairs = _destinations(environment, stack, region, given["buses"])
+    names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
+    settings = Settings(**{name: given[name] for name in names})
+    files = given["files"] or (sys.stdin.buffer,)
     if given["dry_run"]:
-        return _plan(files, pairs, environment, settings, as_json)
+        return _plan(files, Ledger(pairs), environment, settings, as_json=as_json)
     progress = given["progress"] or _progress_file(files, pairs, settings)
-    ledger = Ledger(
-        pairs, _rejected_file(given["rejected"], files), progress, resume=given["resume"], restart=given["restart"]
-    )
+    rejected = _rejected_file(given["rejected"], files)
+    ledger = Ledger(pairs, rejected, progress, resume=given["resume"], restart=given["restart"])
     stop = threading.Event()
-    try:
-        with _stopping(stop), _shown(ledger, quiet=as_json):
-            summary = _send(files, ledger, environment, settings, given["processes"], stop)
-    finally:
-        ledger.close()
-    return _report(summary, ledger, as_json, interrupted=stop.is_set())
+    with contextlib.closing(ledger), _stopping(stop), _shown(ledger, quiet=as_json):
+        _send(files, ledger, environment, settings, given["processes"], stop)
+    return _report(ledger, as_json=as_json, interrupted=stop.is_set())
 
 
 def make_client(environment: Environment, threads: int, region: str) -> Any:
-    """The client of one region, in whichever process; nothing is repeated by boto3, the sender does that."""
+    """The client of one region, in whichever process."""
     from scripts.aws import Aws
 
     return Aws(environment, connections=threads).client("events", region)
 
 
 def _destinations(
-    env: str, stack: str | None, region: str | None, names: tuple[str, ...], threads: int
-) -> tuple[list[tuple[str, str]], Environment]:
+    environment: Environment, stack: str | None, region: str | None, names: Sequence[str]
+) -> list[tuple[str, str]]:
     from scripts.aws import Aws
     from scripts.events import buses
 
-    environment = read_environment(env)
-    aws = Aws(environment, connections=threads)
+    aws = Aws(environment)
     aws.guard()
     if names:
-        regions = list(dict.fromkeys(one for _, one in environment.choose(stack, region)))
+        regions = dict.fromkeys(one for _, one in environment.choose(stack, region))
         pairs = [(name.split(":")[3] if name.startswith("arn:") else one, name) for name in names for one in regions]
     elif stack or len(environment.stacks) == 1:
         pairs = [
-            (one, buses.of_stack(aws, settings.stack_name, one)) for settings, one in environment.choose(stack, region)
+            (one, buses.of_stack(aws, chosen.stack_name, one)) for chosen, one in environment.choose(stack, region)
         ]
     else:
         raise click.UsageError(f"Which bus? Give --stack ({', '.join(environment.stacks)}) or --bus.")
     pairs = list(dict.fromkeys(pairs))
     for one, bus in pairs:
         buses.check(aws.client("events", one), bus)
-    return pairs, environment
+    return pairs
 
 
-def _sources(files: tuple[Any, ...]) -> list[Any]:
+def _sources(files: Sequence[Any]) -> list[Any]:
     """The files without their buffers: what is there is read at once, and no lock is held when it all ends."""
     return [getattr(file, "raw", file) for file in files]
 
 
-def _send(
-    files: tuple[Any, ...],
+def _send(  # noqa: PLR0917 - what the verb was given
+    files: Sequence[Any],
     ledger: Ledger,
     environment: Environment,
-    settings: Any,
+    settings: Settings,
     processes: int,
     stop: threading.Event,
-) -> Summary:
+) -> None:
+    from scripts.events import processes as sending
     from scripts.events import records
-    from scripts.events.processes import send_in_processes
-    from scripts.events.send import Destination, send_chunks
+    from scripts.events.send import destinations_of, send_chunks
 
-    client = functools.partial(make_client, environment, settings.threads)
-    chunks = records.read(_sources(files))
+    chunks, make = records.read(_sources(files)), functools.partial(make_client, environment, settings.threads)
     if processes > 1:
-        return send_in_processes(processes, chunks, client, ledger, settings, stop)
-    clients = {region: client(region) for region, _ in ledger.destinations}
-    return send_chunks(
-        chunks, [Destination(clients[region], bus) for region, bus in ledger.destinations], ledger, settings, stop
-    )
+        sending.send_in_processes(processes, chunks, make, ledger, settings, stop)
+    else:
+        send_chunks(chunks, destinations_of(ledger.destinations, make), ledger, settings, stop)
 
 
-def _plan(
-    files: tuple[Any, ...], pairs: list[tuple[str, str]], environment: Environment, settings: Any, as_json: bool
-) -> int:
-    import json
-    from dataclasses import asdict
-
+def _plan(files: Sequence[Any], ledger: Ledger, environment: Environment, settings: Settings, *, as_json: bool) -> int:
     from scripts.events import records
-    from scripts.events.ledger import Ledger
-    from scripts.events.send import Destination, plan
+    from scripts.events.send import destinations_of, plan
 
-    ledger = Ledger(pairs)
-    clients = {region: make_client(environment, settings.threads, region) for region, _ in pairs}
-    plans = plan(
-        records.read(_sources(files)), [Destination(clients[region], bus) for region, bus in pairs], ledger, settings
-    )
-    found = [{"region": region, "bus": bus, **asdict(one)} for (region, bus), one in zip(pairs, plans, strict=True)]
+    make = functools.partial(make_client, environment, settings.threads)
+    plans = plan(records.read(_sources(files)), destinations_of(ledger.destinations, make), ledger, settings)
+    found = [
+        {"region": where[0], "bus": where[1], **asdict(one)}
+        for where, one in zip(ledger.destinations, plans, strict=True)
+    ]
     if as_json:
         print(json.dumps({"records": ledger.summary.records, "destinations": found, "refused": ledger.refusals}))
     else:
         for one in found:
-            print(
-                f"{one['region']} {one['bus']}: {one['entries']:,} entries in {one['batches']:,} batches, {one['bytes']:,} bytes"
-            )
-    for refused in ledger.refusals[:20]:
-        note = refused["Rejected"]
+            print("{region} {bus}: {entries:,} entries in {batches:,} batches, {bytes:,} bytes".format(**one))
+    for note in (one["Rejected"] for one in ledger.refusals[:SHOWN]):
         click.echo(f"record {note['Record']}: {note['Code']}: {note['Message']}", err=True)
     if ledger.summary.rejected:
         click.echo(
@@ -182,89 +165,77 @@ def _plan(
     return 1 if ledger.summary.rejected else 0
 
 
-def _progress_file(files: tuple[Any, ...], pairs: list[tuple[str, str]], settings: Any) -> Path:
-    """One file per input and destinations, so that sendings side by side do not meet."""
-    import hashlib
-
-    names = [_name(file) for file in files]
-    told = repr((names, pairs, settings.source, settings.detail_type))
-    return Path(".send") / f"{hashlib.sha256(told.encode()).hexdigest()[:12]}.progress"
-
-
 def _name(file: Any) -> str:
     name = getattr(file, "name", "-")
     return str(Path(name).resolve()) if isinstance(name, str) and not name.startswith("<") else "-"
 
 
-def _rejected_file(path: Path, files: tuple[Any, ...]) -> Path:
+def _progress_file(files: Sequence[Any], pairs: list[tuple[str, str]], settings: Settings) -> Path:
+    """One file per input and destinations, so that sendings side by side do not meet."""
+    import hashlib
+
+    told = repr(([_name(file) for file in files], pairs, settings.source, settings.detail_type))
+    return Path(".send") / f"{hashlib.sha256(told.encode()).hexdigest()[:12]}.progress"
+
+
+def _rejected_file(path: Path, files: Sequence[Any]) -> Path:
     """The file of rejects; when it is just being sent itself, the next one."""
-    number = 2
-    chosen = path
-    while str(chosen.resolve()) in [_name(file) for file in files]:
-        chosen = path.with_stem(f"{path.stem}-{number}")
+    names, chosen, number = [_name(file) for file in files], path, 1
+    while str(chosen.resolve()) in names:
         number += 1
+        chosen = path.with_stem(f"{path.stem}-{number}")
     return chosen
 
 
-def _stopping(stop: threading.Event) -> Any:
+@contextlib.contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the reading, and what was read is sent; a second one ends at once."""
-    import contextlib
-    import signal
 
     def ask(*_: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    @contextlib.contextmanager
-    def handled() -> Iterator[None]:
-        before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
-
-    return handled()
+    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
-def _shown(ledger: Ledger, *, quiet: bool) -> Any:
+def _shown(ledger: Ledger, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
     """Progress on a terminal; nothing in a pipe."""
-    import contextlib
-    import sys
-
     if quiet or not sys.stderr.isatty():
         return contextlib.nullcontext()
     from rich.console import Console
     from rich.live import Live
 
-    class Line:
-        def __rich__(self) -> str:
-            total = ledger.summary
-            return f"{total.records:,} read · {total.acknowledged:,} sent · {total.rejected:,} refused · {total.retried:,} retried"
+    def line() -> str:
+        return "{records:,} read · {acknowledged:,} sent · {rejected:,} refused · {retried:,} retried".format(
+            **asdict(ledger.summary)
+        )
 
-    return Live(Line(), console=Console(stderr=True), refresh_per_second=4, transient=True)
+    return Live(console=Console(stderr=True), get_renderable=line, refresh_per_second=4, transient=True)
 
 
-def _report(summary: Summary, ledger: Ledger, as_json: bool, *, interrupted: bool) -> int:
-    import json
-    from dataclasses import asdict
-
-    gaps = [(first + 1, last + 1) for first, last in ledger.open_records()]
+def _report(ledger: Ledger, *, as_json: bool, interrupted: bool) -> int:
+    total, gaps = ledger.summary, [(first + 1, last + 1) for first, last in ledger.open_records()]
     if as_json:
-        told = {**asdict(summary), "rate": round(summary.rate, 1), "open": gaps, "interrupted": interrupted}
-        print(json.dumps({**told, "rejected_file": str(ledger.rejected) if summary.rejected else None}))
+        told = {**asdict(total), "rate": round(total.rate, 1), "open": gaps, "interrupted": interrupted}
+        print(json.dumps({**told, "rejected_file": str(ledger.rejected) if total.rejected else None}))
     else:
-        earlier = f" ({summary.earlier:,} of them earlier)" if summary.earlier else ""
-        print(f"{summary.records:,} records: {summary.acknowledged:,} sent{earlier}, {summary.rejected:,} refused, "
-              f"{summary.retried:,} retried; {summary.rate:,.0f} events/s in {summary.seconds:.1f} s")  # fmt: skip
-    if summary.rejected:
-        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(summary.by_code.items()))
-        click.echo(f"Error: {summary.rejected:,} refused ({codes}); they are in {ledger.rejected}, to be sent again when mended",
-                   err=True)  # fmt: skip
+        earlier = f" ({total.earlier:,} of them earlier)" if total.earlier else ""
+        print(f"{total.records:,} records: {total.acknowledged:,} sent{earlier}, {total.rejected:,} refused, "
+              f"{total.retried:,} retried; {total.rate:,.0f} events/s in {total.seconds:.1f} s")  # fmt: skip
+    if total.rejected:
+        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(total.by_code.items()))
+        click.echo(f"Error: {total.rejected:,} refused ({codes}); they are in {ledger.rejected}, "
+                   "to be sent again when mended", err=True)  # fmt: skip
     if not interrupted:
-        return 1 if summary.rejected else 0
+        return 1 if total.rejected else 0
     rest = ", ".join(f"{first}-{last}" for first, last in gaps[:10]) + (", …" if gaps[10:] else "")
-    click.echo(f"Interrupted: of records 1-{summary.records} {summary.acknowledged:,} entries are acknowledged, {summary.rejected:,} "
-               f"refused, {'open: ' + rest if gaps else 'none open'}. Send the rest: --resume, with the same input.", err=True)  # fmt: skip
+    click.echo(f"Interrupted: of records 1-{total.records} {total.acknowledged:,} entries are acknowledged, "
+               f"{total.rejected:,} refused, {'open: ' + rest if gaps else 'none open'}. "
+               "The rest: --resume, with the same input.", err=True)  # fmt: skip
     return EXIT_INTERRUPTED

@@ -32,7 +32,7 @@ def check(client: Any, bus: str) -> None:
 
 
 def of_stack(aws: Aws, stack_name: str, region: str) -> str:
-    """The bus of a deployed stack: its output EventBusName. Raises BusError, or NoStackError when it is not deployed."""
+    """The bus of a deployed stack: its output EventBusName. Raises BusError, or NoStackError: not deployed."""
     outputs = read_outputs(aws, stack_name, region)
     if OUTPUT not in outputs:
         raise BusError(

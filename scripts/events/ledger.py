@@ -17,7 +17,6 @@ once more when it resumes. Events come at least once in any case.
 
 from __future__ import annotations
 
-import bisect
 import collections
 import contextlib
 import fcntl
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.errors import ToolError
 from scripts.events.entries import NOTE, RAW
+from scripts.events.ranges import Ranges, is_in, ranges_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,35 +45,6 @@ TAIL = 4 * 1024 * 1024  # bytes: longer than any line of rejected.ndjson but tho
 
 class LedgerError(ToolError):
     """The account cannot be kept, or is of another sending."""
-
-
-class Ranges:
-    """Whole numbers that come nearly in order, as ranges: its size depends on the gaps only."""
-
-    def __init__(self) -> None:
-        self._last_of: dict[int, int] = {}
-        self._first_of: dict[int, int] = {}
-
-    def add(self, first: int, last: int) -> None:
-        """Adds first…last, none of which is in yet."""
-        if first - 1 in self._first_of:
-            first = self._first_of.pop(first - 1)
-        if last + 1 in self._last_of:
-            last = self._first_of_next(last)
-        self._last_of[first], self._first_of[last] = last, first
-
-    def _first_of_next(self, last: int) -> int:
-        end = self._last_of.pop(last + 1)
-        del self._first_of[end]
-        return end
-
-    def begin(self) -> int:
-        """The first number, from 0 on, that is not in."""
-        return self._last_of.get(0, -1) + 1
-
-    def all(self) -> list[tuple[int, int]]:
-        """The ranges in order."""
-        return sorted(self._last_of.items())
 
 
 @dataclass
@@ -109,23 +80,6 @@ class Outcome:
     calls: int = 0
 
 
-def ranges_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """3, 1, 2, 7 → (1, 3), (7, 7)."""
-    found: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
-
-
-def is_in(ranges: Sequence[tuple[int, int]], number: int) -> bool:
-    """Whether a number is in one of the ranges, which are in order."""
-    at = bisect.bisect_right(ranges, (number, 1 << 62)) - 1
-    return at >= 0 and number <= ranges[at][1]
-
-
 class Ledger:
     """The account, kept in memory and, when paths are given, in files. Safe to share between threads.
 
@@ -133,11 +87,11 @@ class Ledger:
     there is nothing to go on from, or when an unfinished sending would be forgotten (``restart`` forgets it).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two files, and what to do with what they hold
         self, destinations: Sequence[tuple[str, str]], rejected: Path | None = None, progress: Path | None = None, *,
         resume: bool = False, restart: bool = False, keep: bool = True,
     ) -> None:  # fmt: skip
-        self.destinations = [tuple(one) for one in destinations]
+        self.destinations = list(destinations)
         self.rejected, self.progress = rejected, progress
         self.summary = Summary()
         self.settled = [Ranges() for _ in destinations]
@@ -214,7 +168,7 @@ class Ledger:
                 self._note(f"r {'*' if outcome.lane is None else outcome.lane} {number} {failure.code}")
 
     def end(self) -> None:
-        """The input ended, and everything that was read is settled. Raises LedgerError when a resumed input is too short."""
+        """The input ended, and all of it is settled. Raises LedgerError when a resumed input is too short."""
         if self._expected:
             raise LedgerError("the input ends before the place where it was interrupted", where=str(self.progress))
         with self._lock:
@@ -358,7 +312,8 @@ class Ledger:
 
     def _rewrite(self) -> None:
         """The same account in two lines, written beside the file and put in its place; the lock goes along."""
-        assert self.progress
+        if self.progress is None:
+            return
         header = {
             "destinations": self.destinations,
             "rejected": str(self.rejected.resolve()) if self.rejected else None,

@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scripts.errors import ToolError
-from scripts.events.ledger import Outcome, is_in
-from scripts.events.send import Destination, Sender, Settings, noted
+from scripts.events.ledger import Outcome
+from scripts.events.ranges import is_in
+from scripts.events.send import Sender, Settings, destinations_of, noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ class ProcessError(ToolError):
     """A sending process ended early; the account says what it had settled."""
 
 
-def send_in_processes(
+def send_in_processes(  # noqa: PLR0913, PLR0917 - send_chunks, and how many
     processes: int, chunks: Iterable[Chunk], make_client: Callable[[str], Any], ledger: Ledger,
     settings: Settings | None = None, stop: threading.Event | None = None,
 ) -> Summary:  # fmt: skip
@@ -141,7 +142,7 @@ class _RemoteLedger:
             self._parent.recv()
 
 
-def _child(
+def _child(  # noqa: PLR0913, PLR0917 - what a process is given
     work: Connection, parent: Connection, make_client: Callable[[str], Any], destinations: Sequence[tuple[str, str]],
     before: list[list[tuple[int, int]]], settings: Settings,
 ) -> None:  # fmt: skip
@@ -157,8 +158,7 @@ def _child(
             yield message
 
     try:
-        sender = Sender([Destination(make_client(region), bus) for region, bus in destinations],
-                        _RemoteLedger(parent, before), settings, stop)  # fmt: skip
+        sender = Sender(destinations_of(destinations, make_client), _RemoteLedger(parent, before), settings, stop)
         parent.send(sender.run(chunks()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone: nobody keeps the account any more

@@ -26,7 +26,7 @@ class Source(Protocol):
     """A file opened for bytes without a buffer."""
 
     def read(self, size: int, /) -> bytes | None:
-        """What is there, up to ``size`` bytes; ``b""`` at the end; None when a file that does not block has none yet."""
+        """What is there, up to ``size`` bytes; ``b""`` at the end; None: nothing yet."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,9 @@ def _lines(data: bytes, source: Source) -> Iterator[list[bytes]]:
         yield [rest.strip()]
 
 
-def _elements(data: bytes, source: Source, *, in_array: bool) -> Generator[list[bytes], None, bytes]:
+def _elements(  # noqa: C901, PLR0912 - one loop over the marks of JSON
+    data: bytes, source: Source, *, in_array: bool
+) -> Generator[list[bytes], None, bytes]:
     """Splits by brackets and, in an array, by the commas between elements; whether each is JSON is asked later.
 
     Gives back what was read beyond the array's end.

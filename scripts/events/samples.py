@@ -51,15 +51,13 @@ def _change(event: dict[str, Any], path: str, value: Any) -> Any:
     try:
         for name in parents:
             place = place[int(name) if isinstance(place, list) else name]
-        if isinstance(place, list):
-            place[int(last)], old = value, place[int(last)]
-            return old
-        old = place.get(last)
-        if last not in place and parents[:1] != ["detail"]:
-            raise KeyError(last)
-        place[last] = value
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-        raise SampleError(f"the event has no field {path!r}", advice=f"At the top it has: {', '.join(event)}.") from None
+        if isinstance(place, dict) and last not in place and parents[:1] == ["detail"]:
+            place[last] = None
+        key = int(last) if isinstance(place, list) else last
+        old, place[key] = place[key], value
+    except (KeyError, IndexError, ValueError, TypeError):
+        there = f"At the top it has: {', '.join(event)}."
+        raise SampleError(f"the event has no field {path!r}", advice=there) from None
     return old
 
 

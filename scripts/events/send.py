@@ -28,9 +28,21 @@ from scripts.events.ledger import Ledger, Outcome, Summary
 from scripts.events.records import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Chunk", "Destination", "Ledger", "Plan", "Settings", "Summary", "chunks_of", "plan", "send", "send_chunks"]
+__all__ = [
+    "Chunk",
+    "Destination",
+    "Ledger",
+    "Plan",
+    "Settings",
+    "Summary",
+    "chunks_of",
+    "destinations_of",
+    "plan",
+    "send",
+    "send_chunks",
+]
 
 IDLE = 0.05  # seconds without input after which a batch that is not full leaves
 GRACE = 10.0  # seconds that entries already read have to end in, once sending is told to stop
@@ -50,6 +62,15 @@ class Destination:
         return str(self.client.meta.region_name)
 
 
+def destinations_of(pairs: Iterable[tuple[str, str]], make_client: Callable[[str], Any]) -> list[Destination]:
+    """Destinations of (region, bus) pairs; one client per region, made by ``make_client``."""
+    clients: dict[str, Any] = {}
+    return [
+        Destination(clients.setdefault(region, clients.get(region) or make_client(region)), bus)
+        for region, bus in pairs
+    ]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to send."""
@@ -65,8 +86,8 @@ class Settings:
 
 
 def send(
-    events: Iterable[bytes | str | Mapping[str, Any]], destinations: Sequence[Destination], settings: Settings | None = None,
-    ledger: Ledger | None = None,
+    events: Iterable[bytes | str | Mapping[str, Any]], destinations: Sequence[Destination],
+    settings: Settings | None = None, ledger: Ledger | None = None,
 ) -> Summary:  # fmt: skip
     """Sends events, however many, to every destination; returns when each is acknowledged or rejected.
 
@@ -239,9 +260,9 @@ class Sender:
         self._stop = stop or threading.Event()
         self._given_up = threading.Event()  # no call begins any more
         self._router = Router(destinations, ledger, settings)
-        self._packer = Packer(len(destinations), self._leave)
         self._callers = [Caller(one.client) for one in destinations]
         self._batches: queue.Queue[list[Item] | None] = queue.Queue(settings.threads)
+        self._packer = Packer(len(destinations), self._batches.put)
         self._inbox: queue.Queue[Chunk | Exception | None] = queue.Queue(4)
         self._bucket = Bucket(settings.rate) if settings.rate else None
         self._lock = threading.Lock()
@@ -310,9 +331,6 @@ class Sender:
                 if self._given_up.is_set():
                     return False
         return False
-
-    def _leave(self, items: list[Item]) -> None:
-        self._batches.put(items)
 
     def _take_due(self) -> None:
         now = time.monotonic()

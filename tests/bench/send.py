@@ -49,7 +49,7 @@ class Stub:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip()
 
-    def __enter__(self) -> Stub:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +69,9 @@ def send(stub: Stub, count: int, *arguments: str) -> tuple[dict, float]:
             (directory / folder).mkdir()
         (directory / "templates/bus.yaml.j2").write_text("Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n")
         (directory / "pyproject.toml").write_text('[project]\nversion = "1"\n')
-        (directory / "parameters/stub.yaml").write_text(f"endpoint: {stub.url}\nregions: [us-east-1]\nstacks: {{bus: }}\n")
+        (directory / "parameters/stub.yaml").write_text(
+            f"endpoint: {stub.url}\nregions: [us-east-1]\nstacks: {{bus: }}\n"
+        )
         command = [sys.executable, "-m", "scripts", "send", "--env", "stub", "--bus", "orders", "--json", *arguments,
                    "--source", "com.example.shop", "--detail-type", "OrderPlaced", "-"]  # fmt: skip
         process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -96,13 +98,16 @@ def main() -> int:
     print(f"{'run':<42}{'events':>10}{'events/s':>10}{'MB':>7}  account")
     failed = []
 
-    def row(name: str, stub: Stub, count: int, rate: float, memory: float, summary: dict | None, least: float = 0) -> None:
+    def row(  # noqa: PLR0917 - the columns of the table
+        name: str, stub: Stub, count: int, rate: float, memory: float, summary: dict | None, least: float = 0
+    ) -> None:
         counts = stub.counts()
         account = ""
         if summary:
             right = summary["acknowledged"] == counts["distinct"] and counts["twice"] == 0 and (
                 summary["records"] == count == summary["acknowledged"] + summary["rejected"])  # fmt: skip
-            account = f"{summary['acknowledged']:,} sent + {summary['rejected']:,} refused; {summary['retried']:,} retried; " + (
+            account = (
+                f"{summary['acknowledged']:,} sent + {summary['rejected']:,} refused; {summary['retried']:,} retried; "
                 f"stub: {counts['distinct']:,} acknowledged, {counts['twice']:,} twice"
             )
             if not right:

@@ -35,7 +35,18 @@ class Bus:
         self.random = random.Random(options.seed)
         self.seen = bytearray()
         self.counts = dict.fromkeys(
-            ("calls", "acknowledged", "failed", "refused", "throttled", "cut", "twice", "largest_batch", "largest_bytes"), 0
+            (
+                "calls",
+                "acknowledged",
+                "failed",
+                "refused",
+                "throttled",
+                "cut",
+                "twice",
+                "largest_batch",
+                "largest_bytes",
+            ),
+            0,
         )
         self.buses: dict[str, int] = {}
 

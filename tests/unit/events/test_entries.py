@@ -22,7 +22,13 @@ def refusal(value, **defaults) -> str:
 
 
 def test_an_entry_as_put_events_takes_it():
-    given = {**ENTRY, "Time": "2020-03-29T12:00:00+02:00", "Resources": ["arn:é"], "TraceHeader": "Root=1", "EventBusName": "orders"}
+    given = {
+        **ENTRY,
+        "Time": "2020-03-29T12:00:00+02:00",
+        "Resources": ["arn:é"],
+        "TraceHeader": "Root=1",
+        "EventBusName": "orders",
+    }
     entry = read(given)
     assert entry.fields == {**given, "Time": 1585476000}
     assert entry.size == 3 + 1 + 2 + 14 + 6

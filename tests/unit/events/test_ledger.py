@@ -7,7 +7,8 @@ import pytest
 
 from scripts.events import ledger as ledgers
 from scripts.events.calls import Failure
-from scripts.events.ledger import Ledger, LedgerError, Outcome, Ranges
+from scripts.events.ledger import Ledger, LedgerError, Outcome
+from scripts.events.ranges import Ranges
 from scripts.events.records import Chunk
 
 BUS = [("us-east-1", "orders")]
@@ -43,7 +44,11 @@ def test_an_account_goes_on_where_it_ended(files):
     again = Ledger(BUS, *files, resume=True)
     assert (again.summary.acknowledged, again.summary.earlier, again.summary.rejected) == (251, 251, 2)
     assert again.summary.by_code == {"InvalidArgument": 2}
-    assert [number for number in range(300) if not again.is_settled(0, number)] == [250, *range(253, 260), *range(261, 300)]
+    assert [number for number in range(300) if not again.is_settled(0, number)] == [
+        250,
+        *range(253, 260),
+        *range(261, 300),
+    ]
     again.saw(Chunk(0, records(300)))
     assert again.open_records() == [(250, 250), (253, 259), (261, 299)]
 

@@ -17,7 +17,9 @@ def test_every_sample_has_the_envelope_and_can_be_sent(kind):
 
 
 def test_what_repeats_a_field_follows_it():
-    event = samples.make("s3-put-object-via-cloudtrail", {"detail.requestParameters.bucketName": "mine", "account": "000000000000"})
+    event = samples.make(
+        "s3-put-object-via-cloudtrail", {"detail.requestParameters.bucketName": "mine", "account": "000000000000"}
+    )
     assert event["detail"]["requestParameters"]["Host"] == "mine.s3.us-east-1.amazonaws.com"
     assert event["detail"]["resources"][0]["ARN"] == "arn:aws:s3:::mine/uploads/report.csv"
     assert event["detail"]["userIdentity"]["arn"] == "arn:aws:iam::000000000000:user/ada"

@@ -26,7 +26,10 @@ def event(size: int = 0, **more) -> dict:
 def test_events_of_a_program(stub):
     bus = stub("--delay", "1", "--keep")
     when = datetime(2020, 3, 29, 12, tzinfo=UTC)
-    events = [{"Source": "a.b", "DetailType": "x", "Detail": {"n": 1}, "Time": when}, '{"Source":"a","DetailType":"x","Detail":"{}"}']
+    events = [
+        {"Source": "a.b", "DetailType": "x", "Detail": {"n": 1}, "Time": when},
+        '{"Source":"a","DetailType":"x","Detail":"{}"}',
+    ]
     settings = Settings(threads=2, trace_header="Root=1-5e80")
     summary = send(events, [Destination(bus.client(), "orders")], settings)
     assert (summary.records, summary.acknowledged, summary.rejected) == (2, 2, 0)
@@ -75,12 +78,19 @@ def test_only_what_failed_is_sent_again(stub):
 def test_what_does_not_pass_is_given_up(stub, code):
     bus = stub("--delay", "1")
     ledger = Ledger([("us-east-1", "orders")])
-    summary = send([event(Detail={"refuse": code}), event()], [Destination(bus.client(), "orders")], Settings(threads=2, attempts=3, base=0.01), ledger)
+    summary = send(
+        [event(Detail={"refuse": code}), event()],
+        [Destination(bus.client(), "orders")],
+        Settings(threads=2, attempts=3, base=0.01),
+        ledger,
+    )
     assert (summary.acknowledged, summary.by_code, summary.retried) == (1, {code: 1}, 2)
     assert bus.counts()["refused"] == 3
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "InvalidArgument", "MalformedDetail", "NotAuthorizedForSource"])
+@pytest.mark.parametrize(
+    "code", ["AccessDeniedException", "InvalidArgument", "MalformedDetail", "NotAuthorizedForSource"]
+)
 def test_what_is_permanent_is_sent_once(stub, code):
     bus = stub("--delay", "1")
     summary = send([event(Detail={"refuse": code}), event()], [Destination(bus.client(), "orders")], FAST)

@@ -28,7 +28,9 @@ def test_every_record_is_acknowledged_once(stub, project):
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_faults_are_accounted_for(stub, project, processes):
     bus = stub("--delay", "1", "--fail", "0.05", "--throttle", "0.02", "--cut", "0.01")
-    data = b"".join(details(1, first=n, **({"refuse": "NotAuthorizedForSource"} if n % 100 == 7 else {})) for n in range(5000))
+    data = b"".join(
+        details(1, first=n, **({"refuse": "NotAuthorizedForSource"} if n % 100 == 7 else {})) for n in range(5000)
+    )
     code, out, _ = project.send(bus.url, *AS, "--json", "--processes", processes, "-", data=data)
     summary, counts = json.loads(out), bus.counts()
     assert code == 1
@@ -42,12 +44,24 @@ def test_faults_are_accounted_for(stub, project, processes):
 
 def test_rejects_can_be_sent_again(stub, project):
     bus = stub("--delay", "1", "--keep")
-    lines = [b'{"id": 1}', b"{broken", b"\xff\xfe", b"[1]", b'{"Source": "a.b", "DetailType": "x", "Detail": "[]"}', b'{"id": 2}']
+    lines = [
+        b'{"id": 1}',
+        b"{broken",
+        b"\xff\xfe",
+        b"[1]",
+        b'{"Source": "a.b", "DetailType": "x", "Detail": "[]"}',
+        b'{"id": 2}',
+    ]
     code, _, err = project.send(bus.url, *AS, "-", data=b"\n".join(lines))
     assert code == 1
     assert "4 refused (InvalidJson 1, InvalidUtf8 1, MalformedDetail 2); they are in rejected.ndjson" in err
     first = project.rejected()
-    assert [one["Rejected"]["Code"] for one in first] == ["InvalidJson", "InvalidUtf8", "MalformedDetail", "MalformedDetail"]
+    assert [one["Rejected"]["Code"] for one in first] == [
+        "InvalidJson",
+        "InvalidUtf8",
+        "MalformedDetail",
+        "MalformedDetail",
+    ]
     code, *_ = project.send(bus.url, *AS, "rejected.ndjson")
     again = project.rejected("rejected-2.ndjson")
     assert [one["Raw"] for one in again] == [one["Raw"] for one in first]
@@ -95,7 +109,9 @@ def test_a_dry_run_tells_batches_and_bytes(stub, project):
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_killed_and_resumed(stub, project, processes):
     bus = stub("--delay", "5", "--fail", "0.02")
-    data = b"".join(details(1, first=n, **({"refuse": "InvalidArgument"} if n % 50 == 3 else {})) for n in range(20_000))
+    data = b"".join(
+        details(1, first=n, **({"refuse": "InvalidArgument"} if n % 50 == 3 else {})) for n in range(20_000)
+    )
     (project.path / "events.ndjson").write_bytes(data)
     arguments = (*AS, "--threads", "4", "--processes", processes, "events.ndjson")
     for resume in ((), ("--resume",), ("--resume",)):
