@@ -27,6 +27,8 @@ def command(check: bool) -> int:
     stale = []
     for name, template in rendering.render_all().items():
         drawn = diagram.picture(graph.of_template(template))
+        if not drawn.nodes:  # a stack without events
+            continue
         image, page = DOCS / f"{name}.svg", DOCS / f"{name}.md"
         known = page.read_text(encoding="utf-8") if page.exists() else f"# {name}\n\n{BEGIN}\n{END}\n"
         for path, text in (

@@ -13,7 +13,7 @@ from scripts.flow.graph import as_list
 from scripts.flow.resolution import SYMBOL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from scripts.flow.graph import Flow, Json, Target
     from scripts.flow.trace import Arrival
@@ -27,7 +27,7 @@ PUBLISHERS = {
     "aws.s3": "Amazon S3", "aws.rds": "Amazon RDS", "aws.ec2": "Amazon EC2", "aws.ecs": "Amazon ECS",
     "aws.health": "AWS Health", "aws.cloudformation": "AWS CloudFormation", "aws.codepipeline": "AWS CodePipeline",
 }  # fmt: skip
-ON_WAY, OFF_WAY, LOST, DEAD = "on", "off", "lost", "dead"
+ON_WAY, OFF_WAY, LOST, DEAD = "on", "off", "lost", "buried"
 LINES = 8  # of a pattern
 
 
@@ -174,23 +174,10 @@ def _add_dead_letters(drawn: Picture, flow: Flow) -> None:
 
 
 def _mark(drawn: Picture, arrivals: list[Arrival]) -> None:
-    """Marks what the event passes; all else is off its way."""
+    """Marks what the event passes; all else is off its way. Of several deliveries the worst is shown."""
     on: dict[tuple[str, ...], str] = {}
-    for arrival in arrivals:
-        for route, delivery in arrival.walk():
-            rule = route.rule
-            on |= {(rule.bus,): ON_WAY}
-            if route.matched is False:
-                continue
-            on |= {(rule.arn,): ON_WAY, (rule.bus, rule.arn): ON_WAY}
-            if delivery:
-                mark = {"delivered": ON_WAY, "unknown": ON_WAY, "lost": LOST, "dead letter": DEAD}[delivery.fate]
-                arn, queue = delivery.target.arn, delivery.target.dead_letters
-                on |= {(arn,): mark, (rule.arn, arn): mark}
-                if mark == DEAD and queue:
-                    on |= {(queue,): DEAD, (arn, queue): DEAD}
-        archives = [one.key for one in drawn.nodes.values() if one.kind == "archive" and one.title in arrival.archives]
-        on |= {key: ON_WAY for one in archives for key in ((one,), (arrival.bus, one))}
+    for place, mark in (one for arrival in arrivals for one in _passed(drawn, arrival)):
+        on[place] = max(on.get(place, OFF_WAY), mark, key=(OFF_WAY, ON_WAY, DEAD, LOST).index)
     feeding = [one for one in drawn.edges if drawn.nodes[one.source].colour == "publisher"]
     for edge in sorted(feeding, key=lambda one: -drawn.nodes[one.target].rank):  # publishers, and those before them
         if (edge.target,) in on:
@@ -199,6 +186,25 @@ def _mark(drawn: Picture, arrivals: list[Arrival]) -> None:
         node.mark = on.get((node.key,), OFF_WAY)
     for edge in drawn.edges:
         edge.mark = on.get((edge.source, edge.target), OFF_WAY)
+
+
+def _passed(drawn: Picture, arrival: Arrival) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The cards (one key) and arrows (two) on the way, each with its mark."""
+    ways: list[tuple[str, ...]] = [(arrival.bus,)]
+    for one in drawn.nodes.values():
+        if one.kind == "archive" and one.title in arrival.archives:
+            ways += [(one.key,), (arrival.bus, one.key)]
+    for route, delivery in arrival.walk():
+        if route.matched is not False:
+            rule = route.rule
+            ways += [(rule.bus,), (rule.arn,), (rule.bus, rule.arn)]
+            if delivery:
+                mark = {"lost": LOST, "dead letter": DEAD}.get(delivery.fate, ON_WAY)
+                arn, queue = delivery.target.arn, delivery.target.dead_letters
+                yield from (((arn,), mark), ((rule.arn, arn), mark))
+                if mark == DEAD and queue:
+                    yield from (((queue,), DEAD), ((arn, queue), DEAD))
+    yield from ((one, ON_WAY) for one in ways)
 
 
 # --- words -------------------------------------------------------------------------------------

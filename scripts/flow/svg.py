@@ -50,6 +50,7 @@ def draw(picture: Picture, title: str) -> str:
         f"<style>{style}@media(prefers-color-scheme:dark){{{dark}}}</style>",
         f'<rect class="p" width="{layout.width}" height="{layout.height}" rx="12"/>',
         *(layout.edge(edge) for edge in picture.edges),
+        *dict.fromkeys(layout.labels),
         *(layout.card(node) for node in picture.nodes.values()),
         "</svg>",
     ]
@@ -61,6 +62,7 @@ class _Layout:
 
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
+        self.labels: list[str] = []
         columns: dict[int, list[Node]] = defaultdict(list)
         for node in picture.nodes.values():
             columns[node.rank].append(node)
@@ -126,23 +128,37 @@ class _Layout:
         source, target = nodes[edge.source], nodes[edge.target]
         x, y = self.left[source.rank] + self.widths[source.rank], self._port(edge, edge.source)
         end, height = self.left[target.rank], self._port(edge, edge.target)
+        head, label = f"M{end:g} {height:g}l-10-5v10z", ((x + end) / 2 - 4, (y + height) / 2 + 4)
         if edge in self.far:
-            x = self.left[source.rank] + self.widths[source.rank] / 2
-            y = self.top[edge.source] + _height(source)
-            lane = self.bottom + LANE * (self.lanes.index(edge.source) + 0.7)
-            end, height = self.left[target.rank] + self.widths[target.rank] / 2, self.top[edge.target] + _height(target)
-            path = (f"M{x:g} {y:g}V{lane - 10:g}q0 10 10 10H{end - 10:g}q10 0 10-10V{height + 9:g}")  # fmt: skip
-            head, label = f"M{end:g} {height:g}l-5 10h10z", ((x + end) / 2, lane + 4)
+            number = self.lanes.index(edge.source)
+            lane, aside = self.bottom + LANE * (number + 0.7), 14 + 7 * number
+            if self._is_lowest(source):
+                x -= self.widths[source.rank] / 2
+                path = f"M{x:g} {self.top[edge.source] + _height(source):g}V{lane - 10:g}q0 10 10 10"
+            else:  # down between the columns
+                y = self.top[edge.source] + _height(source) - 10
+                path = f"M{x:g} {y:g}h{aside - 10}q10 0 10 10V{lane - 10:g}q0 10 10 10"
+            if self._is_lowest(target):
+                end, height = end + self.widths[target.rank] / 2, self.top[edge.target] + _height(target)
+                path += f"H{end - 10:g}q10 0 10-10V{height + 9:g}"
+                head = f"M{end:g} {height:g}l-5 10h10z"
+            else:
+                path += f"H{end - aside - 20:g}q10 0 10-10V{height + 10:g}q0-10 10-10H{end - 9:g}"
+            label = (x + aside + 64, lane + 4)
         else:
             bend = (end - x) / 2
             path = f"M{x:g} {y:g}C{x + bend:g} {y:g} {end - bend - 8:g} {height:g} {end - 8:g} {height:g}"
-            head, label = f"M{end:g} {height:g}l-10-5v10z", ((x + end) / 2 - 4, (y + height) / 2 + 4)
         dashed = (" d", " dh") if edge.dashed else ("", "")
-        text = f'<text class="l" x="{label[0]:g}" y="{label[1]:g}">{escape(edge.label)}</text>' if edge.label else ""
         mark = edge.mark
-        return (
-            f'<g class="{mark if mark == OFF_WAY else ""}"><path class="e{dashed[0]} {mark}" d="{path}"/>'
-            f'<path class="h{dashed[1]} {mark}" d="{head}"/>{text}</g>'
+        off = OFF_WAY if mark == OFF_WAY else ""
+        if edge.label:  # written when all arrows are drawn, so that none crosses it
+            self.labels.append(f'<text class="l {off}" x="{label[0]:g}" y="{label[1]:g}">{escape(edge.label)}</text>')
+        arrow = f'<path class="e{dashed[0]} {mark}" d="{path}"/><path class="h{dashed[1]} {mark}" d="{head}"/>'
+        return f'<g class="{off}">{arrow}</g>'
+
+    def _is_lowest(self, node: Node) -> bool:
+        return all(
+            self.top[one.key] <= self.top[node.key] for one in self.picture.nodes.values() if one.rank == node.rank
         )
 
     def _port(self, edge: Edge, key: str) -> float:
