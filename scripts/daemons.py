@@ -52,6 +52,9 @@ def start(
     child, deadline = None, time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if (found := living(where)) and is_ready(found):
+            if child and child.pid != found["pid"]:  # it came late, and must not outlive the one that won
+                child.kill()
+                child.wait()
             return found
         if not found and (child is None or child.poll() == ANOTHER_LIVES):  # the other one may just have ended
             with (where / "log").open("a") as log:

@@ -1,5 +1,6 @@
 """The life of the daemon: one per directory, found again, never somebody else's process."""
 
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,16 @@ def until(probe):
     return found
 
 
+def processes_of(where):
+    """Pids of living processes that have the directory as an argument."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(where) in path.read_text().split("\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
 def test_a_second_start_finds_the_first(where):
     first = server.start(where, 0)
     pid = server.status(where).pid
@@ -48,6 +59,7 @@ def test_two_processes_that_start_at_once_share_one(where):
             pool.submit(subprocess.run, run, cwd=CHECKOUT, capture_output=True, text=True, check=True) for _ in range(3)
         ]
     assert {one.result().stdout.strip() for one in done} == {server.status(where).url}
+    assert processes_of(where) == [server.status(where).pid]  # none that came late waits for the first one's end
 
 
 def test_a_busy_port_is_an_error_that_names_it(where):
