@@ -10,6 +10,7 @@ import click
 from scripts.commands._options import where_options, yes_option
 
 if TYPE_CHECKING:
+    from scripts.aws import Aws
     from scripts.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,8 +27,8 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, argument
 
     ENV=local runs taskcat on an embedded AWS of its own. Beyond taskcat: an event is sent through each stack and must
     arrive, and nothing may be left afterwards. Any other environment runs the stock program on its account, after
-    asking: `taskcat test run`, with ARGUMENTS as they are. It leaves the buckets that the templates keep, and the one
-    that it uploads to (its issue 652). Of the environment, only account and profile count here.
+    asking: `taskcat test run`, with ARGUMENTS as they are. That one leaves the buckets that the templates keep, and the
+    one it uploads to (its issue 652): they are named at the end. Of the environment, account and profile count here.
 
     --stack and --region choose among the tests and regions of .taskcat.yml. The report is taskcat_outputs/index.html.
 
@@ -76,17 +77,32 @@ def _run_here(arguments: tuple[str, ...]) -> int:
 
 
 def _run_on_account(found: Environment, arguments: tuple[str, ...], *, yes: bool) -> int:
-    """The stock program, once the account is the environment's own and somebody agreed."""
+    """The stock program, once the account is the environment's own and somebody agreed; then, what it has left."""
     import subprocess
 
     from scripts.aws import Aws
     from scripts.commands import _stacks
 
-    account = Aws(found).guard()
+    aws = Aws(found)
+    account = aws.guard()
     if not _stacks.confirm(f"Create and delete the stacks of .taskcat.yml in account {account}?", found, yes=yes):
         click.echo("Nothing was changed.", err=True)
         return 1
+    before = _buckets(aws)
     profile = ["--profile", found.profile] if found.profile else []
     # `make lint` has linted; taskcat would lint every template once per test.
     program = [str(PROGRAMS / "taskcat"), *profile, "test", "run", "--lint-disable", "--minimal-output", *arguments]
-    return 1 if subprocess.run(program, check=False).returncode else 0
+    code = subprocess.run(program, check=False).returncode
+    for name in sorted(_buckets(aws) - before):
+        click.echo(f"Left behind: the bucket {name}. Empty and delete it when you have seen enough.", err=True)
+    return 1 if code else 0
+
+
+def _buckets(aws: Aws) -> set[str]:
+    """The buckets that taskcat, or a stack made by it, may have made: CloudFormation puts the stack's name first."""
+    from scripts import documents
+
+    config = ROOT / ".taskcat.yml"
+    prefix = f"tcat-{documents.parse(documents.read_text(config), str(config))['project']['name']}-"
+    pages = aws.client("s3").get_paginator("list_buckets").paginate(Prefix=prefix)
+    return {bucket["Name"] for page in pages for bucket in page.get("Buckets", ())}

@@ -9,7 +9,6 @@ import argparse
 import os
 import shutil
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,8 +117,7 @@ def main() -> int:
     problems = []
     try:
         problems.extend(run(test, regions, output))
-    except Exception as error:  # noqa: BLE001
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - whatever taskcat raises, what was found before it is told
         problems.append(f"{type(error).__name__}: {error}")
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -103,6 +103,11 @@ def account_run(monkeypatch, tmp_path):
     monkeypatch.setattr(taskcat, "PROGRAMS", tmp_path)
 
     def run(account, *arguments):
+        buckets = iter(
+            [["tcat-eventbridge-stacks-old"], ["tcat-eventbridge-stacks-old", "tcat-eventbridge-stacks-new"]]
+        )
+        pages = SimpleNamespace(paginate=lambda Prefix: [{"Buckets": [{"Name": name} for name in next(buckets)]}])  # noqa: N803
+        monkeypatch.setattr(Aws, "client", lambda *_: SimpleNamespace(get_paginator=lambda _: pages))
         monkeypatch.setattr(Aws, "account", lambda _self: account)
         result = CliRunner().invoke(taskcat.command, ["--env", "dev", *arguments], standalone_mode=False)
         return result, said.read_text().split() if said.exists() else None
@@ -113,6 +118,8 @@ def account_run(monkeypatch, tmp_path):
 def test_on_an_account_the_stock_program_runs(account_run):
     result, arguments = account_run("111122223333", "--yes", "--stack", "custom-event-bus", "--", "--no-delete")
     assert result.return_value == 0, result.output
+    assert "Left behind: the bucket tcat-eventbridge-stacks-new." in result.output
+    assert "tcat-eventbridge-stacks-old" not in result.output
     assert " ".join(arguments) == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
 
 
