@@ -1,0 +1,158 @@
+"""github-deploy-role: whose workflows may take which role, and what that lets them do."""
+
+import base64
+import fnmatch
+import json
+
+import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+from scripts import rendering
+
+REGION = "us-east-1"
+TEMPLATES = rendering.render_all()
+REPOSITORY = "my-organization/my-repository"
+EMPTY = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
+
+
+@pytest.fixture(scope="module")
+def roles(clients):
+    """The outputs of a deployed github-deploy-role, for stacks whose names begin with 'made-'."""
+    cloudformation, name = clients("cloudformation", REGION), "made-github-deploy-role"
+    values = {"Repository": REPOSITORY, "GitHubEnvironment": "dev", "StackNamePrefix": "made-"}
+    cloudformation.create_stack(
+        StackName=name, TemplateBody=(rendering.BUILD / "github-deploy-role.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
+    )  # fmt: skip
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    yield {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+    cloudformation.delete_stack(StackName=name)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+    assert clients("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
+
+
+def token(subject, audience="sts.amazonaws.com", issuer="https://token.actions.githubusercontent.com"):
+    """A token as GitHub writes it, but for the signature, which the embedded AWS does not check."""
+    parts = ({"alg": "RS256"}, {"iss": issuer, "sub": f"repo:{subject}", "aud": audience})
+    coded = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts]
+    return ".".join([*coded, "c2lnbmF0dXJl"])
+
+
+@pytest.fixture
+def take(clients, roles):
+    """take(output, subject): clients(service) of the role, for a workflow that GitHub's token is about."""
+
+    def of(output, subject, **claims):
+        given = clients("sts", REGION).assume_role_with_web_identity(
+            RoleArn=roles[output], RoleSessionName="test", WebIdentityToken=token(subject, **claims)
+        )["Credentials"]
+        keys = {"aws_access_key_id": given["AccessKeyId"], "aws_secret_access_key": given["SecretAccessKey"],
+                "aws_session_token": given["SessionToken"]}  # fmt: skip
+        return lambda service: clients(service, REGION, **keys)
+
+    return of
+
+
+@pytest.mark.parametrize(("output", "subject", "claims"), [
+    ("DeployRoleArn", "someone-else/my-repository:environment:dev", {}),
+    ("DeployRoleArn", f"{REPOSITORY}:environment:prod", {}),
+    ("DeployRoleArn", f"{REPOSITORY}:ref:refs/heads/main", {}),
+    ("DeployRoleArn", f"{REPOSITORY}:pull_request", {}),
+    ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "https://github.com/my-organization"}),
+    ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"issuer": "https://token.example.com"}),
+    ("PlanRoleArn", "someone-else/my-repository:pull_request", {}),
+    ("PlanRoleArn", f"{REPOSITORY}-2:pull_request", {}),
+    ("ExecutionRoleArn", f"{REPOSITORY}:environment:dev", {}),
+])  # fmt: skip
+def test_nobody_else_gets_a_role(take, output, subject, claims):
+    with pytest.raises(Exception, match="AccessDenied"):
+        take(output, subject, **claims)
+
+
+def change_set(client, stack, **more):
+    return client.create_change_set(
+        StackName=stack, ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=EMPTY, **more
+    )
+
+
+def denied(call, *arguments, **more):
+    with pytest.raises(Exception, match="AccessDenied") as error:
+        call(*arguments, **more)
+    return error
+
+
+def test_the_deployer_deploys_by_the_execution_role_and_does_nothing_else(take, roles, clients):
+    service = take("DeployRoleArn", f"{REPOSITORY}:environment:dev")
+    cloudformation = service("cloudformation")
+    change_set(cloudformation, "made-one", RoleARN=roles["ExecutionRoleArn"])
+    cloudformation.execute_change_set(StackName="made-one", ChangeSetName="c")
+    assert cloudformation.describe_stacks(StackName="made-one")["Stacks"]
+    denied(change_set, cloudformation, "other-one")
+    denied(cloudformation.delete_stack, StackName="made-one")
+    denied(change_set, cloudformation, "made-github-deploy-role")
+    denied(service("sts").assume_role, RoleArn=roles["ExecutionRoleArn"], RoleSessionName="test")
+    denied(service("events").put_rule, Name="made-rule", EventPattern='{"source": ["x"]}')
+    denied(service("s3").create_bucket, Bucket="made-bucket")
+    denied(
+        service("iam").put_role_policy,
+        RoleName=roles["DeployRoleArn"].rsplit("/", 1)[1],
+        PolicyName="p",
+        PolicyDocument="{}",
+    )
+    clients("cloudformation", REGION).delete_stack(StackName="made-one")
+
+
+def test_the_planner_sees_and_executes_nothing(take, roles, clients):
+    cloudformation = take("PlanRoleArn", f"{REPOSITORY}:pull_request")("cloudformation")
+    change_set(cloudformation, "made-two", RoleARN=roles["ExecutionRoleArn"])
+    assert cloudformation.describe_change_set(StackName="made-two", ChangeSetName="c")["Changes"]
+    denied(cloudformation.execute_change_set, StackName="made-two", ChangeSetName="c")
+    denied(cloudformation.delete_stack, StackName="made-two")
+    denied(change_set, cloudformation, "other-two")
+    cloudformation.delete_change_set(StackName="made-two", ChangeSetName="c")
+    clients("cloudformation", REGION).delete_stack(StackName="made-two")
+
+
+# What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
+UNUSED = [
+    "ec2:*", "elasticfilesystem:*", "firehose:*", "organizations:*", "s3files:*", "s3tables:*",
+    "iam:CreateServiceLinkedRole", "iam:AttachRolePolicy", "iam:DetachRolePolicy", "iam:*PermissionsBoundary",
+    "kms:*",  # a key's user brings ExtraPolicyArn
+    "cloudtrail:PutInsightSelectors", "cloudtrail:PutEventConfiguration", "logs:CreateLogDelivery",
+    "lambda:*Concurrency", "lambda:*CodeSigningConfig", "lambda:GetLayerVersion", "lambda:PublishVersion",
+    "lambda:PutRuntimeManagementConfig", "lambda:PutFunctionRecursionConfig", "lambda:PutFunctionScalingConfig",
+    "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
+    "s3:*Object", "s3:*ObjectAcl", "s3:*ObjectVersion", "s3:REST.PUT.OBJECT",
+    "s3:*BucketMetadata*", "s3:DeleteBucket?*",
+]  # fmt: skip
+
+
+def test_the_execution_role_may_make_what_our_stacks_consist_of():
+    """Held to AWS's own schemas of the resource types (handlers.*.permissions), as cfn-lint carries them."""
+    role = TEMPLATES["github-deploy-role"]["Resources"]["ExecutionRole"]
+    actions = [action.lower() for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+               if statement["Effect"] == "Allow" for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])]  # fmt: skip
+    lacking = set()
+    kinds = {
+        one["Type"]
+        for name, template in TEMPLATES.items()
+        if name != "github-deploy-role"
+        for one in template["Resources"].values()
+    }
+    for kind in kinds:
+        handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
+        asked = {action.lower() for verb, one in handlers.items() if verb != "list" for action in one["permissions"]}
+        lacking |= {(kind, action) for action in asked if not any(fnmatch.fnmatch(action, one) for one in actions)
+                    and not any(fnmatch.fnmatch(action, one.lower()) for one in UNUSED)}  # fmt: skip
+    assert lacking == set()
+
+
+def test_its_names_are_those_that_our_stacks_give():
+    """Every name that a template gives begins with the stack's name, which begins with the prefix."""
+    text = json.dumps(TEMPLATES["github-deploy-role"]["Resources"]["ExecutionRole"])
+    for template in TEMPLATES.values():
+        for one in template["Resources"].values():
+            if one["Type"] == "AWS::Logs::LogGroup":
+                folder = one["Properties"]["LogGroupName"]["Fn::Sub"].partition("${AWS::StackName}")[0]
+                assert f"log-group:{folder}${{StackNamePrefix}}*" in text
