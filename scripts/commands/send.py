@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scripts.events.send import Settings
 
 EXIT_INTERRUPTED = 130
-SHOWN = 20  # refusals that a dry run prints
+SHOWN = 100  # refusals that a dry run tells of
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -77,7 +77,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     settings = Settings(**{name: given[name] for name in names})
     files = given["files"] or (sys.stdin.buffer,)
     if given["dry_run"]:
-        return _plan(files, Ledger(pairs), environment, settings, as_json=as_json)
+        return _plan(files, Ledger(pairs, keep=SHOWN), environment, settings, as_json=as_json)
     progress = given["progress"] or _progress_file(files, pairs, settings)
     rejected = _rejected_file(given["rejected"], files)
     ledger = Ledger(pairs, rejected, progress, resume=given["resume"], restart=given["restart"])
@@ -156,7 +156,7 @@ def _plan(files: Sequence[Any], ledger: Ledger, environment: Environment, settin
     else:
         for one in found:
             print("{region} {bus}: {entries:,} entries in {batches:,} batches, {bytes:,} bytes".format(**one))
-    for note in (one["Rejected"] for one in ledger.refusals[:SHOWN]):
+    for note in (one["Rejected"] for one in ledger.refusals):
         click.echo(f"record {note['Record']}: {note['Code']}: {note['Message']}", err=True)
     if ledger.summary.rejected:
         click.echo(

@@ -49,12 +49,13 @@ class Caller:
 
     def put(self, entries: list[bytes]) -> list[Failure | None]:
         """One failure, or None, for each entry. Raises BotoCoreError or ClientError when the credentials fail."""
+        from botocore.exceptions import ConnectionError as NoConnection
         from botocore.exceptions import HTTPClientError
 
         try:
             response = self._send(b'{"Entries":[' + b",".join(entries) + b"]}")
             status, content = response.status_code, response.content
-        except HTTPClientError as error:  # no connection, a cut one, a timeout
+        except (HTTPClientError, NoConnection) as error:  # no connection, a cut one, a timeout
             return [Failure(type(error).__name__, str(error), passing=True)] * len(entries)
         try:
             answer = json.loads(content)

@@ -89,13 +89,13 @@ class Ledger:
 
     def __init__(  # noqa: PLR0913 - two files, and what to do with what they hold
         self, destinations: Sequence[tuple[str, str]], rejected: Path | None = None, progress: Path | None = None, *,
-        resume: bool = False, restart: bool = False, keep: bool = True,
+        resume: bool = False, restart: bool = False, keep: int = 1 << 62,
     ) -> None:  # fmt: skip
         self.destinations = list(destinations)
         self.rejected, self.progress = rejected, progress
         self.summary = Summary()
         self.settled = [Ranges() for _ in destinations]
-        self.refusals: list[dict[str, Any]] = []  # only when there is no file for them, and they are to be kept
+        self.refusals: list[dict[str, Any]] = []  # the first ``keep``, when there is no file for them
         self._keep = keep
         self._lock = threading.Lock()
         self._seen = self._crc = self._grown = 0
@@ -213,7 +213,7 @@ class Ledger:
             line, note["Region"] = json.loads(record), self.destinations[lane][0]
         line[NOTE] = note
         if self._refused < 0:
-            self.refusals.extend([line] if self._keep else [])
+            self.refusals.extend([line] if len(self.refusals) < self._keep else [])
         else:
             _write(self._refused, json.dumps(line).encode() + b"\n")
 

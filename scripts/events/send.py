@@ -99,7 +99,7 @@ def send(
     """
     for one in destinations:
         buses.check(one.client, one.bus)
-    account = ledger or Ledger([(one.region, one.bus) for one in destinations], keep=False)
+    account = ledger or Ledger([(one.region, one.bus) for one in destinations], keep=0)
     return send_chunks(chunks_of(events), destinations, account, settings)
 
 

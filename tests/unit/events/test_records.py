@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scripts.events import records
@@ -76,11 +76,13 @@ def test_an_element_without_end_is_an_error():
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(
-    values=st.lists(st.dictionaries(st.text(), JSON, min_size=1), min_size=1),
+    values=st.lists(st.dictionaries(st.text(), JSON, min_size=1, max_size=3), min_size=1, max_size=5),
     step=st.integers(1, 50),
     indent=st.sampled_from([None, 1]),
 )

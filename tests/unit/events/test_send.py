@@ -12,7 +12,7 @@ from scripts.events import calls
 from scripts.events.buses import BusError
 from scripts.events.entries import SIZE_LIMIT
 from scripts.events.ledger import Ledger
-from scripts.events.send import Destination, Settings, send
+from scripts.events.send import Destination, Settings, chunks_of, send, send_chunks
 
 FAST = Settings(threads=4, base=0.01)
 
@@ -135,3 +135,19 @@ def test_what_listens_on_the_client_is_heard():
         client = boto3.client("events", region_name="us-east-1")
         client.create_event_bus(Name="orders")
         assert send([event()], [Destination(client, "orders")], FAST).acknowledged == 1
+
+
+def test_an_endpoint_that_goes_away_is_tried_again_and_then_given_up(stub):
+    bus = stub("--delay", "1")
+    client = bus.client()
+    ledger = Ledger([("us-east-1", "orders")])
+    destination = Destination(client, "orders")
+    assert send([event()], [destination], FAST, ledger).acknowledged == 1
+    bus.process.kill()
+    bus.process.wait()
+    chunks = chunks_of([event(), event()])
+    summary = send_chunks(
+        chunks, [destination], Ledger([("us-east-1", "orders")]), Settings(threads=1, attempts=3, base=0.01)
+    )
+    assert (summary.acknowledged, summary.rejected, summary.retried) == (0, 2, 4)
+    assert set(summary.by_code) <= {"EndpointConnectionError", "ConnectionClosedError"}

@@ -110,14 +110,14 @@ def test_a_dry_run_tells_batches_and_bytes(stub, project):
 def test_killed_and_resumed(stub, project, processes):
     bus = stub("--delay", "5", "--fail", "0.02")
     data = b"".join(
-        details(1, first=n, **({"refuse": "InvalidArgument"} if n % 50 == 3 else {})) for n in range(20_000)
+        details(1, first=n, **({"refuse": "InvalidArgument"} if n % 50 == 3 else {})) for n in range(12_000)
     )
     (project.path / "events.ndjson").write_bytes(data)
     arguments = (*AS, "--threads", "4", "--processes", processes, "events.ndjson")
     for resume in ((), ("--resume",), ("--resume",)):
         before = bus.counts()["acknowledged"]
         process = project.start(bus.url, *arguments, *resume)
-        while bus.counts()["acknowledged"] < before + 2000:
+        while bus.counts()["acknowledged"] < before + 1500:
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         process.kill()
@@ -128,13 +128,13 @@ def test_killed_and_resumed(stub, project, processes):
     assert "an earlier sending of this input was not finished" in err
     code, out, _ = project.send(bus.url, *arguments, "--json", "--resume")
     summary, counts = json.loads(out), bus.counts()
-    assert summary["records"] == 20_000 == summary["acknowledged"] + summary["rejected"]
-    assert (counts["distinct"], summary["acknowledged"], summary["rejected"]) == (19_600, 19_600, 400)
+    assert summary["records"] == 12_000 == summary["acknowledged"] + summary["rejected"]
+    assert (counts["distinct"], summary["acknowledged"], summary["rejected"]) == (11_760, 11_760, 240)
     # Only what AWS took and could not be noted before the kill may come twice: the calls under way, and no more.
     assert counts["twice"] <= 3 * int(processes) * 4 * 10
-    assert sorted(one["Rejected"]["Record"] for one in project.rejected()) == list(range(4, 20_001, 50))
+    assert sorted(one["Rejected"]["Record"] for one in project.rejected()) == list(range(4, 12_001, 50))
     code, out, _ = project.send(bus.url, *arguments, "--json", "--resume")
-    assert (code, json.loads(out)["records"], bus.counts()["acknowledged"]) == (1, 20_000, counts["acknowledged"])
+    assert (code, json.loads(out)["records"], bus.counts()["acknowledged"]) == (1, 12_000, counts["acknowledged"])
 
 
 def test_another_input_is_not_resumed(stub, project):
@@ -173,18 +173,6 @@ def test_interrupted_it_says_what_was_acknowledged(stub, project, how, processes
     code, out, _ = project.send(bus.url, *AS, "--resume", "--json", "-", data=details(4000))
     assert (code, json.loads(out)["acknowledged"]) == (0, 4000)
     assert (bus.counts()["distinct"], bus.counts()["twice"]) == (4000, 0)
-
-
-def test_failing_credentials_refuse_no_entry(stub, project):
-    bus = stub()
-    (project.path / "events.ndjson").write_bytes(details(100))
-    process = bus.process
-    process.kill()
-    process.wait()
-    code, out, err = project.send(bus.url, *AS, "events.ndjson")
-    assert (code, out) == (1, "")
-    assert "Traceback" not in err
-    assert not (project.path / "rejected.ndjson").exists()
 
 
 def test_rate_is_a_cap(stub, project):
