@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 BRIEFLY, LONG = 30.0, 600.0  # seconds of trouble to wait out: before anything is under way, and while something is
 _LONGEST_PAUSE = 20.0
 _LOGIN_ERRORS = (
-    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError, UnauthorizedSSOTokenError,
+    NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, TokenRetrievalError,
+    UnauthorizedSSOTokenError,
 )  # fmt: skip
 _LOGIN_CODES = frozenset({
     "ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException",

@@ -110,21 +110,23 @@ def make(client: Any, arguments: dict[str, Any], place: Place, *, stack_was_ther
         if found["Status"] == "FAILED":
             reason = found.get("StatusReason") or "AWS gives no reason"
             if not any(words in reason for words in _NO_CHANGE):
-                raise failure.of_change_set(client, arn, place, reason, clock)
+                raise failure.of_change_set(client, arn, place, reason, clock)  # noqa: TRY301 - tidied up below
             discard(client, pending)
             return ChangeSet(arn, stack_id, kind, made_stack=False, unchanged=True)
         changes = list(found.get("Changes") or ())
         page = found
         while token := page.get("NextToken"):
-            page = calls.call(
-                client.describe_change_set, clock=clock, ChangeSetName=arn, IncludePropertyValues=True, NextToken=token)  # fmt: skip
+            page = calls.call(client.describe_change_set, clock=clock, ChangeSetName=arn, IncludePropertyValues=True,
+                              NextToken=token)  # fmt: skip
             changes += page.get("Changes") or ()
     except BaseException:
         discard(client, pending)
         raise
     return ChangeSet(
-        arn, stack_id, kind, pending.made_stack, tuple(one["ResourceChange"] for one in changes if "ResourceChange" in one),
-        {one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "") for one in found.get("Parameters") or ()},
+        arn, stack_id, kind, pending.made_stack,
+        tuple(one["ResourceChange"] for one in changes if "ResourceChange" in one),
+        {one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
+         for one in found.get("Parameters") or ()},
         found.get("StackDriftStatus", ""),
     )  # fmt: skip
 

@@ -60,8 +60,10 @@ def _survey(aws: Aws, environment: Environment, place: Place, client: Any, clock
         held: dict[str, Any] = {}
         for page in client.get_paginator("list_stack_resources").paginate(StackName=stack["StackId"]):
             held |= {one["LogicalResourceId"]: one for one in page["StackResourceSummaries"]}
-        raw = calls.call(client.get_template, clock=clock, StackName=stack["StackId"], TemplateStage="Processed")["TemplateBody"] \
-            if stack["StackStatus"] != "REVIEW_IN_PROGRESS" else {}  # fmt: skip
+        raw: Any = {}
+        if stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+            which = {"StackName": stack["StackId"], "TemplateStage": "Processed"}
+            raw = calls.call(client.get_template, clock=clock, **which)["TemplateBody"]
         template = documents.parse_template(raw, str(place)) if isinstance(raw, str) else raw
     except (ToolError, ClientError, BotoCoreError) as error:
         return Survey(place, problem=failure.wrap(error, place))
@@ -103,8 +105,9 @@ def empty_bucket(s3: Any, bucket: str) -> int:
     return count
 
 
-def delete(
-    aws: Aws, environment: Environment, surveys: Sequence[Survey], *, pairs: Sequence[Pair], empty_buckets: bool = False,
+def delete(  # noqa: C901 - a job within, and within it its steps
+    aws: Aws, environment: Environment, surveys: Sequence[Survey], *, pairs: Sequence[Pair],
+    empty_buckets: bool = False,
     retain: Sequence[str] = (), force: bool = False, threads: int = 16, listener: Listener | None = None,
     clock: Clock | None = None,
 ) -> list[Result]:  # fmt: skip

@@ -279,12 +279,13 @@ class _Run:
         return made
 
 
+_FIT = {"REVIEW_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE", "DELETE_COMPLETE"}
+
+
 def _unfit(stack: Mapping[str, Any], place: Place) -> ToolError | None:
     """Why no change set can be made for a stack in its present state."""
     status = stack["StackStatus"]
-    fit = status in events.GOOD_ENDS | events.MAYBE_ENDS or \
-        status in ("REVIEW_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE", "DELETE_COMPLETE")  # fmt: skip
-    if fit:
+    if status in events.GOOD_ENDS | events.MAYBE_ENDS | _FIT:
         return None
     return failure.DeploymentError(f"the stack is in {status} and cannot be changed", where=str(place), status=status,
                                    advice=failure.advice(status, place))  # fmt: skip

@@ -55,7 +55,7 @@ class Drift:
 
 
 def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Drift]:
-    """Runs drift detection on every stack, in parallel. Raises aws.AccountError; other trouble stands in ``problem``."""
+    """Runs drift detection on every stack at once. Raises aws.AccountError; other trouble stands in ``problem``."""
     time = clock or calls.Clock()
 
     def job(place: Place, client: Any) -> Drift:
@@ -92,8 +92,8 @@ def _detect(client: Any, place: Place, clock: Clock) -> Drift:
                           StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **token)  # fmt: skip
         resources += [
             DriftedResource(one["LogicalResourceId"], one["ResourceType"], one["StackResourceDriftStatus"], tuple(
-                Difference(each["PropertyPath"], each["DifferenceType"], each.get("ExpectedValue", ""), each.get("ActualValue", ""))
-                for each in one.get("PropertyDifferences") or ()
+                Difference(each["PropertyPath"], each["DifferenceType"], each.get("ExpectedValue", ""),
+                           each.get("ActualValue", "")) for each in one.get("PropertyDifferences") or ()
             )) for one in page.get("StackResourceDrifts") or ()
         ]  # fmt: skip
         if not page.get("NextToken"):

@@ -76,4 +76,5 @@ def read(client: Any, stack_id: str, seen: set[str], *, clock: Clock, patience: 
         token = {"NextToken": page["NextToken"]}
     seen.update(fresh)
     # Events of one moment keep the order in which they were written: AWS gives the newest first.
-    return sorted([*fresh.values()][::-1], key=lambda one: one.at)
+    oldest_first = list(reversed(fresh.values()))
+    return sorted(oldest_first, key=lambda one: one.at)

@@ -25,10 +25,10 @@ _PROPERTY = re.compile(r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|
 _DEPTH = 10  # nested stacks below nested stacks
 
 _ADVICE = {
-    "REVIEW_IN_PROGRESS": "The stack is empty: a change set was made for it and never executed. {deploy} goes on from there, "
-                          "{recover} removes it.",
-    "ROLLBACK_COMPLETE": "The stack could not be created and only its name is left; it must be deleted before the next try: "
-                         "{recover}",
+    "REVIEW_IN_PROGRESS": "The stack is empty: a change set was made for it and never executed. "
+                          "{deploy} goes on from there, {recover} removes it.",
+    "ROLLBACK_COMPLETE": "The stack could not be created and only its name is left; it must be deleted before "
+                         "the next try: {recover}",
     "ROLLBACK_FAILED": "Some of what was made could not be removed again. {recover} deletes the rest of the stack.",
     "CREATE_FAILED": "What was made is still there. Mend it and {deploy}, or {recover} to delete it.",
     "UPDATE_FAILED": "What was changed is still there. Mend it and {deploy}, or {recover} to roll it back.",
@@ -74,7 +74,7 @@ class Cause:
 
 
 def advice(status: str, place: Place) -> str:
-    """What to do about a stack in this status. Whole names are compared: UPDATE_ROLLBACK_COMPLETE is no ROLLBACK_COMPLETE."""
+    """What to do about a stack in this status; whole names count: UPDATE_ROLLBACK_COMPLETE is no ROLLBACK_COMPLETE."""
     if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
         return f"An operation is under way: {place.command('follow')}"
     return _ADVICE.get(status, "").format(recover=place.command("recover"), deploy=place.command("deploy"))
@@ -86,8 +86,8 @@ def wrap(error: Exception, place: Place) -> ToolError:
     if isinstance(error, ToolError):
         return error
     if calls.is_login(error):
-        return DeploymentError("the credentials are not valid, or not any more", where=str(place),
-                               advice="Log in again and repeat the command: it goes on where this one ended.")  # fmt: skip
+        advice = "Log in again and repeat the command: it goes on where this one ended."
+        return DeploymentError("the credentials are not valid, or not any more", where=str(place), advice=advice)
     said = f"AWS says: {calls.message(error)}" if calls.code(error) else calls.message(error)
     return DeploymentError(said, where=str(place), advice=f"What the stack is in: {place.command('status')}")
 
@@ -183,10 +183,10 @@ def of_operation(client: Any, operation: Operation, status: str, place: Place, c
     if not cause or any(one.detail == "VALIDATION_FAILED" for one in found):
         reasons = list(dict.fromkeys(map(str, validations(client, clock, StackName=stack_id)))) or reasons
     if not reasons:
-        reasons = [one.reason for one in found if one.is_root and one.reason and "FAILED" in one.status + one.detail] or \
-            [one.reason for one in found if one.is_root and "ROLLBACK" in one.status and one.reason] or \
-            [f"the stack is in {status}; AWS gives no reason"]  # fmt: skip
-        reasons = reasons[:1]
+        own = [one for one in found if one.is_root and one.reason]
+        best = next((one for one in own if "FAILED" in one.status + one.detail), None)
+        best = best or next((one for one in own if "ROLLBACK" in one.status), None)
+        reasons = [best.reason if best else f"the stack is in {status}; AWS gives no reason"]
     turned = next((at for at, one in enumerate(found) if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status), None)
     if status.endswith("ROLLBACK_FAILED") and turned is not None:
         again = root_cause(client, found[turned:], since=found[turned].at, clock=clock)

@@ -29,10 +29,12 @@ def follow(
         if stack is None or not operation.is_under_way(stack["StackStatus"]):
             return None
         under_way[place.key] = place
-        return results.attempt(
-            place, lambda: recovery.finish(client, operation.under_way(client, stack["StackId"], clock), place, clock, listener),
-            under_way, clock=clock, listener=listener,
-        )  # fmt: skip
+
+        def work() -> results.Result:
+            running = operation.under_way(client, stack["StackId"], clock)
+            return recovery.finish(client, running, place, clock, listener)
+
+        return results.attempt(place, work, under_way, clock=clock, listener=listener)
 
     try:
         return [one for one in schedule.everywhere(aws, pairs, job, clock=clock) if one]

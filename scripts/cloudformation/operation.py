@@ -67,13 +67,13 @@ class Operation:
         Its own carry its token, or none; those of a rollback or a cancellation may carry another one, but come later
         than its start. What is left over belongs to an operation before it, and has come late.
         """
-        mine: list[Event] = []
         pending = sorted([*self.late, *fresh], key=lambda one: one.at)
         begun = self.started
         if begun is None and self.token:
-            begun = next((one for one in pending if one.is_root and one.token in (self.token, "")
-                          and one.status in events.STARTS | {"UPDATE_ROLLBACK_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"}), None)  # fmt: skip
-        self.late = []
+            starts = events.STARTS | {"UPDATE_ROLLBACK_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"}
+            mine = [one for one in pending if one.is_root and one.token in (self.token, "")]
+            begun = next((one for one in mine if one.status in starts), None)
+        mine, self.late = [], []
         for one in pending:
             belongs = not self.token or one.token == self.token or (begun is not None and one.at >= begun.at)
             (mine if belongs else self.late).append(one)
@@ -82,7 +82,7 @@ class Operation:
 
     @property
     def end(self) -> str:
-        """The status with which it ended, or ''. It is sure when it is a good one (``follow`` asks about the others)."""
+        """The status with which it ended, or ''. A good one is sure; ``follow`` asks about the others."""
         begun, last = self.started, ""
         for one in self.events if begun else ():
             if one.is_root and begun and one.at >= begun.at:
@@ -98,7 +98,7 @@ def is_under_way(status: str) -> bool:
 
 
 def mark(client: Any, stack_id: str, clock: Clock) -> Operation:
-    """An operation that is about to be started: the events from before it are known, so that they are not taken for its own."""
+    """An operation that is about to be started: the events from before it are known, and not taken for its own."""
     seen: set[str] = set()
     page = calls.call(client.describe_stack_events, clock=clock, StackName=stack_id)
     seen.update(one["EventId"] for one in page.get("StackEvents") or ())

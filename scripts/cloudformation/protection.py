@@ -32,18 +32,19 @@ def losses(change: Mapping[str, Any]) -> str:
 
 
 def check(environment: Environment, plans: Iterable[Plan], allowed: frozenset[str]) -> None:
-    """Raises ProtectedError when a protected environment would lose a resource that is not in ``allowed`` (logical ids)."""
+    """Raises ProtectedError when a protected environment would lose a resource that ``allowed`` (logical ids) lacks."""
     if not environment.protect:
         return
     found = [
-        (change["LogicalResourceId"], f"{change['LogicalResourceId']} ({change['ResourceType']}) {loss}", str(plan.place))
+        (change["LogicalResourceId"],
+         f"{change['LogicalResourceId']} ({change['ResourceType']}) {loss} in {plan.place}")
         for plan in plans if plan.change_set for change in plan.change_set.changes
         if (loss := losses(change)) and change["LogicalResourceId"] not in allowed
     ]  # fmt: skip
     if found:
-        names = sorted({name for name, _, _ in found})
+        names = sorted({name for name, _ in found})
         raise ProtectedError(
-            "refused, nothing was changed: " + "; ".join(f"{what} in {where}" for _, what, where in found),
+            "refused, nothing was changed: " + "; ".join(what for _, what in found),
             where=f"{environment.path}: protect",
             advice="If that is wanted, name it: ARGS='" + " ".join(f"--allow-replace {name}" for name in names) + "'",
         )

@@ -26,7 +26,7 @@ class Step:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def propose(
+def propose(  # noqa: PLR0911 - a state, an answer
     aws: Aws, place: Place, *, clock: Clock, skip: Sequence[str] = (), retain: Sequence[str] = (), force: bool = False,
     cancel: bool = False,
 ) -> Step:  # fmt: skip
@@ -44,8 +44,7 @@ def propose(
     status, stack_id = stack["StackStatus"], stack["StackId"]
     if status == "UPDATE_ROLLBACK_FAILED":
         if root := stack.get("RootId"):
-            raise failure.DeploymentError("a nested stack is recovered from its root stack", where=str(place), status=status,
-                                          advice=f"The root stack is {root}.")  # fmt: skip
+            raise failure.DeploymentError(f"a nested stack is recovered from its root stack, {root}", where=str(place))
         left = f", leaving {', '.join(skip)} as it is" if skip else ""
         return Step(place, stack_id, "continue_update_rollback", f"is stuck halfway back: continue the rollback{left}",
                     {"ResourcesToSkip": list(skip)} if skip else {})  # fmt: skip
@@ -56,14 +55,15 @@ def propose(
     if status == "DELETE_FAILED":
         if not retain and not force:
             stuck = _stuck(client, stack_id)
+            listed = ", ".join(f"{name} ({reason})" for name, reason in stuck.items())
             raise failure.DeploymentError(
-                "say what may stay: " + (", ".join(f"{name} ({reason})" for name, reason in stuck.items()) or "it failed to delete"),
+                f"say what may stay: {listed or 'AWS does not say what could not be deleted'}",
                 where=str(place), status=status,
                 advice=place.command("recover", " ".join(f"--retain {name}" for name in stuck) or "--force"),
             )  # fmt: skip
-        return Step(place, stack_id, "delete_stack", "could not be deleted: delete it, keeping "
-                    + (", ".join(retain) or "whatever cannot be deleted"),
-                    {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"})  # fmt: skip
+        how = {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"}
+        kept = ", ".join(retain) or "whatever cannot be deleted"
+        return Step(place, stack_id, "delete_stack", f"could not be deleted: delete it, keeping {kept}", how)
     reasons = {
         "REVIEW_IN_PROGRESS": "is empty, no change set was ever executed: delete it",
         "ROLLBACK_COMPLETE": "could not be created and nothing of it is left but its name: delete it",

@@ -53,7 +53,7 @@ def at_once(
 
 
 def everywhere(aws: Aws, pairs: Sequence[Pair], job: Callable[[Place, Any], Found], *, clock: Clock) -> list[Found]:
-    """``job(place, CloudFormation client)`` for every pair at once; the results in their order. Raises aws.AccountError."""
+    """``job(place, CloudFormation client)`` for every pair at once; results in their order. Raises aws.AccountError."""
     aws.guard()
     places = {place.key: place for place in (Place.of(aws.environment, pair) for pair in pairs)}
     found = at_once(places, lambda key: job(places[key], aws.client("cloudformation", key[1])), clock=clock)

@@ -51,7 +51,8 @@ class Sets:
     """The stack sets of an environment; ``plan``, ``deploy``, ``delete`` and ``status`` as for stacks."""
 
     def __init__(
-        self, aws: Aws, environment: Environment, pairs: Sequence[Pair], *, templates: Mapping[str, Mapping[str, Any]] | None = None,
+        self, aws: Aws, environment: Environment, pairs: Sequence[Pair], *,
+        templates: Mapping[str, Mapping[str, Any]] | None = None,
         options: Options | None = None, listener: Listener | None = None, clock: Clock | None = None,
     ) -> None:  # fmt: skip
         if environment.stack_set is None:
@@ -67,11 +68,13 @@ class Sets:
         aws.guard()
 
     def regions(self, name: str) -> list[str]:
+        """Where the stacks of one stack set go."""
         return [region for stack, region in self.pairs if stack == name]
 
     # --- what is there ---------------------------------------------------------------------
 
     def held(self, name: str) -> dict[str, Any] | None:
+        """DescribeStackSet, or None when there is none."""
         try:
             answer = calls.call(
                 self.client.describe_stack_set, clock=self.clock, StackSetName=self.stacks[name].stack_name
@@ -83,6 +86,7 @@ class Sets:
         return dict(answer["StackSet"])
 
     def instances(self, name: str) -> list[dict[str, Any]]:
+        """ListStackInstances: one per account and region."""
         pages = self.client.get_paginator("list_stack_instances").paginate(StackSetName=self.stacks[name].stack_name)
         return [one for page in pages for one in page.get("Summaries") or ()]
 
@@ -96,7 +100,8 @@ class Sets:
         ):
             raise failure.DeploymentError(
                 "in many accounts a parameter can neither take another stack's output nor differ between regions",
-                where=f"{self.environment.path}: stacks.{name}.parameters", advice="Import a value in the template, or use AWS::Region.")  # fmt: skip
+                where=f"{self.environment.path}: stacks.{name}.parameters",
+                advice="Import the value in the template, or let it depend on AWS::Region there.")  # fmt: skip
         source = body.arguments(self.aws, self.options.build / f"{settings.template}.yaml", first, self.clock)
         arguments: dict[str, Any] = {
             "StackSetName": settings.stack_name, **source, "PermissionModel": target.permissions,
@@ -119,7 +124,7 @@ class Sets:
             text = (self.options.build / f"{settings.template}.yaml").read_text(encoding="utf-8")
             compared = (
                 ("template", held.get("TemplateBody"), text),
-                ("parameters", _pairs(held.get("Parameters"), "ParameterKey", "ParameterValue"), {k: str(v) for k, v in values.items()}),
+                ("parameters", _pairs(held.get("Parameters"), "ParameterKey", "ParameterValue"), dict(values)),
                 ("tags", _pairs(held.get("Tags"), "Key", "Value"), dict(settings.tags)),
             )  # fmt: skip
             stale = sum(one.get("Status") != "CURRENT" for one in there)
@@ -206,7 +211,8 @@ class Sets:
         if there:
             failed = self._operate(
                 name, self.client.delete_stack_instances, StackSetName=self.stacks[name].stack_name, RetainStacks=False,
-                Regions=sorted({one["Region"] for one in there}), **self._targets(sorted({one[field_] for one in there})))  # fmt: skip
+                Regions=sorted({one["Region"] for one in there}),
+                **self._targets(sorted({one[field_] for one in there})))  # fmt: skip
         if not self.instances(name):
             calls.call(self.client.delete_stack_set, clock=self.clock, StackSetName=self.stacks[name].stack_name)
         return {region: self._result(name, region, "deleted", failed) for region in self.regions(name)}
@@ -236,8 +242,10 @@ class Sets:
             except Stopped:
                 results = {region: Result(self.places[name, region], "interrupted") for region in self.regions(name)}
             except (ToolError, ClientError, BotoCoreError) as error:
-                results = {region: Result(self.places[name, region], "failed", problem=failure.wrap(error, self.places[name, region]))
-                           for region in self.regions(name)}  # fmt: skip
+                results = {
+                    place.region: Result(place, "failed", problem=failure.wrap(error, place))
+                    for place in self.places.values() if place.stack == name
+                }  # fmt: skip
             for region, result in results.items():
                 result.seconds = self.clock.now() - begun
                 done[name, region] = result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.live import Live
 from rich.table import Table
@@ -33,7 +33,7 @@ class Reporter(Listener):
         self._ended = 0
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8, transient=True)
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,8 +64,8 @@ class Reporter(Listener):
         if not self._console.is_terminal or event.status.endswith("_FAILED"):
             reason = f"  {event.reason}" if event.reason else ""
             style = "red" if "FAILED" in event.status or "ROLLBACK" in event.status else ""
-            line = f"{event.at:%H:%M:%S} {progress.place.region} {progress.place.stack_name} {event.logical_id} {event.status}{reason}"
-            self._console.print(Text(line, style=style))
+            where = f"{event.at:%H:%M:%S} {progress.place.region} {progress.place.stack_name}"
+            self._console.print(Text(f"{where} {event.logical_id} {event.status}{reason}", style=style))
 
     def finished(self, result: Result) -> None:
         with self._lock:
@@ -73,8 +73,8 @@ class Reporter(Listener):
             self._ended += 1
         if result.outcome != "unchanged":
             self._console.print(Text.assemble(
-                f"{result.place.region} {result.place.stack_name} ", (result.outcome, "green" if result.ok else "bold red"),
-                f" ({result.seconds:.1f} s)"))  # fmt: skip
+                f"{result.place.region} {result.place.stack_name} ",
+                (result.outcome, "green" if result.ok else "bold red"), f" ({result.seconds:.1f} s)"))  # fmt: skip
 
     def _table(self) -> Any:
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -87,8 +87,9 @@ class Reporter(Listener):
             elapsed = int(time.monotonic() - begun)
             bar = "━" * (10 * done // max(total, 1))
             table.add_row(
-                place.region, Text(place.stack_name, style="bold"), Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"),
-                f"{elapsed // 60}:{elapsed % 60:02}", Text(", ".join(progress.current) if progress else "", style="cyan"),
+                place.region, Text(place.stack_name, style="bold"),
+                Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"), f"{elapsed // 60}:{elapsed % 60:02}",
+                Text(", ".join(progress.current) if progress else "", style="cyan"),
             )  # fmt: skip
         table.add_row(Text(f"{self._ended}/{self._total} done", style="dim"), "", "", "", "")
         return table

@@ -67,7 +67,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     return {
         "stack": plan.place.stack, "stackName": plan.place.stack_name, "region": plan.place.region,
         "changes": plan.changes, "type": made.kind if made else None,
-        "resources": [*(made.changes if made else ())], "waitsFor": list(plan.waits_for), "settings": list(plan.settings),
+        "resources": [*(made.changes if made else ())], "waitsFor": list(plan.waits_for),
+        "settings": list(plan.settings),
         "parameters": dict((made.parameters if made else None) or {}), "drift": made.drift if made else "",
         "error": str(plan.problem) if plan.problem else None,
     }  # fmt: skip
@@ -77,7 +78,8 @@ def result_document(result: Result) -> dict[str, Any]:
     """A result for ``--json``."""
     return {
         "stack": result.place.stack, "stackName": result.place.stack_name, "region": result.place.region,
-        "result": result.outcome, "status": result.status, "seconds": round(result.seconds, 2), "outputs": result.outputs,
+        "result": result.outcome, "status": result.status, "seconds": round(result.seconds, 2),
+        "outputs": result.outputs,
         "warnings": list(result.warnings), "error": str(result.problem) if result.problem else None,
     }  # fmt: skip
 

@@ -46,8 +46,8 @@ def command(
         return 1
     with _live.Reporter(environment, len(there), yes=yes, as_json=as_json) as reporter:
         try:
-            results = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=empty_buckets, retain=retain,
-                                      force=force, listener=reporter)  # fmt: skip
+            results = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=empty_buckets,
+                                      retain=retain, force=force, listener=reporter)  # fmt: skip
         except KeyboardInterrupt as error:
             reporter.__exit__()
             return _live.report_interruption(error)

@@ -18,7 +18,8 @@ def deployment_options(function: Any) -> Any:
         click.option("--on-failure", type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
                      help="For new stacks that fail."),
         click.option("--disable-rollback", is_flag=True, help="Leave a stack that fails as it is, to look at it."),
-        click.option("--allow-replace", multiple=True, metavar="ID", help="A resource that a protected environment may lose."),
+        click.option("--allow-replace", multiple=True, metavar="ID",
+                     help="A resource that a protected environment may lose."),
     ):  # fmt: skip
         function = option(function)
     return function

@@ -32,9 +32,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
         for resource in one.resources:
             print(f"  {resource.logical_id}  {resource.type}  {resource.status}")
             for each in resource.differences:
-                print(
-                    f"      {each.path.strip('/').replace('/', '.')}: {each.expected or '(none)'} → {each.actual or '(none)'}"
-                )
+                path = each.path.strip("/").replace("/", ".")
+                print(f"      {path}: {each.expected or '(none)'} → {each.actual or '(none)'}")
     for problem in (one.problem for one in found if one.problem):
         click.secho(f"Error: {problem}", err=True, fg="red")
     if any(one.problem for one in found):

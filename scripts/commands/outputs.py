@@ -29,8 +29,10 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, dote
     aws.guard()
     found = [(settings, where, outputs.read(aws, settings.stack_name, where)) for settings, where in pairs]
     if as_json:
-        _stacks.print_json([{"stack": settings.name, "stackName": settings.stack_name, "region": where, "outputs": values}
-                            for settings, where, values in found])  # fmt: skip
+        _stacks.print_json([
+            {"stack": settings.name, "stackName": settings.stack_name, "region": where, "outputs": values}
+            for settings, where, values in found
+        ])  # fmt: skip
     elif dotenv:
         one_stack, one_region = len({each[0].name for each in found}) == 1, len({each[1] for each in found}) == 1
         for settings, where, values in found:  # the name says only what it must to be the only one

@@ -29,8 +29,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     for one in found:
         changed = f"{one.changed:%Y-%m-%d %H:%M:%S}" if one.changed else ""
         protected = "protected" if one.protected else ""
-        print("  ".join(filter(None, [f"{one.place.stack_name:<32}", f"{one.place.region:<14}", f"{one.status:<20}", changed,
-                                      one.drift, protected])).rstrip())  # fmt: skip
+        start = f"{one.place.stack_name:<32}  {one.place.region:<14}  {one.status:<20}"
+        print("  ".join([start, *filter(None, [changed, one.drift, protected])]).rstrip())
         if one.advice:
             print(f"    {one.advice}")
     return 0

@@ -59,7 +59,7 @@ REGIONS = ["us-east-1", "eu-west-1"]
 
 
 @pytest.fixture
-def project(tmp_path, endpoint, unique, monkeypatch):
+def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of small helpers
     """A project of its own: project.write(stacks, templates) → environment; run(verb, …) → the finished process."""
 
     class Project:

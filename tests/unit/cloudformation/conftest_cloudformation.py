@@ -1,3 +1,4 @@
+# ruff: noqa: N803, FBT002, PLR0917 - the names and positions of the API that it stands for
 """A CloudFormation that follows a script, on a clock that only sleeping moves.
 
 It knows what the deployer may rely on, from the API reference and facts that were recorded on AWS: change sets,
@@ -316,9 +317,8 @@ class FakeCloudFormation:
         stack_id = self.find(StackName)
         if stack_id is None:
             raise refusal("ValidationError", f"Stack [{StackName}] does not exist")
-        seen = [
-            raw for at, raw in reversed(sorted(self.events[stack_id], key=lambda one: one[0])) if at <= self.clock.now()
-        ]
+        ordered = sorted(self.events[stack_id], key=lambda one: one[0])
+        seen = [raw for at, raw in ordered if at <= self.clock.now()][::-1]
         if self.shuffle:
             seen = self.shuffle(seen)
         start = int(NextToken or 0)

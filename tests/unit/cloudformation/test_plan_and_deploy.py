@@ -28,7 +28,7 @@ HERE = "us-east-1"
 
 
 class Ear(Listener):
-    def __init__(self, answer=True):
+    def __init__(self, answer=True):  # noqa: FBT002
         self.answer, self.asked, self.heard, self.results = answer, [], [], []
 
     def confirm(self, plans):
@@ -322,7 +322,7 @@ def test_a_lost_answer_is_not_done_twice(world, operation):
     (result,) = w.deploy()
     assert result.outcome == "created"
     assert [one.event.status for one in w.ear.heard].count("CREATE_IN_PROGRESS") == 2  # the stack's, and the queue's
-    assert len([one for one in w.cfn.stacks]) == 1
+    assert len(w.cfn.stacks) == 1
 
 
 def test_long_throttling_while_following(world):
