@@ -1,9 +1,11 @@
 """`python -m scripts taskcat`: what it must not pass, and what it does on an account."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import deliveries
 import pytest
 import runner
 import yaml
@@ -92,6 +94,35 @@ def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_p
         assert all(isinstance(declared[name].get("Default", ""), str) for name in given), "taskcat would drop it"
         missing = [name for name, parameter in declared.items() if "Default" not in parameter and name not in given]
         assert not missing
+
+
+def test_something_is_sent_through_every_template_with_a_rule():
+    for name, template in rendering.render_all().items():
+        if any(one["Type"] == "AWS::Events::Rule" for one in template["Resources"].values()):
+            assert name in deliveries.PROBES or deliveries.sample(name), f"{name} has no sample that it takes"
+
+
+def test_a_stack_without_a_probe_of_its_own_gets_its_sample_event(monkeypatch, tmp_path):
+    samples = {
+        "a-refused": {"event": {"source": "shop", "detail": {"n": 1}}, "expect": {}},
+        "b-parametrized": {
+            "event": {"source": "shop", "detail": {"n": 2}},
+            "expect": {"R": ["T"]},
+            "parameters": {"P": "x"},
+        },
+        "c-of-aws": {"event": {"source": "aws.s3", "detail": {"n": 3}}, "expect": {"R": ["T"]}},
+        "d-taken": {"event": {"source": "shop", "detail": {"n": 4}}, "expect": {"R": ["T"]}},
+    }
+    (tmp_path / "mine").mkdir()
+    for name, content in samples.items():
+        (tmp_path / "mine" / f"{name}.json").write_text(json.dumps(content))
+    monkeypatch.setattr(deliveries, "EVENTS", tmp_path)
+    assert deliveries.sample("mine")["detail"] == {"n": 4}
+    assert deliveries.sample("another") is None
+    assert deliveries.check("us-east-1", {"TemplateName": "another"}, {}) == (0, [])
+    assert deliveries.check("us-east-1", {"TemplateName": "mine"}, {})[1] == [
+        "no output names a log group in which to look for the event"
+    ]
 
 
 @pytest.fixture
