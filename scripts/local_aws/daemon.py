@@ -56,6 +56,7 @@ def mend() -> None:
         (helpers, "_resolve_document", strictness.resolve_url),
         (stacks, "_update_resource", strictness.update_if_allowed),
         (cloudformation, "handle_request", strictness.with_property_values),
+        (changesets, "_resolve_props_for_diff", strictness.resolve_for_diff),
         (changesets, "_evaluate_conditions", strictness.evaluate_conditions),
         (engine, "_evaluate_conditions", strictness.evaluate_conditions),
         (handlers, "_evaluate_conditions", strictness.evaluate_conditions),

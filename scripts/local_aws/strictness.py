@@ -121,6 +121,13 @@ def evaluate_conditions(stock: Callable[..., Any], template: Json, params: Json)
     return stock({**template, "Conditions": resolve(template.get("Conditions") or {})}, params)
 
 
+def resolve_for_diff(stock: Callable[..., Json], template: Json, params: Json, *rest: Any) -> Json:
+    """A resource whose condition does not hold is in no change set; MiniStack counts it as an addition."""
+    made, holds = stock(template, params, *rest), engine._evaluate_conditions(template or {}, params)
+    there = {name: one for name, one in made.get("Resources", {}).items() if holds.get(one.get("Condition"), True)}
+    return made and {"Resources": there}
+
+
 def update_if_allowed(
     stock: Callable[..., Any], kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any
 ) -> Any:

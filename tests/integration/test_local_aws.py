@@ -474,6 +474,16 @@ def test_a_change_set_shows_values_before_and_after(deploy):
     assert json.loads(change["ResourceChange"]["AfterContext"])["Properties"]["DisplayName"] == "new"
 
 
+def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, unique):
+    conditional = {**resource("AWS::SNS::Topic"), "Condition": "Never"}
+    body = {**template(Topic=resource("AWS::SNS::Topic"), Other=conditional), "Conditions": {"Never": {"Fn::Equals": ["a", "b"]}}}
+    cloudformation, where = clients("cloudformation"), {"StackName": unique, "ChangeSetName": "c"}
+    cloudformation.create_change_set(**where, ChangeSetType="CREATE", TemplateBody=json.dumps(body))
+    changes = eventually(lambda: cloudformation.describe_change_set(**where)["Changes"])
+    cloudformation.delete_stack(StackName=unique)
+    assert [one["ResourceChange"]["LogicalResourceId"] for one in changes] == ["Topic"]
+
+
 def test_a_template_comes_from_a_buckets_regional_url(clients, unique):
     s3 = clients("s3")
     s3.create_bucket(Bucket=unique, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
