@@ -26,6 +26,11 @@ ACTIONS = {
     "redshift": "redshift-data:ExecuteStatement", "sagemaker": "sagemaker:StartPipelineExecution",
     "sns": "sns:Publish", "sqs": "sqs:SendMessage", "ssm": "ssm:SendCommand", "states": "states:StartExecution",
 }  # fmt: skip
+# By a part of the ARN. A built-in target (target/create-snapshot …) calls EC2 as its own role: not looked into.
+SPECIAL = {
+    ":api-destination/": "events:InvokeApiDestination", ":automation-definition/": "ssm:StartAutomationExecution",
+    ":target/": "",
+}  # fmt: skip
 BY_POLICY = ("lambda", "sqs", "sns", "logs", "execute-api")  # these take a resource policy; all others need a role
 WORDS = {"lambda": "permission", "sqs": "queue policy", "sns": "topic policy", "execute-api": "API policy",
     "logs": "Logs resource policy"}  # fmt: skip
@@ -62,8 +67,8 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
     service = target.service
     if service == "logs":
         return _of_log_group(flow, rule, target)
-    action = "events:InvokeApiDestination" if ":api-destination/" in target.arn else ACTIONS.get(service)
-    if action is None:
+    action = next((one for part, one in SPECIAL.items() if part in target.arn), ACTIONS.get(service))
+    if not action:
         return _unsure(f"what {target.arn} asks for is not known here")
     if target.role:
         return _of_role(flow, rule, target.role, action, target.arn) & _of_key(flow, rule, target.arn)
@@ -88,21 +93,24 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
 
 
 def _of_log_group(flow: Flow, rule: Rule, target: Target) -> Verdict:
-    """Both actions for both principals, as the console's own policy has it.
+    """CreateLogStream and PutLogEvents, of which only the latter carries an aws:SourceArn (serverless-patterns #618).
 
-    A CreateLogStream request carries no aws:SourceArn (serverless-patterns pull request 618). Whether AWS would be
-    content with one of the principals is not known; the embedded AWS asks for both as well.
+    The console's own policy and the guide name delivery.logs.amazonaws.com beside events.amazonaws.com; templates
+    of AWS (serverless-patterns, eventbridge-cloudwatch) do without. So a policy without it leaves a doubt.
     """
     if target.role:
         return _no("a log group takes no RoleArn: PutTargets refuses it")
-    verdict = _yes("")
-    for action, context in (("logs:PutLogEvents", {"aws:sourcearn": rule.arn}), ("logs:CreateLogStream", {})):
-        for principal in (EVENTS, "delivery.logs.amazonaws.com"):
-            found = _asked(flow, target.arn, action, context, principal)
-            if found.allowed is not True:
-                return found
-            verdict = found if not verdict.reason else verdict
-    return verdict
+    asked: tuple[tuple[str, Json], ...] = (
+        ("logs:PutLogEvents", {"aws:sourcearn": rule.arn}),
+        ("logs:CreateLogStream", {}),
+    )
+    found = [_asked(flow, target.arn, action, context) for action, context in asked]
+    if any(one.allowed is not True for one in found):
+        return min(found, key=lambda one: (one.allowed is not False, one.allowed is True))
+    second = "delivery.logs.amazonaws.com"
+    if any(not _asked(flow, target.arn, action, context, second).allowed for action, context in asked):
+        return _unsure(f"{found[0].reason} admits {EVENTS}; the console's policy admits {second}, too")
+    return found[0]
 
 
 def _asked(flow: Flow, arn: str, action: str, context: Mapping[str, str], principal: str = EVENTS) -> Verdict:
@@ -127,8 +135,10 @@ def _of_role(flow: Flow, rule: Rule, arn: str, action: str, resource: str) -> Ve
     trusted = evaluate([trust], EVENTS, "sts:AssumeRole", None, context)
     if not trusted or not trusted.allowed:
         return trusted or _no(f"the role {role.logical_id} does not trust {EVENTS}")
-    verdict = evaluate(policies_of_role(flow, role), None, action, resource, context)
-    if verdict:
+    # A runbook is asked for with its version; which way AWS writes the default one was not seen.
+    names = [f"{resource}:$DEFAULT", resource] if ":automation-definition/" in resource else [resource]
+    found = [evaluate(policies_of_role(flow, role), None, action, one, context) for one in names]
+    if verdict := next(filter(None, found), None):
         return verdict
     if role.properties.get("ManagedPolicyArns"):
         return _unsure(f"the managed policies of {role.logical_id} are not known here")

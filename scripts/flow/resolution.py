@@ -22,10 +22,12 @@ _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
 
 # type: (the property that names it, what Ref gives, its ARN). Source: CloudFormation's "Return values" of each type.
 _KINDS = {
+    "AWS::Batch::JobQueue": ("JobQueueName", "{arn}", "arn:{p}:batch:{r}:{a}:job-queue/{n}"),
     "AWS::CloudTrail::Trail": ("TrailName", "{n}", "arn:{p}:cloudtrail:{r}:{a}:trail/{n}"),
+    "AWS::CodeBuild::Project": ("Name", "{n}", "arn:{p}:codebuild:{r}:{a}:project/{n}"),
     "AWS::DynamoDB::Table": ("TableName", "{n}", "arn:{p}:dynamodb:{r}:{a}:table/{n}"),
     "AWS::ECS::Cluster": ("ClusterName", "{n}", "arn:{p}:ecs:{r}:{a}:cluster/{n}"),
-    "AWS::Events::ApiDestination": ("Name", "{n}", "arn:{p}:events:{r}:{a}:api-destination/{n}"),
+    "AWS::Events::ApiDestination": ("Name", "{n}", "arn:{p}:events:{r}:{a}:api-destination/{n}/{id}"),
     "AWS::Events::Archive": ("ArchiveName", "{n}", "arn:{p}:events:{r}:{a}:archive/{n}"),
     "AWS::Events::Connection": ("Name", "{n}", "arn:{p}:events:{r}:{a}:connection/{n}"),
     "AWS::Events::EventBus": ("Name", "{n}", "arn:{p}:events:{r}:{a}:event-bus/{n}"),
@@ -40,6 +42,8 @@ _KINDS = {
     "AWS::S3::Bucket": ("BucketName", "{n}", "arn:{p}:s3:::{n}"),
     "AWS::SNS::Topic": ("TopicName", "{arn}", "arn:{p}:sns:{r}:{a}:{n}"),
     "AWS::SQS::Queue": ("QueueName", "https://sqs.{r}.{u}/{a}/{n}", "arn:{p}:sqs:{r}:{a}:{n}"),
+    "AWS::Serverless::Function": ("FunctionName", "{n}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
+    "AWS::Serverless::StateMachine": ("Name", "{arn}", "arn:{p}:states:{r}:{a}:stateMachine:{n}"),
     "AWS::StepFunctions::StateMachine": ("StateMachineName", "{arn}", "arn:{p}:states:{r}:{a}:stateMachine:{n}"),
 }  # fmt: skip
 
@@ -171,7 +175,7 @@ class Stack:
     def _words(self, logical_id: str) -> dict[str, str]:
         pseudo = {short: str(self._pseudo(f"AWS::{name}")) for short, name in
                   (("p", "Partition"), ("r", "Region"), ("a", "AccountId"), ("u", "URLSuffix"))}  # fmt: skip
-        return {**pseudo, "n": self._name(logical_id)}
+        return {**pseudo, "n": self._name(logical_id), "id": self.symbol(f"{logical_id}.id")}
 
     # --- values ---
 

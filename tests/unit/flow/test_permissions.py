@@ -102,6 +102,17 @@ def test_a_role_must_trust_eventbridge_and_allow_the_action():
     assert verdict(MACHINE + attached, "!Ref T", with_role).allowed is None
 
 
+def test_a_role_for_an_api_destination_covers_its_id():
+    destination = "  T: {Type: AWS::Events::ApiDestination, Properties: {Name: d}}\n"
+    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "events:InvokeApiDestination")
+    role = role.replace("!Ref T", "!Sub 'arn:aws:events:us-east-1:123456789012:api-destination/${T}/*'")
+    assert verdict(destination + role, more=", RoleArn: !GetAtt Role.Arn").reason == "Role/p"
+
+
+def test_targets_that_are_not_looked_into():
+    assert verdict("", "'arn:aws:events:us-east-1:123456789012:target/create-snapshot'").allowed is None
+
+
 def test_a_policy_attached_to_the_role_counts():
     bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
     policy = "  More: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref Role], PolicyDocument: {Statement: {Effect: Allow, Action: 'states:*', Resource: '*'}}}}\n"
@@ -130,8 +141,10 @@ def logs_policy(principals=BOTH, actions="['logs:CreateLogStream', 'logs:PutLogE
     [
         (logs_policy(), True),
         ("", False),
-        (logs_policy(principals="[events.amazonaws.com]"), False),
+        (logs_policy(principals="[events.amazonaws.com]"), None),
+        (logs_policy(principals="[delivery.logs.amazonaws.com]"), False),
         (logs_policy(actions="['logs:PutLogEvents']"), False),
+        (logs_policy(actions="['logs:CreateLogStream']"), False),
         (logs_policy(resource="'arn:aws:logs:us-east-1:123456789012:log-group:/other/*:*'"), False),
         # CreateLogStream carries no aws:SourceArn, so a condition on it shuts EventBridge out.
         (logs_policy(condition=SOURCE), False),
