@@ -476,7 +476,10 @@ def test_a_change_set_shows_values_before_and_after(deploy):
 
 def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, unique):
     conditional = {**resource("AWS::SNS::Topic"), "Condition": "Never"}
-    body = {**template(Topic=resource("AWS::SNS::Topic"), Other=conditional), "Conditions": {"Never": {"Fn::Equals": ["a", "b"]}}}
+    body = {
+        **template(Topic=resource("AWS::SNS::Topic"), Other=conditional),
+        "Conditions": {"Never": {"Fn::Equals": ["a", "b"]}},
+    }
     cloudformation, where = clients("cloudformation"), {"StackName": unique, "ChangeSetName": "c"}
     cloudformation.create_change_set(**where, ChangeSetType="CREATE", TemplateBody=json.dumps(body))
     changes = eventually(lambda: cloudformation.describe_change_set(**where)["Changes"])
