@@ -48,7 +48,7 @@ demo: $(STAMP) ## see events flow through the deployed stacks (KEEP=1 leaves the
 setup: $(STAMP) ## install what is needed into .venv
 
 ##@ Templates
-.PHONY: render lint scan
+.PHONY: render lint scan audit
 render: $(STAMP) ## templates/*.yaml.j2 -> build/*.yaml
 	@$(RUN) render $(ARGS)
 lint: $(STAMP) ## cfn-lint for every region of every environment, yamllint for style
@@ -57,6 +57,8 @@ lint: $(STAMP) ## cfn-lint for every region of every environment, yamllint for s
 scan: render .venv-scan/.installed ## checkov over build/ and the workflows; what is skipped, and why, stands in the templates
 	.venv-scan/bin/checkov --directory build --directory .github --framework cloudformation github_actions \
 	  --compact --quiet --skip-download
+audit: .venv-scan/.installed ## known vulnerabilities of what is installed (asks the internet)
+	.venv-scan/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
 
 ##@ The embedded AWS
 .PHONY: local-up local-down local-status
@@ -117,11 +119,16 @@ test: $(STAMP) ## unit, template and integration tests, on the embedded AWS
 	$(VENV)/bin/python -m pytest $(ARGS)
 taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four regions, deliveries asserted (ENV=dev: stock taskcat on your account)
 	@$(RUN) taskcat $(WHERE) $(ASK) $(ARGS)
-check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, diagrams
+check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(RUN) diagrams --check
+	$(RUN) docs --check
+docs: $(STAMP) ## write what the docs take from the code: diagrams, tables of parameters and outputs, helps
+	@$(RUN) diagrams
+	@$(RUN) docs
 format: $(STAMP) ## let ruff format and mend
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
