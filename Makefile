@@ -96,6 +96,15 @@ send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjs
 	@$(RUN) send $(WHERE) $(ARGS) $(if $(FILE),$(FILE),-)
 sample: $(STAMP) ## a sample event: make sample EVENT=s3-object-created [ARGS='--set detail.bucket.name=x']
 	@$(RUN) sample $(if $(EVENT),$(EVENT),--list) $(ARGS)
+.PHONY: tail archive-replay redrive metrics
+tail: $(STAMP) ## follow all log groups of STACK in the order of time (ARGS=--bus: the bus itself)
+	@$(RUN) tail $(WHERE) $(ARGS)
+archive-replay: $(STAMP) ## list archives, replay them: ARGS='--since 2h --rule NAME --dry-run'
+	@$(RUN) archive-replay $(WHERE) $(ASK) $(ARGS)
+redrive: $(STAMP) ## show dead letters and why; send them again: ARGS='--to target --rate 20'
+	@$(RUN) redrive $(WHERE) $(ASK) $(ARGS)
+metrics: $(STAMP) ## is it working? matched, invoked, failed, dead letters of each rule (ARGS='--since 1d')
+	@$(RUN) metrics $(WHERE) $(ARGS)
 
 ##@ The flow of events
 .PHONY: trace diagrams backtest

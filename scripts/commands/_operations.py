@@ -1,0 +1,65 @@
+"""What the operator's verbs share: the stacks that are deployed, and colours for sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scripts.aws import Aws
+    from scripts.events.stacks import Deployed
+    from scripts.flow.graph import Flow
+
+STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
+
+
+def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[Deployed]]:
+    """AWS, and what is deployed of the environment; a stack that is named has to be."""
+    from scripts.commands import _stacks
+
+    _, _, pairs, aws = _stacks.read(env, stack, region)
+    from scripts.events import stacks
+
+    aws.guard()
+    return aws, stacks.find(aws, pairs, every=stack is not None)
+
+
+class Colours:
+    """A colour for each source, in the order in which they come up."""
+
+    def __init__(self) -> None:
+        self._styles: dict[str, str] = {}
+
+    def of(self, source: str) -> str:
+        """The same colour for the same source."""
+        return self._styles.setdefault(source, STYLES[len(self._styles) % len(STYLES)])
+
+
+def flow(aws: Aws, stacks: Sequence[Deployed]) -> Flow:
+    """The flow through the account, with the names that the stacks' templates give."""
+    from scripts import rendering
+    from scripts.flow import graph, live
+
+    known = graph.stacks_of(aws.environment, rendering.render_all())
+    return live.read(aws, live.locate(aws, [known[one.place.key] for one in stacks], aws.guard()))
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A table on a terminal; lines of tabs elsewhere."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from scripts.commands import _stacks
+
+    out = _stacks.console()
+    if not out.is_terminal:
+        for row in (heads, *rows):
+            print("\t".join(row))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in heads:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)

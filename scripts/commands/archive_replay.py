@@ -1,0 +1,154 @@
+"""``make archive-replay``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scripts.commands._options import json_option, where_options, yes_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scripts.aws import Aws
+    from scripts.events.archives import Archive, Preview, Progress
+
+
+@click.command()
+@where_options
+@click.option("--archive", metavar="NAME", help="Only this archive of the stacks.")
+@click.option("--since", metavar="WHEN", help="Replay what happened from then on: 15m, 2h, 1d ago, or ISO 8601.")
+@click.option("--until", metavar="WHEN", default="0s", help="… and before then. Default: now.")
+@click.option("--rule", "rules", multiple=True, metavar="NAME", help="To this rule only (again for more).")
+@click.option("--dry-run", is_flag=True, help="Say how many events it would be, and who would receive them.")
+@click.option("--cancel", metavar="REPLAY", help="Cancel this replay.")
+@yes_option
+@json_option
+def command(env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **given: Any) -> int:
+    """List archives; with --since replay what they kept of a window of time, and follow that to its end.
+
+    Events go to all rules of their bus, or to those given with --rule. Events may reach an archive ten minutes late.
+
+    \b
+    Examples:
+      python -m scripts archive-replay --env dev
+      python -m scripts archive-replay --env dev --stack custom-event-bus --since 2h --rule CatchAllRule --dry-run
+    """
+    from scripts.commands import _operations, _stacks
+    from scripts.events import archives, moments
+
+    aws, stacks = _operations.deployed(env, stack, region)
+    found = archives.of_stacks(aws, stacks, given["archive"])
+    if given["cancel"]:
+        for place in sorted({one.region for one in found if given["cancel"].startswith(one.name[:43])}):
+            print(f"{given['cancel']} in {place}: {archives.cancel(aws, place, given['cancel'])}")
+        return 0
+    if not given["since"]:
+        _list(found, as_json)
+        return 0
+    since, until = moments.parse(given["since"]), moments.parse(given["until"])
+    if since >= until:
+        raise click.UsageError("--since is not before --until.")
+    rules = {one.arn: archives.choose_rules(aws, one, given["rules"], stacks) for one in found}
+    if given["dry_run"]:
+        flow = _operations.flow(aws, stacks)
+        previews = [archives.preview(aws, one, flow, (since, until), rules[one.arn]) for one in found]
+        _preview(previews, as_json)
+        return 0
+    if archives.is_fresh(until):
+        click.echo("Of the last ten minutes, some events may not be in the archive yet.", err=True)
+    names = ", ".join(f"{one.name} ({one.region})" for one in found)
+    to = ", ".join(given["rules"]) or "all rules of the bus"
+    question = f"Replay {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC of {names} to {to}?"
+    if not _stacks.confirm(question, aws.environment, yes=yes):
+        return 0
+    return _replay(aws, found, since, until, rules, as_json)
+
+
+def _replay(
+    aws: Aws, found: Sequence[Archive], since: datetime, until: datetime, rules: dict[str, list[str]], as_json: bool
+) -> int:  # fmt: skip
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.progress import Progress as Bars
+
+    from scripts.cloudformation.calls import Clock
+    from scripts.commands import _stacks
+    from scripts.events import archives
+
+    ends: dict[str, Progress] = {}
+    clock, console = Clock(), _stacks.console(err=as_json)
+    replays = [(one, archives.start(aws, one, since, until, rules[one.arn])) for one in found]
+    with Bars(console=console, disable=not console.is_terminal) as bars, ThreadPoolExecutor(len(replays)) as pool:
+
+        def follow(pair: tuple[Archive, str]) -> None:
+            task, state = bars.add_task(f"{pair[1]} in {pair[0].region}", total=1.0), ""
+            for now in archives.follow(aws, *pair, clock):
+                bars.update(task, completed=now.share, description=f"{now.replay} in {pair[0].region} {now.state}")
+                if now.state != state and not console.is_terminal:
+                    console.print(f"{datetime.now(UTC):%H:%M:%S} {pair[0].region} {now.replay} {now.state}")
+                state, ends[now.archive.arn] = now.state, now
+
+        waits = [pool.submit(follow, pair) for pair in replays]
+        try:
+            for wait in waits:
+                wait.result()
+        except KeyboardInterrupt:
+            clock.stop()
+            with contextlib.suppress(Exception):
+                bars.stop()
+            for archive, name in replays:
+                click.echo(f"{name} in {archive.region} goes on in AWS. Cancel it: --cancel {name}", err=True)
+            raise
+    if as_json:
+        print(json.dumps([{
+            "replay": one.replay, "archive": one.archive.name, "region": one.archive.region, "state": one.state,
+            "reason": one.reason or None,
+        } for one in ends.values()], indent=2))  # fmt: skip
+    failed = [one for one in ends.values() if one.state != "COMPLETED"]
+    for one in failed:
+        click.echo(f"Error: {one.replay} in {one.archive.region} ended as {one.state}: {one.reason}", err=True)
+    return 1 if failed else 0
+
+
+def _list(found: Sequence[Archive], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from scripts.commands import _operations
+
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    _operations.print_table(
+        ("ARCHIVE", "REGION", "BUS", "STATE", "EVENTS", "BYTES", "DAYS"),
+        [(one.name, one.region, one.bus.rsplit("/", 1)[-1], one.state, f"{one.events:,}", f"{one.size:,}",
+          str(one.retention or "all")) for one in found], right=("EVENTS", "BYTES", "DAYS"),
+    )  # fmt: skip
+
+
+def _preview(previews: Sequence[Preview], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([{
+            "archive": one.archive.name, "region": one.archive.region, "archived": one.archive.events,
+            "events": one.events, "logGroups": one.groups,
+            "rules": [{"rule": rule, "events": count, "targets": one.targets.get(rule, {})}
+                      for rule, count in one.rules],
+        } for one in previews], indent=2))  # fmt: skip
+        return
+    for one in previews:
+        print(f"{one.archive.name} in {one.archive.region}, which holds {one.archive.events:,} events in all "
+              "(AWS counts up to a day late)")  # fmt: skip
+        if one.events is None:
+            print(
+                "  How many are in the window cannot be known: no rule of the bus writes whole events to a log group."
+            )
+        else:
+            print(f"  {one.events:,} events in the window, at least: as many are in {', '.join(one.groups)}")
+        for rule, count in one.rules:
+            print(f"  rule {rule}: " + (f"{count:,} events" if one.events is not None else "how many is not known"))
+            for target, fate in one.targets.get(rule, {}).items():
+                print(f"    → {target}: {fate}")

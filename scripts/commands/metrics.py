@@ -1,0 +1,55 @@
+"""``make metrics``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from scripts.commands._options import json_option, where_options
+
+HEADS = ("MATCHED", "INVOCATIONS", "FAILED", "TO DLQ")
+
+
+@click.command()
+@where_options
+@click.option(
+    "--since", default="3h", show_default=True, metavar="WHEN", help="From then on: 15m, 3h, 7d ago, or ISO 8601."
+)
+@json_option
+def command(env: str, stack: str | None, region: str | None, since: str, as_json: bool) -> int:
+    """Show what each rule matched, invoked, failed to deliver and sent to its dead-letter queue.
+
+    The counts are CloudWatch's, which hears of them some minutes late. Exits with 0 whatever they say; alarms are the
+    stacks' business.
+
+    \b
+    Example:
+      python -m scripts metrics --env prod --since 1d
+    """
+    from scripts.commands import _operations
+    from scripts.events import metrics, moments
+
+    begin, end = moments.parse(since), datetime.now(UTC)
+    aws, stacks = _operations.deployed(env, stack, region)
+    found = metrics.read(aws, stacks, begin, end)
+    if as_json:
+        print(json.dumps([{
+            "region": one.region, "stack": one.stack, "rule": one.rule, "period": metrics.period_of(begin, end),
+            "metrics": {name: {"sum": sum(values), "values": values} if values is not None else None
+                        for name, values in one.series.items()},
+        } for one in found], indent=2))  # fmt: skip
+    elif any(one.is_known for one in found):
+        cells = [[f"{metrics.sparkline(values)} {sum(values):,}".strip() if values is not None else "-"
+                  for values in one.series.values()] for one in found]  # fmt: skip
+        _operations.print_table(
+            ("RULE", "STACK", "REGION", *HEADS),
+            [(one.rule, one.stack, one.region, *row) for one, row in zip(found, cells, strict=True)], right=HEADS,
+        )  # fmt: skip
+    if not any(one.is_known for one in found):
+        click.echo(
+            f"CloudWatch has no metrics of these rules since {begin:%Y-%m-%d %H:%M} UTC. EventBridge sends none until a"
+            " rule matches;\nthe embedded AWS (ENV=local) sends none at all: use make tail there.", err=True,
+        )  # fmt: skip
+    return 0

@@ -1,0 +1,127 @@
+"""``make tail``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scripts.commands._options import where_options
+
+if TYPE_CHECKING:
+    from scripts.aws import Aws
+    from scripts.events.stacks import Deployed
+
+STACK_BUS = "(the stack's)"
+
+
+@click.command()
+@where_options
+@click.option(
+    "--since", default="10m", show_default=True, metavar="WHEN", help="From then on: 90s, 2h, 1d ago, or ISO 8601."
+)
+@click.option("--filter", "pattern", default="", metavar="PATTERN",
+              help="A filter pattern of CloudWatch Logs; with --bus an event pattern.")  # fmt: skip
+@click.option("--bus", is_flag=False, flag_value=STACK_BUS, metavar="[NAME]",
+              help="Follow a bus itself through a temporary rule and queue. Default: the stack's bus.")  # fmt: skip
+@click.option("--once", is_flag=True, help="Show what the log groups hold, and end.")
+@click.option("--pretty", "form", flag_value="pretty", help="JSON over several lines.")
+@click.option("--raw", "form", flag_value="raw", help="The messages and nothing else.")
+@click.option("--json", "form", flag_value="json", help="One JSON document a line (NDJSON).")
+def command(env: str, stack: str | None, region: str | None, since: str, **given: Any) -> int:
+    """Follow what the stacks receive and log: all their log groups in the order of time, or a bus itself.
+
+    --bus makes a rule and a queue named eventbridge-tap-… and removes them at the end; what a crashed run has left is
+    removed by the next one. AWS may take some seconds until the first event comes.
+
+    \b
+    Examples:
+      python -m scripts tail --env dev --stack s3-object-events --since 1h
+      python -m scripts tail --stack custom-event-bus --bus --filter '{"source": ["com.example.shop"]}'
+    """
+    from scripts.commands import _operations
+    from scripts.events import log_groups, moments
+
+    bus, pattern, once = given["bus"], given["pattern"], given["once"]
+    if once and bus:
+        raise click.UsageError("--once reads log groups; a bus holds nothing to read.")
+    begin = int(moments.parse(since).timestamp() * 1000)
+    aws, stacks = _operations.deployed(env, stack, region)
+    show = _Printer(given["form"])
+    if bus:
+        return _follow_buses(aws, stacks, bus, pattern, show)
+    groups = log_groups.of_stacks(aws, stacks)
+    if not groups:
+        click.echo("Error: these stacks have no log groups.", err=True)
+        return 1
+    click.echo(f"{len(groups)} log groups: {', '.join(one.label for one in groups)}", err=True)
+    for one in (log_groups.merge if once else log_groups.follow)(aws, groups, begin, pattern=pattern):
+        said = {"region": one.group.region, "logGroup": one.group.name, "logStream": one.stream, "id": one.id}
+        show(datetime.fromtimestamp(one.timestamp / 1000, UTC), one.group.label, one.message, said)
+    return 0
+
+
+def _follow_buses(aws: Aws, stacks: list[Deployed], bus: str, pattern: str, show: _Printer) -> int:
+    import contextlib
+    import signal
+
+    from scripts.events import bus_tap, buses
+    from scripts.patterns import grammar
+
+    if pattern:
+        grammar.parse_pattern(pattern)
+    if bus == STACK_BUS:  # a stack without a bus of its own hangs on the default one
+        chosen = [(one.place.region, one.outputs.get(buses.OUTPUT, "default")) for one in stacks]
+    else:
+        chosen = [(bus.split(":")[3] if bus.startswith("arn:") else one.place.region, bus) for one in stacks]
+    signal.signal(signal.SIGHUP, signal.default_int_handler)  # a closed terminal ends like Ctrl-C
+    with contextlib.ExitStack() as stack:
+        taps = []
+        for region, name in dict.fromkeys(chosen):
+            for leftover in bus_tap.sweep(aws, region, name):
+                click.echo(f"Removed {leftover} in {region}, which a run that died had left.", err=True)
+            taps.append(stack.enter_context(bus_tap.Tap(aws, region, name, pattern or bus_tap.EVERYTHING)))
+            click.echo(f"Following the bus {name} in {region} through {taps[-1].name}; Ctrl-C ends it.", err=True)
+        for one in bus_tap.follow(taps):
+            label = one.bus if len(taps) == 1 else f"{one.region} {one.bus}"
+            moment = datetime.fromisoformat(one.event["time"])
+            show(moment, label, json.dumps(one.event, ensure_ascii=False), {"region": one.region, "bus": one.bus})
+    return 0
+
+
+class _Printer:
+    """A line (or several) for each message."""
+
+    def __init__(self, form: str | None) -> None:
+        from scripts.commands import _operations, _stacks
+
+        self._form, self._colours, self._console = form, _operations.Colours(), _stacks.console()
+
+    def __call__(self, moment: datetime, source: str, message: str, said: dict[str, str]) -> None:
+        from rich.text import Text
+
+        message = message.rstrip("\n")
+        if self._form == "raw":
+            click.echo(message)
+            return
+        parsed = _parse(message)
+        if self._form == "json":
+            line = {"time": moment.isoformat(timespec="milliseconds"), **said, "message": parsed}
+            click.echo(json.dumps(line, ensure_ascii=False))
+            return
+        if self._form == "pretty" and not isinstance(parsed, str):
+            message = "\n" + json.dumps(parsed, indent=2, ensure_ascii=False)
+        text = Text.assemble((f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}", "dim"), " ",
+                             (source, self._colours.of(source)), " ", message)  # fmt: skip
+        self._console.print(text, soft_wrap=True)
+        self._console.file.flush()
+
+
+def _parse(message: str) -> Any:
+    try:
+        found = json.loads(message)
+    except ValueError:
+        return message
+    return found if isinstance(found, dict | list) else message

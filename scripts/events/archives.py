@@ -1,0 +1,182 @@
+"""Archives of buses, and what is replayed from them."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scripts.errors import ToolError
+from scripts.events import log_groups
+from scripts.flow import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from scripts.aws import Aws
+    from scripts.cloudformation.calls import Clock
+    from scripts.events.stacks import Deployed
+    from scripts.flow.graph import Flow
+
+OVER = ("COMPLETED", "CANCELLED", "FAILED")
+PAUSE = 2.0
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive as DescribeArchive gives it. Its counts lag behind by up to a day (EventBridge guide)."""
+
+    region: str
+    name: str
+    arn: str
+    bus: str  # ARN
+    state: str
+    events: int
+    size: int  # bytes
+    retention: int  # days; 0 is for ever
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a replay is; ``share`` of its window from 0 to 1."""
+
+    archive: Archive
+    replay: str
+    state: str
+    share: float
+    reason: str = ""
+
+
+@dataclass
+class Preview:
+    """What a replay would do, as far as the log groups of the bus tell.
+
+    ``events`` is None where no rule writes whole events to a log group. ``rules``: each rule with the events that it
+    would match, and its targets with their fate as ``flow.trace`` has it.
+    """
+
+    archive: Archive
+    groups: list[str]
+    events: int | None = None
+    rules: list[tuple[str, int]] = field(default_factory=list)
+    targets: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def of_stacks(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> list[Archive]:
+    """The archives of stacks, or the one of that name (in each region where it is). Raises ToolError for none."""
+    found = []
+    for one in stacks:
+        for logical, physical in one.of_type("AWS::Events::Archive").items():
+            if name in (None, logical, physical):
+                told = aws.client("events", one.place.region).describe_archive(ArchiveName=physical)
+                found.append(Archive(
+                    one.place.region, physical, told["ArchiveArn"], told["EventSourceArn"], told["State"],
+                    told.get("EventCount", 0), told.get("SizeBytes", 0), told.get("RetentionDays", 0),
+                ))  # fmt: skip
+    if not found:
+        raise ToolError(f"these stacks have no archive {name}" if name else "these stacks have no archive")
+    return found
+
+
+def choose_rules(aws: Aws, archive: Archive, names: Sequence[str], stacks: Sequence[Deployed]) -> list[str]:
+    """The ARNs of rules of the archive's bus, given by name, ARN or logical id. Raises ToolError."""
+    bus, events, arns = archive.bus.rsplit("/", 1)[-1], aws.client("events", archive.region), dict[str, str]()
+    logical = {name: key for one in stacks if one.place.region == archive.region
+               for key, (its_bus, name) in one.rules.items() if its_bus == bus}  # fmt: skip
+    following: dict[str, str] = {}
+    while True:
+        page = events.list_rules(EventBusName=bus, **following)
+        arns |= {one["Name"]: one["Arn"] for one in page["Rules"] if not one.get("ManagedBy")}
+        if not page.get("NextToken"):
+            break
+        following = {"NextToken": page["NextToken"]}
+    chosen = []
+    for wanted in names:
+        of = [arn for name, arn in arns.items() if wanted in (name, arn, logical.get(name))]
+        if not of:
+            raise ToolError(f"the bus {bus} has no rule {wanted!r}", where=archive.region,
+                            advice=f"It has: {', '.join(arns) or 'none'}.")  # fmt: skip
+        chosen += of
+    return chosen
+
+
+def start(aws: Aws, archive: Archive, since: datetime, until: datetime, rules: Sequence[str]) -> str:
+    """Starts a replay to the archive's bus, to all its rules or those with these ARNs; gives its name."""
+    name = f"{archive.name[:43]}-{until:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+    aws.client("events", archive.region).start_replay(
+        ReplayName=name, EventSourceArn=archive.arn, EventStartTime=since, EventEndTime=until,
+        Destination={"Arn": archive.bus, **({"FilterArns": list(rules)} if rules else {})},
+    )  # fmt: skip
+    return name
+
+
+def cancel(aws: Aws, region: str, name: str) -> str:
+    """Cancels a replay; gives the state it is in then."""
+    return str(aws.client("events", region).cancel_replay(ReplayName=name)["State"])
+
+
+def follow(aws: Aws, archive: Archive, name: str, clock: Clock) -> Iterator[Progress]:
+    """The progress of a replay until it is over."""
+    while True:
+        told = aws.client("events", archive.region).describe_replay(ReplayName=name)
+        begin, end, last = (told.get(key) for key in ("EventStartTime", "EventEndTime", "EventLastReplayedTime"))
+        window = (end - begin).total_seconds()
+        share = min(1.0, max(0.0, (last - begin).total_seconds() / window)) if last and window else 0.0
+        share = 1.0 if told["State"] == "COMPLETED" else share
+        yield Progress(archive, name, told["State"], share, told.get("StateReason", ""))
+        if told["State"] in OVER:
+            return
+        clock.sleep(PAUSE)
+
+
+def preview(
+    aws: Aws, archive: Archive, flow: Flow, window: tuple[datetime, datetime], rules: Sequence[str] = ()
+) -> Preview:  # fmt: skip
+    """What a replay would bring to which targets. ``flow``: the account's, as ``flow.live.read`` has it.
+
+    Nothing reads an archive but a replay. What its bus wrote to log groups tells how many events there are at least.
+    """
+    on_bus = flow.rules_on(archive.bus)
+    wanted = [one for one in on_bus if not rules or one.arn in rules]
+    whole = [target for rule in on_bus for target in rule.targets if target.service == "logs"
+             and not any(key.startswith("Input") for key in target.settings)]  # fmt: skip
+    groups = sorted({one.arn.partition(":log-group:")[2] for one in whole})
+    kept = next((one.pattern for one in flow.archives if one.arn == archive.arn), None)
+    found, counts = Preview(archive, groups), dict.fromkeys((one.label for one in wanted), 0)
+    met: set[str] = set()
+    places = [log_groups.Group(archive.region, name, name) for name in groups]
+    for entry in log_groups.merge(aws, places, int(window[0].timestamp() * 1000)):
+        event = _event_of(entry.message, *window)
+        if event is None or event["id"] in met or (kept and not trace.match(kept, event)[0]):
+            continue
+        met.add(event["id"])
+        event["replay-name"] = "a replay"  # replayed events carry it, and rules may refuse it
+        for rule in wanted:
+            if rule.pattern and not rule.state.startswith("DISABLED") and trace.match(rule.pattern, event)[0]:
+                counts[rule.label] += 1
+                if rule.label not in found.targets:
+                    routes = trace.trace(flow, event, archive.bus).routes
+                    deliveries = next(one.deliveries for one in routes if one.rule.arn == rule.arn)
+                    found.targets[rule.label] = {f"{one.target.service} {one.label}": one.fate for one in deliveries}
+    found.events, found.rules = len(met) if groups else None, list(counts.items())
+    return found
+
+
+def _event_of(message: str, since: datetime, until: datetime) -> dict[str, Any] | None:
+    """The event of a log message, if it is one, of the window, and no replayed one (archives keep none of those)."""
+    try:
+        event = json.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or {"id", "time", "detail-type"} - event.keys() or "replay-name" in event:
+        return None
+    stamp = f"{since:%Y-%m-%dT%H:%M:%SZ}", f"{until:%Y-%m-%dT%H:%M:%SZ}"
+    return event if stamp[0] <= str(event["time"]) <= stamp[1] else None
+
+
+def is_fresh(until: datetime) -> bool:
+    """Whether the window ends less than ten minutes ago: events may reach an archive that late (EventBridge guide)."""
+    return time.time() - until.timestamp() < 600

@@ -1,0 +1,145 @@
+"""What was not delivered: dead letters of rules, and what functions gave up on."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from scripts.aws import Aws
+    from scripts.cloudformation.calls import Clock
+    from scripts.events.redelivery import Redelivery
+
+_LONGEST = 43_200  # seconds: the longest time a message can be hidden (SQS API)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter. ``rule`` is the ARN of the rule, "" for what a function itself gave up on."""
+
+    id: str
+    handle: str
+    rule: str
+    target: str  # ARN
+    code: str
+    message: str
+    event: Any  # None: the body is not a dead letter
+
+    def names(self) -> tuple[str, str, str]:
+        """Rule, target and error code, short, as people group them."""
+        return self.rule.partition("rule/")[2] or "(function)", self.target.split(":", 5)[-1], self.code
+
+
+@dataclass
+class Mailbox:
+    """The letters of a queue, hidden from everybody else until they are removed or released."""
+
+    aws: Aws
+    region: str
+    url: str
+    letters: list[Letter] = field(default_factory=list)
+    expires: float = 0.0  # on the monotonic clock: when they come into sight by themselves
+
+    def fetch(self, limit: int, seconds: float) -> None:
+        """Takes up to ``limit`` letters that are there now out of sight for ``seconds``; none that come later."""
+        seconds = min(_LONGEST, int(seconds))
+        self.expires = time.monotonic() + seconds - 10
+        sqs, met, idle = self.aws.client("sqs", self.region), set[str](), 0
+        while len(self.letters) < limit and idle < 2:  # one empty answer may be chance (SQS guide, short polling)
+            answer = sqs.receive_message(
+                QueueUrl=self.url, MaxNumberOfMessages=min(10, limit - len(self.letters)), WaitTimeSeconds=1,
+                VisibilityTimeout=seconds, MessageAttributeNames=["All"],
+            )  # fmt: skip
+            new = [one for one in answer.get("Messages", ()) if one["MessageId"] not in met]
+            met |= {one["MessageId"] for one in new}
+            self.letters += map(parse, new)
+            idle = 0 if new else idle + 1
+
+    def remaining(self) -> int:
+        """About how many more letters the queue shows to everybody."""
+        names = ["ApproximateNumberOfMessages"]
+        answer = self.aws.client("sqs", self.region).get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
+        return int(answer["Attributes"][names[0]])
+
+    def remove(self, letter: Letter) -> None:
+        """Deletes a letter, and lets go of it."""
+        self.aws.client("sqs", self.region).delete_message(QueueUrl=self.url, ReceiptHandle=letter.handle)
+        self.letters.remove(letter)
+
+    def release(self) -> None:
+        """Lets everybody see again the letters that are left."""
+        sqs = self.aws.client("sqs", self.region)
+        for start in range(0, len(self.letters), 10):
+            entries = [{"Id": str(index), "ReceiptHandle": one.handle, "VisibilityTimeout": 0}
+                       for index, one in enumerate(self.letters[start : start + 10])]  # fmt: skip
+            sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
+        self.letters = []
+
+
+def parse(message: dict[str, Any]) -> Letter:
+    """A message of SQS as a letter: of a rule (attributes say why), or a record of a function's failure destination.
+
+    Sources: EventBridge guide, 'Using dead-letter queues'; Lambda guide, 'Retaining records of invocations'.
+    """
+    why = {key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()}
+    try:
+        body = json.loads(message["Body"])
+    except ValueError:
+        body = None
+    place = (message["MessageId"], message["ReceiptHandle"])
+    if "RULE_ARN" in why:
+        return Letter(*place, why["RULE_ARN"], why.get("TARGET_ARN", ""), why.get("ERROR_CODE", ""),
+                      why.get("ERROR_MESSAGE", ""), body)  # fmt: skip
+    if isinstance(body, dict) and "requestPayload" in body and "requestContext" in body:
+        context, answer = body["requestContext"], body.get("responsePayload")
+        said = answer.get("errorMessage", "") if isinstance(answer, dict) else ""
+        return Letter(
+            *place, "", context["functionArn"], context.get("condition", ""), str(said), body["requestPayload"]
+        )
+    return Letter(*place, "", "", "NOT_A_DEAD_LETTER", message["Body"][:200], None)
+
+
+def group(letters: Iterable[Letter]) -> dict[tuple[str, str, str], list[Letter]]:
+    """Letters by rule, target and error code, the largest group first."""
+    found: dict[tuple[str, str, str], list[Letter]] = {}
+    for one in letters:
+        found.setdefault(one.names(), []).append(one)
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[1])))
+
+
+def redrive(
+    mailbox: Mailbox, letters: Sequence[Letter], way: Redelivery, clock: Clock, *, rate: float | None = None
+) -> Iterator[tuple[Letter, str]]:
+    """Sends letters again, ``rate`` a second at the most; gives each with "" or why it stays in the queue.
+
+    A letter is deleted once its redelivery is acknowledged, and not before.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    def send(letter: Letter) -> tuple[Letter, str]:
+        if time.monotonic() > mailbox.expires:  # somebody else may see it by now, and send it too
+            return letter, "not reached in time; the next run takes it"
+        try:
+            way.deliver(letter.rule, letter.target, letter.event)
+        except (ToolError, BotoCoreError, ClientError) as error:
+            return letter, str(error)
+        try:
+            mailbox.remove(letter)
+        except (BotoCoreError, ClientError) as error:
+            return letter, f"delivered, but still in the queue: {error}"
+        return letter, ""
+
+    at_a_time = 1 if rate else 8
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for start in range(0, len(letters), at_a_time):
+            begun = clock.now()
+            yield from pool.map(send, letters[start : start + at_a_time])
+            if rate and start + 1 < len(letters):
+                clock.sleep(max(0.0, 1 / rate - (clock.now() - begun)))

@@ -1,0 +1,143 @@
+"""One event delivered again: to the target that did not take it, as its rule would have, or to the bus."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from scripts.errors import ToolError
+from scripts.events import buses
+from scripts.flow import graph, inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scripts.aws import Aws
+
+STREAM = "redriven"  # of log groups that get their events again
+
+
+class NotRedeliveredError(ToolError):
+    """An event that was not taken; its dead letter stays."""
+
+
+class Redelivery:
+    """A way back, ``target`` or ``bus``. ``deliver`` returns when AWS has acknowledged, and raises if it has not."""
+
+    def __init__(self, aws: Aws, way: str) -> None:
+        self._aws, self._way = aws, way
+        self._check_bus, self._targets = cache(self._ask_for_bus), cache(self._ask_for_targets)
+
+    def deliver(self, rule: str, target: str, event: Any) -> None:
+        """Raises NotRedeliveredError or botocore's errors. ``rule``: ARN, or "" for what a function gave up on."""
+        if event is None or not target:
+            raise NotRedeliveredError("this message is no dead letter of EventBridge or Lambda")
+        if self._way == "bus":
+            self._to_bus(rule, event)
+        elif not rule:
+            self._invoke(target, inputs.compact(event), graph.Target("", target))
+        else:
+            self._to_target(rule, graph.bare(target), event)
+
+    def _to_bus(self, rule: str, event: Any) -> None:
+        if not rule:
+            raise NotRedeliveredError(
+                "a function's record does not say from which bus it came", advice="Send it to the target."
+            )
+        if str(event.get("source", "")).startswith("aws."):
+            raise NotRedeliveredError(
+                f"only AWS may put events of the source {event['source']}", advice="Send it to the target."
+            )
+        self._put(_bus_of(rule), event)
+
+    def _put(self, bus: str, event: dict[str, Any]) -> None:
+        self._check_bus(bus)
+        entry = {"EventBusName": _name(bus), "Source": event["source"], "DetailType": event["detail-type"],
+                 "Detail": inputs.compact(event["detail"]), "Resources": event.get("resources", []),
+                 "Time": datetime.fromisoformat(event["time"])}  # fmt: skip
+        answer = self._client("events", bus).put_events(Entries=[entry])
+        if answer["FailedEntryCount"]:
+            raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
+
+    def _to_target(self, rule: str, arn: str, event: dict[str, Any]) -> None:
+        found = [one for one in self._targets(rule) if one.arn == arn]
+        if len(found) != 1:
+            raise NotRedeliveredError(
+                f"the rule has {len(found) or 'no'} target{'s' * bool(found)} {arn}", where=rule,
+                advice="Send it to the bus." if found else "Put the target back, or send it to the bus.",
+            )  # fmt: skip
+        # When EventBridge first took the event is not in the letter; it was not before the event's own time.
+        made = inputs.payload(
+            graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None), found[0], event, event.get("time")
+        )
+        ways: dict[str, Callable[[str, str, graph.Target], None]] = {
+            "lambda": self._invoke, "sqs": self._send, "sns": self._publish, "logs": self._write, "states": self._start,
+        }  # fmt: skip
+        if made.problem or (found[0].service not in ways and not found[0].is_bus):
+            raise NotRedeliveredError(made.problem or f"this tool cannot deliver to {found[0].service}", where=arn,
+                                      advice="Send it to the bus.")  # fmt: skip
+        if found[0].is_bus and arn.split(":")[4] != rule.split(":")[4]:
+            raise NotRedeliveredError("nobody can tell from here whether a bus of another account exists", where=arn,
+                                      advice="Send it to its own bus.")  # fmt: skip
+        if found[0].is_bus:
+            self._put(arn, event if made.text == inputs.compact(event) else {**event, "detail": json.loads(made.text)})
+        else:
+            ways[found[0].service](arn, made.text, found[0])
+
+    def _invoke(self, arn: str, payload: str, _: graph.Target) -> None:
+        self._client("lambda", arn).invoke(FunctionName=arn, InvocationType="Event", Payload=payload.encode())
+
+    def _send(self, arn: str, payload: str, target: graph.Target) -> None:
+        sqs, name = self._client("sqs", arn), arn.rsplit(":", 1)[-1]
+        url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=arn.split(":")[4])["QueueUrl"]
+        group = (target.settings.get("SqsParameters") or {}).get("MessageGroupId")
+        sqs.send_message(QueueUrl=url, MessageBody=payload, **({"MessageGroupId": group} if group else {}))
+
+    def _publish(self, arn: str, payload: str, _: graph.Target) -> None:
+        self._client("sns", arn).publish(TopicArn=arn, Message=payload)
+
+    def _start(self, arn: str, payload: str, _: graph.Target) -> None:
+        self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=payload)
+
+    def _write(self, arn: str, payload: str, target: graph.Target) -> None:
+        logs, when = self._client("logs", arn), int(time.time() * 1000)
+        if "InputTransformer" in target.settings:  # it makes the log event itself (EventBridge guide, targets)
+            made = json.loads(payload)
+            payload, when = made["message"], int(made["timestamp"])
+            payload = payload if isinstance(payload, str) else inputs.compact(payload)
+        place = {"logGroupName": arn.partition(":log-group:")[2], "logStreamName": STREAM}
+        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
+            logs.create_log_stream(**place)
+        answer = logs.put_log_events(**place, logEvents=[{"timestamp": when, "message": payload}])
+        if refused := answer.get("rejectedLogEventsInfo"):
+            raise NotRedeliveredError(f"the log group refuses its time: {refused}", where=arn)
+
+    def _client(self, service: str, arn: str) -> Any:
+        return self._aws.client(service, arn.split(":")[3])
+
+    def _ask_for_bus(self, bus: str) -> None:
+        """An event for a bus that is not there would be acknowledged, and gone."""
+        buses.check(self._client("events", bus), _name(bus))
+
+    def _ask_for_targets(self, rule: str) -> list[graph.Target]:
+        events = self._client("events", rule)
+        try:
+            found = events.list_targets_by_rule(Rule=_name(rule), EventBusName=_name(_bus_of(rule)))["Targets"]
+        except events.exceptions.ResourceNotFoundException:
+            return []
+        return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in found]
+
+
+def _bus_of(rule: str) -> str:
+    """The ARN of the bus of a rule's ARN: …:rule/<bus>/<name>, on the default bus …:rule/<name>."""
+    start, _, path = rule.partition(":rule/")
+    return f"{start}:event-bus/{path.rpartition('/')[0] or 'default'}"
+
+
+def _name(arn: str) -> str:
+    """The name at the end of the ARN of a bus or a rule."""
+    return arn.rsplit("/", 1)[-1]
