@@ -166,7 +166,8 @@ class _Run:
             if now or not waits_for:
                 raise
             resources = {name: str(one.get("Type")) for name, one in (template.get("Resources") or {}).items()}
-            names = tuple(dict.fromkeys(f"{stack} in {region}" for stack, region in waits_for))
+            names = tuple(dict.fromkeys(
+                name if region == pair[1] else f"{name} in {region}" for name, region in waits_for))  # fmt: skip
             return Plan(place, stack=stack, waits_for=names, resources=resources if not stack else {})
         arguments = change_set.request(self.environment, pair, template, values, stack, self.options)
         arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", pair[1], self.clock)

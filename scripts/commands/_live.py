@@ -25,22 +25,29 @@ if TYPE_CHECKING:
 class Reporter(Listener):
     """Tells a person how it goes; ``with`` it around the run. Everything goes to stderr when ``as_json``."""
 
-    def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool, quiet: bool = False) -> None:
-        self._environment, self._total, self._yes, self._quiet = environment, total, yes, quiet
+    def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool) -> None:
+        self._environment, self._total, self._yes = environment, total, yes
         self._console = _stacks.console(err=as_json)
-        self._lock = threading.RLock()
+        # Held for moments and while nothing is printed: printing redraws the table, which needs it.
+        self._lock, self._asking = threading.Lock(), threading.Lock()
         self._rows: dict[Place, tuple[float, Progress | None, int]] = {}
-        self._ended = 0
+        self._planned = self._ended = 0
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def confirm(self, plans: Sequence[Plan]) -> bool:
+    def planned(self, plan: Plan) -> None:  # noqa: ARG002
         with self._lock:
+            self._planned += 1
+
+    def confirm(self, plans: Sequence[Plan]) -> bool:
+        with self._asking:
             self._live.stop()
             for line in _plan_view.show(plans):
                 self._console.print(line)
@@ -54,8 +61,8 @@ class Reporter(Listener):
     def started(self, place: Place, total: int) -> None:
         with self._lock:
             self._rows[place] = (time.monotonic(), None, total)
-            if self._console.is_terminal:
-                self._live.start()
+        if self._console.is_terminal:
+            self._live.start()
 
     def progressed(self, progress: Progress) -> None:
         with self._lock:
@@ -91,7 +98,10 @@ class Reporter(Listener):
                 Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"), f"{elapsed // 60}:{elapsed % 60:02}",
                 Text(", ".join(progress.current) if progress else "", style="cyan"),
             )  # fmt: skip
-        table.add_row(Text(f"{self._ended}/{self._total} done", style="dim"), "", "", "", "")
+        counted = (
+            f"{self._ended}/{self._total} done" if self._ended or rows else f"planned {self._planned}/{self._total}"
+        )
+        table.add_row(Text(counted, style="dim"), "", "", "", "")
         return table
 
 

@@ -119,6 +119,10 @@ def _print_table(results: Sequence[Result]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("STACK", "REGION", "RESULT", "SECONDS", "OUTPUTS"):
         table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name == "SECONDS" else "left")
+    for column, width in zip(table.columns, (  # only the outputs give way on a narrow terminal
+        max(len(one.place.stack_name) for one in results), max(len(one.place.region) for one in results), 11, 7,
+    ), strict=False):  # fmt: skip
+        column.min_width = width
     for one in results:
         lines = [f"{name} = {value}" for name, value in one.outputs.items()] if listed else [str(len(one.outputs))]
         table.add_row(

@@ -28,8 +28,10 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
 
     environment, templates, pairs, aws = _stacks.read(env, stack, region)
     from scripts.cloudformation import deployment
+    from scripts.commands import _live
 
-    plans = deployment.plan(aws, environment, templates, pairs, options=options)
+    with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
+        plans = deployment.plan(aws, environment, templates, pairs, options=options, listener=reporter)
     if as_json:
         _stacks.print_json([_stacks.plan_document(one) for one in plans])
     else:
