@@ -1,0 +1,55 @@
+"""``make docs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+DOCS = Path("docs")
+WIDTH = 100
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page is not what it is about.")
+@click.pass_context
+def command(context: click.Context, check: bool) -> int:
+    """Write what the docs take from the code: tables of parameters and outputs, the help of each verb.
+
+    \b
+    Examples:
+      python -m scripts docs
+      python -m scripts docs --check
+    """
+    from scripts import reference, rendering
+
+    pages: dict[Path, str] = {}
+    for name, template in rendering.render_all().items():
+        path = DOCS / "stacks" / f"{name}.md"
+        page = path.read_text(encoding="utf-8") if path.exists() else f"# {name}\n"
+        page = reference.insert(page, "parameters", reference.parameters(template))
+        pages[path] = reference.insert(page, "outputs", reference.outputs(template))
+    pages[DOCS / "commands.md"] = "# Commands\n\nAs `python -m scripts VERB --help` says it.\n\n" + _helps(context)
+    stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if check:
+            click.echo(f"{path}: not what it is about; run `make docs`", err=True)
+        else:
+            path.write_text(pages[path], encoding="utf-8")
+            print(f"{path}  written")
+    return int(check and bool(stale))
+
+
+def _helps(context: click.Context) -> str:
+    group = context.parent
+    assert group is not None  # noqa: S101 - a verb is always called through the group
+    assert isinstance(group.command, click.Group)  # noqa: S101
+    parts = []
+    for name in group.command.list_commands(group):
+        verb = group.command.get_command(group, name)
+        if verb is not None:
+            made = click.Context(
+                verb, info_name=f"python -m scripts {name}", max_content_width=WIDTH, terminal_width=WIDTH
+            )
+            parts.append(f"## {name}\n\n```\n{verb.get_help(made)}\n```\n")
+    return "\n".join(parts)
