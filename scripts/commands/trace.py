@@ -63,7 +63,7 @@ def command(
         arrivals = [tracing.trace(flow, complete, one, source.matcher) for one in buses]
         found = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
         if sample.expect is None:
-            failed = failed or not any(one.is_delivered for one in arrivals)
+            failed = failed or not any(one.is_matched for one in arrivals) or any(one.is_lost for one in arrivals)
         failed = failed or bool(found)
         if ndjson or as_json:
             data = {"event": complete, "buses": [tracing.as_data(one) for one in arrivals], "deviations": found}

@@ -74,6 +74,6 @@ def compare(planned: Flow, deployed: Flow, events: Iterable[Json]) -> list[Compa
 
 
 def _test(rule: Rule | None) -> Callable[[Json], bool]:
-    if rule is None or rule.pattern is None or rule.state.startswith("DISABLED"):
+    if rule is None or not isinstance(rule.pattern, dict) or rule.state.startswith("DISABLED"):
         return lambda _: False
     return Pattern(rule.pattern).matches

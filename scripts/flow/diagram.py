@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scripts.flow.graph import as_list
-from scripts.flow.resolution import SYMBOL
+from scripts.flow.resolution import SYMBOL, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,14 +94,16 @@ def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
         )
         drawn.add(Node(bus.arn, "event bus", "bus", bus.label, rank=rank))
         for rule in flow.rules_on(bus.arn):
-            lines = short(rule.pattern) if rule.pattern else (rule.schedule or "",)
+            lines = (
+                short(rule.pattern) if isinstance(rule.pattern, dict) else (say(rule.pattern or rule.schedule or ""),)
+            )
             state = " (disabled)" if rule.state.startswith("DISABLED") else ""
             drawn.add(Node(rule.arn, f"rule{state}", "rule", rule.label, lines, rank + 1))
             drawn.link(bus.arn, rule.arn)
             for target in rule.targets:
                 _add_target(drawn, flow, rule.arn, target, rank + 2)
         for archive in (one for one in flow.archives if one.bus == bus.arn):
-            lines = short(archive.pattern) if archive.pattern else ("every event",)
+            lines = short(archive.pattern) if isinstance(archive.pattern, dict) else ("every event",)
             drawn.link(bus.arn, drawn.add(Node(archive.arn, "archive", "archive", archive.label, lines, rank + 1)))
     for schedule in flow.schedules if not arrivals else ():
         key = drawn.add(
@@ -124,10 +126,10 @@ def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> int:
         return 0
     rank, here = 0, [one for one in flow.resources.values() if one.region in ("", *bus.split(":"))]
     trail = next((one for one in here if one.type == "AWS::CloudTrail::Trail"), None)
-    for rule in (one for one in flow.rules_on(bus) if one.pattern):
+    for rule in (one for one in flow.rules_on(bus) if isinstance(one.pattern, dict)):
         text = str(rule.pattern)
         buckets = [one for one in here if one.type == "AWS::S3::Bucket" and one.name in text]
-        for source in as_list((rule.pattern or {}).get("source")) or ["any source"]:
+        for source in as_list(as_dict(rule.pattern).get("source")) or ["any source"]:
             own = {one.arn: one.logical_id for one in buckets} if source == "aws.s3" else {}
             for arn, name in (own or {f"{source} {bus}": PUBLISHERS.get(str(source), _say(source))}).items():
                 key = drawn.add(Node(arn, "S3 bucket" if own else "publisher", "publisher", name))
@@ -156,15 +158,15 @@ def _add_dead_letters(drawn: Picture, flow: Flow) -> None:
     for resource in flow.resources.values():
         given = resource.properties
         if resource.type == "AWS::Events::EventBus":
-            ways.append((resource.arn, (given.get("DeadLetterConfig") or {}).get("Arn"), "not decrypted"))
+            ways.append((resource.arn, as_dict(given.get("DeadLetterConfig")).get("Arn"), "not decrypted"))
         if resource.type == "AWS::Lambda::EventInvokeConfig":
-            failed = ((given.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination")
+            failed = as_dict(as_dict(given.get("DestinationConfig")).get("OnFailure")).get("Destination")
             functions = (one for one in flow.resources.values() if one.type == "AWS::Lambda::Function")
             ways += [(one.arn, failed, "failed") for one in functions
                      if one.region == resource.region and given.get("FunctionName") in (one.name, one.arn)]  # fmt: skip
     last = max((one.rank for one in drawn.nodes.values()), default=0) + 1
     for source, queue, label in ways:
-        if queue and source in drawn.nodes:
+        if isinstance(queue, str) and source in drawn.nodes:
             drawn.link(
                 source,
                 drawn.add(Node(queue, "dead-letter queue", "dead", flow.label(queue), rank=last)),
@@ -224,14 +226,15 @@ def _flatten(pattern: Any, path: str = "") -> Iterable[tuple[str, list[str]]]:
         if isinstance(value, dict):
             yield from _flatten(value, where)
         elif key == "$or":
-            yield where, [" or ".join(f"{name}: {', '.join(tests)}" for one in value for name, tests in _flatten(one))]
+            parts = [one for part in as_list(value) for one in _flatten(as_dict(part))]
+            yield where, [" or ".join(f"{name}: {', '.join(tests)}" for name, tests in parts)]
         else:
-            yield where, [_say(one) for one in value]
+            yield where, [_say(one) for one in as_list(value)]
 
 
 def _say(test: Any) -> str:
     """One test of a pattern, as it is said."""
-    if not isinstance(test, dict):
+    if not isinstance(test, dict) or len(test) != 1:
         return "null" if test is None else say(str(test))
     [(operator, value)] = test.items()
     if operator == "exists":
@@ -241,7 +244,7 @@ def _say(test: Any) -> str:
     if operator == "suffix" and isinstance(value, str):
         return f"…{say(value)}"
     if operator == "numeric":
-        return " ".join(map(str, value))
+        return " ".join(map(str, as_list(value)))
     words = ", ".join(map(_say, as_list(value)))
     return f"not {words}" if operator == "anything-but" else words if operator == "wildcard" else f"{operator} {words}"
 

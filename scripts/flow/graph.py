@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scripts.environment import OutputReference
-from scripts.flow.resolution import Resource, Stack, partition_of, symbol_of
+from scripts.flow.resolution import Resource, Stack, as_dict, partition_of, symbol_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,12 +40,14 @@ class Target:
     @property
     def role(self) -> str | None:
         """The role that EventBridge acts as."""
-        return self.settings.get("RoleArn")
+        role = self.settings.get("RoleArn")
+        return str(role) if role else None
 
     @property
     def dead_letters(self) -> str | None:
         """The ARN of the queue that takes what cannot be delivered."""
-        return (self.settings.get("DeadLetterConfig") or {}).get("Arn")
+        arn = as_dict(self.settings.get("DeadLetterConfig")).get("Arn")
+        return arn if isinstance(arn, str) else None
 
     @property
     def is_bus(self) -> bool:
@@ -55,13 +57,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule; ``pattern`` is None for a rule with a schedule alone."""
+    """A rule; ``pattern`` is None for a rule with a schedule alone, and text where it is a symbol or no JSON."""
 
     label: str
     name: str
     arn: str
     bus: str  # ARN
-    pattern: Json | None
+    pattern: Json | str | None
     schedule: str | None = None
     state: str = "ENABLED"
     targets: tuple[Target, ...] = ()
@@ -85,7 +87,7 @@ class Archive:
     label: str
     arn: str
     bus: str  # ARN
-    pattern: Json | None = None
+    pattern: Json | str | None = None
 
 
 @dataclass(frozen=True)
@@ -253,12 +255,16 @@ def _read_bus(flow: Flow, resource: Resource, _: Stack) -> None:
         flow.policies.append(Policy(resource.logical_id, resource.arn, statements))
 
 
-def _pattern_of(raw: Any) -> Json | None:
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _pattern_of(raw: Any) -> Json | str | None:
     if isinstance(raw, str):
         try:
-            raw = json.loads(raw)
+            return as_dict(json.loads(raw))
         except ValueError:
-            return None
+            return raw
     return raw if isinstance(raw, dict) else None
 
 
@@ -269,7 +275,7 @@ def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
     targets = [one for one in as_list(given.get("Targets")) if isinstance(one, dict)]
     flow.rules.append(Rule(
         resource.logical_id, resource.name, resource.arn, bus, _pattern_of(given.get("EventPattern")),
-        given.get("ScheduleExpression"), str(given.get("State", "ENABLED")),
+        _text(given.get("ScheduleExpression")), str(given.get("State", "ENABLED")),
         tuple(Target(str(one.get("Id", "")), bare(str(one.get("Arn", ""))), one) for one in targets), resource,
     ))  # fmt: skip
 
@@ -281,7 +287,7 @@ def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 
 def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
-    raw = resource.properties.get("Target") or {}
+    raw = as_dict(resource.properties.get("Target"))
     target = Target(resource.logical_id, bare(str(raw.get("Arn", ""))), raw)
     flow.schedules.append(Schedule(resource.logical_id, str(resource.properties.get("ScheduleExpression", "")), target))
 
@@ -322,7 +328,7 @@ def _read_guard(flow: Flow, resource: Resource, _: Stack) -> None:
 def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     bus = bus_arn(str(given.get("EventBusName") or "default"), stack.region, stack.account)
-    statement = given.get("Statement") or {
+    statement = as_dict(given.get("Statement")) or {
         "Effect": "Allow", "Action": given.get("Action"), "Resource": bus, "Principal": given.get("Principal"),
     }  # fmt: skip
     flow.policies.append(Policy(resource.logical_id, bus, (statement,)))

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scripts.flow.resolution import as_dict
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -41,7 +43,7 @@ def payload(rule: Rule, target: Target, event: Mapping[str, Any], ingestion_time
     text ``<aws.events.event.ingestion-time>``.
     """
     settings = target.settings
-    if transformer := settings.get("InputTransformer"):
+    if transformer := as_dict(settings.get("InputTransformer")):
         if target.is_bus:
             return Payload("", "an event bus takes no InputTransformer: PutTargets refuses it")
         made = transform(transformer, event, reserved(rule, event, ingestion_time))
@@ -65,7 +67,7 @@ def reserved(rule: Rule, event: Mapping[str, Any], ingestion_time: str | None = 
 def transform(transformer: Mapping[str, Any], event: Mapping[str, Any], given: Mapping[str, Any]) -> Payload:
     """An InputTransformer's text; ``given`` are the reserved variables, which no path can redefine."""
     template = str(transformer.get("InputTemplate", ""))
-    values = {name: find(str(path), event) for name, path in (transformer.get("InputPathsMap") or {}).items()}
+    values = {name: find(str(path), event) for name, path in as_dict(transformer.get("InputPathsMap")).items()}
     values |= given
     if unknown := [name for name in _PLACEHOLDER.findall(template) if name not in values]:
         return Payload(

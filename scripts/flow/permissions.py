@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scripts.flow.graph import Flow, Json, Policy, Rule, Target, as_list, documents_of
-from scripts.flow.resolution import SYMBOL, is_known
+from scripts.flow.resolution import SYMBOL, as_dict, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -220,8 +220,11 @@ def _applies(
         checks.append(_names(statement.get("Principal"), principal))
     if resource is not None:
         checks.append(_any(statement, "Resource", resource))
-    for operator, keys in (statement.get("Condition") or {}).items():
-        checks += [_holds(operator, context.get(key.lower()), as_list(wanted)) for key, wanted in keys.items()]
+    if not isinstance(statement.get("Condition", {}), dict):
+        checks.append(None)
+    for operator, keys in as_dict(statement.get("Condition")).items():
+        lines = as_dict(keys).items()
+        checks += [_holds(operator, context.get(str(key).lower()), as_list(wanted)) for key, wanted in lines]
     return False if False in checks else None if None in checks else True
 
 

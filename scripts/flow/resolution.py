@@ -58,6 +58,11 @@ def is_known(value: Any) -> bool:
     return not SYMBOL.search(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
+def as_dict(value: Any) -> dict[str, Any]:
+    """A mapping as it is, and anything else as an empty one: a template may say whatever it likes."""
+    return value if isinstance(value, dict) else {}
+
+
 def partition_of(region: str) -> str:
     """``aws``, ``aws-cn``, ``aws-us-gov`` …: the partition that a region's name tells."""
     found = re.match(r"(cn|us-gov|us-iso[a-z]*|eu-isoe|eusc)-", region)
@@ -110,27 +115,30 @@ class Stack:
 
     def resources(self) -> dict[str, Resource]:
         """The resources that exist: those whose condition is false are left out, those in doubt are not."""
-        declared: Mapping[str, Any] = self.template.get("Resources") or {}
         return {
-            logical_id: self._resource(logical_id, raw) for logical_id, raw in declared.items()
-            if isinstance(raw, dict) and "Type" in raw and self.condition(raw.get("Condition")) is not False
+            logical_id: self._resource(logical_id, raw) for logical_id, raw in self._section("Resources").items()
+            if isinstance(as_dict(raw).get("Type"), str) and self.condition(raw.get("Condition")) is not False
         }  # fmt: skip
 
     def output(self, name: str) -> Any:
         """The value of an output; a symbol where the template has none of that name."""
-        declared = (self.template.get("Outputs") or {}).get(name)
-        return self.resolve(declared["Value"]) if declared else self.symbol(name, is_open=True)
+        declared = as_dict(self._section("Outputs").get(name))
+        return self.resolve(declared["Value"]) if "Value" in declared else self.symbol(name, is_open=True)
 
     def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
-        properties = self.resolve(raw.get("Properties") or {})
         return Resource(
-            logical_id, raw["Type"], properties if isinstance(properties, dict) else {}, self._name(logical_id),
+            logical_id, raw["Type"], as_dict(self.resolve(raw.get("Properties"))), self._name(logical_id),
             self._ref(logical_id), self._arn(logical_id), self.name, self.region, raw.get("Condition"),
         )  # fmt: skip
 
-    def _raw(self, logical_id: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = (self.template.get("Resources") or {}).get(logical_id) or {}
-        return found
+    def _section(self, name: str) -> dict[str, Any]:
+        return as_dict(self.template.get(name))
+
+    def _raw(self, logical_id: str) -> dict[str, Any]:
+        return as_dict(self._section("Resources").get(logical_id))
+
+    def _type(self, logical_id: str) -> str:
+        return str(self._raw(logical_id).get("Type", ""))
 
     def _property(self, logical_id: str, key: str) -> Any:
         """One property, resolved alone: names are asked for while other properties are not resolved yet."""
@@ -138,26 +146,26 @@ class Stack:
             return None  # it refers to itself; CloudFormation refuses that
         self._busy.add(mark)
         try:
-            value = self.resolve((self._raw(logical_id).get("Properties") or {}).get(key))
+            value = self.resolve(as_dict(self._raw(logical_id).get("Properties")).get(key))
         finally:
             self._busy.discard(mark)
         return value
 
     def _name(self, logical_id: str) -> str:
-        key, ref, _ = _KINDS.get(self._raw(logical_id).get("Type", ""), ("", "{n}", ""))
+        key, ref, _ = _KINDS.get(self._type(logical_id), ("", "{n}", ""))
         if physical := self.physical.get(logical_id):
             return re.split(r"[|]" if ref == "{n}" else r"[/:]", physical)[-1]
         given = self._property(logical_id, key) if key else None
         return str(given) if given not in (None, _NOTHING) else self.symbol(logical_id)
 
     def _ref(self, logical_id: str) -> str:
-        if self._raw(logical_id).get("Type") == "AWS::Events::Rule" and (bus := self._bus_of(logical_id)) != "default":
+        if self._type(logical_id) == "AWS::Events::Rule" and (bus := self._bus_of(logical_id)) != "default":
             return f"{bus}|{self._name(logical_id)}"
-        _, ref, _ = _KINDS.get(self._raw(logical_id).get("Type", ""), ("", "{n}", ""))
+        _, ref, _ = _KINDS.get(self._type(logical_id), ("", "{n}", ""))
         return ref.format(**self._words(logical_id), arn=self._arn(logical_id))
 
     def _arn(self, logical_id: str) -> str:
-        kind = self._raw(logical_id).get("Type", "")
+        kind = self._type(logical_id)
         if kind not in _KINDS:
             return self.symbol(f"{logical_id}.Arn")
         words = self._words(logical_id)
@@ -189,9 +197,7 @@ class Stack:
             [(name, argument)] = value.items()
             if name == "Ref":
                 return self._reference(str(argument))
-            if name == "Fn::If":
-                return self._if(argument)
-            if name.startswith("Fn::"):
+            if str(name).startswith("Fn::"):
                 return self._function(name[4:], argument)
         resolved = {key: self.resolve(one) for key, one in value.items()}
         return {key: one for key, one in resolved.items() if one is not _NOTHING}
@@ -201,7 +207,7 @@ class Stack:
             return _NOTHING
         if name.startswith("AWS::"):
             return self._pseudo(name)
-        if declared := (self.template.get("Parameters") or {}).get(name):
+        if declared := as_dict(self._section("Parameters").get(name)):
             return self._parameter(name, declared)
         return self._ref(name) if self._raw(name) else self.symbol(name, is_open=True)
 
@@ -230,17 +236,20 @@ class Stack:
         if isinstance(condition, str):
             if condition in self.conditions:
                 return self.conditions[condition]
-            return self.condition((self.template.get("Conditions") or {}).get(condition, {}))
+            return self.condition(self._section("Conditions").get(condition, {}))
         if not isinstance(condition, dict) or len(condition) != 1:
             return None
         [(name, argument)] = condition.items()
         return self.condition(argument) if name == "Condition" else self._expression(name, argument)
 
     def _expression(self, name: str, argument: Any) -> bool | None:
+        if not isinstance(argument, list):
+            return None
         if name == "Fn::Equals":
-            left, right = (self.resolve(one) for one in argument)
-            return True if _text(left) == _text(right) else False if is_known([left, right]) else None
-        found = [self.condition(one) for one in argument or ()]
+            values = [self.resolve(one) for one in argument]
+            same = len({_text(one) for one in values}) == 1
+            return True if same else False if is_known(values) else None
+        found = [self.condition(one) for one in argument] or [None]
         if name == "Fn::Not":
             return None if found[0] is None else not found[0]
         decisive = name == "Fn::Or"  # one of these decides, whatever the others are
@@ -255,21 +264,22 @@ class Stack:
         return first if first == second else self.symbol(f"If {name}", is_open=True)
 
     def _function(self, name: str, argument: Any) -> Any:
-        if name == "Sub":
-            return self._substitute(argument)
-        if name == "GetAtt":
-            path = argument if isinstance(argument, str) else ".".join(map(str, argument))
-            return self._attribute(*path.partition(".")[::2])
-        given = self.resolve(argument)
+        """A symbol where an index or a key is one, and for what CloudFormation would refuse."""
+        written: dict[str, Callable[[Any], Any]] = {"If": self._if, "Sub": self._substitute, "GetAtt": self._get}
+        given = argument if name in written else self.resolve(argument)
         try:
-            value = _FUNCTIONS[name](self, given)
+            value = written[name](given) if name in written else _FUNCTIONS[name](self, given)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            value = None  # a symbol where an index or a key should be, or what CloudFormation would refuse
+            value = None
         said = f"{name} {given}" if isinstance(given, str) else name
         return self.symbol(said, is_open=True) if value is None else value
 
+    def _get(self, argument: Any) -> Any:
+        path = argument if isinstance(argument, str) else ".".join(map(str, argument))
+        return self._attribute(*path.partition(".")[::2])
+
     def _attribute(self, logical_id: str, attribute: str) -> Any:
-        kind = self._raw(logical_id).get("Type", "")
+        kind = self._type(logical_id)
         if attribute in ("Arn", "TopicArn", "FunctionArn") and kind in _KINDS:
             return self._arn(logical_id)
         if attribute.endswith("Name") and kind in _KINDS and "Domain" not in attribute:

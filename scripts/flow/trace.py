@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.errors import ToolError
 from scripts.flow import inputs, permissions
-from scripts.flow.resolution import SYMBOL
+from scripts.flow.resolution import SYMBOL, as_dict
 from scripts.patterns.grammar import PatternError
 from scripts.patterns.matcher import Pattern
 
@@ -69,10 +69,14 @@ class Arrival:
                     yield from delivery.onward.walk()
 
     @property
-    def is_delivered(self) -> bool:
-        """Whether something matched, and all that matched surely reaches its targets."""
-        found = [delivery.fate for route, delivery in self.walk() if delivery and route.matched]
-        return bool(found) and set(found) == {"delivered"}
+    def is_matched(self) -> bool:
+        """Whether something surely matches and has a target."""
+        return any(route.matched and delivery for route, delivery in self.walk())
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether something that matches, or may match, cannot be delivered, or there is no such bus."""
+        return not self.exists or any(one.fate in ("lost", "dead letter") for _, one in self.walk() if one)
 
 
 def match(pattern: Json, event: Mapping[str, Any]) -> Matched:
@@ -148,8 +152,8 @@ class _Walk:
         archives = tuple(one.label for one in flow.archives if one.bus == bus and walk.is_archived(one.pattern))
         return Arrival(bus, flow.label(bus), self.event, tuple(map(walk.route, flow.rules_on(bus))), archives)
 
-    def is_archived(self, pattern: Json | None) -> bool:
-        return pattern is None or bool(self.matcher(pattern, self.event)[0])
+    def is_archived(self, pattern: Json | str | None) -> bool:
+        return pattern is None or (isinstance(pattern, dict) and bool(self.matcher(pattern, self.event)[0]))
 
     def route(self, rule: Rule) -> Route:
         if rule.state.startswith("DISABLED"):
@@ -158,7 +162,12 @@ class _Walk:
             return Route(
                 rule, matched=False, why=(f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}",)
             )
-        matched, why = self.matcher(rule.pattern, self.event)
+        if isinstance(rule.pattern, dict):
+            matched, why = self.matcher(rule.pattern, self.event)
+        elif SYMBOL.search(rule.pattern):
+            matched, why = None, (f"depends on {rule.pattern}",)
+        else:
+            matched, why = False, ("AWS refuses the pattern: it is not JSON",)
         if matched and rule.state == "ENABLED" and _is_read_only_management(self.event):
             matched, why = False, ("a rule that is merely ENABLED gets no read-only management events",)
         deliveries = (self.deliver(rule, target) for target in rule.targets if matched is not False)
@@ -186,7 +195,7 @@ class _Walk:
 
 def _is_read_only_management(event: Mapping[str, Any]) -> bool:
     """Such events need ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS (EventBridge API, PutRule)."""
-    detail = event.get("detail") or {}
+    detail = as_dict(event.get("detail"))
     through = event.get("detail-type") == "AWS API Call via CloudTrail"
     return through and detail.get("readOnly") is True and detail.get("managementEvent", True) is True
 

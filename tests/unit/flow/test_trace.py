@@ -76,7 +76,7 @@ def test_what_cannot_be_delivered(targets, policies, fate, words):
     [delivery] = route(flow).deliveries
     assert (delivery.fate, words in delivery.why_lost) == (fate, True), delivery
     assert delivery.dead_letters == ("D" if fate == "dead letter" else "" if "D.Arn" not in targets else "D")
-    assert trace.trace(flow, EVENT, DEFAULT).is_delivered is False
+    assert trace.trace(flow, EVENT, DEFAULT).is_lost is (fate != "unknown")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,12 @@ def test_what_only_aws_knows_is_not_guessed(pattern, event, matched):
     assert matched is not None or found.why == ("depends on ⟨s.B⟩",)
 
 
+def test_a_pattern_that_is_not_known_or_no_json():
+    assert route(flow_of(rule(pattern="!Ref Other"))).matched is None
+    assert route(flow_of(rule(pattern="'{source'"))).matched is False
+    assert route(flow_of(rule(pattern='!Sub \'{"source": ["shop"]}\''))).matched is True
+
+
 def test_a_pattern_that_aws_refuses_matches_nothing_and_says_why():
     found = route(flow_of(rule(pattern="{source: shop}")))
     assert found.matched is False
@@ -163,7 +169,7 @@ def test_a_bus_that_is_not_there_takes_the_event_and_it_is_gone():
     flow = flow_of(BUS + rule(more=", EventBusName: !Ref Bus"))
     [bus] = trace.entrances(flow, EVENT, "MyCustomEventBus")
     found = trace.trace(flow, EVENT, bus)
-    assert (found.exists, found.is_delivered) == (False, False)
+    assert (found.exists, found.is_matched, found.is_lost) == (False, False, True)
 
 
 ROLE = """

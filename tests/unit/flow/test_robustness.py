@@ -1,0 +1,46 @@
+"""Whatever stands anywhere in a template, known or not: the flow is read, judged and drawn, and nothing breaks."""
+
+import copy
+
+import pytest
+
+from scripts import rendering
+from scripts.flow import diagram, graph, permissions, svg, trace
+
+STACKS = ["custom-event-bus", "s3-object-events", "rds-snapshot-events"]
+WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
+RELEVANT = ("AWS::Events", "AWS::Logs", "AWS::SQS", "AWS::Lambda", "AWS::CloudTrail")
+
+
+def places(value, path=()):
+    """Every path below a value."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def replaced(template, path, by):
+    changed = copy.deepcopy(template)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = by
+    return changed
+
+
+@pytest.mark.parametrize("by", [{"Ref": "Nobody"}, None, [], {}, 7, "text", {"Fn::If": ["Nobody", 1, 2]}], ids=str)
+@pytest.mark.parametrize("stack", STACKS)
+def test_anything_anywhere(stack, by):
+    template = rendering.render(stack)[1]
+    template["Resources"] = {key: one for key, one in template["Resources"].items() if one["Type"].startswith(RELEVANT)}
+    event = {"source": "aws.s3", "account": "1", "region": "us-east-1", "detail-type": "x", "detail": {"a": 1}}
+    for path in places(template["Resources"]):
+        if "Tags" in path or "Code" in path:
+            continue
+        flow = graph.of_template({**template, "Resources": replaced(template["Resources"], path, by)}, **WHERE)
+        for rule in flow.rules:
+            for target in rule.targets:
+                permissions.of_target(flow, rule, target)
+        for bus in list(flow.buses):
+            trace.as_data(trace.trace(flow, event, bus))
+        svg.draw(diagram.picture(flow), stack)
