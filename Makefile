@@ -70,7 +70,7 @@ local-status: $(STAMP) ## is it running, where, what does it hold
 	@$(RUN) local status
 
 ##@ Stacks
-.PHONY: plan deploy delete status outputs drift recover follow parameters
+.PHONY: plan deploy delete status outputs drift recover follow parameters publish
 plan: $(STAMP) ## show what a deployment would change (exit 3: there are changes)
 	@$(RUN) plan $(WHERE) $(ARGS)
 deploy: $(STAMP) ## create or update the stacks of ENV [STACK=…] [REGION=…]
@@ -89,6 +89,8 @@ follow: $(STAMP) ## follow what is under way, whoever has started it
 	@$(RUN) follow $(WHERE) $(ARGS)
 parameters: $(STAMP) ## a stack's parameters as JSON for other tools: STACK=… FORMAT=cli|codepipeline
 	@$(RUN) parameters $(WHERE) --format $(FORMAT) $(ARGS)
+publish: $(STAMP) ## upload build/ to the bucket of ENV; a link per stack and region that opens the console's form
+	@$(RUN) publish $(WHERE) $(ARGS)
 
 ##@ Events
 .PHONY: send sample
@@ -116,11 +118,17 @@ backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK a
 	@$(RUN) backtest $(WHERE) $(ARGS) $(FILE)
 
 ##@ Benchmarks
-.PHONY: bench-patterns bench-send
+.PHONY: bench-patterns bench-send bench-deploy
 bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
 	@PYTHONPATH=. $(VENV)/bin/python tests/bench/patterns.py
 bench-send: $(STAMP) ## the sender's speed, memory and account under faults, against a stub on loopback
 	@$(VENV)/bin/python tests/bench/send.py $(ARGS)
+bench-deploy: $(STAMP) .venv-peers/.installed ## how soon a deployment's end is noticed, and its time beside sceptre and awscli
+	@$(VENV)/bin/python tests/bench/deploy.py
+.venv-peers/.installed:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check sceptre==4.7.0 awscli==1.46.3
+	touch $@
 
 ##@ Development
 .PHONY: test taskcat check format lock clean

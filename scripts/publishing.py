@@ -1,0 +1,120 @@
+"""``build/`` in a bucket, and a link for every stack that opens the console's form with its values filled in."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from scripts import rendering
+from scripts.cloudformation import order, outputs
+from scripts.cloudformation.parameters import Values
+from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scripts.aws import Aws
+    from scripts.cloudformation.order import Pair
+
+FOLDER = "templates"  # of the bucket; github-deploy-role lets a pipeline write there and nowhere else
+CONSOLES = {  # partition → domain of its console, after the region
+    "aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com",
+}  # fmt: skip
+
+
+class PublishingError(ToolError):
+    """No bucket to publish to, or no console to link to."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """The console's form for one stack in one region; ``left_out``: parameter → why the link does not say its value."""
+
+    stack: str
+    stack_name: str
+    region: str
+    url: str
+    left_out: Mapping[str, str]
+
+
+def upload(aws: Aws) -> dict[str, str]:
+    """Puts ``build/`` into the environment's bucket; gives template → URL, as CloudFormation's TemplateURL takes it.
+
+    The keys begin with a hash of all that is in ``build/``: what was published once does not change under a link.
+    Raises PublishingError when the environment names no bucket, or one that is not there or not open to us.
+    """
+    from botocore.exceptions import ClientError
+
+    environment, bucket = aws.environment, aws.environment.bucket
+    if not bucket:
+        raise PublishingError(
+            "this environment names no bucket to publish to", where=str(environment.path),
+            advice="Add 'bucket: <name>' to it; the bucket may be in any region of the partition.",
+        )  # fmt: skip
+    try:
+        region = aws.client("s3").head_bucket(Bucket=bucket).get("BucketRegion")
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        why = {404: "there is no such bucket", 403: "these credentials may not use the bucket"}.get(status)
+        if not why:
+            raise
+        raise PublishingError(f"{bucket!r}: {why}", where=f"{environment.path}: bucket") from None
+    s3 = aws.client("s3", region)
+    files = {path.stem: path.read_bytes() for path in sorted(rendering.BUILD.glob("*.yaml"))}
+    seal = hashlib.sha256()
+    for name, body in files.items():
+        seal.update(f"{name} {len(body)}\n".encode() + body)
+    endpoint = urlsplit(s3.meta.endpoint_url)
+    base = f"{endpoint.netloc}/{bucket}" if environment.endpoint else f"{bucket}.{endpoint.netloc}"
+    found = {}
+    for name, body in files.items():
+        key = f"{FOLDER}/{seal.hexdigest()[:16]}/{name}.yaml"
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/yaml")
+        found[name] = f"{endpoint.scheme}://{base}/{key}"
+    return found
+
+
+def link(aws: Aws, pair: Pair, template_url: str, declared: Mapping[str, Mapping[str, Any]], values: Values) -> Link:
+    """The quick-create link of a stack in a region. ``declared``: the template's ``Parameters``.
+
+    Left out are outputs of stacks that are not deployed, and NoEcho parameters, which the console ignores.
+    Source: CloudFormation User Guide, 'Create quick-create links for stacks'. Raises PublishingError for a region
+    whose console is not known.
+    """
+    settings, region = pair
+    taken, given, left_out = order.references(pair), {"templateURL": template_url, "stackName": settings.stack_name}, {}
+    for name, value in settings.values(region).items():
+        if str(declared[name].get("NoEcho", "")).lower() == "true":
+            left_out[name] = "it is secret (NoEcho)"
+            continue
+        try:
+            given[f"param_{name}"] = values.output(*taken[name]) if name in taken else str(value)
+        except outputs.NoStackError as error:
+            left_out[name] = f"{value}: {error.what}"
+    form = f"cloudformation/home?region={region}#/stacks/create/review?{urlencode(given, quote_via=quote)}"
+    return Link(
+        settings.name, settings.stack_name, region, f"https://{region}.{_console(aws, region)}/{form}", left_out
+    )
+
+
+def links(aws: Aws, pairs: Sequence[Pair], templates: Mapping[str, Mapping[str, Any]]) -> list[Link]:
+    """Uploads, and gives a link for each stack and region. Raises PublishingError."""
+    for _, region in pairs:
+        _console(aws, region)
+    urls, values = upload(aws), Values(aws)
+    return [
+        link(aws, pair, urls[pair[0].template], templates[pair[0].template].get("Parameters") or {}, values)
+        for pair in pairs
+    ]
+
+
+def _console(aws: Aws, region: str) -> str:
+    partition = aws.client("cloudformation", region).meta.partition
+    if partition not in CONSOLES:
+        raise PublishingError(
+            f"the address of the console of {partition} is not known here", where=f"{aws.environment.path}: {region}",
+            advice="Upload the files of build/ by hand.",
+        )  # fmt: skip
+    return CONSOLES[partition]
