@@ -122,7 +122,7 @@ def _sources(files: Sequence[Any]) -> list[Any]:
     return [getattr(file, "raw", file) for file in files]
 
 
-def _send(  # noqa: PLR0917 - what the verb was given
+def _send(
     files: Sequence[Any],
     ledger: Ledger,
     environment: Environment,

@@ -87,10 +87,12 @@ def parse(text: str, code: str = "InvalidJson") -> Any:
         raise Refusal(code, f"not JSON: {error}") from None
 
 
-def read(record: bytes, source: str | None = None, detail_type: str | None = None) -> Entry:
-    """The entry of one record: UTF-8 JSON text.
+def read(
+    record: bytes, source: str | None = None, detail_type: str | None = None, trace_header: str | None = None
+) -> Entry:
+    """The entry of one record: UTF-8 JSON text. Source, detail type and trace header are for records that lack them.
 
-    ``source`` and ``detail_type`` are for records that lack them. Raises Refusal.
+    Raises Refusal.
     """
     try:
         text = record.decode()
@@ -102,7 +104,7 @@ def read(record: bytes, source: str | None = None, detail_type: str | None = Non
     if value.keys() == {RAW, NOTE} and isinstance(value[RAW], str):
         inner = value[RAW].encode("utf-8", "surrogateescape")
         try:
-            return read(inner, source, detail_type)
+            return read(inner, source, detail_type, trace_header)
         except Refusal as refusal:
             refusal.record = refusal.record or inner
             raise
@@ -124,6 +126,7 @@ def read(record: bytes, source: str | None = None, detail_type: str | None = Non
         is_read = False
     value.setdefault("Source", source)
     value.setdefault("DetailType", detail_type)
+    value.setdefault("TraceHeader", trace_header)
     return Entry(*check(value, detail_is_object=is_read), region)
 
 

@@ -163,7 +163,7 @@ class Ledger:
                     self._note(f"{kind} {outcome.lane} " + " ".join(f"{first}-{last}" for first, last in found))
             for number, record, failure in outcome.rejected:
                 self._reject(number, outcome.lane, record, failure)
-                self._add(lanes, [(number, number)])
+                self._add([lane for lane in lanes if not self.is_settled(lane, number)], [(number, number)])
                 self._count_rejected(failure.code)
                 self._note(f"r {'*' if outcome.lane is None else outcome.lane} {number} {failure.code}")
 

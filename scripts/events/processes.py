@@ -16,13 +16,13 @@ from scripts.events.ranges import is_in
 from scripts.events.send import Sender, Settings, destinations_of, noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from multiprocessing.connection import Connection
 
     from scripts.events.ledger import Ledger, Summary
     from scripts.events.records import Chunk
 
-END, STOP = "end", "stop"  # what a child is told in place of a chunk
+END = "end"  # what a child is told after the last chunk
 
 
 class ProcessError(ToolError):
@@ -55,7 +55,7 @@ class _Parent:
     def __init__(self, chunks: Iterable[Chunk], ledger: Ledger, stop: threading.Event) -> None:
         self.chunks, self.ledger, self.stop = chunks, ledger, stop
         self.inbox: queue.Queue[Chunk | None] = queue.Queue(4)
-        self.ended = False  # the input did
+        self.ended = self.done = False  # the input, and everything
         self.fault: Exception | None = None
 
     def run(self, children: list[tuple[Any, ...]]) -> bool:
@@ -65,17 +65,27 @@ class _Parent:
         for number, arguments in enumerate(children):
             work, our_work = context.Pipe(duplex=False)
             account, our_account = context.Pipe()
-            context.Process(target=_child, args=(work, account, *arguments), daemon=True).start()
+            stop, our_stop = context.Pipe(duplex=False)
+            context.Process(target=_child, args=(work, account, stop, *arguments), daemon=True).start()
             work.close()
             account.close()
+            stop.close()
+            threading.Thread(target=self._pass_on, args=(our_stop,), daemon=True).start()
             threading.Thread(target=self._feed, args=(our_work,), daemon=True).start()
             threads.append(threading.Thread(target=self._receive, args=(our_account, settled, number), daemon=True))
             threads[-1].start()
         for thread in threads:
             thread.join()
+        self.done = True
         if self.fault:
             raise self.fault
         return self.ended and not self.stop.is_set() and all(settled)
+
+    def _pass_on(self, child: Connection) -> None:
+        """Tells a child to stop, by closing its pipe (as the death of this process does)."""
+        while not self.done and not self.stop.wait(0.1):
+            pass
+        child.close()
 
     def _read(self) -> None:
         try:
@@ -95,17 +105,18 @@ class _Parent:
 
     def _feed(self, child: Connection) -> None:
         try:
-            while not self.stop.is_set():
+            while True:
                 try:
                     chunk = self.inbox.get(timeout=0.1)
                 except queue.Empty:
+                    if self.stop.is_set():
+                        break
                     continue
                 if chunk is None:
                     self.inbox.put(None)  # for the next one
-                    child.send(END)
-                    return
+                    break
                 child.send(chunk)
-            child.send(STOP)
+            child.send(END)
         except OSError:
             pass  # it is gone, which the one who receives from it will say
 
@@ -142,24 +153,22 @@ class _RemoteLedger:
             self._parent.recv()
 
 
+def _hear(stop: Connection, told: threading.Event) -> None:
+    stop.poll(None)
+    told.set()
+
+
 def _child(  # noqa: PLR0913, PLR0917 - what a process is given
-    work: Connection, parent: Connection, make_client: Callable[[str], Any], destinations: Sequence[tuple[str, str]],
-    before: list[list[tuple[int, int]]], settings: Settings,
+    work: Connection, parent: Connection, stop: Connection, make_client: Callable[[str], Any],
+    destinations: Sequence[tuple[str, str]], before: list[list[tuple[int, int]]], settings: Settings,
 ) -> None:  # fmt: skip
     for one in (signal.SIGINT, signal.SIGTERM):  # the parent decides when it ends
         signal.signal(one, signal.SIG_IGN)
-    stop = threading.Event()
-
-    def chunks() -> Iterator[Chunk]:
-        while (message := work.recv()) != END:
-            if message == STOP:
-                stop.set()
-                return
-            yield message
-
+    told = threading.Event()
+    threading.Thread(target=_hear, args=(stop, told), daemon=True).start()
     try:
-        sender = Sender(destinations_of(destinations, make_client), _RemoteLedger(parent, before), settings, stop)
-        parent.send(sender.run(chunks()))
+        sender = Sender(destinations_of(destinations, make_client), _RemoteLedger(parent, before), settings, told)
+        parent.send(sender.run(iter(work.recv, END)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone: nobody keeps the account any more
     except Exception as error:  # noqa: BLE001 - told in words, since not every error can be pickled

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 IDLE = 0.05  # seconds without input after which a batch that is not full leaves
-GRACE = 10.0  # seconds that entries already read have to end in, once sending is told to stop
+GRACE = 5.0  # seconds that entries already read have to end in, once sending is told to stop
 WAITING_LIMIT = 10_000  # entries that wait for another try; with more, nothing new is read
 
 
@@ -175,6 +175,7 @@ class Router:
         self._destinations, self._ledger, self._settings = destinations, ledger, settings
         self._suffixes = [b',"EventBusName":' + entries.to_json(one.bus) + b"}" for one in destinations]
         self._known: dict[tuple[str, str], Refusal | None] = {(one.region, one.bus): None for one in destinations}
+        self._defaults = (settings.source, settings.detail_type, settings.trace_header)
         self._resumed = [bool(one) for one in ledger.before]
 
     def items(self, chunk: Chunk) -> Iterator[Item]:
@@ -185,9 +186,7 @@ class Router:
             if not open_lanes:
                 continue
             try:
-                entry = entries.read(record, self._settings.source, self._settings.detail_type)
-                if self._settings.trace_header:
-                    entry.fields.setdefault("TraceHeader", self._settings.trace_header)
+                entry = entries.read(record, *self._defaults)
                 lanes = self._lanes(entry)
             except Refusal as refusal:
                 failure = Failure(refusal.code, refusal.message, passing=False)
@@ -259,6 +258,7 @@ class Sender:
         self._settings, self._ledger = settings, ledger
         self._stop = stop or threading.Event()
         self._given_up = threading.Event()  # no call begins any more
+        self._ended = threading.Event()
         self._router = Router(destinations, ledger, settings)
         self._callers = [Caller(one.client) for one in destinations]
         self._batches: queue.Queue[list[Item] | None] = queue.Queue(settings.threads)
@@ -274,6 +274,7 @@ class Sender:
     def run(self, chunks: Iterable[Chunk]) -> bool:
         """Whether the input ended and all of it is settled. Raises what stopped it."""
         threading.Thread(target=self._read, args=(chunks,), daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
         workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._settings.threads)]
         for worker in workers:
             worker.start()
@@ -283,13 +284,24 @@ class Sender:
         except BaseException:
             self._given_up.set()  # the workers end after the calls that are under way; nobody waits for them
             raise
-        for _ in workers:
-            self._batches.put(None)
-        for worker in workers:
-            worker.join()
+        else:
+            for _ in workers:
+                self._batches.put(None)
+            for worker in workers:
+                worker.join()
+        finally:
+            self._ended.set()
         if self._fault:
             raise self._fault
         return ended and settled
+
+    def _watch(self) -> None:
+        """Gives up when sending was told to stop and has not ended in time: the rate may be low, or AWS slow."""
+        while not self._stop.wait(IDLE):
+            if self._ended.is_set():
+                return
+        if not self._ended.wait(GRACE):
+            self._given_up.set()
 
     def _read(self, chunks: Iterable[Chunk]) -> None:
         try:
@@ -340,15 +352,10 @@ class Sender:
             self._packer.add(item)
 
     def _drain(self) -> bool:
-        """Waits until all is settled (True), the time to do so is up, or it is given up."""
-        until = None
+        """Waits until all is settled (True), or it is given up."""
         while self._unsettled and not self._given_up.is_set():
             self._take_due()
             self._packer.flush()
-            if self._stop.is_set():
-                until = until or time.monotonic() + GRACE
-                if time.monotonic() > until:
-                    self._given_up.set()
             time.sleep(0.005)
         return not self._unsettled
 

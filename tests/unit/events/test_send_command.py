@@ -175,6 +175,28 @@ def test_interrupted_it_says_what_was_acknowledged(stub, project, how, processes
     assert (bus.counts()["distinct"], bus.counts()["twice"]) == (4000, 0)
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_slow_sending_is_given_up_in_time_and_can_be_resumed(stub, project, processes):
+    bus = stub("--delay", "1")
+    (project.path / "events.ndjson").write_bytes(details(3000))
+    arguments = (*AS, "--processes", processes, "--json", "events.ndjson")
+    process = project.start(bus.url, *arguments, "--rate", "40")
+    while bus.counts()["acknowledged"] < 30:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    summary = json.loads(out)
+    assert (process.returncode, summary["acknowledged"]) == (130, bus.counts()["acknowledged"]), err
+    assert sum(last - first + 1 for first, last in summary["open"]) == summary["records"] - summary["acknowledged"] > 0
+    code, out, _ = project.send(bus.url, *arguments, "--resume")
+    assert (code, json.loads(out)["acknowledged"], bus.counts()["acknowledged"], bus.counts()["twice"]) == (
+        0,
+        3000,
+        3000,
+        0,
+    )
+
+
 def test_rate_is_a_cap(stub, project):
     bus = stub("--delay", "1")
     code, out, _ = project.send(bus.url, *AS, "--rate", "500", "--json", "-", data=details(600))
