@@ -2,7 +2,7 @@
 
 ``python tests/bench/stub.py [--delay 15] [--fail 0.05] [--throttle 0.02] [--cut 0.01] …`` prints its URL and ends when
 its stdin does, or after ``--seconds``. ``GET /counts`` tells the counts. A Detail may carry ``id`` (a whole number, for
-counting what came twice) and ``refuse`` (that entry is refused for good with this code).
+counting what came twice), ``refuse`` (that entry is refused with this code) and ``poison`` (its whole call is).
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Bus:
         size = sum(size_of(entry) for entry in entries)
         counts["largest_batch"] = max(counts["largest_batch"], len(entries))
         counts["largest_bytes"] = max(counts["largest_bytes"], size)
-        if not 1 <= len(entries) <= 10 or size >= SIZE_LIMIT:
+        poison = any('"poison"' in entry["Detail"] for entry in entries)
+        if not 1 <= len(entries) <= 10 or size >= SIZE_LIMIT or poison:
             return 400, {"__type": "ValidationException", "message": f"{len(entries)} entries, {size} bytes"}
         results = [self.put(entry) for entry in entries]
         return 200, {"FailedEntryCount": sum("ErrorCode" in one for one in results), "Entries": results}

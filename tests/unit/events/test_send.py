@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import boto3
 import pytest
@@ -98,18 +100,12 @@ def test_what_is_permanent_is_sent_once(stub, code):
     assert bus.counts()["refused"] == 1
 
 
-def test_one_entry_at_fault_does_not_take_its_batch_along(stub, monkeypatch):
+def test_one_entry_at_fault_does_not_take_its_batch_along(stub):
     bus = stub("--delay", "1")
-    put = calls.Caller.put
-
-    def refuse_whole(self, entries):
-        if any(b"poison" in one for one in entries):
-            return [calls.Failure("ValidationException", "", passing=False, whole=True)] * len(entries)
-        return put(self, entries)
-
-    monkeypatch.setattr(calls.Caller, "put", refuse_whole)
-    summary = send([event()] * 9 + [event(Detail={"poison": 1})], [Destination(bus.client(), "orders")], FAST)
+    events = [event(Detail={"id": number}) for number in range(9)]
+    summary = send([*events, event(Detail={"poison": 1})], [Destination(bus.client(), "orders")], FAST)
     assert (summary.acknowledged, summary.by_code) == (9, {"ValidationException": 1})
+    assert (bus.counts()["distinct"], bus.counts()["twice"]) == (9, 0)
 
 
 def test_a_bus_that_is_not_there(stub):
@@ -151,3 +147,11 @@ def test_an_endpoint_that_goes_away_is_tried_again_and_then_given_up(stub):
     )
     assert (summary.acknowledged, summary.rejected, summary.retried) == (0, 2, 4)
     assert set(summary.by_code) <= {"EndpointConnectionError", "ConnectionClosedError"}
+
+
+def test_the_example_of_the_docs(stub, monkeypatch, capsys):
+    client = stub("--delay", "1").client()
+    monkeypatch.setattr(boto3, "client", lambda _: client)
+    text = (Path(__file__).resolve().parents[3] / "docs/sending.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert capsys.readouterr().out == "1000 {} []\n"
