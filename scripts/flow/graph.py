@@ -149,7 +149,11 @@ def bare(arn: str) -> str:
 
 
 def of_template(template: Mapping[str, Any], parameters: Mapping[str, str] | None = None, **where: Any) -> Flow:
-    """The flow of one parsed template. ``where``: name, region, account … of ``resolution.Stack``."""
+    """The flow of one parsed template. ``where``: name, region, account, conditions … of ``resolution.Stack``.
+
+    Give a region and an account, made up if need be, where permissions are to be judged: without them a literal
+    ``arn:aws:`` in the template is not known to be the partition that ``${AWS::Partition}`` will be.
+    """
     return of_stacks([Stack(template, parameters or {}, **where)])
 
 

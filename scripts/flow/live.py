@@ -43,7 +43,7 @@ def locate(aws: Aws, stacks: list[Stack], account: str) -> Flow:
 def read(aws: Aws, planned: Flow) -> Flow:
     """All buses, rules, targets and policies of the regions of ``planned`` (``locate``), which gives them their labels.
 
-    Raises botocore's errors; what the credentials may not see counts as unknown.
+    Raises botocore's errors, also for what the credentials may not see.
     """
     found = graph.Flow(stacks=planned.stacks, is_whole=True)
     for region in sorted({one.region for one in planned.stacks}):
@@ -173,7 +173,8 @@ def differences(planned: Flow, found: Flow) -> list[str]:
             wanted = {key: target.settings[key] for key in _KEPT if key in target.settings} | {"Arn": target.arn}
             given = {key: live.settings[key] for key in _KEPT if key in live.settings} | {"Arn": live.arn}
             lines += [f"{name}: {key} is {given.get(key)}, the template says {wanted.get(key)}"
-                      for key in sorted({*wanted, *given}) if wanted.get(key) != given.get(key)]  # fmt: skip
+                      for key in sorted({*wanted, *given})
+                      if wanted.get(key) != given.get(key) and is_known(wanted.get(key))]  # fmt: skip
             says, was = permissions.of_target(planned, rule, target), permissions.of_target(found, there, live)
             if says.allowed is not None and says.allowed != was.allowed:
                 lines.append(f"{name}: {was.reason}; the template says: {says.reason}")
