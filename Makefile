@@ -48,7 +48,9 @@ demo: $(STAMP) ## see events flow through the deployed stacks (KEEP=1 leaves the
 setup: $(STAMP) ## install what is needed into .venv
 
 ##@ Templates
-.PHONY: render lint scan audit
+.PHONY: new render lint scan audit
+new: $(STAMP) ## start a stack of your own: make new STACK=order-events [ARGS=--default-bus]
+	@$(RUN) new $(if $(STACK),--stack $(STACK)) $(ARGS)
 render: $(STAMP) ## templates/*.yaml.j2 -> build/*.yaml
 	@$(RUN) render $(ARGS)
 lint: $(STAMP) ## cfn-lint for every region of every environment, yamllint for style

@@ -1,8 +1,8 @@
 """What goes in: one record of the input becomes one entry of PutEvents, or is refused with a reason.
 
 A record is an entry as PutEvents takes it (``Detail`` may also stand there as an object), an event as it arrives
-from a bus (``source``, ``detail-type``, ``detail``), or just a detail. Details are passed on as the text they came
-as, so that no number is rounded and no key is reordered.
+from a bus (``source``, ``detail-type``, ``detail``), a sample of tests/events, or just a detail. Details are passed on as
+the text they came as, so that no number is rounded and no key is reordered.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LENGTHS = {
 }  # characters, as botocore's model and the guide have them
 TEXTS = ("Source", "DetailType", "EventBusName", "TraceHeader")
 FIELDS = frozenset({*TEXTS, "Time", "Resources", "Detail"})
+EVENT = frozenset({"source", "detail-type", "detail"})  # by which an event is known, also inside a sample
 NOTE = "Rejected"  # what a line of rejected.ndjson carries beside the entry
 RAW = "Raw"  # and what stands there in place of an entry when the record was none
 MARKS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{}]')  # a whole string, or a bracket outside of one
@@ -108,6 +109,8 @@ def read(
         except Refusal as refusal:
             refusal.record = refusal.record or inner
             raise
+    if "expect" in value and isinstance(value.get("event"), dict) and value["event"].keys() >= EVENT:
+        return read(_slice(text, "event").encode(), source, detail_type, trace_header)
     region, is_read = None, True
     if (
         isinstance(note := value.get(NOTE), dict)
@@ -115,7 +118,7 @@ def read(
         and value.keys() <= FIELDS | {NOTE}
     ):
         region = value.pop(NOTE).get("Region")
-    if {"source", "detail-type", "detail"} <= value.keys():
+    if value.keys() >= EVENT:
         is_read = isinstance(value["detail"], dict)
         value = {**_from_event(value), "Detail": _slice(text, "detail")}
     elif (source and detail_type and not ("Detail" in value and value.keys() <= FIELDS)) or not value.keys() & FIELDS:

@@ -34,6 +34,17 @@ def test_an_entry_as_put_events_takes_it():
     assert entry.size == 3 + 1 + 2 + 14 + 6
 
 
+def test_a_sample_is_sent_as_the_event_that_it_holds():
+    event = b'{"source": "a.b", "detail-type": "x", "detail": {"n": 1.10}}'
+    sample = b'{"event": ' + event + b', "expect": {"Rule": ["Target"]}}'
+    assert read(sample).fields == read(event).fields
+
+
+def test_a_detail_with_the_words_of_a_sample_is_a_detail():
+    detail = {"event": {"name": "x"}, "expect": 1}
+    assert json.loads(read(detail, source="a.b", detail_type="x").fields["Detail"]) == detail
+
+
 @pytest.mark.parametrize("detail", [
     '{"n": 1.10, "big": 123456789012345678901234567890, "tiny": 1e-400, "n": 2}', '{"digits": ' + "9" * 5000 + "}",
     '{ "text": "\\ud800 \\u0000", "ü": [] }', "{}",

@@ -1,0 +1,94 @@
+"""A stack of one's own, to begin with: template, sample event, taskcat test, an entry in ``parameters/local.yaml``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+from scripts import documents, rendering
+from scripts.errors import ToolError
+
+STARTER = Path("scaffold/stack.yaml.j2")  # below templates/
+SAMPLES, TASKCAT, LOCAL = Path("tests/events"), Path(".taskcat.yml"), Path("parameters/local.yaml")
+_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")  # as the template's EventSource has it
+
+
+class ScaffoldError(ToolError):
+    """A stack that cannot be started under this name, or a file that cannot take its entry."""
+
+
+def files(name: str, source: str | None = None, *, has_bus: bool = True) -> dict[Path, str]:
+    """Everything that a new stack consists of, file by file; nothing is written.
+
+    ``source``: what its events name (default: com.example.<name>); ``has_bus``: a bus of its own, else the account's
+    default bus. Files that are there get an entry, and keep everything else, comments too. Raises ScaffoldError for a
+    name or source that will not do, a stack that is there, a file whose form is not understood.
+    """
+    source = source or f"com.example.{name}"
+    template, sample = rendering.TEMPLATES / f"{name}{rendering.SUFFIX}", SAMPLES / name / "event.json"
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 40:
+        raise ScaffoldError(
+            f"{name!r} is no name for a stack", where="STACK",
+            advice="Lower-case letters, digits and single hyphens, a letter first, at most 40 characters (order-events)",
+        )  # fmt: skip
+    if source.startswith("aws.") or not _SOURCE.fullmatch(source):
+        raise ScaffoldError(
+            f"{source!r} is no source for events of your own", where="--source",
+            advice="Letters, digits and ._/-; AWS keeps sources that begin with 'aws.' to itself.",
+        )  # fmt: skip
+    for path in (template, sample.parent):
+        if path.exists():
+            raise ScaffoldError(f"there is a stack {name!r} already", where=str(path), advice="Choose another name.")
+    event = {"source": source, "detail-type": "something happened", "detail": {"what": "a first event"}}
+    return {
+        template: _fill(rendering.TEMPLATES / STARTER, name=name, source=source, bus=has_bus),
+        sample: json.dumps({"event": event, "expect": {"EventRule": ["EventLogGroup"]}}, indent=2) + "\n",
+        TASKCAT: add(documents.read_text(TASKCAT), "tests", name, [f"template: build/{name}.yaml"], TASKCAT),
+        LOCAL: add(documents.read_text(LOCAL), "stacks", name, ["parameters:", "  LogRetentionInDays: 1"], LOCAL),
+    }
+
+
+def add(text: str, section: str, name: str, lines: list[str], path: Path) -> str:
+    """A YAML text with one entry more at the end of a top-level mapping; all other lines stay as they are.
+
+    Raises ScaffoldError when the entry is there, or the section is not a mapping in block style.
+    """
+    entry = "".join(f"  {line}\n" for line in (f"{name}:", *(f"  {one}" for one in lines)))
+    section_at = re.search(rf"^{section}:[ \t]*(#.*)?$", text, re.MULTILINE)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = {key.value: value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
+    there = pairs.get(section)
+    if not section_at or not isinstance(there, yaml.MappingNode) or there.flow_style or not there.value:
+        raise ScaffoldError(
+            f"no place for an entry: {section!r} is no mapping with one entry a line", where=str(path),
+            advice=f"Add it by hand:\n{entry}",
+        )  # fmt: skip
+    if any(key.value == name for key, _ in there.value):
+        raise ScaffoldError(f"{name!r} stands there already", where=f"{path}: {section}", advice="Choose another name.")
+    # The node ends before the next key; comments and blank lines above that key are the key's.
+    above, below = text[: there.end_mark.index], text[there.end_mark.index :]
+    kept = re.search(r"((^[ \t]*\n)*(^#.*\n)*)*\Z", above, re.MULTILINE) if below else None
+    cut = kept.start() if kept else len(above)
+    body = above[:cut]
+    return body + ("" if body.endswith("\n") else "\n") + entry + above[cut:] + below
+
+
+def write(made: dict[Path, str]) -> None:
+    """Writes what ``files`` gave."""
+    for path, text in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _fill(path: Path, **values: object) -> str:
+    import jinja2
+
+    jinja = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, keep_trailing_newline=True,  # noqa: S701 - YAML
+        variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
+        comment_start_string="<#", comment_end_string="#>",
+    )  # fmt: skip
+    return jinja.from_string(documents.read_text(path)).render(values)

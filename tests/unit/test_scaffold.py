@@ -1,0 +1,76 @@
+"""What `make new` refuses, and that it leaves the files it adds to as their authors wrote them."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts import scaffold
+
+COMMENTED = """\
+# of the file
+project: {name: x}
+
+tests:
+  # of the first
+  first:
+    template: a.yaml  # at its end
+  second: {template: b.yaml}
+"""
+ENTRY = "  mine:\n    template: build/mine.yaml\n"
+
+
+def add(text, name="mine"):
+    return scaffold.add(text, "tests", name, [f"template: build/{name}.yaml"], Path("a.yaml"))
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    (COMMENTED, COMMENTED + ENTRY),
+    (COMMENTED.rstrip("\n"), COMMENTED + ENTRY),
+    (COMMENTED + "  # of nobody\n", COMMENTED + "  # of nobody\n" + ENTRY),
+    (COMMENTED + "\n# of general\ngeneral:\n  parameters: {}\n", COMMENTED + ENTRY + "\n# of general\ngeneral:\n  parameters: {}\n"),
+    (COMMENTED + "general: {}\n", COMMENTED + ENTRY + "general: {}\n"),
+], ids=["at the end", "no newline", "a comment below", "before a commented key", "before a key"])  # fmt: skip
+def test_an_entry_is_all_that_changes(before, after):
+    assert add(before) == after
+
+
+@pytest.mark.parametrize("text", ["tests: {first: {}}\n", "tests:\n", "tests: [a]\n", "other:\n  a: 1\n", "tests:\n- a\n", "", "- a\n"])  # fmt: skip
+def test_a_form_that_is_not_understood_is_left_alone(text):
+    with pytest.raises(scaffold.ScaffoldError, match="no place for an entry") as error:
+        add(text)
+    assert ENTRY in error.value.advice
+
+
+def test_an_entry_that_is_there_is_not_added_twice():
+    with pytest.raises(scaffold.ScaffoldError, match="stands there already"):
+        add(COMMENTED, "second")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Orders", "1st", "order_events", "-orders", "orders-", "a--b", "../x", "a" * 41, "new\n"]
+)
+def test_bad_names_are_refused(name):
+    with pytest.raises(scaffold.ScaffoldError, match="is no name for a stack"):
+        scaffold.files(name)
+
+
+@pytest.mark.parametrize("source", ["aws.s3", "a b", "x" * 257, "'quoted'"])
+def test_bad_sources_are_refused(source):
+    with pytest.raises(scaffold.ScaffoldError, match="is no source"):
+        scaffold.files("orders", source)
+
+
+@pytest.mark.parametrize("there", ["templates/orders.yaml.j2", "tests/events/orders/event.json"])
+def test_a_stack_that_is_there_is_not_overwritten(checkout, there):
+    (checkout / there).parent.mkdir(exist_ok=True)
+    (checkout / there).write_text("mine")
+    with pytest.raises(scaffold.ScaffoldError, match="there is a stack 'orders' already"):
+        scaffold.files("orders")
+    assert (checkout / there).read_text() == "mine"
+
+
+def test_nothing_is_written_when_one_file_cannot_take_its_entry(checkout):
+    (checkout / "parameters" / "local.yaml").write_text("stacks: {}\n")
+    with pytest.raises(scaffold.ScaffoldError, match="no place"):
+        scaffold.write(scaffold.files("orders"))
+    assert not (checkout / "templates" / "orders.yaml.j2").exists()
