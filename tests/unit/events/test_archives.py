@@ -1,0 +1,79 @@
+# ruff: noqa: N803 - the arguments of AWS's operations
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from operations import FakeAws, Service, TurningClock
+
+from scripts.events import archives
+from scripts.events.archives import Archive
+
+ARCHIVE = Archive(
+    "r", "kept", "arn:aws:events:r:1:archive/kept", "arn:aws:events:r:1:event-bus/orders", "ENABLED", 9, 99, 7
+)
+BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+class Events(Service):
+    """A replay of an hour that goes on by half an hour with each look."""
+
+    def __init__(self, *states):
+        self.states = list(states)
+
+    def describe_replay(self, ReplayName):
+        state, minutes = self.states.pop(0)
+        told = {"State": state, "EventStartTime": BEGIN, "EventEndTime": BEGIN + timedelta(hours=1)}
+        last = {"EventLastReplayedTime": BEGIN + timedelta(minutes=minutes)} if minutes is not None else {}
+        return {**told, **last, "StateReason": "because"}
+
+
+@pytest.mark.parametrize("end", ["COMPLETED", "CANCELLED", "FAILED"])
+def test_a_replay_is_followed_to_its_end(end):
+    events = Events(("STARTING", None), ("RUNNING", 30), (end, 45), ("never asked", 0))
+    found = list(archives.follow(FakeAws(events=events), ARCHIVE, "it", TurningClock(10)))
+    last = 1.0 if end == "COMPLETED" else 0.75
+    assert [(one.state, one.share) for one in found] == [("STARTING", 0.0), ("RUNNING", 0.5), (end, last)]
+    assert found[-1].reason == "because"
+
+
+@pytest.mark.parametrize(
+    ("message", "counts"),
+    [
+        ({"id": "1", "time": "2026-05-01T00:00:00Z", "detail-type": "T"}, True),
+        ({"id": "1", "time": "2026-05-01T01:00:00Z", "detail-type": "T"}, True),
+        ({"id": "1", "time": "2026-05-01T01:00:01Z", "detail-type": "T"}, False),
+        ({"id": "1", "time": "2026-04-30T23:59:59Z", "detail-type": "T"}, False),
+        ({"id": "1", "time": "2026-05-01T00:00:00Z", "detail-type": "T", "replay-name": "r"}, False),
+        ({"time": "2026-05-01T00:00:00Z", "detail-type": "T"}, False),
+        (["id", "time", "detail-type"], False),
+    ],
+)
+def test_events_of_the_window_count_and_replayed_ones_do_not(message, counts):
+    found = archives._event_of(json.dumps(message), BEGIN, BEGIN + timedelta(hours=1))
+    assert (found is not None) is counts
+
+
+def test_what_is_no_json_is_no_event():
+    assert archives._event_of("START RequestId", BEGIN, BEGIN) is None
+
+
+def test_a_name_of_a_replay_fits():
+    started = {}
+
+    class Starts(Service):
+        def start_replay(self, **given):
+            started.update(given)
+
+    long = Archive(**{**ARCHIVE.__dict__, "name": "n" * 48})
+    name = archives.start(FakeAws(events=Starts()), long, BEGIN, BEGIN + timedelta(hours=1), [])
+    assert len(name) <= 64
+    assert started["Destination"] == {"Arn": ARCHIVE.bus}
+
+
+def test_a_window_that_ends_just_now_is_fresh():
+    now = datetime.fromtimestamp(time.time(), UTC)
+    assert archives.is_fresh(now)
+    assert not archives.is_fresh(now - timedelta(minutes=11))

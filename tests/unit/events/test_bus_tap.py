@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import fcntl
+import tempfile
+import time
+
+import pytest
+
+from scripts.events import bus_tap
+
+NAME = "eventbridge-tap-abc"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def beat(ago):
+    return {"heartbeat": str(int(time.time() - ago))}
+
+
+def test_a_held_lock_is_life_whatever_the_tag_says(tmp_path):
+    with (tmp_path / f"{NAME}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert bus_tap._is_alive(NAME, beat(10 * bus_tap.EXPIRY))
+
+
+def test_a_free_lock_is_death_whatever_the_tag_says(tmp_path):
+    (tmp_path / f"{NAME}.lock").touch()
+    assert not bus_tap._is_alive(NAME, beat(0))
+
+
+@pytest.mark.parametrize(
+    ("tags", "alive"),
+    [(beat(0), True), (beat(bus_tap.EXPIRY - 60), True), (beat(bus_tap.EXPIRY + 60), False), ({}, False), ({"heartbeat": "x"}, False)],
+)  # fmt: skip
+def test_of_another_machine_the_tag_tells(tags, alive):
+    assert bus_tap._is_alive(NAME, tags) is alive
