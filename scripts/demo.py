@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import outputs
 from scripts.errors import ToolError
+from scripts.events.send import Destination, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,10 +68,9 @@ def _send_events(aws: Aws, region: str, found: dict[str, str], run: str) -> tupl
     lines = [json.loads(line) for line in ORDERS.read_text(encoding="utf-8").splitlines()]
     events = [{**line, "Detail": {**line["Detail"], "run": run}} for line in lines]
     since = time.time()
-    entries = [{**one, "Detail": json.dumps(one["Detail"]), "EventBusName": found["EventBusName"]} for one in events]
-    answer = aws.client("events", region).put_events(Entries=entries)
-    if answer["FailedEntryCount"]:
-        raise ToolError(f"AWS refused {answer['FailedEntryCount']} events: {answer['Entries']}", where=region)
+    summary = send(events, [Destination(aws.client("events", region), found["EventBusName"])])
+    if summary.rejected:
+        raise ToolError(f"{summary.rejected} events were refused: {summary.by_code}", where=f"{ORDERS}, region {region}")
     words = f"{len(events)} events of {ORDERS} sent to the bus {found['EventBusName']}"
     return words, [Delivery(found["EventLogGroupName"], run, len(events), since)]
 
