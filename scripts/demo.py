@@ -70,7 +70,7 @@ def _send_events(aws: Aws, region: str, found: dict[str, str], run: str) -> tupl
     since = time.time()
     summary = send(events, [Destination(aws.client("events", region), found["EventBusName"])])
     if summary.rejected:
-        raise ToolError(f"{summary.rejected} events were refused: {summary.by_code}", where=f"{ORDERS}, region {region}")
+        raise ToolError(f"{summary.rejected} events were refused: {summary.by_code}", where=f"{ORDERS}, {region}")
     words = f"{len(events)} events of {ORDERS} sent to the bus {found['EventBusName']}"
     return words, [Delivery(found["EventLogGroupName"], run, len(events), since)]
 
