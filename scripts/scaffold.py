@@ -32,7 +32,7 @@ def files(name: str, source: str | None = None, *, has_bus: bool = True) -> dict
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 40:
         raise ScaffoldError(
             f"{name!r} is no name for a stack", where="STACK",
-            advice="Lower-case letters, digits and single hyphens, a letter first, at most 40 characters (order-events)",
+            advice="Lower-case letters, digits and single hyphens, a letter first, at most 40 in all: order-events.",
         )  # fmt: skip
     if source.startswith("aws.") or not _SOURCE.fullmatch(source):
         raise ScaffoldError(

@@ -1,8 +1,8 @@
 """What goes in: one record of the input becomes one entry of PutEvents, or is refused with a reason.
 
 A record is an entry as PutEvents takes it (``Detail`` may also stand there as an object), an event as it arrives
-from a bus (``source``, ``detail-type``, ``detail``), a sample of tests/events, or just a detail. Details are passed on as
-the text they came as, so that no number is rounded and no key is reordered.
+from a bus (``source``, ``detail-type``, ``detail``), a sample of tests/events, or just a detail. Details are passed on
+as the text they came as, so that no number is rounded and no key is reordered.
 """
 
 from __future__ import annotations

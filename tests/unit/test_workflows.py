@@ -1,0 +1,88 @@
+"""What a schema does not see of the workflows: that they are pinned, may do little, and call what is there."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from scripts import environment
+from scripts.__main__ import cli
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+
+
+@pytest.fixture(params=FILES, ids=[one.stem for one in FILES])
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def workflow(path):
+    return yaml.load(path.read_text(), Loader=yaml.BaseLoader)  # 'on' stays text
+
+
+def steps(workflow):
+    return [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
+
+
+def test_actions_are_pinned_by_commit_and_say_their_version(path):
+    for line in path.read_text().splitlines():
+        if (found := re.search(r"uses: (\S+)(.*)", line)) and not found[1].startswith("./"):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", found[1]), line
+            assert re.fullmatch(r"  # v\d+\.\d+\.\d+", found[2]), line
+
+
+def test_one_version_of_each_action():
+    used = {use for one in FILES for use in re.findall(r"uses: ([\w-]+/[\w-]+@\S+)", one.read_text())}
+    assert len({use.partition("@")[0] for use in used}) == len(used)
+
+
+def test_permissions_are_named_and_write_only_what_is_needed(path, workflow):
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    allowed = {"plan": {"id-token", "pull-requests"}, "deploy": {"id-token"}}
+    for name, job in workflow["jobs"].items():
+        written = {what for what, how in job.get("permissions", {}).items() if how == "write"}
+        assert written <= allowed.get(path.stem, set()), name
+    assert "pull_request_target" not in workflow["on"]
+    assert all(
+        one["with"]["persist-credentials"] == "false" for one in steps(workflow) if "checkout" in one.get("uses", "")
+    )
+
+
+def test_nothing_that_others_write_gets_into_a_shell(workflow):
+    assert [one["run"] for one in steps(workflow) if "${{" in one.get("run", "")] == []
+
+
+def test_what_they_call_is_there(workflow):
+    makefile = (ROOT / "Makefile").read_text()
+    for step in steps(workflow):
+        for target in re.findall(r"\bmake ([a-z-]+)", step.get("run", "")):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+        for verb, option in re.findall(r"-m scripts ([a-z-]+) (--[a-z-]+)", step.get("run", "")):
+            assert option in CliRunner().invoke(cli, [verb, "--help"]).output
+
+
+def test_every_python_from_the_oldest_that_is_allowed():
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    versions = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text())["jobs"]["test"]["strategy"]["matrix"][
+        "python"
+    ]
+    assert (versions[0], versions[-1]) == (oldest, "3.x")
+
+
+def test_hooks_call_the_same_targets():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert {one["entry"] for one in hooks} == {"make check", "make scan", "make test"}
+    assert all(re.search(rf"^{one['id']}:", makefile, re.MULTILINE) for one in hooks)
+
+
+def test_the_file_for_the_pipeline_is_about_an_environment_that_is_there():
+    pipeline = environment.load("pipeline").stacks["dev-github-deploy-role"]
+    target = environment.load(str(pipeline.parameters["GitHubEnvironment"]))
+    assert target.prefix == pipeline.parameters["StackNamePrefix"]
+    assert target.account == environment.load("pipeline").account
