@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -174,6 +174,10 @@ class _Run:
         if stack:
             change_set.sweep(client, stack["StackId"], self.clock)
         made = change_set.make(client, arguments, place, stack_was_there=stack is not None, clock=self.clock)
+        declared = template.get("Parameters") or {}
+        secret = {name for name, one in declared.items() if str(one.get("NoEcho")).lower() == "true"}
+        shown = {name: "****" if name in secret else value for name, value in (made.parameters or {}).items()}
+        made = replace(made, parameters=shown)  # AWS hides them, too; whatever stands in for it may not
         settings = protection.differences(client, self.environment, pair[0], stack, self.clock)
         return Plan(place, made, stack, values, settings=settings)
 

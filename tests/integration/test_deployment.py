@@ -372,3 +372,64 @@ def test_killed_in_the_middle_and_run_again(project):
     assert "ROLLBACK_COMPLETE" in again.err
     assert project.run("recover", "--yes").returncode == 0
     assert project.run("deploy", "--yes").returncode == 0
+
+
+def test_delete_failed_and_the_way_out(project):
+    project.template(
+        "bucket", "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n"
+    )
+    project.write({"bucket": {}}, regions=["us-east-1"])
+    (result,) = project.deploy()
+    s3 = project.aws.client("s3", "us-east-1")
+    s3.put_object(Bucket=result.outputs["Name"], Key="a", Body=b"x")
+    name = f"{project.prefix}bucket"
+    project.client().delete_stack(StackName=name)  # somebody's, by the console
+    until(lambda: states(project).get(name) == "DELETE_FAILED")
+    refused = project.run("deploy", "--yes")
+    assert refused.returncode == 1
+    assert "DELETE_FAILED" in refused.err
+    again = project.run("recover", "--yes")
+    assert again.returncode == 1
+    assert "--retain Bucket" in again.err
+    assert project.run("recover", "--yes", "--retain", "Bucket").returncode == 0
+    assert states(project) == {}
+    assert s3.list_objects_v2(Bucket=result.outputs["Name"])["KeyCount"] == 1  # it was kept
+    deletion.empty_bucket(s3, result.outputs["Name"])
+    s3.delete_bucket(Bucket=result.outputs["Name"])
+
+
+UPDATING = """
+Parameters:
+  Broken:
+    Type: String
+    Default: 'no'
+Conditions:
+  IsBroken: !Equals [!Ref Broken, 'yes']
+Resources:
+  Handle:
+    Type: AWS::CloudFormation::WaitConditionHandle
+  Bucket:
+    Type: AWS::S3::Bucket
+    Condition: IsBroken
+  Wait:
+    Type: AWS::CloudFormation::WaitCondition
+    Condition: IsBroken
+    DependsOn: Bucket
+    Properties:
+      Handle: !Ref Handle
+      Timeout: '4'
+      Count: 1
+"""
+
+
+def test_an_update_that_is_rolled_back(project):
+    # A rollback that fails as well cannot be had from the embedded AWS; tests/unit/cloudformation/test_recovery.py has it.
+    project.template("updating", UPDATING)
+    project.write({"updating": {}}, regions=["us-east-1"])
+    project.deploy()
+    project.write({"updating": {"parameters": {"Broken": "yes"}}}, regions=["us-east-1"])
+    (failed,) = project.deploy()
+    assert failed.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert "Wait (AWS::CloudFormation::WaitCondition) could not be" in str(failed.problem)
+    project.write({"updating": {}}, regions=["us-east-1"])
+    assert project.run("deploy", "--yes").returncode == 0

@@ -515,6 +515,15 @@ def test_values_of_the_file_and_nothing_else_are_sent(world):
     ]
 
 
+def test_secrets_are_not_in_a_plan(world, monkeypatch):
+    monkeypatch.setitem(
+        TEMPLATE, "Parameters", {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}}
+    )
+    w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret"})))
+    (plan,) = w.plan()
+    assert plan.change_set.parameters == {"Size": "3", "Secret": "****"}
+
+
 # --- 14: how ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,157 @@
+"""Options, order, bodies, parameters: what is asked of AWS, and what is refused before."""
+
+import pytest
+from conftest_cloudformation import FakeAws, environment, stack
+
+from scripts.cloudformation import body, change_set, order, parameters
+from scripts.cloudformation.calls import Clock, is_login, passes, pauses
+from scripts.cloudformation.options import Options, OptionsError
+from scripts.cloudformation.protection import losses
+from scripts.environment import OutputReference
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"disable_rollback": True, "on_failure": "DELETE"},
+        {"express": True, "on_failure": "ROLLBACK"},
+        {"revert_drift": True, "import_existing": True},
+        {"on_failure": "EXPLODE"},
+    ],
+)
+def test_what_aws_would_refuse_is_refused_in_words(options):
+    with pytest.raises(OptionsError):
+        Options(**options)
+
+
+def test_revert_drift_is_for_stacks_that_are_there():
+    assert Options(revert_drift=True).creating("UPDATE") == {"DeploymentMode": "REVERT_DRIFT"}
+    assert Options(revert_drift=True).creating("CREATE") == {}
+
+
+def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
+    found = environment(
+        stack("late", parameters={"A": OutputReference("middle", "X")}),
+        stack("middle", parameters={"A": OutputReference("first", "X")}),
+        stack("first"),
+    )
+    here = "us-east-1"
+    before = order.predecessors(found, found.choose())
+    assert before == {
+        ("late", here): {("middle", here), ("first", here)},
+        ("middle", here): {("first", here)},
+        ("first", here): set(),
+    }
+    chosen = [pair for pair in found.choose() if pair[0].name != "middle"]
+    assert order.predecessors(found, chosen) == {("late", here): {("first", here)}, ("first", here): set()}
+
+
+def test_a_reference_to_another_region_waits_for_that_one():
+    found = environment(
+        stack("bus", regions=("us-east-1", "eu-west-1")),
+        stack("rules", regions=("eu-west-1",), parameters={"A": OutputReference("bus", "X", "us-east-1")}),
+    )
+    assert order.predecessors(found, found.choose())["rules", "eu-west-1"] == {("bus", "us-east-1")}
+
+
+def test_a_circle_is_named():
+    found = environment(
+        stack("one", parameters={"A": OutputReference("two", "X")}),
+        stack("two", parameters={"A": OutputReference("one", "X")}),
+    )
+    with pytest.raises(order.OrderError, match=r"(one|two) \(us-east-1\) → "):
+        order.predecessors(found, found.choose())
+
+
+class S3:
+    class meta:  # noqa: N801 - botocore's name
+        endpoint_url = "https://s3.eu-central-1.amazonaws.com"
+
+    def __init__(self):
+        self.held = {}
+
+    def put_object(self, Bucket, Key, Body):  # noqa: N803
+        self.held[Bucket, Key] = Body
+
+
+@pytest.mark.parametrize(
+    ("size", "by"), [(51_200, "TemplateBody"), (51_201, "TemplateURL"), (1_000_000, "TemplateURL")]
+)
+def test_long_bodies_go_by_way_of_s3(tmp_path, size, by):
+    path = tmp_path / "long.yaml"
+    path.write_text("#" * size)
+    aws, s3 = FakeAws(environment(bucket="store"), None), S3()
+    aws.fakes["s3", "eu-central-1"] = s3
+    found = body.arguments(aws, path, "eu-central-1", Clock())
+    assert list(found) == [by]
+    if by == "TemplateURL":
+        ((bucket, key), held) = next(iter(s3.held.items()))
+        assert (bucket, len(held)) == ("store", size)
+        assert found["TemplateURL"] == f"https://store.s3.eu-central-1.amazonaws.com/{key}"
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket", "words"), [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")]
+)
+def test_what_cannot_be_sent_says_so(tmp_path, size, bucket, words):
+    (tmp_path / "long.yaml").write_text("#" * size)
+    with pytest.raises(body.BodyError, match=words):
+        body.arguments(FakeAws(environment(bucket=bucket), None), tmp_path / "long.yaml", "us-east-1", Clock())
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        ({"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}, []),
+        ({"Resources": {"R": {"Type": "AWS::IAM::Role"}}}, ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]),
+        (
+            {"Transform": "AWS::Serverless-2016-10-31", "Resources": {}},
+            ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        ),
+        (
+            {"Resources": {"N": {"Type": "AWS::CloudFormation::Stack"}}},
+            ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        ),
+    ],
+)
+def test_capabilities_are_those_that_the_template_needs(template, wanted):
+    assert change_set.capabilities(template) == wanted
+
+
+def test_parameters_for_other_tools():
+    pair = (stack(tags={"team": "shop"}, policy={"Statement": []}), "us-east-1")
+    assert parameters.document(pair, {"A": "1"}, "cli") == [{"ParameterKey": "A", "ParameterValue": "1"}]
+    assert parameters.document(pair, {"A": "1"}, "codepipeline") == {
+        "Parameters": {"A": "1"},
+        "Tags": {"team": "shop"},
+        "StackPolicy": {"Statement": []},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"Action": "Remove"}, "would be deleted"),
+        ({"Action": "Remove", "PolicyAction": "Retain"}, ""),
+        ({"Action": "Modify", "Replacement": "False"}, ""),
+        ({"Action": "Modify", "Replacement": "True"}, "would be replaced"),
+        ({"Action": "Modify", "Replacement": "Conditional"}, "might be replaced"),
+        ({"Action": "Dynamic"}, ""),
+    ],
+)
+def test_what_counts_as_a_loss(change, words):
+    assert losses(change) == words
+
+
+def test_pauses_grow_apart_and_end_growing():
+    found = [pause for pause, _ in zip(pauses(), range(50), strict=False)]
+    assert all(0.25 <= pause <= 20 for pause in found)
+    assert min(found[-10:]) >= 10
+    assert len(set(found)) == 50
+
+
+def test_a_refusal_is_neither_trouble_that_passes_nor_a_missing_login():
+    from conftest_cloudformation import refusal, throttle
+
+    denied = refusal("AccessDenied", "no", 403)
+    assert (passes(denied), is_login(denied), passes(throttle())) == (False, False, True)
