@@ -27,6 +27,11 @@ PUBLISHERS = {
     "aws.s3": "Amazon S3", "aws.rds": "Amazon RDS", "aws.ec2": "Amazon EC2", "aws.ecs": "Amazon ECS",
     "aws.health": "AWS Health", "aws.cloudformation": "AWS CloudFormation", "aws.codepipeline": "AWS CodePipeline",
 }  # fmt: skip
+COLOURS = {  # on white, on black
+    "publisher": ("#475569", "#94a3b8"), "bus": ("#7c3aed", "#a78bfa"), "rule": ("#2563eb", "#60a5fa"),
+    "compute": ("#c2410c", "#fb923c"), "log": ("#0f766e", "#2dd4bf"), "queue": ("#a16207", "#facc15"),
+    "archive": ("#57534e", "#a8a29e"), "dead": ("#dc2626", "#f87171"),
+}  # fmt: skip
 ON_WAY, OFF_WAY, LOST, DEAD = "on", "off", "lost", "buried"
 LINES = 8  # of a pattern
 
@@ -264,10 +269,6 @@ _SHAPES = {
     "archive": ("[(", ")]"),
     "dead": ("[/", "/]"),
 }
-_COLOURS = {
-    "publisher": "#475569", "bus": "#7c3aed", "rule": "#2563eb", "compute": "#c2410c", "log": "#0f766e",
-    "queue": "#a16207", "archive": "#57534e", "dead": "#dc2626",
-}  # fmt: skip
 
 
 def mermaid(drawn: Picture) -> str:
@@ -282,11 +283,11 @@ def mermaid(drawn: Picture) -> str:
         arrow = "-.->" if edge.dashed else "==>" if edge.mark == ON_WAY else "-->"
         lines.append(f"  {names[edge.source]} {arrow}{f'|{edge.label}|' if edge.label else ''} {names[edge.target]}")
         if edge.mark in (LOST, DEAD):
-            lines.append(f"  linkStyle {number} stroke:{_COLOURS['dead']},stroke-width:3px")
+            lines.append(f"  linkStyle {number} stroke:{COLOURS['dead'][0]},stroke-width:3px")
     used = {node.colour for node in drawn.nodes.values()}
     lines += [
         f"  classDef {name} fill:#fff,stroke:{colour},color:#1e293b"
-        for name, colour in _COLOURS.items()
+        for name, (colour, _) in COLOURS.items()
         if name in used
     ]
     if any(node.mark == OFF_WAY for node in drawn.nodes.values()):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Fields of a target that AWS gives back as they were put.
 _KEPT = ("RoleArn", "DeadLetterConfig", *graph.INPUTS)
-_UNSEEN = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException")
+_ABSENT = ("NotFound", "NoSuch", "NonExistent", "DoesNotExist")  # parts of the codes by which services say so
 
 
 def locate(aws: Aws, stacks: list[Stack], account: str) -> Flow:
@@ -121,7 +121,7 @@ def _read_resource(aws: Aws, flow: Flow, arn: str, label: str) -> None:
         if key := properties.get("KmsMasterKeyId"):
             _read_key(aws.client("kms", region), flow, str(key))
     except ClientError as error:
-        if error.response["Error"]["Code"] in _UNSEEN:
+        if not any(part in error.response["Error"]["Code"] for part in _ABSENT):
             raise
         return
     kind = {"lambda": "AWS::Lambda::Function", "iam": "AWS::IAM::Role"}.get(service, service)

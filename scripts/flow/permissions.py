@@ -121,7 +121,7 @@ def _asked(flow: Flow, arn: str, action: str, context: Mapping[str, str], princi
     if verdict:
         return verdict
     words = f"no {WORDS.get(service, 'bus policy')} lets {principal} do {action} for this rule"
-    if arn in flow.resources or flow.is_whole or ":logs:" in arn:  # a group's policy can be missing: they all lack one
+    if arn in flow.resources or flow.is_whole:
         return _no(words)
     return _unsure(f"{arn} is not of these stacks, so its policy is not known")
 

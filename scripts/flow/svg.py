@@ -7,16 +7,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from scripts.flow.diagram import DEAD, LOST, OFF_WAY, ON_WAY
+from scripts.flow.diagram import COLOURS, DEAD, LOST, OFF_WAY, ON_WAY
 
 if TYPE_CHECKING:
     from scripts.flow.diagram import Edge, Node, Picture
 
-COLOURS = {  # by the name of the colour: on white, on black
-    "publisher": ("#475569", "#94a3b8"), "bus": ("#7c3aed", "#a78bfa"), "rule": ("#2563eb", "#60a5fa"),
-    "compute": ("#ea580c", "#fb923c"), "log": ("#0d9488", "#2dd4bf"), "queue": ("#ca8a04", "#facc15"),
-    "archive": ("#57534e", "#a8a29e"), "dead": ("#dc2626", "#f87171"),
-}  # fmt: skip
 MARGIN, GAP, BETWEEN, LANE = 28, 26, 64, 22  # px: around, between cards, between columns, between ways below
 LINE, HEAD, PADDING = 16, 46, 14  # px: a line of text, the head of a card, left and right inside it
 NARROW, WIDE = 168, 330  # px: the width of a card

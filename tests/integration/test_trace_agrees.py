@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 from scripts import environment, rendering
 from scripts.aws import Aws
 from scripts.documents import parse_template
-from scripts.flow import backtest, graph, live, samples, trace
+from scripts.flow import backtest, graph, live, permissions, samples, trace
 from scripts.flow.resolution import Stack
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
@@ -154,7 +154,7 @@ Resources:
       AssumeRolePolicyDocument:
         Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]
       Policies:
-      - PolicyName: on
+      - PolicyName: onward
         PolicyDocument: {Statement: [{Effect: Allow, Action: 'events:PutEvents', Resource: !GetAtt Next.Arn}]}
   First:
     Type: AWS::Events::Rule
@@ -205,6 +205,10 @@ def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
         "input": "delivered", "path": "delivered", "made": "delivered", "bus": "delivered", "roleless": "dead letter",
         "onward": "delivered",
     }  # fmt: skip
+    deployed = live.read(aws, planned)
+    assert live.differences(planned, deployed) == []
+    online = trace.trace(deployed, event, bus, live.matcher(aws))
+    assert {one.target.id: one.fate for _, one in online.walk()} == fates
     entry = {"Source": "shop", "DetailType": "x", "Detail": json.dumps(detail), "EventBusName": bus.rsplit("/", 1)[1]}
     clients("events", REGION).put_events(Entries=[entry])
     urls = {one.logical_id: clients("sqs", REGION).get_queue_url(QueueName=one.name)["QueueUrl"]
@@ -245,6 +249,51 @@ def test_live_sees_what_was_broken_by_hand(deploy, aws, clients):
     assert "state is DISABLED, the template says ENABLED" in lines
     assert "target ObjectLogGroup is not deployed" in lines
     assert "target ObjectFunction: no permission lets events.amazonaws.com" in lines
+
+
+def test_keys_and_managed_policies_of_an_account_are_read(deploy, aws):
+    text = """
+Resources:
+  Key:
+    Type: AWS::KMS::Key
+    Properties:
+      KeyPolicy:
+        Version: '2012-10-17'
+        Statement:
+        - {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: ['kms:Decrypt', 'kms:GenerateDataKey'], Resource: '*'}
+        - {Effect: Allow, Principal: {AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}, Action: 'kms:*', Resource: '*'}
+  Q: {Type: AWS::SQS::Queue, Properties: {KmsMasterKeyId: !GetAtt Key.Arn}}
+  P:
+    Type: AWS::SQS::QueuePolicy
+    Properties:
+      Queues: [!Ref Q]
+      PolicyDocument: {Statement: [{Effect: Allow, Principal: '*', Action: 'sqs:SendMessage', Resource: '*'}]}
+  Next: {Type: AWS::Events::EventBus, Properties: {Name: !Sub '${AWS::StackName}-n'}}
+  Managed:
+    Type: AWS::IAM::ManagedPolicy
+    Properties:
+      Roles: [!Ref Role]
+      PolicyDocument:
+        Version: '2012-10-17'
+        Statement: [{Effect: Allow, Action: 'events:PutEvents', Resource: '*'}]
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Version: '2012-10-17'
+        Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]
+  R:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [shop]}
+      Targets: [{Id: q, Arn: !GetAtt Q.Arn}, {Id: bus, Arn: !GetAtt Next.Arn, RoleArn: !GetAtt Role.Arn}]
+"""
+    planned = live.locate(aws, [deploy(text)], ACCOUNT)
+    deployed = live.read(aws, planned)
+    rule = next(one for one in deployed.rules if one.label == "R")
+    verdicts = {one.id: permissions.of_target(deployed, rule, one) for one in rule.targets}
+    assert {key: one.allowed for key, one in verdicts.items()} == {"q": True, "bus": True}, verdicts
+    assert "key" in verdicts["q"].reason
 
 
 def test_backtest_against_what_is_deployed(deploy, aws):

@@ -73,6 +73,20 @@ def test_mermaid_names_every_card_and_arrow(name):
     assert all(f"<b>{one.title}</b>" in text for one in drawn.nodes.values())
 
 
+def test_schedules_and_disabled_rules_are_drawn():
+    template = """
+Resources:
+  Q: {Type: AWS::SQS::Queue}
+  S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 hour), Target: {Arn: !GetAtt Q.Arn}}}
+  R: {Type: AWS::Events::Rule, Properties: {ScheduleExpression: rate(1 day), State: DISABLED, Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
+"""
+    drawn = diagram.picture(graph.of_template(parse_template(template, "t")))
+    found = {one.title: (one.kind, one.lines) for one in drawn.nodes.values()}
+    assert found["S"] == ("schedule", ("rate(1 hour)",))
+    assert found["R"] == ("rule (disabled)", ("rate(1 day)",))
+    assert [drawn.nodes[one.target].title for one in drawn.edges].count("Q") == 2
+
+
 def test_text_of_a_template_cannot_break_out_of_the_picture():
     template = """
 Resources:
