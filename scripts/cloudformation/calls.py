@@ -23,6 +23,7 @@ from botocore.parsers import ResponseParserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+TROUBLE = (ClientError, BotoCoreError, ResponseParserError)  # whatever a call may raise
 BRIEFLY, LONG = 30.0, 600.0  # seconds of trouble to wait out: before anything is under way, and while something is
 _LONGEST_PAUSE = 20.0
 _LOGIN_ERRORS = (
@@ -117,7 +118,7 @@ def call(method: Callable[..., Any], *, clock: Clock, patience: float = BRIEFLY,
     for pause in pauses():
         try:
             return method(**arguments)
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
+        except TROUBLE as error:
             if not passes(error) or clock.now() + pause - begun > patience:
                 raise
         clock.sleep(pause)

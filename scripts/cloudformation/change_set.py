@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from scripts.cloudformation import calls, failure
 from scripts.cloudformation.calls import Clock
@@ -93,8 +94,9 @@ def make(client: Any, arguments: dict[str, Any], place: Place, *, stack_was_ther
 
     Raises failure.DeploymentError when it fails; nothing is left behind then, nor when the waiting is stopped.
     """
-    name = f"{_OURS}{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     kind, stack_name = arguments["ChangeSetType"], arguments["StackName"]
+    # The stack's name comes first: IAM judges a change set by its own ARN, which says nothing of the stack otherwise.
+    name = f"{stack_name[:80]}-{_OURS}{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     try:
         made = calls.call(client.create_change_set, clock=clock, ChangeSetName=name, ClientToken=name, **arguments)
         arn, stack_id = made["Id"], made["StackId"]
@@ -156,7 +158,7 @@ def discard(client: Any, change_set: ChangeSet) -> None:
         except ClientError as error:
             if calls.code(error) != "InvalidChangeSetStatus":  # still being made: it cannot be deleted yet
                 break
-        except BotoCoreError:
+        except (BotoCoreError, ResponseParserError):
             return
         clock.sleep(pause)
     if not change_set.made_stack:
@@ -165,17 +167,28 @@ def discard(client: Any, change_set: ChangeSet) -> None:
         stack = calls.find_stack(client, change_set.stack_id, clock=clock, patience=10)
         if stack and stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # else somebody has put something in it
             calls.call(client.delete_stack, clock=clock, patience=10, StackName=change_set.stack_id)
-    except (ClientError, BotoCoreError):
+    except calls.TROUBLE:
         return
 
 
-def sweep(client: Any, stack_name: str, clock: Clock) -> None:
-    """Deletes the change sets that a killed run of this machine left on a stack: their names tell whose they are."""
-    found = calls.call(client.list_change_sets, clock=clock, StackName=stack_name)
-    for one in found.get("Summaries") or ():
-        maker = re.fullmatch(rf"{_OURS}{_HOST}-(\d+)-[0-9a-f]+", one["ChangeSetName"])
-        if maker and not _runs(int(maker[1])) and one.get("ExecutionStatus") in ("AVAILABLE", "UNAVAILABLE"):
-            discard(client, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", made_stack=False))
+def sweep(client: Any, stack: Mapping[str, Any], clock: Clock) -> bool:
+    """Deletes the change sets that a killed run of this machine left on a stack: their names tell whose they are.
+
+    Whether the stack itself is such a left-over: in review, with nobody else's change set. Never raises.
+    """
+    try:
+        found = calls.call(client.list_change_sets, clock=clock, StackName=stack["StackId"]).get("Summaries") or ()
+    except calls.TROUBLE:
+        return False
+    ours = [one for one in found if one.get("ExecutionStatus") in ("AVAILABLE", "UNAVAILABLE") and _orphaned(one)]
+    for one in ours:
+        discard(client, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", made_stack=False))
+    return stack["StackStatus"] == "REVIEW_IN_PROGRESS" and 0 < len(ours) == len(found)
+
+
+def _orphaned(summary: Mapping[str, Any]) -> bool:
+    maker = re.fullmatch(rf"(?:.+-)?{_OURS}{_HOST}-(\d+)-[0-9a-f]+", summary["ChangeSetName"])
+    return maker is not None and not _runs(int(maker[1]))
 
 
 def _runs(process: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from scripts import documents
 from scripts.cloudformation import calls, failure, operation, order, results, schedule
@@ -65,7 +65,7 @@ def _survey(aws: Aws, environment: Environment, place: Place, client: Any, clock
             which = {"StackName": stack["StackId"], "TemplateStage": "Processed"}
             raw = calls.call(client.get_template, clock=clock, **which)["TemplateBody"]
         template = documents.parse_template(raw, str(place)) if isinstance(raw, str) else raw
-    except (ToolError, ClientError, BotoCoreError) as error:
+    except (ToolError, *calls.TROUBLE) as error:
         return Survey(place, problem=failure.wrap(error, place))
     declared = template.get("Resources") or {}
     policies = {name: (declared.get(name) or {}).get("DeletionPolicy", "Delete") for name in held}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from scripts.cloudformation import (
     body,
@@ -140,7 +140,7 @@ class _Run:
             return self._plan_one(key, wait=wait, now=now)
         except Stopped:
             return Plan(place, problem=failure.DeploymentError("interrupted", where=str(place)))
-        except (ToolError, ClientError, BotoCoreError) as error:
+        except (ToolError, *calls.TROUBLE) as error:
             return Plan(place, problem=failure.wrap(error, place))
 
     def _plan_one(self, key: Key, *, wait: bool, now: bool) -> Plan:
@@ -171,9 +171,8 @@ class _Run:
             return Plan(place, stack=stack, waits_for=names, resources=resources if not stack else {})
         arguments = change_set.request(self.environment, pair, template, values, stack, self.options)
         arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", pair[1], self.clock)
-        if stack:
-            change_set.sweep(client, stack["StackId"], self.clock)
-        made = change_set.make(client, arguments, place, stack_was_there=stack is not None, clock=self.clock)
+        theirs = stack is not None and not change_set.sweep(client, stack, self.clock)
+        made = change_set.make(client, arguments, place, stack_was_there=theirs, clock=self.clock)
         declared = template.get("Parameters") or {}
         secret = {name for name, one in declared.items() if str(one.get("NoEcho")).lower() == "true"}
         shown = {name: "****" if name in secret else value for name, value in (made.parameters or {}).items()}
@@ -256,7 +255,7 @@ class _Run:
         ]  # fmt: skip
         try:
             protection.apply(client, self.environment, pair[0], running.stack_id, made.settings, self.clock)
-        except (ClientError, BotoCoreError) as error:
+        except calls.TROUBLE as error:
             warnings.append(f"deployed, but not set: {', '.join(made.settings)}: {calls.message(error)}")
         outcome = "created" if made.change_set.kind == "CREATE" else "updated"
         return Result(place, outcome, status=status, outputs=outputs.of(stack), warnings=tuple(warnings))

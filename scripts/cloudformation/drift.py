@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from scripts.cloudformation import calls, failure, schedule
 from scripts.errors import ToolError
 
@@ -61,7 +59,7 @@ def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> li
     def job(place: Place, client: Any) -> Drift:
         try:
             return _detect(client, place, time)
-        except (ToolError, ClientError, BotoCoreError) as error:
+        except (ToolError, *calls.TROUBLE) as error:
             return Drift(place, "UNKNOWN", problem=failure.wrap(error, place))
 
     return schedule.everywhere(aws, pairs, job, clock=time)

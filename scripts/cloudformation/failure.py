@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from scripts.cloudformation import calls, events
 from scripts.errors import ToolError
 
@@ -131,7 +129,7 @@ def root_cause(
 def _inside(client: Any, nested: Event, since: datetime | None, clock: Clock, depth: int) -> Cause | None:
     try:
         found = events.read(client, nested.physical_id, set(), clock=clock)
-    except (ClientError, BotoCoreError):
+    except calls.TROUBLE:
         return None  # deleted, or not ours to read: the parent's words must do
     own = [one for one in found if since is None or one.at >= since]
     cause = root_cause(client, own, since=since, clock=clock, depth=depth + 1)
@@ -146,7 +144,7 @@ def validations(client: Any, clock: Clock, **where: Any) -> list[Cause]:
     """
     try:
         found = calls.call(client.describe_events, clock=clock, Filters={"FailedEvents": True}, **where)
-    except (ClientError, BotoCoreError):
+    except calls.TROUBLE:
         return []
     causes = []
     for one in found.get("OperationEvents") or ():
@@ -174,7 +172,7 @@ def of_change_set(client: Any, arn: str, place: Place, reason: str, clock: Clock
 def of_operation(client: Any, operation: Operation, status: str, place: Place, clock: Clock) -> DeploymentError:
     """The error for an operation that ended badly. Its events are read once more: some come late."""
     stack_id = operation.stack_id
-    with contextlib.suppress(ClientError, BotoCoreError):  # then what has been seen must do
+    with contextlib.suppress(*calls.TROUBLE):  # then what has been seen must do
         operation.take(events.read(client, stack_id, operation.seen, clock=clock))
     found = operation.events
     since = found[0].at if found else None

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from scripts.cloudformation import calls, events
 from scripts.errors import ToolError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TICK = 0.7  # seconds between two looks: the end is noticed after half of it on average
 _LOOKS = 18  # at a stack after its end, until DescribeStacks shows it: half a minute
+_SILENCE = 20  # looks without any event, after which the stack itself is looked at
 _DOUBTS = 10  # times that DescribeStacks may contradict the events at the end
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
 
@@ -47,6 +48,7 @@ class Operation:
     seen: set[str]  # EventIds from before
     events: list[Event] = field(default_factory=list)  # its own, in order
     late: list[Event] = field(default_factory=list)  # not known yet whether they belong to it
+    doubts: int = 0  # times that the stack contradicted the events at the end
     stays: bool = False  # a failure is not rolled back: CREATE_FAILED and UPDATE_FAILED are ends
 
     @property
@@ -155,28 +157,35 @@ def follow(
     Raises LostSightError when AWS cannot be asked any more, Stopped after Ctrl-C.
     """
     ticks = itertools.chain(_FIRST_TICKS, itertools.repeat(TICK))
-    doubts = 0
-    while True:
+    for look in itertools.count(1):
         try:
             fresh = events.read(client, operation.stack_id, operation.seen, clock=clock, patience=calls.LONG)
             for one in operation.take(fresh):
                 heard(one)
-            if (end := operation.end) in events.GOOD_ENDS | {"DELETE_COMPLETE"}:
+            if end := _ended(client, operation, look, clock):
                 return end
-            if end:  # a rollback or a deletion may come after it
-                stack = calls.find_stack(client, operation.stack_id, clock=clock, patience=calls.LONG)
-                now = stack["StackStatus"] if stack else "DELETE_COMPLETE"
-                doubts += now != "DELETE_IN_PROGRESS"  # else it may be an answer from before: not for ever
-                sure = now == end and (end in events.ENDS or operation.stays or (stack or {}).get("DisableRollback"))
-                if sure or doubts > _DOUBTS:
-                    return end
-        except ClientError as error:
+        except calls.TROUBLE as error:
             if calls.is_missing(error):  # deleted, and forgotten already
                 return "DELETE_COMPLETE"
             raise lost(operation, place, error) from None
-        except BotoCoreError as error:
-            raise lost(operation, place, error) from None
         clock.sleep(next(ticks))
+    raise AssertionError  # itertools.count() does not end
+
+
+def _ended(client: Any, operation: Operation, look: int, clock: Clock) -> str:
+    """The end of an operation, or ''. When it seems to have ended badly, the stack is asked, too."""
+    end = operation.end
+    if end in events.GOOD_ENDS | {"DELETE_COMPLETE"}:
+        return end
+    if not end and (operation.events or look % _SILENCE):
+        return ""
+    stack = calls.find_stack(client, operation.stack_id, clock=clock, patience=calls.LONG)
+    now = stack["StackStatus"] if stack else "DELETE_COMPLETE"
+    if not end:  # the deletion of an empty stack may go without an event
+        return now if now == "DELETE_COMPLETE" else ""
+    operation.doubts += now != "DELETE_IN_PROGRESS"  # else it may be an answer from before: not for ever
+    sure = now == end and (end in events.ENDS or operation.stays or (stack or {}).get("DisableRollback"))
+    return end if sure or operation.doubts > _DOUBTS else ""
 
 
 def lost(operation: Operation, place: Place, error: Exception) -> LostSightError:
@@ -203,7 +212,7 @@ def settle(
     for attempt in range(_LOOKS):
         try:
             found = calls.find_stack(client, operation.stack_id, clock=clock) or {}
-        except (ClientError, BotoCoreError):
+        except calls.TROUBLE:
             return found
         is_new = old is None or found.get("LastUpdatedTime") != old.get("LastUpdatedTime") or attempt > _LOOKS // 2
         if found.get("StackStatus") == status and is_new:

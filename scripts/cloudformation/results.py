@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from scripts.cloudformation import failure, operation
+from scripts.cloudformation import calls, failure, operation
 from scripts.cloudformation.calls import Stopped
 from scripts.errors import ToolError
 
@@ -108,7 +106,7 @@ def attempt(
         result = Result(place, "interrupted")
     except operation.LostSightError as error:
         result = Result(place, "unknown", problem=error)
-    except (ToolError, operation.StartError, ClientError, BotoCoreError) as error:
+    except (ToolError, operation.StartError, *calls.TROUBLE) as error:
         result = Result(place, "failed", status=getattr(error, "status", ""), problem=failure.wrap(error, place))
     if result.outcome not in ("interrupted", "unknown"):
         under_way.pop(place.key, None)

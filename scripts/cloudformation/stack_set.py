@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from scripts.cloudformation import body, calls, change_set, failure, order, schedule
 from scripts.cloudformation.calls import Clock, Stopped
@@ -149,7 +149,7 @@ class Sets:
         places = [self.places[name, region] for region in self.regions(name)]
         try:
             found = self.change(name)
-        except (ToolError, ClientError, BotoCoreError) as error:
+        except (ToolError, *calls.TROUBLE) as error:
             return [Plan(place, problem=failure.wrap(error, place)) for place in places], None
         return [Plan(place, settings=found.words(place.region)) for place in places], found
 
@@ -241,7 +241,7 @@ class Sets:
                 results = work(name)
             except Stopped:
                 results = {region: Result(self.places[name, region], "interrupted") for region in self.regions(name)}
-            except (ToolError, ClientError, BotoCoreError) as error:
+            except (ToolError, *calls.TROUBLE) as error:
                 results = {
                     place.region: Result(place, "failed", problem=failure.wrap(error, place))
                     for place in self.places.values() if place.stack == name

@@ -631,6 +631,24 @@ def test_what_a_killed_run_left_is_swept(world):
     ]
 
 
+def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
+    from scripts.cloudformation import change_set
+
+    for others, left in ((), False), (("somebody-elses",), True):
+        w = world()
+        for name in (f"stacks-{change_set._HOST}-{2**22 + 1}-0123456789ab", *others):
+            w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=name)
+        w.plan()
+        assert (w.cfn.find("t-bus") is not None) == left
+
+
+def test_sweeping_is_no_condition(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.fail("list_change_sets", refusal("AccessDenied", "no", 403))
+    assert w.deploy()[0].outcome == "updated"
+
+
 # --- order ---------------------------------------------------------------------------------------------------------------
 
 
@@ -794,3 +812,13 @@ def test_threads_are_bounded(world):
     assert {one.outcome for one in results} == {"created"}
     assert len(results) == 80
     assert max(most) <= before + 4
+
+
+def test_half_answers_without_end_end_with_words(world):
+    from botocore.parsers import ResponseParserError
+
+    w = world()
+    w.cfn.fail("describe_stack_events", ResponseParserError("Unable to parse response"), times=9999, after=2)
+    (result,) = w.deploy()
+    assert result.outcome == "unknown"
+    assert "goes on in AWS" in str(result.problem)

@@ -49,6 +49,14 @@ def test_a_stack_in_review_is_deleted(world):
     assert w.recover().outcome == "deleted"
 
 
+def test_a_deletion_without_events_ends_too(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
+    w.cfn.delete_stack = lambda **_: w.cfn.emit(stack_id, "STACK", "DELETE_COMPLETE")  # with nobody's token
+    assert w.recover().outcome == "deleted"
+    assert w.clock.now() < 20
+
+
 def test_a_rollback_that_is_stuck_goes_on_and_skips_what_it_is_told(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
