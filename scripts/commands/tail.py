@@ -76,18 +76,26 @@ def _follow_buses(aws: Aws, stacks: list[Deployed], bus: str, pattern: str, show
         chosen = [(one.place.region, one.outputs.get(buses.OUTPUT, "default")) for one in stacks]
     else:
         chosen = [(bus.split(":")[3] if bus.startswith("arn:") else one.place.region, bus) for one in stacks]
-    signal.signal(signal.SIGHUP, signal.default_int_handler)  # a closed terminal ends like Ctrl-C
-    with contextlib.ExitStack() as stack:
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(*_: Any) -> None:
+        for one in signals:  # impatience is no reason to leave something behind
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for one in signals:
+        signal.signal(one, end)
+    with contextlib.ExitStack() as tapped:
         taps = []
         for region, name in dict.fromkeys(chosen):
             for leftover in bus_tap.sweep(aws, region, name):
                 click.echo(f"Removed {leftover} in {region}, which a run that died had left.", err=True)
-            taps.append(stack.enter_context(bus_tap.Tap(aws, region, name, pattern or bus_tap.EVERYTHING)))
+            taps.append(tapped.enter_context(bus_tap.Tap(aws, region, name, pattern or bus_tap.EVERYTHING)))
             click.echo(f"Following the bus {name} in {region} through {taps[-1].name}; Ctrl-C ends it.", err=True)
-        for one in bus_tap.follow(taps):
-            label = one.bus if len(taps) == 1 else f"{one.region} {one.bus}"
-            moment = datetime.fromisoformat(one.event["time"])
-            show(moment, label, json.dumps(one.event, ensure_ascii=False), {"region": one.region, "bus": one.bus})
+        for seen in bus_tap.follow(taps):
+            label = seen.bus if len(taps) == 1 else f"{seen.region} {seen.bus}"
+            moment = datetime.fromisoformat(seen.event["time"])
+            show(moment, label, json.dumps(seen.event, ensure_ascii=False), {"region": seen.region, "bus": seen.bus})
     return 0
 
 

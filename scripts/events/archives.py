@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.errors import ToolError
 from scripts.events import log_groups
 from scripts.flow import trace
+from scripts.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,17 +146,19 @@ def preview(
              and not any(key.startswith("Input") for key in target.settings)]  # fmt: skip
     groups = sorted({one.arn.partition(":log-group:")[2] for one in whole})
     kept = next((one.pattern for one in flow.archives if one.arn == archive.arn), None)
-    found, counts = Preview(archive, groups), dict.fromkeys((one.label for one in wanted), 0)
-    met: set[str] = set()
+    keeps = Pattern(kept).matches if isinstance(kept, dict) else lambda _: True
+    found, counts, met = Preview(archive, groups), dict.fromkeys((one.label for one in wanted), 0), set[str]()
+    matches = [(one, Pattern(one.pattern).matches) for one in wanted
+               if isinstance(one.pattern, dict) and not one.state.startswith("DISABLED")]  # fmt: skip
     places = [log_groups.Group(archive.region, name, name) for name in groups]
     for entry in log_groups.merge(aws, places, int(window[0].timestamp() * 1000)):
         event = _event_of(entry.message, *window)
-        if event is None or event["id"] in met or (kept and not trace.match(kept, event)[0]):
+        if event is None or event["id"] in met or not keeps(event):
             continue
         met.add(event["id"])
         event["replay-name"] = "a replay"  # replayed events carry it, and rules may refuse it
-        for rule in wanted:
-            if rule.pattern and not rule.state.startswith("DISABLED") and trace.match(rule.pattern, event)[0]:
+        for rule, takes in matches:
+            if takes(event):
                 counts[rule.label] += 1
                 if rule.label not in found.targets:
                     routes = trace.trace(flow, event, archive.bus).routes

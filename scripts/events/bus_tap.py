@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import queue
-import signal
 import tempfile
 import threading
 import time
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 PREFIX = "eventbridge-tap-"
 BEAT, EXPIRY = 30.0, 300.0  # seconds between two signs of life, and without one until a tap of elsewhere counts as dead
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EVERYTHING = json.dumps({"source": [{"prefix": ""}]})
 _RETENTION, _WAIT = "300", 5  # seconds: of messages that nobody fetches; of one long poll
 
@@ -94,18 +92,6 @@ def _is_alive(name: str, tags: dict[str, str]) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Impatience is no reason to leave something behind: Ctrl-C again, a second SIGTERM."""
-    signals = SIGNALS if threading.current_thread() is threading.main_thread() else ()
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in signals}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
 class Tap:
     """One bus, tapped while the context lasts."""
 
@@ -153,11 +139,10 @@ class Tap:
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
-        with _undisturbed():
-            try:
-                remove(self._aws, self.region, self.bus, self.name)
-            finally:
-                os.close(self._lock)
+        try:
+            remove(self._aws, self.region, self.bus, self.name)
+        finally:
+            os.close(self._lock)
 
     def _live(self) -> None:
         sqs = self._aws.client("sqs", self.region)
