@@ -25,7 +25,7 @@ def draw(arrival: Arrival, run: Callable[[Delivery], list[str]], tree: Tree | No
 
     region = arrival.bus.split(":")[3]
     title = f"bus [bold]{escape(arrival.label)}[/]  [dim]{escape(arrival.bus)}[/]"
-    root = tree or Tree(f"event {escape(compact(arrival.event))}")
+    root = tree or Tree(f"event [dim]{escape(compact(arrival.event))}[/]")
     tree = root.add(title)
     if not arrival.exists:
         tree.add(f"{MARKS[False]} {region} has no such bus: PutEvents would take the event, and it would be gone")

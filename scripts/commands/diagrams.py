@@ -50,7 +50,8 @@ def command(check: bool) -> int:
 def _insert(page: str, name: str, text: str) -> str:
     """The page with the flow between its markers; they are added below the title where they are missing."""
     block = (
-        f"{BEGIN}\n![The flow of {name}]({name}.svg)\n\n<details>\n<summary>The same as text</summary>\n\n"
+        f"{BEGIN}\n![The flow of {name}]({name}.svg)\n\nDrawn with the defaults of all parameters.\n\n"
+        f"<details>\n<summary>The same as text</summary>\n\n"
         f"```mermaid\n{text}```\n\n</details>\n{END}"
     )
     if BEGIN not in page:

@@ -92,6 +92,7 @@ class _Source:
         self.template = documents.read_template(template) if template else None
         self.name, self.stack, self.region = template.stem if template else env, stack, region
         self.matcher: Any = tracing.match
+        self.known: dict[str, Flow] = {}
         if not template:
             self.settings, self.templates = environment.load(env), rendering.render_all()
             environment.check_parameters(self.settings, self.templates)
@@ -111,8 +112,11 @@ class _Source:
         else:
             stack, account = self.stack or sample.stack, self.settings.account or symbol_of("AWS::AccountId")
             region = region or self.settings.choose(stack)[0][1]
-            overrides = {stack: sample.parameters} if stack else None
-            found = graph.of_environment(self.settings, self.templates, stack, overrides)
+            key = f"{stack} {sorted(sample.parameters.items())}"  # many events may go one way
+            if key not in self.known:
+                overrides = {stack: sample.parameters} if stack else None
+                self.known[key] = graph.of_environment(self.settings, self.templates, stack, overrides)
+            found = self.known[key]
         return found, samples.complete(sample, found, region, account)
 
     def _read_account(self) -> Flow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -85,16 +86,23 @@ def match(pattern: Json, event: Mapping[str, Any]) -> Matched:
     An event that says ``⟨Bucket⟩`` itself means that bucket.
     """
     try:
-        compiled, given = Pattern(pattern), dict(event)
+        text, given = json.dumps(pattern, ensure_ascii=False), dict(event)
+        compiled = _compile(text)
         verdict = compiled.matches(given)
-        said = json.dumps(event, ensure_ascii=False)
-        unsaid = sorted({one for one in SYMBOL.findall(json.dumps(pattern, ensure_ascii=False)) if one not in said})
+        symbols = set(SYMBOL.findall(text))
+        said = json.dumps(event, ensure_ascii=False) if symbols else ""
+        unsaid = sorted(one for one in symbols if one not in said)
         others = [Pattern(_replace(pattern, unsaid, by)).matches(given) for by in (ANYTHING, NOTHING) if unsaid]
         if {verdict, *others} == {True, False}:
             return None, (f"depends on {', '.join(unsaid)}",)
         return verdict, tuple(map(str, compiled.explain(given)))
     except PatternError as error:
         return False, (f"AWS refuses the pattern: {error}",)
+
+
+@lru_cache(maxsize=256)
+def _compile(text: str) -> Pattern:
+    return Pattern(json.loads(text))
 
 
 def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
