@@ -91,11 +91,16 @@ def install() -> None:
 
 
 def resource_of(stock: Callable[..., str], service: str, *request: Any) -> str:
-    """The ARN that a request is judged by: MiniStack would refuse what !GetAtt Arn of a log group allows.
+    """The ARN that a request is judged by, where MiniStack would refuse what AWS allows.
 
-    That ARN ends with ':*', except where tags are meant (service authorization reference of CloudWatch Logs).
+    That of a log group ends with ':*', as !GetAtt Arn does, except where tags are meant (service authorization
+    reference of CloudWatch Logs). A change set named by its ARN is judged by that (seen on AWS by
+    widdix/complete-aws-iam-reference, issue 6).
     """
     arn, tags = stock(service, *request), "Tag" in request[2].get("x-amz-target", "")
+    if service == "cloudformation" and arn == "*":
+        named = request[4].get("ChangeSetName") or "*"
+        return str(named[0] if isinstance(named, list) else named)
     return f"{arn}:*" if service == "logs" and ":log-group:" in arn and not tags else arn
 
 

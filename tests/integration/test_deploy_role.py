@@ -7,7 +7,9 @@ import json
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from scripts import rendering
+from scripts import environment, rendering
+from scripts.aws import Aws
+from scripts.cloudformation import deployment
 
 REGION = "us-east-1"
 TEMPLATES = rendering.render_all()
@@ -112,6 +114,49 @@ def test_the_planner_sees_and_executes_nothing(take, roles, clients):
     denied(change_set, cloudformation, "other-two")
     cloudformation.delete_change_set(StackName="made-two", ChangeSetName="c")
     clients("cloudformation", REGION).delete_stack(StackName="made-two")
+
+
+class Taken(Aws):
+    """AWS as a workflow sees it that took a role."""
+
+    def __init__(self, made, service):
+        super().__init__(made)
+        self.service = service
+
+    def client(self, service, region=None):
+        return self.service(service)
+
+
+def environment_of(roles, retention):
+    stack = environment.StackSettings(
+        "bus", "made-bus", "custom-event-bus", (REGION,), {"ArchiveRetentionInDays": retention},
+        role=roles["ExecutionRoleArn"], policy={"Statement": [{"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}]},
+    )  # fmt: skip
+    return environment.Environment(
+        "test", environment.PARAMETERS / "test.yaml", (REGION,), {"bus": stack}, protect=True
+    )
+
+
+def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, clients):
+    """All calls of `make plan` and `make deploy`: for a new stack, for one that changes, and for one that does not."""
+    deployer = take("DeployRoleArn", f"{REPOSITORY}:environment:dev")
+    planner = take("PlanRoleArn", f"{REPOSITORY}:pull_request")
+    admin = clients("cloudformation", REGION)
+    try:
+        for retention, outcome in (("1", "created"), ("3", "updated"), ("3", "unchanged")):
+            made = environment_of(roles, retention)
+            (plan,) = deployment.plan(Taken(made, planner), made, TEMPLATES, made.choose())
+            assert (plan.problem, plan.changes) == (None, outcome != "unchanged")
+            if (
+                outcome == "created"
+            ):  # what the plan leaves: MiniStack, unlike AWS, gives it another id with the next change set
+                assert admin.describe_stacks(StackName="made-bus")["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS"
+                admin.delete_stack(StackName="made-bus")
+            (result,) = deployment.deploy(Taken(made, deployer), made, TEMPLATES, made.choose())
+            assert (result.outcome, str(result.problem), result.warnings) == (outcome, "None", ())
+    finally:
+        admin.update_termination_protection(StackName="made-bus", EnableTerminationProtection=False)
+        admin.delete_stack(StackName="made-bus")
 
 
 # What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
