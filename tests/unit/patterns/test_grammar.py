@@ -104,7 +104,7 @@ def test_refused_in_the_words_of_aws(test, what):
         ("[" * 5000, "Event pattern is not valid JSON: nested too deeply", ""),
     ],
 )
-def test_refused_patterns_name_the_path(pattern, what, where):
+def test_refused_patterns_name_the_path(pattern, what, where, usual_depth):
     with pytest.raises(PatternError) as refused:
         Pattern(pattern)
     assert refused.value.what.startswith(what)

@@ -146,7 +146,7 @@ def test_a_large_array_takes_no_square_of_time():
     assert pattern.matches({"a": [*rows, {"b": 1, "c": 2, "d": 3}], "e": others})
 
 
-def test_an_event_nested_too_deeply_is_an_error_and_no_crash():
+def test_an_event_nested_too_deeply_is_an_error_and_no_crash(usual_depth):
     event = {"a": []}
     inner = event["a"]
     for _ in range(5000):
