@@ -82,7 +82,10 @@ def _replay(
 
     ends: dict[str, Progress] = {}
     clock, console = Clock(), _stacks.console(err=as_json)
-    replays = [(one, archives.start(aws, one, since, until, rules[one.arn])) for one in found]
+    replays = []
+    for archive in found:
+        replays.append((archive, archives.start(aws, archive, since, until, rules[archive.arn])))
+        click.echo(f"Started {replays[-1][1]} in {archive.region}.", err=True)
     with Bars(console=console, disable=not console.is_terminal) as bars, ThreadPoolExecutor(len(replays)) as pool:
 
         def follow(pair: tuple[Archive, str]) -> None:

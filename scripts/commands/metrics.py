@@ -28,15 +28,20 @@ def command(env: str, stack: str | None, region: str | None, since: str, as_json
     Example:
       python -m scripts metrics --env prod --since 1d
     """
-    from scripts.commands import _operations
+    from scripts.commands import _operations, _stacks
     from scripts.events import metrics, moments
 
     begin, end = moments.parse(since), datetime.now(UTC)
     aws, stacks = _operations.deployed(env, stack, region)
-    found = metrics.read(aws, stacks, begin, end)
+    out = _stacks.console()
+    names = [(rule, one.place.stack, one.place.region) for one in stacks for rule in one.rules]
+    taken = sum(max((len(name[column]) for name in names), default=0) + 2 for column in range(3))
+    room = (out.width - taken) // len(HEADS) - len(" 1,234,567  ") if out.is_terminal else metrics.STEPS
+    period = metrics.period_of(begin, end, min(metrics.STEPS, max(4, room)))
+    found = metrics.read(aws, stacks, begin, end, period)
     if as_json:
         print(json.dumps([{
-            "region": one.region, "stack": one.stack, "rule": one.rule, "period": metrics.period_of(begin, end),
+            "region": one.region, "stack": one.stack, "rule": one.rule, "period": period,
             "metrics": {name: {"sum": sum(values), "values": values} if values is not None else None
                         for name, values in one.series.items()},
         } for one in found], indent=2))  # fmt: skip

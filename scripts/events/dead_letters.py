@@ -51,16 +51,15 @@ class Mailbox:
         """Takes up to ``limit`` letters that are there now out of sight for ``seconds``; none that come later."""
         seconds = min(_LONGEST, int(seconds))
         self.expires = time.monotonic() + seconds - 10
-        sqs, met, idle = self.aws.client("sqs", self.region), set[str](), 0
-        while len(self.letters) < limit and idle < 2:  # one empty answer may be chance (SQS guide, short polling)
+        sqs = self.aws.client("sqs", self.region)
+        while len(self.letters) < limit:
             answer = sqs.receive_message(
-                QueueUrl=self.url, MaxNumberOfMessages=min(10, limit - len(self.letters)), WaitTimeSeconds=1,
-                VisibilityTimeout=seconds, MessageAttributeNames=["All"],
+                QueueUrl=self.url, MaxNumberOfMessages=min(10, limit - len(self.letters)), VisibilityTimeout=seconds,
+                WaitTimeSeconds=1, MessageAttributeNames=["All"],
             )  # fmt: skip
-            new = [one for one in answer.get("Messages", ()) if one["MessageId"] not in met]
-            met |= {one["MessageId"] for one in new}
-            self.letters += map(parse, new)
-            idle = 0 if new else idle + 1
+            if not answer.get("Messages"):  # a long poll asks all servers: there are no more (SQS guide)
+                return
+            self.letters += map(parse, answer["Messages"])
 
     def remaining(self) -> int:
         """About how many more letters the queue shows to everybody."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = ("MatchedEvents", "Invocations", "FailedInvocations", "InvocationsSentToDlq")  # EventBridge guide, 'Monitoring'
 BLOCKS = "▁▂▃▄▅▆▇█"
-_STEPS, _QUERIES = 24, 500  # buckets of a window, at most; queries that GetMetricData takes
+STEPS, _QUERIES = 24, 500  # buckets of a window, at most; queries that GetMetricData takes
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,18 @@ class Counts:
         return any(one is not None for one in self.series.values())
 
 
-def period_of(since: datetime, until: datetime) -> int:
+def period_of(since: datetime, until: datetime, steps: int = STEPS) -> int:
     """Seconds of a bucket: a multiple of a minute, and of what CloudWatch keeps for data that old (API reference)."""
     age = (datetime.now(UTC) - since).days
     unit = 60 if age < 15 else 300 if age < 63 else 3600
-    return unit * math.ceil((until - since).total_seconds() / _STEPS / unit)
+    return unit * math.ceil((until - since).total_seconds() / steps / unit)
 
 
-def read(aws: Aws, stacks: Sequence[Deployed], since: datetime, until: datetime) -> list[Counts]:
-    """The counts of every rule of the stacks. CloudWatch gets them best effort, minutes late."""
-    period = period_of(since, until)
+def read(aws: Aws, stacks: Sequence[Deployed], since: datetime, until: datetime, period: int) -> list[Counts]:
+    """The counts of every rule of the stacks, in buckets of ``period`` seconds (see ``period_of``).
+
+    CloudWatch gets them best effort, and minutes late (EventBridge guide).
+    """
     begin = datetime.fromtimestamp(since.timestamp() // period * period, UTC)
     steps = math.ceil((until - begin).total_seconds() / period)
     found = []

@@ -225,6 +225,16 @@ def test_tail_of_a_stack_without_a_bus_follows_the_default_bus(operate):
     assert json.loads(process.stdout.readline())["source"] == one.name
 
 
+def test_a_reader_that_has_seen_enough_ends_the_tap(operate):
+    one = operate("custom-event-bus")
+    process, _ = one.start("tail", "--bus", "--raw", until="Following")
+    process.stdout.close()
+    for number in range(3):
+        one.put(str(number))
+    process.wait(PATIENCE)
+    assert one.taps() == ([], [])
+
+
 def test_tail_of_a_bus_that_is_not_there_says_so(operate):
     one = operate("custom-event-bus")
     assert "there is no event bus 'nowhere'" in one.run("tail", "--bus", "nowhere", code=1).stderr
@@ -468,6 +478,23 @@ def test_events_of_aws_cannot_go_back_to_the_bus_and_stay(operate):
     one.run("redrive", "--to", "target", "--yes")
     assert [json.loads(line)["source"] for line in one.logged()] == ["aws.s3"]
     assert one.letters() == []
+
+
+def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
+    one = operate("custom-event-bus", LogsPolicyScope="none")
+    for marker in ("apple", "pear", "plum"):
+        one.put(marker)
+    eventually(lambda: len(one.letters()) == 3)
+    process, _ = one.start("redrive", "--to", "target", "--rate", "0.01", "--yes", until="3 dead letters")
+    eventually(one.logged)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "1 sent to their target and removed, 0 kept" in out
+    assert "Traceback" not in said
+    left = {json.loads(letter["Body"])["detail"]["marker"] for letter in one.letters()}
+    assert left | {json.loads(line)["detail"]["marker"] for line in one.logged()} == {"apple", "pear", "plum"}
+    assert len(left) == 2
 
 
 def test_only_what_is_meant_is_sent(operate):

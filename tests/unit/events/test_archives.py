@@ -6,10 +6,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from operations import FakeAws, Service, TurningClock
 
 from scripts.events import archives
 from scripts.events.archives import Archive
+from tests.unit.events.operations import FakeAws, Service, TurningClock
 
 ARCHIVE = Archive(
     "r", "kept", "arn:aws:events:r:1:archive/kept", "arn:aws:events:r:1:event-bus/orders", "ENABLED", 9, 99, 7

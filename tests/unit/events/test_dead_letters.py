@@ -5,12 +5,12 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from operations import FakeAws, Service, TurningClock
 
 from scripts.cloudformation.calls import Stopped
 from scripts.events import dead_letters
 from scripts.events.dead_letters import Mailbox
 from scripts.events.redelivery import NotRedeliveredError
+from tests.unit.events.operations import FakeAws, Service, TurningClock
 
 RULE = "arn:aws:events:r:1:rule/bus/all"
 TARGET = "arn:aws:sqs:r:1:queue"

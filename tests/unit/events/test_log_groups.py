@@ -4,11 +4,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from operations import FakeAws, MissingError, Service, TurningClock
 
 from scripts.cloudformation.calls import Stopped
 from scripts.events import log_groups
 from scripts.events.log_groups import Group
+from tests.unit.events.operations import FakeAws, MissingError, Service, TurningClock
 
 A, B = Group("r", "a", "a"), Group("r", "b", "b")
 NOW = int(time.time() * 1000)

@@ -4,11 +4,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from operations import FakeAws, Service
 
 from scripts.cloudformation.place import Place
 from scripts.events import metrics
 from scripts.events.stacks import Deployed
+from tests.unit.events.operations import FakeAws, Service
 
 NOW = datetime.now(UTC)
 
@@ -47,7 +47,9 @@ def test_values_fall_into_their_periods_and_buses_are_told_apart():
     points = {("MatchedEvents", own): [(since, 2.0), (NOW - timedelta(minutes=1), 3.0)],
               ("Invocations", default): [(NOW - timedelta(minutes=1), 4.0)]}  # fmt: skip
     aws = FakeAws(cloudwatch=CloudWatch(points))
-    first, second = metrics.read(aws, [stack(Own=("orders", "all"), Default=("default", "all"))], since, NOW)
+    first, second = metrics.read(
+        aws, [stack(Own=("orders", "all"), Default=("default", "all"))], since, NOW, metrics.period_of(since, NOW)
+    )
     assert (first.series["MatchedEvents"][0], sum(first.series["MatchedEvents"])) == (2, 5)
     assert [first.series[name] for name in metrics.NAMES[1:]] == [None, None, None]
     assert (second.series["MatchedEvents"], sum(second.series["Invocations"])) == (None, 4)
@@ -58,7 +60,7 @@ def test_many_rules_are_asked_for_in_several_calls():
     points = {("Invocations", (("RuleName", name),)): [(NOW - timedelta(minutes=5), float(number + 1))]
               for number, name in enumerate(names)}  # fmt: skip
     rules = {name: ("default", name) for name in names}
-    found = metrics.read(FakeAws(cloudwatch=CloudWatch(points)), [stack(**rules)], NOW - timedelta(hours=1), NOW)
+    found = metrics.read(FakeAws(cloudwatch=CloudWatch(points)), [stack(**rules)], NOW - timedelta(hours=1), NOW, 180)
     assert [sum(one.series["Invocations"]) for one in found] == list(range(1, 301))
 
 

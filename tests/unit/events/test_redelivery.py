@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import pytest
-from operations import FakeAws, MissingError, Service
 
 from scripts.errors import ToolError
 from scripts.events.redelivery import Redelivery
+from tests.unit.events.operations import FakeAws, MissingError, Service
 
 RULE = "arn:aws:events:r:1:rule/orders/all"
 EVENT = {
