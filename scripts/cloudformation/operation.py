@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scripts.cloudformation.events import Event
     from scripts.cloudformation.place import Place
 
-TICK = 0.7  # seconds between two looks: the end is noticed after half of it on average
+TICK = 0.6  # seconds between two looks: the end is noticed after half of it on average
 _LOOKS = 18  # at a stack after its end, until DescribeStacks shows it: half a minute
 _SILENCE = 20  # looks without any event, after which the stack itself is looked at
 _DOUBTS = 10  # times that DescribeStacks may contradict the events at the end
