@@ -1,0 +1,53 @@
+from functools import partial
+
+from scripts.flow import permissions
+from scripts.flow.graph import Flow, Rule, Target
+from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, Node, View
+from scripts.lint_rules._view import is_unread
+
+POLICIES = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::KMS::Key")
+
+
+class QueuePolicy(FlowRule):
+    id = "E9805"
+    shortdesc = "A queue or topic must let EventBridge in"
+    description = (
+        "A queue or topic of the template that is a target, or a target's dead-letter queue, needs a policy that lets "
+        "events.amazonaws.com send or publish, and so does its customer key. Otherwise what goes there is lost."
+    )
+    source_url = f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions"
+
+    def check(self, view: View) -> Findings:
+        for target in view.targets:
+            places = (target.node.get("Arn") if "RoleArn" not in target.node else None,
+                      target.node.get("DeadLetterConfig", "Arn"))  # fmt: skip
+            if rule := view.rule_of(target.rule):
+                for node in filter(None, places):
+                    yield from self._check_one(view, rule, node)
+
+    def _check_one(self, view: View, rule: Rule, node: Node) -> Findings:
+        arn = str(node.value)
+        resource = view.flow.resources.get(arn)
+        if not resource or resource.type not in ("AWS::SQS::Queue", "AWS::SNS::Topic"):
+            return
+        if view.is_so_everywhere(partial(_is_shut, rule, arn), *POLICIES):
+            reason = permissions.of_target(view.flow, rule, Target("", arn)).reason
+            message = f"{resource.logical_id}: {reason}, so what is sent there is lost. Allow it for the rule's ARN"
+            yield node, f"{message} (aws:SourceArn)"
+
+
+def _is_shut(rule: Rule, arn: str, flow: Flow) -> bool:
+    verdict = permissions.of_target(flow, rule, Target("", arn))
+    if verdict.allowed is not False or is_unread(flow, POLICIES):
+        return False
+    return not verdict.reason.startswith("the key") or "alias/aws/" in verdict.reason or _is_plain_key(flow, arn)
+
+
+def _is_plain_key(flow: Flow, arn: str) -> bool:
+    """Not behind an alias, and without conditions such as kms:ViaService, which may let EventBridge in."""
+    named = flow.resources[arn].properties.get("KmsMasterKeyId")
+    key = next((one for place, one in flow.resources.items() if named in (place, one.ref)), None)
+    if key is None or key.type != "AWS::KMS::Key":
+        return False
+    conditions = [one.get("Condition") for policy in flow.policies_of(key.arn) for one in policy.statements]
+    return "kms:" not in str(conditions)

@@ -1,0 +1,45 @@
+import json
+from functools import partial
+
+from scripts.flow.graph import Flow, Rule
+from scripts.flow.permissions import EVENTS, evaluate
+from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, View
+from scripts.lint_rules._view import is_unread
+
+POLICIES = ("AWS::Logs::ResourcePolicy", "AWS::Logs::LogGroup")
+
+
+class LogsPolicy(FlowRule):
+    id = "W9801"
+    shortdesc = "A log group that is a target needs a Logs policy"
+    description = (
+        "Without a resource policy for events.amazonaws.com and delivery.logs.amazonaws.com a rule writes nothing "
+        "to its log group, and nobody hears of it. The console makes such a policy, CloudFormation does not. "
+        "A policy under a condition counts: it may be left out on purpose."
+    )
+    source_url = f"{GUIDE}eb-use-resource-based.html#eb-cloudwatchlogs-permissions"
+
+    def check(self, view: View) -> Findings:
+        targets = [(one, rule) for one in view.targets if one.service == "logs" and (rule := view.rule_of(one.rule))]
+        if not targets or "PutResourcePolicy" in json.dumps(view.resources, default=str):  # a custom resource makes one
+            return
+        for target, rule in targets:
+            if view.is_so_everywhere(partial(_is_shut, rule, target.arn.removesuffix(":*")), *POLICIES):
+                message = (
+                    "No policy here lets EventBridge write to this log group, so events are lost in silence: add an "
+                    "AWS::Logs::ResourcePolicy that allows logs:CreateLogStream and logs:PutLogEvents to "
+                    "events.amazonaws.com and delivery.logs.amazonaws.com"
+                )
+                yield target.node.get("Arn") or target.node, message
+
+
+def _is_shut(rule: Rule, group: str, flow: Flow) -> bool:
+    """Whether neither principal may write: if AWS is content with one of them is not known, so one is enough here."""
+    if is_unread(flow, POLICIES):
+        return False
+    policies = [one for one in flow.policies if ":logs:" in one.attached]
+    found = [
+        evaluate(policies, principal, "logs:PutLogEvents", f"{group}:log-stream:x", {"aws:sourcearn": rule.arn})
+        for principal in (EVENTS, "delivery.logs.amazonaws.com")
+    ]
+    return all(one is None or one.allowed is False for one in found)

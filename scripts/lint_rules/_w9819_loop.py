@@ -1,0 +1,58 @@
+from scripts.flow.permissions import evaluate, policies_of_role
+from scripts.flow.resolution import Resource
+from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, Node, View
+from scripts.lint_rules._view import pattern_of, tests_of
+
+ROLES = {"AWS::Lambda::Function": "Role", "AWS::StepFunctions::StateMachine": "RoleArn"}
+WRITES = {"Object Created": "detail.object.key", "AWS API Call via CloudTrail": "detail.requestParameters.key"}
+
+
+class Loop(FlowRule):
+    id = "W9819"
+    shortdesc = "A target should not make what its own rule matches"
+    description = (
+        "A rule on new objects of a bucket whose target may write anywhere into that bucket, or a rule whose target is "
+        "its own bus, can go round for ever, and each round is paid for."
+    )
+    source_url = f"{GUIDE}eb-troubleshooting.html"
+
+    def check(self, view: View) -> Findings:
+        for target in view.targets:
+            rule, arn = view.rule_of(target.rule), target.node.get("Arn")
+            if not rule or not arn:
+                continue
+            if target.arn == rule.bus:
+                yield arn, "The rule sends events to the bus that it takes them from: name another bus"
+            for bucket in _matched(view, target.rule):
+                if _writes(view, target.arn, bucket):
+                    message = (
+                        f"The rule matches every new object of {bucket.logical_id}, and this target may write there: "
+                        "they can go round for ever. Match a prefix of the key, and let the target write elsewhere"
+                    )
+                    yield arn, message
+
+
+def _matched(view: View, properties: Node) -> list[Resource]:
+    """The buckets of the template of which the rule matches every new object."""
+    pattern = pattern_of(properties) or {}
+    kind = next((one for one in tests_of(pattern, "detail-type") if one in WRITES), "")
+    calls = tests_of(pattern, "detail", "eventName")
+    if not kind or tests_of(pattern, *WRITES[kind].split(".")) or (calls and "PutObject" not in calls):
+        return []
+    fields = ("bucket", "name") if kind == "Object Created" else ("requestParameters", "bucketName")
+    names = tests_of(pattern, "detail", *fields)
+    return [one for one in view.flow.resources.values() if one.type == "AWS::S3::Bucket" and one.name in names]
+
+
+def _writes(view: View, arn: str, bucket: Resource) -> bool:
+    """Whether the target surely may put any object into the bucket."""
+    flow, resource = view.flow, view.flow.resources.get(arn)
+    if resource is None:
+        return False
+    if resource.type == "AWS::KinesisFirehose::DeliveryStream":
+        configured = (one for key, one in resource.properties.items() if key.endswith("S3DestinationConfiguration"))
+        return any(isinstance(one, dict) and one.get("BucketARN") == bucket.arn for one in configured)
+    role = flow.resources.get(str(resource.properties.get(ROLES.get(resource.type, ""))))
+    policies = policies_of_role(flow, role) if role else []
+    verdict = evaluate(policies, None, "s3:PutObject", f"{bucket.arn}/x", {})
+    return verdict is not None and verdict.allowed is True
