@@ -243,6 +243,7 @@ class _Run:
             self.executed.discard(key)  # refused; after anything else it may well be under way
             raise
         running.stays = self.options.disable_rollback or self.options.on_failure == "DO_NOTHING"
+        running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
         heard = Tracker(place, len(made.change_set.changes), self.listener)
         status = operation.follow(client, running, place, self.clock, heard)
         if status not in events.GOOD_ENDS:

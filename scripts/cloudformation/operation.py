@@ -50,6 +50,7 @@ class Operation:
     late: list[Event] = field(default_factory=list)  # not known yet whether they belong to it
     doubts: int = 0  # times that the stack contradicted the events at the end
     stays: bool = False  # a failure is not rolled back: CREATE_FAILED and UPDATE_FAILED are ends
+    deletes: bool = False  # a failure ends in deletion
 
     @property
     def started(self) -> Event | None:
@@ -185,6 +186,8 @@ def _ended(client: Any, operation: Operation, look: int, clock: Clock) -> str:
         return now if now == "DELETE_COMPLETE" else ""
     operation.doubts += now != "DELETE_IN_PROGRESS"  # else it may be an answer from before: not for ever
     sure = now == end and (end in events.ENDS or operation.stays or (stack or {}).get("DisableRollback"))
+    if operation.deletes and not end.startswith("DELETE"):
+        sure = False  # between the rollback and the deletion
     return end if sure or operation.doubts > _DOUBTS else ""
 
 

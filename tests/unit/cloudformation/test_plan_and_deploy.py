@@ -452,11 +452,12 @@ def test_other_states_can_be_updated(world, status):
     assert result.outcome == "updated"
 
 
-def test_on_failure_delete_follows_to_the_deletion(world):
+@pytest.mark.parametrize("begins", [3.01, 3.5, 4.3, 7])
+def test_on_failure_delete_follows_to_the_deletion(world, begins):
     w = world()
     w.cfn.timelines["CREATE"] = [
         *ROLLED_BACK,
-        *steps((3.5, "STACK", "DELETE_IN_PROGRESS"), (60, "STACK", "DELETE_COMPLETE")),
+        *steps((begins, "STACK", "DELETE_IN_PROGRESS"), (60, "STACK", "DELETE_COMPLETE")),
     ]
     (result,) = w.deploy(on_failure="DELETE")
     assert not result.ok
