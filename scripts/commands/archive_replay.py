@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -44,8 +43,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
     aws, stacks = _operations.deployed(env, stack, region)
     found = archives.of_stacks(aws, stacks, given["archive"])
     if given["cancel"]:
-        for place in sorted({one.region for one in found if given["cancel"].startswith(one.name[:43])}):
-            print(f"{given['cancel']} in {place}: {archives.cancel(aws, place, given['cancel'])}")
+        print(f"{given['cancel']}: {archives.cancel(aws, found, given['cancel'])}")
         return 0
     if not given["since"]:
         _list(found, as_json)
@@ -90,7 +88,7 @@ def _replay(
 
         def follow(pair: tuple[Archive, str]) -> None:
             task, state = bars.add_task(f"{pair[1]} in {pair[0].region}", total=1.0), ""
-            for now in archives.follow(aws, *pair, clock):
+            for now in archives.follow(aws, *pair, (since, until), clock):
                 bars.update(task, completed=now.share, description=f"{now.replay} in {pair[0].region} {now.state}")
                 if now.state != state and not console.is_terminal:
                     console.print(f"{datetime.now(UTC):%H:%M:%S} {pair[0].region} {now.replay} {now.state}")
@@ -102,8 +100,7 @@ def _replay(
                 wait.result()
         except KeyboardInterrupt:
             clock.stop()
-            with contextlib.suppress(Exception):
-                bars.stop()
+            bars.stop()
             for archive, name in replays:
                 click.echo(f"{name} in {archive.region} goes on in AWS. Cancel it: --cancel {name}", err=True)
             raise

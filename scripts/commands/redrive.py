@@ -30,7 +30,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
 
     A letter is deleted once AWS has acknowledged its redelivery; what fails again stays in the queue, or comes back
     to it. A target gets what its rule would have given it now. While the command looks at letters nobody else sees
-    them. Exits with 1 if one was not sent.
+    them (after a crash, for some minutes more). Exits with 1 if one was not sent.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
         for index, box in enumerate(boxes):
             box.fetch(given["limit"], 300 + (2 * min(given["limit"], box.remaining()) / rate if rate else 0))
             wanted = given["only"] or ""
-            found[index] = [one for one in box.letters if any(wanted in name for name in one.names())]
+            found[index] = [one for one in box.letters.values() if any(wanted in name for name in one.names())]
         chosen = [one for letters in found.values() for one in letters]
         more = sum(box.remaining() for box in boxes)
         if not (way and as_json):

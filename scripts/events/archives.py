@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scripts.cloudformation import calls
 from scripts.errors import ToolError
 from scripts.events import log_groups
 from scripts.flow import trace
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from scripts.aws import Aws
-    from scripts.cloudformation.calls import Clock
     from scripts.events.stacks import Deployed
     from scripts.flow.graph import Flow
 
@@ -114,18 +114,24 @@ def start(aws: Aws, archive: Archive, since: datetime, until: datetime, rules: S
     return name
 
 
-def cancel(aws: Aws, region: str, name: str) -> str:
-    """Cancels a replay; gives the state it is in then."""
-    return str(aws.client("events", region).cancel_replay(ReplayName=name)["State"])
+def cancel(aws: Aws, archives: Sequence[Archive], name: str) -> str:
+    """Cancels a replay of one of the archives; gives the state it is in then. Raises ToolError for none."""
+    for one in archives:
+        events = aws.client("events", one.region)
+        if any(replay["ReplayName"] == name for replay in events.list_replays(NamePrefix=name)["Replays"]):
+            return str(events.cancel_replay(ReplayName=name)["State"])
+    raise ToolError(f"there is no replay {name!r} where these archives are")
 
 
-def follow(aws: Aws, archive: Archive, name: str, clock: Clock) -> Iterator[Progress]:
-    """The progress of a replay until it is over."""
+def follow(
+    aws: Aws, archive: Archive, name: str, window: tuple[datetime, datetime], clock: calls.Clock
+) -> Iterator[Progress]:  # fmt: skip
+    """The progress of a replay of a window until it is over."""
+    ask = aws.client("events", archive.region).describe_replay
     while True:
-        told = aws.client("events", archive.region).describe_replay(ReplayName=name)
-        begin, end, last = (told.get(key) for key in ("EventStartTime", "EventEndTime", "EventLastReplayedTime"))
-        window = (end - begin).total_seconds()
-        share = min(1.0, max(0.0, (last - begin).total_seconds() / window)) if last and window else 0.0
+        told = calls.call(ask, clock=clock, patience=calls.LONG, ReplayName=name)
+        last = told.get("EventLastReplayedTime") or window[0]  # the time of the event that was replayed last
+        share = min(1.0, max(0.0, (last - window[0]) / (window[1] - window[0])))
         share = 1.0 if told["State"] == "COMPLETED" else share
         yield Progress(archive, name, told["State"], share, told.get("StateReason", ""))
         if told["State"] in OVER:

@@ -44,7 +44,7 @@ class Mailbox:
     aws: Aws
     region: str
     url: str
-    letters: list[Letter] = field(default_factory=list)
+    letters: dict[str, Letter] = field(default_factory=dict)  # by their handles
     expires: float = 0.0  # on the monotonic clock: when they come into sight by themselves
 
     def fetch(self, limit: int, seconds: float) -> None:
@@ -59,7 +59,7 @@ class Mailbox:
             )  # fmt: skip
             if not answer.get("Messages"):  # a long poll asks all servers: there are no more (SQS guide)
                 return
-            self.letters += map(parse, answer["Messages"])
+            self.letters |= {one["ReceiptHandle"]: parse(one) for one in answer["Messages"]}
 
     def remaining(self) -> int:
         """About how many more letters the queue shows to everybody."""
@@ -70,16 +70,16 @@ class Mailbox:
     def remove(self, letter: Letter) -> None:
         """Deletes a letter, and lets go of it."""
         self.aws.client("sqs", self.region).delete_message(QueueUrl=self.url, ReceiptHandle=letter.handle)
-        self.letters.remove(letter)
+        del self.letters[letter.handle]  # by several threads
 
     def release(self) -> None:
         """Lets everybody see again the letters that are left."""
-        sqs = self.aws.client("sqs", self.region)
-        for start in range(0, len(self.letters), 10):
-            entries = [{"Id": str(index), "ReceiptHandle": one.handle, "VisibilityTimeout": 0}
-                       for index, one in enumerate(self.letters[start : start + 10])]  # fmt: skip
+        sqs, handles = self.aws.client("sqs", self.region), list(self.letters)
+        for start in range(0, len(handles), 10):
+            entries = [{"Id": str(index), "ReceiptHandle": one, "VisibilityTimeout": 0}
+                       for index, one in enumerate(handles[start : start + 10])]  # fmt: skip
             sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
-        self.letters = []
+        self.letters = {}
 
 
 def parse(message: dict[str, Any]) -> Letter:
@@ -100,7 +100,7 @@ def parse(message: dict[str, Any]) -> Letter:
         context, answer = body["requestContext"], body.get("responsePayload")
         said = answer.get("errorMessage", "") if isinstance(answer, dict) else ""
         return Letter(
-            *place, "", context["functionArn"], context.get("condition", ""), str(said), body["requestPayload"]
+            *place, "", context.get("functionArn", ""), context.get("condition", ""), str(said), body["requestPayload"]
         )
     return Letter(*place, "", "", "NOT_A_DEAD_LETTER", message["Body"][:200], None)
 

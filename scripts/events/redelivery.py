@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from scripts.aws import Aws
 
+_ENVELOPE = {"source", "detail-type", "detail", "time"}
 STREAM = "redriven"  # of log groups that get their events again
 
 
@@ -34,7 +35,7 @@ class Redelivery:
 
     def deliver(self, rule: str, target: str, event: Any) -> None:
         """Raises NotRedeliveredError or botocore's errors. ``rule``: ARN, or "" for what a function gave up on."""
-        if event is None or not target:
+        if event is None or not target or (rule and not (isinstance(event, dict) and event.keys() >= _ENVELOPE)):
             raise NotRedeliveredError("this message is no dead letter of EventBridge or Lambda")
         if self._way == "bus":
             self._to_bus(rule, event)

@@ -390,6 +390,12 @@ def test_a_replay_that_is_not_meant_is_not_started(archived, options, code, said
     assert archived.client("events").list_replays(EventSourceArn=source)["Replays"] == []
 
 
+def test_a_replay_that_is_over_or_is_not_there_cannot_be_cancelled(archived):
+    (replay,) = json.loads(archived.run("archive-replay", "--since", "10m", "--yes", "--json").stdout)
+    assert "already completed" in archived.run("archive-replay", "--cancel", replay["replay"], code=1).stderr
+    assert "there is no replay 'nothing'" in archived.run("archive-replay", "--cancel", "nothing", code=1).stderr
+
+
 # --- redrive
 
 

@@ -69,7 +69,7 @@ def mailbox(queue, limit=1000):
 
 
 def redrive(box, way, rate=None, turns=1000):
-    return list(dead_letters.redrive(box, list(box.letters), way, TurningClock(turns), rate=rate))
+    return list(dead_letters.redrive(box, list(box.letters.values()), way, TurningClock(turns), rate=rate))
 
 
 def test_what_is_taken_leaves_the_queue_and_what_is_refused_stays():
@@ -125,7 +125,7 @@ def test_the_rate_is_kept():
     clock = TurningClock(1000)
     queue = Queue(*map(message, range(5)))
     box = mailbox(queue)
-    list(dead_letters.redrive(box, list(box.letters), Way(), clock, rate=4))
+    list(dead_letters.redrive(box, list(box.letters.values()), Way(), clock, rate=4))
     assert clock.now() == pytest.approx(1.0)
 
 

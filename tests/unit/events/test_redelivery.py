@@ -89,6 +89,8 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put():
         ("target", RULE, Events({"Arn": LOG_GROUP}, {"Arn": LOG_GROUP, "Input": "{}"}), EVENT, "the rule has 2 targets"),
         ("target", RULE, Events({"Arn": LOG_GROUP, "InputTransformer": {"InputTemplate": '{"a": 1}'}}), EVENT, "a log group needs"),
         ("target", RULE, Events({"Arn": LOG_GROUP}), None, "no dead letter"),
+        ("bus", RULE, Events(), ["no", "event"], "no dead letter"),
+        ("bus", RULE, Events(), {"source": "x"}, "no dead letter"),
     ],
 )  # fmt: skip
 def test_what_is_not_taken_is_an_error(way, rule, events, event, problem):
