@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from scripts.cloudformation import calls
 
 if TYPE_CHECKING:
@@ -77,8 +79,10 @@ def read(aws: Aws, group: Group, since: int, pattern: str = "", clock: calls.Clo
     while True:
         try:
             page = calls.call(logs.filter_log_events, clock=clock, patience=calls.LONG, **given)
-        except logs.exceptions.ResourceNotFoundException:
-            return
+        except ClientError as error:  # a client's own exception classes are not the same in all threads
+            if calls.code(error) == "ResourceNotFoundException":
+                return
+            raise
         for one in page["events"]:
             place = (one["logStreamName"], one["timestamp"], one["message"])
             alike[place] += 1  # MiniStack gives no ids to what functions write

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
+from scripts.cloudformation import calls
 from scripts.errors import ToolError
 from scripts.events import buses
 from scripts.flow import graph, inputs
@@ -32,6 +34,7 @@ class Redelivery:
     def __init__(self, aws: Aws, way: str) -> None:
         self._aws, self._way = aws, way
         self._check_bus, self._targets = cache(self._ask_for_bus), cache(self._ask_for_targets)
+        self._open_stream = cache(self._create_stream)
 
     def deliver(self, rule: str, target: str, event: Any) -> None:
         """Raises NotRedeliveredError or botocore's errors. ``rule``: ARN, or "" for what a function gave up on."""
@@ -110,12 +113,20 @@ class Redelivery:
             made = json.loads(payload)
             payload, when = made["message"], int(made["timestamp"])
             payload = payload if isinstance(payload, str) else inputs.compact(payload)
+        self._open_stream(arn)
         place = {"logGroupName": arn.partition(":log-group:")[2], "logStreamName": STREAM}
-        with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
-            logs.create_log_stream(**place)
         answer = logs.put_log_events(**place, logEvents=[{"timestamp": when, "message": payload}])
         if refused := answer.get("rejectedLogEventsInfo"):
             raise NotRedeliveredError(f"the log group refuses its time: {refused}", where=arn)
+
+    def _create_stream(self, arn: str) -> None:
+        try:
+            self._client("logs", arn).create_log_stream(
+                logGroupName=arn.partition(":log-group:")[2], logStreamName=STREAM
+            )
+        except ClientError as error:  # a client's own exception classes are not the same in all threads
+            if calls.code(error) != "ResourceAlreadyExistsException":
+                raise
 
     def _client(self, service: str, arn: str) -> Any:
         return self._aws.client(service, arn.split(":")[3])
@@ -128,8 +139,10 @@ class Redelivery:
         events = self._client("events", rule)
         try:
             found = events.list_targets_by_rule(Rule=_name(rule), EventBusName=_name(_bus_of(rule)))["Targets"]
-        except events.exceptions.ResourceNotFoundException:
-            return []
+        except ClientError as error:
+            if calls.code(error) == "ResourceNotFoundException":
+                return []
+            raise
         return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in found]
 
 

@@ -8,14 +8,14 @@ from scripts.cloudformation.calls import Clock, Stopped
 
 
 class MissingError(ClientError):
-    """Any of the errors for what is not there."""
+    """What is not there; or with another code, what is there already."""
 
-    def __init__(self):
-        super().__init__({"Error": {"Code": "ResourceNotFoundException", "Message": "not there"}}, "Call")
+    def __init__(self, code="ResourceNotFoundException"):
+        super().__init__({"Error": {"Code": code, "Message": code}}, "Call")
 
 
 class Exceptions:
-    ResourceNotFoundException = ResourceAlreadyExistsException = QueueDoesNotExist = MissingError
+    ResourceNotFoundException = MissingError
 
 
 class Service:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from botocore.exceptions import ClientError
 
 from scripts.errors import ToolError
 from scripts.events.redelivery import Redelivery
@@ -45,7 +46,7 @@ class Logs(Service):
         self.answer, self.events = answer, []
 
     def create_log_stream(self, logGroupName, logStreamName):
-        raise MissingError  # here: it exists already
+        raise MissingError("ResourceAlreadyExistsException")
 
     def put_log_events(self, logGroupName, logStreamName, logEvents):
         self.events += [(logGroupName, one) for one in logEvents]
@@ -137,3 +138,13 @@ def test_a_fifo_queue_gets_its_group():
     events = Events({"Arn": arn, "SqsParameters": {"MessageGroupId": "g"}, "InputPath": "$.detail"})
     Redelivery(FakeAws(events=events, sqs=sqs), "target").deliver(RULE, arn, EVENT)
     assert sqs.messages == [{"QueueUrl": "1/q.fifo", "MessageBody": '{"a":1}', "MessageGroupId": "g"}]
+
+
+def test_a_log_group_that_is_gone_is_an_error():
+    class Gone(Logs):
+        def create_log_stream(self, logGroupName, logStreamName):
+            raise MissingError
+
+    aws = FakeAws(events=Events({"Arn": LOG_GROUP}), logs=Gone())
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        Redelivery(aws, "target").deliver(RULE, LOG_GROUP, EVENT)
