@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ def console(*, err: bool = False) -> Console:
     """Colour on a terminal, plain lines elsewhere and with NO_COLOR; long lines are not broken in a pipe."""
     from rich.console import Console
 
-    found = Console(stderr=err, highlight=False, emoji=False)
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    found = Console(stderr=err, highlight=False, emoji=False, force_terminal=False if plain else None)
     found.soft_wrap = not found.is_terminal
     return found
 

@@ -185,3 +185,14 @@ def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
     assert "Arn=x" in capsys.readouterr().out
     assert _stacks.summarize([bad, good], as_json=True) == 1
     assert capsys.readouterr().err.splitlines() == ["Error: t-bus in us-east-1: no", "make recover"]
+
+
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_plain_lines_when_no_colour_is_wanted(monkeypatch, variable, value):
+    for name in ("NO_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    monkeypatch.setenv("TERM", "xterm")
+    assert _stacks.console().is_terminal
+    monkeypatch.setenv(variable, value)
+    assert not _stacks.console().is_terminal
