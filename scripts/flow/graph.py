@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scripts.environment import OutputReference
-from scripts.flow.resolution import Resource, Stack, as_dict, partition_of, symbol_of
+from scripts.flow.resolution import Resource, Stack, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -174,9 +175,17 @@ def stacks_of(
     }  # fmt: skip
     for (name, region), stack in made.items():
         values = {**environment.stacks[name].values(region), **(overrides or {}).get(name, {})}
-        stack.parameters = _Values(made, region, values)
-        stack.imports = _exports([other for (_, there), other in made.items() if there == region])
+        stack.parameters = {
+            key: partial(made[one.stack, one.region or region].output, one.output)
+            if isinstance(one, OutputReference) else one for key, one in values.items()
+        }  # fmt: skip
+        stack.imports = partial(_import, [other for (_, there), other in made.items() if there == region])
     return made
+
+
+def _import(stacks: Iterable[Stack], name: str) -> Any:
+    """Fn::ImportValue among the stacks of a region."""
+    return next((found for one in stacks if (found := one.export(name)) is not None), None)
 
 
 def of_environment(
@@ -189,39 +198,12 @@ def of_environment(
     return of_stacks(one for key, one in found.items() if key in chosen)
 
 
-class _Values(dict[str, str]):
-    """Parameter values; another stack's output is resolved when it is asked for."""
-
-    def __init__(self, stacks: Mapping[tuple[str, str], Stack], region: str, values: Mapping[str, Any]) -> None:
-        super().__init__(values)
-        self.stacks, self.region = stacks, region
-
-    def get(self, key: str, default: Any = None) -> Any:
-        value = super().get(key, default)
-        if isinstance(value, OutputReference):
-            return self.stacks[value.stack, value.region or self.region].output(value.output)
-        return value
-
-
-def _exports(stacks: list[Stack]) -> Any:
-    """Fn::ImportValue among the stacks of a region."""
-
-    def find(name: str) -> Any:
-        for stack in stacks:
-            for output, declared in (stack.template.get("Outputs") or {}).items():
-                if "Export" in declared and stack.resolve(declared["Export"].get("Name")) == name:
-                    return stack.output(output)
-        return None
-
-    return find
-
-
 def of_stacks(stacks: Iterable[Stack]) -> Flow:
     """The flow through several stacks, resolved already or not."""
     flow = Flow(stacks=list(stacks))
     for stack in flow.stacks:
         resources = stack.resources()
-        default = bus_arn("default", stack.region, stack.account)
+        default = bus_arn("default", stack)
         flow.buses[default] = Bus("default", "default", default)
         flow.resources |= {bare(one.arn): one for one in resources.values()}
         for resource in resources.values():
@@ -230,11 +212,10 @@ def of_stacks(stacks: Iterable[Stack]) -> Flow:
     return flow
 
 
-def bus_arn(name: str, region: str, account: str) -> str:
-    """The ARN of a bus, given its name or its ARN already."""
-    place = Stack({}, region=region, account=account).resolve({"Fn::Sub": "${AWS::Region}:${AWS::AccountId}"})
-    partition = partition_of(region) if region else symbol_of("AWS::Partition")
-    return name if name.startswith("arn:") else f"arn:{partition}:events:{place}:event-bus/{name}"
+def bus_arn(name: Any, stack: Stack) -> str:
+    """The ARN of a bus, given its name, its ARN already, or nothing: the default one."""
+    text = str(name or "default")
+    return text if text.startswith("arn:") else stack.arn("events", f"event-bus/{text}")
 
 
 def documents_of(raw: Any) -> tuple[Json, ...]:
@@ -274,7 +255,7 @@ def _pattern_of(raw: Any) -> Json | str | None:
 
 def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
-    bus = bus_arn(str(given.get("EventBusName") or "default"), stack.region, stack.account)
+    bus = bus_arn(given.get("EventBusName"), stack)
     flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rsplit("/", 1)[-1], bus))
     targets = [one for one in as_list(given.get("Targets")) if isinstance(one, dict)]
     flow.rules.append(Rule(
@@ -285,7 +266,7 @@ def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 
 def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
-    bus = bus_arn(str(resource.properties.get("SourceArn", "default")), stack.region, stack.account)
+    bus = bus_arn(resource.properties.get("SourceArn"), stack)
     pattern = _pattern_of(resource.properties.get("EventPattern"))
     flow.archives.append(Archive(resource.logical_id, resource.arn, bus, pattern))
 
@@ -304,10 +285,7 @@ def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
         known = (
             one.arn for one in flow.resources.values() if one.type == "AWS::Lambda::Function" and one.name == function
         )
-        place = (
-            bus_arn("", stack.region, stack.account).replace(":events:", ":lambda:").replace("event-bus/", "function:")
-        )
-        function = next(known, place + function)
+        function = next(known, stack.arn("lambda", f"function:{function}"))
     conditions: Json = {}
     if "SourceArn" in given:
         conditions["ArnLike"] = {"AWS:SourceArn": given["SourceArn"]}
@@ -331,7 +309,7 @@ def _read_guard(flow: Flow, resource: Resource, _: Stack) -> None:
 
 def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
-    bus = bus_arn(str(given.get("EventBusName") or "default"), stack.region, stack.account)
+    bus = bus_arn(given.get("EventBusName"), stack)
     statement = as_dict(given.get("Statement")) or {
         "Effect": "Allow", "Action": given.get("Action"), "Resource": bus, "Principal": given.get("Principal"),
     }  # fmt: skip
@@ -339,8 +317,8 @@ def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 
 def _read_logs_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
-    place = bus_arn("", stack.region, stack.account).split("event-bus")[0].replace(":events:", ":logs:")
-    flow.policies.append(Policy(resource.logical_id, place, documents_of(resource.properties.get("PolicyDocument"))))
+    statements = documents_of(resource.properties.get("PolicyDocument"))
+    flow.policies.append(Policy(resource.logical_id, stack.arn("logs", ""), statements))
 
 
 def _read_own_policy(flow: Flow, resource: Resource, _: Stack) -> None:

@@ -47,7 +47,8 @@ class Verdict:
         """Both have to allow: a refusal wins over a doubt, and a doubt over a consent."""
         if self.allowed is False or (self.allowed is None and other.allowed is not False):
             return self
-        return _yes(", ".join(filter(None, (self.reason, other.reason)))) if other.allowed else other
+        reasons = dict.fromkeys(filter(None, (self.reason, other.reason)))
+        return _yes(", ".join(reasons)) if other.allowed else other
 
 
 def _yes(reason: str) -> Verdict:
@@ -76,9 +77,9 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
         return _no(f"no RoleArn: a target of {service} needs a role that allows {action}")
     # A bus of the same account and region needs a role or a policy, too: a guess, from the guide's examples.
     # An aws:SourceAccount keeps rules out of functions (EventBridge guide, 'Troubleshooting'); elsewhere it is sent.
-    context = {"aws:sourcearn": rule.arn} | (
-        {} if service == "lambda" else {"aws:sourceaccount": rule.arn.split(":")[4]}
-    )
+    context = _context(rule)
+    if service == "lambda":
+        del context["aws:sourceaccount"]
     return _asked(flow, target.arn, action, context) & _of_key(flow, rule, target.arn)
 
 
@@ -95,42 +96,37 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
 def _of_log_group(flow: Flow, rule: Rule, target: Target) -> Verdict:
     """CreateLogStream and PutLogEvents, of which only the latter carries an aws:SourceArn (serverless-patterns #618).
 
-    The console's own policy and the guide name delivery.logs.amazonaws.com beside events.amazonaws.com; templates
-    of AWS (serverless-patterns, eventbridge-cloudwatch) do without. So a policy without it leaves a doubt.
+    The guide's policy names delivery.logs.amazonaws.com as well; a template that AWS publishes (serverless-patterns,
+    eventbridge-cloudwatch) does without it, so it is not asked for.
     """
     if target.role:
         return _no("a log group takes no RoleArn: PutTargets refuses it")
-    asked: tuple[tuple[str, Json], ...] = (
-        ("logs:PutLogEvents", {"aws:sourcearn": rule.arn}),
-        ("logs:CreateLogStream", {}),
-    )
-    found = [_asked(flow, target.arn, action, context) for action, context in asked]
-    if any(one.allowed is not True for one in found):
-        return min(found, key=lambda one: (one.allowed is not False, one.allowed is True))
-    second = "delivery.logs.amazonaws.com"
-    if any(not _asked(flow, target.arn, action, context, second).allowed for action, context in asked):
-        return _unsure(f"{found[0].reason} admits {EVENTS}; the console's policy admits {second}, too")
-    return found[0]
+    written = _asked(flow, target.arn, "logs:PutLogEvents", {"aws:sourcearn": rule.arn})
+    return written & _asked(flow, target.arn, "logs:CreateLogStream", {})
 
 
-def _asked(flow: Flow, arn: str, action: str, context: Mapping[str, str], principal: str = EVENTS) -> Verdict:
+def _asked(flow: Flow, arn: str, action: str, context: Mapping[str, str]) -> Verdict:
     """What the resource policies of a target say."""
     service = arn.split(":")[2] if arn.count(":") > 4 else ""
     resource = f"{arn}:log-stream:x" if service == "logs" else arn
-    verdict = evaluate(flow.policies_of(arn), principal, action, resource, context)
+    verdict = evaluate(flow.policies_of(arn), EVENTS, action, resource, context)
     if verdict:
         return verdict
-    words = f"no {WORDS.get(service, 'bus policy')} lets {principal} do {action} for this rule"
+    words = f"no {WORDS.get(service, 'bus policy')} lets {EVENTS} do {action} for this rule"
     if arn in flow.resources or flow.is_whole:
         return _no(words)
     return _unsure(f"{arn} is not of these stacks, so its policy is not known")
+
+
+def _context(rule: Rule) -> dict[str, str]:
+    return {"aws:sourcearn": rule.arn, "aws:sourceaccount": rule.arn.split(":")[4]}
 
 
 def _of_role(flow: Flow, rule: Rule, arn: str, action: str, resource: str) -> Verdict:
     role = flow.resources.get(arn)
     if role is None:
         return (_no if flow.is_whole else _unsure)(f"the role {arn} is not of these stacks")
-    context = {"aws:sourcearn": rule.arn, "aws:sourceaccount": rule.arn.split(":")[4]}
+    context = _context(rule)
     trust = Policy(f"{role.logical_id} (trust)", arn, documents_of(role.properties.get("AssumeRolePolicyDocument")))
     trusted = evaluate([trust], EVENTS, "sts:AssumeRole", None, context)
     if not trusted or not trusted.allowed:
@@ -170,7 +166,7 @@ def _of_key(flow: Flow, rule: Rule, arn: str) -> Verdict:
     found = next((one for place, one in flow.resources.items() if key in (place, one.ref, one.name)), None)
     if not found:
         return _unsure(f"the key {key} is not of these stacks, so its policy is not known")
-    context = {"aws:sourcearn": rule.arn, "aws:sourceaccount": rule.arn.split(":")[4]}
+    context = _context(rule)
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
         verdict = evaluate(flow.policies_of(found.arn), EVENTS, action, found.arn, context)
         if not verdict or not verdict.allowed:

@@ -11,6 +11,7 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ _KINDS = {
     "AWS::Serverless::StateMachine": ("Name", "{arn}", "arn:{p}:states:{r}:{a}:stateMachine:{n}"),
     "AWS::StepFunctions::StateMachine": ("StateMachineName", "{arn}", "arn:{p}:states:{r}:{a}:stateMachine:{n}"),
 }  # fmt: skip
+
+_WORDS = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
 
 def symbol_of(text: str) -> str:
@@ -89,21 +92,22 @@ class Resource:
 class Stack:
     """A parsed template (``documents.parse_template``) with the values that it is deployed with.
 
-    ``parameters``: text, or the text of a list with commas, as CloudFormation takes them; one that is not given has its
-    Default, or is a symbol. ``physical``: logical id → physical id, where the stack is deployed. ``conditions``: what
-    to take a condition for, whatever the parameters say. ``imports``: the value of an export, or None.
+    ``parameters``: text, or the text of a list with commas, as CloudFormation takes them, or a callable that gives it;
+    one that is not given has its Default, or is a symbol. ``physical``: logical id → physical id, where the stack is
+    deployed. ``conditions``: what to take a condition for, whatever the parameters say. ``imports``: the value of an
+    export, or None.
     """
 
     template: Mapping[str, Any]
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     region: str = ""
     account: str = ""
     physical: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, bool] = field(default_factory=dict)
-    imports: Callable[[str], str | None] = lambda _: None
+    imports: Callable[[str], Any] = lambda _: None
     scope: str = ""  # tells the symbols of this stack from those of others; default: its name
-    _busy: set[str] = field(default_factory=set, repr=False)
+    _busy: set[str] = field(default_factory=set, init=False, repr=False)
 
     def symbol(self, text: str, *, is_open: bool = False) -> str:
         """The symbol for something of this stack that only AWS knows; ``is_open``: that may be anything."""
@@ -123,13 +127,31 @@ class Stack:
     def output(self, name: str) -> Any:
         """The value of an output; a symbol where the template has none of that name."""
         declared = as_dict(self._section("Outputs").get(name))
-        return self.resolve(declared["Value"]) if "Value" in declared else self.symbol(name, is_open=True)
+        value = self._once(f"output {name}", partial(self.resolve, declared.get("Value")))
+        return self.symbol(name, is_open=True) if value is None else value
 
-    def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
-        return Resource(
-            logical_id, raw["Type"], as_dict(self.resolve(raw.get("Properties"))), self._name(logical_id),
-            self._ref(logical_id), self._arn(logical_id), self.name, self.region, raw.get("Condition"),
-        )  # fmt: skip
+    def export(self, name: str) -> Any:
+        """The output that is exported under a name, or None."""
+        for output, raw in self._section("Outputs").items():
+            own = as_dict(as_dict(raw).get("Export")).get("Name")
+            if own is not None and self._once(f"export {output}", partial(self.resolve, own)) == name:
+                return self.output(output)
+        return None
+
+    def arn(self, service: str, name: str) -> str:
+        """The ARN of something in the stack's region and account."""
+        partition, region, account = (self._pseudo(f"AWS::{one}") for one in ("Partition", "Region", "AccountId"))
+        return f"arn:{partition}:{service}:{region}:{account}:{name}"
+
+    def _once(self, mark: str, find: Callable[[], Any]) -> Any:
+        """What ``find`` gives; None where that hangs on itself, which CloudFormation refuses."""
+        if mark in self._busy:
+            return None
+        self._busy.add(mark)
+        try:
+            return find()
+        finally:
+            self._busy.discard(mark)
 
     def _section(self, name: str) -> dict[str, Any]:
         return as_dict(self.template.get(name))
@@ -140,50 +162,37 @@ class Stack:
     def _type(self, logical_id: str) -> str:
         return str(self._raw(logical_id).get("Type", ""))
 
-    def _property(self, logical_id: str, key: str) -> Any:
-        """One property, resolved alone: names are asked for while other properties are not resolved yet."""
-        if (mark := f"{logical_id}.{key}") in self._busy:
-            return None  # it refers to itself; CloudFormation refuses that
-        self._busy.add(mark)
-        try:
-            value = self.resolve(as_dict(self._raw(logical_id).get("Properties")).get(key))
-        finally:
-            self._busy.discard(mark)
-        return value
+    def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
+        return Resource(
+            logical_id, raw["Type"], as_dict(self.resolve(raw.get("Properties"))), *self._identify(logical_id),
+            self.name, self.region, raw.get("Condition"),
+        )  # fmt: skip
 
-    def _name(self, logical_id: str) -> str:
-        key, ref, _ = _KINDS.get(self._type(logical_id), ("", "{n}", ""))
-        if physical := self.physical.get(logical_id):
-            return re.split(r"[|]" if ref == "{n}" else r"[/:]", physical)[-1]
-        given = self._property(logical_id, key) if key else None
-        return str(given) if given not in (None, _NOTHING) else self.symbol(logical_id)
+    def _identify(self, logical_id: str) -> tuple[str, str, str]:
+        """The name of a resource, what Ref gives, and the ARN."""
 
-    def _ref(self, logical_id: str) -> str:
-        if self._type(logical_id) == "AWS::Events::Rule" and (bus := self._bus_of(logical_id)) != "default":
-            return f"{bus}|{self._name(logical_id)}"
-        _, ref, _ = _KINDS.get(self._type(logical_id), ("", "{n}", ""))
-        return ref.format(**self._words(logical_id), arn=self._arn(logical_id))
+        def given(key: str) -> Any:  # one property alone: names are asked for while others are not resolved yet
+            raw = as_dict(self._raw(logical_id).get("Properties")).get(key)
+            value = self._once(f"{logical_id}.{key}", partial(self.resolve, raw))
+            return None if value is _NOTHING else value
 
-    def _arn(self, logical_id: str) -> str:
         kind = self._type(logical_id)
-        if kind not in _KINDS:
-            return self.symbol(f"{logical_id}.Arn")
-        words = self._words(logical_id)
-        if kind == "AWS::Events::Rule" and (bus := self._bus_of(logical_id)) != "default":
-            words["n"] = f"{bus}/{words['n']}"
-        if kind == "AWS::IAM::Role" and isinstance(path := self._property(logical_id, "Path"), str):
-            words["n"] = path.lstrip("/") + words["n"]
-        return _KINDS[kind][2].format(**words)
-
-    def _bus_of(self, logical_id: str) -> str:
-        """The name of a rule's bus, which the template may give as a name or as an ARN."""
-        given = self._property(logical_id, "EventBusName")
-        return str(given).rsplit("event-bus/", 1)[-1] if given not in (None, "", _NOTHING) else "default"
-
-    def _words(self, logical_id: str) -> dict[str, str]:
-        pseudo = {short: str(self._pseudo(f"AWS::{name}")) for short, name in
-                  (("p", "Partition"), ("r", "Region"), ("a", "AccountId"), ("u", "URLSuffix"))}  # fmt: skip
-        return {**pseudo, "n": self._name(logical_id), "id": self.symbol(f"{logical_id}.id")}
+        key, ref, arn = _KINDS.get(kind, ("", "{n}", ""))
+        if physical := self.physical.get(logical_id):
+            name = re.split(r"[|]" if ref == "{n}" else r"[/:]", physical)[-1]
+        else:
+            name = self.symbol(logical_id) if not key or (own := given(key)) is None else str(own)
+        words = {short: self._pseudo(f"AWS::{long}") for short, long in _WORDS.items()}
+        words |= {"n": name, "id": self.symbol(f"{logical_id}.id")}
+        folder = ""  # what stands before the name in the ARN
+        if kind == "AWS::Events::Rule":  # its bus is given as a name or as an ARN
+            words["bus"] = str(given("EventBusName") or "default").rsplit("event-bus/", 1)[-1]
+            if words["bus"] != "default":
+                folder, ref = f"{words['bus']}/", "{bus}|{n}"
+        elif kind == "AWS::IAM::Role":
+            folder = str(given("Path") or "").lstrip("/")
+        arn = arn.format(**{**words, "n": folder + name}) if arn else self.symbol(f"{logical_id}.Arn")
+        return name, ref.format(**words, arn=arn), arn
 
     # --- values ---
 
@@ -209,11 +218,12 @@ class Stack:
             return self._pseudo(name)
         if declared := as_dict(self._section("Parameters").get(name)):
             return self._parameter(name, declared)
-        return self._ref(name) if self._raw(name) else self.symbol(name, is_open=True)
+        return self._identify(name)[1] if self._raw(name) else self.symbol(name, is_open=True)
 
     def _parameter(self, name: str, declared: Mapping[str, Any]) -> Any:
         kind = str(declared.get("Type", "String"))
         value = self.parameters.get(name, declared.get("Default"))
+        value = value() if callable(value) else value
         if value is None or kind.startswith("AWS::SSM::Parameter::"):  # the latter's value is in the account
             return self.symbol(name, is_open=True)
         text = _text(value)
@@ -236,7 +246,9 @@ class Stack:
         if isinstance(condition, str):
             if condition in self.conditions:
                 return self.conditions[condition]
-            return self.condition(self._section("Conditions").get(condition, {}))
+            declared = self._section("Conditions").get(condition, {})
+            state: bool | None = self._once(f"condition {condition}", partial(self.condition, declared))
+            return state
         if not isinstance(condition, dict) or len(condition) != 1:
             return None
         [(name, argument)] = condition.items()
@@ -279,12 +291,13 @@ class Stack:
         return self._attribute(*path.partition(".")[::2])
 
     def _attribute(self, logical_id: str, attribute: str) -> Any:
-        kind = self._type(logical_id)
-        if attribute in ("Arn", "TopicArn", "FunctionArn") and kind in _KINDS:
-            return self._arn(logical_id)
-        if attribute.endswith("Name") and kind in _KINDS and "Domain" not in attribute:
-            return self._name(logical_id)
-        return self._ref(logical_id) if attribute == "QueueUrl" else self.symbol(f"{logical_id}.{attribute}")
+        name, ref, arn = self._identify(logical_id)
+        if self._type(logical_id) in _KINDS:
+            if attribute in ("Arn", "TopicArn", "FunctionArn"):
+                return arn
+            if attribute.endswith("Name") and "Domain" not in attribute:
+                return name
+        return ref if attribute == "QueueUrl" else self.symbol(f"{logical_id}.{attribute}")
 
     def _substitute(self, argument: Any) -> str:
         text, given = argument if isinstance(argument, list) else (argument, {})
@@ -322,5 +335,5 @@ _FUNCTIONS: dict[str, Callable[[Stack, Any], Any]] = {
     "FindInMap": lambda stack, given: stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]]),
     "Base64": lambda _, given: base64.b64encode(_only_known(given).encode()).decode(),
     "ToJsonString": lambda _, given: json.dumps(given, ensure_ascii=False, separators=(",", ":")),
-    "ImportValue": lambda stack, given: stack.imports(given),
+    "ImportValue": lambda stack, given: stack._once(f"import {given}", lambda: stack.imports(given)),  # noqa: SLF001
 }

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.errors import ToolError
 from scripts.flow import inputs, permissions
-from scripts.flow.resolution import SYMBOL, as_dict
-from scripts.patterns.grammar import PatternError
+from scripts.flow.graph import bus_arn
+from scripts.flow.resolution import SYMBOL, Stack, as_dict
+from scripts.patterns.grammar import OPERATORS, PatternError
 from scripts.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
@@ -111,14 +112,9 @@ def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
         return {key: _replace(value, symbols, by) for key, value in pattern.items()}
     if not isinstance(pattern, list):
         return pattern
-    if any(isinstance(one, dict) and not one.keys() & _TESTS for one in pattern):  # $or holds patterns
+    if any(isinstance(one, dict) and one.keys().isdisjoint(OPERATORS) for one in pattern):  # $or holds patterns
         return [_replace(one, symbols, by) for one in pattern]
     return [by if any(mark in json.dumps(one, ensure_ascii=False) for mark in symbols) else one for one in pattern]
-
-
-_TESTS = {
-    "prefix", "suffix", "equals-ignore-case", "wildcard", "anything-but", "numeric", "cidr", "exists", "exactly",
-}  # fmt: skip
 
 
 def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> list[str]:
@@ -130,8 +126,7 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
     here = [one for one in flow.buses.values() if one.arn.split(":")[3] == event["region"]]
     if bus:
         found = [one.arn for one in here if bus in (one.name, one.arn, one.label)]
-        place = ":".join(("arn", "aws", "events", str(event["region"]), str(event["account"]), f"event-bus/{bus}"))
-        return found or [bus if bus.startswith("arn:") else place]
+        return found or [bus_arn(bus, Stack({}, region=str(event["region"]), account=str(event["account"])))]
     custom = [one.arn for one in here if one.name != "default" and flow.rules_on(one.arn)]
     if str(event.get("source", "")).startswith("aws.") or not custom:
         custom = [one.arn for one in here if one.name == "default"]

@@ -141,7 +141,7 @@ def logs_policy(principals=BOTH, actions="['logs:CreateLogStream', 'logs:PutLogE
     [
         (logs_policy(), True),
         ("", False),
-        (logs_policy(principals="[events.amazonaws.com]"), None),
+        (logs_policy(principals="[events.amazonaws.com]"), True),
         (logs_policy(principals="[delivery.logs.amazonaws.com]"), False),
         (logs_policy(actions="['logs:PutLogEvents']"), False),
         (logs_policy(actions="['logs:CreateLogStream']"), False),

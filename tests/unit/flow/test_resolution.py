@@ -145,6 +145,11 @@ def test_a_resource_that_names_itself_does_not_hang(stack):
     assert not is_known(stack.resources()["Loop"].name)
 
 
+def test_conditions_that_hang_on_each_other_do_not_hang():
+    circle = Stack({"Conditions": {"A": {"Fn::Not": [{"Condition": "B"}]}, "B": {"Fn::Not": [{"Condition": "A"}]}}})
+    assert circle.condition("A") is None
+
+
 @pytest.mark.parametrize(
     ("region", "partition"),
     [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-isob-east-1", "aws-iso-b"),

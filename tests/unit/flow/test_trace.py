@@ -231,6 +231,24 @@ def test_exports_are_found_among_the_stacks_of_a_region():
     assert flow.rules[0].targets[0].arn == DEFAULT.replace("default", "b")
 
 
+@pytest.mark.parametrize("value", ["!Ref To", "!ImportValue 'x'"])
+def test_stacks_that_wait_for_each_other_do_not_hang(value):
+    template = parse_template(
+        f"""
+Parameters: {{To: {{Type: String}}}}
+Resources: {{Bus: {{Type: AWS::Events::EventBus, Properties: {{Name: {value}}}}}}}
+Outputs: {{Out: {{Value: {value}, Export: {{Name: x}}}}}}
+""",
+        "t",
+    )
+    pair = [
+        StackSettings(one, one, "t", ("us-east-1",), {"To": OutputReference(other, "Out")})
+        for one, other in ("ab", "ba")
+    ]
+    flow = graph.of_environment(environment(*pair), {"t": template})
+    assert [one.name for one in flow.buses.values() if one.resource] != []
+
+
 def test_names_of_unnamed_things_differ_between_stacks_and_regions():
     template = parse_template("Resources: {Q: {Type: AWS::SQS::Queue}, B: {Type: AWS::S3::Bucket}}", "t")
     pair = StackSettings("a", "a", "t", ("us-east-1", "eu-west-1")), StackSettings("b", "b", "t", ("us-east-1",))
