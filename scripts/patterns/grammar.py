@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from scripts.errors import ToolError
 from scripts.patterns.address import find_digits, parse_cidr
-from scripts.patterns.operators import Block, Comparison, Kind, Span
+from scripts.patterns.operators import Block, Comparison, Span
 from scripts.patterns.values import Literal, Pairs, canonical, read_json, show
 from scripts.patterns.wildcard import TOO_COMPLEX, is_complex, parse
 
@@ -131,15 +131,6 @@ def _parse_values(path: str, values: list[Any]) -> tuple[Comparison, ...]:
     return (*([Comparison("equals", tuple(equal))] if equal else []), *tests)
 
 
-_KINDS: dict[str, Kind] = {
-    "exactly": "equals",
-    "equals-ignore-case": "ignore-case",
-    "prefix": "prefix",
-    "suffix": "suffix",
-    "wildcard": "wildcard",
-}
-
-
 def _parse_expression(path: str, items: Sequence[tuple[str, Any]]) -> Comparison:  # noqa: C901 - one case for each operator
     if not items:
         _refuse(path, "Match expression name not found")
@@ -158,12 +149,12 @@ def _parse_expression(path: str, items: Sequence[tuple[str, Any]]) -> Comparison
         case "prefix" | "suffix" if isinstance(value, dict | Pairs):
             test = _parse_affix_ignore_case(path, name, _list_items(value))
         case "prefix" | "suffix" | "equals-ignore-case" | "wildcard" | "exactly":
-            word = "exact" if name == "exactly" else name
+            word, kind = ("exact", "equals") if name == "exactly" else (name, name)
             if not _is_text(value):
                 _refuse(path, f"{word} match pattern must be a string")
             if name == "wildcard":
                 _check_wildcard(path, value)
-            test = Comparison(_KINDS[name], (str(value),))
+            test = Comparison(kind, (str(value),))
         case _:
             _refuse(path, f"Unrecognized match type {name}", f"The operators are: {', '.join(OPERATORS)}.")
     if extra:
@@ -181,7 +172,7 @@ def _parse_affix_ignore_case(path: str, affix: str, items: Sequence[tuple[str, A
         _refuse(path, "equals-ignore-case match pattern must be a string")
     if len(items) > 1:
         _refuse(path, _ONE_KEY)
-    return Comparison("prefix-ignore-case" if affix == "prefix" else "suffix-ignore-case", (str(value),))
+    return Comparison(f"{affix}-ignore-case", (str(value),))
 
 
 def _parse_block(path: str, value: Any) -> Block:
@@ -234,7 +225,7 @@ def _parse_anything_but(path: str, value: Any) -> Comparison:  # noqa: C901 - on
     if len(items) > 1:
         _refuse(path, _TOO_MANY)
     # An empty list of texts is taken: nothing is excluded.
-    return Comparison(_KINDS[name], tuple(map(str, values)), negated=True) if values else Comparison("exists")
+    return Comparison(name, tuple(map(str, values)), negated=True) if values else Comparison("exists")
 
 
 def _parse_anything_but_values(path: str, values: list[Any]) -> Comparison:

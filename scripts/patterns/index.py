@@ -7,8 +7,8 @@ left after all fields of the event are the rules that match. Python's integers a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from math import inf
+from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from scripts.patterns.address import find_digits
@@ -22,38 +22,27 @@ if TYPE_CHECKING:
     from scripts.patterns.values import Scalar
 
 
-class _Spans:
-    """Bits by number: cut at the ends of all ranges, each piece knows the ranges that cover it."""
-
-    def __init__(self, spans: list[tuple[Span, int]]) -> None:
-        self.ends = sorted({end for span, _ in spans for end in (span.low, span.high)} - {-inf, inf})
-        # Pieces alternate: below the first end, the end itself, between it and the next, and so on.
-        size = 2 * len(self.ends) + 1
-        turns: list[list[tuple[int, int]]] = [[] for _ in range(size + 1)]
-        for span, bit in spans:
-            first = 0 if span.low == -inf else 2 * bisect_left(self.ends, span.low) + 1 + span.low_open
-            last = size - 1 if span.high == inf else 2 * bisect_left(self.ends, span.high) + 1 - span.high_open
-            turns[first].append((bit, 1))
-            turns[last + 1].append((bit, -1))
-        self.pieces: list[int] = []
-        covering: Counter[int] = Counter()
-        union = 0
-        for turn in turns[:size]:
-            for bit, change in turn:
-                covering[bit] += change
-                union = union | bit if covering[bit] else union & ~bit
-            self.pieces.append(union)
-
-    def find(self, number: float) -> int:
-        position = bisect_left(self.ends, number)
-        return self.pieces[2 * position + (position < len(self.ends) and self.ends[position] == number)]
-
-
 def _unite(bits: Iterable[int]) -> int:
     union = 0
     for bit in bits:
         union |= bit
     return union
+
+
+class _Spans:
+    """Bits by number. Between two neighbouring ends of ranges all numbers meet the same ranges: one is looked at."""
+
+    def __init__(self, spans: list[tuple[Span, int]]) -> None:
+        self.spans = spans
+        self.ends = sorted({end for span, _ in spans for end in (span.low, span.high)})
+        self.pieces: dict[tuple[int, bool], int] = {}
+
+    def find(self, number: float) -> int:
+        position = bisect_left(self.ends, number)
+        piece = position, number in self.ends[position : position + 1]
+        if piece not in self.pieces:
+            self.pieces[piece] = _unite(bit for span, bit in self.spans if span.holds(number))
+        return self.pieces[piece]
 
 
 class _Affixes(dict[str, list[tuple[Accepts, int]]]):
@@ -95,7 +84,7 @@ class _Table:
                 match test.kind:
                     case "equals":
                         self.equal[operand] |= bit
-                    case "ignore-case" if operand.isascii():
+                    case "equals-ignore-case" if operand.isascii():
                         self.folded[operand.lower()] |= bit
                     case "numeric":
                         spans.append((operand, bit))
@@ -123,15 +112,13 @@ class _Table:
                 found |= self.folded.get(value.lower(), 0)
             if self.addresses and (digits := find_digits(value)):
                 found |= self.addresses.get(digits, 0) | self.addresses.get(digits[:8], 0)  # as Block.holds has it
-        elif self.spans.ends and not isinstance(value, tuple):
+        elif self.spans.spans and not isinstance(value, tuple):
             found |= self.spans.find(value)
         return found
 
 
 class _Field:
     """All conditions on one field: the bits of all, and of those that absence satisfies."""
-
-    REMEMBERED = 1_000  # answers for short values; most fields of events have few
 
     def __init__(self, conditions: list[tuple[Condition, int]]) -> None:
         self.all = _unite(bit for _, bit in conditions)
@@ -150,18 +137,7 @@ class _Field:
                 self.awkward += [(test.accepts, bit) for test in negated]
         self.negated = _unite(bit for _, bit in excluded)
         self.wanted, self.excluded = _Table(wanted), _Table(excluded)
-        self.known: dict[Scalar, int] = {}
-
-    def find(self, value: Scalar) -> int:
-        known = self.known.get(value)
-        if known is not None:
-            return known
-        found = self._look_up(value)
-        if not isinstance(value, str) or len(value) < 100:
-            if len(self.known) >= self.REMEMBERED:
-                self.known.clear()
-            self.known[value] = found
-        return found
+        self.find = lru_cache(maxsize=1_000)(self._look_up)  # most fields of events have few values
 
     def _look_up(self, value: Scalar) -> int:
         found = self.wanted.find(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from scripts.patterns.fields import Fields, Place, Places, find_fields, plan_walk
@@ -121,10 +121,7 @@ class Pattern:
             return []
         found = [self._explain_conjunction(conjunction, fields, event) for conjunction in self.alternatives]
         everywhere = set(found[0]).intersection(*found[1:])
-        misses: dict[Miss, None] = {}
-        for miss in (miss for alternative in found for miss in alternative):
-            shared = miss in everywhere
-            misses[Miss(miss.path, miss.found, miss.wanted, one_of=not shared, hint=miss.hint)] = None
+        misses = dict.fromkeys(replace(one, one_of=one not in everywhere) for missed in found for one in missed)
         return sorted(misses, key=lambda miss: miss.one_of)
 
     @staticmethod
@@ -152,12 +149,14 @@ def _explain_absence(path: str, event: dict[str, Any]) -> str:
     content: Any = event
     keys = path.split(".")
     for position, key in enumerate(keys):
-        if not isinstance(content, dict):
-            if isinstance(content, list):
+        if isinstance(content, dict):
+            if key not in content:
                 return ""
-            return f"{'.'.join(keys[:position])} is {show(content)[:60]}, not an object"
-        if key not in content:
+            content = content[key]
+        elif isinstance(content, list):
             return ""
-        content = content[key]
-    kind = "an object" if isinstance(content, dict) else "an array without values"
-    return f"{path} is {kind}: patterns compare values" if isinstance(content, dict | list) else ""
+        else:
+            return f"{'.'.join(keys[:position])} is {show(content)[:60]}, not an object"
+    return (
+        f"{path} is {'an object' if isinstance(content, dict) else 'an array without values'}: patterns compare values"
+    )

@@ -5,25 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from scripts.patterns.address import find_digits
 from scripts.patterns.values import Scalar, original, show
 from scripts.patterns.wildcard import parse, to_regex
 
-Kind: TypeAlias = Literal[
-    "equals",
-    "prefix",
-    "suffix",
-    "ignore-case",
-    "prefix-ignore-case",
-    "suffix-ignore-case",
-    "wildcard",
-    "numeric",
-    "cidr",
-    "exists",
-    "absent",
-]
 Accepts: TypeAlias = Callable[[Scalar], bool]
 
 
@@ -79,14 +66,14 @@ def _fold(text: str) -> str:
     return "".join(forms)
 
 
-def _regex_of(kind: Kind, operand: str) -> str:
+def _regex_of(kind: str, operand: str) -> str:
     if kind == "wildcard":
         return to_regex(parse(operand))
     folded = _fold(operand)
     return {"prefix-ignore-case": f"{folded}.*", "suffix-ignore-case": f".*{folded}"}.get(kind, folded)
 
 
-def _accept(kind: Kind, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 - one return for each kind
+def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 - one return for each kind
     match kind:
         case "equals":
             return frozenset(operands).__contains__
@@ -105,11 +92,11 @@ def _accept(kind: Kind, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 
             return lambda value: isinstance(value, str) and matches(value) is not None
 
 
-_WORDS: dict[Kind, str] = {
+_WORDS: dict[str, str] = {
     "equals": "{}",
     "prefix": "something that starts with {}",
     "suffix": "something that ends with {}",
-    "ignore-case": "{} in any case",
+    "equals-ignore-case": "{} in any case",
     "prefix-ignore-case": "something that starts with {} in any case",
     "suffix-ignore-case": "something that ends with {} in any case",
     "wildcard": "something like {}",
@@ -124,10 +111,10 @@ _WORDS: dict[Kind, str] = {
 class Comparison:
     """One comparison: it accepts a value if any operand does, or, negated, if none does.
 
-    Operands are text, but canonical values for equals, Span for numeric, Block for cidr.
+    ``kind`` is a key of _WORDS. Operands are text, but canonical values for equals, Span for numeric, Block for cidr.
     """
 
-    kind: Kind
+    kind: str
     operands: tuple[Any, ...] = ()
     negated: bool = False
     accepts: Accepts = field(init=False, repr=False, compare=False)
