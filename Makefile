@@ -120,7 +120,7 @@ backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK a
 	@$(RUN) backtest $(WHERE) $(ARGS) $(FILE)
 
 ##@ Benchmarks
-.PHONY: bench-patterns bench-send bench-deploy
+.PHONY: bench-patterns bench-send bench-deploy bench-lint
 bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
 	@PYTHONPATH=. $(VENV)/bin/python tests/bench/patterns.py
 bench-send: $(STAMP) ## the sender's speed, memory and account under faults, against a stub on loopback
@@ -131,6 +131,9 @@ bench-deploy: $(STAMP) .venv-peers/.installed ## how soon a deployment's end is 
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check sceptre==4.7.0 awscli==1.46.3
 	touch $@
+
+bench-lint: $(STAMP) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
+	@$(VENV)/bin/python tests/bench/lint.py $(ARGS)
 
 ##@ Development
 .PHONY: test taskcat check format lock clean

@@ -14,7 +14,7 @@ WIDTH = 100
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a page is not what it is about.")
 @click.pass_context
 def command(context: click.Context, check: bool) -> int:
-    """Write what the docs take from the code: tables of parameters and outputs, the help of each verb.
+    """Write what the docs take from the code: tables of parameters, outputs and lint rules, the help of each verb.
 
     \b
     Examples:
@@ -22,6 +22,7 @@ def command(context: click.Context, check: bool) -> int:
       python -m scripts docs --check
     """
     from scripts import reference, rendering
+    from scripts.lint_rules._page import page as lint_rules_page
 
     pages: dict[Path, str] = {}
     for name, template in rendering.render_all().items():
@@ -30,6 +31,7 @@ def command(context: click.Context, check: bool) -> int:
         page = reference.insert(page, "parameters", reference.parameters(template))
         pages[path] = reference.insert(page, "outputs", reference.outputs(template))
     pages[DOCS / "commands.md"] = "# Commands\n\nAs `python -m scripts VERB --help` says it.\n\n" + _helps(context)
+    pages[DOCS / "lint-rules.md"] = lint_rules_page()
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if check:

@@ -21,9 +21,9 @@ class TargetIds(FlowRule):
                     f"A rule takes {MOST} targets, and this has {len(entries)}: give the others to a second rule",
                 )
             for node in (found for one in entries if (found := one.get("Id"))):
-                if node.value in seen:
+                if str(node.value) in seen:
                     yield (
                         node,
                         f"Another target of this rule has the id {node.value!r}, and one replaces the other: rename it",
                     )
-                seen.add(node.value)
+                seen.add(str(node.value))

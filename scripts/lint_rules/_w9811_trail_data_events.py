@@ -1,5 +1,4 @@
-from scripts.flow.graph import Json
-from scripts.lint_rules._rule import Findings, FlowRule, View
+from scripts.lint_rules._rule import Findings, FlowRule, Node, View
 from scripts.lint_rules._view import place_of, tests_of
 
 VIA = "AWS API Call via CloudTrail"
@@ -19,7 +18,7 @@ class TrailDataEvents(FlowRule):
     source_url = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-cloudtrail-logging-for-s3.html"
 
     def check(self, view: View) -> Findings:
-        if any(_selects_objects(node.value) for _, node in view.each("AWS::CloudTrail::Trail")):
+        if any(_selects_objects(node) for _, node in view.each("AWS::CloudTrail::Trail")):
             return
         for properties, pattern in view.patterns:
             calls = [one for one in tests_of(pattern, "detail", "eventName") if isinstance(one, str)]
@@ -33,7 +32,7 @@ class TrailDataEvents(FlowRule):
                 yield place_of(properties, "detail", "eventName"), message
 
 
-def _selects_objects(trail: Json) -> bool:
+def _selects_objects(trail: Node) -> bool:
     """Whether it selects some, or may: only AWS knows what a symbol stands for."""
-    selectors = str([trail.get("EventSelectors"), trail.get("AdvancedEventSelectors")])
-    return "AWS::S3" in selectors or "?⟩" in selectors
+    found = [node.value for key in ("EventSelectors", "AdvancedEventSelectors") if (node := trail.get(key))]
+    return "AWS::S3" in str(found) or "?⟩" in str(found)

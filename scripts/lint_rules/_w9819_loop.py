@@ -35,7 +35,7 @@ class Loop(FlowRule):
 def _matched(view: View, properties: Node) -> list[Resource]:
     """The buckets of the template of which the rule matches every new object."""
     pattern = pattern_of(properties) or {}
-    kind = next((one for one in tests_of(pattern, "detail-type") if one in WRITES), "")
+    kind = next((one for one in tests_of(pattern, "detail-type") if str(one) in WRITES), "")
     calls = tests_of(pattern, "detail", "eventName")
     if not kind or tests_of(pattern, *WRITES[kind].split(".")) or (calls and "PutObject" not in calls):
         return []

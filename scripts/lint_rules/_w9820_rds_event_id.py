@@ -22,7 +22,7 @@ class RdsEventId(FlowRule):
     def check(self, view: View) -> Findings:
         for properties, pattern in view.patterns:
             kinds = tests_of(pattern, "detail-type")
-            if not kinds or not all(one in NUMBERS for one in kinds):
+            if not kinds or not all(str(one) in NUMBERS for one in kinds):
                 continue
             for test in tests_of(pattern, "detail", "EventID"):
                 if isinstance(test, str) and KINDS.get(test, kinds[0]) not in kinds:
