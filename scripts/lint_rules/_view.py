@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"  # one with a partition, for ARNs that are written out; rules that hang on it are not judged
 DECIDED = 5  # conditions at a time; what hangs on more of them stays in doubt, and doubt is no finding
-RULE = "AWS::Events::Rule"
+RULE, CONNECTOR = "AWS::Events::Rule", "AWS::Serverless::Connector"
+TRANSFORMS = {"AWS::Serverless-2016-10-31", "AWS::LanguageExtensions", "AWS::CodeDeployBlueGreen"}
 FILLINGS = ("x", "0", '"x"', "{}")  # what a symbol in JSON text may stand for
 
 
@@ -111,6 +112,13 @@ class View:
                     yield name, Node(raw["Properties"], ("Resources", name, "Properties"), stack)
 
     @cached_property
+    def is_whole(self) -> bool:
+        """Whether all resources are to be seen: no macro and no connector of SAM makes others."""
+        macros = [one for one in as_list(self.cfn.template.get("Transform")) if str(one) not in TRANSFORMS]
+        connected = any(isinstance(one, dict) and "Connectors" in one for one in self.resources.values())
+        return not (macros or connected or "Fn::Transform" in self.resources or CONNECTOR in self.types)
+
+    @cached_property
     def targets(self) -> list[Target]:
         """The targets of all rules, in each scenario."""
         rules = (node for _, node in self.each(RULE))
@@ -149,7 +157,7 @@ class View:
 
     def is_so_everywhere(self, holds: Callable[[Flow], bool], *kinds: str) -> bool:
         """Whether something holds of the flow whatever the conditions of the resources of these types are."""
-        if not holds(self.flow):
+        if not self.is_whole or not holds(self.flow):
             return False
         named = conditions_of(
             [one for one in self.resources.values() if isinstance(one, dict) and one.get("Type") in kinds]

@@ -15,7 +15,7 @@ class AwsEventsElsewhere(FlowRule):
         for properties, pattern in view.patterns:
             rule = view.rule_of(properties) if "EventBusName" in properties else None
             bus = view.flow.buses.get(rule.bus) if rule else None
-            if not bus or not bus.resource or "EventSourceName" in bus.resource.properties:
+            if not bus or not bus.resource or not view.is_whole or "EventSourceName" in bus.resource.properties:
                 continue
             fed = {target.arn for one in view.flow.rules for target in one.targets}
             if bus.arn in fed or any(map(is_open, fed)) or view.flow.policies_of(bus.arn):

@@ -18,7 +18,7 @@ class TrailDataEvents(FlowRule):
     source_url = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-cloudtrail-logging-for-s3.html"
 
     def check(self, view: View) -> Findings:
-        if any(_selects_objects(node) for _, node in view.each("AWS::CloudTrail::Trail")):
+        if not view.is_whole or any(_selects_objects(node) for _, node in view.each("AWS::CloudTrail::Trail")):
             return
         for properties, pattern in view.patterns:
             calls = [one for one in tests_of(pattern, "detail", "eventName") if isinstance(one, str)]
