@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from rich.tree import Tree
 
@@ -16,20 +17,32 @@ STYLES = {"delivered": "green", "dead letter": "yellow", "lost": "bold red", "un
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[magenta]?[/]"}
 
 
-def draw(arrival: Arrival, run: Callable[[Delivery], list[str]], tree: Tree | None = None) -> Tree:
-    """The way of an event as a tree: bus → rules → targets. ``run``: lines about running a target."""
+def show(arrivals: Iterable[Arrival], run: Flow | None) -> None:
+    """Prints the ways of an event, each as a tree: bus → rules → targets. ``run``: where to find functions to run."""
+    from rich.console import Console
     from rich.markup import escape
     from rich.tree import Tree
 
     from scripts.flow.inputs import compact
 
+    # A tree wraps at the width: in a pipe nothing is to be cut or broken.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
+    for arrival in arrivals:
+        tree = Tree(f"event [dim]{escape(compact(arrival.event))}[/]")
+        _add_arrival(tree, arrival, run)
+        console.print(tree)
+
+
+def _add_arrival(tree: Tree, arrival: Arrival, run: Flow | None) -> None:
+    from rich.markup import escape
+
+    from scripts.flow.inputs import compact
+
     region = arrival.bus.split(":")[3]
-    title = f"bus [bold]{escape(arrival.label)}[/]  [dim]{escape(arrival.bus)}[/]"
-    root = tree or Tree(f"event [dim]{escape(compact(arrival.event))}[/]")
-    tree = root.add(title)
+    tree = tree.add(f"bus [bold]{escape(arrival.label)}[/]  [dim]{escape(arrival.bus)}[/]")
     if not arrival.exists:
         tree.add(f"{MARKS[False]} {region} has no such bus: PutEvents would take the event, and it would be gone")
-        return root
+        return
     for route in arrival.routes:
         branch = tree.add(f"{MARKS[route.matched]} rule [bold]{escape(route.rule.label)}[/]")
         for why in route.why:
@@ -41,11 +54,10 @@ def draw(arrival: Arrival, run: Callable[[Delivery], list[str]], tree: Tree | No
     if not arrival.routes:
         tree.add(f"{MARKS[False]} no rule of these stacks is on this bus")
     for archive in arrival.archives:
-        tree.add(f"[green]✓[/] archive [bold]{escape(archive)}[/] keeps it")
-    return root
+        tree.add(f"{MARKS[True]} archive [bold]{escape(archive)}[/] keeps it")
 
 
-def _add_delivery(branch: Any, one: Delivery, run: Callable[[Delivery], list[str]], event: str) -> None:
+def _add_delivery(branch: Tree, one: Delivery, run: Flow | None, event: str) -> None:
     from rich.markup import escape
 
     queue = f" {escape(one.dead_letters)}" if one.dead_letters else ""
@@ -57,22 +69,19 @@ def _add_delivery(branch: Any, one: Delivery, run: Callable[[Delivery], list[str
         leaf.add(f"{MARKS[one.permission.allowed]} {escape(one.permission.reason)}")
     taken = "the event" if one.payload.text == event else escape(one.payload.text)
     leaf.add(f"receives {taken if one.fate in ('delivered', 'unknown') else 'nothing'}")
-    for line in run(one) if one.fate == "delivered" else ():
+    for line in _run(run, one) if run and one.fate == "delivered" else ():
         leaf.add(escape(line))
     if one.onward:
-        draw(one.onward, run, leaf)
+        _add_arrival(leaf, one.onward, run)
 
 
-def runner(flow: Flow) -> Callable[[Delivery], list[str]]:
-    """Runs inline Lambda targets; gives what they answered and wrote."""
+def _run(flow: Flow, delivery: Delivery) -> list[str]:
+    """Runs an inline Lambda target; gives what it answered and wrote."""
     from scripts.flow import running
 
-    def run(delivery: Delivery) -> list[str]:
-        function = flow.resources.get(delivery.target.arn)
-        if delivery.target.service != "lambda" or function is None:
-            return []
-        if (done := running.run(function, delivery.payload.text)) is None:
-            return ["its code is not inline Python: not run"]
-        return [f"ran: {done.result}" if done.ok else "ran, and failed", *done.log.splitlines()]
-
-    return run
+    function = flow.resources.get(delivery.target.arn)
+    if delivery.target.service != "lambda" or function is None:
+        return []
+    if (done := running.run(function, delivery.payload.text)) is None:
+        return ["its code is not inline Python: not run"]
+    return [f"ran: {done.result}" if done.ok else "ran, and failed", *done.log.splitlines()]

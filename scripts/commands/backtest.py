@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from scripts.commands import _input
 from scripts.commands._options import env_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -15,7 +19,7 @@ from scripts.commands._options import env_option, json_option
 @click.option("--region", metavar="NAME", help="The region of the deployed stack. Default: its first.")
 @click.option("--examples", default=3, show_default=True, metavar="N", help="How many events to show on either side.")
 @json_option
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("file", type=_input.FILE)
 def command(*, env: str, stack: str, region: str | None, examples: int, as_json: bool, file: Path) -> None:
     """Hold recorded events against a changed template: what it would match that the deployed stack does not, and back.
 
@@ -27,18 +31,13 @@ def command(*, env: str, stack: str, region: str | None, examples: int, as_json:
     """
     import json
 
-    from scripts import environment, rendering
-    from scripts.aws import Aws
-    from scripts.flow import backtest, graph, live
+    from scripts.commands import _stacks
+    from scripts.flow import backtest, graph, live, samples
 
-    settings, templates = environment.load(env), rendering.render_all()
-    environment.check_parameters(settings, templates)
-    [(_, place), *_] = settings.choose(stack, region)
-    aws = Aws(settings)
+    events = [one.event for one in samples.parse_lines(_input.read(file), str(file))]
+    settings, templates, [(_, place), *_], aws = _stacks.read(env, stack, region)
     planned = live.locate(aws, [graph.stacks_of(settings, templates)[stack, place]], aws.guard())
-    with click.open_file(str(file), encoding="utf-8") as stream:
-        text = stream.read()
-    found = backtest.compare(planned, live.read(aws, planned), backtest.read(text, str(file)))
+    found = backtest.compare(planned, live.read(aws, planned), events)
     if as_json:
         print(json.dumps([one.as_data(examples) for one in found], ensure_ascii=False, indent=2))
         return

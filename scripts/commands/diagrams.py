@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
 
 DOCS = Path("docs/stacks")
-BEGIN, END = "<!-- flow: drawn from the template by `make diagrams` -->", "<!-- end of flow -->"
 
 
 @click.command()
@@ -21,40 +19,37 @@ def command(check: bool) -> int:
       python -m scripts diagrams
       python -m scripts diagrams --check
     """
-    from scripts import rendering
-    from scripts.flow import diagram, graph
+    from scripts import reference, rendering
+    from scripts.flow import diagram, graph, svg
 
-    stale = []
+    files: dict[Path, str] = {}
     for name, template in rendering.render_all().items():
         drawn = diagram.picture(graph.of_template(template))
-        if not drawn.nodes:  # a stack without events
-            continue
-        image, page = DOCS / f"{name}.svg", DOCS / f"{name}.md"
-        known = page.read_text(encoding="utf-8") if page.exists() else f"# {name}\n\n{BEGIN}\n{END}\n"
-        for path, text in (
-            (image, diagram.draw(drawn, ".svg", f"The flow of {name}")),
-            (page, _insert(known, name, diagram.mermaid(drawn))),
-        ):
-            if path.exists() and path.read_text(encoding="utf-8") == text:
-                continue
-            stale.append(path)
-            if not check:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-                print(f"{path}  drawn")
-    for path in stale if check else ():
-        click.echo(f"{path}: not what the template says; run `make diagrams`", err=True)
+        if drawn.nodes:  # none: a stack without events
+            page = DOCS / f"{name}.md"
+            text = page.read_text(encoding="utf-8") if page.exists() else f"# {name}\n"
+            files[DOCS / f"{name}.svg"] = svg.draw(drawn, f"The flow of {name}")
+            files[page] = reference.insert(text, "flow", _section(name, diagram.mermaid(drawn)))
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        if check:
+            click.echo(f"{path}: not what the template says; run `make diagrams`", err=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[path], encoding="utf-8")
+            print(f"{path}  drawn")
     return int(check and bool(stale))
 
 
-def _insert(page: str, name: str, text: str) -> str:
-    """The page with the flow between its markers; they are added below the title where they are missing."""
-    block = (
-        f"{BEGIN}\n![The flow of {name}]({name}.svg)\n\nDrawn with the defaults of all parameters.\n\n"
-        f"<details>\n<summary>The same as text</summary>\n\n"
-        f"```mermaid\n{text}```\n\n</details>\n{END}"
-    )
-    if BEGIN not in page:
-        title, _, rest = page.partition("\n")
-        page = f"{title}\n\n{BEGIN}\n{END}\n{rest}"
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, page, count=1, flags=re.DOTALL)
+def _section(name: str, mermaid: str) -> str:
+    return f"""![The flow of {name}]({name}.svg)
+
+Drawn with the defaults of all parameters.
+
+<details>
+<summary>The same as text</summary>
+
+```mermaid
+{mermaid}```
+
+</details>"""

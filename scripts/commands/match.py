@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from scripts.commands import _input
 from scripts.commands._options import json_option
 
-FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
-
-
-def _read(path: Path) -> str:
-    from scripts.errors import ToolError
-
-    try:
-        with click.open_file(str(path), encoding="utf-8") as file:
-            return str(file.read())
-    except (OSError, ValueError) as error:
-        raise ToolError(f"cannot be read as UTF-8 text: {error}", where=str(path)) from error
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.option("--pattern", type=FILE, metavar="FILE", help="The event pattern, as JSON.")
-@click.option("--event", type=FILE, metavar="FILE", help="The event as delivered (source, detail-type, detail, …).")
+@click.option("--pattern", type=_input.FILE, metavar="FILE", help="The event pattern, as JSON.")
+@click.option(
+    "--event", type=_input.FILE, metavar="FILE", help="The event as delivered (source, detail-type, detail, …)."
+)
 @click.option("--ndjson", is_flag=True, help="Read objects with pattern and event from stdin, one a line.")
 @json_option
 @click.pass_context
@@ -56,7 +50,7 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
         return
     assert pattern is not None  # noqa: S101 - checked above; for the type checker
     try:
-        compiled = Pattern(_read(pattern))
+        compiled = Pattern(_input.read(pattern))
     except PatternError as error:
         where = f"{pattern}: {error.where}" if error.where else str(pattern)
         raise ToolError(error.what, where=where, advice=error.advice) from error
@@ -64,7 +58,7 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
         print(json.dumps({"valid": True}) if as_json else "valid")
         return
     try:
-        content = read_event(_read(event))
+        content = read_event(_input.read(event))
     except EventError as error:
         raise ToolError(error.what, where=str(event)) from error
     misses = compiled.explain(content)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from scripts.commands import _input
 from scripts.commands._options import json_option, where_options
 
 if TYPE_CHECKING:
     from scripts.flow.graph import Flow
     from scripts.flow.samples import Sample
-    from scripts.flow.trace import Arrival
+    from scripts.flow.trace import Matcher
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# For a sample: the flow, whose parameters may differ, and the region and account that its event is from.
+Find = Callable[["Sample"], tuple["Flow", str, str]]
 
 
 @click.command()
-@click.argument("event", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("event", type=_input.FILE)
 @where_options
 @click.option("--bus", metavar="NAME", help="The bus that the event is put on. Default: as its source says.")
-@click.option("--template", type=FILE, help="Trace through this template alone, in no environment.")
+@click.option("--template", type=_input.FILE, help="Trace through this template alone, in no environment.")
 @click.option("--run", is_flag=True, help="Run the code of inline Lambda targets, without credentials.")
 @click.option("--live", is_flag=True, help="Read rules, targets and policies from the account.")
 @click.option(
@@ -46,100 +49,86 @@ def command(
     """
     import json
 
-    from scripts.flow import samples
+    from scripts.commands import _trace
+    from scripts.flow import diagram as drawing
+    from scripts.flow import samples, svg
     from scripts.flow import trace as tracing
 
-    if event.name == "-" or ndjson:
-        with click.open_file(str(event), encoding="utf-8") as file:
-            lines = [one for one in file if one.strip()] if ndjson else [file.read()]
-        read = [samples.parse(line, f"{event}:{number}") for number, line in enumerate(lines, 1)]
+    text = _input.read(event)
+    read = samples.parse_lines(text, str(event)) if ndjson else [samples.parse(text, str(event))]
+    if template:
+        find, matcher = _of_template(template, region)
     else:
-        read = [samples.read(event)]
-    source = _Source(env, template, stack=stack, region=region, live=live)
+        find, matcher = (_of_account if live else _of_environment)(env, stack, region)
     failed = False
     for sample in read:
-        flow, complete = source.flow(sample)
+        flow, *place = find(sample)
+        complete = samples.complete(sample, flow, *place)
         buses = tracing.entrances(flow, complete, bus or sample.bus)
-        arrivals = [tracing.trace(flow, complete, one, source.matcher) for one in buses]
-        found = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
-        if sample.expect is None:
-            failed = failed or not any(one.is_matched for one in arrivals) or any(one.is_lost for one in arrivals)
-        failed = failed or bool(found)
+        arrivals = [tracing.trace(flow, complete, one, matcher) for one in buses]
+        deviations = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
+        is_lost = not any(one.is_matched for one in arrivals) or any(one.is_lost for one in arrivals)
+        failed = failed or bool(deviations) or (is_lost and sample.expect is None)
         if ndjson or as_json:
-            data = {"event": complete, "buses": [tracing.as_data(one) for one in arrivals], "deviations": found}
+            data = {"event": complete, "buses": [tracing.as_data(one) for one in arrivals], "deviations": deviations}
             print(json.dumps(data, ensure_ascii=False, indent=None if ndjson else 2), flush=ndjson)
         else:
-            _print(flow, arrivals, run=run)
-        for deviation in found:
+            _trace.show(arrivals, flow if run else None)
+        for deviation in deviations:
             click.echo(f"{sample.where}: {deviation}", err=True)
         if diagram:
-            from scripts.flow import diagram as drawing
-
             drawn = drawing.picture(flow, arrivals)
-            diagram.write_text(drawing.draw(drawn, diagram.suffix, f"The way of {event.stem}"), encoding="utf-8")
+            is_image = diagram.suffix == ".svg"
+            picture = svg.draw(drawn, f"The way of {event.stem}") if is_image else drawing.mermaid(drawn)
+            diagram.write_text(picture, encoding="utf-8")
     return int(failed)
 
 
-class _Source:
-    """Where the flow comes from: the environment's templates, one template, or the account."""
+def _of_template(path: Path, region: str | None) -> tuple[Find, Matcher]:
+    """The flow of one template, in a made-up account."""
+    from scripts import documents
+    from scripts.flow import graph, trace
 
-    def __init__(
-        self, env: str, template: Path | None, *, stack: str | None, region: str | None, live: bool
-    ) -> None:  # fmt: skip
-        from scripts import documents, environment, rendering
-        from scripts.flow import trace as tracing
+    template, account = documents.parse_template(_input.read(path), str(path)), "123456789012"
 
-        self.template = documents.read_template(template) if template else None
-        self.name, self.stack, self.region = template.stem if template else env, stack, region
-        self.matcher: Any = tracing.match
-        self.known: dict[str, Flow] = {}
-        if not template:
-            self.settings, self.templates = environment.load(env), rendering.render_all()
-            environment.check_parameters(self.settings, self.templates)
-        self.live = self._read_account() if live and not template else None
+    def find(sample: Sample) -> tuple[Flow, str, str]:
+        where = region or sample.region or "us-east-1"
+        flow = graph.of_template(template, sample.parameters, name=path.stem, region=where, account=account)
+        return flow, where, account
 
-    def flow(self, sample: Sample) -> tuple[Flow, dict[str, Any]]:
-        """The flow for a sample, whose parameters may differ, and the sample's event as a rule would see it."""
-        from scripts.flow import graph, samples
-        from scripts.flow.resolution import symbol_of
-
-        region, account = self.region or sample.region, "123456789012"
-        if self.template:
-            region = region or "us-east-1"
-            found = graph.of_template(self.template, sample.parameters, name=self.name, region=region, account=account)
-        elif self.live:
-            region, found, account = region or self.settings.regions[0], self.live, self.live.stacks[0].account
-        else:
-            stack, account = self.stack or sample.stack, self.settings.account or symbol_of("AWS::AccountId")
-            region = region or self.settings.choose(stack)[0][1]
-            key = f"{stack} {sorted(sample.parameters.items())}"  # many events may go one way
-            if key not in self.known:
-                overrides = {stack: sample.parameters} if stack else None
-                self.known[key] = graph.of_environment(self.settings, self.templates, stack, overrides)
-            found = self.known[key]
-        return found, samples.complete(sample, found, region, account)
-
-    def _read_account(self) -> Flow:
-        from scripts.aws import Aws
-        from scripts.flow import graph, live
-
-        aws = Aws(self.settings)
-        stacks = graph.stacks_of(self.settings, self.templates)
-        chosen = {(one.name, region) for one, region in self.settings.choose(self.stack, self.region)}
-        planned = live.locate(aws, [one for key, one in stacks.items() if key in chosen], aws.guard())
-        found = live.read(aws, planned)
-        for difference in live.differences(planned, found):
-            click.echo(f"differs: {difference}", err=True)
-        self.matcher = live.matcher(aws)
-        return found
+    return find, trace.match
 
 
-def _print(flow: Flow, arrivals: list[Arrival], *, run: bool) -> None:
-    from rich.console import Console
+def _of_environment(env: str, stack: str | None, region: str | None) -> tuple[Find, Matcher]:
+    """The flow of the environment's templates."""
+    from scripts.commands import _stacks
+    from scripts.flow import graph, trace
+    from scripts.flow.resolution import symbol_of
 
-    from scripts.commands import _trace
+    settings, templates, _, _ = _stacks.read(env, stack, region)
 
-    # A tree wraps at the width: in a pipe nothing is to be cut or broken.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
-    for arrival in arrivals:
-        console.print(_trace.draw(arrival, _trace.runner(flow) if run else lambda _: []))
+    @cache  # many events may go one way
+    def flow(name: str | None, parameters: tuple[tuple[str, str], ...]) -> Flow:
+        return graph.of_environment(settings, templates, name, {name: dict(parameters)} if name else None)
+
+    def find(sample: Sample) -> tuple[Flow, str, str]:
+        name = stack or sample.stack
+        where = region or sample.region or settings.choose(name)[0][1]
+        found = flow(name, tuple(sorted(sample.parameters.items())))
+        return found, where, settings.account or symbol_of("AWS::AccountId")
+
+    return find, trace.match
+
+
+def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Find, Matcher]:
+    """The flow as it is deployed; where it differs from the templates is said on stderr."""
+    from scripts.commands import _stacks
+    from scripts.flow import graph, live
+
+    settings, templates, pairs, aws = _stacks.read(env, stack, region)
+    stacks, account = graph.stacks_of(settings, templates), aws.guard()
+    planned = live.locate(aws, [stacks[one.name, where] for one, where in pairs], account)
+    found = live.read(aws, planned)
+    for difference in live.differences(planned, found):
+        click.echo(f"differs: {difference}", err=True)
+    return lambda sample: (found, region or sample.region or pairs[0][1], account), live.matcher(aws)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scripts.flow.samples import SampleError
 from scripts.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
@@ -33,21 +31,6 @@ class Comparison:
             "rule": self.rule, "events": self.events, "before": self.before, "after": self.after,
             **{key: {"count": len(one), "examples": one[:examples]} for key, one in sides.items()},
         }  # fmt: skip
-
-
-def read(text: str, where: str) -> list[Json]:
-    """Events, one a line. Raises SampleError with the line."""
-    events = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                event = json.loads(line)
-            except ValueError as error:
-                raise SampleError(f"not valid JSON: {error}", where=f"{where}:{number}") from None
-            if not isinstance(event, dict):
-                raise SampleError("an event is a JSON object", where=f"{where}:{number}")
-            events.append(event)
-    return events
 
 
 def compare(planned: Flow, deployed: Flow, events: Iterable[Json]) -> list[Comparison]:

@@ -298,10 +298,3 @@ def mermaid(drawn: Picture) -> str:
 def _escape(text: str) -> str:
     """Text inside the quotes of a Mermaid label."""
     return re.sub(r'["#<>&*_`]', lambda found: f"#{ord(found[0])};", text)
-
-
-def draw(drawn: Picture, suffix: str, title: str = "The flow of events") -> str:
-    """The picture as SVG, or as Mermaid for any other suffix than ``.svg``."""
-    from scripts.flow import svg
-
-    return svg.draw(drawn, title) if suffix == ".svg" else mermaid(drawn)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts import documents
@@ -16,7 +17,6 @@ from scripts.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from scripts.flow.graph import Flow, Json
     from scripts.flow.trace import Arrival
@@ -44,10 +44,13 @@ class Sample:
 
 def read(path: Path) -> Sample:
     """The sample of a file. Raises SampleError or DocumentError, with the file."""
-    sample = parse(documents.read_text(path), str(path))
-    if sample.expect is None or sample.stack:
-        return sample
-    return Sample(**{**sample.__dict__, "stack": path.parent.name})
+    return parse(documents.read_text(path), str(path))
+
+
+def parse_lines(text: str, where: str) -> list[Sample]:
+    """Samples or events, one a line. Raises SampleError with the line."""
+    lines = enumerate(text.split("\n"), 1)
+    return [parse(line, f"{where}:{number}") for number, line in lines if line.strip()]
 
 
 def parse(text: str, where: str) -> Sample:
@@ -58,16 +61,16 @@ def parse(text: str, where: str) -> Sample:
         raise SampleError(f"not valid JSON: {error}", where=where) from None
     if not isinstance(raw, dict):
         raise SampleError("an event is a JSON object", where=where)
-    if not isinstance(raw.get("event"), dict):
+    event = raw.get("event")
+    if not isinstance(event, dict):
         return Sample(raw, where, bus=raw.get("EventBusName"))
     if unknown := raw.keys() - _KEYS:
         known = ", ".join(sorted(_KEYS))
         raise SampleError(f"unknown key {min(unknown)!r}", where=where, advice=f"A sample may have: {known}.")
-    values = {str(key): str(value) for key, value in (raw.get("parameters") or {}).items()}
-    event = raw["event"]
+    folder = Path(where).parent.name if "expect" in raw else ""
     return Sample(
-        event, where, raw.get("expect"), raw.get("stack"), raw.get("bus", event.get("EventBusName")),
-        raw.get("region"), values,
+        event, where, raw.get("expect"), raw.get("stack", folder) or None, raw.get("bus", event.get("EventBusName")),
+        raw.get("region"), {str(key): str(value) for key, value in (raw.get("parameters") or {}).items()},
     )  # fmt: skip
 
 

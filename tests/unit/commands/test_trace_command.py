@@ -137,13 +137,13 @@ def test_a_stale_diagram_is_found_and_drawn_anew_and_the_text_around_it_stays(ru
     assert page.read_text() == "before\n" + fresh + "after\n"
 
 
-def test_a_page_without_markers_gets_them_below_its_title(run, pages):
+def test_a_page_without_markers_gets_them_at_its_end(run, pages):
     page = pages / "custom-event-bus.md"
     page.write_text("# A title\n\nSome text.\n")
     run(command=diagrams.command)
     text = page.read_text()
-    assert text.startswith(f"# A title\n\n{diagrams.BEGIN}\n")
-    assert text.endswith(f"{diagrams.END}\n\nSome text.\n")
+    assert text.startswith("# A title\n\nSome text.\n\n<!-- flow: ")
+    assert text.endswith("</details>\n<!-- end of flow -->\n")
 
 
 def test_the_verbs_explain_themselves():

@@ -1,10 +1,7 @@
 """Recorded events against a changed template."""
 
-import pytest
-
 from scripts.documents import parse_template
 from scripts.flow import backtest, graph
-from scripts.flow.samples import SampleError
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "1"}
 BUS = "  B: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
@@ -30,9 +27,3 @@ def test_a_new_rule_gains_and_one_that_goes_loses():
     new, old = backtest.compare(flow(New="{source: [a]}"), flow(Old="{source: [b]}"), EVENTS)
     assert (new.rule, new.before, new.after) == ("New", 0, 2)
     assert (old.rule, old.before, old.after) == ("Old", 1, 0)
-
-
-def test_lines_that_are_no_events_are_named():
-    assert backtest.read('{"a": 1}\n\n{"a": 2}\n', "f") == [{"a": 1}, {"a": 2}]
-    with pytest.raises(SampleError, match="f:2"):
-        backtest.read('{"a": 1}\n{', "f")

@@ -48,6 +48,13 @@ def test_what_is_no_sample(text, words):
     assert caught.value.where == "file.json"
 
 
+def test_lines_that_are_no_events_are_named():
+    lines = samples.parse_lines('{"a": 1}\n\n{"a": "\u2028"}\n', "f")
+    assert [(one.event, one.where) for one in lines] == [({"a": 1}, "f:1"), ({"a": "\u2028"}, "f:3")]
+    with pytest.raises(SampleError, match="f:3"):
+        samples.parse_lines('{"a": 1}\n\n{', "f")
+
+
 @pytest.mark.parametrize("detail", ["[1]", "{x", '"a"'])
 def test_a_detail_that_put_events_refuses(detail):
     with pytest.raises(SampleError, match="Detail"):
