@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from scripts.commands import diagrams, trace
+from scripts.commands import backtest, diagrams, trace
 from scripts.errors import ToolError
 
 ARTICLE = "tests/fixtures/article/custom-event-bus.yaml"
@@ -146,7 +147,19 @@ def test_a_page_without_markers_gets_them_at_its_end(run, pages):
     assert text.endswith("</details>\n<!-- end of flow -->\n")
 
 
+@pytest.mark.parametrize(
+    ("goal", "command"),
+    [
+        ("trace EVENT=e.json ENV=dev", "trace e.json --env dev"),
+        ("backtest STACK=s FILE=f.ndjson", "backtest --env local --stack s f.ndjson"),
+    ],
+)
+def test_make_says_what_was_said(goal, command):
+    done = subprocess.run(["make", "--dry-run", *goal.split()], capture_output=True, text=True, check=True)
+    assert " ".join(done.stdout.split()).endswith(f"python -m scripts {command}")
+
+
 def test_the_verbs_explain_themselves():
-    for module in (trace, diagrams):
+    for module in (trace, diagrams, backtest):
         found = CliRunner().invoke(module.command, ["--help"])
         assert "Example" in found.output
