@@ -68,7 +68,6 @@ class Rule:
     schedule: str | None = None
     state: str = "ENABLED"
     targets: tuple[Target, ...] = ()
-    resource: Resource | None = None
 
 
 @dataclass(frozen=True)
@@ -193,22 +192,20 @@ def of_environment(
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Flow:  # fmt: skip
     """The flow of an environment, or of one of its stacks. For the arguments see ``stacks_of``."""
-    found = stacks_of(environment, templates, overrides)
-    chosen = {(one.name, region) for one, region in environment.choose(stack)}
-    return of_stacks(one for key, one in found.items() if key in chosen)
+    stacks = stacks_of(environment, templates, overrides)
+    return of_stacks(stacks[one.name, region] for one, region in environment.choose(stack))
 
 
 def of_stacks(stacks: Iterable[Stack]) -> Flow:
     """The flow through several stacks, resolved already or not."""
     flow = Flow(stacks=list(stacks))
-    for stack in flow.stacks:
-        resources = stack.resources()
-        default = bus_arn("default", stack)
+    found = [(resource, stack) for stack in flow.stacks for resource in stack.resources().values()]
+    flow.resources = {bare(one.arn): one for one, _ in found}
+    for default in (bus_arn("default", stack) for stack in flow.stacks):
         flow.buses[default] = Bus("default", "default", default)
-        flow.resources |= {bare(one.arn): one for one in resources.values()}
-        for resource in resources.values():
-            if reader := _READERS.get(resource.type):
-                reader(flow, resource, stack)
+    for resource, stack in found:
+        if reader := _READERS.get(resource.type):
+            reader(flow, resource, stack)
     return flow
 
 
@@ -234,14 +231,9 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _read_bus(flow: Flow, resource: Resource, _: Stack) -> None:
+def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
     flow.buses[resource.arn] = Bus(resource.logical_id, resource.name, resource.arn, resource)
-    if statements := documents_of(resource.properties.get("Policy")):
-        flow.policies.append(Policy(resource.logical_id, resource.arn, statements))
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    _read_document(flow, resource, stack)
 
 
 def _pattern_of(raw: Any) -> Json | str | None:
@@ -257,12 +249,16 @@ def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     bus = bus_arn(given.get("EventBusName"), stack)
     flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rsplit("/", 1)[-1], bus))
-    targets = [one for one in as_list(given.get("Targets")) if isinstance(one, dict)]
+    schedule = given.get("ScheduleExpression")
+    targets = [_target(str(one.get("Id", "")), one) for one in as_list(given.get("Targets")) if isinstance(one, dict)]
     flow.rules.append(Rule(
         resource.logical_id, resource.name, resource.arn, bus, _pattern_of(given.get("EventPattern")),
-        _text(given.get("ScheduleExpression")), str(given.get("State", "ENABLED")),
-        tuple(Target(str(one.get("Id", "")), bare(str(one.get("Arn", ""))), one) for one in targets), resource,
+        None if schedule is None else str(schedule), str(given.get("State", "ENABLED")), tuple(targets),
     ))  # fmt: skip
+
+
+def _target(name: str, settings: Json) -> Target:
+    return Target(name, bare(str(settings.get("Arn", ""))), settings)
 
 
 def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
@@ -272,8 +268,7 @@ def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 
 def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
-    raw = as_dict(resource.properties.get("Target"))
-    target = Target(resource.logical_id, bare(str(raw.get("Arn", ""))), raw)
+    target = _target(resource.logical_id, as_dict(resource.properties.get("Target")))
     flow.schedules.append(Schedule(resource.logical_id, str(resource.properties.get("ScheduleExpression", "")), target))
 
 
@@ -299,14 +294,6 @@ def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
     flow.policies.append(Policy(resource.logical_id, function, (statement,)))
 
 
-def _read_guard(flow: Flow, resource: Resource, _: Stack) -> None:
-    """A queue or topic policy: one document for several queues (by URL) or topics (by ARN)."""
-    statements = documents_of(resource.properties.get("PolicyDocument"))
-    for guarded in as_list(resource.properties.get("Queues")) + as_list(resource.properties.get("Topics")):
-        arn = next((arn for arn, one in flow.resources.items() if guarded == one.ref), str(guarded))
-        flow.policies.append(Policy(resource.logical_id, arn, statements))
-
-
 def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     bus = bus_arn(given.get("EventBusName"), stack)
@@ -316,22 +303,26 @@ def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
     flow.policies.append(Policy(resource.logical_id, bus, (statement,)))
 
 
-def _read_logs_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
-    statements = documents_of(resource.properties.get("PolicyDocument"))
-    flow.policies.append(Policy(resource.logical_id, stack.arn("logs", ""), statements))
+def _read_document(flow: Flow, resource: Resource, stack: Stack) -> None:
+    """The policy that a resource carries itself, or one for queues (by URL), topics (by ARN) or all log groups."""
+    given = resource.properties
+    statements = documents_of(given.get(_DOCUMENTS[resource.type]))
+    guarded = [bare(resource.arn)]
+    if resource.type == "AWS::Logs::ResourcePolicy":
+        guarded = [stack.arn("logs", "")]
+    elif resource.type in ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"):
+        arns = {one.ref: arn for arn, one in flow.resources.items()}
+        guarded = [arns.get(str(one), str(one)) for one in as_list(given.get("Queues")) + as_list(given.get("Topics"))]
+    flow.policies += [Policy(resource.logical_id, one, statements) for one in guarded if statements]
 
 
-def _read_own_policy(flow: Flow, resource: Resource, _: Stack) -> None:
-    """The policy that a log group or a key carries itself."""
-    raw = resource.properties.get("ResourcePolicyDocument") or resource.properties.get("KeyPolicy")
-    if statements := documents_of(raw):
-        flow.policies.append(Policy(resource.logical_id, bare(resource.arn), statements))
-
-
-_READERS = {
+_DOCUMENTS = {
+    "AWS::Events::EventBus": "Policy", "AWS::KMS::Key": "KeyPolicy", "AWS::Logs::LogGroup": "ResourcePolicyDocument",
+    "AWS::Logs::ResourcePolicy": "PolicyDocument", "AWS::SNS::TopicPolicy": "PolicyDocument",
+    "AWS::SQS::QueuePolicy": "PolicyDocument",
+}  # fmt: skip
+_READERS = dict.fromkeys(_DOCUMENTS, _read_document) | {
     "AWS::Events::EventBus": _read_bus, "AWS::Events::Rule": _read_rule, "AWS::Events::Archive": _read_archive,
     "AWS::Events::EventBusPolicy": _read_bus_policy, "AWS::Scheduler::Schedule": _read_schedule,
-    "AWS::Lambda::Permission": _read_permission, "AWS::SQS::QueuePolicy": _read_guard,
-    "AWS::SNS::TopicPolicy": _read_guard, "AWS::Logs::ResourcePolicy": _read_logs_policy,
-    "AWS::Logs::LogGroup": _read_own_policy, "AWS::KMS::Key": _read_own_policy,
+    "AWS::Lambda::Permission": _read_permission,
 }  # fmt: skip

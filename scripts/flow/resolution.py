@@ -83,9 +83,7 @@ class Resource:
     name: str
     ref: str
     arn: str
-    stack: str = ""
     region: str = ""
-    condition: str | None = None
 
 
 @dataclass
@@ -165,7 +163,7 @@ class Stack:
     def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
         return Resource(
             logical_id, raw["Type"], as_dict(self.resolve(raw.get("Properties"))), *self._identify(logical_id),
-            self.name, self.region, raw.get("Condition"),
+            self.region,
         )  # fmt: skip
 
     def _identify(self, logical_id: str) -> tuple[str, str, str]:

@@ -110,7 +110,7 @@ def test_conditions_are_decided_as_far_as_they_can_be(stack, name, expected):
 
 def test_a_resource_whose_condition_is_false_is_left_out_and_one_in_doubt_is_not(stack):
     assert "Gone" not in stack.resources()
-    assert stack.resources()["Doubtful"].condition == "IsNeeded"
+    assert "Doubtful" in stack.resources()
 
 
 def test_a_given_value_beats_the_default_and_a_condition_can_be_decreed():

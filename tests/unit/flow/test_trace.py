@@ -231,6 +231,19 @@ def test_exports_are_found_among_the_stacks_of_a_region():
     assert flow.rules[0].targets[0].arn == DEFAULT.replace("default", "b")
 
 
+def test_a_policy_counts_in_whatever_stack_it_stands():
+    policy = parse_template(
+        "Parameters: {Url: {Type: String}}\nResources:\n" + (OPEN % ("Q", "Q")).replace("!Ref Q", "!Ref Url"), "p"
+    )
+    queue = parse_template("Resources:\n" + rule(targets=TO_QUEUE) + QUEUE + "Outputs: {Url: {Value: !Ref Q}}", "q")
+    stacks = (
+        StackSettings("p", "p", "p", ("us-east-1",), {"Url": OutputReference("q", "Url")}),
+        StackSettings("q", "q", "q", ("us-east-1",)),
+    )
+    [delivery] = route(graph.of_environment(environment(*stacks), {"p": policy, "q": queue})).deliveries
+    assert (delivery.fate, delivery.permission.reason) == ("delivered", "PQ")
+
+
 @pytest.mark.parametrize("value", ["!Ref To", "!ImportValue 'x'"])
 def test_stacks_that_wait_for_each_other_do_not_hang(value):
     template = parse_template(
