@@ -9,37 +9,33 @@ import contextvars
 import json
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
+from typing import Any
+from urllib.parse import unquote
 
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, set_request_region
 from ministack.services import eventbridge, rds, s3
 
-from scripts.local_aws.ministack import call
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    Answer = Any  # (status, headers, body) of MiniStack's handlers
-    Handler = Callable[..., Awaitable[Answer]]
+from scripts.local_aws.ministack import Answer, Json, Stock, around, call, form_of
 
 OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; the reads are GET and HEAD
     ("PUT", False, False): "PutObject", ("PUT", False, True): "CopyObject", ("DELETE", False, False): "DeleteObject",
     ("PUT", True, False): "UploadPart", ("PUT", True, True): "UploadPartCopy", ("GET", False, False): "GetObject",
     ("POST", True, False): "CompleteMultipartUpload", ("HEAD", False, False): "HeadObject",
 }  # fmt: skip
-# Action -> EventIDs and messages (RDS guide; the wording of 0041 and of the copies is from memory).
+# Action -> category, EventIDs and messages (RDS guide; the wording of 0041 and of the copies is from memory).
 SNAPSHOTS = {
-    "CreateDBSnapshot": {"0040": "Creating manual snapshot", "0042": "Manual snapshot created"},
-    "DeleteDBSnapshot": {"0041": "Deleted manual snapshot"},
-    "CopyDBSnapshot": {"0196": "Started copy of snapshot {}", "0197": "Finished copy of snapshot {}"},
-    "CopyDBSnapshot from afar": {"0059": "Started copy of snapshot {} from region {}",
-                                 "0060": "Finished copy of snapshot {} from region {}"},
+    "CreateDBSnapshot": ("creation", {"0040": "Creating manual snapshot", "0042": "Manual snapshot created"}),
+    "DeleteDBSnapshot": ("deletion", {"0041": "Deleted manual snapshot"}),
+    "CopyDBSnapshot": ("creation", {"0196": "Started copy of snapshot {}", "0197": "Finished copy of snapshot {}"}),
+    "CopyDBSnapshot from afar": ("creation", {"0059": "Started copy of snapshot {} from region {}",
+                                              "0060": "Finished copy of snapshot {} from region {}"}),
+    "CreateDBClusterSnapshot": ("backup", {"0074": "Creating manual cluster snapshot",
+                                           "0075": "Manual cluster snapshot created"}),
 }  # fmt: skip
 
 
-def announce(source: str, detail_type: str, detail: dict[str, Any], *resources: str) -> None:
+def announce(source: str, detail_type: str, detail: Json, *resources: str) -> None:
     """Put an event of an AWS service on the default bus of the current account and region."""
     entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(detail), "Resources": list(resources)}
     eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
@@ -50,16 +46,13 @@ def now() -> str:
     return time.strftime("%FT%TZ", time.gmtime())
 
 
-def selects(selector: dict[str, Any], values: dict[str, str]) -> bool:
+def selects(selector: Json, values: dict[str, str]) -> bool:
     """Whether an event selector, plain or advanced, takes a data event with these fields (CloudTrail API)."""
     if "FieldSelectors" in selector:
-        tests: dict[str, Callable[[str, list[str]], bool]] = {
-            "Equals": lambda value, given: value in given,
-            "StartsWith": lambda value, given: value.startswith(tuple(given)),
-            "EndsWith": lambda value, given: value.endswith(tuple(given)),
-        }
+        tests = {"Equals": lambda value, given: value in given, "StartsWith": str.startswith, "EndsWith": str.endswith}
         return all(
-            tests[operator.removeprefix("Not")](values.get(field["Field"], ""), given) != operator.startswith("Not")
+            tests[operator.removeprefix("Not")](values.get(field["Field"], ""), tuple(given))
+            != operator.startswith("Not")
             for field in selector["FieldSelectors"] for operator, given in field.items() if operator != "Field"
         )  # fmt: skip
     kinds = ("All", "ReadOnly" if values["readOnly"] == "true" else "WriteOnly")
@@ -71,10 +64,11 @@ def selects(selector: dict[str, Any], values: dict[str, str]) -> bool:
 def is_recorded(values: dict[str, str]) -> bool:
     """Whether a logging trail that covers this region selects the data event."""
     for trail in call("cloudtrail", "CloudTrail.DescribeTrails")["trailList"]:
-        if call("cloudtrail", "CloudTrail.GetTrailStatus", Name=trail["TrailARN"])["IsLogging"]:
-            found = call("cloudtrail", "CloudTrail.GetEventSelectors", TrailName=trail["TrailARN"])
-            if any(selects(one, values) for one in found.get("AdvancedEventSelectors") or found["EventSelectors"]):
-                return True
+        found = call("cloudtrail", "CloudTrail.GetEventSelectors", TrailName=trail["TrailARN"])
+        selectors = found.get("AdvancedEventSelectors") or found["EventSelectors"]
+        logs = call("cloudtrail", "CloudTrail.GetTrailStatus", Name=trail["TrailARN"])["IsLogging"]
+        if logs and any(selects(one, values) for one in selectors):
+            return True
     return False
 
 
@@ -99,7 +93,8 @@ def report(name: str, bucket: str, key: str, headers: dict[str, str], body: byte
     })  # fmt: skip
 
 
-async def on_s3(stock: Handler, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any) -> Answer:
+@around("handle_request", s3)
+async def on_s3(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any) -> Answer:
     """An S3 request, and then its CloudTrail event. AWS records refused requests too; here they are not."""
     answer = await stock(method, path, headers, body, query, **rest)
     bucket, _, key = unquote(path).lstrip("/").partition("/")
@@ -110,7 +105,7 @@ async def on_s3(stock: Handler, method: str, path: str, headers: Any, body: Any,
     return answer
 
 
-def copy_snapshot(source: str, name: str, kms_key: str, origin: str) -> Answer:
+def copy_snapshot(source: str, name: str, origin: str, kms_key: str | None) -> Answer:
     """CopyDBSnapshot, which MiniStack does not have; from another region too, the source then given by its ARN."""
     afar = contextvars.copy_context()
     afar.run(set_request_region, origin)
@@ -119,8 +114,6 @@ def copy_snapshot(source: str, name: str, kms_key: str, origin: str) -> Answer:
         return rds._error("DBSnapshotNotFound", f"Snapshot {source} not found.", 404)
     if name in rds._snapshots:
         return rds._error("DBSnapshotAlreadyExists", f"Snapshot {name} already exists.", 400)
-    if original["Encrypted"] and origin != get_region() and not kms_key:  # the guide says so; the code is a guess
-        return rds._error("InvalidParameterCombination", "KmsKeyId must be a key of the destination region.", 400)
     rds._snapshots[name] = copy = {
         **original, "DBSnapshotIdentifier": name, "SourceRegion": origin, "SourceDBSnapshotIdentifier": source,
         "DBSnapshotArn": f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}", "SnapshotType": "manual",
@@ -130,22 +123,24 @@ def copy_snapshot(source: str, name: str, kms_key: str, origin: str) -> Answer:
     return rds._xml(200, "CopyDBSnapshotResponse", text)
 
 
-async def on_rds(stock: Handler, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
+@around("handle_request", rds)
+async def on_rds(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
     """An RDS request, and then the events of the snapshot that it made, copied or deleted."""
-    form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
+    form = form_of(query, body)
     action, source = form.get("Action", ""), form.get("SourceDBSnapshotIdentifier", "")
-    name = form.get("TargetDBSnapshotIdentifier") or form.get("DBSnapshotIdentifier") or ""
-    origin = source.split(":")[3] if source.startswith("arn:") else get_region()
+    names = (form.get(f"{kind}SnapshotIdentifier") for kind in ("TargetDB", "DBCluster", "DB"))
+    name, origin = next(filter(None, names), ""), source.split(":")[3] if source.startswith("arn:") else get_region()
     if action == "CopyDBSnapshot":
-        answer = copy_snapshot(source, name, form.get("KmsKeyId", ""), origin)
+        answer = copy_snapshot(source, name, origin, form.get("KmsKeyId"))
     else:
         answer = await stock(method, path, headers, body, query)
-    arn = f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}"
-    told = SNAPSHOTS.get(f"{action} from afar" if origin != get_region() else action, {})
+    kind = "cluster-snapshot" if "Cluster" in action else "snapshot"
+    arn = f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name}"
+    category, told = SNAPSHOTS.get(f"{action} from afar" if origin != get_region() else action, ("", {}))
     for number, message in told.items() if answer[0] < 300 else ():
-        announce("aws.rds", "RDS DB Snapshot Event", {
-            "EventCategories": ["deletion" if number == "0041" else "creation"], "SourceType": "SNAPSHOT",
-            "SourceArn": arn, "Date": now(), "SourceIdentifier": name, "EventID": f"RDS-EVENT-{number}",
+        announce("aws.rds", f"RDS DB {kind.replace('-', ' ').title()} Event", {
+            "EventCategories": [category], "SourceType": kind.replace("-", "_").upper(), "SourceArn": arn,
+            "Date": now(), "SourceIdentifier": name, "EventID": f"RDS-EVENT-{number}",
             "Message": message.format(source.split(":snapshot:")[-1], origin),
         }, arn)  # fmt: skip
     return answer

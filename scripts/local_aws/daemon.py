@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
+import re
 import resource
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ SETTINGS = {
     "LOG_LEVEL": "WARNING",
 }  # fmt: skip
 BROWSER = {b"origin", b"sec-fetch-site", b"sec-fetch-mode"}  # only browsers send them; a rebound page sends no Origin
+HANDLER_CALL = "result = handler_fn(event, context)"  # in the worker's script: the request id is set just before it
 # What the Lambda runtime does for `logging`: a root handler with level, time, request id and text between tabs.
 LAMBDA_LOGGING = """
 import logging as _logging, time as _time
@@ -38,81 +38,62 @@ _logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_r
 
 
 def mend() -> None:
-    """Put this room's parts into MiniStack, after a look whether all of it is where it was."""
-    ministack.check()
-    from ministack.core import iam_actions, lambda_runtime
-    from ministack.services import cloudformation, eventbridge, lambda_svc, rds, s3
-    from ministack.services.cloudformation import changesets, engine, handlers, helpers, stacks
+    """Put this room's parts into MiniStack. Raises ToolError when something of MiniStack's is not where it was."""
+    try:
+        from ministack.core import lambda_runtime
 
-    from scripts.local_aws import announcements, deliveries, resources, strictness
+        from scripts.local_aws import announcements, deliveries, resources, strictness
 
-    for owner, name, outer in (
-        (eventbridge, "_invoke_target", deliveries.deliver),
-        (eventbridge, "_validate_target_arn", deliveries.check_target),
-        (lambda_svc, "_execute_function", deliveries.in_turn),
-        (iam_actions, "extract_resource_arn", strictness.resource_of),
-        (s3, "handle_request", announcements.on_s3),
-        (rds, "handle_request", announcements.on_rds),
-        (helpers, "_resolve_document", strictness.resolve_url),
-        (stacks, "_update_resource", strictness.update_if_allowed),
-        (cloudformation, "handle_request", strictness.with_property_values),
-        (changesets, "_resolve_props_for_diff", strictness.resolve_for_diff),
-        (changesets, "_evaluate_conditions", strictness.evaluate_conditions),
-        (engine, "_evaluate_conditions", strictness.evaluate_conditions),
-        (handlers, "_evaluate_conditions", strictness.evaluate_conditions),
-        (stacks, "_evaluate_conditions", strictness.evaluate_conditions),
-    ):
-        setattr(owner, name, functools.partial(outer, getattr(owner, name)))
-    resources.install()
-    strictness.install()
-    known = f"_request[0] = context.aws_request_id; {ministack.HANDLER_CALL}"
-    script = lambda_runtime._PYTHON_WORKER_SCRIPT.replace(ministack.HANDLER_CALL, known)
-    lambda_runtime._PYTHON_WORKER_SCRIPT = LAMBDA_LOGGING + script
+        ministack.check(announcements, deliveries, resources, strictness)
+        before, call, after = lambda_runtime._PYTHON_WORKER_SCRIPT.partition(HANDLER_CALL)
+        if not call:
+            raise AttributeError(f"{HANDLER_CALL!r} in _PYTHON_WORKER_SCRIPT")  # noqa: TRY301 - like one that is found
+        known = f"_request[0] = context.aws_request_id; {call}"
+        lambda_runtime._PYTHON_WORKER_SCRIPT = f"{LAMBDA_LOGGING}{before}{known}{after}"
+    except (ImportError, AttributeError, KeyError) as error:
+        advice = "Install the pinned one (make setup), or mend scripts/local_aws."
+        raise ToolError(f"MiniStack has changed, it lacks: {error}", where="embedded AWS", advice=advice) from error
 
 
 def report() -> dict[str, Any]:
     """Memory in bytes at its peak, and the stacks, as 'region/name'."""
-    from ministack.services import cloudformation
+    from scripts.local_aws import strictness
 
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    there = [one for one in cloudformation._stacks._data.values() if one["StackStatus"] != "DELETE_COMPLETE"]
-    arns = [stack["StackId"].split(":") for stack in there]
-    return {"memory": memory, "stacks": sorted(f"{arn[3]}/{arn[5].split('/')[1]}" for arn in arns)}
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    with contextlib.suppress(OSError):  # Linux counts in the peak of the process that started this one
+        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        memory = 1024 * int(kilobytes)
+    return {"memory": memory, "stacks": strictness.stack_names()}
 
 
-async def serve(listener: socket.socket, tell: Callable[..., None], idle: float) -> None:
-    """Serve on the bound socket, and tell so, until SIGTERM, or until no request came for ``idle`` seconds."""
+async def serve(listener: socket.socket, idle: float) -> None:
+    """Serve on the bound socket until SIGTERM, or until no request came for ``idle`` seconds."""
     import ministack.app as stock
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
 
-    last, over = time.monotonic(), asyncio.Event()
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    end = loop.call_later(idle, over.set)
 
     async def guard(scope: Any, receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
         """Keep web pages out: a function is a program on this machine, and MiniStack answers every origin."""
-        nonlocal last
+        nonlocal end
         refused = any(name.lower() in BROWSER for name, _ in scope.get("headers", ()))
-        if scope["type"] == "websocket" and refused:
-            await send({"type": "websocket.close", "code": 1008})
-        elif refused or scope.get("path") == server.STATUS_PATH:
+        if refused or scope.get("path") == server.STATUS_PATH:
             told = {"message": "the embedded AWS answers no browser"} if refused else report()
-            await send({"type": "http.response.start", "status": 403 if refused else 200, "headers": []})
-            await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+            answer = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+            await send({"type": f"{answer}.start", "status": 403 if refused else 200, "headers": []})
+            await send({"type": f"{answer}.body", "body": json.dumps(told).encode()})
         else:
             # Policies that ask for TLS take the loopback for it: nobody listens on the way.
             await stock.app({**scope, "scheme": "https"}, receive, send)
-            last = time.monotonic()
+            end.cancel()
+            end = loop.call_later(idle, over.set)
 
-    async def wait() -> None:
-        tell(url=f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}")
-        while not over.is_set() and (left := last + idle - time.monotonic()) > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), left)
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    loop.add_signal_handler(signal.SIGTERM, over.set)
     config = Config.from_mapping(bind=[f"fd://{listener.detach()}"], keep_alive_timeout=75, graceful_timeout=1)
     config.loglevel = "WARNING"
-    await hypercorn_serve(guard, config, shutdown_trigger=wait)  # type: ignore[arg-type]
+    await hypercorn_serve(guard, config, shutdown_trigger=over.wait)  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -122,9 +103,11 @@ def main() -> None:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
-            os.environ |= SETTINGS | {"GATEWAY_PORT": str(listener.getsockname()[1])}
+            port = listener.getsockname()[1]
+            os.environ |= SETTINGS | {"GATEWAY_PORT": str(port)}
             mend()
-            asyncio.run(serve(listener, tell, float(os.environ.get("LOCAL_AWS_IDLE") or 1800)))
+            tell(url=f"http://127.0.0.1:{port}")  # whoever starts it asks there until it answers
+            asyncio.run(serve(listener, float(os.environ.get("LOCAL_AWS_IDLE") or 1800)))
         except OSError as error:
             sys.exit(f"port {port} of 127.0.0.1: {error.strerror}")
         except ToolError as error:

@@ -6,10 +6,10 @@ Fn::GetAtt).
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from ministack.core.responses import get_account_id, get_region
@@ -17,37 +17,23 @@ from ministack.services import eventbridge, s3
 from ministack.services.cloudformation import provisioners
 
 from scripts.local_aws.deliveries import admits
-from scripts.local_aws.ministack import AwsError, call, send
+from scripts.local_aws.ministack import AwsError, Json, Stock, around, call, send
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Put = Callable[[str, str, "Json"], "Made"]
-Json = dict[str, Any]
 Made = tuple[str, Json]
-
-
-def forget(service: str, target: str, **body: Any) -> Made:
-    """A delete that is content when the thing is gone already."""
-    try:
-        call(service, target, **body)
-    except AwsError as error:
-        if "NotFound" not in str(error):
-            raise
-    return "", {}
+KNOWN = provisioners._RESOURCE_HANDLERS
 
 
 def put_trail(verb: str, name: str, props: Json) -> Made:
     """A trail, its event selectors and whether it logs. CloudTrail tries first whether the bucket lets it in."""
     if verb == "Delete":
-        return forget("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
+        return name, call("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
     # YAML and parameters give either a boolean or its name.
     props = {key: {"true": True, "false": False}.get(str(value), value) for key, value in props.items()}
     bucket = f"arn:aws:s3:::{props['S3BucketName']}"
     trail_arn = f"arn:aws:cloudtrail:{get_region()}:{get_account_id()}:trail/{name}"
     key = "/".join(filter(None, (bucket, props.get("S3KeyPrefix"), "AWSLogs", get_account_id(), "CloudTrail/x")))
     keys = {"s3:x-amz-acl": "bucket-owner-full-control", "aws:sourcearn": trail_arn}
-    policies = [found[0]] if (found := s3.bucket_policy_for_arn(bucket)) else []
+    policies = list((s3.bucket_policy_for_arn(bucket) or ())[:1])
     asked = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
     if not all(admits(policies, "cloudtrail.amazonaws.com", action, arn, keys) for action, arn in asked):
         raise ValueError(
@@ -64,27 +50,20 @@ def put_trail(verb: str, name: str, props: Json) -> Made:
 
 def put_archive(verb: str, name: str, props: Json) -> Made:
     """An archive of a bus."""
-    if verb == "Delete":
-        return forget("eventbridge", "AWSEvents.DeleteArchive", ArchiveName=name)
     pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
     settings = {**props, "ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
-    return name, {"Arn": call("eventbridge", f"AWSEvents.{verb}Archive", **settings)["ArchiveArn"], "ArchiveName": name}
+    made = call("eventbridge", f"AWSEvents.{verb}Archive", **settings)
+    return name, {"Arn": made.get("ArchiveArn"), "ArchiveName": name}
 
 
 def put_bus_policy(verb: str, _name: str, props: Json) -> Made:
     """A statement, straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
-    if verb == "Delete":
-        return forget("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
-    arn = call("eventbridge", "AWSEvents.DescribeEventBus", Name=bus)["Arn"]
-    who, when = props.get("Principal"), props.get("Condition")
-    statement = props.get("Statement") or {
-        "Effect": "Allow", "Action": props.get("Action", "events:PutEvents"), "Resource": arn,
-        "Principal": who if who == "*" else {"AWS": f"arn:aws:iam::{who}:root"},
-        "Condition": {when["Type"]: {when["Key"]: when["Value"]}} if when else {},
-    }  # fmt: skip
-    policy = eventbridge._event_bus_policies.setdefault(bus, {"Version": "2012-10-17", "Statement": []})
-    policy["Statement"] = [one for one in policy["Statement"] if one["Sid"] != sid] + [{**statement, "Sid": sid}]
+    call("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
+    if verb != "Delete":
+        call("eventbridge", "AWSEvents.DescribeEventBus", Name=bus)
+        policy = eventbridge._event_bus_policies.setdefault(bus, {"Version": "2012-10-17", "Statement": []})
+        policy["Statement"].append({**props["Statement"], "Sid": sid})
     return f"{bus}|{sid}", {}
 
 
@@ -96,43 +75,49 @@ def put_identity_provider(verb: str, _name: str, props: Json) -> Made:
         wire = key.replace("Id", "ID")
         form |= {f"{wire}.member.{number}": one for number, one in enumerate(props.get(key, []), 1)}
     status, answer = send("iam", "POST", "/", {}, urlencode(form).encode()) if verb != "Update" else (200, b"")
-    if status >= 400 and verb == "Create":
-        raise ValueError(answer.decode())
+    if status >= 400:
+        raise AwsError(answer.decode())
     return arn, {"Arn": arn}
 
 
-def with_bus_settings(stock: Callable[..., Made], *arguments: Any) -> Made:
+@around("create", KNOWN["AWS::Events::EventBus"])
+@around("update", KNOWN["AWS::Events::EventBus"])
+def with_bus_settings(stock: Stock, *arguments: Any) -> Made:
     """A bus's dead-letter queue, log level and key, which MiniStack's provisioner drops (they are kept, not used)."""
-    made, props = stock(*arguments), arguments[-2]
+    made: Made = stock(*arguments)
+    props = arguments[-2]
     settings = {key: props[key] for key in ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier") if key in props}
     call("eventbridge", "AWSEvents.UpdateEventBus", Name=made[0], **settings)
     return made
 
 
-def install() -> None:
-    """Put the types into CloudFormation: what makes one, the property that names it, the longest made-up name."""
-    known = provisioners._RESOURCE_HANDLERS
+def handlers(put: Stock, key: str, limit: int) -> dict[str, Stock]:
+    """What MiniStack's CloudFormation calls; the property ``key`` names the resource, else a name of ``limit`` letters.
 
-    def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: str) -> Made:
+    A delete is content when the thing is gone already.
+    """
+
+    def create(logical_id: str, props: Json, stack: str) -> Any:
         return put("Create", props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit), props)
 
-    for kind, put, key, limit in (
-        ("AWS::CloudTrail::Trail", put_trail, "TrailName", 128),
-        ("AWS::Events::Archive", put_archive, "ArchiveName", 48),
-        ("AWS::Events::EventBusPolicy", put_bus_policy, "", 64),
-        ("AWS::IAM::OIDCProvider", put_identity_provider, "", 64),
-    ):
-        known[kind] = {
-            "create": functools.partial(create, put, key, limit),
-            "update": lambda name, _old, new, _stack, put=put: put("Update", name, new),
-            "delete": functools.partial(put, "Delete"),
-        }
-    bus = known["AWS::Events::EventBus"]
-    bus |= {verb: functools.partial(with_bus_settings, bus[verb]) for verb in ("create", "update")}
-    # Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
-    provisioners._REPLACING_PROPERTIES.update({
-        "AWS::CloudTrail::Trail": ("TrailName",), "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
-        "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"), "AWS::Logs::LogGroup": ("LogGroupName",),
-        "AWS::Events::EventBus": ("Name",), "AWS::Events::Rule": ("Name", "EventBusName"),
-        "AWS::IAM::OIDCProvider": ("Url",),
-    })  # fmt: skip
+    def update(name: str, _old: Json, props: Json, _stack: str) -> Any:
+        return put("Update", name, props)
+
+    def delete(name: str, props: Json) -> None:
+        with contextlib.suppress(AwsError):
+            put("Delete", name, props)
+
+    return {"create": create, "update": update, "delete": delete}
+
+
+KNOWN["AWS::CloudTrail::Trail"] = handlers(put_trail, "TrailName", 128)
+KNOWN["AWS::Events::Archive"] = handlers(put_archive, "ArchiveName", 48)
+KNOWN["AWS::Events::EventBusPolicy"] = handlers(put_bus_policy, "", 64)
+KNOWN["AWS::IAM::OIDCProvider"] = handlers(put_identity_provider, "", 64)
+# Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
+provisioners._REPLACING_PROPERTIES.update({
+    "AWS::CloudTrail::Trail": ("TrailName",), "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
+    "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"), "AWS::Logs::LogGroup": ("LogGroupName",),
+    "AWS::Events::EventBus": ("Name",), "AWS::Events::Rule": ("Name", "EventBusName"),
+    "AWS::IAM::OIDCProvider": ("Url",),
+})  # fmt: skip

@@ -284,6 +284,60 @@ def test_an_archive_records_and_a_replay_replays(deploy):
     assert len(archive["ArchiveName"]) <= 48
 
 
+def replayed(stack, archive, bus, **destination):
+    """The states of a replay of ten minutes, at its end."""
+    events = stack.client("events")
+    prefix = f"arn:aws:events:eu-central-1:{ACCOUNT}"
+    window = {"EventStartTime": time.time() - 600, "EventEndTime": time.time() + 600}
+    source = {"EventSourceArn": f"{prefix}:archive/{archive}"}
+    events.start_replay(
+        ReplayName=stack.name, **source, Destination={"Arn": f"{prefix}:event-bus/{bus}", **destination}, **window
+    )
+    return eventually(lambda: events.describe_replay(ReplayName=stack.name)["State"] == "COMPLETED")
+
+
+def test_a_replay_goes_to_the_chosen_rules_only(deploy, unique):
+    queue = {"Fn::GetAtt": ["Queue", "Arn"]}
+    allow = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": queue}
+    target = {"Id": "q", "Arn": queue, "Input": '{"by": "other"}'}
+    pattern, bus = {"detail": {"name": ["one"]}}, {"Ref": "Bus"}
+    body = template(
+        Bus=resource("AWS::Events::EventBus", Name=unique),
+        Archive=resource("AWS::Events::Archive", ArchiveName=unique, SourceArn={"Fn::GetAtt": ["Bus", "Arn"]}),
+        Queue=resource("AWS::SQS::Queue"),
+        Policy=resource("AWS::SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument={"Statement": [allow]}),
+        Chosen=resource("AWS::Events::Rule", EventBusName=bus, EventPattern=pattern,
+                        Targets=[{**target, "Input": '{"by": "chosen"}'}]),
+        Other=resource("AWS::Events::Rule", EventBusName=bus, EventPattern=pattern, Targets=[target]),
+    )  # fmt: skip
+    stack = deploy(body)
+    stack.put(name="one")
+    assert sorted(json.loads(one["Body"])["by"] for one in stack.messages("Queue")) == ["chosen", "other"]
+    rule = f"arn:aws:events:eu-central-1:{ACCOUNT}:rule/{unique}/{stack.ids['Chosen'].rsplit('|', 1)[-1]}"
+    assert replayed(stack, unique, unique, FilterArns=[rule])
+    assert [json.loads(one["Body"])["by"] for one in stack.messages("Queue")] == ["chosen"]
+
+
+def test_the_archive_of_the_default_bus_has_the_events_of_services_once(deploy, unique):
+    notify = {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    archive = resource(
+        "AWS::Events::Archive",
+        ArchiveName=unique,
+        SourceArn=f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/default",
+        EventPattern={"source": ["aws.s3", "test"], "detail": {"bucket": {"name": [unique]}}},
+    )
+    bucket = resource("AWS::S3::Bucket", BucketName=unique, NotificationConfiguration=notify)
+    stack = deploy(template(Archive=archive, Bucket=bucket))
+    count = lambda: stack.client("events").describe_archive(ArchiveName=unique)["EventCount"]  # noqa: E731
+    stack.client("s3").put_object(Bucket=unique, Key="a", Body=b"")
+    assert eventually(count) == 1
+    stack.put("default", bucket={"name": unique})
+    assert count() == 2
+    assert replayed(stack, unique, "default")
+    assert count() == 2
+    stack.client("s3").delete_object(Bucket=unique, Key="a")
+
+
 # --- functions
 
 
@@ -395,6 +449,20 @@ def test_snapshots_tell_of_themselves_and_of_their_copies(deploy, unique):
         there.client("rds").copy_db_snapshot(**again)
 
 
+def test_the_snapshot_of_a_cluster_tells_of_itself(deploy, unique):
+    stack = deploy(rds_queue(unique), region="eu-west-2")
+    rds, user = stack.client("rds"), {"MasterUsername": "someone", "MasterUserPassword": "made-up-words"}
+    rds.create_db_cluster(DBClusterIdentifier=unique, Engine="aurora-postgresql", **user)
+    made = rds.create_db_cluster_snapshot(DBClusterIdentifier=unique, DBClusterSnapshotIdentifier=f"{unique}-s")
+    events = [json.loads(one["Body"]) for one in stack.messages("Queue")]
+    assert {event["detail-type"] for event in events} == {"RDS DB Cluster Snapshot Event"}
+    assert {event["detail"]["EventID"] for event in events} == {"RDS-EVENT-0074", "RDS-EVENT-0075"}
+    [arn] = events[0]["resources"]
+    assert arn == made["DBClusterSnapshot"]["DBClusterSnapshotArn"]
+    detail = {"SourceArn": arn, "EventCategories": ["backup"], "SourceType": "CLUSTER_SNAPSHOT"}
+    assert detail.items() <= events[0]["detail"].items()
+
+
 # --- what stock MiniStack is too kind about
 
 
@@ -430,7 +498,7 @@ def test_a_bucket_with_an_object_is_not_deleted(deploy, unique):
     ("properties", "reason"),
     [
         ({"EventPattern": {"source": []}}, "Event pattern is not valid"),
-        ({"EventPattern": {"source": ["x"]}, "EventBusName": "nowhere"}, "nowhere does not exist"),
+        ({"EventPattern": {"source": ["x"]}, "EventBusName": "nowhere"}, "Event bus nowhere"),
         ({"EventPattern": {"source": ["x"]}, "Targets": [{"Id": str(n), "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:q"}
                                                           for n in range(6)]}, "5 targets"),
     ],

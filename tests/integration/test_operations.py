@@ -361,7 +361,6 @@ def test_a_replay_of_another_time_brings_nothing(archived):
     assert len(archived.logged()) == 2
 
 
-@pytest.mark.xfail(reason="MiniStack 1.5.33 takes FilterArns and replays to every rule", strict=True)
 def test_a_replay_goes_to_the_chosen_rule_only(archived):
     archived.run("archive-replay", "--since", "10m", "--rule", f"{archived.name}-pears", "--yes")
     assert [one["detail"] for one in received(archived)] == [{"marker": "pear"}]

@@ -49,7 +49,7 @@ def test_a_resource_policy_admits(statements, verdict):
 
 def test_a_deny_in_another_policy_wins():
     policies = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
-    assert not deliveries.admits(policies, deliveries.EVENTS, "sqs:SendMessage", QUEUE)
+    assert not deliveries.admits(policies, deliveries.EVENTS, "sqs:SendMessage", QUEUE, {})
 
 
 def advanced(**fields):

@@ -1,71 +1,77 @@
-"""The contract with MiniStack: what is touched is listed, and what is listed is there."""
+"""The contract with MiniStack: what is touched is there, or the start says what is not."""
 
-import ast
+import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from scripts.errors import ToolError
+os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
+
 from scripts.local_aws import ministack
 
 CHECKOUT = Path(__file__).parents[3]
 ROOM = CHECKOUT / "scripts" / "local_aws"
 
 
-def modules_of(tree):
-    """Name in the file -> module of MiniStack below the package."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ministack"):
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module}.{alias.name}".removeprefix("ministack.")
+MODULE = """
+from ministack.services import {module}
+
+def use():
+    return {module}.{name}
+"""
 
 
-def private_names():
-    """Every private attribute of a module of MiniStack that this room reads, sets, or names in a string to patch."""
-    for path in ROOM.glob("*.py"):
-        tree = ast.parse(path.read_text())
-        modules = dict(modules_of(tree))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-                yield modules[node.value.id], node.attr
-            if isinstance(node, ast.Tuple) and len(node.elts) > 1 and isinstance(node.elts[0], ast.Name):
-                owner, name = node.elts[:2]
-                if owner.id in modules and isinstance(name, ast.Constant):
-                    yield modules[owner.id], name.value
+def loaded(folder, monkeypatch, name, text):
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    return importlib.import_module(name)
 
 
-def test_every_private_name_that_is_used_is_listed():
-    used = {f"{module}.{name}" for module, name in private_names() if name.startswith("_")}
-    assert len(used) > 20
-    assert used == set(ministack.PRIVATE)
+def test_the_pinned_ministack_has_what_is_used():
+    rooms = [importlib.import_module(f"scripts.local_aws.{path.stem}") for path in ROOM.glob("[!_]*.py")]
+    assert len(rooms) > 5
+    ministack.check(*rooms)
 
 
-def test_the_pinned_ministack_has_them():
-    ministack.check()
+def test_what_is_missing_is_named(tmp_path, monkeypatch):
+    room = loaded(tmp_path, monkeypatch, "room_a", MODULE.format(module="eventbridge", name="_no_such_name"))
+    good = loaded(tmp_path, monkeypatch, "room_b", MODULE.format(module="eventbridge", name="_put_events"))
+    ministack.check(good)
+    with pytest.raises(AttributeError, match=r"^ministack.services.eventbridge._no_such_name$"):
+        ministack.check(good, room)
 
 
-@pytest.mark.parametrize("missing", ["services.eventbridge._no_such_name", "services.no_such_service._x"])
-def test_a_missing_name_stops_the_start_and_is_named(monkeypatch, missing):
-    monkeypatch.setattr(ministack, "PRIVATE", [*ministack.PRIVATE, missing])
-    with pytest.raises(ToolError, match=missing):
-        ministack.check()
+def test_a_function_goes_around_another():
+    owner, table = ModuleType("owner"), {"double": lambda number: 20 * number}
+    owner.double = lambda number: 2 * number
+
+    @ministack.around("double", owner, table)
+    def one_more(stock, number):
+        return stock(number) + 1
+
+    assert (owner.double(5), table["double"](5)) == (11, 101)
+    with pytest.raises(KeyError, match="triple"):
+        ministack.around("triple", owner)(one_more)
 
 
-def test_a_worker_script_without_the_handlers_call_stops_the_start(monkeypatch):
-    monkeypatch.setattr(ministack, "HANDLER_CALL", "something else")
-    with pytest.raises(ToolError, match="_PYTHON_WORKER_SCRIPT"):
-        ministack.check()
-
-
-def test_the_daemon_ends_with_the_reason(tmp_path):
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from scripts.local_aws import daemon, ministack;"
-        "ministack.PRIVATE = ['services.sqs._gone']; daemon.main()"
-    )
+@pytest.mark.parametrize(
+    ("spoil", "missing"),
+    [
+        ("from ministack.services import eventbridge; del eventbridge._invoke_target", "_invoke_target"),
+        ("from ministack.services import rds; del rds._snapshot_xml", "ministack.services.rds._snapshot_xml"),
+        ("from ministack.core import responses; del responses.get_region", "get_region"),
+        ("daemon.HANDLER_CALL = 'something else'", "something else"),
+    ],
+)
+def test_the_daemon_ends_with_the_reason(tmp_path, spoil, missing):
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); from scripts.local_aws import daemon; {spoil}; daemon.main()"
     run = [sys.executable, "-c", code, str(CHECKOUT), str(tmp_path), "0"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False, start_new_session=True)
     assert done.returncode
-    assert "services.sqs._gone" in done.stderr
+    assert missing in done.stderr
+    assert "MiniStack has changed" in done.stderr
     assert "Traceback" not in done.stderr

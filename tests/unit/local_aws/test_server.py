@@ -149,6 +149,12 @@ def test_status_tells_memory_and_stacks(where):
     assert found.log == where / "log"
 
 
+def test_the_memory_is_its_own_and_not_that_of_who_started_it(where):
+    large = b"x" * 400_000_000  # on Linux the peak of a process (ru_maxrss) begins with that of its parent
+    server.start(where, 0)
+    assert 10_000_000 < server.status(where).memory < len(large)
+
+
 def test_a_daemon_that_cannot_start_is_an_error_with_its_log(where, monkeypatch):
     monkeypatch.setattr(server, "DAEMON", "import sys; sys.exit('what went wrong')")
     with pytest.raises(ToolError, match="what went wrong"):
