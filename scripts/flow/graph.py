@@ -231,12 +231,13 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
-    flow.buses[resource.arn] = Bus(resource.logical_id, resource.name, resource.arn, resource)
-    _read_document(flow, resource, stack)
+def target_of(name: str, settings: Json) -> Target:
+    """A target by its settings."""
+    return Target(name, bare(str(settings.get("Arn", ""))), settings)
 
 
-def _pattern_of(raw: Any) -> Json | str | None:
+def pattern_of(raw: Any) -> Json | str | None:
+    """An event pattern, given as an object or as JSON text; text where it is no JSON."""
     if isinstance(raw, str):
         try:
             return as_dict(json.loads(raw))
@@ -245,30 +246,31 @@ def _pattern_of(raw: Any) -> Json | str | None:
     return raw if isinstance(raw, dict) else None
 
 
+def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
+    flow.buses[resource.arn] = Bus(resource.logical_id, resource.name, resource.arn, resource)
+    _read_document(flow, resource, stack)
+
+
 def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     bus = bus_arn(given.get("EventBusName"), stack)
     flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rsplit("/", 1)[-1], bus))
     schedule = given.get("ScheduleExpression")
-    targets = [_target(str(one.get("Id", "")), one) for one in as_list(given.get("Targets")) if isinstance(one, dict)]
+    targets = [target_of(str(one.get("Id", "")), one) for one in as_list(given.get("Targets")) if isinstance(one, dict)]
     flow.rules.append(Rule(
-        resource.logical_id, resource.name, resource.arn, bus, _pattern_of(given.get("EventPattern")),
+        resource.logical_id, resource.name, resource.arn, bus, pattern_of(given.get("EventPattern")),
         None if schedule is None else str(schedule), str(given.get("State", "ENABLED")), tuple(targets),
     ))  # fmt: skip
 
 
-def _target(name: str, settings: Json) -> Target:
-    return Target(name, bare(str(settings.get("Arn", ""))), settings)
-
-
 def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
     bus = bus_arn(resource.properties.get("SourceArn"), stack)
-    pattern = _pattern_of(resource.properties.get("EventPattern"))
+    pattern = pattern_of(resource.properties.get("EventPattern"))
     flow.archives.append(Archive(resource.logical_id, resource.arn, bus, pattern))
 
 
 def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
-    target = _target(resource.logical_id, as_dict(resource.properties.get("Target")))
+    target = target_of(resource.logical_id, as_dict(resource.properties.get("Target")))
     flow.schedules.append(Schedule(resource.logical_id, str(resource.properties.get("ScheduleExpression", "")), target))
 
 

@@ -16,7 +16,7 @@ from scripts.flow.resolution import as_dict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scripts.flow.graph import Json, Rule, Target
+    from scripts.flow.graph import Rule, Target
 
 RESERVED = (
     "aws.events.rule-arn", "aws.events.rule-name", "aws.events.event.ingestion-time", "aws.events.event",
@@ -46,7 +46,9 @@ def payload(rule: Rule, target: Target, event: Mapping[str, Any], ingestion_time
     if transformer := as_dict(settings.get("InputTransformer")):
         if target.is_bus:
             return Payload("", "an event bus takes no InputTransformer: PutTargets refuses it")
-        made = transform(transformer, event, reserved(rule, event, ingestion_time))
+        envelope = {key: value for key, value in event.items() if key != "detail"}
+        reserved = (rule.arn, rule.name, ingestion_time or f"<{RESERVED[2]}>", envelope, dict(event))
+        made = _transform(transformer, event, dict(zip(RESERVED, reserved, strict=True)))
         return made if made.problem else Payload(made.text, _refusal(target, made.text))
     if "Input" in settings:
         text = settings["Input"] if isinstance(settings["Input"], str) else compact(settings["Input"])
@@ -57,22 +59,14 @@ def payload(rule: Rule, target: Target, event: Mapping[str, Any], ingestion_time
     return Payload(compact(event))
 
 
-def reserved(rule: Rule, event: Mapping[str, Any], ingestion_time: str | None = None) -> Json:
-    """The values of the reserved variables."""
-    envelope = {key: value for key, value in event.items() if key != "detail"}
-    values = (rule.arn, rule.name, ingestion_time or f"<{RESERVED[2]}>", envelope, dict(event))
-    return dict(zip(RESERVED, values, strict=True))
-
-
-def transform(transformer: Mapping[str, Any], event: Mapping[str, Any], given: Mapping[str, Any]) -> Payload:
+def _transform(transformer: Mapping[str, Any], event: Mapping[str, Any], given: Mapping[str, Any]) -> Payload:
     """An InputTransformer's text; ``given`` are the reserved variables, which no path can redefine."""
     template = str(transformer.get("InputTemplate", ""))
     values = {name: find(str(path), event) for name, path in as_dict(transformer.get("InputPathsMap")).items()}
     values |= given
     if unknown := [name for name in _PLACEHOLDER.findall(template) if name not in values]:
-        return Payload(
-            "", f"InputTemplate names <{unknown[0]}>, which InputPathsMap does not define: PutTargets refuses it"
-        )
+        said = f"InputTemplate names <{unknown[0]}>, which InputPathsMap does not define"
+        return Payload("", f"{said}: PutTargets refuses it")
 
     def in_text(found: re.Match[str]) -> str:
         value = values[found[1]]

@@ -46,21 +46,19 @@ def read(aws: Aws, planned: Flow) -> Flow:
     Raises botocore's errors, also for what the credentials may not see.
     """
     found = graph.Flow(stacks=planned.stacks, is_whole=True)
-    for region in sorted({one.region for one in planned.stacks}):
+    for region, stack in sorted({one.region: one for one in planned.stacks}.items()):
         events = aws.client("events", region)
         for bus in _pages(events.list_event_buses, "EventBuses"):
             found.buses[bus["Arn"]] = graph.Bus(planned.label(bus["Arn"]), bus["Name"], bus["Arn"])
             _guard(found, "bus policy", bus["Arn"], bus.get("Policy"))
-            found.rules += [_rule(events, bus["Arn"], one, planned) for one in
-                            _pages(events.list_rules, "Rules", EventBusName=bus["Name"])]  # fmt: skip
+            rules = _pages(events.list_rules, "Rules", EventBusName=bus["Name"])
+            found.rules += [_rule(events, bus["Arn"], one, planned) for one in rules]
         for one in _pages(events.list_archives, "Archives"):
             archive = events.describe_archive(ArchiveName=one["ArchiveName"])
-            pattern = json.loads(archive["EventPattern"]) if archive.get("EventPattern") else None
-            label = planned.label(archive["ArchiveArn"])
-            found.archives.append(graph.Archive(label, archive["ArchiveArn"], archive["EventSourceArn"], pattern))
+            arn, pattern = archive["ArchiveArn"], graph.pattern_of(archive.get("EventPattern"))
+            found.archives.append(graph.Archive(planned.label(arn), arn, archive["EventSourceArn"], pattern))
         for one in _pages(aws.client("logs", region).describe_resource_policies, "resourcePolicies"):
-            place = f"{next(iter(found.buses)).split(':events:')[0]}:logs:{region}:{planned.stacks[0].account}:"
-            _guard(found, one["policyName"], place, one["policyDocument"])
+            _guard(found, one["policyName"], stack.arn("logs", ""), one["policyDocument"])
     for target in [one for rule in found.rules for one in rule.targets]:
         for arn in filter(None, (target.arn, target.dead_letters, target.role)):
             if arn not in found.resources and is_known(arn):
@@ -80,10 +78,9 @@ def _pages(call: Any, key: str, **arguments: Any) -> Iterator[Json]:
 def _rule(events: Any, bus: str, one: Mapping[str, Any], planned: Flow) -> graph.Rule:
     targets = _pages(events.list_targets_by_rule, "Targets", Rule=one["Name"], EventBusName=one["EventBusName"])
     label = next((rule.label for rule in planned.rules if rule.arn == one["Arn"]), one["Name"])
-    pattern = json.loads(one["EventPattern"]) if one.get("EventPattern") else None
     return graph.Rule(
-        label, one["Name"], one["Arn"], bus, pattern, one.get("ScheduleExpression"), one["State"],
-        tuple(graph.Target(target["Id"], graph.bare(target["Arn"]), target) for target in targets),
+        label, one["Name"], one["Arn"], bus, graph.pattern_of(one.get("EventPattern")), one.get("ScheduleExpression"),
+        one["State"], tuple(graph.target_of(target["Id"], target) for target in targets),
     )  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.flow.inputs import compact, is_json
+from scripts.flow.resolution import as_dict
+
 if TYPE_CHECKING:
     from scripts.flow.resolution import Resource
 
@@ -46,12 +49,10 @@ def run(function: Resource, payload: str) -> Run | None:
     stopped after the function's Timeout.
     """
     given = function.properties
-    code = (given.get("Code") or {}).get("ZipFile")
+    code = as_dict(given.get("Code")).get("ZipFile")
     if not isinstance(code, str) or not str(given.get("Runtime", "")).startswith("python"):
         return None
-    variables = {
-        str(key): str(value) for key, value in ((given.get("Environment") or {}).get("Variables") or {}).items()
-    }
+    variables = {str(key): str(one) for key, one in as_dict(as_dict(given.get("Environment")).get("Variables")).items()}
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "index.py").write_text(code, encoding="utf-8")
         command = [sys.executable, "-c", _BOOTSTRAP, str(given.get("Handler")), function.name, function.arn]
@@ -68,11 +69,5 @@ def run(function: Resource, payload: str) -> Run | None:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return Run(ok=False, result="", log=f"stopped after {given.get('Timeout', 3)} s, the function's Timeout")
-    return Run(done.returncode == 0, _shorten(done.stdout), done.stderr.strip())
-
-
-def _shorten(answer: str) -> str:
-    try:
-        return json.dumps(json.loads(answer), ensure_ascii=False, separators=(",", ":"))
-    except ValueError:
-        return answer
+    result = compact(json.loads(done.stdout)) if is_json(done.stdout) else done.stdout
+    return Run(done.returncode == 0, result, done.stderr.strip())
