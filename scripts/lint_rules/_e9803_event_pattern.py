@@ -1,7 +1,7 @@
 from typing import Any
 
 from scripts.flow.resolution import SYMBOL, is_known
-from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, Node, View
+from scripts.lint_rules._rule import GUIDE, RULE, Findings, FlowRule, Node, View
 from scripts.lint_rules._view import FILLINGS, is_open
 from scripts.patterns.grammar import PatternError, parse_pattern
 
@@ -13,7 +13,7 @@ class EventPattern(FlowRule):
     shortdesc = "An event pattern must be one that EventBridge takes"
     description = "PutRule refuses a pattern that breaks the grammar. The message is in the words of AWS."
     source_url = f"{GUIDE}eb-create-pattern-operators.html"
-    kinds = frozenset({"AWS::Events::Rule", "AWS::Events::Archive"})
+    kinds = frozenset({RULE, "AWS::Events::Archive"})
 
     def check(self, view: View) -> Findings:
         for _, properties in view.each(*self.kinds):

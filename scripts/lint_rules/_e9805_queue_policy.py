@@ -2,9 +2,10 @@ from functools import partial
 
 from scripts.flow import permissions
 from scripts.flow.graph import Flow, Rule, Target
-from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, Node, View
+from scripts.lint_rules._rule import GUIDE, RULE, Findings, FlowRule, Node, View
 from scripts.lint_rules._view import is_unread
 
+BUS = "AWS::Events::EventBus"
 POLICIES = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::KMS::Key")
 
 
@@ -12,10 +13,12 @@ class QueuePolicy(FlowRule):
     id = "E9805"
     shortdesc = "A queue or topic must let EventBridge in"
     description = (
-        "A queue or topic of the template that is a target, or a target's dead-letter queue, needs a policy that lets "
-        "events.amazonaws.com send or publish, and so does its customer key. Otherwise what goes there is lost."
+        "A queue or topic of the template that is a target, or the dead-letter queue of a target or a bus, needs a "
+        "policy that lets events.amazonaws.com send or publish, and so does its customer key. Otherwise what goes "
+        "there is lost."
     )
     source_url = f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions"
+    kinds = frozenset({RULE, BUS})
 
     def check(self, view: View) -> Findings:
         for target in view.targets:
@@ -24,6 +27,10 @@ class QueuePolicy(FlowRule):
             if rule := view.rule_of(target.rule):
                 for node in filter(None, places):
                     yield from self._check_one(view, rule, node)
+        for name, node in view.each(BUS):
+            if queue := node.get("DeadLetterConfig", "Arn"):
+                arn = view.stack.resolve({"Fn::GetAtt": [name, "Arn"]})
+                yield from self._check_one(view, Rule(name, name, arn, arn, None), queue)  # the bus asks by its ARN
 
     def _check_one(self, view: View, rule: Rule, node: Node) -> Findings:
         arn = str(node.value)
@@ -32,8 +39,10 @@ class QueuePolicy(FlowRule):
             return
         if view.is_so_everywhere(partial(_is_shut, rule, arn), *POLICIES):
             reason = permissions.of_target(view.flow, rule, Target("", arn)).reason
-            message = f"{resource.logical_id}: {reason}, so what is sent there is lost. Allow it for the rule's ARN"
-            yield node, f"{message} (aws:SourceArn)"
+            message = (
+                f"{resource.logical_id}: {reason}, so what is sent there is lost. Allow it to events.amazonaws.com"
+            )
+            yield node, f"{message}, with the ARN of {rule.label} as aws:SourceArn"
 
 
 def _is_shut(rule: Rule, arn: str, flow: Flow) -> bool:

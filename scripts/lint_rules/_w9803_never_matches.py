@@ -1,7 +1,7 @@
 import re
 
-from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, View
-from scripts.lint_rules._view import place_of, tests_of
+from scripts.lint_rules._rule import GUIDE, RULE, Findings, FlowRule, View
+from scripts.lint_rules._view import pattern_of, place_of, tests_of
 from scripts.patterns.grammar import PatternError, parse_pattern
 from scripts.patterns.operators import Comparison
 
@@ -17,9 +17,12 @@ class NeverMatches(FlowRule):
         "all of them text: detailType, a field of detail at the top, or an account number without quotes never match."
     )
     source_url = f"{GUIDE}eb-events-structure.html"
+    kinds = frozenset({RULE, "AWS::Events::Archive"})
 
     def check(self, view: View) -> Findings:
-        for properties, pattern in view.patterns:
+        for properties in (node for _, node in view.each(*self.kinds)):
+            if not (pattern := pattern_of(properties)):
+                continue
             try:
                 alternatives = parse_pattern(pattern)
             except PatternError:
@@ -29,10 +32,9 @@ class NeverMatches(FlowRule):
                 message = f"No event has {name!r} at its top, so the rule never matches: {_mend(name)}"
                 yield place_of(properties, name), message
             for name in TEXTS & pattern.keys():
-                tests = tests_of(pattern, name)
-                if tests and all(isinstance(one, int | float) for one in tests):
+                for test in (one for one in tests_of(pattern, name) if isinstance(one, int | float)):
                     message = f"{name} is text in every event, and this is not: put it in quotes, or it never matches"
-                    yield place_of(properties, name).items()[0], message
+                    yield place_of(properties, name, test=test), message
 
 
 def _may_be_missing(tests: tuple[Comparison, ...]) -> bool:

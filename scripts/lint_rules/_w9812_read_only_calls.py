@@ -21,8 +21,9 @@ class ReadOnlyCalls(FlowRule):
     def check(self, view: View) -> Findings:
         for properties, pattern in view.patterns:
             state = properties.get("State")
-            through = [str(one) for one in tests_of(pattern, "detail-type")]
-            if (state and state.value != "ENABLED") or not any("via CloudTrail" in one for one in through):
+            signs = [*tests_of(pattern, "detail-type"), *tests_of(pattern, "detail", "eventSource")]
+            is_of_trail = any(str(one).endswith(("via CloudTrail", ".amazonaws.com")) for one in signs)
+            if (state and state.value != "ENABLED") or not is_of_trail:
                 continue
             for test in tests_of(pattern, "detail", "eventName"):
                 name = test.get("prefix") if isinstance(test, dict) else test

@@ -1,8 +1,10 @@
+from scripts.flow.graph import as_list
 from scripts.flow.permissions import evaluate, policies_of_role
 from scripts.flow.resolution import Resource
 from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, Node, View
 from scripts.lint_rules._view import pattern_of, tests_of
 
+EVERYTHING = ("/AmazonS3FullAccess", "/AdministratorAccess")
 ROLES = {"AWS::Lambda::Function": "Role", "AWS::StepFunctions::StateMachine": "RoleArn"}
 WRITES = {"Object Created": "detail.object.key", "AWS API Call via CloudTrail": "detail.requestParameters.key"}
 
@@ -40,8 +42,9 @@ def _matched(view: View, properties: Node) -> list[Resource]:
     if not kind or tests_of(pattern, *WRITES[kind].split(".")) or (calls and "PutObject" not in calls):
         return []
     fields = ("bucket", "name") if kind == "Object Created" else ("requestParameters", "bucketName")
-    names = tests_of(pattern, "detail", *fields)
-    return [one for one in view.flow.resources.values() if one.type == "AWS::S3::Bucket" and one.name in names]
+    names = [*tests_of(pattern, "detail", *fields), *tests_of(pattern, "resources")]
+    buckets = (one for one in view.flow.resources.values() if one.type == "AWS::S3::Bucket")
+    return [one for one in buckets if one.name in names or one.arn in names]
 
 
 def _writes(view: View, arn: str, bucket: Resource) -> bool:
@@ -53,6 +56,9 @@ def _writes(view: View, arn: str, bucket: Resource) -> bool:
         configured = (one for key, one in resource.properties.items() if key.endswith("S3DestinationConfiguration"))
         return any(isinstance(one, dict) and one.get("BucketARN") == bucket.arn for one in configured)
     role = flow.resources.get(str(resource.properties.get(ROLES.get(resource.type, ""))))
-    policies = policies_of_role(flow, role) if role else []
-    verdict = evaluate(policies, None, "s3:PutObject", f"{bucket.arn}/x", {})
+    if role is None:
+        return False
+    if any(str(one).endswith(EVERYTHING) for one in as_list(role.properties.get("ManagedPolicyArns"))):
+        return True
+    verdict = evaluate(policies_of_role(flow, role), None, "s3:PutObject", f"{bucket.arn}/x", {})
     return verdict is not None and verdict.allowed is True
