@@ -12,14 +12,11 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scripts import daemons
 from scripts.errors import ToolError
 from scripts.local_aws import ministack, server
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 SETTINGS = {
     "BIND_HOST": "127.0.0.1", "AUTH": "true", "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "TZ": "UTC",
@@ -75,7 +72,7 @@ async def serve(listener: socket.socket, idle: float) -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     end = loop.call_later(idle, over.set)
 
-    async def guard(scope: Any, receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    async def guard(scope: Any, receive: Any, send: Any) -> None:
         """Keep web pages out: a function is a program on this machine, and MiniStack answers every origin."""
         nonlocal end
         refused = any(name.lower() in BROWSER for name, _ in scope.get("headers", ()))
@@ -93,7 +90,7 @@ async def serve(listener: socket.socket, idle: float) -> None:
     loop.add_signal_handler(signal.SIGTERM, over.set)
     config = Config.from_mapping(bind=[f"fd://{listener.detach()}"], keep_alive_timeout=75, graceful_timeout=1)
     config.loglevel = "WARNING"
-    await hypercorn_serve(guard, config, shutdown_trigger=over.wait)  # type: ignore[arg-type]
+    await hypercorn_serve(guard, config, shutdown_trigger=over.wait)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import threading
 import time
 import uuid
 from typing import Any
-from urllib.parse import quote
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region, set_request_region
@@ -115,15 +114,13 @@ def payload_of(target: Json, rule: Json, view: Any) -> str:
 
 def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
     """One log event per delivery; an InputTransformer has to make ``{"timestamp": ms, "message": text}``."""
-    made: Json = {"message": payload_of(target, rule, view), "timestamp": int(time.time() * 1000)}
-    if target.get("InputTransformer"):
-        try:
-            given = json.loads(made["message"])
-            made = {"message": given["message"], "timestamp": int(given["timestamp"])}
-        except (ValueError, KeyError, TypeError) as error:  # the code is a guess
-            raise NotDelivered("INVALID_PARAMETER", f"a log group takes timestamp and message: {error}") from error
-    if not isinstance(made["message"], str):
-        made["message"] = json.dumps(made["message"])
+    made: Json = {"message": payload_of(target, rule, view), "timestamp": time.time() * 1000}
+    try:
+        made = json.loads(made["message"]) if target.get("InputTransformer") else made
+        message, when = made["message"], int(made["timestamp"])
+    except (ValueError, KeyError, TypeError) as error:  # the code is a guess
+        raise NotDelivered("INVALID_PARAMETER", f"a log group takes timestamp and message: {error}") from error
+    entry = {"timestamp": when, "message": message if isinstance(message, str) else json.dumps(message)}
     where = {
         "logGroupName": target["Arn"].removesuffix(":*").split(":log-group:", 1)[1],
         "logStreamName": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{rule['Arn']}/{target['Id']}")),  # AWS: some UUID
@@ -133,13 +130,12 @@ def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
     except AwsError as error:
         if "ResourceAlreadyExists" not in str(error):
             raise NotDelivered("NO_RESOURCE", str(error)) from error
-    call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **where, logEvents=[made])
+    call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **where, logEvents=[entry])
 
 
 def to_function(target: Json, _event: Json, rule: Json, view: Any) -> None:
     """An asynchronous invocation: the function's EventInvokeConfig counts."""
-    path = f"/2015-03-31/functions/{quote(target['Arn'], safe='')}/invocations"
-    body = payload_of(target, rule, view).encode()
+    path, body = f"/2015-03-31/functions/{target['Arn']}/invocations", payload_of(target, rule, view).encode()
     status, answer = send("lambda_svc", "POST", path, {"x-amz-invocation-type": "Event"}, body)
     if status >= 300:
         raise NotDelivered("ERROR_FROM_TARGET", f"{target['Arn']}: {answer!r}")
@@ -169,8 +165,6 @@ def bury(target: Json, rule: Json, view: Any, code: str, message: str) -> None:
     log.warning("not delivered: %s -> %s: %s %s", rule["Arn"], target["Arn"], code, message)
     if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
         return
-    if arn.endswith(".fifo") or arn.split(":")[3] != get_region():
-        raise NotDelivered("NO_STANDARD_QUEUE", f"{arn} is not a standard queue of this region")
     check_permission(arn, None, rule["Arn"])
     why = {"RULE_ARN": rule["Arn"], "TARGET_ARN": target["Arn"], "ERROR_CODE": code, "ERROR_MESSAGE": message}
     attributes = {key: {"DataType": "String", "StringValue": text} for key, text in why.items()}

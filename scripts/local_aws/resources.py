@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,10 +35,8 @@ def put_trail(verb: str, name: str, props: Json) -> Made:
     policies = list((s3.bucket_policy_for_arn(bucket) or ())[:1])
     asked = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
     if not all(admits(policies, "cloudtrail.amazonaws.com", action, arn, keys) for action, arn in asked):
-        raise ValueError(
-            f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']} (Service: CloudTrail, "
-            f"Status Code: 400, Request ID: {uuid.uuid4()}) (HandlerErrorCode: InvalidRequest)"
-        )
+        text = f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']}"
+        raise ValueError(f"{text} (Service: CloudTrail, Status Code: 400) (HandlerErrorCode: InvalidRequest)")
     call("cloudtrail", f"CloudTrail.{verb}Trail", **{**props, "Name": name, "KmsKeyId": props.get("KMSKeyId", "")})
     if selectors := {key: props[key] for key in ("EventSelectors", "AdvancedEventSelectors") if props.get(key)}:
         call("cloudtrail", "CloudTrail.PutEventSelectors", TrailName=name, **selectors)
@@ -71,8 +68,7 @@ def put_identity_provider(verb: str, _name: str, props: Json) -> Made:
     """An OpenID Connect provider of IAM; MiniStack has no call to change one."""
     arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{props['Url'].removeprefix('https://')}"
     form = {"Action": f"{verb}OpenIDConnectProvider", "Url": props["Url"], "OpenIDConnectProviderArn": arn}
-    for key in ("ClientIdList", "ThumbprintList"):
-        wire = key.replace("Id", "ID")
+    for wire, key in (("ClientIDList", "ClientIdList"), ("ThumbprintList", "ThumbprintList")):
         form |= {f"{wire}.member.{number}": one for number, one in enumerate(props.get(key, []), 1)}
     status, answer = send("iam", "POST", "/", {}, urlencode(form).encode()) if verb != "Update" else (200, b"")
     if status >= 400:
@@ -82,12 +78,11 @@ def put_identity_provider(verb: str, _name: str, props: Json) -> Made:
 
 @around("create", KNOWN["AWS::Events::EventBus"])
 @around("update", KNOWN["AWS::Events::EventBus"])
-def with_bus_settings(stock: Stock, *arguments: Any) -> Made:
+def with_bus_settings(stock: Stock, *arguments: Any) -> Any:
     """A bus's dead-letter queue, log level and key, which MiniStack's provisioner drops (they are kept, not used)."""
-    made: Made = stock(*arguments)
-    props = arguments[-2]
-    settings = {key: props[key] for key in ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier") if key in props}
-    call("eventbridge", "AWSEvents.UpdateEventBus", Name=made[0], **settings)
+    made, props = stock(*arguments), arguments[-2]
+    kept = ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier")
+    eventbridge._event_buses[made[0]] |= {key: props[key] for key in kept if key in props}
     return made
 
 

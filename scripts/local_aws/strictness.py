@@ -7,7 +7,6 @@ import json
 import os
 import re
 from typing import Any
-from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
 from ministack.core import iam_actions
@@ -87,11 +86,9 @@ def resource_of(stock: Stock, service: str, *request: Any) -> str:
 @around("_resolve_document", helpers)
 def resolve_url(stock: Stock, params: Json, body_key: str, url_key: str, label: str) -> Any:
     """``https://bucket.s3.region.amazonaws.com/key`` is ``/bucket/key`` to MiniStack."""
-    url = urlsplit((params.get(url_key) or [""])[0])
-    host = re.fullmatch(r"(?P<bucket>.+)\.s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?", url.hostname or "")
-    if host:
-        params = {**params, url_key: [f"https://s3.amazonaws.com/{host['bucket']}{url.path}"]}
-    return stock(params, body_key, url_key, label)
+    virtual = r"https://([^/]+)\.s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?/"
+    urls = [re.sub(virtual, r"https://s3.amazonaws.com/\1/", one) for one in params.get(url_key, [""])]
+    return stock({**params, url_key: urls}, body_key, url_key, label)
 
 
 @around("_evaluate_conditions", changesets, engine, handlers, stacks)
@@ -134,16 +131,16 @@ async def with_property_values(stock: Stock, method: str, path: str, headers: An
     ET.register_namespace("", helpers.CFN_NS)
     root, ns = ET.fromstring(answer[2]), f"{{{helpers.CFN_NS}}}"  # noqa: S314 - MiniStack's own answer
     for change in root.iter(f"{ns}ResourceChange"):
-        named = [(one, key) for one in change.iter(f"{ns}Target") if (key := one.findtext(f"{ns}Name"))]
-        for target, key in named:
-            ET.SubElement(target, f"{ns}Path").text = f"/Properties/{key}"
-        for side, there in sides.items():
-            props = there.get(change.findtext(f"{ns}LogicalResourceId"), {}).get("Properties") or {}
+        name = change.findtext(f"{ns}LogicalResourceId")
+        found = {side: there.get(name, {}).get("Properties") or {} for side, there in sides.items()}
+        for side, props in found.items():
             ET.SubElement(change, f"{ns}{side}Context").text = json.dumps({"Properties": props}, default=str)
-            for target, key in named:
-                if key in props:
-                    value = props[key] if isinstance(props[key], str) else json.dumps(props[key], default=str)
-                    ET.SubElement(target, f"{ns}{side}Value").text = value
+        for target in change.iter(f"{ns}Target"):
+            if key := target.findtext(f"{ns}Name"):
+                values = {f"{side}Value": props[key] for side, props in found.items() if key in props}
+                for tag, value in {"Path": f"/Properties/{key}", **values}.items():
+                    text = value if isinstance(value, str) else json.dumps(value, default=str)
+                    ET.SubElement(target, f"{ns}{tag}").text = text
     return answer[0], answer[1], ET.tostring(root)
 
 

@@ -41,7 +41,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
     room = loaded(tmp_path, monkeypatch, "room_a", MODULE.format(module="eventbridge", name="_no_such_name"))
     good = loaded(tmp_path, monkeypatch, "room_b", MODULE.format(module="eventbridge", name="_put_events"))
     ministack.check(good)
-    with pytest.raises(AttributeError, match=r"^ministack.services.eventbridge._no_such_name$"):
+    with pytest.raises(AttributeError, match=r"ministack.services.eventbridge' has no attribute '_no_such_name'"):
         ministack.check(good, room)
 
 
@@ -62,7 +62,10 @@ def test_a_function_goes_around_another():
     ("spoil", "missing"),
     [
         ("from ministack.services import eventbridge; del eventbridge._invoke_target", "_invoke_target"),
-        ("from ministack.services import rds; del rds._snapshot_xml", "ministack.services.rds._snapshot_xml"),
+        (
+            "from ministack.services import rds; del rds._snapshot_xml",
+            "'ministack.services.rds' has no attribute '_snapshot_xml'",
+        ),
         ("from ministack.core import responses; del responses.get_region", "get_region"),
         ("daemon.HANDLER_CALL = 'something else'", "something else"),
     ],
