@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from scripts import documents
 from scripts.cloudformation import calls
 from scripts.errors import ToolError
 
@@ -19,17 +20,15 @@ IN_REQUEST, IN_S3 = 51_200, 1_000_000
 
 
 class BodyError(ToolError):
-    """A template that is not there or is too long."""
+    """A template that is too long."""
 
 
 def arguments(aws: Aws, path: Path, region: str, clock: calls.Clock) -> dict[str, str]:
-    """TemplateBody or TemplateURL for the bytes of a rendered template. Raises BodyError."""
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise BodyError(f"cannot be read: {error.strerror}", where=str(path), advice="make render") from None
+    """TemplateBody or TemplateURL for the bytes of a rendered template. Raises BodyError, DocumentError."""
+    text = documents.read_text(path)
+    body = text.encode()
     if len(body) <= IN_REQUEST:
-        return {"TemplateBody": body.decode()}
+        return {"TemplateBody": text}
     if len(body) > IN_S3:
         raise BodyError(
             f"{len(body):,} bytes; CloudFormation takes {IN_S3:,}", where=str(path), advice="Split the stack."
@@ -43,6 +42,5 @@ def arguments(aws: Aws, path: Path, region: str, clock: calls.Clock) -> dict[str
     key = f"templates/{path.stem}-{hashlib.sha256(body).hexdigest()[:16]}.yaml"
     calls.call(s3.put_object, clock=clock, Bucket=bucket, Key=key, Body=body)
     endpoint = urlsplit(s3.meta.endpoint_url)
-    if aws.environment.endpoint:
-        return {"TemplateURL": f"{endpoint.scheme}://{endpoint.netloc}/{bucket}/{key}"}
-    return {"TemplateURL": f"https://{bucket}.{endpoint.netloc}/{key}"}
+    host = f"{endpoint.netloc}/{bucket}" if aws.environment.endpoint else f"{bucket}.{endpoint.netloc}"
+    return {"TemplateURL": f"{endpoint.scheme}://{host}/{key}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
@@ -22,6 +23,8 @@ from botocore.parsers import ResponseParserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from scripts.cloudformation.place import Place
 
 TROUBLE = (ClientError, BotoCoreError, ResponseParserError)  # whatever a call may raise
 BRIEFLY, LONG = 30.0, 600.0  # seconds of trouble to wait out: before anything is under way, and while something is
@@ -133,3 +136,37 @@ def find_stack(client: Any, name: str, *, clock: Clock, patience: float = BRIEFL
         if is_missing(error):
             return None
         raise
+
+
+@dataclass(frozen=True, eq=False)
+class Remote:
+    """A stack as CloudFormation holds it, and patient calls about it."""
+
+    place: Place
+    client: Any
+    clock: Clock
+
+    def call(self, method: str, **arguments: Any) -> Any:
+        """As the function ``call``, of a method of the client; ``patience`` may be among the arguments."""
+        return call(getattr(self.client, method), clock=self.clock, **arguments)
+
+    def pages(self, method: str, **arguments: Any) -> Iterator[Any]:
+        """The answers of a method that gives them in pages."""
+        while True:
+            page = self.call(method, **arguments)
+            yield page
+            if not page.get("NextToken"):
+                return
+            arguments["NextToken"] = page["NextToken"]
+
+    def until(self, done: Callable[[Any], bool], method: str, *, longest: float, **arguments: Any) -> Any:
+        """The first answer that is ``done``, asked for ever less often, and every ``longest`` seconds at least."""
+        pause = 0.1
+        while not done(found := self.call(method, **arguments)):
+            self.clock.sleep(pause)
+            pause = min(pause * 1.5, longest)
+        return found
+
+    def stack(self, stack_id: str = "", *, patience: float = BRIEFLY) -> dict[str, Any] | None:
+        """DescribeStacks of ``stack_id``, or of the stack that has the place's name now; None when there is none."""
+        return find_stack(self.client, stack_id or self.place.stack_name, clock=self.clock, patience=patience)

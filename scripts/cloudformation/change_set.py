@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 
 from scripts.cloudformation import calls, failure
 from scripts.cloudformation.calls import Clock
@@ -19,10 +19,9 @@ from scripts.cloudformation.calls import Clock
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.options import Options
-    from scripts.cloudformation.order import Pair
-    from scripts.cloudformation.place import Place
-    from scripts.environment import Environment
+    from scripts.environment import Environment, StackSettings
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -39,13 +38,13 @@ class ChangeSet:
     kind: str  # CREATE or UPDATE
     made_stack: bool  # this run brought the stack into REVIEW_IN_PROGRESS
     changes: tuple[dict[str, Any], ...] = ()  # ResourceChange; may be empty: outputs or tags may change alone
-    parameters: Mapping[str, str] | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
     drift: str = ""  # StackDriftStatus of a drift-aware change set
     unchanged: bool = False
 
 
 def request(
-    environment: Environment, pair: Pair, template: Mapping[str, Any], values: Mapping[str, str],
+    environment: Environment, settings: StackSettings, template: Mapping[str, Any], values: Mapping[str, str],
     stack: Mapping[str, Any] | None, options: Options,
 ) -> dict[str, Any]:  # fmt: skip
     """The arguments of CreateChangeSet, but for the template's body.
@@ -54,8 +53,7 @@ def request(
     template's Default, also when the stack holds an older value. What a stack was given once and the file no longer
     names (topics, alarms) is taken away.
     """
-    settings, held = pair[0], stack or {}
-    kind = kind_for(stack)
+    held, kind = stack or {}, kind_for(stack)
     found: dict[str, Any] = {
         "StackName": settings.stack_name, "ChangeSetType": kind,
         "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
@@ -89,7 +87,7 @@ def capabilities(template: Mapping[str, Any]) -> list[str]:
     return (["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if iam else []) + (["CAPABILITY_AUTO_EXPAND"] if expands else [])
 
 
-def make(client: Any, arguments: dict[str, Any], place: Place, *, stack_was_there: bool, clock: Clock) -> ChangeSet:
+def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) -> ChangeSet:
     """Makes a change set, waits for it and reads it whole. One without changes is deleted and comes back ``unchanged``.
 
     Raises failure.DeploymentError when it fails; nothing is left behind then, nor when the waiting is stopped.
@@ -98,104 +96,84 @@ def make(client: Any, arguments: dict[str, Any], place: Place, *, stack_was_ther
     # The stack's name comes first: IAM judges a change set by its own ARN, which says nothing of the stack otherwise.
     name = f"{stack_name[:80]}-{_OURS}{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
     try:
-        made = calls.call(client.create_change_set, clock=clock, ChangeSetName=name, ClientToken=name, **arguments)
+        made = remote.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
         arn, stack_id = made["Id"], made["StackId"]
     except ClientError as error:
         if calls.code(error) != "AlreadyExistsException" or name not in calls.message(error):
             raise
         # The answer was lost, and the call was made a second time: the name is ours alone.
-        found = calls.call(client.describe_change_set, clock=clock, ChangeSetName=name, StackName=stack_name)
+        found = remote.call("describe_change_set", ChangeSetName=name, StackName=stack_name)
         arn, stack_id = found["ChangeSetId"], found["StackId"]
     pending = ChangeSet(arn, stack_id, kind, made_stack=kind == "CREATE" and not stack_was_there)
+    which = {"ChangeSetName": arn, "IncludePropertyValues": True}
     try:
-        found = _wait(client, arn, clock)
+        found = remote.until(
+            lambda answer: answer["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
+            "describe_change_set", longest=1.0, **which,
+        )  # fmt: skip
         if found["Status"] == "FAILED":
             reason = found.get("StatusReason") or "AWS gives no reason"
             if not any(words in reason for words in _NO_CHANGE):
-                raise failure.of_change_set(client, arn, place, reason, clock)  # noqa: TRY301 - tidied up below
-            discard(client, pending)
-            return ChangeSet(arn, stack_id, kind, made_stack=False, unchanged=True)
+                raise failure.of_change_set(remote, arn, reason)  # noqa: TRY301 - tidied up below
+            discard(remote, pending)
+            return replace(pending, made_stack=False, unchanged=True)
         changes = list(found.get("Changes") or ())
-        page = found
-        while token := page.get("NextToken"):
-            page = calls.call(client.describe_change_set, clock=clock, ChangeSetName=arn, IncludePropertyValues=True,
-                              NextToken=token)  # fmt: skip
-            changes += page.get("Changes") or ()
+        if token := found.get("NextToken"):
+            for page in remote.pages("describe_change_set", NextToken=token, **which):
+                changes += page.get("Changes") or ()
     except BaseException:
-        discard(client, pending)
+        discard(remote, pending)
         raise
-    return ChangeSet(
-        arn, stack_id, kind, pending.made_stack,
-        tuple(one["ResourceChange"] for one in changes if "ResourceChange" in one),
-        {one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
-         for one in found.get("Parameters") or ()},
-        found.get("StackDriftStatus", ""),
+    return replace(
+        pending, drift=found.get("StackDriftStatus", ""),
+        changes=tuple(one["ResourceChange"] for one in changes if "ResourceChange" in one),
+        parameters={one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
+                    for one in found.get("Parameters") or ()},
     )  # fmt: skip
 
 
-def _wait(client: Any, arn: str, clock: Clock) -> dict[str, Any]:
-    """The first page of the change set, once it is no longer being made."""
-    pause = 0.1
-    while True:
-        found = calls.call(client.describe_change_set, clock=clock, ChangeSetName=arn, IncludePropertyValues=True)
-        if found["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"):
-            return dict(found)
-        clock.sleep(pause)
-        pause = min(pause * 1.5, 1.0)
-
-
-def discard(client: Any, change_set: ChangeSet) -> None:
+def discard(remote: Remote, change_set: ChangeSet) -> None:
     """Deletes a change set, and the stack that exists only because of it when this run made it.
 
-    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. Also works after Ctrl-C: it has a clock of its own.
-    Never raises: a run must not fail, nor end differently, for what it could not tidy.
+    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. Never raises: a run must not fail, nor end differently,
+    for what it could not tidy.
     """
-    clock = Clock()
-    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
-        try:
-            calls.call(client.delete_change_set, clock=clock, patience=10, ChangeSetName=change_set.arn)
-            break
-        except ClientError as error:
-            if calls.code(error) != "InvalidChangeSetStatus":  # still being made: it cannot be deleted yet
+    remote = replace(remote, clock=Clock())  # Ctrl-C has stopped the run's own
+    with contextlib.suppress(*calls.TROUBLE):
+        for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
+            try:
+                remote.call("delete_change_set", patience=10, ChangeSetName=change_set.arn)
                 break
-        except (BotoCoreError, ResponseParserError):
-            return
-        clock.sleep(pause)
-    if not change_set.made_stack:
-        return
-    try:
-        stack = calls.find_stack(client, change_set.stack_id, clock=clock, patience=10)
+            except ClientError as error:
+                if calls.code(error) != "InvalidChangeSetStatus":  # still being made: it cannot be deleted yet
+                    break
+            remote.clock.sleep(pause)
+        stack = remote.stack(change_set.stack_id, patience=10) if change_set.made_stack else None
         if stack and stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # else somebody has put something in it
-            calls.call(client.delete_stack, clock=clock, patience=10, StackName=change_set.stack_id)
-    except calls.TROUBLE:
-        return
+            remote.call("delete_stack", patience=10, StackName=change_set.stack_id)
 
 
-def sweep(client: Any, stack: Mapping[str, Any], clock: Clock) -> bool:
+def sweep(remote: Remote, stack: Mapping[str, Any]) -> bool:
     """Deletes the change sets that a killed run of this machine left on a stack: their names tell whose they are.
 
     Whether the stack itself is such a left-over: in review, with nobody else's change set. Never raises.
     """
     try:
-        found = calls.call(client.list_change_sets, clock=clock, StackName=stack["StackId"]).get("Summaries") or ()
+        found = remote.call("list_change_sets", StackName=stack["StackId"]).get("Summaries") or ()
     except calls.TROUBLE:
         return False
     ours = [one for one in found if one.get("ExecutionStatus") in ("AVAILABLE", "UNAVAILABLE") and _orphaned(one)]
     for one in ours:
-        discard(client, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", made_stack=False))
+        discard(remote, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", made_stack=False))
     return stack["StackStatus"] == "REVIEW_IN_PROGRESS" and 0 < len(ours) == len(found)
 
 
 def _orphaned(summary: Mapping[str, Any]) -> bool:
     maker = re.fullmatch(rf"(?:.+-)?{_OURS}{_HOST}-(\d+)-[0-9a-f]+", summary["ChangeSetName"])
-    return maker is not None and not _runs(int(maker[1]))
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+    if not maker:
         return False
-    except OSError:
-        return True
-    return True
+    try:
+        os.kill(int(maker[1]), 0)  # signals nobody; says whether there is such a process
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # any other: it runs, and is not ours to signal
+    return False

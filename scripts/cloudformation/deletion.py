@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from scripts import documents
-from scripts.cloudformation import calls, failure, operation, order, results, schedule
-from scripts.cloudformation.calls import Clock, Stopped
+from scripts.cloudformation import calls, failure, operation, order, results, schedule, stack_set
+from scripts.cloudformation.calls import Clock, Remote, Stopped
 from scripts.cloudformation.place import Place
 from scripts.cloudformation.results import Interrupted, Listener, Result, Tracker
 from scripts.errors import ToolError
@@ -39,46 +39,47 @@ def survey(aws: Aws, environment: Environment, pairs: Sequence[Pair], *, clock: 
     """What ``delete`` would take and leave, in the order of ``pairs``. Changes nothing. Raises aws.AccountError."""
     if environment.stack_set:  # what is in other accounts cannot be looked into from here
         return [Survey(Place.of(environment, pair), {"StackStatus": "", "StackId": ""}) for pair in pairs]
-    time = clock or Clock()
-    return schedule.everywhere(
-        aws, pairs, lambda place, client: _survey(aws, environment, place, client, time), clock=time
-    )
+
+    def job(remote: Remote) -> Survey:
+        try:
+            return _survey(aws, environment, remote)
+        except (ToolError, *calls.TROUBLE) as error:
+            return Survey(remote.place, problem=failure.wrap(error, remote.place))
+
+    return schedule.everywhere(aws, pairs, job, clock)
 
 
-def _survey(aws: Aws, environment: Environment, place: Place, client: Any, clock: Clock) -> Survey:
-    try:
-        stack = calls.find_stack(client, place.stack_name, clock=clock)
-        if stack is None:
-            return Survey(place)
-        if stack.get("EnableTerminationProtection") or environment.protect:
-            raise failure.DeploymentError(
-                "this stack is protected against deletion", where=str(place), status=stack["StackStatus"],
-                advice=f"Set 'protect: false' in {environment.path} and take its termination protection away:\n"
-                       f"aws cloudformation update-termination-protection --no-enable-termination-protection "
-                       f"--region {place.region} --stack-name {place.stack_name}",
-            )  # fmt: skip
-        held: dict[str, Any] = {}
-        for page in client.get_paginator("list_stack_resources").paginate(StackName=stack["StackId"]):
-            held |= {one["LogicalResourceId"]: one for one in page["StackResourceSummaries"]}
-        raw: Any = {}
-        if stack["StackStatus"] != "REVIEW_IN_PROGRESS":
-            which = {"StackName": stack["StackId"], "TemplateStage": "Processed"}
-            raw = calls.call(client.get_template, clock=clock, **which)["TemplateBody"]
-        template = documents.parse_template(raw, str(place)) if isinstance(raw, str) else raw
-    except (ToolError, *calls.TROUBLE) as error:
-        return Survey(place, problem=failure.wrap(error, place))
+def _survey(aws: Aws, environment: Environment, remote: Remote) -> Survey:
+    place, stack = remote.place, remote.stack()
+    if stack is None:
+        return Survey(place)
+    if stack.get("EnableTerminationProtection") or environment.protect:
+        raise failure.DeploymentError(
+            "this stack is protected against deletion", where=str(place), status=stack["StackStatus"],
+            advice=f"Set 'protect: false' in {environment.path} and take its termination protection away:\n"
+                   f"aws cloudformation update-termination-protection --no-enable-termination-protection "
+                   f"--region {place.region} --stack-name {place.stack_name}",
+        )  # fmt: skip
+    template: Any = {}
+    if stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+        template = remote.call("get_template", StackName=stack["StackId"], TemplateStage="Processed")["TemplateBody"]
+    if isinstance(template, str):
+        template = documents.parse_template(template, str(place))
     declared = template.get("Resources") or {}
-    policies = {name: (declared.get(name) or {}).get("DeletionPolicy", "Delete") for name in held}
-    there = {name: one for name, one in held.items() if one.get("ResourceStatus") != "DELETE_COMPLETE"}
-    retained = {
-        name: one.get("PhysicalResourceId", "")
-        for name, one in there.items()
-        if str(policies[name]).startswith("Retain")
-    }
-    gone = {name: one["ResourceType"] for name, one in there.items() if name not in retained}
-    buckets = [there[name].get("PhysicalResourceId", "") for name, kind in gone.items() if kind == "AWS::S3::Bucket"]
-    full = tuple(name for name in buckets if name and _holds_objects(aws.client("s3", place.region), name))
-    return Survey(place, stack, gone, retained, tuple(name for name in gone if policies[name] == "Snapshot"), full)
+    held = [
+        (one, str((declared.get(one["LogicalResourceId"]) or {}).get("DeletionPolicy", "Delete")))
+        for page in remote.pages("list_stack_resources", StackName=stack["StackId"])
+        for one in page["StackResourceSummaries"] if one.get("ResourceStatus") != "DELETE_COMPLETE"
+    ]  # fmt: skip
+    gone = {one["LogicalResourceId"]: one["ResourceType"] for one, policy in held if not policy.startswith("Retain")}
+    stays = {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one, policy in held
+             if policy.startswith("Retain")}  # fmt: skip
+    snapshots = tuple(one["LogicalResourceId"] for one, policy in held if policy == "Snapshot")
+    buckets = [one.get("PhysicalResourceId") for one, policy in held
+               if one["ResourceType"] == "AWS::S3::Bucket" and one["LogicalResourceId"] in gone]  # fmt: skip
+    s3 = aws.client("s3", place.region) if buckets else None
+    full = tuple(name for name in buckets if name and _holds_objects(s3, name))
+    return Survey(place, stack, gone, stays, snapshots, full)
 
 
 def _holds_objects(s3: Any, bucket: str) -> bool:
@@ -105,10 +106,9 @@ def empty_bucket(s3: Any, bucket: str) -> int:
     return count
 
 
-def delete(  # noqa: C901 - a job within, and within it its steps
+def delete(
     aws: Aws, environment: Environment, surveys: Sequence[Survey], *, pairs: Sequence[Pair],
-    empty_buckets: bool = False,
-    retain: Sequence[str] = (), force: bool = False, threads: int = 16, listener: Listener | None = None,
+    empty_buckets: bool = False, retain: Sequence[str] = (), force: bool = False, listener: Listener | None = None,
     clock: Clock | None = None,
 ) -> list[Result]:  # fmt: skip
     """Deletes the stacks that ``survey`` found, the takers of an output before its givers.
@@ -117,49 +117,50 @@ def delete(  # noqa: C901 - a job within, and within it its steps
     with ``retain`` (logical ids to keep) or ``force`` (keep whatever cannot be deleted).
     Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
     """
-    if environment.stack_set:
-        from scripts.cloudformation.stack_set import Sets
-
-        return Sets(aws, environment, pairs, listener=listener, clock=clock).delete()
     time, ear = clock or Clock(), listener or Listener()
+    if environment.stack_set:
+        return stack_set.delete(aws, environment, pairs, ear, time)
+
     found = {one.place.key: one for one in surveys}
+    remotes = {one.place.key: one for one in schedule.remotes(aws, pairs, time)}
     forward = order.predecessors(environment, pairs)
     after: dict[Key, set[Key]] = {key: {other for other in forward if key in forward[other]} for key in forward}
     done: dict[Key, Result] = {}
-    under_way: dict[Key, Place] = {}
+    under_way: set[Place] = set()
+
+    def work(key: Key) -> Result:
+        if time.stopped:
+            raise Stopped
+        one, place = found[key], found[key].place
+        if blocked := [str(found[other].place) for other in after[key] if not done[other].ok]:
+            what = f"not deleted, since {', '.join(blocked)} takes its outputs"
+            return Result(place, "skipped", problem=failure.DeploymentError(what, where=str(place)))
+        if one.problem:
+            raise one.problem
+        if one.stack is None:
+            return Result(place, "unchanged")
+        arguments = _arguments(one, one.stack["StackStatus"], retain, force=force, empty=empty_buckets)
+        for bucket in one.full_buckets if empty_buckets else ():
+            empty_bucket(aws.client("s3", place.region), bucket)
+        under_way.add(place)
+        return _delete(remotes[key], one, one.stack["StackId"], arguments, ear)
 
     def job(key: Key) -> None:
-        one = found[key]
-
-        def work() -> Result:
-            if time.stopped:
-                raise Stopped
-            if blocked := [str(found[other].place) for other in after[key] if not done[other].ok]:
-                what = f"not deleted, since {', '.join(blocked)} takes its outputs"
-                return Result(one.place, "skipped", problem=failure.DeploymentError(what, where=str(one.place)))
-            if one.problem:
-                raise one.problem
-            if one.stack is None:
-                return Result(one.place, "unchanged")
-            arguments = _arguments(one, one.stack["StackStatus"], retain, force=force, empty=empty_buckets)
-            for bucket in one.full_buckets if empty_buckets else ():
-                empty_bucket(aws.client("s3", one.place.region), bucket)
-            under_way[key] = one.place
-            client, stack_id = aws.client("cloudformation", one.place.region), one.stack["StackId"]
-            running = operation.start(client, client.delete_stack, stack_id, time, StackName=stack_id, **arguments)
-            tracker = Tracker(one.place, len(one.deleted) + len(one.retained), ear)
-            end = operation.follow(client, running, one.place, time, tracker)
-            if end != "DELETE_COMPLETE":
-                raise failure.of_operation(client, running, end, one.place, time)
-            return Result(one.place, "deleted", status=end)
-
-        done[key] = results.attempt(one.place, work, under_way, clock=time, listener=ear)
+        done[key] = results.attempt(found[key].place, lambda: work(key), under_way, time, ear)
 
     try:
-        schedule.run(after, job, threads=threads, clock=time)
+        schedule.run(after, job, time)
     except KeyboardInterrupt:
-        raise Interrupted(list(under_way.values())) from None
+        raise Interrupted(under_way) from None
     return [done[one.place.key] for one in surveys]
+
+
+def _delete(remote: Remote, one: Survey, stack_id: str, arguments: Mapping[str, Any], listener: Listener) -> Result:
+    running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
+    end = operation.follow(remote, running, Tracker(one.place, len(one.deleted) + len(one.retained), listener))
+    if end != "DELETE_COMPLETE":
+        raise failure.of_operation(remote, running, end)
+    return Result(one.place, "deleted", status=end)
 
 
 def _arguments(one: Survey, status: str, retain: Sequence[str], *, force: bool, empty: bool) -> dict[str, Any]:

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import calls, failure, schedule
-from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scripts.aws import Aws
-    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.calls import Clock, Remote
     from scripts.cloudformation.order import Pair
     from scripts.cloudformation.place import Place
+    from scripts.errors import ToolError
 
 
 @dataclass(frozen=True)
@@ -48,52 +48,44 @@ class Drift:
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {**asdict(self.place), "status": self.status, "resources": [asdict(one) for one in self.resources],
+        return {**self.place.document(), "status": self.status, "resources": [asdict(one) for one in self.resources],
                 "error": str(self.problem) if self.problem else None}  # fmt: skip
 
 
 def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Drift]:
     """Runs drift detection on every stack at once. Raises aws.AccountError; other trouble stands in ``problem``."""
-    time = clock or calls.Clock()
-
-    def job(place: Place, client: Any) -> Drift:
-        try:
-            return _detect(client, place, time)
-        except (ToolError, *calls.TROUBLE) as error:
-            return Drift(place, "UNKNOWN", problem=failure.wrap(error, place))
-
-    return schedule.everywhere(aws, pairs, job, clock=time)
+    return schedule.everywhere(aws, pairs, _try, clock)
 
 
-def _detect(client: Any, place: Place, clock: Clock) -> Drift:
-    stack = calls.find_stack(client, place.stack_name, clock=clock)
+def _try(remote: Remote) -> Drift:
+    try:
+        return _detect(remote)
+    except calls.TROUBLE as error:
+        return Drift(remote.place, "UNKNOWN", problem=failure.wrap(error, remote.place))
+
+
+def _detect(remote: Remote) -> Drift:
+    stack = remote.stack()
     if stack is None:
-        return Drift(place, "NOT_DEPLOYED")
-    detection = calls.call(client.detect_stack_drift, clock=clock, StackName=stack["StackId"])["StackDriftDetectionId"]
-    pause = 0.2
-    while True:
-        found = calls.call(client.describe_stack_drift_detection_status, clock=clock, patience=calls.LONG,
-                           StackDriftDetectionId=detection)  # fmt: skip
-        if found["DetectionStatus"] != "DETECTION_IN_PROGRESS":
-            break
-        clock.sleep(pause)
-        pause = min(pause * 1.5, 2.0)
+        return Drift(remote.place, "NOT_DEPLOYED")
+    found = remote.until(
+        lambda answer: answer["DetectionStatus"] != "DETECTION_IN_PROGRESS", "describe_stack_drift_detection_status",
+        longest=2.0, patience=calls.LONG,
+        StackDriftDetectionId=remote.call("detect_stack_drift", StackName=stack["StackId"])["StackDriftDetectionId"],
+    )  # fmt: skip
     problem = None
     if found["DetectionStatus"] == "DETECTION_FAILED":
-        problem = failure.DeploymentError(
-            f"drift could not be detected: {found.get('DetectionStatusReason')}", where=str(place)
-        )
-    resources: list[DriftedResource] = []
-    token: dict[str, Any] = {}
-    while True:
-        page = calls.call(client.describe_stack_resource_drifts, clock=clock, StackName=stack["StackId"],
-                          StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], **token)  # fmt: skip
-        resources += [
-            DriftedResource(one["LogicalResourceId"], one["ResourceType"], one["StackResourceDriftStatus"], tuple(
-                Difference(each["PropertyPath"], each["DifferenceType"], each.get("ExpectedValue", ""),
-                           each.get("ActualValue", "")) for each in one.get("PropertyDifferences") or ()
-            )) for one in page.get("StackResourceDrifts") or ()
-        ]  # fmt: skip
-        if not page.get("NextToken"):
-            return Drift(place, found.get("StackDriftStatus", "UNKNOWN"), tuple(resources), problem)
-        token = {"NextToken": page["NextToken"]}
+        why = f"drift could not be detected: {found.get('DetectionStatusReason')}"
+        problem = failure.DeploymentError(why, where=str(remote.place))
+    pages = remote.pages("describe_stack_resource_drifts", StackName=stack["StackId"],
+                         StackResourceDriftStatusFilters=["MODIFIED", "DELETED"])  # fmt: skip
+    resources = tuple(_resource(one) for page in pages for one in page.get("StackResourceDrifts") or ())
+    return Drift(remote.place, found.get("StackDriftStatus", "UNKNOWN"), resources, problem)
+
+
+def _resource(raw: Mapping[str, Any]) -> DriftedResource:
+    differences = tuple(
+        Difference(one["PropertyPath"], one["DifferenceType"], one.get("ExpectedValue", ""), one.get("ActualValue", ""))
+        for one in raw.get("PropertyDifferences") or ()
+    )
+    return DriftedResource(raw["LogicalResourceId"], raw["ResourceType"], raw["StackResourceDriftStatus"], differences)

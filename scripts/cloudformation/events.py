@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.calls import Remote
 
 NESTED = "AWS::CloudFormation::Stack"
 # What a root event may say last. CREATE_FAILED and UPDATE_FAILED may be followed by a rollback.
@@ -59,22 +59,18 @@ class Event:
         return self.type == NESTED and self.physical_id in (self.stack_id, "")
 
 
-def read(client: Any, stack_id: str, seen: set[str], *, clock: Clock, patience: float = calls.BRIEFLY) -> list[Event]:
+def read(remote: Remote, stack_id: str, seen: set[str], *, patience: float = calls.BRIEFLY) -> list[Event]:
     """The events that are not in ``seen``, oldest first; ``seen`` then holds them.
 
     Pages back until a page holds an event that was seen before; a page is read whole, since order is not certain.
     One call, when no more than a page of events is new.
     """
     fresh: dict[str, Event] = {}
-    token: dict[str, str] = {}
-    while True:
-        page = calls.call(client.describe_stack_events, clock=clock, patience=patience, StackName=stack_id, **token)
+    for page in remote.pages("describe_stack_events", StackName=stack_id, patience=patience):
         found = page.get("StackEvents") or ()
         fresh |= {one["EventId"]: Event.of(one) for one in found if one["EventId"] not in seen}
-        if any(one["EventId"] in seen for one in found) or not page.get("NextToken"):
+        if any(one["EventId"] in seen for one in found):
             break
-        token = {"NextToken": page["NextToken"]}
     seen.update(fresh)
     # Events of one moment keep the order in which they were written: AWS gives the newest first.
-    oldest_first = list(reversed(fresh.values()))
-    return sorted(oldest_first, key=lambda one: one.at)
+    return sorted(reversed(fresh.values()), key=lambda one: one.at)  # noqa: C414 - sorting is stable

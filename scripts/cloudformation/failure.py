@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scripts.cloudformation import calls, events
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.events import Event
     from scripts.cloudformation.operation import Operation
     from scripts.cloudformation.place import Place
@@ -80,7 +80,6 @@ def advice(status: str, place: Place) -> str:
 
 def wrap(error: Exception, place: Place) -> ToolError:
     """What AWS or the way to it has against a call, as an error that says where and what to do."""
-    error = getattr(error, "cause", error)
     if isinstance(error, ToolError):
         return error
     if calls.is_login(error):
@@ -96,99 +95,91 @@ def property_of(reason: str) -> str:
     return next((one for one in found.groups() if one), "").replace("/", ".") if found else ""
 
 
-def root_cause(
-    client: Any, found: Iterable[Event], *, since: datetime | None, clock: Clock, depth: int = 0
-) -> Cause | None:
+def root_cause(remote: Remote, found: Sequence[Event], since: datetime | None, depth: int = 0) -> Cause | None:
     """The earliest failure among ``found``, events of one stack in order, down to the bottom of nested stacks.
 
     Not a cause: a resource that was only cancelled since another one had failed, and the stack's own failure.
     ``since``: when the operation began; a nested stack's events from before it belong to another one.
     """
-    found = list(found)
     hooks = {one.logical_id: one for one in reversed(found) if one.hook and one.hook_status.endswith("FAILED")}
-    causes: list[Cause] = []
+    causes = []
     for one in found:
         if one.is_root or not one.status.endswith("_FAILED") or re.search(r"\bcancell?ed\b", one.reason):
             continue
-        cause = Cause(
-            one.at, one.logical_id, one.type, one.status, one.reason or "AWS gives no reason", property_of(one.reason)
-        )
-        if one.logical_id in hooks:
-            hook = hooks[one.logical_id]
-            cause = replace(cause, reason=f"the hook {hook.hook} refuses it: {hook.hook_reason or one.reason}")
+        hook = hooks.pop(one.logical_id, None)
+        reason = _refusal(hook.hook, hook.hook_reason or one.reason) if hook else one.reason or "AWS gives no reason"
+        cause = Cause(one.at, one.logical_id, one.type, one.status, reason, property_of(one.reason))
         if one.type == events.NESTED and one.physical_id and depth < _DEPTH:
-            cause = _inside(client, one, since, clock, depth) or cause
+            cause = _inside(remote, one, since, depth) or cause
         causes.append(cause)
     causes += [
-        Cause(one.at, one.logical_id, one.type, "", f"the hook {one.hook} refuses it: {one.hook_reason}")
-        for one in hooks.values() if not any(cause.logical_id == one.logical_id for cause in causes)
-    ]  # fmt: skip
+        Cause(one.at, one.logical_id, one.type, "", _refusal(one.hook, one.hook_reason)) for one in hooks.values()
+    ]
     return min(causes, key=lambda one: one.at.timestamp() if one.at else 0.0, default=None)
 
 
-def _inside(client: Any, nested: Event, since: datetime | None, clock: Clock, depth: int) -> Cause | None:
+def _refusal(hook: str | None, reason: str | None) -> str:
+    return f"the hook {hook} refuses it: {reason}"
+
+
+def _inside(remote: Remote, nested: Event, since: datetime | None, depth: int) -> Cause | None:
     try:
-        found = events.read(client, nested.physical_id, set(), clock=clock)
+        found = events.read(remote, nested.physical_id, set())
     except calls.TROUBLE:
         return None  # deleted, or not ours to read: the parent's words must do
-    own = [one for one in found if since is None or one.at >= since]
-    cause = root_cause(client, own, since=since, clock=clock, depth=depth + 1)
+    cause = root_cause(remote, [one for one in found if since is None or one.at >= since], since, depth + 1)
     return cause and replace(cause, path=(nested.logical_id, *cause.path))
 
 
-def validations(client: Any, clock: Clock, **where: Any) -> list[Cause]:
+def validations(remote: Remote, **where: str) -> list[str]:
     """What early validation and hooks have against a change set or a stack's operation, from DescribeEvents.
 
     ``where``: ChangeSetName (ARN), or StackName. It needs a permission of its own: without it, and wherever it is not
     known, the answer is empty and the stack's events must do.
     """
     try:
-        found = calls.call(client.describe_events, clock=clock, Filters={"FailedEvents": True}, **where)
+        found = remote.call("describe_events", Filters={"FailedEvents": True}, **where)
     except calls.TROUBLE:
         return []
     causes = []
     for one in found.get("OperationEvents") or ():
-        kind = one.get("EventType")
         reason = {
             "VALIDATION_ERROR": one.get("ValidationStatusReason"),
-            "HOOK_INVOCATION_ERROR": f"the hook {one.get('HookType')} refuses it: {one.get('HookStatusReason')}",
+            "HOOK_INVOCATION_ERROR": _refusal(one.get("HookType"), one.get("HookStatusReason")),
             "PROVISIONING_ERROR": one.get("ResourceStatusReason"),
-        }.get(str(kind))
+        }.get(one.get("EventType", ""))
         if reason and one.get("ValidationFailureMode") != "WARN" and one.get("ResourceType") != events.NESTED:
-            path = str(one.get("ValidationPath") or "").strip("/").replace("/", ".")
+            path = (one.get("ValidationPath") or "").strip("/").replace("/", ".")
             causes.append(Cause(one.get("Timestamp"), one.get("LogicalResourceId", ""), one.get("ResourceType", ""),
-                                one.get("ResourceStatus") or "", reason, path or property_of(reason)))  # fmt: skip
-    return causes
+                                one.get("ResourceStatus", ""), reason, path or property_of(reason)))  # fmt: skip
+    return list(dict.fromkeys(map(str, causes)))
 
 
-def of_change_set(client: Any, arn: str, place: Place, reason: str, clock: Clock) -> DeploymentError:
+def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
     """The error for a change set that could not be made."""
-    causes = validations(client, clock, ChangeSetName=arn)
-    what = "; ".join(dict.fromkeys(map(str, causes))) or reason
-    return DeploymentError(f"AWS refuses the change: {what}", where=str(place),
-                           advice=f"Nothing was changed. Mend it, then {place.command('plan')}")  # fmt: skip
+    what = "; ".join(validations(remote, ChangeSetName=arn)) or reason
+    return DeploymentError(f"AWS refuses the change: {what}", where=str(remote.place),
+                           advice=f"Nothing was changed. Mend it, then {remote.place.command('plan')}")  # fmt: skip
 
 
-def of_operation(client: Any, operation: Operation, status: str, place: Place, clock: Clock) -> DeploymentError:
+def of_operation(remote: Remote, operation: Operation, status: str) -> DeploymentError:
     """The error for an operation that ended badly. Its events are read once more: some come late."""
-    stack_id = operation.stack_id
     with contextlib.suppress(*calls.TROUBLE):  # then what has been seen must do
-        operation.take(events.read(client, stack_id, operation.seen, clock=clock))
+        operation.take(events.read(remote, operation.stack_id, operation.seen))
     found = operation.events
-    since = found[0].at if found else None
-    cause = root_cause(client, found, since=since, clock=clock)
+    cause = root_cause(remote, found, found[0].at if found else None)
     reasons = [str(cause)] if cause else []
     if not cause or any(one.detail == "VALIDATION_FAILED" for one in found):
-        reasons = list(dict.fromkeys(map(str, validations(client, clock, StackName=stack_id)))) or reasons
+        reasons = validations(remote, StackName=operation.stack_id) or reasons
     if not reasons:
         own = [one for one in found if one.is_root and one.reason]
-        best = next((one for one in own if "FAILED" in one.status + one.detail), None)
-        best = best or next((one for one in own if "ROLLBACK" in one.status), None)
-        reasons = [best.reason if best else f"the stack is in {status}; AWS gives no reason"]
-    turned = next((at for at, one in enumerate(found) if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status), None)
-    if status.endswith("ROLLBACK_FAILED") and turned is not None:
-        again = root_cause(client, found[turned:], since=found[turned].at, clock=clock)
+        failed = [one.reason for one in own if "FAILED" in one.status + one.detail]
+        turned = [one.reason for one in own if "ROLLBACK" in one.status]
+        reasons = [*failed, *turned, f"the stack is in {status}; AWS gives no reason"][:1]
+    back = next((at for at, one in enumerate(found) if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status), None)
+    if status.endswith("ROLLBACK_FAILED") and back is not None:
+        again = root_cause(remote, found[back:], found[back].at)
         if again and str(again) not in reasons:
             reasons.append(f"and then the rollback failed, too: {again}")
-    return DeploymentError("; ".join(reasons), where=str(place), status=status,
-                           advice=f"It is now in {status}. {advice(status, place)}".rstrip())  # fmt: skip
+    return DeploymentError("; ".join(reasons), where=str(remote.place), status=status,
+                           advice=f"It is now in {status}. {advice(status, remote.place)}".rstrip())  # fmt: skip

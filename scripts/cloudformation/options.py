@@ -29,7 +29,6 @@ class Options:
     on_failure: str | None = None
     disable_rollback: bool = False
     allow_replace: frozenset[str] = frozenset()  # logical ids
-    threads: int = 16  # stacks at a time
     build: Path = Path("build")
 
     def __post_init__(self) -> None:

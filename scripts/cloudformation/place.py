@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scripts.cloudformation.order import Key, Pair
@@ -28,6 +28,10 @@ class Place:
     def key(self) -> Key:
         """As ``order.key``."""
         return self.stack, self.region
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"stack": self.stack, "stackName": self.stack_name, "region": self.region}
 
     def command(self, verb: str, arguments: str = "") -> str:
         """What to type for this stack."""

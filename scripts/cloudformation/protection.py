@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from scripts.cloudformation.calls import Clock
-    from scripts.cloudformation.deployment import Plan
+    from scripts.cloudformation.calls import Remote
+    from scripts.cloudformation.results import Plan
     from scripts.environment import Environment, StackSettings
 
 _TERMINATION, _POLICY = "termination protection", "stack policy"
@@ -51,27 +50,22 @@ def check(environment: Environment, plans: Iterable[Plan], allowed: frozenset[st
 
 
 def differences(
-    client: Any, environment: Environment, settings: StackSettings, stack: Mapping[str, Any] | None, clock: Clock
+    remote: Remote, environment: Environment, settings: StackSettings, stack: Mapping[str, Any] | None
 ) -> tuple[str, ...]:
     """What ``apply`` has to set."""
     found = []
     if environment.protect and not (stack or {}).get("EnableTerminationProtection"):
         found.append(_TERMINATION)
     if settings.policy is not None:
-        held = calls.call(client.get_stack_policy, clock=clock, StackName=stack["StackId"]) if stack else {}
+        held = remote.call("get_stack_policy", StackName=stack["StackId"]) if stack else {}
         if json.loads(held.get("StackPolicyBody") or "null") != settings.policy:
             found.append(_POLICY)
     return tuple(found)
 
 
-def apply(
-    client: Any, environment: Environment, settings: StackSettings, stack_id: str, wanted: Iterable[str], clock: Clock
-) -> None:
+def apply(remote: Remote, settings: StackSettings, stack_id: str, wanted: Iterable[str]) -> None:
     """Sets what ``differences`` found, once the stack's operation has ended well."""
     if _TERMINATION in wanted:
-        calls.call(client.update_termination_protection, clock=clock, StackName=stack_id,
-                   EnableTerminationProtection=environment.protect)  # fmt: skip
+        remote.call("update_termination_protection", StackName=stack_id, EnableTerminationProtection=True)
     if _POLICY in wanted:
-        calls.call(
-            client.set_stack_policy, clock=clock, StackName=stack_id, StackPolicyBody=json.dumps(settings.policy)
-        )
+        remote.call("set_stack_policy", StackName=stack_id, StackPolicyBody=json.dumps(settings.policy))

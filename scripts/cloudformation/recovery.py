@@ -1,35 +1,55 @@
-"""The way out of a state in which a stack is stuck: proposed first, done when wanted."""
+"""The way out of a state in which a stack is stuck, and the following of what somebody else has started."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls, events, failure, operation, results
+from scripts.cloudformation import events, failure, operation, results, schedule
+from scripts.cloudformation.calls import Clock, Remote
+from scripts.cloudformation.results import Interrupted, Listener, Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scripts.aws import Aws
-    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.order import Pair
     from scripts.cloudformation.place import Place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """What to do about one stack: a method of the client, or '' when there is nothing to do; ``words`` say it."""
 
-    place: Place
+    remote: Remote
     stack_id: str
     method: str
     words: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def place(self) -> Place:
+        """Whose step it is."""
+        return self.remote.place
 
-def propose(  # noqa: PLR0911 - a state, an answer
-    aws: Aws, place: Place, *, clock: Clock, skip: Sequence[str] = (), retain: Sequence[str] = (), force: bool = False,
-    cancel: bool = False,
-) -> Step:  # fmt: skip
+
+# Status, and what is done about it when it takes no more words than that.
+_STEPS = {
+    "UPDATE_FAILED": ("rollback_stack", "is left as its update failed: roll it back to what it was before"),
+    "REVIEW_IN_PROGRESS": ("delete_stack", "is empty, no change set was ever executed: delete it"),
+    "ROLLBACK_COMPLETE": ("delete_stack", "could not be created and nothing of it is left but its name: delete it"),
+    "ROLLBACK_FAILED": ("delete_stack", "could not be created, and not all of it could be removed: delete it"),
+    "CREATE_FAILED": ("delete_stack", "is left as its creation failed: delete it, with all that was made"),
+}
+_CANCELLATIONS = {
+    "CREATE_IN_PROGRESS": ("delete_stack", "is being created: stop, and delete it"),
+    "UPDATE_IN_PROGRESS": ("cancel_update_stack", "is being updated: stop, and roll it back"),
+}
+
+
+def propose(
+    remote: Remote, *, skip: Sequence[str] = (), retain: Sequence[str] = (), force: bool = False, cancel: bool = False
+) -> Step:
     """The step that leads out of the stack's state. Changes nothing.
 
     ``skip``: logical ids that a rollback leaves as they are (UPDATE_ROLLBACK_FAILED). ``retain``: logical ids that a
@@ -37,86 +57,101 @@ def propose(  # noqa: PLR0911 - a state, an answer
     Raises DeploymentError when more must be said first.
     Source: API reference of ContinueUpdateRollback, RollbackStack, CancelUpdateStack, DeleteStack.
     """
-    client = aws.client("cloudformation", place.region)
-    stack = calls.find_stack(client, place.stack_name, clock=clock)
+    place, stack = remote.place, remote.stack()
     if stack is None:
-        return Step(place, "", "", "is not deployed; there is nothing to recover")
+        return Step(remote, "", "", "is not deployed; there is nothing to recover")
     status, stack_id = stack["StackStatus"], stack["StackId"]
+    arguments: dict[str, Any] = {}
     if status == "UPDATE_ROLLBACK_FAILED":
         if root := stack.get("RootId"):
             raise failure.DeploymentError(f"a nested stack is recovered from its root stack, {root}", where=str(place))
+        arguments = {"ResourcesToSkip": list(skip)} if skip else {}
         left = f", leaving {', '.join(skip)} as it is" if skip else ""
-        return Step(place, stack_id, "continue_update_rollback", f"is stuck halfway back: continue the rollback{left}",
-                    {"ResourcesToSkip": list(skip)} if skip else {})  # fmt: skip
-    if status == "UPDATE_FAILED":
-        return Step(
-            place, stack_id, "rollback_stack", "is left as its update failed: roll it back to what it was before"
-        )
-    if status == "DELETE_FAILED":
+        method, words = "continue_update_rollback", f"is stuck halfway back: continue the rollback{left}"
+    elif status == "DELETE_FAILED":
         if not retain and not force:
-            stuck = _stuck(client, stack_id)
+            stuck = _stuck(remote, stack_id)
             listed = ", ".join(f"{name} ({reason})" for name, reason in stuck.items())
             raise failure.DeploymentError(
                 f"say what may stay: {listed or 'AWS does not say what could not be deleted'}",
                 where=str(place), status=status,
                 advice=place.command("recover", " ".join(f"--retain {name}" for name in stuck) or "--force"),
             )  # fmt: skip
-        how = {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"}
-        kept = ", ".join(retain) or "whatever cannot be deleted"
-        return Step(place, stack_id, "delete_stack", f"could not be deleted: delete it, keeping {kept}", how)
-    reasons = {
-        "REVIEW_IN_PROGRESS": "is empty, no change set was ever executed: delete it",
-        "ROLLBACK_COMPLETE": "could not be created and nothing of it is left but its name: delete it",
-        "ROLLBACK_FAILED": "could not be created, and not all of it could be removed: delete it",
-        "CREATE_FAILED": "is left as its creation failed: delete it, with all that was made",
-    }
-    if status in reasons or (cancel and status == "CREATE_IN_PROGRESS"):
-        return Step(place, stack_id, "delete_stack", reasons.get(status, "is being created: stop, and delete it"))
-    if cancel and status == "UPDATE_IN_PROGRESS":
-        return Step(place, stack_id, "cancel_update_stack", "is being updated: stop, and roll it back")
-    if status.endswith("_IN_PROGRESS"):
-        cannot = " and cannot be stopped now" if cancel else ""
-        return Step(place, stack_id, "", f"is in {status}{cannot}. {failure.advice(status, place)}")
-    return Step(place, stack_id, "", f"is in {status}; there is nothing to recover")
+        arguments = {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"}
+        method, kept = "delete_stack", ", ".join(retain) or "whatever cannot be deleted"
+        words = f"could not be deleted: delete it, keeping {kept}"
+    elif operation.is_under_way(stack):
+        cannot = f"is in {status}{' and cannot be stopped now' if cancel else ''}. {failure.advice(status, place)}"
+        method, words = (_CANCELLATIONS if cancel else {}).get(status, ("", cannot))
+    else:
+        method, words = _STEPS.get(status, ("", f"is in {status}; there is nothing to recover"))
+    return Step(remote, stack_id, method, words, arguments)
 
 
-def _stuck(client: Any, stack_id: str) -> dict[str, str]:
+def _stuck(remote: Remote, stack_id: str) -> dict[str, str]:
     """Logical id → why, for the resources that could not be deleted."""
     return {
         one["LogicalResourceId"]: one.get("ResourceStatusReason", "")
-        for page in client.get_paginator("list_stack_resources").paginate(StackName=stack_id)
+        for page in remote.pages("list_stack_resources", StackName=stack_id)
         for one in page["StackResourceSummaries"] if one["ResourceStatus"] == "DELETE_FAILED"
     }  # fmt: skip
 
 
-def carry_out(aws: Aws, step: Step, *, clock: Clock, listener: results.Listener) -> results.Result:
-    """Does what ``propose`` said and follows it. A failure stands in the result; Ctrl-C raises KeyboardInterrupt."""
-    client = aws.client("cloudformation", step.place.region)
-    method = getattr(client, step.method)
+def carry_out(steps: Sequence[Step], clock: Clock, listener: Listener) -> list[Result]:
+    """Does what ``propose`` said, at once, and follows it; a failure stands in its result. Raises Interrupted."""
+    under_way: set[Place] = set()
 
-    def work() -> results.Result:
-        running = operation.start(client, method, step.stack_id, clock, StackName=step.stack_id, **step.arguments)
-        return finish(client, running, step.place, clock, listener)
+    def job(step: Step) -> Result:
+        def work() -> Result:
+            under_way.add(step.place)
+            stack = {"StackName": step.stack_id, **step.arguments}
+            return _finish(step.remote, operation.start(step.remote, step.method, step.stack_id, **stack), listener)
+
+        return results.attempt(step.place, work, under_way, clock, listener)
 
     try:
-        return results.attempt(step.place, work, {}, clock=clock, listener=listener)
+        return schedule.at_once(steps, job, clock)
     except KeyboardInterrupt:
-        raise results.Interrupted([step.place]) from None
+        raise Interrupted(under_way) from None
+
+
+def follow(
+    aws: Aws, pairs: Sequence[Pair], *, listener: Listener | None = None, clock: Clock | None = None
+) -> list[Result]:
+    """Follows the operations that are under way; gives a result for each, [] when there are none.
+
+    Raises aws.AccountError, and Interrupted after Ctrl-C.
+    """
+    time, ear = clock or Clock(), listener or Listener()
+    under_way: set[Place] = set()
+
+    def job(remote: Remote) -> Result | None:
+        stack = remote.stack()
+        if stack is None or not operation.is_under_way(stack):
+            return None
+        under_way.add(remote.place)
+        return results.attempt(
+            remote.place, lambda: _finish(remote, operation.under_way(remote, stack["StackId"]), ear),
+            under_way, time, ear,
+        )  # fmt: skip
+
+    try:
+        return [one for one in schedule.everywhere(aws, pairs, job, time) if one]
+    except KeyboardInterrupt:
+        raise Interrupted(under_way) from None
 
 
 _OUTCOMES = {"DELETE_COMPLETE": "deleted", "CREATE_COMPLETE": "created", "UPDATE_COMPLETE": "updated",
              "IMPORT_COMPLETE": "updated", "UPDATE_ROLLBACK_COMPLETE": "recovered"}  # fmt: skip
 
 
-def finish(
-    client: Any, running: operation.Operation, place: Place, clock: Clock, listener: results.Listener
-) -> results.Result:
+def _finish(remote: Remote, running: operation.Operation, listener: Listener) -> Result:
     """Follows an operation that is under way and says how it ended. Raises DeploymentError when badly.
 
     That it rolls back is well when that was its purpose, and a failure when it began as an update.
     """
-    status = operation.follow(client, running, place, clock, results.Tracker(place, 0, listener))
+    status = operation.follow(remote, running, results.Tracker(remote.place, 0, listener))
     rolled_back = running.started is not None and running.started.status in events.STARTS and "ROLLBACK" in status
     if status not in _OUTCOMES or rolled_back:
-        raise failure.of_operation(client, running, status, place, clock)
-    return results.Result(place, _OUTCOMES[status], status=status)
+        raise failure.of_operation(remote, running, status)
+    return Result(remote.place, _OUTCOMES[status], status=status)

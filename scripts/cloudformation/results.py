@@ -1,4 +1,4 @@
-"""How it goes and how it ends, for one stack in one region, and who wants to know."""
+"""What is to be done, how it goes and how it ends, for one stack in one region, and who wants to know."""
 
 from __future__ import annotations
 
@@ -10,12 +10,41 @@ from scripts.cloudformation.calls import Stopped
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.change_set import ChangeSet
     from scripts.cloudformation.events import Event
-    from scripts.cloudformation.order import Key
     from scripts.cloudformation.place import Place
+
+
+@dataclass
+class Plan:
+    """What a deployment would do to one stack in one region."""
+
+    place: Place
+    change_set: ChangeSet | None = None  # None: ``problem``, or ``waits_for``
+    stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
+    values: Mapping[str, str] = field(default_factory=dict)
+    waits_for: tuple[str, ...] = ()  # outputs of stacks that this run deploys first; the change set is made then
+    resources: Mapping[str, str] = field(default_factory=dict)  # of a plan that waits: logical id → type, all new
+    settings: tuple[str, ...] = ()  # what changes beside the change set: termination protection, stack policy
+    problem: ToolError | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.waits_for or self.settings or (self.change_set and not self.change_set.unchanged))
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        made = self.change_set
+        return {
+            **self.place.document(), "changes": self.changes, "type": made.kind if made else None,
+            "resources": list(made.changes) if made else [], "waitsFor": list(self.waits_for),
+            "settings": list(self.settings), "parameters": dict(made.parameters) if made else {},
+            "drift": made.drift if made else "", "error": str(self.problem) if self.problem else None,
+        }  # fmt: skip
 
 
 @dataclass
@@ -35,6 +64,14 @@ class Result:
         """Whether what was asked for is so now."""
         return self.outcome in ("created", "updated", "unchanged", "deleted", "recovered")
 
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            **self.place.document(), "result": self.outcome, "status": self.status, "seconds": round(self.seconds, 2),
+            "outputs": self.outputs, "warnings": list(self.warnings),
+            "error": str(self.problem) if self.problem else None,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -50,10 +87,10 @@ class Progress:
 class Listener:
     """What wants to know how it goes. All but ``confirm`` are called from the threads that do the work."""
 
-    def planned(self, plan: Any) -> None:
-        """A ``deployment.Plan`` is made."""
+    def planned(self, plan: Plan) -> None:
+        """A plan is made."""
 
-    def confirm(self, plans: Sequence[Any]) -> bool:  # noqa: ARG002
+    def confirm(self, plans: Sequence[Plan]) -> bool:  # noqa: ARG002
         """Whether these plans are to be carried out; asked once, and again for what could not be shown before."""
         return True
 
@@ -70,9 +107,9 @@ class Listener:
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C while operations are under way: ``places`` go on in AWS."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Iterable[Place]) -> None:
         super().__init__()
-        self.places = tuple(places)
+        self.places = sorted(places, key=str)
 
 
 class Tracker:
@@ -93,11 +130,11 @@ class Tracker:
 
 
 def attempt(
-    place: Place, work: Callable[[], Result], under_way: dict[Key, Place], *, clock: Clock, listener: Listener
+    place: Place, work: Callable[[], Result], under_way: set[Place], clock: Clock, listener: Listener
 ) -> Result:
     """``work()``, timed and told; what goes wrong becomes its result.
 
-    ``under_way`` keeps the place when it ended without knowing how the operation did.
+    The place leaves ``under_way`` unless it ended without knowing how the operation did.
     """
     begun = clock.now()
     try:
@@ -106,10 +143,10 @@ def attempt(
         result = Result(place, "interrupted")
     except operation.LostSightError as error:
         result = Result(place, "unknown", problem=error)
-    except (ToolError, operation.StartError, *calls.TROUBLE) as error:
+    except (ToolError, *calls.TROUBLE) as error:
         result = Result(place, "failed", status=getattr(error, "status", ""), problem=failure.wrap(error, place))
     if result.outcome not in ("interrupted", "unknown"):
-        under_way.pop(place.key, None)
+        under_way.discard(place)
     result.seconds = clock.now() - begun
     listener.finished(result)
     return result

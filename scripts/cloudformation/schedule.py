@@ -4,40 +4,41 @@ from __future__ import annotations
 
 import graphlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from scripts.cloudformation.calls import Clock, Remote
 from scripts.cloudformation.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from scripts.aws import Aws
-    from scripts.cloudformation.calls import Clock
-    from scripts.cloudformation.order import Key, Pair
+    from scripts.cloudformation.order import Pair
 
 Found = TypeVar("Found")
+Item = TypeVar("Item")
 THREADS = 16
 
 
-def run(before: Mapping[Key, set[Key]], job: Callable[[Key], Found], *, threads: int, clock: Clock) -> dict[Key, Found]:
-    """``job(key)`` for every key, when those before it are done; at most ``threads`` at a time.
+def run(before: Mapping[Item, set[Item]], job: Callable[[Item], Found], clock: Clock) -> dict[Item, Found]:
+    """``job(item)`` for every item, when those before it are done; at most ``THREADS`` at a time.
 
     On Ctrl-C stops the clock, so that the jobs end where they wait, lets them end, starts no more and raises
     KeyboardInterrupt. A job says itself what happens when one before it has failed.
     """
     sorter = graphlib.TopologicalSorter(before)
     sorter.prepare()
-    running: dict[Future[Found], Key] = {}
-    done: dict[Key, Found] = {}
-    with ThreadPoolExecutor(max_workers=max(1, min(threads, len(before)))) as pool:
+    running: dict[Future[Found], Item] = {}
+    done: dict[Item, Found] = {}
+    with ThreadPoolExecutor(max_workers=max(1, min(THREADS, len(before)))) as pool:
         try:
             while sorter.is_active():
-                running.update({pool.submit(job, key): key for key in sorter.get_ready()})
+                running.update({pool.submit(job, item): item for item in sorter.get_ready()})
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    key = running.pop(future)
-                    done[key] = future.result()
-                    sorter.done(key)
+                    item = running.pop(future)
+                    done[item] = future.result()
+                    sorter.done(item)
         except BaseException:
             clock.stop()
             pool.shutdown(cancel_futures=True)
@@ -45,16 +46,22 @@ def run(before: Mapping[Key, set[Key]], job: Callable[[Key], Found], *, threads:
     return done
 
 
-def at_once(
-    keys: Iterable[Key], job: Callable[[Key], Found], *, clock: Clock, threads: int = THREADS
-) -> dict[Key, Found]:
-    """``run`` for keys that do not wait for each other."""
-    return run({key: set() for key in keys}, job, threads=threads, clock=clock)
+def at_once(items: Collection[Item], job: Callable[[Item], Found], clock: Clock) -> list[Found]:
+    """``run`` for items that do not wait for each other; results in their order."""
+    done = run({item: set() for item in items}, job, clock)
+    return [done[item] for item in items]
 
 
-def everywhere(aws: Aws, pairs: Sequence[Pair], job: Callable[[Place, Any], Found], *, clock: Clock) -> list[Found]:
-    """``job(place, CloudFormation client)`` for every pair at once; results in their order. Raises aws.AccountError."""
+def remotes(aws: Aws, pairs: Sequence[Pair], clock: Clock | None = None) -> list[Remote]:
+    """The stacks of ``pairs``, all on one clock. Raises aws.AccountError for the wrong account."""
     aws.guard()
-    places = {place.key: place for place in (Place.of(aws.environment, pair) for pair in pairs)}
-    found = at_once(places, lambda key: job(places[key], aws.client("cloudformation", key[1])), clock=clock)
-    return [found[key] for key in places]
+    clock = clock or Clock()
+    return [Remote(Place.of(aws.environment, pair), aws.client("cloudformation", pair[1]), clock) for pair in pairs]
+
+
+def everywhere(
+    aws: Aws, pairs: Sequence[Pair], job: Callable[[Remote], Found], clock: Clock | None = None
+) -> list[Found]:
+    """``job`` for every pair at once; results in their order. Raises aws.AccountError."""
+    clock = clock or Clock()
+    return at_once(remotes(aws, pairs, clock), job, clock)

@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from scripts import documents
 from scripts.cloudformation import body, calls, change_set, failure, order, schedule
-from scripts.cloudformation.calls import Clock, Stopped
-from scripts.cloudformation.deployment import Plan
-from scripts.cloudformation.options import Options
+from scripts.cloudformation.calls import Remote, Stopped
 from scripts.cloudformation.place import Place
-from scripts.cloudformation.results import Interrupted, Listener, Result
-from scripts.cloudformation.status import Status
+from scripts.cloudformation.results import Interrupted, Plan, Result
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from scripts.aws import Aws
-    from scripts.cloudformation.order import Key, Pair
+    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.options import Options
+    from scripts.cloudformation.order import Pair
+    from scripts.cloudformation.results import Listener
     from scripts.environment import Environment, StackSet
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -42,289 +44,272 @@ class _Change:
     missing: dict[str, list[str]] = field(default_factory=dict)  # region → accounts or organisational units
 
     def words(self, region: str) -> tuple[str, ...]:
-        found = [] if self.exists else [f"stack set {self.arguments['StackSetName']}"]
-        found += [f"stack set {self.arguments['StackSetName']}: {', '.join(self.differs)}"] if self.differs else []
+        name = f"stack set {self.arguments['StackSetName']}"
+        found = [] if self.exists else [name]
+        found += [f"{name}: {', '.join(self.differs)}"] if self.differs else []
         return (*found, *([f"stacks in {', '.join(self.missing[region])}"] if region in self.missing else ()))
 
 
-class Sets:
-    """The stack sets of an environment; ``plan``, ``deploy``, ``delete`` and ``status`` as for stacks."""
+class _Set:
+    """One stack set, and the stacks that the environment wants of it."""
 
-    def __init__(
-        self, aws: Aws, environment: Environment, pairs: Sequence[Pair], *,
-        templates: Mapping[str, Mapping[str, Any]] | None = None,
-        options: Options | None = None, listener: Listener | None = None, clock: Clock | None = None,
-    ) -> None:  # fmt: skip
-        if environment.stack_set is None:
+    def __init__(self, aws: Aws, pairs: Sequence[Pair], clock: Clock) -> None:
+        self.aws, self.settings = aws, pairs[0][0]
+        self.places = {pair[1]: Place.of(aws.environment, pair) for pair in pairs}  # by region
+        self.region = aws.environment.regions[0]
+        self.remote = Remote(next(iter(self.places.values())), aws.client("cloudformation", self.region), clock)
+        self.name = {"StackSetName": self.settings.stack_name}
+        self.under_way = False
+
+    @property
+    def target(self) -> StackSet:
+        if self.aws.environment.stack_set is None:
             raise AssertionError
-        self.aws, self.environment, self.templates = aws, environment, templates or {}
-        self.target: StackSet = environment.stack_set
-        self.options, self.listener, self.clock = options or Options(), listener or Listener(), clock or Clock()
-        self.client = aws.client("cloudformation", environment.regions[0])
-        self.pairs = {order.key(pair): pair for pair in pairs}
-        self.places = {key: Place.of(environment, pair) for key, pair in self.pairs.items()}
-        self.stacks = {pair[0].name: pair[0] for pair in pairs}
-        self.under_way: set[str] = set()
-        aws.guard()
+        return self.aws.environment.stack_set
 
-    def regions(self, name: str) -> list[str]:
-        """Where the stacks of one stack set go."""
-        return [region for stack, region in self.pairs if stack == name]
+    @property
+    def by_unit(self) -> bool:
+        return self.target.permissions == "SERVICE_MANAGED"
 
     # --- what is there ---------------------------------------------------------------------
 
-    def held(self, name: str) -> dict[str, Any] | None:
+    def held(self) -> dict[str, Any] | None:
         """DescribeStackSet, or None when there is none."""
         try:
-            answer = calls.call(
-                self.client.describe_stack_set, clock=self.clock, StackSetName=self.stacks[name].stack_name
-            )
+            return dict(self.remote.call("describe_stack_set", **self.name)["StackSet"])
         except ClientError as error:
             if calls.code(error) == "StackSetNotFoundException":
                 return None
             raise
-        return dict(answer["StackSet"])
 
-    def instances(self, name: str) -> list[dict[str, Any]]:
+    def instances(self) -> list[dict[str, Any]]:
         """ListStackInstances: one per account and region."""
-        pages = self.client.get_paginator("list_stack_instances").paginate(StackSetName=self.stacks[name].stack_name)
+        pages = self.remote.pages("list_stack_instances", **self.name)
         return [one for page in pages for one in page.get("Summaries") or ()]
 
-    def change(self, name: str) -> _Change:
-        """Compares the stack set with the environment. Raises DeploymentError for what StackSets cannot do."""
-        settings, target = self.stacks[name], self.target
-        first = self.environment.regions[0]
-        values = settings.values(first)
-        if any(
-            order.references((settings, region)) or settings.values(region) != values for region in settings.regions
-        ):
+    # --- plan and deploy -------------------------------------------------------------------
+
+    def compare(self, template: Mapping[str, Any], build: Path) -> _Change:
+        """What is there, held against the environment. Raises DeploymentError for what StackSets cannot do."""
+        settings, target, path = self.settings, self.target, build / f"{self.settings.template}.yaml"
+        values = settings.values(settings.regions[0])
+        if any(order.references((settings, one)) or settings.values(one) != values for one in settings.regions):
             raise failure.DeploymentError(
                 "in many accounts a parameter can neither take another stack's output nor differ between regions",
-                where=f"{self.environment.path}: stacks.{name}.parameters",
-                advice="Import the value in the template, or let it depend on AWS::Region there.")  # fmt: skip
-        source = body.arguments(self.aws, self.options.build / f"{settings.template}.yaml", first, self.clock)
+                where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
+                advice="Import the value in the template, or let it depend on AWS::Region there.",
+            )  # fmt: skip
         arguments: dict[str, Any] = {
-            "StackSetName": settings.stack_name, **source, "PermissionModel": target.permissions,
-            "Capabilities": change_set.capabilities(self.templates[settings.template]),
+            **self.name, "PermissionModel": target.permissions, "Capabilities": change_set.capabilities(template),
+            **body.arguments(self.aws, path, self.region, self.remote.clock),
             "Parameters": [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items()],
             "Tags": [{"Key": key, "Value": value} for key, value in settings.tags.items()],
         }  # fmt: skip
-        if target.permissions == "SERVICE_MANAGED":
-            arguments["AutoDeployment"] = {"Enabled": target.auto_deployment}
-            if target.auto_deployment:
-                arguments["AutoDeployment"]["RetainStacksOnAccountRemoval"] = False
+        if self.by_unit:
+            retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
+            arguments["AutoDeployment"] = {"Enabled": target.auto_deployment, **retention}
         if target.administration_role:
             arguments["AdministrationRoleARN"] = target.administration_role
         if target.execution_role:
             arguments["ExecutionRoleName"] = target.execution_role
-        held = self.held(name)
-        found = _Change(arguments, held is not None)
-        there = self.instances(name) if held else []
-        if held:
-            text = (self.options.build / f"{settings.template}.yaml").read_text(encoding="utf-8")
-            compared = (
-                ("template", held.get("TemplateBody"), text),
-                ("parameters", _pairs(held.get("Parameters"), "ParameterKey", "ParameterValue"), dict(values)),
-                ("tags", _pairs(held.get("Tags"), "Key", "Value"), dict(settings.tags)),
-            )  # fmt: skip
-            stale = sum(one.get("Status") != "CURRENT" for one in there)
-            found.differs = tuple(what for what, old, new in compared if old != new) + (
-                (f"{stale} stacks not current",) if stale else ()
-            )
-        by_unit = target.permissions == "SERVICE_MANAGED"
-        known = {(one.get("OrganizationalUnitId") if by_unit else one["Account"], one["Region"]) for one in there}
-        for region in self.regions(name):
-            if missing := [one for one in target.organizational_units if (one, region) not in known] if by_unit else \
-                    [one for one in target.accounts if (one, region) not in known]:  # fmt: skip
-                found.missing[region] = missing
-        return found
+        held = self.held()
+        if held is None:
+            return _Change(arguments, exists=False, missing=self._missing([]))
+        old = {one["ParameterKey"]: one.get("ParameterValue", "") for one in held.get("Parameters") or ()}
+        compared = {
+            "template": held.get("TemplateBody") == documents.read_text(path),
+            # AWS does not tell a secret: that another one is given cannot be seen.
+            "parameters": {name: values.get(name) if value == "****" else value for name, value in old.items()}
+            == values,
+            "tags": {one["Key"]: one["Value"] for one in held.get("Tags") or ()} == settings.tags,
+        }
+        there = self.instances()
+        stale = sum(one.get("Status") != "CURRENT" for one in there)
+        differs = [name for name, same in compared.items() if not same]
+        differs += [f"{stale} stacks not current"] if stale else []
+        return _Change(arguments, exists=True, differs=tuple(differs), missing=self._missing(there))
 
-    # --- plan and deploy -------------------------------------------------------------------
+    def _missing(self, there: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+        known = {(one.get("OrganizationalUnitId") if self.by_unit else one["Account"], one["Region"]) for one in there}
+        wanted = self.target.organizational_units if self.by_unit else self.target.accounts
+        found = {region: [one for one in wanted if (one, region) not in known] for region in self.places}
+        return {region: missing for region, missing in found.items() if missing}
 
-    def plan(self) -> list[Plan]:
-        """What ``deploy`` would do: a plan per stack and region, without change sets."""
-        return [plan for plans, _ in (self._plan(name) for name in self.stacks) for plan in plans]
-
-    def _plan(self, name: str) -> tuple[list[Plan], _Change | None]:
-        places = [self.places[name, region] for region in self.regions(name)]
-        try:
-            found = self.change(name)
-        except (ToolError, *calls.TROUBLE) as error:
-            return [Plan(place, problem=failure.wrap(error, place)) for place in places], None
-        return [Plan(place, settings=found.words(place.region)) for place in places], found
-
-    def deploy(self) -> list[Result]:
-        """Creates or updates the stack sets and their stacks; a result per stack and region. Raises Interrupted."""
-        planned = {name: self._plan(name) for name in self.stacks}
-        plans = [plan for found, _ in planned.values() for plan in found]
-        if any(plan.changes for plan in plans) and not self.listener.confirm(plans):
-            return []
-
-        def work(name: str) -> dict[str, Result]:
-            found, change = planned[name]
-            if change is None:
-                return {plan.place.region: Result(plan.place, "failed", problem=plan.problem) for plan in found}
-            return self._change(name, change)
-
-        return self._each(work)
-
-    def _change(self, name: str, change: _Change) -> dict[str, Result]:
-        arguments, failed = change.arguments, dict[str, str]()
-        self._settle(name)
+    def deploy(self, change: _Change) -> list[Result]:
+        failed: dict[tuple[str, str], str] = {}
+        self._settle()
         if not change.exists:
-            calls.call(self.client.create_stack_set, clock=self.clock, ClientRequestToken=uuid.uuid4().hex, **arguments)
+            self.remote.call("create_stack_set", ClientRequestToken=uuid.uuid4().hex, **change.arguments)
         elif change.differs:
-            failed |= self._operate(name, self.client.update_stack_set, **arguments)
+            failed |= self._operate("update_stack_set", **change.arguments)
         for targets in {tuple(one) for one in change.missing.values()}:
-            regions = [region for region, wanted in change.missing.items() if tuple(wanted) == targets]
-            failed |= self._operate(name, self.client.create_stack_instances, StackSetName=arguments["StackSetName"],
-                                    Regions=regions, **self._targets(targets))  # fmt: skip
-        results = {}
-        for region in self.regions(name):
-            outcome = "created" if region in change.missing else "updated" if change.differs else "unchanged"
-            results[region] = self._result(name, region, outcome, failed)
-        return results
+            regions = [region for region, missing in change.missing.items() if tuple(missing) == targets]
+            failed |= self._operate("create_stack_instances", Regions=regions, **self.name, **self.targets(targets))
+        outcome = "updated" if change.differs else "unchanged"
+        return self._results({one: "created" if one in change.missing else outcome for one in self.places}, failed)
 
-    def _targets(self, targets: Sequence[str]) -> dict[str, Any]:
-        if self.target.permissions == "SELF_MANAGED":
+    def targets(self, targets: Sequence[str]) -> dict[str, Any]:
+        """Accounts or organisational units, as the calls for stack instances take them."""
+        if not self.by_unit:
             return {"Accounts": list(targets)}
-        found: dict[str, Any] = {"OrganizationalUnitIds": list(targets)}
-        if self.target.accounts:  # only these accounts of the units
-            found |= {"Accounts": list(self.target.accounts), "AccountFilterType": "INTERSECTION"}
-        return {"DeploymentTargets": found}
-
-    # --- delete and status -----------------------------------------------------------------
+        narrowed = {"Accounts": list(self.target.accounts), "AccountFilterType": "INTERSECTION"}
+        return {"DeploymentTargets": {
+            "OrganizationalUnitIds": list(targets), **(narrowed if self.target.accounts else {}),
+        }}  # fmt: skip
 
     def delete(self) -> list[Result]:
-        """Deletes the stacks in every account, then the stack sets. Raises Interrupted."""
-        return self._each(self._delete)
-
-    def _delete(self, name: str) -> dict[str, Result]:
-        if self.held(name) is None:
-            return {region: Result(self.places[name, region], "unchanged") for region in self.regions(name)}
-        if self.environment.protect:
-            raise failure.DeploymentError("this environment is protected", where=f"{self.environment.path}: protect")
-        self._settle(name)
-        there = [one for one in self.instances(name) if one["Region"] in self.regions(name)]
-        field_ = "Account" if self.target.permissions == "SELF_MANAGED" else "OrganizationalUnitId"
-        failed: dict[str, str] = {}
-        if there:
-            failed = self._operate(
-                name, self.client.delete_stack_instances, StackSetName=self.stacks[name].stack_name, RetainStacks=False,
-                Regions=sorted({one["Region"] for one in there}),
-                **self._targets(sorted({one[field_] for one in there})))  # fmt: skip
-        if not self.instances(name):
-            calls.call(self.client.delete_stack_set, clock=self.clock, StackSetName=self.stacks[name].stack_name)
-        return {region: self._result(name, region, "deleted", failed) for region in self.regions(name)}
-
-    def status(self) -> list[Status]:
-        """Per stack and region how many stacks are in which state."""
-        found = []
-        for (name, region), place in self.places.items():
-            counts = Counter(
-                one.get("Status", "")
-                for one in (self.instances(name) if self.held(name) else ())
-                if one["Region"] == region
-            )
-            words = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "NOT_DEPLOYED"
-            found.append(Status(place, words, advice=place.command("deploy") if set(counts) - {"CURRENT"} else ""))
-        return found
+        if self.held() is None:
+            return self._results(dict.fromkeys(self.places, "unchanged"), {})
+        self._settle()
+        there = [one for one in self.instances() if one["Region"] in self.places]
+        targets = sorted({one["OrganizationalUnitId" if self.by_unit else "Account"] for one in there})
+        failed = self._operate(
+            "delete_stack_instances", Regions=sorted({one["Region"] for one in there}), RetainStacks=False,
+            **self.name, **self.targets(targets),
+        ) if there else {}  # fmt: skip
+        if not self.instances():
+            self.remote.call("delete_stack_set", **self.name)
+        return self._results(dict.fromkeys(self.places, "deleted"), failed)
 
     # --- operations ------------------------------------------------------------------------
 
-    def _each(self, work: Callable[[str], dict[str, Result]]) -> list[Result]:
-        done: dict[Key, Result] = {}
-
-        def job(key: Key) -> None:
-            name, begun = key[0], self.clock.now()
-            try:
-                results = work(name)
-            except Stopped:
-                results = {region: Result(self.places[name, region], "interrupted") for region in self.regions(name)}
-            except (ToolError, *calls.TROUBLE) as error:
-                results = {
-                    place.region: Result(place, "failed", problem=failure.wrap(error, place))
-                    for place in self.places.values() if place.stack == name
-                }  # fmt: skip
-            for region, result in results.items():
-                result.seconds = self.clock.now() - begun
-                done[name, region] = result
-                self.listener.finished(result)
-
-        try:
-            schedule.run(
-                {(name, ""): set() for name in self.stacks}, job, threads=self.options.threads, clock=self.clock
-            )
-        except KeyboardInterrupt:
-            raise Interrupted([one for one in self.places.values() if one.stack in self.under_way]) from None
-        return [done[key] for key in self.pairs]
-
-    def _operate(self, name: str, method: Callable[..., Any], **arguments: Any) -> dict[str, str]:
-        """Starts an operation and follows it; gives 'account region' → reason for those that failed."""
+    def _operate(self, method: str, **arguments: Any) -> dict[tuple[str, str], str]:
+        """Starts an operation and follows it; gives (account, region) → reason for those that failed."""
         target = self.target
-        mode = (
-            "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"
-        )  # STRICT would lower the concurrency
+        # STRICT would lower the concurrency.
+        mode = "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"
         preferences = {
             "RegionConcurrencyType": "PARALLEL", "MaxConcurrentCount": target.concurrency,
             "FailureToleranceCount": target.failure_tolerance, "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
         }  # fmt: skip
         operation = str(uuid.uuid4())
         try:
-            operation = calls.call(method, clock=self.clock, OperationId=operation, OperationPreferences=preferences,
-                                   **arguments).get("OperationId") or operation  # fmt: skip
+            answer = self.remote.call(method, OperationId=operation, OperationPreferences=preferences, **arguments)
+            operation = answer.get("OperationId") or operation
         except ClientError as error:
             if calls.code(error) != "OperationIdAlreadyExistsException":  # the answer was lost; it has been started
                 raise
-        return self._follow(name, operation)
+        return self._follow(operation)
 
-    def _follow(self, name: str, operation: str) -> dict[str, str]:
-        where = {"StackSetName": self.stacks[name].stack_name, "OperationId": operation}
-        self.under_way.add(name)
-        pause = 0.5
-        while True:
-            found = calls.call(
-                self.client.describe_stack_set_operation, clock=self.clock, patience=calls.LONG, **where
-            )["StackSetOperation"]
-            if found["Status"] in _ENDED:
-                break
-            self.clock.sleep(pause)
-            pause = min(pause * 1.3, 5.0)
-        self.under_way.discard(name)
+    def _follow(self, operation: str) -> dict[tuple[str, str], str]:
+        where = {**self.name, "OperationId": operation}
+        self.under_way = True
+        found = self.remote.until(
+            lambda answer: answer["StackSetOperation"]["Status"] in _ENDED, "describe_stack_set_operation",
+            longest=5.0, patience=calls.LONG, **where,
+        )["StackSetOperation"]  # fmt: skip
+        self.under_way = False
         if found["Status"] == "SUCCEEDED":
             return {}
-        pages = self.client.get_paginator("list_stack_set_operation_results").paginate(**where)
         failed = {
-            f"{one['Account']} {one['Region']}": one.get("StatusReason") or one["Status"]
-            for page in pages for one in page.get("Summaries") or () if one["Status"] in ("FAILED", "CANCELLED")
+            (one["Account"], one["Region"]): one.get("StatusReason") or one["Status"]
+            for page in self.remote.pages("list_stack_set_operation_results", **where)
+            for one in page.get("Summaries") or () if one["Status"] in ("FAILED", "CANCELLED")
         }  # fmt: skip
-        return failed or {
-            f"all {region}": found.get("StatusReason") or found["Status"] for region in self.regions(name)
-        }
+        return failed or {("all", region): found.get("StatusReason") or found["Status"] for region in self.places}
 
-    def _settle(self, name: str) -> None:
+    def _settle(self) -> None:
         """Waits for an operation that is under way: a stack set has one at a time."""
+        if self.held():
+            for one in self.remote.call("list_stack_set_operations", **self.name).get("Summaries") or ():
+                if one["Status"] not in _ENDED:
+                    self._follow(one["OperationId"])
+
+    def _results(self, outcomes: Mapping[str, str], failed: Mapping[tuple[str, str], str]) -> list[Result]:
+        results = []
+        for region, place in self.places.items():
+            result = Result(place, outcomes[region])
+            if here := [f"account {account}: {why}" for (account, where), why in failed.items() if where == region]:
+                result.outcome, advice = "failed", f"Mend it, then {place.command('deploy')}"
+                result.problem = failure.DeploymentError("; ".join(here), where=str(place), advice=advice)
+            results.append(result)
+        return results
+
+
+def _sets(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[_Set]:
+    aws.guard()
+    by_name: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_name.setdefault(pair[0].name, []).append(pair)
+    return [_Set(aws, mine, clock) for mine in by_name.values()]
+
+
+def _each(sets: Sequence[_Set], work: Callable[[_Set], list[Result]], listener: Listener, clock: Clock) -> list[Result]:
+    """``work`` for all at once; what goes wrong becomes results. Raises Interrupted."""
+
+    def job(one: _Set) -> list[Result]:
+        begun, places = clock.now(), one.places.values()
         try:
-            found = calls.call(
-                self.client.list_stack_set_operations, clock=self.clock, StackSetName=self.stacks[name].stack_name
-            )
-        except ClientError as error:
-            if calls.code(error) == "StackSetNotFoundException":
-                return
-            raise
-        for one in found.get("Summaries") or ():
-            if one["Status"] not in _ENDED:
-                self._follow(name, one["OperationId"])
+            results = work(one)
+        except Stopped:
+            results = [Result(place, "interrupted") for place in places]
+        except (ToolError, *calls.TROUBLE) as error:
+            results = [Result(place, "failed", problem=failure.wrap(error, place)) for place in places]
+        for result in results:
+            result.seconds = clock.now() - begun
+            listener.finished(result)
+        return results
 
-    def _result(self, name: str, region: str, outcome: str, failed: Mapping[str, str]) -> Result:
-        place = self.places[name, region]
-        here = {key.split()[0]: reason for key, reason in failed.items() if key.split()[1] == region}
-        if not here:
-            return Result(place, outcome)
-        reasons = "; ".join(f"account {account}: {reason}" for account, reason in here.items())
-        problem = failure.DeploymentError(reasons, where=str(place), advice=f"Mend it, then {place.command('deploy')}")
-        return Result(place, "failed", problem=problem)
+    try:
+        return [result for results in schedule.at_once(sets, job, clock) for result in results]
+    except KeyboardInterrupt:
+        raise Interrupted(place for one in sets if one.under_way for place in one.places.values()) from None
 
 
-def _pairs(found: Sequence[Mapping[str, str]] | None, key: str, value: str) -> dict[str, str]:
-    return {one[key]: one.get(value, "") for one in found or ()}
+class Run:
+    """One call of ``plan`` or ``deploy``, as for stacks."""
+
+    def __init__(
+        self, aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair],
+        options: Options, listener: Listener, clock: Clock,
+    ) -> None:  # fmt: skip
+        self.environment, self.templates, self.options = environment, templates, options
+        self.listener, self.clock = listener, clock
+        self.sets = _sets(aws, pairs, clock)
+        self.changes: dict[_Set, _Change] = {}
+
+    def plan(self) -> list[Plan]:
+        """A plan per stack and region, without change sets."""
+        return [plan for one in self.sets for plan in self._plan(one)]
+
+    def _plan(self, one: _Set) -> list[Plan]:
+        try:
+            change = self.changes[one] = one.compare(self.templates[one.settings.template], self.options.build)
+        except (ToolError, *calls.TROUBLE) as error:
+            return [Plan(place, problem=failure.wrap(error, place)) for place in one.places.values()]
+        return [Plan(place, settings=change.words(place.region)) for place in one.places.values()]
+
+    def deploy(self) -> list[Result]:
+        """Creates or updates the stack sets and their stacks; a result per stack and region. Raises Interrupted."""
+        plans = self.plan()
+        if any(plan.changes for plan in plans) and not self.listener.confirm(plans):
+            return []
+        problems = {plan.place: plan.problem for plan in plans if plan.problem}
+
+        def work(one: _Set) -> list[Result]:
+            if one in self.changes:
+                return one.deploy(self.changes[one])
+            return [Result(place, "failed", problem=problems[place]) for place in one.places.values()]
+
+        return _each(self.sets, work, self.listener, self.clock)
+
+
+def delete(aws: Aws, environment: Environment, pairs: Sequence[Pair], listener: Listener, clock: Clock) -> list[Result]:
+    """Deletes the stacks in every account, then the stack sets. Raises Interrupted."""
+
+    def work(one: _Set) -> list[Result]:
+        if environment.protect and one.held():
+            raise failure.DeploymentError("this environment is protected", where=f"{environment.path}: protect")
+        return one.delete()
+
+    return _each(_sets(aws, pairs, clock), work, listener, clock)
+
+
+def count(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> dict[Place, Counter[str]]:
+    """How many stacks are in which state, for each pair."""
+    found = {}
+    for one in _sets(aws, pairs, clock):
+        there = [(each["Region"], each.get("Status", "")) for each in (one.instances() if one.held() else ())]
+        for region, place in one.places.items():
+            found[place] = Counter(status for where, status in there if where == region)
+    return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls, events, failure, schedule
+from scripts.cloudformation import events, failure, schedule, stack_set
+from scripts.cloudformation.calls import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from scripts.aws import Aws
+    from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.order import Pair
     from scripts.cloudformation.place import Place
     from scripts.environment import Environment
@@ -30,26 +32,29 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
-        found = asdict(self)
-        return {**found.pop("place"), **found}
+        return self.place.document() | {name: value for name, value in vars(self).items() if name != "place"}
 
 
 def read(aws: Aws, environment: Environment, pairs: Sequence[Pair]) -> list[Status]:
     """One DescribeStacks per pair, in their order. Raises aws.AccountError, ClientError."""
     if environment.stack_set:
-        from scripts.cloudformation.stack_set import Sets  # it stands on this module
+        found = stack_set.count(aws, pairs, Clock())
+        return [
+            Status(
+                place, ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "NOT_DEPLOYED",
+                advice=place.command("deploy") if counts.keys() - {"CURRENT"} else "",
+            ) for place, counts in found.items()
+        ]  # fmt: skip
+    return schedule.everywhere(aws, pairs, _read)
 
-        return Sets(aws, environment, pairs).status()
-    clock = calls.Clock()
 
-    def job(place: Place, client: Any) -> Status:
-        stack = calls.find_stack(client, place.stack_name, clock=clock)
-        if stack is None:
-            return Status(place, "NOT_DEPLOYED")
-        drift = (stack.get("DriftInformation") or {}).get("StackDriftStatus", "")
-        status, changed = stack["StackStatus"], stack.get("LastUpdatedTime") or stack["CreationTime"]
-        advice = "" if status in events.GOOD_ENDS else failure.advice(status, place)
-        protected = bool(stack.get("EnableTerminationProtection"))
-        return Status(place, status, changed, "" if drift == "NOT_CHECKED" else drift, protected, advice)
-
-    return schedule.everywhere(aws, pairs, job, clock=clock)
+def _read(remote: Remote) -> Status:
+    stack = remote.stack()
+    if stack is None:
+        return Status(remote.place, "NOT_DEPLOYED")
+    status, drift = stack["StackStatus"], (stack.get("DriftInformation") or {}).get("StackDriftStatus", "")
+    return Status(
+        remote.place, status, stack.get("LastUpdatedTime") or stack["CreationTime"],
+        drift="" if drift == "NOT_CHECKED" else drift, protected=bool(stack.get("EnableTerminationProtection")),
+        advice="" if status in events.GOOD_ENDS else failure.advice(status, remote.place),
+    )  # fmt: skip

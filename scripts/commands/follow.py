@@ -20,12 +20,12 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from scripts.commands import _stacks
 
     environment, _, pairs, aws = _stacks.read(env, stack, region)
-    from scripts.cloudformation import following
+    from scripts.cloudformation import recovery
     from scripts.commands import _live
 
     with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
         try:
-            results = following.follow(aws, pairs, listener=reporter)
+            results = recovery.follow(aws, pairs, listener=reporter)
         except KeyboardInterrupt as error:
             reporter.__exit__()
             return _live.report_interruption(error)

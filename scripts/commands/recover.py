@@ -28,18 +28,13 @@ def command(
     from scripts.commands import _stacks
 
     environment, _, pairs, aws = _stacks.read(env, stack, region)
-    from scripts.cloudformation import calls, recovery
-    from scripts.cloudformation.place import Place
+    from scripts.cloudformation import recovery, schedule
+    from scripts.cloudformation.calls import Clock
     from scripts.commands import _live
 
-    aws.guard()
-    clock = calls.Clock()
-    steps = [
-        recovery.propose(
-            aws, Place.of(environment, pair), clock=clock, skip=skip, retain=retain, force=force, cancel=cancel
-        )
-        for pair in pairs
-    ]
+    clock = Clock()
+    steps = [recovery.propose(one, skip=skip, retain=retain, force=force, cancel=cancel)
+             for one in schedule.remotes(aws, pairs, clock)]  # fmt: skip
     for step in steps:
         click.echo(f"{step.place} {step.words}", err=as_json)
     wanted = [step for step in steps if step.method]
@@ -48,7 +43,7 @@ def command(
         return 1
     with _live.Reporter(environment, len(wanted), yes=yes, as_json=as_json) as reporter:
         try:
-            results = [recovery.carry_out(aws, step, clock=clock, listener=reporter) for step in wanted]
+            results = recovery.carry_out(wanted, clock, reporter)
         except KeyboardInterrupt as error:
             reporter.__exit__()
             return _live.report_interruption(error)

@@ -13,7 +13,7 @@ from scripts import environment as environments
 from scripts import rendering
 from scripts.aws import Aws
 from scripts.cloudformation import deletion, deployment, drift, outputs, recovery
-from scripts.cloudformation.calls import Clock
+from scripts.cloudformation.calls import Clock, Remote
 from scripts.cloudformation.deployment import Listener
 from scripts.cloudformation.options import Options
 from scripts.cloudformation.place import Place
@@ -250,9 +250,10 @@ def test_disable_rollback_leaves_what_was_made(project):
     (result,) = project.deploy(disable_rollback=True)
     assert result.status == "CREATE_FAILED"
     place = Place.of(project.environment, project.environment.choose()[0])
-    step = recovery.propose(project.aws, place, clock=Clock())
+    clock = Clock()
+    step = recovery.propose(Remote(place, project.aws.client("cloudformation", place.region), clock))
     assert step.method == "delete_stack"
-    assert recovery.carry_out(project.aws, step, clock=Clock(), listener=Listener()).outcome == "deleted"
+    assert [one.outcome for one in recovery.carry_out([step], clock, Listener())] == ["deleted"]
 
 
 def test_drift_is_shown_property_by_property(project):

@@ -360,19 +360,11 @@ class FakeCloudFormation:
     def _do_get_template(self, **_):
         return {"TemplateBody": TEMPLATE}
 
-    def get_paginator(self, name):
-        assert name == "list_stack_resources"
-
-        class Pages:
-            def paginate(_, StackName):  # noqa: N805
-                latest = {
-                    raw["LogicalResourceId"]: raw
-                    for at, raw in self.events[StackName]
-                    if raw["PhysicalResourceId"] != StackName
-                }
-                return [{"StackResourceSummaries": list(latest.values())}]
-
-        return Pages()
+    def _do_list_stack_resources(self, StackName):
+        latest = {
+            raw["LogicalResourceId"]: raw for at, raw in self.events[StackName] if raw["PhysicalResourceId"] != StackName
+        }
+        return {"StackResourceSummaries": list(latest.values())}
 
 
 class FakeAws:

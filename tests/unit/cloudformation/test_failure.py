@@ -4,6 +4,7 @@ import pytest
 from conftest_cloudformation import STACK, FakeCloudFormation, refusal, steps
 
 from scripts.cloudformation import failure, operation
+from scripts.cloudformation.calls import Remote
 from scripts.cloudformation.place import Place
 
 PLACE = Place("test", "bus", "t-bus", "us-east-1")
@@ -14,14 +15,18 @@ def cfn(clock):
     return FakeCloudFormation(clock)
 
 
+def remote(cfn):
+    return Remote(PLACE, cfn, cfn.clock)
+
+
 def fails(cfn, clock, timeline, status="ROLLBACK_COMPLETE"):
     """The error for an operation that went like this."""
     stack_id = cfn.find("t-bus") or cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
-    running = operation.mark(cfn, stack_id, clock)
+    running = operation.mark(remote(cfn), stack_id)
     clock.time += 1
     cfn.play(stack_id, timeline, running.token)
     clock.time += 100
-    return failure.of_operation(cfn, running, status, PLACE, clock)
+    return failure.of_operation(remote(cfn), running, status)
 
 
 def test_the_earliest_failure_that_is_no_cancellation(cfn, clock):
@@ -150,12 +155,12 @@ def test_a_hooks_own_reason(cfn, clock):
 
 def test_events_that_come_late_are_read_once_more(cfn, clock):
     stack_id = cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
-    running = operation.mark(cfn, stack_id, clock)
+    running = operation.mark(remote(cfn), stack_id)
     cfn.play(stack_id, steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "ROLLBACK_COMPLETE")), running.token)
     clock.time += 5
-    assert operation.follow(cfn, running, PLACE, clock) == "ROLLBACK_COMPLETE"
+    assert operation.follow(remote(cfn), running) == "ROLLBACK_COMPLETE"
     cfn.emit(stack_id, "Queue", "CREATE_FAILED", "Name is taken", at=0.5, token=running.token)
-    assert "Name is taken" in failure.of_operation(cfn, running, "ROLLBACK_COMPLETE", PLACE, clock).what
+    assert "Name is taken" in failure.of_operation(remote(cfn), running, "ROLLBACK_COMPLETE").what
 
 
 VALIDATION = {
@@ -171,7 +176,7 @@ VALIDATION = {
 
 def test_early_validation_of_a_change_set_gives_its_path(cfn, clock):
     cfn.operation_events = [VALIDATION, {**VALIDATION, "ValidationFailureMode": "WARN", "LogicalResourceId": "Fine"}]
-    error = failure.of_change_set(cfn, "arn:change-set", PLACE, "The following hook(s)/validation failed", clock)
+    error = failure.of_change_set(remote(cfn), "arn:change-set", "The following hook(s)/validation failed")
     assert "Queue (AWS::SQS::Queue, property Resources.Queue.Properties.Foo): Unsupported property [Foo]" in error.what
     assert "Fine" not in error.what
 
@@ -197,7 +202,7 @@ def test_without_the_permission_for_describe_events_the_stacks_events_do(cfn, cl
         times=9,
     )
     assert (
-        failure.of_change_set(cfn, "arn:change-set", PLACE, "Template error: no such thing", clock).what
+        failure.of_change_set(remote(cfn), "arn:change-set", "Template error: no such thing").what
         == "AWS refuses the change: Template error: no such thing"
     )
     error = fails(

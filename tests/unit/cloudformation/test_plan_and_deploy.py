@@ -52,7 +52,7 @@ def world(clock, build):
             self.aws = FakeAws(self.environment, clock)
             self.cfn = self.aws.client("cloudformation", HERE)
             self.clock, self.ear = clock, Ear()
-            self.options = {"build": build, "threads": 4, **options}
+            self.options = {"build": build, **options}
 
         def _run(self, what, **options):
             return what(
@@ -804,7 +804,8 @@ def test_topics_alarms_and_the_role_are_sent_and_taken_away(world):
 # --- many -----------------------------------------------------------------------------------------------------------------
 
 
-def test_threads_are_bounded(world):
+def test_threads_are_bounded(world, monkeypatch):
+    monkeypatch.setattr("scripts.cloudformation.schedule.THREADS", 4)
     w = world(environment(*[stack(f"s{number}", regions=("us-east-1", "eu-west-1")) for number in range(40)]))
     most = []
     w.ear.planned = lambda plan: most.append(threading.active_count())

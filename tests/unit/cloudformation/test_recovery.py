@@ -3,7 +3,8 @@
 import pytest
 from conftest_cloudformation import DELETED, FakeAws, environment, stack, steps
 
-from scripts.cloudformation import deletion, following, recovery, status
+from scripts.cloudformation import deletion, recovery, status
+from scripts.cloudformation.calls import Remote
 from scripts.cloudformation.deployment import Listener
 from scripts.cloudformation.failure import DeploymentError
 from scripts.cloudformation.place import Place
@@ -20,10 +21,10 @@ def world(clock):
             self.place = Place.of(self.environment, self.environment.choose()[0])
 
         def propose(self, **more):
-            return recovery.propose(self.aws, self.place, clock=self.clock, **more)
+            return recovery.propose(Remote(self.place, self.cfn, self.clock), **more)
 
         def recover(self, **more):
-            return recovery.carry_out(self.aws, self.propose(**more), clock=self.clock, listener=Listener())
+            return recovery.carry_out([self.propose(**more)], self.clock, Listener())[0]
 
         def delete(self, **more):
             pairs = self.environment.choose()
@@ -208,7 +209,7 @@ def test_another_run_is_followed_from_its_start(world):
         "somebody",
     )
     w.clock.time = 10
-    (result,) = following.follow(w.aws, w.environment.choose(), clock=w.clock)
+    (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
     assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
     assert w.clock.time < 62
 
@@ -227,7 +228,7 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
         "somebody",
     )
     w.clock.time = 10  # the rollback is under way already
-    (result,) = following.follow(w.aws, w.environment.choose(), clock=w.clock)
+    (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
     assert not result.ok
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
 
@@ -235,7 +236,7 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
 def test_nothing_under_way_is_nothing_to_follow(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    assert following.follow(w.aws, w.environment.choose(), clock=w.clock) == []
+    assert recovery.follow(w.aws, w.environment.choose(), clock=w.clock) == []
 
 
 def test_status_names_what_is_not_there_and_advises_on_what_is_stuck(world):

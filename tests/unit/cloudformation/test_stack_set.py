@@ -139,10 +139,10 @@ def test_deleted_with_all_its_stacks(sets):
 
 def test_units_are_the_targets_of_service_managed_sets(sets):
     w = sets(permissions="SERVICE_MANAGED", organizational_units=("ou-abcd-12345678",), accounts=ACCOUNTS[:1])
-    from scripts.cloudformation.stack_set import Sets
+    from scripts.cloudformation import stack_set
 
-    found = Sets(w.aws, w.environment, w.environment.choose(), templates=w.given[2])
-    assert found._targets(["ou-abcd-12345678"]) == {
+    (found,) = stack_set._sets(w.aws, w.environment.choose(), w.clock)
+    assert found.targets(["ou-abcd-12345678"]) == {
         "DeploymentTargets": {
             "OrganizationalUnitIds": ["ou-abcd-12345678"],
             "Accounts": ["111111111111"],
@@ -158,28 +158,11 @@ def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
         w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": "FAILED"}}
     )
 
-    class Results:
-        def paginate(self, **_):
-            return [
-                {
-                    "Summaries": [
-                        {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
-                        {
-                            "Account": ACCOUNTS[1],
-                            "Region": "eu-west-1",
-                            "Status": "FAILED",
-                            "StatusReason": "role is missing",
-                        },
-                    ]
-                }
-            ]
-
-    paginator = w.client.get_paginator
-    monkeypatch.setattr(
-        w.client,
-        "get_paginator",
-        lambda name: Results() if name == "list_stack_set_operation_results" else paginator(name),
-    )
+    found = [
+        {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
+        {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "FAILED", "StatusReason": "role is missing"},
+    ]
+    monkeypatch.setattr(w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found})
     here, there = w.deploy()
     assert (here.outcome, there.outcome) == ("created", "failed")
     assert f"account {ACCOUNTS[1]}: role is missing" in str(there.problem)
