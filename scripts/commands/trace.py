@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -13,6 +12,8 @@ from scripts.commands import _input
 from scripts.commands._options import json_option, where_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scripts.flow.graph import Flow
     from scripts.flow.samples import Sample
     from scripts.flow.trace import Matcher
@@ -29,13 +30,13 @@ Find = Callable[["Sample"], tuple["Flow", str, str]]
 @click.option("--run", is_flag=True, help="Run the code of inline Lambda targets, without credentials.")
 @click.option("--live", is_flag=True, help="Read rules, targets and policies from the account.")
 @click.option(
-    "--diagram", type=click.Path(dir_okay=False, path_type=Path), help="Draw the way into a .svg or .mmd file."
+    "--diagram", type=click.File("w", encoding="utf-8", lazy=True), help="Draw the way into a .svg or .mmd file."
 )
 @click.option("--ndjson", is_flag=True, help="EVENT holds one event a line; one JSON document a line comes out.")
 @json_option
 def command(
     *, event: Path, env: str, stack: str | None, region: str | None, bus: str | None, template: Path | None, run: bool,
-    live: bool, diagram: Path | None, ndjson: bool, as_json: bool,
+    live: bool, diagram: IO[str] | None, ndjson: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Show what an event would do: which rules match, why others do not, and what reaches which target.
 
@@ -54,6 +55,8 @@ def command(
     from scripts.flow import samples, svg
     from scripts.flow import trace as tracing
 
+    if (template and live) or (ndjson and diagram):
+        raise click.UsageError("Give --template or --live; --ndjson or --diagram.")
     text = _input.read(event)
     read = samples.parse_lines(text, str(event)) if ndjson else [samples.parse(text, str(event))]
     if template:
@@ -78,9 +81,8 @@ def command(
             click.echo(f"{sample.where}: {deviation}", err=True)
         if diagram:
             drawn = drawing.picture(flow, arrivals)
-            is_image = diagram.suffix == ".svg"
-            picture = svg.draw(drawn, f"The way of {event.stem}") if is_image else drawing.mermaid(drawn)
-            diagram.write_text(picture, encoding="utf-8")
+            is_image = diagram.name.endswith(".svg")
+            diagram.write(svg.draw(drawn, f"The way of {event.stem}") if is_image else drawing.mermaid(drawn))
     return int(failed)
 
 

@@ -52,6 +52,8 @@ def run(function: Resource, payload: str) -> Run | None:
     code = as_dict(given.get("Code")).get("ZipFile")
     if not isinstance(code, str) or not str(given.get("Runtime", "")).startswith("python"):
         return None
+    timeout = str(given.get("Timeout"))
+    seconds = int(timeout) if timeout.isdecimal() else 3  # Lambda's default, also where only AWS knows
     variables = {str(key): str(one) for key, one in as_dict(as_dict(given.get("Environment")).get("Variables")).items()}
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "index.py").write_text(code, encoding="utf-8")
@@ -65,9 +67,9 @@ def run(function: Resource, payload: str) -> Run | None:
         try:
             done = subprocess.run(
                 command, input=payload, capture_output=True, text=True, cwd=directory, env={**variables, **clean},
-                timeout=float(given.get("Timeout", 3)), check=False,
+                timeout=seconds, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return Run(ok=False, result="", log=f"stopped after {given.get('Timeout', 3)} s, the function's Timeout")
+            return Run(ok=False, result="", log=f"stopped after {seconds} s, the function's Timeout")
     result = compact(json.loads(done.stdout)) if is_json(done.stdout) else done.stdout
     return Run(done.returncode == 0, result, done.stderr.strip())

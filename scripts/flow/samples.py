@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts import documents
 from scripts.errors import ToolError
+from scripts.patterns.values import refuse_constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from scripts.flow.graph import Flow, Json
     from scripts.flow.trace import Arrival
 
-_KEYS = {"event", "expect", "stack", "bus", "region", "parameters", "description"}
+_KEYS = {"event": dict, "expect": dict, "stack": str, "bus": str, "region": str, "parameters": dict, "description": str}
 _ENTRY = {"Source": "source", "DetailType": "detail-type", "Detail": "detail", "Resources": "resources", "Time": "time"}
 
 
@@ -56,9 +57,11 @@ def parse_lines(text: str, where: str) -> list[Sample]:
 def parse(text: str, where: str) -> Sample:
     """A sample, an event or an entry of PutEvents. Raises SampleError."""
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=refuse_constant)
     except ValueError as error:
         raise SampleError(f"not valid JSON: {error}", where=where) from None
+    except RecursionError:
+        raise SampleError("nested too deeply", where=where) from None
     if not isinstance(raw, dict):
         raise SampleError("an event is a JSON object", where=where)
     event = raw.get("event")
@@ -67,10 +70,17 @@ def parse(text: str, where: str) -> Sample:
     if unknown := raw.keys() - _KEYS:
         known = ", ".join(sorted(_KEYS))
         raise SampleError(f"unknown key {min(unknown)!r}", where=where, advice=f"A sample may have: {known}.")
-    folder = Path(where).parent.name if "expect" in raw else ""
+    wrong = [key for key, value in raw.items() if not isinstance(value, _KEYS[key])]
+    expect: Json | None = raw.get("expect")
+    if wrong or not all(isinstance(one, list) for one in (expect or {}).values()):
+        said = f"{wrong[0]} is {json.dumps(raw[wrong[0]])}" if wrong else "what is expected of a rule is no list"
+        raise SampleError(
+            said, where=where, advice='"expect" is {"Rule": ["Target", …]}, "parameters" {"Name": "value"}.'
+        )
+    folder = Path(where).parent.name if expect is not None else ""
     return Sample(
-        event, where, raw.get("expect"), raw.get("stack", folder) or None, raw.get("bus", event.get("EventBusName")),
-        raw.get("region"), {str(key): str(value) for key, value in (raw.get("parameters") or {}).items()},
+        event, where, expect, raw.get("stack", folder) or None, raw.get("bus", event.get("EventBusName")),
+        raw.get("region"), {str(key): str(value) for key, value in raw.get("parameters", {}).items()},
     )  # fmt: skip
 
 

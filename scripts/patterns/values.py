@@ -41,7 +41,8 @@ def read_number(text: str) -> int | float | Literal:
     return double if exact else Literal(text)
 
 
-def _refuse_constant(name: str) -> Any:
+def refuse_constant(name: str) -> Any:
+    """For json's ``parse_constant``: NaN and Infinity are Python's own. Raises ValueError."""
     raise ValueError(f"{name} is not JSON")
 
 
@@ -54,7 +55,7 @@ def read_json(text: str, *, pairs: bool = False) -> Any:
         object_pairs_hook=Pairs if pairs else None,
         parse_int=read_number,
         parse_float=read_number,
-        parse_constant=_refuse_constant,
+        parse_constant=refuse_constant,
     )
     try:
         return decoder.raw_decode(text.lstrip(" \t\r\n"))[0] if pairs else decoder.decode(text)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -105,6 +106,25 @@ def test_the_way_is_drawn(run, tmp_path, suffix):
     path = tmp_path / f"way.{suffix}"
     assert run(S3, "--diagram", path)[0] == 0
     assert "ObjectCreatedRule" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--diagram", "no/such/folder/way.svg"], click.FileError),
+        (["--diagram", "x.svg", "--ndjson"], click.UsageError),
+        (["--live", "--template", ARTICLE], click.UsageError),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, event, options, error):
+    with pytest.raises(error):
+        run(event, *options)
+
+
+def test_a_file_that_is_no_text_is_named(run, tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ToolError, match=r"x\.json: cannot be read as UTF-8"):
+        run(tmp_path / "x.json", "--ndjson")
 
 
 def test_an_unknown_stack_is_named(run, event):

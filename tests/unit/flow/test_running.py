@@ -41,6 +41,10 @@ def test_it_is_stopped_after_its_timeout():
     assert "Timeout" in done.log
 
 
+def test_a_timeout_that_only_aws_knows_is_lambdas_own():
+    assert running.run(function("def handler(event, context): return 1", Timeout="⟨Timeout?⟩"), "{}").ok
+
+
 def test_other_functions_are_not_run():
     assert running.run(function("x", Runtime="nodejs22.x"), "{}") is None
     assert running.run(function("x", Code={"S3Bucket": "b"}), "{}") is None
