@@ -30,8 +30,9 @@ Find = Callable[["Sample"], tuple["Flow", str, str]]
 @click.option("--run", is_flag=True, help="Run the code of inline Lambda targets, without credentials.")
 @click.option("--live", is_flag=True, help="Read rules, targets and policies from the account.")
 @click.option(
-    "--diagram", type=click.File("w", encoding="utf-8", lazy=True), help="Draw the way into a .svg or .mmd file."
-)
+    "--diagram", type=click.File("w", encoding="utf-8", lazy=True), metavar="FILE",
+    help="Draw the way into a .svg or .mmd file.",
+)  # fmt: skip
 @click.option("--ndjson", is_flag=True, help="EVENT holds one event a line; one JSON document a line comes out.")
 @json_option
 def command(

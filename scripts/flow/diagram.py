@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scripts.flow.graph import as_list
+from scripts.flow.graph import INPUTS, as_list
 from scripts.flow.resolution import SYMBOL, as_dict
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Node:
     kind: str
     colour: str
     title: str
-    lines: tuple[str, ...] = ()
-    rank: int = 0
+    lines: tuple[str, ...]
+    rank: int
     mark: str = ""
 
 
@@ -67,21 +67,22 @@ class Picture:
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
 
-    def add(self, node: Node) -> str:
-        """Adds a card unless it is there; what several point at stands right of them all."""
-        known = self.nodes.setdefault(node.key, node)
-        known.rank = max(known.rank, node.rank)
-        return node.key
+    def add(  # noqa: PLR0913, PLR0917 - what a card has
+        self, key: str, kind: str, colour: str, title: str, rank: int, lines: tuple[str, ...] = ()
+    ) -> str:
+        """Adds a card unless it is there; what several point at stands right of them all. Gives its key."""
+        known = self.nodes.setdefault(key, Node(key, kind, colour, title, lines, rank))
+        known.rank = max(known.rank, rank)
+        return key
 
     def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> None:
         """Adds an arrow; one that is there gets the label as well."""
-        found = next(
-            (one for one in self.edges if (one.source, one.target, one.dashed) == (source, target, dashed)), None
-        )
-        if found is None:
-            self.edges.append(Edge(source, target, label, dashed))
-        elif label not in found.label:
-            found.label = f"{found.label}, {label}" if found.label else label
+        for one in self.edges:
+            if (one.source, one.target, one.dashed) == (source, target, dashed):
+                if label not in one.label:
+                    one.label = f"{one.label}, {label}" if one.label else label
+                return
+        self.edges.append(Edge(source, target, label, dashed))
 
 
 def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
@@ -94,27 +95,23 @@ def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
         if one.arn in (passed or targets) or (not passed and (one.name != "default" or flow.rules_on(one.arn)))
     ]  # fmt: skip
     for bus in sorted(buses, key=lambda one: one.arn in targets):  # those that others feed come after them
-        rank = max(
-            (drawn.nodes[bus.arn].rank if bus.arn in drawn.nodes else 0), _add_publishers(drawn, flow, bus.arn) + 1
-        )
-        drawn.add(Node(bus.arn, "event bus", "bus", bus.label, rank=rank))
+        drawn.add(bus.arn, "event bus", "bus", bus.label, _add_publishers(drawn, flow, bus.arn) + 1)
+        rank = drawn.nodes[bus.arn].rank + 1
         for rule in flow.rules_on(bus.arn):
-            lines = (
+            said = (
                 short(rule.pattern) if isinstance(rule.pattern, dict) else (say(rule.pattern or rule.schedule or ""),)
             )
-            state = " (disabled)" if rule.state.startswith("DISABLED") else ""
-            drawn.add(Node(rule.arn, f"rule{state}", "rule", rule.label, lines, rank + 1))
-            drawn.link(bus.arn, rule.arn)
+            kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
+            drawn.link(bus.arn, drawn.add(rule.arn, kind, "rule", rule.label, rank, said))
             for target in rule.targets:
-                _add_target(drawn, flow, rule.arn, target, rank + 2)
+                _add_target(drawn, flow, rule.arn, target)
         for archive in (one for one in flow.archives if one.bus == bus.arn):
-            lines = short(archive.pattern) if isinstance(archive.pattern, dict) else ("every event",)
-            drawn.link(bus.arn, drawn.add(Node(archive.arn, "archive", "archive", archive.label, lines, rank + 1)))
+            said = short(archive.pattern) if isinstance(archive.pattern, dict) else ("every event",)
+            drawn.link(bus.arn, drawn.add(archive.arn, "archive", "archive", archive.label, rank, said))
     for schedule in flow.schedules if not arrivals else ():
-        key = drawn.add(
-            Node(f"schedule {schedule.label}", "schedule", "rule", schedule.label, (schedule.expression,), 2)
-        )
-        _add_target(drawn, flow, key, schedule.target, 3)
+        key = f"schedule {schedule.label}"
+        drawn.add(key, "schedule", "rule", schedule.label, 2, (schedule.expression,))
+        _add_target(drawn, flow, key, schedule.target)
     _add_dead_letters(drawn, flow)
     if arrivals:
         _mark(drawn, arrivals)
@@ -125,35 +122,32 @@ def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> int:
     """Who puts events on a bus, as the rules' patterns tell; gives the column of the last of them."""
     if flow.buses[bus].name != "default":
         if bus not in drawn.nodes:
-            drawn.link(
-                drawn.add(Node(f"publisher {bus}", "publisher", "publisher", "your applications")), bus, "PutEvents"
-            )
+            key = drawn.add(f"publisher {bus}", "publisher", "publisher", "your applications", 0)
+            drawn.link(key, bus, "PutEvents")
         return 0
     rank, here = 0, [one for one in flow.resources.values() if one.region in ("", *bus.split(":"))]
     trail = next((one for one in here if one.type == "AWS::CloudTrail::Trail"), None)
     for rule in (one for one in flow.rules_on(bus) if isinstance(one.pattern, dict)):
         text = str(rule.pattern)
-        buckets = [one for one in here if one.type == "AWS::S3::Bucket" and one.name in text]
+        buckets = {one.arn: one.logical_id for one in here if one.type == "AWS::S3::Bucket" and one.name in text}
         for source in as_list(as_dict(rule.pattern).get("source")) or ["any source"]:
-            own = {one.arn: one.logical_id for one in buckets} if source == "aws.s3" else {}
+            own = buckets if source == "aws.s3" else {}
             for arn, name in (own or {f"{source} {bus}": PUBLISHERS.get(str(source), _say(source))}).items():
-                key = drawn.add(Node(arn, "S3 bucket" if own else "publisher", "publisher", name))
+                key = drawn.add(arn, "S3 bucket" if own else "publisher", "publisher", name, 0)
                 if trail and "AWS API Call via CloudTrail" in text:
                     rank = 1
-                    drawn.link(
-                        key,
-                        drawn.add(Node(trail.arn, "CloudTrail trail", "publisher", trail.logical_id, rank=1)),
-                        "API calls",
-                    )
+                    drawn.add(trail.arn, "CloudTrail trail", "publisher", trail.logical_id, rank)
+                    drawn.link(key, trail.arn, "API calls")
                     key = trail.arn
                 drawn.link(key, bus)
     return rank
 
 
-def _add_target(drawn: Picture, flow: Flow, source: str, target: Target, rank: int) -> None:
+def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> None:
     kind, colour = KINDS.get(target.service, (target.service or "target", "compute"))
-    changed = next((key for key in ("Input", "InputPath", "InputTransformer") if key in target.settings), "")
-    drawn.link(source, drawn.add(Node(target.arn, kind, colour, flow.label(target.arn), rank=rank)), changed)
+    changed = next((key for key in INPUTS if key in target.settings), "")
+    rank = drawn.nodes[source].rank + 1
+    drawn.link(source, drawn.add(target.arn, kind, colour, flow.label(target.arn), rank), changed)
 
 
 def _add_dead_letters(drawn: Picture, flow: Flow) -> None:
@@ -172,12 +166,8 @@ def _add_dead_letters(drawn: Picture, flow: Flow) -> None:
     last = max((one.rank for one in drawn.nodes.values()), default=0) + 1
     for source, queue, label in ways:
         if isinstance(queue, str) and source in drawn.nodes:
-            drawn.link(
-                source,
-                drawn.add(Node(queue, "dead-letter queue", "dead", flow.label(queue), rank=last)),
-                label,
-                dashed=True,
-            )
+            drawn.add(queue, "dead-letter queue", "dead", flow.label(queue), last)
+            drawn.link(source, queue, label, dashed=True)
 
 
 def _mark(drawn: Picture, arrivals: list[Arrival]) -> None:
@@ -220,9 +210,9 @@ def _passed(drawn: Picture, arrival: Arrival) -> Iterator[tuple[tuple[str, ...],
 def short(pattern: Json, limit: int = LINES) -> tuple[str, ...]:
     """A pattern in few lines: a path and what it must be, each."""
     lines = [f"{path}: {', '.join(tests)}" for path, tests in _flatten(pattern)]
-    return tuple(
-        lines[:limit] if len(lines) <= limit else [*lines[: limit - 1], f"… and {len(lines) - limit + 1} more"]
-    )
+    if len(lines) > limit:
+        lines[limit - 1 :] = [f"… and {len(lines) - limit + 1} more"]
+    return tuple(lines)
 
 
 def _flatten(pattern: Any, path: str = "") -> Iterable[tuple[str, list[str]]]:
@@ -263,12 +253,8 @@ def say(text: str) -> str:
 # --- text --------------------------------------------------------------------------------------
 
 _SHAPES = {
-    "publisher": ("([", "])"),
-    "bus": ("[[", "]]"),
-    "rule": ("{{", "}}"),
-    "archive": ("[(", ")]"),
-    "dead": ("[/", "/]"),
-}
+    "publisher": ("([", "])"), "bus": ("[[", "]]"), "rule": ("{{", "}}"), "archive": ("[(", ")]"), "dead": ("[/", "/]"),
+}  # fmt: skip
 
 
 def mermaid(drawn: Picture) -> str:
@@ -284,12 +270,9 @@ def mermaid(drawn: Picture) -> str:
         lines.append(f"  {names[edge.source]} {arrow}{f'|{edge.label}|' if edge.label else ''} {names[edge.target]}")
         if edge.mark in (LOST, DEAD):
             lines.append(f"  linkStyle {number} stroke:{COLOURS['dead'][0]},stroke-width:3px")
-    used = {node.colour for node in drawn.nodes.values()}
-    lines += [
-        f"  classDef {name} fill:#fff,stroke:{colour},color:#1e293b"
-        for name, (colour, _) in COLOURS.items()
-        if name in used
-    ]
+    colours = {node.colour for node in drawn.nodes.values()}
+    used = {name: light for name, (light, _) in COLOURS.items() if name in colours}
+    lines += [f"  classDef {name} fill:#fff,stroke:{light},color:#1e293b" for name, light in used.items()]
     if any(node.mark == OFF_WAY for node in drawn.nodes.values()):
         lines.append(f"  classDef {OFF_WAY} fill:#fff,stroke:#cbd5e1,color:#94a3b8")
     return "\n".join(lines) + "\n"

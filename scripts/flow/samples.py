@@ -87,7 +87,7 @@ def parse(text: str, where: str) -> Sample:
 def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
     """The event as a rule would see it: an entry turned into an event, the envelope filled, ``${…}`` resolved.
 
-    Raises SampleError for an entry whose Detail is no object.
+    Raises SampleError for an entry whose Detail is no object, or goes too deep.
     """
     event = dict(sample.event)
     if "Source" in event:
@@ -115,7 +115,10 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
         said = [str(stack.resolve({"Fn::Sub": value})) for stack in stacks]
         return next((one for one in said if "?⟩" not in one), said[0])  # the stack that knows all the names
 
-    found: Json = resolve(filled | event)
+    try:
+        found: Json = resolve(filled | event)
+    except RecursionError:
+        raise SampleError("nested too deeply", where=sample.where) from None
     return found
 
 

@@ -63,6 +63,12 @@ def test_a_detail_that_put_events_refuses(detail):
         complete({"Source": "s", "Detail": detail})
 
 
+def test_an_event_that_goes_too_deep():
+    depth = 900
+    with pytest.raises(SampleError, match="too deeply"):
+        samples.complete(samples.Sample({"detail": {"a": json.loads("[" * depth + "]" * depth)}}, "f"), FLOW, "x", "1")
+
+
 def test_the_folder_names_the_stack(tmp_path):
     (tmp_path / "shop").mkdir()
     path = tmp_path / "shop" / "x.json"
