@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts import daemons
-from scripts.errors import ToolError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"
 DAEMON = "import sys; sys.path.insert(0, sys.argv[1]); from scripts.local_aws import daemon; daemon.main()"
+INHERITED = ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE")
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,11 @@ def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
     """
     where, asked = directory(state_dir), port if port is not None else os.environ.get("LOCAL_AWS_PORT") or 4566
     # Lambda functions inherit the daemon's environment: nothing of the user's but the search path is in it.
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE") if key in os.environ}
+    kept = {key: os.environ[key] for key in INHERITED if key in os.environ}
     paths = {"HOME": str(where), "TMPDIR": str(where / "tmp"), "STATE_DIR": str(where / "state")}
     command = [sys.executable, "-c", DAEMON, str(CHECKOUT), str(where), str(asked)]
-    try:
-        found = daemons.start(where, command, kept | paths, lambda told: ask(told["url"]) is not None)
-    except ToolError as error:
-        advice = "If the port is taken, choose another: LOCAL_AWS_PORT=4567 make local-up"
-        raise ToolError(f"the embedded AWS: {error.what}", where=error.where, advice=advice) from error
+    advice = "If the port is taken, choose another: LOCAL_AWS_PORT=4567 make local-up"
+    found = daemons.start(where, command, kept | paths, lambda told: ask(told["url"]) is not None, advice)
     return Endpoint(found["url"])
 
 

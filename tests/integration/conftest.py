@@ -1,5 +1,6 @@
 """An embedded AWS of the test run's own: one per pytest-xdist worker, on a free port, gone at the end."""
 
+import os
 import uuid
 
 import boto3
@@ -12,6 +13,7 @@ from scripts.local_aws import server
 def endpoint(tmp_path_factory):
     """scripts.local_aws.server.Endpoint of a running embedded AWS that nobody else uses."""
     directory = tmp_path_factory.mktemp("local-aws")
+    server.INHERITED += tuple(name for name in os.environ if name.startswith("COVERAGE_"))  # its code is measured, too
     try:
         yield server.start(directory, 0)
     finally:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -66,8 +67,10 @@ def project(tmp_path, monkeypatch):
             environment = f"endpoint: {endpoint}\nregions: [us-east-1, eu-west-1]\nstacks: {{bus: }}\n"
             (tmp_path / "parameters/stub.yaml").write_text(environment)
             command = [sys.executable, "-m", "scripts", "send", "--env", "stub", *arguments]
+            measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
             return subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                    stderr=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)})  # fmt: skip
+                                    stderr=subprocess.PIPE,
+                                    env={**measured, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)})  # fmt: skip
 
         def send(self, endpoint: str, *arguments: str, data: bytes | None = None) -> tuple[int, str, str]:
             process = self.start(endpoint, *arguments)
