@@ -98,15 +98,13 @@ def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
         drawn.add(bus.arn, "event bus", "bus", bus.label, _add_publishers(drawn, flow, bus.arn) + 1)
         rank = drawn.nodes[bus.arn].rank + 1
         for rule in flow.rules_on(bus.arn):
-            said = (
-                short(rule.pattern) if isinstance(rule.pattern, dict) else (say(rule.pattern or rule.schedule or ""),)
-            )
+            said = short(rule.pattern or rule.schedule or "")
             kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
             drawn.link(bus.arn, drawn.add(rule.arn, kind, "rule", rule.label, rank, said))
             for target in rule.targets:
                 _add_target(drawn, flow, rule.arn, target)
         for archive in (one for one in flow.archives if one.bus == bus.arn):
-            said = short(archive.pattern) if isinstance(archive.pattern, dict) else ("every event",)
+            said = short(archive.pattern or "every event")
             drawn.link(bus.arn, drawn.add(archive.arn, "archive", "archive", archive.label, rank, said))
     for schedule in flow.schedules if not arrivals else ():
         key = f"schedule {schedule.label}"
@@ -207,8 +205,10 @@ def _passed(drawn: Picture, arrival: Arrival) -> Iterator[tuple[tuple[str, ...],
 # --- words -------------------------------------------------------------------------------------
 
 
-def short(pattern: Json, limit: int = LINES) -> tuple[str, ...]:
-    """A pattern in few lines: a path and what it must be, each."""
+def short(pattern: Json | str, limit: int = LINES) -> tuple[str, ...]:
+    """A pattern in few lines: a path and what it must be, each; text as it is."""
+    if isinstance(pattern, str):
+        return (say(pattern),)
     lines = [f"{path}: {', '.join(tests)}" for path, tests in _flatten(pattern)]
     if len(lines) > limit:
         lines[limit - 1 :] = [f"… and {len(lines) - limit + 1} more"]

@@ -274,6 +274,14 @@ def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
     flow.schedules.append(Schedule(resource.logical_id, str(resource.properties.get("ScheduleExpression", "")), target))
 
 
+_PERMISSION_CONDITIONS = (
+    ("SourceArn", "ArnLike", "AWS:SourceArn"), ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
+    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
+    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
+    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
+)  # fmt: skip
+
+
 def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
     """A Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
     given = resource.properties
@@ -284,10 +292,9 @@ def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
         )
         function = next(known, stack.arn("lambda", f"function:{function}"))
     conditions: Json = {}
-    if "SourceArn" in given:
-        conditions["ArnLike"] = {"AWS:SourceArn": given["SourceArn"]}
-    if "SourceAccount" in given:
-        conditions["StringEquals"] = {"AWS:SourceAccount": given["SourceAccount"]}
+    for name, operator, key in _PERMISSION_CONDITIONS:
+        if name in given:
+            conditions.setdefault(operator, {})[key] = given[name]
     principal = str(given.get("Principal", ""))
     statement = {
         "Effect": "Allow", "Action": given.get("Action"), "Resource": function, "Condition": conditions,

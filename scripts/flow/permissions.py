@@ -213,7 +213,7 @@ def _applies(
 ) -> bool | None:
     checks = [_any(statement, "Action", action.lower(), lower=True)]
     if principal is not None:
-        checks.append(_names(statement.get("Principal"), principal))
+        checks.append(None if "NotPrincipal" in statement else _names(statement.get("Principal"), principal))
     if resource is not None:
         checks.append(_any(statement, "Resource", resource))
     if not isinstance(statement.get("Condition", {}), dict):
@@ -246,7 +246,7 @@ def _holds(operator: str, value: str | None, wanted: list[Any]) -> bool | None:
     name = operator.removeprefix("ForAnyValue:").removeprefix("ForAllValues:")
     if name == "Null":
         return (str(wanted[0]).lower() == "true") is (value is None)
-    negated, optional = "Not" in name, name.endswith("IfExists")
+    negated, optional = "Not" in name, name.endswith("IfExists") or operator.startswith("ForAllValues:")
     if value is None:
         return optional or negated
     kind = name.removesuffix("IfExists").replace("Not", "")

@@ -38,6 +38,7 @@ _KINDS = {
     "AWS::Kinesis::Stream": ("Name", "{n}", "arn:{p}:kinesis:{r}:{a}:stream/{n}"),
     "AWS::KinesisFirehose::DeliveryStream": (
         "DeliveryStreamName", "{n}", "arn:{p}:firehose:{r}:{a}:deliverystream/{n}"),
+    "AWS::Lambda::Alias": ("Name", "{arn}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
     "AWS::Lambda::Function": ("FunctionName", "{n}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
     "AWS::Logs::LogGroup": ("LogGroupName", "{n}", "arn:{p}:logs:{r}:{a}:log-group:{n}:*"),
     "AWS::S3::Bucket": ("BucketName", "{n}", "arn:{p}:s3:::{n}"),
@@ -189,6 +190,8 @@ class Stack:
                 folder, ref = f"{words['bus']}/", "{bus}|{n}"
         elif kind == "AWS::IAM::Role":
             folder = str(given("Path") or "").lstrip("/")
+        elif kind == "AWS::Lambda::Alias":
+            folder = str(given("FunctionName")).rsplit(":function:", 1)[-1] + ":"
         arn = arn.format(**{**words, "n": folder + name}) if arn else self.symbol(f"{logical_id}.Arn")
         return name, ref.format(**words, arn=arn), arn
 

@@ -71,12 +71,24 @@ def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="
         (FUNCTION, False, "no permission"),
         (FUNCTION + permission(", SourceAccount: !Ref AWS::AccountId"), False, "no permission"),
         (FUNCTION + permission(action="lambda:GetFunction"), False, "no permission"),
+        (FUNCTION + permission(", PrincipalOrgID: o-1"), False, "no permission"),
+        (QUEUE + queue_policy(", Condition: {'ForAllValues:StringEquals': {'aws:PrincipalOrgPaths': o-1}}"), True, "P"),
+        (QUEUE + queue_policy().replace("Principal", "NotPrincipal"), None, "depends on"),
         (MACHINE, False, "needs a role"),
     ],
 )  # fmt: skip
 def test_resource_policies(resources, allowed, reason):
     found = verdict(resources)
     assert (found.allowed, reason in found.reason) == (allowed, True), found
+
+
+@pytest.mark.parametrize(
+    ("function", "allowed"),
+    [("!Ref Alias", True), ("!Sub '${T}:live'", True), ("!Ref T", False), ("!Sub '${T}:other'", False)],
+)
+def test_an_alias_of_a_function_has_permissions_of_its_own(function, allowed):
+    alias = "  Alias: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref T, Name: live}}\n"
+    assert verdict(FUNCTION + alias + permission(function=function), "!Ref Alias").allowed is allowed
 
 
 def test_a_queue_of_others_is_not_judged():
