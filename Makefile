@@ -73,7 +73,7 @@ local-status: $(STAMP) ## is it running, where, what does it hold
 
 ##@ Stacks
 .PHONY: plan deploy delete status outputs drift recover follow parameters publish
-plan: $(STAMP) ## show what a deployment would change (exit 3: there are changes)
+plan: $(STAMP) ## show what a deployment would change
 	@$(RUN) plan $(WHERE) $(ARGS)
 deploy: $(STAMP) ## create or update the stacks of ENV [STACK=…] [REGION=…]
 	@$(RUN) deploy $(WHERE) $(ASK) $(ARGS)
@@ -83,7 +83,7 @@ status: $(STAMP) ## what is deployed where, and in what state
 	@$(RUN) status $(WHERE) $(ARGS)
 outputs: $(STAMP) ## what the stacks put out (ARGS=--json, ARGS=--dotenv)
 	@$(RUN) outputs $(WHERE) $(ARGS)
-drift: $(STAMP) ## what was changed outside of CloudFormation (exit 3: something was)
+drift: $(STAMP) ## what was changed outside of CloudFormation
 	@$(RUN) drift $(WHERE) $(ARGS)
 recover: $(STAMP) ## lead a stuck stack out of its state: says how, asks, does it
 	@$(RUN) recover $(WHERE) $(ASK) $(ARGS)

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+import click
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 
 
 class Reporter(Listener):
-    """Tells a person how it goes; ``with`` it around the run. Everything goes to stderr when ``as_json``."""
+    """Tells a person how it goes; ``with`` it around the run. Everything goes to stderr when ``as_json``.
+
+    After Ctrl-C says what goes on in AWS and how to follow or cancel it, and ends the command with 130.
+    """
 
     def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool) -> None:
         self._environment, self._total, self._yes = environment, total, yes
         self._console = _stacks.console(err=as_json)
         # Held for moments and while nothing is printed: printing redraws the table, which needs it.
         self._lock, self._asking = threading.Lock(), threading.Lock()
-        self._rows: dict[Place, tuple[float, Progress | None, int]] = {}
+        self._rows: dict[Place, tuple[float, int, int, tuple[str, ...]]] = {}  # begun, done, total, current
         self._planned = self._ended = 0
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8, transient=True)
 
@@ -39,8 +43,16 @@ class Reporter(Listener):
             self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._live.stop()
+        if not isinstance(error, KeyboardInterrupt):
+            return
+        places = error.places if isinstance(error, Interrupted) else ()
+        click.echo("\nInterrupted." + ("" if places else " Nothing goes on in AWS; no change set is left."), err=True)
+        for place in places:
+            click.echo(f"{place} goes on in AWS.\n  follow: {place.command('follow')}\n"
+                       f"  cancel: {place.command('recover', '--cancel')}", err=True)  # fmt: skip
+        raise click.exceptions.Exit(130) from None
 
     def planned(self, plan: Plan) -> None:  # noqa: ARG002
         with self._lock:
@@ -60,13 +72,14 @@ class Reporter(Listener):
 
     def started(self, place: Place, total: int) -> None:
         with self._lock:
-            self._rows[place] = (time.monotonic(), None, total)
+            self._rows[place] = (time.monotonic(), 0, total, ())
         if self._console.is_terminal:
             self._live.start()
 
     def progressed(self, progress: Progress) -> None:
         with self._lock:
-            self._rows[progress.place] = (self._rows[progress.place][0], progress, progress.total)
+            begun = self._rows[progress.place][0]
+            self._rows[progress.place] = (begun, progress.done, progress.total, progress.current)
         event = progress.event
         if not self._console.is_terminal or event.status.endswith("_FAILED"):
             reason = f"  {event.reason}" if event.reason else ""
@@ -89,29 +102,14 @@ class Reporter(Listener):
             table.add_column(no_wrap=True, overflow="ellipsis", width=width)
         with self._lock:
             rows = list(self._rows.items())
-        for place, (begun, progress, total) in rows[: max(3, self._console.height - 4)]:
-            done = progress.done if progress else 0
-            elapsed = int(time.monotonic() - begun)
+        for place, (begun, done, total, current) in rows[: max(3, self._console.height - 4)]:
+            minutes, seconds = divmod(int(time.monotonic() - begun), 60)
             bar = "━" * (10 * done // max(total, 1))
             table.add_row(
                 place.region, Text(place.stack_name, style="bold"),
-                Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"), f"{elapsed // 60}:{elapsed % 60:02}",
-                Text(", ".join(progress.current) if progress else "", style="cyan"),
+                Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"), f"{minutes}:{seconds:02}",
+                Text(", ".join(current), style="cyan"),
             )  # fmt: skip
-        counted = (
-            f"{self._ended}/{self._total} done" if self._ended or rows else f"planned {self._planned}/{self._total}"
-        )
-        table.add_row(Text(counted, style="dim"), "", "", "", "")
+        counted, word = (self._ended, "done") if self._ended or rows else (self._planned, "planned")
+        table.add_row(Text(f"{counted}/{self._total} {word}", style="dim"))
         return table
-
-
-def report_interruption(error: KeyboardInterrupt) -> int:
-    """What goes on in AWS after Ctrl-C, and how to follow or cancel it. Gives the exit code."""
-    import click
-
-    places = error.places if isinstance(error, Interrupted) else ()
-    click.echo("\nInterrupted." + ("" if places else " Nothing goes on in AWS; no change set is left."), err=True)
-    for place in places:
-        click.echo(f"{place} goes on in AWS.\n  follow: {place.command('follow')}\n"
-                   f"  cancel: {place.command('recover', '--cancel')}", err=True)  # fmt: skip
-    return 130

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
     from scripts.aws import Aws
-    from scripts.cloudformation.deployment import Plan
     from scripts.cloudformation.order import Pair
     from scripts.cloudformation.results import Result
     from scripts.environment import Environment
+    from scripts.errors import ToolError
 
 
 def read(env: str, stack: str | None, region: str | None) -> tuple[Environment, dict[str, Any], list[Pair], Aws]:
@@ -63,43 +63,27 @@ def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
     return click.confirm(question, err=True)
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """A plan for ``--json``."""
-    made = plan.change_set
-    return {
-        "stack": plan.place.stack, "stackName": plan.place.stack_name, "region": plan.place.region,
-        "changes": plan.changes, "type": made.kind if made else None,
-        "resources": [*(made.changes if made else ())], "waitsFor": list(plan.waits_for),
-        "settings": list(plan.settings),
-        "parameters": dict((made.parameters if made else None) or {}), "drift": made.drift if made else "",
-        "error": str(plan.problem) if plan.problem else None,
-    }  # fmt: skip
-
-
-def result_document(result: Result) -> dict[str, Any]:
-    """A result for ``--json``."""
-    return {
-        "stack": result.place.stack, "stackName": result.place.stack_name, "region": result.place.region,
-        "result": result.outcome, "status": result.status, "seconds": round(result.seconds, 2),
-        "outputs": result.outputs,
-        "warnings": list(result.warnings), "error": str(result.problem) if result.problem else None,
-    }  # fmt: skip
+def complain(problems: Iterable[ToolError | None]) -> bool:
+    """Says what went wrong on stderr; gives whether anything did."""
+    found = [one for one in problems if one]
+    for one in found:
+        click.secho(f"Error: {one}", err=True, fg="red")
+    return bool(found)
 
 
 def summarize(results: Sequence[Result], *, as_json: bool) -> int:
     """The summary at the end, the reasons of failures last on stderr; gives the exit code."""
     if as_json:
-        print_json([result_document(one) for one in results])
+        print_json([one.document() for one in results])
     elif results:
         _print_table(results)
+    if results and all(one.outcome == "unchanged" for one in results):
+        click.echo("No changes.", err=as_json)
     for one in results:
         for warning in one.warnings:
             click.secho(f"Warning: {one.place}: {warning}", err=True, fg="yellow")
-    failures = [one for one in results if not one.ok]
-    for one in sorted(failures, key=lambda one: one.outcome == "failed"):  # the reasons last
-        if one.problem:
-            click.secho(f"Error: {one.problem}", err=True, fg="red")
-    return 1 if failures else 0
+    complain(one.problem for one in sorted(results, key=lambda one: one.outcome == "failed"))  # the reasons last
+    return 0 if all(one.ok for one in results) else 1
 
 
 _LISTED = 16  # lines of outputs that still leave the summary readable
@@ -119,17 +103,14 @@ def _print_table(results: Sequence[Result]) -> None:
         return
     listed = sum(len(one.outputs) for one in results) <= _LISTED
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("STACK", "REGION", "RESULT", "SECONDS", "OUTPUTS"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name == "SECONDS" else "left")
-    for column, width in zip(table.columns, (  # only the outputs give way on a narrow terminal
-        max(len(one.place.stack_name) for one in results), max(len(one.place.region) for one in results), 11, 7,
-    ), strict=False):  # fmt: skip
-        column.min_width = width
+    for name in ("STACK", "REGION", "RESULT", "SECONDS", "OUTPUTS"):  # only the outputs give way on a narrow terminal
+        justify: Any = "right" if name == "SECONDS" else "left"
+        table.add_column(name, justify=justify, no_wrap=name != "OUTPUTS")
     for one in results:
-        lines = [f"{name} = {value}" for name, value in one.outputs.items()] if listed else [str(len(one.outputs))]
+        lines = [f"{name}={value}" for name, value in one.outputs.items()] if listed else [str(len(one.outputs))]
         table.add_row(
             one.place.stack_name, one.place.region, Text(one.outcome, style=_STYLES.get(one.outcome, "")),
-            f"{one.seconds:.1f}", Text("\n".join(lines), style="dim"),
+            f"{one.seconds:.1f}", Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis"),
         )  # fmt: skip
     out.print()
     out.print(table)

@@ -45,10 +45,6 @@ def command(
         click.echo("Nothing was changed.", err=True)
         return 1
     with _live.Reporter(environment, len(there), yes=yes, as_json=as_json) as reporter:
-        try:
-            results = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=empty_buckets,
-                                      retain=retain, force=force, listener=reporter)  # fmt: skip
-        except KeyboardInterrupt as error:
-            reporter.__exit__()
-            return _live.report_interruption(error)
+        results = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=empty_buckets,
+                                  retain=retain, force=force, listener=reporter)  # fmt: skip
     return _stacks.summarize(results, as_json=as_json)

@@ -56,11 +56,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
     from scripts.commands import _live
 
     with _live.Reporter(environment, len(pairs), yes=yes, as_json=as_json) as reporter:
-        try:
-            results = deployment.deploy(aws, environment, templates, pairs, options=options, listener=reporter)
-        except KeyboardInterrupt as error:
-            reporter.__exit__()
-            return _live.report_interruption(error)
+        results = deployment.deploy(aws, environment, templates, pairs, options=options, listener=reporter)
     if not results:
         click.echo("Nothing was changed.", err=True)
         return 1

@@ -13,7 +13,9 @@ EXIT_DRIFTED = 3
 @where_options
 @json_option
 def command(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
-    """Show what was changed outside of CloudFormation, property by property. Exit 3: something was.
+    """Show what was changed outside of CloudFormation, property by property.
+
+    Exit 3: something was. make turns it into 2, as any failure; a pipeline that asks calls python -m scripts drift.
 
     \b
     Example:
@@ -34,8 +36,5 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
             for each in resource.differences:
                 path = each.path.strip("/").replace("/", ".")
                 print(f"      {path}: {each.expected or '(none)'} → {each.actual or '(none)'}")
-    for problem in (one.problem for one in found if one.problem):
-        click.secho(f"Error: {problem}", err=True, fg="red")
-    if any(one.problem for one in found):
-        return 1
-    return EXIT_DRIFTED if any(one.status == "DRIFTED" for one in found) else 0
+    failed = _stacks.complain(one.problem for one in found)
+    return 1 if failed else EXIT_DRIFTED if any(one.status == "DRIFTED" for one in found) else 0

@@ -24,11 +24,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from scripts.commands import _live
 
     with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
-        try:
-            results = recovery.follow(aws, pairs, listener=reporter)
-        except KeyboardInterrupt as error:
-            reporter.__exit__()
-            return _live.report_interruption(error)
+        results = recovery.follow(aws, pairs, listener=reporter)
     if not results:
         click.echo("Nothing is under way.", err=True)
     return _stacks.summarize(results, as_json=as_json)

@@ -17,7 +17,9 @@ EXIT_CHANGES = 3
 @json_option
 @deployment_options
 def command(env: str, stack: str | None, region: str | None, as_json: bool, **given: Any) -> int:
-    """Show what a deployment would change; nothing is executed or left behind. Exit 3: there are changes.
+    """Show what a deployment would change; nothing is executed or left behind.
+
+    Exit 3: there are changes. make turns it into 2, as any failure; a pipeline that asks calls python -m scripts plan.
 
     \b
     Example:
@@ -33,14 +35,12 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
         plans = deployment.plan(aws, environment, templates, pairs, options=options, listener=reporter)
     if as_json:
-        _stacks.print_json([_stacks.plan_document(one) for one in plans])
+        _stacks.print_json([one.document() for one in plans])
     else:
         from scripts.commands import _plan_view
 
         out = _stacks.console()
         for line in _plan_view.show(plans):
             out.print(line)
-    problems = [one.problem for one in plans if one.problem]
-    for problem in problems:
-        click.secho(f"Error: {problem}", err=True, fg="red")
-    return 1 if problems else EXIT_CHANGES if any(one.changes for one in plans) else 0
+    failed = _stacks.complain(one.problem for one in plans)
+    return 1 if failed else EXIT_CHANGES if any(one.changes for one in plans) else 0

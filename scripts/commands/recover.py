@@ -42,9 +42,5 @@ def command(
         click.echo("Nothing was changed.", err=True)
         return 1
     with _live.Reporter(environment, len(wanted), yes=yes, as_json=as_json) as reporter:
-        try:
-            results = recovery.carry_out(wanted, clock, reporter)
-        except KeyboardInterrupt as error:
-            reporter.__exit__()
-            return _live.report_interruption(error)
+        results = recovery.carry_out(wanted, clock, reporter)
     return _stacks.summarize(results, as_json=as_json)

@@ -165,6 +165,7 @@ def test_create_no_change_update_delete(project):
     again = project.run("deploy", "--json")  # nothing to ask: nobody needs to answer
     assert again.returncode == 0, again.err
     assert {one["result"] for one in json.loads(again.out)} == {"unchanged"}
+    assert again.err.splitlines()[-1] == "No changes."
     project.write({"queues": {"parameters": {"Delay": {"us-east-1": 5, "eu-west-1": 0}}}})
     plan = project.run("plan")
     assert plan.returncode == 3

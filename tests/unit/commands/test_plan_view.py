@@ -4,6 +4,7 @@ import io
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import click
 import pytest
 from rich.console import Console
 
@@ -12,7 +13,7 @@ from scripts.cloudformation.deployment import Plan
 from scripts.cloudformation.events import Event
 from scripts.cloudformation.failure import DeploymentError
 from scripts.cloudformation.place import Place
-from scripts.cloudformation.results import Progress, Result
+from scripts.cloudformation.results import Interrupted, Progress, Result
 from scripts.commands import _live, _plan_view, _stacks
 
 
@@ -185,6 +186,43 @@ def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
     assert "Arn=x" in capsys.readouterr().out
     assert _stacks.summarize([bad, good], as_json=True) == 1
     assert capsys.readouterr().err.splitlines() == ["Error: t-bus in us-east-1: no", "make recover"]
+
+
+def test_that_nothing_had_to_change_is_said_in_words(capsys):
+    place = Place("test", "bus", "t-bus", "us-east-1")
+    same, new = Result(place, "unchanged"), Result(place, "created")
+    assert _stacks.summarize([same, same], as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "No changes."
+    _stacks.summarize([same], as_json=True)
+    assert capsys.readouterr().err == "No changes.\n"
+    _stacks.summarize([same, new], as_json=False)
+    assert "No changes." not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [76, 100])
+def test_on_a_narrow_terminal_only_the_outputs_of_the_summary_give_way(monkeypatch, width):
+    out = io.StringIO()
+    monkeypatch.setattr(_stacks, "console", lambda **_: Console(file=out, force_terminal=True, width=width))
+    place = Place("test", "bus", "t-bus-with-a-long-name-of-its-own", "eu-central-1")
+    _stacks.summarize([Result(place, "unchanged", outputs={"Arn": "arn:aws:" + "x" * 200})], as_json=False)
+    (row,) = (line for line in out.getvalue().splitlines() if "t-bus" in line)
+    assert [one for one in (place.stack_name, place.region, "unchanged", "…") if one not in row] == []
+
+
+def test_after_ctrl_c_it_is_said_what_goes_on_and_how_to_end_it(capsys):
+    place = Place("test", "bus", "t-bus", "us-east-1")
+    for error, words in (
+        (Interrupted([place]), ["make follow ENV=test STACK=bus", "make recover ENV=test STACK=bus", "--cancel"]),
+        (KeyboardInterrupt(), ["Nothing goes on in AWS"]),
+    ):
+        with (
+            pytest.raises(click.exceptions.Exit) as ended,
+            _live.Reporter(SimpleNamespace(name="test"), 1, yes=True, as_json=False),
+        ):
+            raise error
+        assert ended.value.exit_code == 130
+        said = capsys.readouterr().err
+        assert [one for one in words if one not in said] == []
 
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
