@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import signal
 import sys
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scripts.commands import _stacks
 from scripts.commands._options import json_option, read_environment, where_options
 
 if TYPE_CHECKING:
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
     from scripts.environment import Environment
     from scripts.events.ledger import Ledger
+    from scripts.events.records import Chunk
     from scripts.events.send import Settings
 
 EXIT_INTERRUPTED = 130
 SHOWN = 100  # refusals that a dry run tells of
+CALLS = 512  # calls at a time, in all processes together: each is a file that is open
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -71,6 +73,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
 
     if given["resume"] and given["restart"]:
         raise click.UsageError("--resume and --restart exclude each other.")
+    if given["threads"] * given["processes"] > CALLS:
+        raise click.UsageError(f"--threads x --processes is more than {CALLS}.")
     environment = read_environment(env)
     pairs = _destinations(environment, stack, region, given["buses"])
     names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
@@ -100,15 +104,12 @@ def _destinations(
     from scripts.aws import Aws
     from scripts.events import buses
 
-    aws = Aws(environment)
+    aws, places = Aws(environment), environment.choose(stack, region)
     aws.guard()
     if names:
-        regions = dict.fromkeys(one for _, one in environment.choose(stack, region))
-        pairs = [(name.split(":")[3] if name.startswith("arn:") else one, name) for name in names for one in regions]
+        pairs = [(name.split(":")[3] if name.startswith("arn:") else one, name) for name in names for _, one in places]
     elif stack or len(environment.stacks) == 1:
-        pairs = [
-            (one, buses.of_stack(aws, chosen.stack_name, one)) for chosen, one in environment.choose(stack, region)
-        ]
+        pairs = [(one, buses.of_stack(aws, chosen.stack_name, one)) for chosen, one in places]
     else:
         raise click.UsageError(f"Which bus? Give --stack ({', '.join(environment.stacks)}) or --bus.")
     pairs = list(dict.fromkeys(pairs))
@@ -117,51 +118,50 @@ def _destinations(
     return pairs
 
 
-def _sources(files: Sequence[Any]) -> list[Any]:
+def _read(files: Sequence[Any]) -> Iterator[Chunk]:
     """The files without their buffers: what is there is read at once, and no lock is held when it all ends."""
-    return [getattr(file, "raw", file) for file in files]
+    from scripts.events import records
+
+    return records.read(getattr(file, "raw", file) for file in files)
 
 
 def _send(
-    files: Sequence[Any],
-    ledger: Ledger,
-    environment: Environment,
-    settings: Settings,
-    processes: int,
+    files: Sequence[Any], ledger: Ledger, environment: Environment, settings: Settings, processes: int,
     stop: threading.Event,
-) -> None:
-    from scripts.events import processes as sending
-    from scripts.events import records
+) -> None:  # fmt: skip
+    from scripts.events import processes as others
     from scripts.events.send import destinations_of, send_chunks
 
-    chunks, make = records.read(_sources(files)), functools.partial(make_client, environment, settings.threads)
+    make = functools.partial(make_client, environment, settings.threads)
+    started: contextlib.AbstractContextManager[Sequence[Any]] = contextlib.nullcontext(())
     if processes > 1:
-        sending.send_in_processes(processes, chunks, make, ledger, settings, stop)
-    else:
-        send_chunks(chunks, destinations_of(ledger.destinations, make), ledger, settings, stop)
+        started = others.start(processes, settings.threads, ledger.destinations, make)
+    with started as puts:
+        send_chunks(_read(files), destinations_of(ledger.destinations, make), ledger, settings, stop, puts)
 
 
 def _plan(files: Sequence[Any], ledger: Ledger, environment: Environment, settings: Settings, *, as_json: bool) -> int:
-    from scripts.events import records
-    from scripts.events.send import destinations_of, plan
+    from scripts.events.send import batches, destinations_of
 
-    make = functools.partial(make_client, environment, settings.threads)
-    plans = plan(records.read(_sources(files)), destinations_of(ledger.destinations, make), ledger, settings)
-    found = [
-        {"region": where[0], "bus": where[1], **asdict(one)}
-        for where, one in zip(ledger.destinations, plans, strict=True)
+    totals: list[dict[str, Any]] = [
+        {"region": region, "bus": bus, "entries": 0, "batches": 0, "bytes": 0} for region, bus in ledger.destinations
     ]
+    make = functools.partial(make_client, environment, settings.threads)
+    for batch in batches(_read(files), destinations_of(ledger.destinations, make), ledger, settings):
+        size, total = sum(item.size for item in batch), totals[batch[0].lane]
+        for name, more in (("entries", len(batch)), ("batches", 1), ("bytes", size)):
+            total[name] += more
+        if not as_json:
+            print("{region} {bus}: batch {batches:,}: ".format(**total) + f"{len(batch)} entries, {size:,} bytes")
     if as_json:
-        print(json.dumps({"records": ledger.summary.records, "destinations": found, "refused": ledger.refusals}))
+        _stacks.print_json({"records": ledger.summary.records, "destinations": totals, "refused": ledger.refusals})
     else:
-        for one in found:
-            print("{region} {bus}: {entries:,} entries in {batches:,} batches, {bytes:,} bytes".format(**one))
+        for total in totals:
+            print("{region} {bus}: {entries:,} entries in {batches:,} batches, {bytes:,} bytes".format(**total))
     for note in (one["Rejected"] for one in ledger.refusals):
         click.echo(f"record {note['Record']}: {note['Code']}: {note['Message']}", err=True)
-    if ledger.summary.rejected:
-        click.echo(
-            f"Error: {ledger.summary.rejected:,} of {ledger.summary.records:,} records would be refused", err=True
-        )
+    if rejected := ledger.summary.rejected:
+        click.echo(f"Error: {rejected:,} of {ledger.summary.records:,} records would be refused", err=True)
     return 1 if ledger.summary.rejected else 0
 
 
@@ -206,9 +206,9 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
 
 def _shown(ledger: Ledger, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
     """Progress on a terminal; nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
+    console = _stacks.console(err=True)
+    if quiet or not console.is_terminal:
         return contextlib.nullcontext()
-    from rich.console import Console
     from rich.live import Live
 
     def line() -> str:
@@ -216,14 +216,14 @@ def _shown(ledger: Ledger, *, quiet: bool) -> contextlib.AbstractContextManager[
             **asdict(ledger.summary)
         )
 
-    return Live(console=Console(stderr=True), get_renderable=line, refresh_per_second=4, transient=True)
+    return Live(console=console, get_renderable=line, refresh_per_second=4, transient=True)
 
 
 def _report(ledger: Ledger, *, as_json: bool, interrupted: bool) -> int:
     total, gaps = ledger.summary, [(first + 1, last + 1) for first, last in ledger.open_records()]
     if as_json:
         told = {**asdict(total), "rate": round(total.rate, 1), "open": gaps, "interrupted": interrupted}
-        print(json.dumps({**told, "rejected_file": str(ledger.rejected) if total.rejected else None}))
+        _stacks.print_json({**told, "rejected_file": str(ledger.rejected) if total.rejected else None})
     else:
         earlier = f" ({total.earlier:,} of them earlier)" if total.earlier else ""
         print(f"{total.records:,} records: {total.acknowledged:,} sent{earlier}, {total.rejected:,} refused, "

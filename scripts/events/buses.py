@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation.outputs import read as read_outputs
+from botocore.exceptions import ClientError
+
+from scripts.cloudformation import calls, outputs
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ def check(client: Any, bus: str) -> None:
     """
     try:
         client.describe_event_bus(Name=bus)
-    except client.exceptions.ResourceNotFoundException:
+    except ClientError as error:  # a client's own exception classes are not the same in all threads
+        if calls.code(error) != "ResourceNotFoundException":
+            raise
         raise BusError(
             f"there is no event bus {bus!r}; nothing was sent", where=f"region {client.meta.region_name}",
             advice="Deploy its stack first, or give the right name with --bus.",
@@ -33,10 +37,10 @@ def check(client: Any, bus: str) -> None:
 
 def of_stack(aws: Aws, stack_name: str, region: str) -> str:
     """The bus of a deployed stack: its output EventBusName. Raises BusError, or NoStackError: not deployed."""
-    outputs = read_outputs(aws, stack_name, region)
-    if OUTPUT not in outputs:
+    found = outputs.read(aws, stack_name, region)
+    if OUTPUT not in found:
         raise BusError(
             f"the stack has no output {OUTPUT}", where=f"stack {stack_name}, region {region}",
             advice="Name a stack with a bus (--stack), or the bus itself (--bus).",
         )  # fmt: skip
-    return outputs[OUTPUT]
+    return found[OUTPUT]

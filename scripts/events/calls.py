@@ -6,15 +6,18 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-# EventBridge API reference, PutEvents: these pass; every other code of an entry or a call is for good.
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
+
+from scripts.cloudformation import calls
+
+# EventBridge API reference, PutEvents, and those of any busy service; every other code of an entry is for good.
 PASSING = frozenset({
     "InternalFailure", "InternalException", "InternalServerError", "ServiceUnavailable", "ServiceUnavailableException",
-    "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded",
-    "RequestTimeout", "RequestTimeoutException", "SlowDown",
 })  # fmt: skip
-# The credentials are at fault: no entry is, and none must be refused for it.
+# The signature is at fault: no entry is, and none must be refused for it. What else is: calls.is_login.
 CREDENTIALS = frozenset({
-    "ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId",
     "SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "MissingAuthenticationToken",
 })  # fmt: skip
 
@@ -30,7 +33,7 @@ class Failure:
 
 
 class Caller:
-    """PutEvents of one boto3 client, for entries that are JSON already.
+    """PutEvents of one boto3 client, for entries that are JSON already. Safe to share between threads.
 
     boto3's own way (check, serialise, resolve, sign, send, retry, parse) takes 1.1 ms of processor time for ten
     entries and so ends near 8,700 events/s; signing and sending take 0.7 ms. So this keeps the client's
@@ -49,9 +52,6 @@ class Caller:
 
     def put(self, entries: list[bytes]) -> list[Failure | None]:
         """One failure, or None, for each entry. Raises BotoCoreError or ClientError when the credentials fail."""
-        from botocore.exceptions import ConnectionError as NoConnection
-        from botocore.exceptions import HTTPClientError
-
         try:
             response = self._send(b'{"Entries":[' + b",".join(entries) + b"]}")
             status, content = response.status_code, response.content
@@ -62,35 +62,40 @@ class Caller:
         except ValueError:
             answer = {}
         if status != 200:
-            return [self._refused(status, answer)] * len(entries)
+            return [_refusal(status, answer)] * len(entries)
         results = answer.get("Entries", ())
         if len(results) != len(entries):
             text = f"{len(results)} results for {len(entries)} entries"
             return [Failure("NoAnswer", text, passing=True)] * len(entries)
-        if not answer.get("FailedEntryCount"):
-            return [None] * len(entries)
         return [
-            Failure(code, one.get("ErrorMessage") or "", code in PASSING) if (code := one.get("ErrorCode")) else None
+            Failure(code, one.get("ErrorMessage") or "", _passes(code)) if (code := one.get("ErrorCode")) else None
             for one in results
         ]
 
     def _send(self, body: bytes) -> Any:
-        from botocore.awsrequest import AWSRequest
-
         request = AWSRequest("POST", self._url, self._headers, body)
         self._signer.get_auth_instance("events", self._region, "v4").add_auth(request)
         prepared = request.prepare()
         # What listens on the client may answer in the network's place, as for any call of boto3.
-        return self._events.emit_until_response("before-send.events.PutEvents", request=prepared)[1] or self._http.send(
-            prepared
-        )
+        _, heard = self._events.emit_until_response("before-send.events.PutEvents", request=prepared)
+        return heard or self._http.send(prepared)
 
-    def _refused(self, status: int, answer: dict[str, Any]) -> Failure:
-        from botocore.exceptions import ClientError
 
-        code = str(answer.get("__type", status)).rsplit("#", 1)[-1].split(":")[0]
-        message = str(answer.get("message") or answer.get("Message") or f"HTTP {status}")
-        if code in CREDENTIALS:
-            raise ClientError({"Error": {"Code": code, "Message": message}}, "PutEvents")
-        passing = code in PASSING or status >= 500 or status == 429
-        return Failure(code, message, passing, whole=not passing and not code.startswith("AccessDenied"))
+def _error(code: str, message: str = "", status: int = 200) -> ClientError:
+    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "PutEvents")
+
+
+def _passes(code: str) -> bool:
+    return code in PASSING or calls.passes(_error(code))
+
+
+def _refusal(status: int, answer: dict[str, Any]) -> Failure:
+    """Why a whole call was refused. Raises ClientError when the credentials were."""
+    code = str(answer.get("__type", status)).rsplit("#", 1)[-1].split(":")[0]
+    message = str(answer.get("message") or answer.get("Message") or f"HTTP {status}")
+    error = _error(code, message, status)
+    if code in CREDENTIALS or calls.is_login(error):
+        raise error
+    passing = _passes(code) or calls.passes(error) or status == 429
+    return Failure(code, message, passing, whole=not passing and not code.startswith("AccessDenied"))

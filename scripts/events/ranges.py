@@ -25,6 +25,11 @@ class Ranges:
             del self._first_of[last]
         self._last_of[first], self._first_of[last] = last, first
 
+    def extend(self, ranges: Iterable[Sequence[int]]) -> None:
+        """Adds several."""
+        for first, last in ranges:
+            self.add(first, last)
+
     def begin(self) -> int:
         """The first number, from 0 on, that is not in."""
         return self._last_of.get(0, -1) + 1

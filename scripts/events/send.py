@@ -17,9 +17,13 @@ import queue
 import random
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from botocore.exceptions import ClientError
+
+from scripts.cloudformation.calls import code
 from scripts.events import buses, entries
 from scripts.events.batches import Item, Packer
 from scripts.events.calls import Caller, Failure
@@ -27,26 +31,16 @@ from scripts.events.entries import COUNT_LIMIT, Entry, Refusal
 from scripts.events.ledger import Ledger, Outcome, Summary
 from scripts.events.records import Chunk
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 __all__ = [
-    "Chunk",
-    "Destination",
-    "Ledger",
-    "Plan",
-    "Settings",
-    "Summary",
-    "chunks_of",
-    "destinations_of",
-    "plan",
-    "send",
-    "send_chunks",
-]
+    "Chunk", "Destination", "Ledger", "Settings", "Summary", "batches", "chunks_of", "destinations_of", "putter",
+    "send", "send_chunks",
+]  # fmt: skip
 
 IDLE = 0.05  # seconds without input after which a batch that is not full leaves
 GRACE = 5.0  # seconds that entries already read have to end in, once sending is told to stop
 WAITING_LIMIT = 10_000  # entries that wait for another try; with more, nothing new is read
+
+Put = Callable[[int, list[bytes]], list[Failure | None]]  # one call: a destination's place in the list, its entries
 
 
 @dataclass(frozen=True)
@@ -64,11 +58,9 @@ class Destination:
 
 def destinations_of(pairs: Iterable[tuple[str, str]], make_client: Callable[[str], Any]) -> list[Destination]:
     """Destinations of (region, bus) pairs; one client per region, made by ``make_client``."""
-    clients: dict[str, Any] = {}
-    return [
-        Destination(clients.setdefault(region, clients.get(region) or make_client(region)), bus)
-        for region, bus in pairs
-    ]
+    pairs = list(pairs)
+    clients = {region: make_client(region) for region in dict(pairs)}
+    return [Destination(clients[region], bus) for region, bus in pairs]
 
 
 @dataclass(frozen=True)
@@ -112,69 +104,58 @@ def chunks_of(events: Iterable[bytes | str | Mapping[str, Any]]) -> Iterator[Chu
         yield Chunk(first, [entries.record_of(one) for one in some])
 
 
-def send_chunks(
+def putter(destinations: Sequence[Destination]) -> Put:
+    """Calls with the destinations' own clients."""
+    callers = [Caller(one.client) for one in destinations]
+    return lambda lane, bodies: callers[lane].put(bodies)
+
+
+def send_chunks(  # noqa: PLR0913, PLR0917 - send, stopped and spread over processes
     chunks: Iterable[Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings | None = None,
-    stop: threading.Event | None = None,
+    stop: threading.Event | None = None, puts: Sequence[Put] = (),
 ) -> Summary:  # fmt: skip
     """``send`` for records as ``scripts.events.records.read`` gives them.
 
     When ``stop`` is set, nothing more is read; what was read is sent, for GRACE seconds at most. What is open then
-    stands in the ledger as neither acknowledged nor rejected.
+    stands in the ledger as neither acknowledged nor rejected. ``puts``: who makes the calls, one for each thread (see
+    ``scripts.events.processes``), instead of ``settings.threads`` with the destinations' clients.
     """
-    started = time.monotonic()
-    sender = Sender(destinations, ledger, settings or Settings(), stop)
+    settings, started = settings or Settings(), time.monotonic()
+    router = Router(destinations, ledger, settings)
+    sender = Sender(router, ledger, settings, stop or threading.Event())
     try:
-        if sender.run(noted(chunks, ledger)):
+        if sender.run(chunks, puts or [putter(destinations)] * settings.threads):
             ledger.end()
     finally:
         ledger.summary.seconds = time.monotonic() - started
     return ledger.summary
 
 
-def noted(chunks: Iterable[Chunk], ledger: Ledger) -> Iterator[Chunk]:
-    """The chunks, each noted in the account as read."""
+def batches(
+    chunks: Iterable[Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings
+) -> Iterator[list[Item]]:
+    """The batches that ``send_chunks`` would send; a ledger without files gets the refusals."""
+    full: list[list[Item]] = []
+    packer, router = Packer(len(destinations), full.append), Router(destinations, ledger, settings)
     for chunk in chunks:
         ledger.saw(chunk)
-        yield chunk
-
-
-@dataclass
-class Plan:
-    """What would be sent to one destination."""
-
-    entries: int = 0
-    batches: int = 0
-    bytes: int = 0  # by AWS's size rule
-
-
-def plan(
-    chunks: Iterable[Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings | None = None
-) -> list[Plan]:
-    """The batches that ``send_chunks`` would send, counted; a ledger without files gets the refusals."""
-    plans = [Plan() for _ in destinations]
-
-    def leave(items: list[Item]) -> None:
-        found = plans[items[0].lane]
-        found.entries += len(items)
-        found.batches += 1
-        found.bytes += sum(item.size for item in items)
-
-    packer = Packer(len(destinations), leave)
-    router = Router(destinations, ledger, settings or Settings())
-    for chunk in noted(chunks, ledger):
         for item in router.items(chunk):
             packer.add(item)
+        yield from full
+        full.clear()
     packer.flush()
-    return plans
+    yield from full
 
 
 class Router:
     """Records become entries on their way to destinations, or refusals in the account."""
 
-    def __init__(self, destinations: Sequence[Destination], ledger: Any, settings: Settings) -> None:
-        self._destinations, self._ledger, self._settings = destinations, ledger, settings
+    def __init__(self, destinations: Sequence[Destination], ledger: Ledger, settings: Settings) -> None:
+        self.destinations, self._ledger = destinations, ledger
         self._suffixes = [b',"EventBusName":' + entries.to_json(one.bus) + b"}" for one in destinations]
-        self._known: dict[tuple[str, str], Refusal | None] = {(one.region, one.bus): None for one in destinations}
+        self._known: dict[tuple[str, str], tuple[str, str] | None] = {
+            (one.region, one.bus): None for one in destinations
+        }
         self._defaults = (settings.source, settings.detail_type, settings.trace_header)
         self._resumed = [bool(one) for one in ledger.before]
 
@@ -190,7 +171,8 @@ class Router:
                 lanes = self._lanes(entry)
             except Refusal as refusal:
                 failure = Failure(refusal.code, refusal.message, passing=False)
-                self._ledger.settle(Outcome(None, rejected=[(number, refusal.record or record, failure)]))
+                rejected = [(number, refusal.record or record, failure)]
+                self._ledger.settle(Outcome(open_lanes, rejected=rejected, raw=True))
                 continue
             body = entries.to_json(entry.fields)
             own = "EventBusName" in entry.fields
@@ -198,36 +180,36 @@ class Router:
                 if lane in lanes:
                     yield Item(number, lane, body if own else body[:-1] + self._suffixes[lane], entry.size)
                 else:
-                    self._ledger.settle(Outcome(lane, elsewhere=[number]))
+                    self._ledger.settle(Outcome((lane,), elsewhere=[number]))
 
     def _lanes(self, entry: Entry) -> Sequence[int]:
         """The destinations of an entry: all of them, unless it names a bus of its own (then once per region)."""
         bus = entry.fields.get("EventBusName")
         if bus is None and entry.region is None:
-            return range(len(self._destinations))
+            return range(len(self.destinations))
         lanes: dict[str, int] = {}
-        for lane, one in enumerate(self._destinations):
+        for lane, one in enumerate(self.destinations):
             if entry.region in (None, one.region) and (bus == one.bus or one.region not in lanes):
                 lanes[one.region] = lane
         if not lanes:
             raise Refusal("InvalidArgument", f"it is for the region {entry.region}, which is not sent to")
-        for region, lane in lanes.items():
-            if bus and (refusal := self._look_up(region, lane, bus)):
-                raise Refusal(refusal.code, refusal.message)
+        if bus:
+            for lane in lanes.values():
+                self._look_up(self.destinations[lane], bus)
         return list(lanes.values())
 
-    def _look_up(self, region: str, lane: int, bus: str) -> Refusal | None:
-        from botocore.exceptions import ClientError
-
-        if (region, bus) not in self._known:
-            self._known[region, bus] = None
+    def _look_up(self, where: Destination, bus: str) -> None:
+        key = (where.region, bus)
+        if key not in self._known:
+            self._known[key] = None
             try:
-                buses.check(self._destinations[lane].client, bus)
+                buses.check(where.client, bus)
             except buses.BusError as error:
-                self._known[region, bus] = Refusal("ResourceNotFoundException", f"{error.where}: {error.what}")
+                self._known[key] = ("ResourceNotFoundException", f"{error.where}: {error.what}")
             except ClientError as error:
-                self._known[region, bus] = Refusal(error.response["Error"]["Code"], str(error))
-        return self._known[region, bus]
+                self._known[key] = (code(error), str(error))
+        if refusal := self._known[key]:
+            raise Refusal(*refusal)
 
 
 class Bucket:
@@ -250,50 +232,48 @@ class Bucket:
 
 
 class Sender:
-    """One run: this thread packs, another one reads, ``threads`` workers call."""
+    """One run: this thread packs, another one reads, one for each of ``puts`` calls."""
 
-    def __init__(
-        self, destinations: Sequence[Destination], ledger: Any, settings: Settings, stop: threading.Event | None = None
-    ) -> None:
-        self._settings, self._ledger = settings, ledger
-        self._stop = stop or threading.Event()
+    def __init__(self, router: Router, ledger: Ledger, settings: Settings, stop: threading.Event) -> None:
+        self._router, self._ledger, self._settings, self._stop = router, ledger, settings, stop
         self._given_up = threading.Event()  # no call begins any more
         self._ended = threading.Event()
-        self._router = Router(destinations, ledger, settings)
-        self._callers = [Caller(one.client) for one in destinations]
         self._batches: queue.Queue[list[Item] | None] = queue.Queue(settings.threads)
-        self._packer = Packer(len(destinations), self._batches.put)
-        self._inbox: queue.Queue[Chunk | Exception | None] = queue.Queue(4)
+        self._packer = Packer(len(router.destinations), self._batches.put)
+        self._inbox: queue.Queue[Chunk | None] = queue.Queue(4)
         self._bucket = Bucket(settings.rate) if settings.rate else None
         self._lock = threading.Lock()
         self._waiting: list[tuple[float, int, Item]] = []  # a heap: when to try again
         self._order = itertools.count()
         self._unsettled = 0
+        self._whole = False  # the input was read to its end
         self._fault: Exception | None = None
 
-    def run(self, chunks: Iterable[Chunk]) -> bool:
+    def run(self, chunks: Iterable[Chunk], puts: Sequence[Put]) -> bool:
         """Whether the input ended and all of it is settled. Raises what stopped it."""
         threading.Thread(target=self._read, args=(chunks,), daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
-        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._settings.threads)]
+        workers = [threading.Thread(target=self._work, args=(put,), daemon=True) for put in puts]
         for worker in workers:
             worker.start()
         try:
-            ended = self._pack()
-            settled = self._drain()
+            self._pack()
+            while self._unsettled and not self._given_up.is_set():
+                self._take_due()
+                self._packer.flush()
+                time.sleep(0.005)
         except BaseException:
             self._given_up.set()  # the workers end after the calls that are under way; nobody waits for them
             raise
-        else:
-            for _ in workers:
-                self._batches.put(None)
-            for worker in workers:
-                worker.join()
         finally:
             self._ended.set()
+        for _ in workers:
+            self._batches.put(None)
+        for worker in workers:
+            worker.join()
         if self._fault:
             raise self._fault
-        return ended and settled
+        return self._whole and not self._unsettled
 
     def _watch(self) -> None:
         """Gives up when sending was told to stop and has not ended in time: the rate may be low, or AWS slow."""
@@ -306,18 +286,18 @@ class Sender:
     def _read(self, chunks: Iterable[Chunk]) -> None:
         try:
             for chunk in chunks:
+                self._ledger.saw(chunk)
                 self._inbox.put(chunk)
                 if self._stop.is_set():
-                    return
-            self._inbox.put(None)
-        except EOFError as error:  # the process that reads is gone: what cannot be accounted for is not sent
-            self._given_up.set()
+                    break
+            else:
+                self._whole = True
+        except Exception as error:  # noqa: BLE001 - raised again by ``run``, when what was read before it is sent
             self._fault = error
-        except Exception as error:  # noqa: BLE001 - raised again where the input is waited for
-            self._inbox.put(error)
+        self._inbox.put(None)
 
-    def _pack(self) -> bool:
-        """Reads until the end of the input (True), or until it is told to stop."""
+    def _pack(self) -> None:
+        """Until the input ends, or it is told to stop."""
         while not self._given_up.is_set():
             self._take_due()
             if len(self._waiting) > WAITING_LIMIT:
@@ -329,20 +309,16 @@ class Sender:
             except queue.Empty:
                 self._packer.flush()
                 if self._stop.is_set():
-                    return False
+                    return
                 continue
             if chunk is None:
-                return True
-            if isinstance(chunk, Exception):
-                self._fault = chunk  # what was read before it is sent all the same
-                return False
+                return
             for item in self._router.items(chunk):
                 with self._lock:
                     self._unsettled += 1
                 self._packer.add(item)
                 if self._given_up.is_set():
-                    return False
-        return False
+                    return
 
     def _take_due(self) -> None:
         now = time.monotonic()
@@ -351,46 +327,35 @@ class Sender:
                 item = heapq.heappop(self._waiting)[2]
             self._packer.add(item)
 
-    def _drain(self) -> bool:
-        """Waits until all is settled (True), or it is given up."""
-        while self._unsettled and not self._given_up.is_set():
-            self._take_due()
-            self._packer.flush()
-            time.sleep(0.005)
-        return not self._unsettled
-
-    def _work(self) -> None:
+    def _work(self, put: Put) -> None:
         while batch := self._batches.get():
             try:
                 if self._bucket:
                     self._bucket.take(len(batch), self._given_up)
                 if not self._given_up.is_set():
-                    self._settle(batch, self._callers[batch[0].lane].put([item.body for item in batch]))
-            except Exception as error:  # noqa: BLE001 - raised again by the thread that called
+                    self._settle(batch, put(batch[0].lane, [item.body for item in batch]))
+            except Exception as error:  # noqa: BLE001 - raised again by ``run``
                 self._fault = self._fault or error
                 self._given_up.set()
 
     def _settle(self, batch: list[Item], failures: list[Failure | None]) -> None:
-        taken = [item for item, failure in zip(batch, failures, strict=True) if failure is None]
-        outcome = Outcome(
-            batch[0].lane, [item.number for item in taken], bytes=sum(item.size for item in taken), calls=1
-        )
+        taken: list[int] = []
+        rejected: list[tuple[int, bytes, Failure]] = []
         again: list[Item] = []
-        if len(taken) < len(batch):
-            rejected = []
-            for item, failure in zip(batch, failures, strict=True):
-                if failure is None:
-                    continue
-                item.attempts += 1
-                if failure.whole and len(batch) > 1:
-                    item.alone = True  # one of them is at fault; each by itself shows which
-                    again.append(item)
-                elif failure.passing and item.attempts < self._settings.attempts:
-                    again.append(item)
-                else:
-                    rejected.append((item.number, item.body, failure))
-            outcome.rejected, outcome.retried = rejected, len(again)
-        self._ledger.settle(outcome)
+        size = 0
+        for item, failure in zip(batch, failures, strict=True):
+            item.attempts += 1
+            if failure is None:
+                taken.append(item.number)
+                size += item.size
+            elif failure.whole and len(batch) > 1:
+                item.alone = True  # one of them is at fault; each by itself shows which
+                again.append(item)
+            elif failure.passing and item.attempts < self._settings.attempts:
+                again.append(item)
+            else:
+                rejected.append((item.number, item.body, failure))
+        self._ledger.settle(Outcome((batch[0].lane,), taken, rejected, bytes=size, retried=len(again), calls=1))
         with self._lock:
             self._unsettled -= len(batch) - len(again)
             for item in again:

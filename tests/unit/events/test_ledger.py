@@ -37,9 +37,9 @@ def records(count: int) -> list[bytes]:
 def test_an_account_goes_on_where_it_ended(files):
     first = Ledger(BUS, *files)
     first.saw(Chunk(0, records(300)))
-    first.settle(Outcome(0, range(250), calls=25))
-    first.settle(Outcome(0, [260], rejected=[(251, b"{}", GONE)]))
-    first.settle(Outcome(None, rejected=[(252, b"\xff", GONE)]))
+    first.settle(Outcome((0,), range(250), calls=25))
+    first.settle(Outcome((0,), [260], rejected=[(251, b"{}", GONE)]))
+    first.settle(Outcome((0,), rejected=[(252, b"\xff", GONE)], raw=True))
     first.close()
     again = Ledger(BUS, *files, resume=True)
     assert (again.summary.acknowledged, again.summary.earlier, again.summary.rejected) == (251, 251, 2)
@@ -55,11 +55,12 @@ def test_an_account_goes_on_where_it_ended(files):
 
 def test_a_line_of_rejects_without_its_note_is_counted(files):
     first = Ledger(BUS, *files)
-    first.settle(Outcome(0, range(5), rejected=[(5, b"{}", GONE)]))
+    first.settle(Outcome((0,), range(5)))
+    first.settle(Outcome((0,), rejected=[(5, b"{}", GONE)]))
     first.close()
     lines = files[1].read_text().splitlines(keepends=True)
-    assert lines.pop() == "r 0 5 InvalidArgument\n"
-    files[1].write_text("".join(lines) + "a 0 9")  # killed between the two, and within a write
+    assert json.loads(lines.pop())["rejected"] == [[5, "InvalidArgument"]]
+    files[1].write_text("".join(lines) + '{"lanes": [0]')  # killed between the two, and within a write
     with files[0].open("a") as rejected:
         rejected.write('{"half": ')
     again = Ledger(BUS, *files, resume=True)
@@ -74,7 +75,7 @@ def test_the_file_does_not_grow_without_end(files, monkeypatch):
     ledger = Ledger(BUS, *files)
     for first in range(0, 10_000, 10):
         ledger.saw(Chunk(first, [b"%d" % number for number in range(first, first + 10)]))
-        ledger.settle(Outcome(0, [number for number in range(first, first + 10) if number != 4321]))
+        ledger.settle(Outcome((0,), [number for number in range(first, first + 10) if number != 4321]))
         assert files[1].stat().st_size < 3000
     ledger.close()
     again = Ledger(BUS, *files, resume=True)
@@ -86,7 +87,7 @@ def test_the_file_does_not_grow_without_end(files, monkeypatch):
 
 def test_what_is_unfinished_is_not_forgotten_unasked(files):
     first = Ledger(BUS, *files)
-    first.settle(Outcome(0, [0]))
+    first.settle(Outcome((0,), [0]))
     with pytest.raises(LedgerError, match="another process"):
         Ledger(BUS, *files, resume=True)
     first.close()
@@ -108,7 +109,7 @@ def test_nothing_to_resume_is_said(files):
 def test_a_shorter_input_is_an_error(files):
     first = Ledger(BUS, *files)
     first.saw(Chunk(0, records(300)))
-    first.settle(Outcome(0, range(250)))
+    first.settle(Outcome((0,), range(250)))
     first.close()
     again = Ledger(BUS, *files, resume=True)
     again.saw(Chunk(0, records(150)))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,8 +101,13 @@ def test_a_dry_run_tells_batches_and_bytes(stub, project):
     bus = stub()
     data = details(25) + b"nonsense\n"
     code, out, err = project.send(bus.url, *AS, "--dry-run", "-", data=data)
-    size = sum(len(b"com.example.shopOrderPlaced") + len(line) for line in details(25).splitlines())
-    assert (code, out) == (1, f"us-east-1 orders: 25 entries in 3 batches, {size:,} bytes\n")
+    sizes = [len(b"com.example.shopOrderPlaced") + len(line) for line in details(25).splitlines()]
+    assert (code, out.splitlines()) == (1, [
+        f"us-east-1 orders: batch 1: 10 entries, {sum(sizes[:10])} bytes",
+        f"us-east-1 orders: batch 2: 10 entries, {sum(sizes[10:20])} bytes",
+        f"us-east-1 orders: batch 3: 5 entries, {sum(sizes[20:])} bytes",
+        f"us-east-1 orders: 25 entries in 3 batches, {sum(sizes)} bytes",
+    ])  # fmt: skip
     assert err.splitlines()[0].startswith("record 26: InvalidJson: ")
     assert bus.counts()["calls"] == 0
     assert not (project.path / ".send").exists()
@@ -208,3 +215,23 @@ def test_rate_is_a_cap(stub, project):
 def test_an_empty_input_is_nothing_to_do(stub, project, data):
     code, out, _ = project.send(stub().url, *AS, "-", data=data)
     assert (code, out.split(";")[0]) == (0, "0 records: 0 sent, 0 refused, 0 retried")
+
+
+def test_a_sending_process_that_is_killed_is_an_error_and_the_rest_is_sent_later(stub, project):
+    bus = stub("--delay", "5")
+    (project.path / "events.ndjson").write_bytes(details(10_000))
+    arguments = (*AS, "--threads", "4", "--processes", "2", "--json", "events.ndjson")
+    process = project.start(bus.url, *arguments)
+    while bus.counts()["acknowledged"] < 500:
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    spawned = [int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    assert len(spawned) == 2
+    os.kill(spawned[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"a sending process was ended from outside" in err
+    assert b"Traceback" not in err
+    code, out, _ = project.send(bus.url, *arguments, "--resume")
+    assert (code, json.loads(out)["acknowledged"], bus.counts()["distinct"]) == (0, 10_000, 10_000)
+    assert bus.counts()["twice"] <= 2 * 4 * 10
