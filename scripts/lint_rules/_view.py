@@ -102,13 +102,15 @@ class View:
         self.types = {one for one in types if isinstance(one, str)}
         parameters = cfn.template.get("Parameters")
         stack = Stack(cfn.template, region=REGION)
+        self._decided: dict[str, list[Stack]] = {}
+        self._flows: dict[str, Flow] = {}
         self.stack = replace(stack, parameters={name: stack.symbol(name, is_open=True) for name in parameters or {}})
 
     def each(self, *kinds: str) -> Iterator[tuple[str, Node]]:
         """The properties of each resource of the types in each of its scenarios, by logical id."""
         for name, raw in self.resources.items():
             if isinstance(raw, dict) and raw.get("Type") in kinds and isinstance(raw.get("Properties"), dict):
-                for stack in self.scenarios(name):
+                for stack in self.scenarios(name) or [self.stack]:
                     yield name, Node(raw["Properties"], ("Resources", name, "Properties"), stack)
 
     @cached_property
@@ -144,25 +146,33 @@ class View:
         return self._decide(wanted | {one["Condition"]: {True} for one in raw if isinstance(one.get("Condition"), str)})
 
     def _decide(self, wanted: dict[str, set[bool]]) -> list[Stack]:
+        """A stack for each way in which the conditions go together; none where cfn-lint does not understand one."""
         if not wanted or len(wanted) > DECIDED:
             return [self.stack]
-        return [replace(self.stack, conditions=one) for one in self.cfn.conditions.build_scenarios(wanted)] or [
-            self.stack
-        ]
+        key = str(sorted(wanted.items()))
+        if key not in self._decided:
+            found = self.cfn.conditions.build_scenarios(wanted)
+            self._decided[key] = [replace(self.stack, conditions=one) for one in found]
+        return self._decided[key]
 
     @cached_property
     def flow(self) -> Flow:
         """What flows if every resource in doubt is there."""
-        return of_stacks([self.stack])
+        return self._flow_of(self.stack)
 
     def is_so_everywhere(self, holds: Callable[[Flow], bool], *kinds: str) -> bool:
         """Whether something holds of the flow whatever the conditions of the resources of these types are."""
         if not self.is_whole or not holds(self.flow):
             return False
-        named = conditions_of(
-            [one for one in self.resources.values() if isinstance(one, dict) and one.get("Type") in kinds]
-        )
-        return all(holds(of_stacks([stack])) for stack in self._decide({one: {True, False} for one in named}))
+        guards = [one for one in self.resources.values() if isinstance(one, dict) and one.get("Type") in kinds]
+        stacks = self._decide({one: {True, False} for one in conditions_of(guards)})
+        return bool(stacks) and all(holds(self._flow_of(one)) for one in stacks)
+
+    def _flow_of(self, stack: Stack) -> Flow:
+        key = str(stack.conditions)
+        if key not in self._flows:
+            self._flows[key] = of_stacks([stack])
+        return self._flows[key]
 
     def rule_of(self, node: Node) -> Rule | None:
         """The rule of the flow that these properties are of."""
