@@ -41,12 +41,17 @@ def living(where: Path) -> dict[str, Any] | None:
 
 
 def start(
-    where: Path, command: list[str], environment: dict[str, str], is_ready: Callable[[dict[str, Any]], bool]
+    where: Path,
+    command: list[str],
+    environment: dict[str, str],
+    is_ready: Callable[[dict[str, Any]], bool],
+    advice: str,
 ) -> dict[str, Any]:
     """What the directory's daemon tells about itself; it is started unless it lives, and waited for until it is ready.
 
     Of several that are started at once one wins, and all callers get that one. It writes to the file ``log`` and has
-    a directory ``tmp`` while it lives. Raises ToolError with the last lines of the log when none is ready in time.
+    a directory ``tmp`` while it lives. Raises ToolError with the last lines of the log, and the advice, when none is
+    ready in time.
     """
     (where / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
     child, deadline = None, time.monotonic() + PATIENCE
@@ -68,7 +73,7 @@ def start(
     if child and child.poll() is None:
         child.kill()
     last = "\n".join((where / "log").read_text(errors="replace").splitlines()[-12:])
-    raise ToolError(f"it does not come up:\n{last}", where=str(where / "log"))
+    raise ToolError(f"it does not come up:\n{last}", where=str(where / "log"), advice=advice)
 
 
 def stop(where: Path) -> bool:

@@ -10,13 +10,13 @@ import json
 import time
 import uuid
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, set_request_region
 from ministack.services import eventbridge, rds, s3
 
-from scripts.local_aws.ministack import Answer, Json, Stock, around, call, form_of
+from scripts.local_aws.ministack import Answer, Json, Stock, around, call
 
 OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; the reads are GET and HEAD
     ("PUT", False, False): "PutObject", ("PUT", False, True): "CopyObject", ("DELETE", False, False): "DeleteObject",
@@ -61,23 +61,21 @@ def selects(selector: Json, values: dict[str, str]) -> bool:
     return selector.get("ReadWriteType", "All") in kinds and values["resources.ARN"].startswith(prefixes)
 
 
-def is_recorded(values: dict[str, str]) -> bool:
-    """Whether a logging trail that covers this region selects the data event."""
-    for trail in call("cloudtrail", "CloudTrail.DescribeTrails")["trailList"]:
-        found = call("cloudtrail", "CloudTrail.GetEventSelectors", TrailName=trail["TrailARN"])
-        selectors = found.get("AdvancedEventSelectors") or found["EventSelectors"]
-        logs = call("cloudtrail", "CloudTrail.GetTrailStatus", Name=trail["TrailARN"])["IsLogging"]
-        if logs and any(selects(one, values) for one in selectors):
-            return True
-    return False
+def selectors_in_force() -> list[Json]:
+    """The event selectors of the trails that log in this region."""
+    trails = [one["TrailARN"] for one in call("cloudtrail", "CloudTrail.DescribeTrails")["trailList"]]
+    logging = [arn for arn in trails if call("cloudtrail", "CloudTrail.GetTrailStatus", Name=arn)["IsLogging"]]
+    found = [call("cloudtrail", "CloudTrail.GetEventSelectors", TrailName=arn) for arn in logging]
+    return [one for each in found for one in each.get("AdvancedEventSelectors") or each["EventSelectors"]]
 
 
 def report(name: str, bucket: str, key: str, headers: dict[str, str], body: bytes | None, *, reads: bool) -> None:
     """'AWS API Call via CloudTrail' on the bus of the bucket's region; fields as in CloudTrail's record reference."""
     set_request_region(s3._notification_bucket_region(bucket))
     arn, account, caller = f"arn:aws:s3:::{bucket}/{key}", get_account_id(), caller_arn()
-    if not is_recorded({"eventCategory": "Data", "resources.type": "AWS::S3::Object", "resources.ARN": arn,
-                        "readOnly": str(reads).lower(), "eventName": name}):  # fmt: skip
+    values = {"eventCategory": "Data", "resources.type": "AWS::S3::Object", "resources.ARN": arn,
+              "readOnly": str(reads).lower(), "eventName": name}  # fmt: skip
+    if not any(selects(one, values) for one in selectors_in_force()):
         return
     kind = "Root" if caller.endswith(":root") else "AssumedRole" if ":assumed-role/" in caller else "IAMUser"
     announce("aws.s3", "AWS API Call via CloudTrail", {
@@ -105,35 +103,42 @@ async def on_s3(stock: Stock, method: str, path: str, headers: Any, body: Any, q
     return answer
 
 
-def copy_snapshot(source: str, name: str, origin: str, kms_key: str | None) -> Answer:
+def region_of(snapshot: str) -> str:
+    """Where a snapshot is, given by its name or by its ARN."""
+    return snapshot.split(":")[3] if snapshot.startswith("arn:") else get_region()
+
+
+def copy_snapshot(form: dict[str, list[str]]) -> Answer:
     """CopyDBSnapshot, which MiniStack does not have; from another region too, the source then given by its ARN."""
-    afar = contextvars.copy_context()
+    source, name = form["SourceDBSnapshotIdentifier"][0], form["TargetDBSnapshotIdentifier"][0]
+    origin, afar = region_of(source), contextvars.copy_context()
     afar.run(set_request_region, origin)
     original = afar.run(rds._snapshots.get, source.rsplit(":snapshot:", maxsplit=1)[-1])
     if original is None:
         return rds._error("DBSnapshotNotFound", f"Snapshot {source} not found.", 404)
     if name in rds._snapshots:
         return rds._error("DBSnapshotAlreadyExists", f"Snapshot {name} already exists.", 400)
+    key = {"KmsKeyId": form["KmsKeyId"][0], "Encrypted": True} if "KmsKeyId" in form else {}
     rds._snapshots[name] = copy = {
         **original, "DBSnapshotIdentifier": name, "SourceRegion": origin, "SourceDBSnapshotIdentifier": source,
         "DBSnapshotArn": f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}", "SnapshotType": "manual",
-        "SnapshotCreateTime": now(), **({"KmsKeyId": kms_key, "Encrypted": True} if kms_key else {}),
+        "SnapshotCreateTime": now(), **key,
     }  # fmt: skip
     text = f"<CopyDBSnapshotResult><DBSnapshot>{rds._snapshot_xml(copy)}</DBSnapshot></CopyDBSnapshotResult>"
     return rds._xml(200, "CopyDBSnapshotResponse", text)
 
 
+rds._ACTION_MAP["CopyDBSnapshot"] = copy_snapshot
+
+
 @around("handle_request", rds)
 async def on_rds(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
     """An RDS request, and then the events of the snapshot that it made, copied or deleted."""
-    form = form_of(query, body)
+    answer = await stock(method, path, headers, body, query)
+    form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
     action, source = form.get("Action", ""), form.get("SourceDBSnapshotIdentifier", "")
     names = (form.get(f"{kind}SnapshotIdentifier") for kind in ("TargetDB", "DBCluster", "DB"))
-    name, origin = next(filter(None, names), ""), source.split(":")[3] if source.startswith("arn:") else get_region()
-    if action == "CopyDBSnapshot":
-        answer = copy_snapshot(source, name, origin, form.get("KmsKeyId"))
-    else:
-        answer = await stock(method, path, headers, body, query)
+    name, origin = next(filter(None, names), ""), region_of(source)
     kind = "cluster-snapshot" if "Cluster" in action else "snapshot"
     arn = f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name}"
     category, told = SNAPSHOTS.get(f"{action} from afar" if origin != get_region() else action, ("", {}))

@@ -45,8 +45,9 @@ def mend() -> None:
         before, call, after = lambda_runtime._PYTHON_WORKER_SCRIPT.partition(HANDLER_CALL)
         if not call:
             raise AttributeError(f"{HANDLER_CALL!r} in _PYTHON_WORKER_SCRIPT")  # noqa: TRY301 - like one that is found
-        known = f"_request[0] = context.aws_request_id; {call}"
-        lambda_runtime._PYTHON_WORKER_SCRIPT = f"{LAMBDA_LOGGING}{before}{known}{after}"
+        lambda_runtime._PYTHON_WORKER_SCRIPT = (
+            f"{LAMBDA_LOGGING}{before}_request[0] = context.aws_request_id; {call}{after}"
+        )
     except (ImportError, AttributeError, KeyError) as error:
         advice = "Install the pinned one (make setup), or mend scripts/local_aws."
         raise ToolError(f"MiniStack has changed, it lacks: {error}", where="embedded AWS", advice=advice) from error
@@ -95,17 +96,15 @@ async def serve(listener: socket.socket, idle: float) -> None:
 
 def main() -> None:
     """Run in the foreground; argv: checkout, state directory, port (0: any). ``server.start`` makes a daemon of it."""
-    port = int(sys.argv[3])
-    with daemons.claimed(Path(sys.argv[2])) as tell, socket.socket() as listener:
+    with daemons.claimed(Path(sys.argv[2])) as tell:
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
+            listener = socket.create_server(("127.0.0.1", int(sys.argv[3])))
             port = listener.getsockname()[1]
             os.environ |= SETTINGS | {"GATEWAY_PORT": str(port)}
             mend()
             tell(url=f"http://127.0.0.1:{port}")  # whoever starts it asks there until it answers
             asyncio.run(serve(listener, float(os.environ.get("LOCAL_AWS_IDLE") or 1800)))
         except OSError as error:
-            sys.exit(f"port {port} of 127.0.0.1: {error.strerror}")
+            sys.exit(f"port {sys.argv[3]} of 127.0.0.1: {error.strerror}")
         except ToolError as error:
             sys.exit(str(error))

@@ -7,6 +7,7 @@ dead-letter queue at once, without retries (EventBridge guide, 'Using dead-lette
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import os
@@ -69,12 +70,10 @@ def role_allows(arn: str, action: str, resource: str, keys: Json) -> bool:
 def policies_of(kind: str, arn: str) -> list[Any]:
     """The resource policies of a target: none for a kind without. Raises NotDelivered when it does not exist."""
     if kind == "logs":
-        asked: tuple[Json, ...] = {}, {"resourceArn": arn, "policyScope": "RESOURCE"}
-        found = [call("cloudwatch_logs", "Logs_20140328.DescribeResourcePolicies", **one) for one in asked]
+        describe = "Logs_20140328.DescribeResourcePolicies"
+        found = [call("cloudwatch_logs", describe, policyScope=scope) for scope in ("ACCOUNT", "RESOURCE")]
         return [policy["policyDocument"] for one in found for policy in one["resourcePolicies"]]
-    if kind not in OWN_POLICY:
-        return []
-    if (policy := iam_evaluator._resource_policy(kind, arn)) is None:
+    if (policy := iam_evaluator._resource_policy(kind, arn) if kind in OWN_POLICY else ("",)) is None:
         raise NotDelivered("NO_RESOURCE", f"{arn} does not exist")
     given = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
     # The statement that every topic is born with holds for its owner alone; the provisioner forgets to say so.
@@ -90,14 +89,11 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
     """
     kind, keys = kind_of(arn), {"aws:sourcearn": rule_arn}
     policies, action = policies_of(kind, arn), ACTIONS[kind]
+    asked = [(EVENTS, action, arn, keys)]
     if kind == "logs":
-        allowed = all(
-            admits(policies, principal, action, f"{arn}:log-stream:x", given)
-            for principal in (EVENTS, "delivery.logs.amazonaws.com")
-            for action, given in (("logs:CreateLogStream", {}), ("logs:PutLogEvents", keys))
-        )
-    else:
-        allowed = role_allows(role, action, arn, keys) if role else admits(policies, EVENTS, action, arn, keys)
+        who, what = (EVENTS, "delivery.logs.amazonaws.com"), (("logs:CreateLogStream", Json()), (action, keys))
+        asked = [(service, action, f"{arn}:log-stream:x", given) for service in who for action, given in what]
+    allowed = role_allows(role, action, arn, keys) if role else all(admits(policies, *one) for one in asked)
     if not allowed:
         raise NotDelivered("NO_PERMISSIONS", f"{role or f'the policy of {arn}'} does not let {rule_arn} deliver")
 
@@ -125,11 +121,8 @@ def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
         "logGroupName": target["Arn"].removesuffix(":*").split(":log-group:", 1)[1],
         "logStreamName": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{rule['Arn']}/{target['Id']}")),  # AWS: some UUID
     }
-    try:
+    with contextlib.suppress(AwsError):  # it is there already
         call("cloudwatch_logs", "Logs_20140328.CreateLogStream", **where)
-    except AwsError as error:
-        if "ResourceAlreadyExists" not in str(error):
-            raise NotDelivered("NO_RESOURCE", str(error)) from error
     call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **where, logEvents=[entry])
 
 
@@ -141,23 +134,20 @@ def to_function(target: Json, _event: Json, rule: Json, view: Any) -> None:
         raise NotDelivered("ERROR_FROM_TARGET", f"{target['Arn']}: {answer!r}")
 
 
-def to_bus(target: Json, event: Json, rule: Json, view: Any) -> None:
-    """Hand the event, its own region kept, to another bus, of another region too. Other accounts are not reached."""
+def to_bus(target: Json, event: Json, rule: Json, _view: Any) -> None:
+    """Hand the event as it is to another bus, of another region too. Buses of other accounts are not reached."""
     (region, account), bus = target["Arn"].split(":")[3:5], target["Arn"].rsplit("/", 1)[1]
     if event["Region"] != get_region() != region:
         raise NotDelivered("THIRD_REGION_HOP_DETECTED", f"{target['Arn']}: an event crosses one border only")
     # MiniStack keeps the keys of rules to stop loops; they mean something within one region only.
     key = eventbridge._rule_key(rule["Name"], rule["EventBusName"])
     path = [*(event.get("_DispatchPath") or []), key] if region == get_region() else []
-    given = {"Detail": payload_of(target, rule, view)} if any(key.startswith("Input") for key in target) else {}
 
-    def arrive() -> None:
-        set_request_region(region)
-        if account != get_account_id() or bus not in eventbridge._event_buses:
-            raise NotDelivered("NO_RESOURCE", f"{target['Arn']} does not exist")
-        eventbridge._dispatch_event({**event, **given, "EventBusName": bus, "_DispatchPath": path})
-
-    contextvars.copy_context().run(arrive)
+    there = contextvars.copy_context()
+    there.run(set_request_region, region)
+    if account != get_account_id() or there.run(eventbridge._event_buses.get, bus) is None:
+        raise NotDelivered("NO_RESOURCE", f"{target['Arn']} does not exist")
+    there.run(eventbridge._dispatch_event, {**event, "EventBusName": bus, "_DispatchPath": path})
 
 
 def bury(target: Json, rule: Json, view: Any, code: str, message: str) -> None:
@@ -193,6 +183,8 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
             SENDERS.get(kind, stock)(target, event, rule, view)
         except NotDelivered as failure:
             bury(target, rule, view, *failure.args)
+        except AwsError as failure:  # from CloudWatch Logs
+            bury(target, rule, view, "NO_RESOURCE", str(failure))
     except Exception:  # noqa: BLE001 - one target must not take the others' events with it
         log.exception("not delivered to %s, nor to its dead-letter queue", arn)
 

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qs
 
 Json = dict[str, Any]
 Stock = Callable[..., Any]  # a function of MiniStack's
@@ -47,11 +46,6 @@ def check(*rooms: ModuleType) -> None:
             owner = vars(room).get(getattr(getattr(node, "value", None), "id", ""))
             if isinstance(node, ast.Attribute) and isinstance(owner, ModuleType):
                 getattr(owner, node.attr)
-
-
-def form_of(query: Any, body: bytes | None) -> dict[str, str]:
-    """The parameters of a request over the query protocol."""
-    return {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
 
 
 def send(service: str, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:

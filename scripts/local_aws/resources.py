@@ -92,15 +92,15 @@ def handlers(put: Stock, key: str, limit: int) -> dict[str, Stock]:
     A delete is content when the thing is gone already.
     """
 
+    def delete(name: str, props: Json) -> None:
+        with contextlib.suppress(AwsError):
+            put("Delete", name, props)
+
     def create(logical_id: str, props: Json, stack: str) -> Any:
         return put("Create", props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit), props)
 
     def update(name: str, _old: Json, props: Json, _stack: str) -> Any:
         return put("Update", name, props)
-
-    def delete(name: str, props: Json) -> None:
-        with contextlib.suppress(AwsError):
-            put("Delete", name, props)
 
     return {"create": create, "update": update, "delete": delete}
 

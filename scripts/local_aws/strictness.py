@@ -15,7 +15,7 @@ from ministack.services import cloudformation, eventbridge, s3
 from ministack.services.cloudformation import changesets, drift, engine, handlers, helpers, provisioners, stacks
 
 from scripts.local_aws.deliveries import admits
-from scripts.local_aws.ministack import Answer, Json, Stock, around, call, form_of
+from scripts.local_aws.ministack import Answer, Json, Stock, around, call
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 NAMED = {  # type -> the property that names it
@@ -99,32 +99,31 @@ def evaluate_conditions(stock: Stock, template: Json, params: Json) -> Any:
 
 
 @around("_resolve_props_for_diff", changesets)
-def resolve_for_diff(stock: Stock, template: Json, params: Json, *rest: Any) -> Json:
+def resolve_for_diff(stock: Stock, template: Json, params: Json, *rest: Any) -> Any:
     """A resource whose condition does not hold is in no change set; MiniStack counts it as an addition."""
-    made, holds = stock(template, params, *rest), engine._evaluate_conditions(template or {}, params)
-    there = {name: one for name, one in made.get("Resources", {}).items() if holds.get(one.get("Condition"), True)}
-    return made and {"Resources": there}
+    holds, resources = engine._evaluate_conditions(template or {}, params), (template or {}).get("Resources", {})
+    there = {name: one for name, one in resources.items() if holds.get(one.get("Condition"), True)}
+    return stock(template and {**template, "Resources": there}, params, *rest)
 
 
 @around("_update_resource", stacks)
-def update_if_allowed(stock: Stock, kind: str, name: str, *change: Any) -> Any:
+def update_if_allowed(stock: Stock, kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any) -> Any:
     """A stack policy keeps its resources from updates (user guide, 'Prevent updates to stack resources')."""
-    old, new, stack, logical_id = change[:4]
     policy = (cloudformation._stacks.get(stack) or {}).get("_stack_policy")
     action = "Update:Replace" if provisioners._replacing_change(kind, old, new) else "Update:Modify"
-    question = "cloudformation.amazonaws.com", action, f"LogicalResourceId/{logical_id}", {"resourcetype": kind}
-    if policy and old != new and not admits([policy], *question):
-        raise ValueError(f"Action denied by stack policy: Statement does not allow {action} on {question[2]}")
-    return stock(kind, name, *change)
+    what, keys = f"LogicalResourceId/{rest[0]}", {"resourcetype": kind}
+    if policy and old != new and not admits([policy], "cloudformation.amazonaws.com", action, what, keys):
+        raise ValueError(f"Action denied by stack policy: Statement does not allow {action} on {what}")
+    return stock(kind, name, old, new, stack, *rest)
 
 
-@around("handle_request", cloudformation)
-async def with_property_values(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
-    """DescribeChangeSet with IncludePropertyValues: each resource and property, before and after."""
-    answer, form = await stock(method, path, headers, body, query), form_of(query, body)
-    if form.get("Action") != "DescribeChangeSet" or form.get("IncludePropertyValues") != "true" or answer[0] >= 300:
+@around("DescribeChangeSet", handlers._ACTION_HANDLERS)
+def with_property_values(stock: Stock, params: dict[str, list[str]]) -> Answer:
+    """DescribeChangeSet with IncludePropertyValues: each property before and after."""
+    answer = stock(params)
+    _, of = changesets._find_change_set(params["ChangeSetName"][0], params.get("StackName", [""])[0])
+    if params.get("IncludePropertyValues") != ["true"] or not of:
         return answer
-    _, of = changesets._find_change_set(form["ChangeSetName"], form.get("StackName", ""))
     made = of["_template"], of["_resolved_params"], of["StackName"], of["StackId"]
     sides = {"Before": (cloudformation._stacks.get(of["StackName"]) or {}).get("_resources", {})}
     sides["After"] = changesets._resolve_props_for_diff(*made)["Resources"]
@@ -133,8 +132,6 @@ async def with_property_values(stock: Stock, method: str, path: str, headers: An
     for change in root.iter(f"{ns}ResourceChange"):
         name = change.findtext(f"{ns}LogicalResourceId")
         found = {side: there.get(name, {}).get("Properties") or {} for side, there in sides.items()}
-        for side, props in found.items():
-            ET.SubElement(change, f"{ns}{side}Context").text = json.dumps({"Properties": props}, default=str)
         for target in change.iter(f"{ns}Target"):
             if key := target.findtext(f"{ns}Name"):
                 values = {f"{side}Value": props[key] for side, props in found.items() if key in props}
@@ -146,6 +143,5 @@ async def with_property_values(stock: Stock, method: str, path: str, headers: An
 
 def stack_names() -> list[str]:
     """The stacks of all accounts that are there, as 'region/name'."""
-    there = [one for one in cloudformation._stacks._data.values() if one["StackStatus"] != "DELETE_COMPLETE"]
-    arns = [stack["StackId"].split(":") for stack in there]
-    return sorted(f"{arn[3]}/{arn[5].split('/')[1]}" for arn in arns)
+    there = (one for one in cloudformation._stacks._data.values() if one["StackStatus"] != "DELETE_COMPLETE")
+    return sorted(f"{one['StackId'].split(':')[3]}/{one['StackName']}" for one in there)
