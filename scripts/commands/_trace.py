@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,14 +18,15 @@ MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[magenta]?[/]"}
 
 def show(arrivals: Iterable[Arrival], run: Flow | None) -> None:
     """Prints the ways of an event, each as a tree: bus → rules → targets. ``run``: where to find functions to run."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.tree import Tree
 
+    from scripts.commands import _stacks
     from scripts.flow.inputs import compact
 
-    # A tree wraps at the width: in a pipe nothing is to be cut or broken.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 1_000_000)
+    console = _stacks.console()
+    if not console.is_terminal:
+        console.width = 1_000_000  # a tree cuts at the width
     for arrival in arrivals:
         tree = Tree(f"event [dim]{escape(compact(arrival.event))}[/]")
         _add_arrival(tree, arrival, run)

@@ -46,6 +46,13 @@ def test_an_event_that_is_delivered(run, event):
     assert "\x1b" not in out
 
 
+def test_in_a_pipe_nothing_is_cut_or_changed(run, tmp_path):
+    text = f":key: [bold]{'x' * 500}"
+    (tmp_path / "event.json").write_text(json.dumps({"source": "shop", "detail": {"text": text}}))
+    _, out, _ = run(tmp_path / "event.json", "--stack", "custom-event-bus")
+    assert text in out.splitlines()[0]
+
+
 def test_of_the_articles_stack_the_event_is_lost(run, event):
     code, out, _ = run(event, "--template", ARTICLE)
     assert code == 1
