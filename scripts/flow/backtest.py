@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scripts.errors import ToolError
+from scripts.flow.resolution import SYMBOL
+from scripts.patterns.grammar import PatternError
 from scripts.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ class Comparison:
 def compare(planned: Flow, deployed: Flow, events: Iterable[Json]) -> list[Comparison]:
     """Each rule of the template against the deployed rule of the same ARN, and what was deployed and is gone.
 
-    A rule that is new, disabled or without a pattern matches nothing on that side. Raises PatternError.
+    A rule that is new, disabled or without a pattern matches nothing on that side. Raises PatternError, and ToolError
+    for a pattern that hangs on what only AWS knows.
     """
     before, after = ({one.arn: one for one in flow.rules} for flow in (deployed, planned))
     buses = {one.arn for one in planned.buses.values() if one.resource}
@@ -57,6 +61,13 @@ def compare(planned: Flow, deployed: Flow, events: Iterable[Json]) -> list[Compa
 
 
 def _test(rule: Rule | None) -> Callable[[Json], bool]:
-    if rule is None or not isinstance(rule.pattern, dict) or rule.state.startswith("DISABLED"):
+    if rule is None or not rule.pattern or rule.state.startswith("DISABLED"):
         return lambda _: False
-    return Pattern(rule.pattern).matches
+    if unknown := SYMBOL.findall(str(rule.pattern)):
+        raise ToolError(
+            f"its pattern depends on {', '.join(unknown)}, which only AWS knows", where=f"rule {rule.label}"
+        )
+    try:
+        return Pattern(rule.pattern).matches
+    except PatternError as error:
+        raise PatternError(error.what, where=f"rule {rule.label}: {error.where}", advice=error.advice) from None

@@ -1,6 +1,9 @@
 """Recorded events against a changed template."""
 
+import pytest
+
 from scripts.documents import parse_template
+from scripts.errors import ToolError
 from scripts.flow import backtest, graph
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "1"}
@@ -27,3 +30,16 @@ def test_a_new_rule_gains_and_one_that_goes_loses():
     new, old = backtest.compare(flow(New="{source: [a]}"), flow(Old="{source: [b]}"), EVENTS)
     assert (new.rule, new.before, new.after) == ("New", 0, 2)
     assert (old.rule, old.before, old.after) == ("Old", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("{source: a}", "rule R: source"),
+        ("'{source'", "rule R: .*not valid JSON"),
+        ("{source: [!Ref Q]}", "only AWS knows"),
+    ],
+)
+def test_a_pattern_that_cannot_be_judged_is_named(pattern, words):
+    with pytest.raises(ToolError, match=words):
+        backtest.compare(flow(R=pattern), flow(R="{source: [a]}"), EVENTS)
