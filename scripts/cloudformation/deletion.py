@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from scripts import documents
-from scripts.cloudformation import calls, failure, operation, order, results, schedule, stack_set
-from scripts.cloudformation.calls import Clock, Remote, Stopped
+from scripts.cloudformation import calls, failure, operation, order, schedule, stack_set
+from scripts.cloudformation.calls import Clock, Remote
 from scripts.cloudformation.place import Place
-from scripts.cloudformation.results import Interrupted, Listener, Result, Tracker
+from scripts.cloudformation.results import Listener, Result, Run
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -117,24 +117,16 @@ def delete(
     with ``retain`` (logical ids to keep) or ``force`` (keep whatever cannot be deleted).
     Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
     """
-    time, ear = clock or Clock(), listener or Listener()
+    time = clock or Clock()
     if environment.stack_set:
-        return stack_set.delete(aws, environment, pairs, ear, time)
-
+        return stack_set.delete(aws, environment, pairs, listener or Listener(), time)
+    run = Run(schedule.remotes(aws, pairs, time), time, listener)
     found = {one.place.key: one for one in surveys}
-    remotes = {one.place.key: one for one in schedule.remotes(aws, pairs, time)}
     forward = order.predecessors(environment, pairs)
     after: dict[Key, set[Key]] = {key: {other for other in forward if key in forward[other]} for key in forward}
-    done: dict[Key, Result] = {}
-    under_way: set[Place] = set()
 
-    def work(key: Key) -> Result:
-        if time.stopped:
-            raise Stopped
-        one, place = found[key], found[key].place
-        if blocked := [str(found[other].place) for other in after[key] if not done[other].ok]:
-            what = f"not deleted, since {', '.join(blocked)} takes its outputs"
-            return Result(place, "skipped", problem=failure.DeploymentError(what, where=str(place)))
+    def work(remote: Remote) -> Result:
+        one, place = found[remote.place.key], remote.place
         if one.problem:
             raise one.problem
         if one.stack is None:
@@ -142,25 +134,15 @@ def delete(
         arguments = _arguments(one, one.stack["StackStatus"], retain, force=force, empty=empty_buckets)
         for bucket in one.full_buckets if empty_buckets else ():
             empty_bucket(aws.client("s3", place.region), bucket)
-        under_way.add(place)
-        return _delete(remotes[key], one, one.stack["StackId"], arguments, ear)
+        run.under_way.add(place)
+        stack_id = one.stack["StackId"]
+        running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
+        end = run.follow(remote, running, len(one.deleted) + len(one.retained))
+        if end != "DELETE_COMPLETE":
+            raise failure.of_operation(remote, running, end)
+        return Result(place, "deleted", status=end)
 
-    def job(key: Key) -> None:
-        done[key] = results.attempt(found[key].place, lambda: work(key), under_way, time, ear)
-
-    try:
-        schedule.run(after, job, time)
-    except KeyboardInterrupt:
-        raise Interrupted(under_way) from None
-    return [done[one.place.key] for one in surveys]
-
-
-def _delete(remote: Remote, one: Survey, stack_id: str, arguments: Mapping[str, Any], listener: Listener) -> Result:
-    running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
-    end = operation.follow(remote, running, Tracker(one.place, len(one.deleted) + len(one.retained), listener))
-    if end != "DELETE_COMPLETE":
-        raise failure.of_operation(remote, running, end)
-    return Result(one.place, "deleted", status=end)
+    return run.in_order(work, after, "not deleted, since {} takes its outputs")
 
 
 def _arguments(one: Survey, status: str, retain: Sequence[str], *, force: bool, empty: bool) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from scripts.cloudformation import (
     order,
     outputs,
     protection,
-    results,
     schedule,
     stack_set,
 )
-from scripts.cloudformation.calls import Clock, Stopped
+from scripts.cloudformation.calls import Clock
 from scripts.cloudformation.options import Options
 from scripts.cloudformation.parameters import Values
-from scripts.cloudformation.results import Interrupted, Listener, Plan, Result, Tracker
+from scripts.cloudformation.results import Interrupted, Listener, Plan, Result, Run
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from scripts.aws import Aws
     from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.order import Key, Pair
-    from scripts.cloudformation.place import Place
     from scripts.environment import Environment
 
 __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
@@ -47,7 +45,10 @@ def plan(
 
     Raises aws.AccountError; what goes wrong with one stack stands in its plan's ``problem``.
     """
-    return _run(aws, environment, templates, pairs, options, listener, clock).plan()
+    how, time = options or Options(), clock or Clock()
+    if environment.stack_set:
+        return stack_set.plan(aws, pairs, templates, how, time)
+    return _Run(aws, environment, templates, pairs, how, listener, time).plan()
 
 
 def deploy(
@@ -61,33 +62,25 @@ def deploy(
     outputs from being touched; all others go on. Raises aws.AccountError, protection.ProtectedError (before anything
     is changed) and Interrupted; what goes wrong with one stack stands in its result.
     """
-    return _run(aws, environment, templates, pairs, options, listener, clock).deploy()
+    how, time = options or Options(), clock or Clock()
+    if environment.stack_set:
+        return stack_set.deploy(aws, pairs, templates, how, listener or Listener(), time)
+    return _Run(aws, environment, templates, pairs, how, listener, time).deploy()
 
 
-def _run(
-    aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair],
-    options: Options | None, listener: Listener | None, clock: Clock | None,
-) -> _Run | stack_set.Run:  # fmt: skip
-    kind = stack_set.Run if environment.stack_set else _Run
-    return kind(aws, environment, templates, pairs, options or Options(), listener or Listener(), clock or Clock())
-
-
-class _Run:
+class _Run(Run):
     """One call of ``plan`` or ``deploy``."""
 
     def __init__(
         self, aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair],
-        options: Options, listener: Listener, clock: Clock,
+        options: Options, listener: Listener | None, clock: Clock,
     ) -> None:  # fmt: skip
+        super().__init__(schedule.remotes(aws, pairs, clock), clock, listener)
         self.aws, self.environment, self.templates, self.options = aws, environment, templates, options
-        self.listener, self.clock = listener, clock
         self.pairs = {order.key(pair): pair for pair in pairs}
-        self.remotes = {one.place.key: one for one in schedule.remotes(aws, pairs, clock)}
         self.before = order.predecessors(environment, pairs)
         self.values = Values(aws)
         self.plans: dict[Key, Plan] = {}
-        self.results: dict[Key, Result] = {}
-        self.under_way: set[Place] = set()  # executed, and no end seen
         self.executed: set[Key] = set()
 
     # --- planning --------------------------------------------------------------------------
@@ -115,7 +108,7 @@ class _Run:
         if stack and wait and operation.is_under_way(stack):
             stack_id = stack["StackId"]
             running = operation.under_way(remote, stack_id)
-            status = operation.follow(remote, running, Tracker(place, 0, self.listener))
+            status = self.follow(remote, running)
             stack = operation.settle(remote, stack_id, status) or stack if status != "DELETE_COMPLETE" else None
         if stack and stack["StackStatus"] not in _FIT:
             status = stack["StackStatus"]
@@ -157,28 +150,14 @@ class _Run:
             protection.check(self.environment, plans, self.options.allow_replace)
             if any(one.changes for one in plans) and not self.listener.confirm(plans):
                 return []
-            schedule.run(self.before, self.execute_one, self.clock)
+            return self.in_order(self.execute, self.before, "not touched, since it needs {}")
         except KeyboardInterrupt:
             raise Interrupted(self.under_way) from None
         finally:
             self.discard(one for key, one in self.plans.items() if key not in self.executed)
-        return [self.results[key] for key in self.pairs]
 
-    def execute_one(self, key: Key) -> None:
-        place = self.remotes[key].place
-
-        def work() -> Result:
-            if self.clock.stopped:
-                raise Stopped
-            if failed := [one for one in self.before[key] if not self.results[one].ok]:
-                names = ", ".join(str(self.remotes[one].place) for one in sorted(failed))
-                problem = failure.DeploymentError(f"not touched, since it needs {names}", where=str(place))
-                return Result(place, "skipped", problem=problem)
-            return self._execute_one(key, self.remotes[key])
-
-        self.results[key] = results.attempt(place, work, self.under_way, self.clock, self.listener)
-
-    def _execute_one(self, key: Key, remote: Remote) -> Result:
+    def execute(self, remote: Remote) -> Result:
+        key = remote.place.key
         made, settings = self.current_plan(key), self.pairs[key][0]
         if made.problem or made.change_set is None:
             raise made.problem or AssertionError
@@ -195,7 +174,7 @@ class _Run:
             raise
         running.stays = self.options.disable_rollback or self.options.on_failure == "DO_NOTHING"
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
-        status = operation.follow(remote, running, Tracker(remote.place, len(made.change_set.changes), self.listener))
+        status = self.follow(remote, running, len(made.change_set.changes))
         if status not in events.GOOD_ENDS:
             raise failure.of_operation(remote, running, status)
         stack = operation.settle(remote, running.stack_id, status, made.stack)

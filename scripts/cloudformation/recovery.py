@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import events, failure, operation, results, schedule
+from scripts.cloudformation import events, failure, operation, schedule
 from scripts.cloudformation.calls import Clock, Remote
-from scripts.cloudformation.results import Interrupted, Listener, Result
+from scripts.cloudformation.results import Listener, Result, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from scripts.aws import Aws
     from scripts.cloudformation.order import Pair
@@ -99,20 +99,13 @@ def _stuck(remote: Remote, stack_id: str) -> dict[str, str]:
 
 def carry_out(steps: Sequence[Step], clock: Clock, listener: Listener) -> list[Result]:
     """Does what ``propose`` said, at once, and follows it; a failure stands in its result. Raises Interrupted."""
-    under_way: set[Place] = set()
+    run, found = Run((step.remote for step in steps), clock, listener), {step.remote: step for step in steps}
 
-    def job(step: Step) -> Result:
-        def work() -> Result:
-            under_way.add(step.place)
-            stack = {"StackName": step.stack_id, **step.arguments}
-            return _finish(step.remote, operation.start(step.remote, step.method, step.stack_id, **stack), listener)
+    def start(remote: Remote) -> operation.Operation:
+        step = found[remote]
+        return operation.start(remote, step.method, step.stack_id, StackName=step.stack_id, **step.arguments)
 
-        return results.attempt(step.place, work, under_way, clock, listener)
-
-    try:
-        return schedule.at_once(steps, job, clock)
-    except KeyboardInterrupt:
-        raise Interrupted(under_way) from None
+    return run.in_order(lambda remote: _finish(run, remote, start))
 
 
 def follow(
@@ -122,35 +115,26 @@ def follow(
 
     Raises aws.AccountError, and Interrupted after Ctrl-C.
     """
-    time, ear = clock or Clock(), listener or Listener()
-    under_way: set[Place] = set()
-
-    def job(remote: Remote) -> Result | None:
-        stack = remote.stack()
-        if stack is None or not operation.is_under_way(stack):
-            return None
-        under_way.add(remote.place)
-        return results.attempt(
-            remote.place, lambda: _finish(remote, operation.under_way(remote, stack["StackId"]), ear),
-            under_way, time, ear,
-        )  # fmt: skip
-
-    try:
-        return [one for one in schedule.everywhere(aws, pairs, job, time) if one]
-    except KeyboardInterrupt:
-        raise Interrupted(under_way) from None
+    time = clock or Clock()
+    remotes = schedule.remotes(aws, pairs, time)
+    stacks = dict(zip(remotes, schedule.at_once(remotes, Remote.stack, time), strict=True))
+    moving = {remote: stack["StackId"] for remote, stack in stacks.items() if stack and operation.is_under_way(stack)}
+    run = Run(moving, time, listener)
+    return run.in_order(lambda remote: _finish(run, remote, lambda _: operation.under_way(remote, moving[remote])))
 
 
 _OUTCOMES = {"DELETE_COMPLETE": "deleted", "CREATE_COMPLETE": "created", "UPDATE_COMPLETE": "updated",
              "IMPORT_COMPLETE": "updated", "UPDATE_ROLLBACK_COMPLETE": "recovered"}  # fmt: skip
 
 
-def _finish(remote: Remote, running: operation.Operation, listener: Listener) -> Result:
-    """Follows an operation that is under way and says how it ended. Raises DeploymentError when badly.
+def _finish(run: Run, remote: Remote, start: Callable[[Remote], operation.Operation]) -> Result:
+    """Follows an operation to its end and says how that is. Raises DeploymentError when it ended badly.
 
     That it rolls back is well when that was its purpose, and a failure when it began as an update.
     """
-    status = operation.follow(remote, running, results.Tracker(remote.place, 0, listener))
+    run.under_way.add(remote.place)
+    running = start(remote)
+    status = run.follow(remote, running)
     rolled_back = running.started is not None and running.started.status in events.STARTS and "ROLLBACK" in status
     if status not in _OUTCOMES or rolled_back:
         raise failure.of_operation(remote, running, status)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls, failure, operation
+from scripts.cloudformation import calls, failure, operation, schedule
 from scripts.cloudformation.calls import Stopped
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from scripts.cloudformation.calls import Clock
+    from scripts.cloudformation.calls import Clock, Remote
     from scripts.cloudformation.change_set import ChangeSet
     from scripts.cloudformation.events import Event
+    from scripts.cloudformation.order import Key
     from scripts.cloudformation.place import Place
 
 
@@ -112,41 +113,75 @@ class Interrupted(KeyboardInterrupt):
         self.places = sorted(places, key=str)
 
 
-class Tracker:
-    """Counts an operation's resources from its events and tells the listener."""
+class Run:
+    """Work on many stacks that needs time: on one clock, told to one listener, with a result for each."""
 
-    def __init__(self, place: Place, total: int, listener: Listener) -> None:
-        self.place, self.total, self.listener = place, total, listener
-        self._states: dict[str, str] = {}
-        listener.started(place, total)
+    def __init__(self, remotes: Iterable[Remote], clock: Clock, listener: Listener | None = None) -> None:
+        self.remotes = {one.place.key: one for one in remotes}
+        self.clock, self.listener = clock, listener or Listener()
+        self.results: dict[Key, Result] = {}
+        self.under_way: set[Place] = set()  # started, and no end seen
 
-    def __call__(self, event: Event) -> None:
-        """Takes one event in."""
-        if not event.is_root:
-            self._states[event.logical_id] = event.status
-        current = tuple(name for name, status in self._states.items() if status.endswith("_IN_PROGRESS"))
-        done = len(self._states) - len(current)
-        self.listener.progressed(Progress(self.place, event, done, max(self.total, len(self._states)), current))
+    def in_order(
+        self, work: Callable[[Remote], Result], before: Mapping[Key, set[Key]] | None = None, why: str = ""
+    ) -> list[Result]:
+        """``work`` for every stack, after those before it; what goes wrong becomes its result.
 
+        When one of those before it failed it is skipped: ``why`` says it, {} being those. Raises Interrupted.
+        """
+        before = before or {key: set() for key in self.remotes}
 
-def attempt(
-    place: Place, work: Callable[[], Result], under_way: set[Place], clock: Clock, listener: Listener
-) -> Result:
-    """``work()``, timed and told; what goes wrong becomes its result.
+        def job(key: Key) -> None:
+            place = self.remotes[key].place
 
-    The place leaves ``under_way`` unless it ended without knowing how the operation did.
-    """
-    begun = clock.now()
-    try:
-        result = work()
-    except Stopped:
-        result = Result(place, "interrupted")
-    except operation.LostSightError as error:
-        result = Result(place, "unknown", problem=error)
-    except (ToolError, *calls.TROUBLE) as error:
-        result = Result(place, "failed", status=getattr(error, "status", ""), problem=failure.wrap(error, place))
-    if result.outcome not in ("interrupted", "unknown"):
-        under_way.discard(place)
-    result.seconds = clock.now() - begun
-    listener.finished(result)
-    return result
+            def attempt() -> Result:
+                if self.clock.stopped:
+                    raise Stopped
+                if failed := sorted(str(self.remotes[one].place) for one in before[key] if not self.results[one].ok):
+                    problem = failure.DeploymentError(why.format(", ".join(failed)), where=str(place))
+                    return Result(place, "skipped", problem=problem)
+                return work(self.remotes[key])
+
+            (self.results[key],) = self.attempt([place], lambda: [attempt()])
+
+        try:
+            schedule.run(before, job, self.clock)
+        except KeyboardInterrupt:
+            raise Interrupted(self.under_way) from None
+        return [self.results[key] for key in self.remotes]
+
+    def attempt(self, places: Collection[Place], work: Callable[[], list[Result]]) -> list[Result]:
+        """``work()``, timed and told; what goes wrong becomes a result for each of ``places``.
+
+        They leave ``under_way`` unless it ended without knowing how the operation did.
+        """
+        begun = self.clock.now()
+        try:
+            results = work()
+        except Stopped:
+            results = [Result(place, "interrupted") for place in places]
+        except operation.LostSightError as error:
+            results = [Result(place, "unknown", problem=error) for place in places]
+        except (ToolError, *calls.TROUBLE) as error:
+            status = getattr(error, "status", "")
+            results = [Result(place, "failed", status=status, problem=failure.wrap(error, place)) for place in places]
+        for result in results:
+            if result.outcome not in ("interrupted", "unknown"):
+                self.under_way.discard(result.place)
+            result.seconds = self.clock.now() - begun
+            self.listener.finished(result)
+        return results
+
+    def follow(self, remote: Remote, running: operation.Operation, total: int = 0) -> str:
+        """``operation.follow``, with the listener told of every event and how many of ``total`` resources are done."""
+        place, states = remote.place, dict[str, str]()
+        self.listener.started(place, total)
+
+        def heard(event: Event) -> None:
+            if not event.is_root:
+                states[event.logical_id] = event.status
+            current = tuple(name for name, status in states.items() if status.endswith("_IN_PROGRESS"))
+            done, most = len(states) - len(current), max(total, len(states))
+            self.listener.progressed(Progress(place, event, done, most, current))
+
+        return operation.follow(remote, running, heard)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from scripts import documents
 from scripts.cloudformation import body, calls, change_set, failure, order, schedule
-from scripts.cloudformation.calls import Remote, Stopped
+from scripts.cloudformation.calls import Remote
 from scripts.cloudformation.place import Place
-from scripts.cloudformation.results import Interrupted, Plan, Result
+from scripts.cloudformation.results import Interrupted, Plan, Result, Run
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from scripts.aws import Aws
@@ -31,23 +31,8 @@ if TYPE_CHECKING:
     from scripts.cloudformation.results import Listener
     from scripts.environment import Environment, StackSet
 
+Templates = Mapping[str, Mapping[str, Any]]  # rendering.render_all()
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-
-
-@dataclass
-class _Change:
-    """What one stack set needs."""
-
-    arguments: dict[str, Any]
-    exists: bool
-    differs: tuple[str, ...] = ()
-    missing: dict[str, list[str]] = field(default_factory=dict)  # region → accounts or organisational units
-
-    def words(self, region: str) -> tuple[str, ...]:
-        name = f"stack set {self.arguments['StackSetName']}"
-        found = [] if self.exists else [name]
-        found += [f"{name}: {', '.join(self.differs)}"] if self.differs else []
-        return (*found, *([f"stacks in {', '.join(self.missing[region])}"] if region in self.missing else ()))
 
 
 class _Set:
@@ -59,6 +44,10 @@ class _Set:
         self.region = aws.environment.regions[0]
         self.remote = Remote(next(iter(self.places.values())), aws.client("cloudformation", self.region), clock)
         self.name = {"StackSetName": self.settings.stack_name}
+        self.arguments: dict[str, Any] = {}  # of CreateStackSet and UpdateStackSet
+        self.exists = False
+        self.differs: list[str] = []
+        self.missing: dict[str, list[str]] = {}  # region → accounts or organisational units
         self.under_way = False
 
     @property
@@ -89,8 +78,8 @@ class _Set:
 
     # --- plan and deploy -------------------------------------------------------------------
 
-    def compare(self, template: Mapping[str, Any], build: Path) -> _Change:
-        """What is there, held against the environment. Raises DeploymentError for what StackSets cannot do."""
+    def compare(self, template: Mapping[str, Any], build: Path) -> None:
+        """Holds what is there against the environment. Raises DeploymentError for what StackSets cannot do."""
         settings, target, path = self.settings, self.target, build / f"{self.settings.template}.yaml"
         values = settings.values(settings.regions[0])
         if any(order.references((settings, one)) or settings.values(one) != values for one in settings.regions):
@@ -99,7 +88,7 @@ class _Set:
                 where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
                 advice="Import the value in the template, or let it depend on AWS::Region there.",
             )  # fmt: skip
-        arguments: dict[str, Any] = {
+        self.arguments = {
             **self.name, "PermissionModel": target.permissions, "Capabilities": change_set.capabilities(template),
             **body.arguments(self.aws, path, self.region, self.remote.clock),
             "Parameters": [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items()],
@@ -107,46 +96,49 @@ class _Set:
         }  # fmt: skip
         if self.by_unit:
             retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
-            arguments["AutoDeployment"] = {"Enabled": target.auto_deployment, **retention}
+            self.arguments["AutoDeployment"] = {"Enabled": target.auto_deployment, **retention}
         if target.administration_role:
-            arguments["AdministrationRoleARN"] = target.administration_role
+            self.arguments["AdministrationRoleARN"] = target.administration_role
         if target.execution_role:
-            arguments["ExecutionRoleName"] = target.execution_role
-        held = self.held()
-        if held is None:
-            return _Change(arguments, exists=False, missing=self._missing([]))
-        old = {one["ParameterKey"]: one.get("ParameterValue", "") for one in held.get("Parameters") or ()}
-        compared = {
-            "template": held.get("TemplateBody") == documents.read_text(path),
-            # AWS does not tell a secret: that another one is given cannot be seen.
-            "parameters": {name: values.get(name) if value == "****" else value for name, value in old.items()}
-            == values,
-            "tags": {one["Key"]: one["Value"] for one in held.get("Tags") or ()} == settings.tags,
-        }
-        there = self.instances()
-        stale = sum(one.get("Status") != "CURRENT" for one in there)
-        differs = [name for name, same in compared.items() if not same]
-        differs += [f"{stale} stacks not current"] if stale else []
-        return _Change(arguments, exists=True, differs=tuple(differs), missing=self._missing(there))
-
-    def _missing(self, there: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+            self.arguments["ExecutionRoleName"] = target.execution_role
+        held, there = self.held(), []
+        self.exists, self.differs = held is not None, []
+        if held:
+            there = self.instances()
+            given = {one["ParameterKey"]: one.get("ParameterValue", "") for one in held.get("Parameters") or ()}
+            # AWS does not tell a secret: that it is another one now cannot be seen.
+            given = {name: values.get(name, "") if value == "****" else value for name, value in given.items()}
+            tags = {one["Key"]: one["Value"] for one in held.get("Tags") or ()}
+            stale = sum(one.get("Status") != "CURRENT" for one in there)
+            self.differs = [name for name, differs in (
+                ("template", held.get("TemplateBody") != documents.read_text(path)), ("parameters", given != values),
+                ("tags", tags != settings.tags), (f"{stale} stacks not current", stale),
+            ) if differs]  # fmt: skip
         known = {(one.get("OrganizationalUnitId") if self.by_unit else one["Account"], one["Region"]) for one in there}
-        wanted = self.target.organizational_units if self.by_unit else self.target.accounts
-        found = {region: [one for one in wanted if (one, region) not in known] for region in self.places}
-        return {region: missing for region, missing in found.items() if missing}
+        wanted = target.organizational_units if self.by_unit else target.accounts
+        missing = {region: [one for one in wanted if (one, region) not in known] for region in self.places}
+        self.missing = {region: found for region, found in missing.items() if found}
 
-    def deploy(self, change: _Change) -> list[Result]:
+    def plans(self) -> list[Plan]:
+        """After ``compare``."""
+        name = f"stack set {self.settings.stack_name}"
+        common = [] if self.exists else [name]
+        common += [f"{name}: {', '.join(self.differs)}"] if self.differs else []
+        there = {region: [f"stacks in {', '.join(missing)}"] for region, missing in self.missing.items()}
+        return [Plan(place, settings=(*common, *there.get(region, ()))) for region, place in self.places.items()]
+
+    def deploy(self) -> list[Result]:
         failed: dict[tuple[str, str], str] = {}
         self._settle()
-        if not change.exists:
-            self.remote.call("create_stack_set", ClientRequestToken=uuid.uuid4().hex, **change.arguments)
-        elif change.differs:
-            failed |= self._operate("update_stack_set", **change.arguments)
-        for targets in {tuple(one) for one in change.missing.values()}:
-            regions = [region for region, missing in change.missing.items() if tuple(missing) == targets]
+        if not self.exists:
+            self.remote.call("create_stack_set", ClientRequestToken=uuid.uuid4().hex, **self.arguments)
+        elif self.differs:
+            failed |= self._operate("update_stack_set", **self.arguments)
+        for targets in {tuple(one) for one in self.missing.values()}:
+            regions = [region for region, missing in self.missing.items() if tuple(missing) == targets]
             failed |= self._operate("create_stack_instances", Regions=regions, **self.name, **self.targets(targets))
-        outcome = "updated" if change.differs else "unchanged"
-        return self._results({one: "created" if one in change.missing else outcome for one in self.places}, failed)
+        outcome = "updated" if self.differs else "unchanged"
+        return self._results({one: "created" if one in self.missing else outcome for one in self.places}, failed)
 
     def targets(self, targets: Sequence[str]) -> dict[str, Any]:
         """Accounts or organisational units, as the calls for stack instances take them."""
@@ -236,62 +228,42 @@ def _sets(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[_Set]:
 
 def _each(sets: Sequence[_Set], work: Callable[[_Set], list[Result]], listener: Listener, clock: Clock) -> list[Result]:
     """``work`` for all at once; what goes wrong becomes results. Raises Interrupted."""
-
-    def job(one: _Set) -> list[Result]:
-        begun, places = clock.now(), one.places.values()
-        try:
-            results = work(one)
-        except Stopped:
-            results = [Result(place, "interrupted") for place in places]
-        except (ToolError, *calls.TROUBLE) as error:
-            results = [Result(place, "failed", problem=failure.wrap(error, place)) for place in places]
-        for result in results:
-            result.seconds = clock.now() - begun
-            listener.finished(result)
-        return results
-
+    run = Run((), clock, listener)
     try:
-        return [result for results in schedule.at_once(sets, job, clock) for result in results]
+        done = schedule.at_once(sets, lambda one: run.attempt(one.places.values(), lambda: work(one)), clock)
     except KeyboardInterrupt:
         raise Interrupted(place for one in sets if one.under_way for place in one.places.values()) from None
+    return [result for results in done for result in results]
 
 
-class Run:
-    """One call of ``plan`` or ``deploy``, as for stacks."""
+def plan(aws: Aws, pairs: Sequence[Pair], templates: Templates, options: Options, clock: Clock) -> list[Plan]:
+    """A plan per stack and region, without change sets."""
+    return [plan for one in _sets(aws, pairs, clock) for plan in _plan(one, templates, options)]
 
-    def __init__(
-        self, aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair],
-        options: Options, listener: Listener, clock: Clock,
-    ) -> None:  # fmt: skip
-        self.environment, self.templates, self.options = environment, templates, options
-        self.listener, self.clock = listener, clock
-        self.sets = _sets(aws, pairs, clock)
-        self.changes: dict[_Set, _Change] = {}
 
-    def plan(self) -> list[Plan]:
-        """A plan per stack and region, without change sets."""
-        return [plan for one in self.sets for plan in self._plan(one)]
+def _plan(one: _Set, templates: Templates, options: Options) -> list[Plan]:
+    try:
+        one.compare(templates[one.settings.template], options.build)
+    except (ToolError, *calls.TROUBLE) as error:
+        return [Plan(place, problem=failure.wrap(error, place)) for place in one.places.values()]
+    return one.plans()
 
-    def _plan(self, one: _Set) -> list[Plan]:
-        try:
-            change = self.changes[one] = one.compare(self.templates[one.settings.template], self.options.build)
-        except (ToolError, *calls.TROUBLE) as error:
-            return [Plan(place, problem=failure.wrap(error, place)) for place in one.places.values()]
-        return [Plan(place, settings=change.words(place.region)) for place in one.places.values()]
 
-    def deploy(self) -> list[Result]:
-        """Creates or updates the stack sets and their stacks; a result per stack and region. Raises Interrupted."""
-        plans = self.plan()
-        if any(plan.changes for plan in plans) and not self.listener.confirm(plans):
-            return []
-        problems = {plan.place: plan.problem for plan in plans if plan.problem}
+def deploy(
+    aws: Aws, pairs: Sequence[Pair], templates: Templates, options: Options, listener: Listener, clock: Clock
+) -> list[Result]:
+    """Creates or updates the stack sets and their stacks; a result per stack and region. Raises Interrupted."""
+    planned = {one: _plan(one, templates, options) for one in _sets(aws, pairs, clock)}
+    plans = [plan for found in planned.values() for plan in found]
+    if any(plan.changes for plan in plans) and not listener.confirm(plans):
+        return []
 
-        def work(one: _Set) -> list[Result]:
-            if one in self.changes:
-                return one.deploy(self.changes[one])
-            return [Result(place, "failed", problem=problems[place]) for place in one.places.values()]
+    def work(one: _Set) -> list[Result]:
+        if problem := planned[one][0].problem:
+            raise problem
+        return one.deploy()
 
-        return _each(self.sets, work, self.listener, self.clock)
+    return _each(list(planned), work, listener, clock)
 
 
 def delete(aws: Aws, environment: Environment, pairs: Sequence[Pair], listener: Listener, clock: Clock) -> list[Result]:
