@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,45 +69,35 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
 def _replay(
     aws: Aws, found: Sequence[Archive], since: datetime, until: datetime, rules: dict[str, list[str]], as_json: bool
 ) -> int:  # fmt: skip
-    from concurrent.futures import ThreadPoolExecutor
-
     from rich.progress import Progress as Bars
 
     from scripts.cloudformation.calls import Clock
     from scripts.commands import _stacks
     from scripts.events import archives
 
-    ends: dict[str, Progress] = {}
-    clock, console = Clock(), _stacks.console(err=as_json)
+    console, ends = _stacks.console(err=as_json), dict[str, Progress]()
     replays = []
-    for archive in found:
-        replays.append((archive, archives.start(aws, archive, since, until, rules[archive.arn])))
-        click.echo(f"Started {replays[-1][1]} in {archive.region}.", err=True)
-    with Bars(console=console, disable=not console.is_terminal) as bars, ThreadPoolExecutor(len(replays)) as pool:
-
-        def follow(pair: tuple[Archive, str]) -> None:
-            task, state = bars.add_task(f"{pair[1]} in {pair[0].region}", total=1.0), ""
-            for now in archives.follow(aws, *pair, (since, until), clock):
-                bars.update(task, completed=now.share, description=f"{now.replay} in {pair[0].region} {now.state}")
-                if now.state != state and not console.is_terminal:
-                    console.print(f"{datetime.now(UTC):%H:%M:%S} {pair[0].region} {now.replay} {now.state}")
-                state, ends[now.archive.arn] = now.state, now
-
-        waits = [pool.submit(follow, pair) for pair in replays]
-        try:
-            for wait in waits:
-                wait.result()
-        except KeyboardInterrupt:
-            clock.stop()
-            bars.stop()
-            for archive, name in replays:
-                click.echo(f"{name} in {archive.region} goes on in AWS. Cancel it: --cancel {name}", err=True)
-            raise
+    try:
+        for one in found:
+            replays.append((one, archives.start(aws, one, since, until, rules[one.arn])))
+            click.echo(f"Started {replays[-1][1]} in {one.region}.", err=True)
+        with Bars(console=console, disable=not console.is_terminal) as bars:
+            tasks = {name: bars.add_task(name, total=1.0) for _, name in replays}
+            for now in archives.follow(aws, replays, (since, until), Clock()):
+                said = f"{now.archive.region} {now.replay} {now.state}"
+                bars.update(tasks[now.replay], completed=now.share, description=said)
+                if not console.is_terminal and (now.replay not in ends or ends[now.replay].state != now.state):
+                    console.print(f"{datetime.now(UTC):%H:%M:%S} {said}")
+                ends[now.replay] = now
+    except KeyboardInterrupt:
+        for archive, name in replays:
+            click.echo(f"{name} in {archive.region} goes on in AWS. Cancel it: --cancel {name}", err=True)
+        raise
     if as_json:
-        print(json.dumps([{
+        _stacks.print_json([{
             "replay": one.replay, "archive": one.archive.name, "region": one.archive.region, "state": one.state,
             "reason": one.reason or None,
-        } for one in ends.values()], indent=2))  # fmt: skip
+        } for one in ends.values()])  # fmt: skip
     failed = [one for one in ends.values() if one.state != "COMPLETED"]
     for one in failed:
         click.echo(f"Error: {one.replay} in {one.archive.region} ended as {one.state}: {one.reason}", err=True)
@@ -118,10 +107,10 @@ def _replay(
 def _list(found: Sequence[Archive], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from scripts.commands import _operations
+    from scripts.commands import _operations, _stacks
 
     if as_json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        _stacks.print_json([asdict(one) for one in found])
         return
     _operations.print_table(
         ("ARCHIVE", "REGION", "BUS", "STATE", "EVENTS", "BYTES", "DAYS"),
@@ -131,24 +120,23 @@ def _list(found: Sequence[Archive], as_json: bool) -> None:
 
 
 def _preview(previews: Sequence[Preview], as_json: bool) -> None:
+    from scripts.commands import _stacks
+
     if as_json:
-        print(json.dumps([{
+        _stacks.print_json([{
             "archive": one.archive.name, "region": one.archive.region, "archived": one.archive.events,
             "events": one.events, "logGroups": one.groups,
             "rules": [{"rule": rule, "events": count, "targets": one.targets.get(rule, {})}
                       for rule, count in one.rules],
-        } for one in previews], indent=2))  # fmt: skip
+        } for one in previews])  # fmt: skip
         return
     for one in previews:
+        known = one.events is not None
         print(f"{one.archive.name} in {one.archive.region}, which holds {one.archive.events:,} events in all "
               "(AWS counts up to a day late)")  # fmt: skip
-        if one.events is None:
-            print(
-                "  How many are in the window cannot be known: no rule of the bus writes whole events to a log group."
-            )
-        else:
-            print(f"  {one.events:,} events in the window, at least: as many are in {', '.join(one.groups)}")
+        print(f"  {one.events:,} events in the window, at least: as many are in {', '.join(one.groups)}" if known else
+              "  How many are in the window cannot be known: no rule of the bus writes whole events to a log group.")  # fmt: skip
         for rule, count in one.rules:
-            print(f"  rule {rule}: " + (f"{count:,} events" if one.events is not None else "how many is not known"))
+            print(f"  rule {rule}: " + (f"{count:,} events" if known else "how many is not known"))
             for target, fate in one.targets.get(rule, {}).items():
                 print(f"    → {target}: {fate}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import click
@@ -40,11 +39,11 @@ def command(env: str, stack: str | None, region: str | None, since: str, as_json
     period = metrics.period_of(begin, end, min(metrics.STEPS, max(4, room)))
     found = metrics.read(aws, stacks, begin, end, period)
     if as_json:
-        print(json.dumps([{
+        _stacks.print_json([{
             "region": one.region, "stack": one.stack, "rule": one.rule, "period": period,
             "metrics": {name: {"sum": sum(values), "values": values} if values is not None else None
                         for name, values in one.series.items()},
-        } for one in found], indent=2))  # fmt: skip
+        } for one in found])  # fmt: skip
     elif any(one.is_known for one in found):
         cells = [[f"{metrics.sparkline(values)} {sum(values):,}".strip() if values is not None else "-"
                   for values in one.series.values()] for one in found]  # fmt: skip

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from scripts.events.dead_letters import Letter, Mailbox
 
+LINES: dict[str, dict[str, Any]] = {
+    "letters": {"bold": True}, "rule": {"fg": "cyan"}, "target": {}, "error": {"fg": "red"}, "": {}, "example": {"dim": True},
+}  # fmt: skip
+
 
 @click.command()
 @where_options
@@ -41,16 +45,15 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
     from scripts.events import dead_letters
 
     aws, stacks = _operations.deployed(env, stack, region)
-    way, rate = given["way"], given["rate"]
+    way, rate, limit, wanted = given["way"], given["rate"], given["limit"], given["only"] or ""
     boxes = [dead_letters.Mailbox(aws, one.place.region, url) for one in stacks
              if (url := one.outputs.get("DeadLetterQueueUrl"))]  # fmt: skip
-    found: dict[int, list[Letter]] = {}
     try:
-        for index, box in enumerate(boxes):
-            box.fetch(given["limit"], 300 + (2 * min(given["limit"], box.remaining()) / rate if rate else 0))
-            wanted = given["only"] or ""
-            found[index] = [one for one in box.letters.values() if any(wanted in name for name in one.names())]
-        chosen = [one for letters in found.values() for one in letters]
+        for box in boxes:
+            box.fetch(limit, 300 + (2 * min(limit, box.remaining()) / rate if rate else 0))
+        found = [(box, [one for one in box.letters.values() if any(wanted in name for name in one.names())])
+                 for box in boxes]  # fmt: skip
+        chosen = [one for _, letters in found for one in letters]
         more = sum(box.remaining() for box in boxes)
         if not (way and as_json):
             _show(chosen, as_json)
@@ -60,7 +63,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
         everyone = ", where every rule sees them again" if way == "bus" else ""
         if not _stacks.confirm(f"Send {len(chosen)} events to their {way}{everyone}?", aws.environment, yes=yes):
             return 0
-        return _redrive([(box, found[index]) for index, box in enumerate(boxes)], way, rate, as_json)
+        return _redrive(found, way, rate, as_json)
     finally:
         for box in boxes:
             box.release()
@@ -68,6 +71,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
 
 def _redrive(boxes: Sequence[tuple[Mailbox, Sequence[Letter]]], way: str, rate: float | None, as_json: bool) -> int:
     from scripts.cloudformation.calls import Clock
+    from scripts.commands import _stacks
     from scripts.events import dead_letters
     from scripts.events.redelivery import Redelivery
 
@@ -83,9 +87,7 @@ def _redrive(boxes: Sequence[tuple[Mailbox, Sequence[Letter]]], way: str, rate: 
         if as_json:
             failed = [{"rule": rule, "target": target, "code": code, "letters": len(problems), "problem": problems[0]}
                       for (rule, target, code), problems in kept.items()]  # fmt: skip
-            print(
-                json.dumps({"to": way, "sent": sent, "kept": count, "problems": failed}, ensure_ascii=False, indent=2)
-            )
+            _stacks.print_json({"to": way, "sent": sent, "kept": count, "problems": failed})
         else:
             print(f"{sent} sent to their {way} and removed, {count} kept")
         for names, problems in kept.items():
@@ -94,32 +96,23 @@ def _redrive(boxes: Sequence[tuple[Mailbox, Sequence[Letter]]], way: str, rate: 
 
 
 def _show(letters: Sequence[Letter], as_json: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from scripts.commands import _stacks
     from scripts.events import dead_letters
 
     groups = dead_letters.group(letters)
     if as_json:
-        print(json.dumps([{"rule": of[0].rule or None, "target": of[0].target, "code": of[0].code, "letters": len(of),
-                           "message": of[0].message, "example": of[0].event} for of in groups.values()],
-                         ensure_ascii=False, indent=2))  # fmt: skip
+        _stacks.print_json([{
+            "rule": of[0].rule or None, "target": of[0].target, "code": of[0].code, "letters": len(of),
+            "message": of[0].message, "example": of[0].event,
+        } for of in groups.values()])  # fmt: skip
         return
-    rows = [(str(len(of)), *names, of[0].message, json.dumps(of[0].event, ensure_ascii=False))
-            for names, of in groups.items()]  # fmt: skip
-    out = _stacks.console()
-    if not out.is_terminal:
-        for row in rows:
-            print("\t".join(" ".join(cell.split()) for cell in row))
-        return
-    for count, rule, target, code, message, example in rows:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(justify="right", style="dim")
-        table.add_column(overflow="fold")
-        shown = example if len(example) < 600 else f"{example[:600]}…"
-        cells = (("letters", count, "bold"), ("rule", rule, "cyan"), ("target", target, ""), ("error", code, "red"),
-                 ("", message, ""), ("example", shown, "dim"))  # fmt: skip
-        for name, cell, style in cells:
-            table.add_row(name, Text(cell, style=style))
-        out.print(table, "")
+    plain = not _stacks.console().is_terminal
+    for names, of in groups.items():
+        example = json.dumps(of[0].event, ensure_ascii=False)
+        cells = (str(len(of)), *names, of[0].message, example if plain or len(example) < 600 else f"{example[:600]}…")
+        if plain:
+            print("\t".join(" ".join(cell.split()) for cell in cells))
+            continue
+        for (name, style), cell in zip(LINES.items(), cells, strict=True):
+            click.echo(click.style(f"{name:>7} ", dim=True) + click.style(cell, **style))
+        click.echo()

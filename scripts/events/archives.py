@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import calls
 from scripts.errors import ToolError
 from scripts.events import log_groups
 from scripts.flow import trace
-from scripts.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +50,7 @@ class Progress:
     reason: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Preview:
     """What a replay would do, as far as the log groups of the bus tell.
 
@@ -61,9 +60,9 @@ class Preview:
 
     archive: Archive
     groups: list[str]
-    events: int | None = None
-    rules: list[tuple[str, int]] = field(default_factory=list)
-    targets: dict[str, dict[str, str]] = field(default_factory=dict)
+    events: int | None
+    rules: list[tuple[str, int]]
+    targets: dict[str, dict[str, str]]
 
 
 def of_stacks(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> list[Archive]:
@@ -84,24 +83,18 @@ def of_stacks(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> 
 
 def choose_rules(aws: Aws, archive: Archive, names: Sequence[str], stacks: Sequence[Deployed]) -> list[str]:
     """The ARNs of rules of the archive's bus, given by name, ARN or logical id. Raises ToolError."""
-    bus, events, arns = archive.bus.rsplit("/", 1)[-1], aws.client("events", archive.region), dict[str, str]()
-    logical = {name: key for one in stacks if one.place.region == archive.region
-               for key, (its_bus, name) in one.rules.items() if its_bus == bus}  # fmt: skip
-    following: dict[str, str] = {}
-    while True:
-        page = events.list_rules(EventBusName=bus, **following)
-        arns |= {one["Name"]: one["Arn"] for one in page["Rules"] if not one.get("ManagedBy")}
-        if not page.get("NextToken"):
-            break
-        following = {"NextToken": page["NextToken"]}
-    chosen = []
+    bus = archive.bus.rsplit("/", 1)[-1]
+    pages = aws.client("events", archive.region).get_paginator("list_rules").paginate(EventBusName=bus)
+    arns = {one["Name"]: one["Arn"] for page in pages for one in page["Rules"] if not one.get("ManagedBy")}
+    known = {**arns, **{arn: arn for arn in arns.values()}}
+    for one in stacks:
+        if one.place.region == archive.region:
+            known |= {key: arns[name] for key, (its, name) in one.rules.items() if its == bus and name in arns}
     for wanted in names:
-        of = [arn for name, arn in arns.items() if wanted in (name, arn, logical.get(name))]
-        if not of:
+        if wanted not in known:
             raise ToolError(f"the bus {bus} has no rule {wanted!r}", where=archive.region,
                             advice=f"It has: {', '.join(arns) or 'none'}.")  # fmt: skip
-        chosen += of
-    return chosen
+    return [known[wanted] for wanted in names]
 
 
 def start(aws: Aws, archive: Archive, since: datetime, until: datetime, rules: Sequence[str]) -> str:
@@ -124,19 +117,22 @@ def cancel(aws: Aws, archives: Sequence[Archive], name: str) -> str:
 
 
 def follow(
-    aws: Aws, archive: Archive, name: str, window: tuple[datetime, datetime], clock: calls.Clock
+    aws: Aws, replays: Sequence[tuple[Archive, str]], window: tuple[datetime, datetime], clock: calls.Clock
 ) -> Iterator[Progress]:  # fmt: skip
-    """The progress of a replay of a window until it is over."""
-    ask = aws.client("events", archive.region).describe_replay
-    while True:
-        told = calls.call(ask, clock=clock, patience=calls.LONG, ReplayName=name)
-        last = told.get("EventLastReplayedTime") or window[0]  # the time of the event that was replayed last
-        share = min(1.0, max(0.0, (last - window[0]) / (window[1] - window[0])))
-        share = 1.0 if told["State"] == "COMPLETED" else share
-        yield Progress(archive, name, told["State"], share, told.get("StateReason", ""))
-        if told["State"] in OVER:
-            return
-        clock.sleep(PAUSE)
+    """The progress of replays (archive, name) of a window until all are over."""
+    running = list(replays)
+    while running:
+        for archive, name in tuple(running):
+            ask = aws.client("events", archive.region).describe_replay
+            told = calls.call(ask, clock=clock, patience=calls.LONG, ReplayName=name)
+            last = told.get("EventLastReplayedTime") or window[0]  # the time of the event that was replayed last
+            share = min(1.0, max(0.0, (last - window[0]) / (window[1] - window[0])))
+            share = 1.0 if told["State"] == "COMPLETED" else share
+            yield Progress(archive, name, told["State"], share, told.get("StateReason", ""))
+            if told["State"] in OVER:
+                running.remove((archive, name))
+        if running:
+            clock.sleep(PAUSE)
 
 
 def preview(
@@ -147,31 +143,25 @@ def preview(
     Nothing reads an archive but a replay. What its bus wrote to log groups tells how many events there are at least.
     """
     on_bus = flow.rules_on(archive.bus)
-    wanted = [one for one in on_bus if not rules or one.arn in rules]
-    whole = [target for rule in on_bus for target in rule.targets if target.service == "logs"
+    whole = [target.arn for rule in on_bus for target in rule.targets if target.service == "logs"
              and not any(key.startswith("Input") for key in target.settings)]  # fmt: skip
-    groups = sorted({one.arn.partition(":log-group:")[2] for one in whole})
+    groups = sorted({arn.partition(":log-group:")[2] for arn in whole})
     kept = next((one.pattern for one in flow.archives if one.arn == archive.arn), None)
-    keeps = Pattern(kept).matches if isinstance(kept, dict) else lambda _: True
-    found, counts, met = Preview(archive, groups), dict.fromkeys((one.label for one in wanted), 0), set[str]()
-    matches = [(one, Pattern(one.pattern).matches) for one in wanted
-               if isinstance(one.pattern, dict) and not one.state.startswith("DISABLED")]  # fmt: skip
+    counts = {one.label: 0 for one in on_bus if not rules or one.arn in rules}
+    targets, met = dict[str, dict[str, str]](), set[str]()
     places = [log_groups.Group(archive.region, name, name) for name in groups]
     for entry in log_groups.merge(aws, places, int(window[0].timestamp() * 1000)):
         event = _event_of(entry.message, *window)
-        if event is None or event["id"] in met or not keeps(event):
+        if event is None or event["id"] in met or (isinstance(kept, dict) and not trace.match(kept, event)[0]):
             continue
         met.add(event["id"])
         event["replay-name"] = "a replay"  # replayed events carry it, and rules may refuse it
-        for rule, takes in matches:
-            if takes(event):
-                counts[rule.label] += 1
-                if rule.label not in found.targets:
-                    routes = trace.trace(flow, event, archive.bus).routes
-                    deliveries = next(one.deliveries for one in routes if one.rule.arn == rule.arn)
-                    found.targets[rule.label] = {f"{one.target.service} {one.label}": one.fate for one in deliveries}
-    found.events, found.rules = len(met) if groups else None, list(counts.items())
-    return found
+        for route in trace.trace(flow, event, archive.bus).routes:
+            if route.matched and route.rule.label in counts:
+                counts[route.rule.label] += 1
+                fates = {f"{one.target.service} {one.label}": one.fate for one in route.deliveries}
+                targets.setdefault(route.rule.label, fates)
+    return Preview(archive, groups, len(met) if groups else None, list(counts.items()), targets)
 
 
 def _event_of(message: str, since: datetime, until: datetime) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from scripts.errors import ToolError
 from scripts.events import buses
+from scripts.events.codes import GONE, NO_QUEUE, Ignoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,14 +47,13 @@ class Seen:
 def remove(aws: Aws, region: str, bus: str, name: str) -> None:
     """Removes a tap, as far as it is there."""
     events, sqs = aws.client("events", region), aws.client("sqs", region)
-    with contextlib.suppress(events.exceptions.ResourceNotFoundException):
+    with Ignoring(GONE):
         events.remove_targets(Rule=name, EventBusName=bus, Ids=["queue"])
-    with contextlib.suppress(events.exceptions.ResourceNotFoundException):
+    with Ignoring(GONE):
         events.delete_rule(Name=name, EventBusName=bus)
-    with contextlib.suppress(sqs.exceptions.QueueDoesNotExist):
+    with Ignoring(*NO_QUEUE):
         sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"])
-    with contextlib.suppress(OSError):
-        _lock_file(name).unlink()
+    _lock_file(name).unlink(missing_ok=True)
 
 
 def sweep(aws: Aws, region: str, bus: str) -> list[str]:
@@ -62,15 +62,16 @@ def sweep(aws: Aws, region: str, bus: str) -> list[str]:
     taps: dict[str, str] = {}
     for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX):
         for url in page.get("QueueUrls", ()):
-            with contextlib.suppress(sqs.exceptions.QueueDoesNotExist):  # its run ended just now
+            with Ignoring(*NO_QUEUE):  # its run ended just now
                 tags, name = sqs.list_queue_tags(QueueUrl=url).get("Tags", {}), url.rsplit("/", 1)[-1]
                 if not _is_alive(name, tags):
                     taps[name] = tags.get("bus", bus)
-    for rule in events.list_rules(NamePrefix=PREFIX, EventBusName=bus)["Rules"]:
-        try:
-            sqs.get_queue_url(QueueName=rule["Name"])
-        except sqs.exceptions.QueueDoesNotExist:  # somebody removed it by hand; the rule keeps the bus from deletion
-            taps[rule["Name"]] = bus
+    for page in events.get_paginator("list_rules").paginate(NamePrefix=PREFIX, EventBusName=bus):
+        for name in (one["Name"] for one in page["Rules"]):
+            with Ignoring(*NO_QUEUE):
+                sqs.get_queue_url(QueueName=name)
+                continue
+            taps[name] = bus  # somebody removed its queue by hand; the rule keeps the bus from deletion
     for name, its_bus in taps.items():
         remove(aws, region, its_bus, name)
     return list(taps)
@@ -153,25 +154,22 @@ class Tap:
     def receive(self) -> list[Seen]:
         """What has come, after a few seconds at the most. Raises ToolError when somebody removed the queue."""
         sqs = self._aws.client("sqs", self.region)
-        try:
+        with Ignoring(*NO_QUEUE):
             answer = sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=_WAIT)
             messages = answer.get("Messages", [])
-            if messages:
-                handles = [
-                    {"Id": str(index), "ReceiptHandle": one["ReceiptHandle"]} for index, one in enumerate(messages)
-                ]
+            handles = [{"Id": str(at), "ReceiptHandle": one["ReceiptHandle"]} for at, one in enumerate(messages)]
+            if handles:
                 sqs.delete_message_batch(QueueUrl=self._url, Entries=handles)
-        except sqs.exceptions.QueueDoesNotExist:
-            raise ToolError(
-                "the temporary queue is gone", where=f"{self.name} in {self.region}",
-                advice="Did this machine sleep? Another run removes what looks dead. Start again.",
-            ) from None  # fmt: skip
-        new = [one for one in messages if one["MessageId"] not in self._met]
-        self._met |= dict.fromkeys(one["MessageId"] for one in new)
-        while len(self._met) > 10_000:
-            del self._met[next(iter(self._met))]
-        found = [Seen(self.region, self.bus, json.loads(one["Body"])) for one in new]
-        return sorted(found, key=lambda one: str(one.event.get("time", "")))
+            new = [one for one in messages if one["MessageId"] not in self._met]
+            self._met |= dict.fromkeys(one["MessageId"] for one in new)
+            while len(self._met) > 10_000:
+                del self._met[next(iter(self._met))]
+            found = [Seen(self.region, self.bus, json.loads(one["Body"])) for one in new]
+            return sorted(found, key=lambda one: str(one.event.get("time", "")))
+        raise ToolError(
+            "the temporary queue is gone", where=f"{self.name} in {self.region}",
+            advice="Did this machine sleep? Another run removes what looks dead. Start again.",
+        )  # fmt: skip
 
 
 def follow(taps: Sequence[Tap]) -> Iterator[Seen]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from scripts.cloudformation import calls, outputs
+from scripts.cloudformation import outputs
 from scripts.errors import ToolError
+from scripts.events.codes import GONE, Ignoring
 
 if TYPE_CHECKING:
     from scripts.aws import Aws
@@ -24,15 +23,13 @@ def check(client: Any, bus: str) -> None:
 
     PutEvents itself does not tell: it answers 200 for a bus that does not exist, and the event is gone.
     """
-    try:
+    with Ignoring(GONE):
         client.describe_event_bus(Name=bus)
-    except ClientError as error:  # a client's own exception classes are not the same in all threads
-        if calls.code(error) != "ResourceNotFoundException":
-            raise
-        raise BusError(
-            f"there is no event bus {bus!r}; nothing was sent", where=f"region {client.meta.region_name}",
-            advice="Deploy its stack first, or give the right name with --bus.",
-        ) from None  # fmt: skip
+        return
+    raise BusError(
+        f"there is no event bus {bus!r}; nothing was sent", where=f"region {client.meta.region_name}",
+        advice="Deploy its stack first, or give the right name with --bus.",
+    )  # fmt: skip
 
 
 def of_stack(aws: Aws, stack_name: str, region: str) -> str:

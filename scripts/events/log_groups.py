@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
 from scripts.cloudformation import calls
+from scripts.events.codes import GONE, Ignoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,12 +76,9 @@ def read(aws: Aws, group: Group, since: int, pattern: str = "", clock: calls.Clo
     given: dict[str, Any] = {"logGroupName": group.name, "startTime": since}
     given |= {"filterPattern": pattern} if pattern else {}
     while True:
-        try:
+        page: dict[str, Any] = {"events": []}
+        with Ignoring(GONE):
             page = calls.call(logs.filter_log_events, clock=clock, patience=calls.LONG, **given)
-        except ClientError as error:  # a client's own exception classes are not the same in all threads
-            if calls.code(error) == "ResourceNotFoundException":
-                return
-            raise
         for one in page["events"]:
             place = (one["logStreamName"], one["timestamp"], one["message"])
             alike[place] += 1  # MiniStack gives no ids to what functions write

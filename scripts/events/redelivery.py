@@ -8,16 +8,12 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from scripts.cloudformation import calls
 from scripts.errors import ToolError
 from scripts.events import buses
+from scripts.events.codes import EXISTS, GONE, Ignoring
 from scripts.flow import graph, inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from scripts.aws import Aws
 
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
@@ -43,20 +39,37 @@ class Redelivery:
         if self._way == "bus":
             self._to_bus(rule, event)
         elif not rule:
-            self._invoke(target, inputs.compact(event), graph.Target("", target))
+            self._hand_over(graph.Target("", target), inputs.compact(event))
         else:
             self._to_target(rule, graph.bare(target), event)
 
     def _to_bus(self, rule: str, event: Any) -> None:
+        advice = "Send it to the target."
         if not rule:
-            raise NotRedeliveredError(
-                "a function's record does not say from which bus it came", advice="Send it to the target."
-            )
+            raise NotRedeliveredError("a function's record does not say from which bus it came", advice=advice)
         if str(event.get("source", "")).startswith("aws."):
-            raise NotRedeliveredError(
-                f"only AWS may put events of the source {event['source']}", advice="Send it to the target."
-            )
+            raise NotRedeliveredError(f"only AWS may put events of the source {event['source']}", advice=advice)
         self._put(_bus_of(rule), event)
+
+    def _to_target(self, rule: str, arn: str, event: dict[str, Any]) -> None:
+        found = [one for one in self._targets(rule) if one.arn == arn]
+        if len(found) != 1:
+            raise NotRedeliveredError(
+                f"the rule has {len(found) or 'no'} target{'s' * bool(found)} {arn}", where=rule,
+                advice="Send it to the bus." if found else "Put the target back, or send it to the bus.",
+            )  # fmt: skip
+        # When EventBridge first took the event is not in the letter; it was not before the event's own time.
+        sender = graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None)
+        made = inputs.payload(sender, found[0], event, event.get("time"))
+        if made.problem:
+            raise NotRedeliveredError(made.problem, where=arn, advice="Send it to the bus.")
+        if not found[0].is_bus:
+            self._hand_over(found[0], made.text)
+        elif arn.split(":")[4] == rule.split(":")[4]:
+            self._put(arn, event if made.text == inputs.compact(event) else {**event, "detail": json.loads(made.text)})
+        else:
+            raise NotRedeliveredError("nobody can tell from here whether a bus of another account exists", where=arn,
+                                      advice="Send it to its own bus.")  # fmt: skip
 
     def _put(self, bus: str, event: dict[str, Any]) -> None:
         self._check_bus(bus)
@@ -67,83 +80,58 @@ class Redelivery:
         if answer["FailedEntryCount"]:
             raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
 
-    def _to_target(self, rule: str, arn: str, event: dict[str, Any]) -> None:
-        found = [one for one in self._targets(rule) if one.arn == arn]
-        if len(found) != 1:
-            raise NotRedeliveredError(
-                f"the rule has {len(found) or 'no'} target{'s' * bool(found)} {arn}", where=rule,
-                advice="Send it to the bus." if found else "Put the target back, or send it to the bus.",
-            )  # fmt: skip
-        # When EventBridge first took the event is not in the letter; it was not before the event's own time.
-        made = inputs.payload(
-            graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None), found[0], event, event.get("time")
-        )
-        ways: dict[str, Callable[[str, str, graph.Target], None]] = {
-            "lambda": self._invoke, "sqs": self._send, "sns": self._publish, "logs": self._write, "states": self._start,
-        }  # fmt: skip
-        if made.problem or (found[0].service not in ways and not found[0].is_bus):
-            raise NotRedeliveredError(made.problem or f"this tool cannot deliver to {found[0].service}", where=arn,
-                                      advice="Send it to the bus.")  # fmt: skip
-        if found[0].is_bus and arn.split(":")[4] != rule.split(":")[4]:
-            raise NotRedeliveredError("nobody can tell from here whether a bus of another account exists", where=arn,
-                                      advice="Send it to its own bus.")  # fmt: skip
-        if found[0].is_bus:
-            self._put(arn, event if made.text == inputs.compact(event) else {**event, "detail": json.loads(made.text)})
+    def _hand_over(self, target: graph.Target, text: str) -> None:
+        arn = target.arn
+        if target.service == "lambda":
+            self._client("lambda", arn).invoke(FunctionName=arn, InvocationType="Event", Payload=text.encode())
+        elif target.service == "sns":
+            self._client("sns", arn).publish(TopicArn=arn, Message=text)
+        elif target.service == "states":
+            self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=text)
+        elif target.service == "sqs":
+            sqs, (account, name) = self._client("sqs", arn), arn.split(":")[4:]
+            url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+            group = (target.settings.get("SqsParameters") or {}).get("MessageGroupId")
+            sqs.send_message(QueueUrl=url, MessageBody=text, **({"MessageGroupId": group} if group else {}))
+        elif target.service == "logs":
+            self._write(target, text)
         else:
-            ways[found[0].service](arn, made.text, found[0])
+            raise NotRedeliveredError(f"this tool cannot deliver to {target.service}", where=arn,
+                                      advice="Send it to the bus.")  # fmt: skip
 
-    def _invoke(self, arn: str, payload: str, _: graph.Target) -> None:
-        self._client("lambda", arn).invoke(FunctionName=arn, InvocationType="Event", Payload=payload.encode())
-
-    def _send(self, arn: str, payload: str, target: graph.Target) -> None:
-        sqs, name = self._client("sqs", arn), arn.rsplit(":", 1)[-1]
-        url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=arn.split(":")[4])["QueueUrl"]
-        group = (target.settings.get("SqsParameters") or {}).get("MessageGroupId")
-        sqs.send_message(QueueUrl=url, MessageBody=payload, **({"MessageGroupId": group} if group else {}))
-
-    def _publish(self, arn: str, payload: str, _: graph.Target) -> None:
-        self._client("sns", arn).publish(TopicArn=arn, Message=payload)
-
-    def _start(self, arn: str, payload: str, _: graph.Target) -> None:
-        self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=payload)
-
-    def _write(self, arn: str, payload: str, target: graph.Target) -> None:
-        logs, when = self._client("logs", arn), int(time.time() * 1000)
+    def _write(self, target: graph.Target, text: str) -> None:
+        when = int(time.time() * 1000)
         if "InputTransformer" in target.settings:  # it makes the log event itself (EventBridge guide, targets)
-            made = json.loads(payload)
-            payload, when = made["message"], int(made["timestamp"])
-            payload = payload if isinstance(payload, str) else inputs.compact(payload)
-        self._open_stream(arn)
-        place = {"logGroupName": arn.partition(":log-group:")[2], "logStreamName": STREAM}
-        answer = logs.put_log_events(**place, logEvents=[{"timestamp": when, "message": payload}])
+            made = json.loads(text)
+            text, when = made["message"], int(made["timestamp"])
+            text = text if isinstance(text, str) else inputs.compact(text)
+        self._open_stream(target.arn)
+        answer = self._client("logs", target.arn).put_log_events(
+            **_stream(target.arn), logEvents=[{"timestamp": when, "message": text}]
+        )
         if refused := answer.get("rejectedLogEventsInfo"):
-            raise NotRedeliveredError(f"the log group refuses its time: {refused}", where=arn)
-
-    def _create_stream(self, arn: str) -> None:
-        try:
-            self._client("logs", arn).create_log_stream(
-                logGroupName=arn.partition(":log-group:")[2], logStreamName=STREAM
-            )
-        except ClientError as error:  # a client's own exception classes are not the same in all threads
-            if calls.code(error) != "ResourceAlreadyExistsException":
-                raise
+            raise NotRedeliveredError(f"the log group refuses its time: {refused}", where=target.arn)
 
     def _client(self, service: str, arn: str) -> Any:
         return self._aws.client(service, arn.split(":")[3])
+
+    def _create_stream(self, arn: str) -> None:
+        with Ignoring(EXISTS):
+            self._client("logs", arn).create_log_stream(**_stream(arn))
 
     def _ask_for_bus(self, bus: str) -> None:
         """An event for a bus that is not there would be acknowledged, and gone."""
         buses.check(self._client("events", bus), _name(bus))
 
     def _ask_for_targets(self, rule: str) -> list[graph.Target]:
-        events = self._client("events", rule)
-        try:
+        events, found = self._client("events", rule), []
+        with Ignoring(GONE):
             found = events.list_targets_by_rule(Rule=_name(rule), EventBusName=_name(_bus_of(rule)))["Targets"]
-        except ClientError as error:
-            if calls.code(error) == "ResourceNotFoundException":
-                return []
-            raise
         return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in found]
+
+
+def _stream(arn: str) -> dict[str, str]:
+    return {"logGroupName": arn.partition(":log-group:")[2], "logStreamName": STREAM}
 
 
 def _bus_of(rule: str) -> str:

@@ -33,7 +33,7 @@ class Events(Service):
 @pytest.mark.parametrize("end", ["COMPLETED", "CANCELLED", "FAILED"])
 def test_a_replay_is_followed_to_its_end(end):
     events = Events(("STARTING", None), ("RUNNING", 30), (end, 45), ("never asked", 0))
-    found = list(archives.follow(FakeAws(events=events), ARCHIVE, "it", WINDOW, TurningClock(10)))
+    found = list(archives.follow(FakeAws(events=events), [(ARCHIVE, "it")], WINDOW, TurningClock(10)))
     last = 1.0 if end == "COMPLETED" else 0.75
     assert [(one.state, one.share) for one in found] == [("STARTING", 0.0), ("RUNNING", 0.5), (end, last)]
     assert found[-1].reason == "because"
