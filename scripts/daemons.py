@@ -73,7 +73,7 @@ def start(
     if child and child.poll() is None:
         child.kill()
     last = "\n".join((where / "log").read_text(errors="replace").splitlines()[-12:])
-    raise ToolError(f"it does not come up:\n{last}", where=str(where / "log"), advice=advice)
+    raise ToolError(f"the background process does not come up:\n{last}", where=str(where / "log"), advice=advice)
 
 
 def stop(where: Path) -> bool:

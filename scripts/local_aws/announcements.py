@@ -3,8 +3,6 @@
 S3's own 'Object Created' comes from MiniStack, for buckets with EventBridgeEnabled.
 """
 
-from __future__ import annotations
-
 import contextvars
 import json
 import time
@@ -13,10 +11,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from ministack.core.iam_evaluator import caller_arn
-from ministack.core.responses import get_account_id, get_region, set_request_region
+from ministack.core.responses import get_account_id, get_region, now_iso, set_request_region
 from ministack.services import eventbridge, rds, s3
 
-from scripts.local_aws.ministack import Answer, Json, Stock, around, call
+from scripts.local_aws.ministack import Json, Stock, around, call
 
 OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; the reads are GET and HEAD
     ("PUT", False, False): "PutObject", ("PUT", False, True): "CopyObject", ("DELETE", False, False): "DeleteObject",
@@ -39,11 +37,6 @@ def announce(source: str, detail_type: str, detail: Json, *resources: str) -> No
     """Put an event of an AWS service on the default bus of the current account and region."""
     entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(detail), "Resources": list(resources)}
     eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
-
-
-def now() -> str:
-    """The time of the current second, as events write it."""
-    return time.strftime("%FT%TZ", time.gmtime())
 
 
 def selects(selector: Json, values: dict[str, str]) -> bool:
@@ -79,12 +72,12 @@ def report(name: str, bucket: str, key: str, headers: dict[str, str], body: byte
         return
     kind = "Root" if caller.endswith(":root") else "AssumedRole" if ":assumed-role/" in caller else "IAMUser"
     announce("aws.s3", "AWS API Call via CloudTrail", {
-        "eventVersion": "1.11", "eventTime": now(), "eventSource": "s3.amazonaws.com", "eventName": name,
+        "eventVersion": "1.11", "eventSource": "s3.amazonaws.com", "eventName": name, "awsRegion": get_region(),
         "userIdentity": {"type": kind, "principalId": account, "arn": caller, "accountId": account},
-        "awsRegion": get_region(), "sourceIPAddress": "127.0.0.1", "userAgent": headers.get("user-agent", ""),
+        "eventTime": time.strftime("%FT%TZ", time.gmtime()), "userAgent": headers.get("user-agent", ""),
         "requestParameters": {"bucketName": bucket, "Host": headers.get("host", ""), "key": key},
-        "responseElements": None, "additionalEventData": {"bytesTransferredIn": len(body or b"")},
-        "requestID": uuid.uuid4().hex[:16].upper(), "eventID": str(uuid.uuid4()), "readOnly": reads,
+        "responseElements": None, "additionalEventData": {"bytesTransferredIn": len(body or b"")}, "readOnly": reads,
+        "requestID": uuid.uuid4().hex[:16].upper(), "eventID": str(uuid.uuid4()), "sourceIPAddress": "127.0.0.1",
         "resources": [{"type": "AWS::S3::Object", "ARN": arn},
                       {"accountId": account, "type": "AWS::S3::Bucket", "ARN": f"arn:aws:s3:::{bucket}"}],
         "eventType": "AwsApiCall", "managementEvent": False, "recipientAccountId": account, "eventCategory": "Data",
@@ -92,7 +85,7 @@ def report(name: str, bucket: str, key: str, headers: dict[str, str], body: byte
 
 
 @around("handle_request", s3)
-async def on_s3(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any) -> Answer:
+async def on_s3(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any) -> Any:
     """An S3 request, and then its CloudTrail event. AWS records refused requests too; here they are not."""
     answer = await stock(method, path, headers, body, query, **rest)
     bucket, _, key = unquote(path).lstrip("/").partition("/")
@@ -108,7 +101,7 @@ def region_of(snapshot: str) -> str:
     return snapshot.split(":")[3] if snapshot.startswith("arn:") else get_region()
 
 
-def copy_snapshot(form: dict[str, list[str]]) -> Answer:
+def copy_snapshot(form: dict[str, list[str]]) -> Any:
     """CopyDBSnapshot, which MiniStack does not have; from another region too, the source then given by its ARN."""
     source, name = form["SourceDBSnapshotIdentifier"][0], form["TargetDBSnapshotIdentifier"][0]
     origin, afar = region_of(source), contextvars.copy_context()
@@ -122,7 +115,7 @@ def copy_snapshot(form: dict[str, list[str]]) -> Answer:
     rds._snapshots[name] = copy = {
         **original, "DBSnapshotIdentifier": name, "SourceRegion": origin, "SourceDBSnapshotIdentifier": source,
         "DBSnapshotArn": f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}", "SnapshotType": "manual",
-        "SnapshotCreateTime": now(), **key,
+        "SnapshotCreateTime": now_iso(), **key,
     }  # fmt: skip
     text = f"<CopyDBSnapshotResult><DBSnapshot>{rds._snapshot_xml(copy)}</DBSnapshot></CopyDBSnapshotResult>"
     return rds._xml(200, "CopyDBSnapshotResponse", text)
@@ -132,7 +125,7 @@ rds._ACTION_MAP["CopyDBSnapshot"] = copy_snapshot
 
 
 @around("handle_request", rds)
-async def on_rds(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any) -> Answer:
+async def on_rds(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any) -> Any:
     """An RDS request, and then the events of the snapshot that it made, copied or deleted."""
     answer = await stock(method, path, headers, body, query)
     form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
@@ -145,7 +138,7 @@ async def on_rds(stock: Stock, method: str, path: str, headers: Any, body: Any, 
     for number, message in told.items() if answer[0] < 300 else ():
         announce("aws.rds", f"RDS DB {kind.replace('-', ' ').title()} Event", {
             "EventCategories": [category], "SourceType": kind.replace("-", "_").upper(), "SourceArn": arn,
-            "Date": now(), "SourceIdentifier": name, "EventID": f"RDS-EVENT-{number}",
+            "Date": now_iso(), "SourceIdentifier": name, "EventID": f"RDS-EVENT-{number}",
             "Message": message.format(source.split(":snapshot:")[-1], origin),
         }, arn)  # fmt: skip
     return answer

@@ -1,7 +1,5 @@
 """The embedded AWS itself: MiniStack in this process, mended, behind a guard, on 127.0.0.1 alone."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -45,9 +43,8 @@ def mend() -> None:
         before, call, after = lambda_runtime._PYTHON_WORKER_SCRIPT.partition(HANDLER_CALL)
         if not call:
             raise AttributeError(f"{HANDLER_CALL!r} in _PYTHON_WORKER_SCRIPT")  # noqa: TRY301 - like one that is found
-        lambda_runtime._PYTHON_WORKER_SCRIPT = (
-            f"{LAMBDA_LOGGING}{before}_request[0] = context.aws_request_id; {call}{after}"
-        )
+        script = f"{LAMBDA_LOGGING}{before}_request[0] = context.aws_request_id; {call}{after}"
+        lambda_runtime._PYTHON_WORKER_SCRIPT = script
     except (ImportError, AttributeError, KeyError) as error:
         advice = "Install the pinned one (make setup), or mend scripts/local_aws."
         raise ToolError(f"MiniStack has changed, it lacks: {error}", where="embedded AWS", advice=advice) from error
@@ -59,8 +56,7 @@ def report() -> dict[str, Any]:
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
     with contextlib.suppress(OSError):  # Linux counts in the peak of the process that started this one
-        [kilobytes] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        memory = 1024 * int(kilobytes)
+        memory = 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
     return {"memory": memory, "stacks": strictness.stack_names()}
 
 

@@ -5,8 +5,6 @@ log groups) or its role (buses, state machines, and any target that names one). 
 dead-letter queue at once, without retries (EventBridge guide, 'Using dead-letter queues').
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import json
@@ -73,8 +71,9 @@ def policies_of(kind: str, arn: str) -> list[Any]:
         describe = "Logs_20140328.DescribeResourcePolicies"
         found = [call("cloudwatch_logs", describe, policyScope=scope) for scope in ("ACCOUNT", "RESOURCE")]
         return [policy["policyDocument"] for one in found for policy in one["resourcePolicies"]]
-    if (policy := iam_evaluator._resource_policy(kind, arn) if kind in OWN_POLICY else ("",)) is None:
-        raise NotDelivered("NO_RESOURCE", f"{arn} does not exist")
+    policy = iam_evaluator._resource_policy(kind, arn) if kind in OWN_POLICY else ("",)
+    if policy is None or (kind in OWN_POLICY and arn.split(":")[3] != get_region()):
+        raise NotDelivered("NO_RESOURCE", f"{arn} does not exist in {get_region()}")
     given = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
     # The statement that every topic is born with holds for its owner alone; the provisioner forgets to say so.
     return [{"Statement": [one for one in given.get("Statement", ()) if one.get("Sid") != "__default_statement_ID"]}]
@@ -171,13 +170,11 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
     """In place of MiniStack's own delivery: ask, deliver, and bury what was not taken. Raises nothing."""
     view, arn, kind = view or eventbridge._pattern_event_view(event), target["Arn"], kind_of(target["Arn"])
     replay = (eventbridge._replays.get(event.get("ReplayName")) or {}).get("Destination", {})
-    chosen = replay.get("FilterArns") or [rule["Arn"]]
-    if rule["Arn"] not in chosen and replay["Arn"].endswith(f"/{rule['EventBusName']}"):
+    is_chosen = rule["Arn"] in (replay.get("FilterArns") or [rule["Arn"]])
+    if not is_chosen and replay["Arn"].endswith(f"/{rule['EventBusName']}"):  # rules of other buses are not its matter
         return
     try:
         try:
-            if kind in (*OWN_POLICY, "logs") and arn.split(":")[3] != get_region():
-                raise NotDelivered("NO_RESOURCE", f"{arn} is in another region")  # noqa: TRY301 - one way to the queue
             if ":rule/" in rule["Arn"] and kind in ACTIONS:  # a schedule of Scheduler acts as its own role instead
                 check_permission(arn.removesuffix(":*"), target.get("RoleArn"), rule["Arn"])
             SENDERS.get(kind, stock)(target, event, rule, view)

@@ -3,8 +3,6 @@
 Internals move between releases, and one that moved has to be told at once instead of losing events in silence.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib
@@ -17,7 +15,6 @@ from typing import Any
 
 Json = dict[str, Any]
 Stock = Callable[..., Any]  # a function of MiniStack's
-Answer = Any  # (status, headers, body) of a service's handler
 log = logging.getLogger("local_aws")
 
 

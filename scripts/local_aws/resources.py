@@ -4,8 +4,6 @@ Each ``put_*(verb, name, properties)`` does Create, Update or Delete and answers
 Fn::GetAtt).
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from typing import Any
@@ -18,11 +16,10 @@ from ministack.services.cloudformation import provisioners
 from scripts.local_aws.deliveries import admits
 from scripts.local_aws.ministack import AwsError, Json, Stock, around, call, send
 
-Made = tuple[str, Json]
 KNOWN = provisioners._RESOURCE_HANDLERS
 
 
-def put_trail(verb: str, name: str, props: Json) -> Made:
+def put_trail(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """A trail, its event selectors and whether it logs. CloudTrail tries first whether the bucket lets it in."""
     if verb == "Delete":
         return name, call("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
@@ -40,12 +37,11 @@ def put_trail(verb: str, name: str, props: Json) -> Made:
     call("cloudtrail", f"CloudTrail.{verb}Trail", **{**props, "Name": name, "KmsKeyId": props.get("KMSKeyId", "")})
     if selectors := {key: props[key] for key in ("EventSelectors", "AdvancedEventSelectors") if props.get(key)}:
         call("cloudtrail", "CloudTrail.PutEventSelectors", TrailName=name, **selectors)
-    call("cloudtrail", "CloudTrail.AddTags", ResourceId=trail_arn, TagsList=props.get("Tags", []))
     call("cloudtrail", f"CloudTrail.{'Start' if props['IsLogging'] else 'Stop'}Logging", Name=name)
     return name, {"Arn": trail_arn}
 
 
-def put_archive(verb: str, name: str, props: Json) -> Made:
+def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """An archive of a bus."""
     pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
     settings = {**props, "ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
@@ -53,18 +49,17 @@ def put_archive(verb: str, name: str, props: Json) -> Made:
     return name, {"Arn": made.get("ArchiveArn"), "ArchiveName": name}
 
 
-def put_bus_policy(verb: str, _name: str, props: Json) -> Made:
+def put_bus_policy(verb: str, _name: str, props: Json) -> tuple[str, Json]:
     """A statement, straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
     call("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
     if verb != "Delete":
-        call("eventbridge", "AWSEvents.DescribeEventBus", Name=bus)
         policy = eventbridge._event_bus_policies.setdefault(bus, {"Version": "2012-10-17", "Statement": []})
         policy["Statement"].append({**props["Statement"], "Sid": sid})
     return f"{bus}|{sid}", {}
 
 
-def put_identity_provider(verb: str, _name: str, props: Json) -> Made:
+def put_identity_provider(verb: str, _name: str, props: Json) -> tuple[str, Json]:
     """An OpenID Connect provider of IAM; MiniStack has no call to change one."""
     arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{props['Url'].removeprefix('https://')}"
     form = {"Action": f"{verb}OpenIDConnectProvider", "Url": props["Url"], "OpenIDConnectProviderArn": arn}

@@ -1,7 +1,5 @@
 """The embedded AWS, seen from outside: start, look, stop. One lives per state directory."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

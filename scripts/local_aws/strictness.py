@@ -1,7 +1,5 @@
 """What CloudFormation refuses and MiniStack lets pass, and two things that it answers and MiniStack does not."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -15,7 +13,7 @@ from ministack.services import cloudformation, eventbridge, s3
 from ministack.services.cloudformation import changesets, drift, engine, handlers, helpers, provisioners, stacks
 
 from scripts.local_aws.deliveries import admits
-from scripts.local_aws.ministack import Answer, Json, Stock, around, call
+from scripts.local_aws.ministack import Json, Stock, around, call
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 NAMED = {  # type -> the property that names it
@@ -78,8 +76,7 @@ def resource_of(stock: Stock, service: str, *request: Any) -> str:
     """
     arn, tags = stock(service, *request), "Tag" in request[2].get("x-amz-target", "")
     if service == "cloudformation" and arn == "*":
-        named = request[4].get("ChangeSetName") or "*"
-        return str(named[0] if isinstance(named, list) else named)
+        return str(request[4].get("ChangeSetName", ["*"])[0])
     return f"{arn}:*" if service == "logs" and ":log-group:" in arn and not tags else arn
 
 
@@ -118,7 +115,7 @@ def update_if_allowed(stock: Stock, kind: str, name: str, old: Json, new: Json, 
 
 
 @around("DescribeChangeSet", handlers._ACTION_HANDLERS)
-def with_property_values(stock: Stock, params: dict[str, list[str]]) -> Answer:
+def with_property_values(stock: Stock, params: dict[str, list[str]]) -> Any:
     """DescribeChangeSet with IncludePropertyValues: each property before and after."""
     answer = stock(params)
     _, of = changesets._find_change_set(params["ChangeSetName"][0], params.get("StackName", [""])[0])

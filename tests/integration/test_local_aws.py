@@ -178,6 +178,19 @@ def test_a_target_that_is_gone_is_a_dead_letter(deploy):
     assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_RESOURCE"
 
 
+def test_a_queue_of_another_region_is_not_reached(deploy, unique):
+    there = deploy("local_aws/targets.yaml", name=f"{unique}-there", region="us-west-2")
+    here = deploy("local_aws/targets.yaml")
+    names = {key: stack.ids[key].rsplit("/", 1)[1] for key, stack in (("Queue", there), ("DeadLetters", here))}
+    target = {"Id": "Far", "Arn": f"arn:aws:sqs:us-west-2:{ACCOUNT}:{names['Queue']}"}
+    target["DeadLetterConfig"] = {"Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{names['DeadLetters']}"}
+    here.client("events").put_targets(**rule_of(here), Targets=[target])
+    here.put(name="one")
+    [letter] = here.messages("DeadLetters")
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_RESOURCE"
+    assert there.messages("Queue") == []
+
+
 def rule_of(stack):
     return {"Rule": f"{stack.name}-rule", "EventBusName": f"{stack.name}-bus"}
 
