@@ -41,6 +41,7 @@ class Sample:
     bus: str | None = None
     region: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
+    names: bool = False  # whether ${…} in the event names something of the stack: in one that was sent it is text
 
 
 def read(path: Path) -> Sample:
@@ -80,7 +81,7 @@ def parse(text: str, where: str) -> Sample:
     folder = Path(where).parent.name if expect is not None else ""
     return Sample(
         event, where, expect, raw.get("stack", folder) or None, raw.get("bus", event.get("EventBusName")),
-        raw.get("region"), {str(key): str(value) for key, value in raw.get("parameters", {}).items()},
+        raw.get("region"), {str(key): str(value) for key, value in raw.get("parameters", {}).items()}, names=True,
     )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
         "version": "0", "id": "00000000-0000-0000-0000-000000000000", "detail-type": "", "source": "",
         "account": account, "time": "1970-01-01T00:00:00Z", "region": region, "resources": [], "detail": {},
     }  # fmt: skip
-    stacks = [one for one in flow.stacks if one.region == region]
+    stacks = [one for one in flow.stacks if sample.names and one.region == region]
 
     def resolve(value: Any) -> Any:
         if isinstance(value, dict):

@@ -31,6 +31,10 @@ def test_names_of_the_stack_are_resolved():
     assert event["resources"] == ["arn:aws:s3:::mine"]
 
 
+def test_in_an_event_that_was_sent_they_are_text():
+    assert complete({"source": "shop", "detail": {"b": "${B} ${HOME}"}})["detail"] == {"b": "${B} ${HOME}"}
+
+
 def test_an_entry_of_put_events_becomes_an_event():
     sample = {"Source": "shop", "DetailType": "placed", "Detail": '{"a": 1}', "EventBusName": "b"}
     assert samples.parse(json.dumps(sample), "file").bus == "b"
