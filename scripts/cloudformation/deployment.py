@@ -106,10 +106,9 @@ class _Run(Run):
         pair, place, stack = self.pairs[key], remote.place, remote.stack()
         template = self.templates[pair[0].template]
         if stack and wait and operation.is_under_way(stack):
-            stack_id = stack["StackId"]
-            running = operation.under_way(remote, stack_id)
-            status = self.follow(remote, running)
-            stack = operation.settle(remote, stack_id, status) or stack if status != "DELETE_COMPLETE" else None
+            status = self.follow(remote, operation.under_way(remote, stack["StackId"]))
+            found = operation.settle(remote, stack["StackId"], status) or stack
+            stack = None if status == "DELETE_COMPLETE" else found
         if stack and stack["StackStatus"] not in _FIT:
             status = stack["StackStatus"]
             raise failure.DeploymentError(f"the stack is in {status} and cannot be changed", where=str(place),
@@ -117,24 +116,23 @@ class _Run(Run):
         try:
             values = self.values.resolve(pair)
         except outputs.NoStackError:
-            sources = {
-                source for source, _ in order.references(pair).values()
-            } & self.pairs.keys() - self.results.keys()
-            if not sources:
+            givers = {giver for giver, _ in order.references(pair).values() if giver in self.pairs}
+            coming = sorted(givers - self.results.keys())
+            if not coming:
                 raise
-            waits_for = tuple(name if region == pair[1] else f"{name} in {region}" for name, region in sorted(sources))
+            waits_for = tuple(name if region == pair[1] else f"{name} in {region}" for name, region in coming)
             resources = {name: str(one.get("Type")) for name, one in (template.get("Resources") or {}).items()}
             return Plan(place, stack=stack, waits_for=waits_for, resources=resources if not stack else {})
         arguments = change_set.request(self.environment, pair[0], template, values, stack, self.options)
         arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", pair[1], self.clock)
+        changed = protection.differences(remote, self.environment, pair[0], stack)
         theirs = stack is not None and not change_set.sweep(remote, stack)
-        made = change_set.make(remote, arguments, stack_was_there=theirs)
+        made = change_set.make(remote, arguments, stack_was_there=theirs)  # from here on nothing may go wrong
         declared = template.get("Parameters") or {}
         secret = {name for name, one in declared.items() if str(one.get("NoEcho")).lower() == "true"}
         # AWS hides them, too; whatever stands in for it may not.
         shown = {name: "****" if name in secret else value for name, value in made.parameters.items()}
-        settings = protection.differences(remote, self.environment, pair[0], stack)
-        return Plan(place, replace(made, parameters=shown), stack, values, settings=settings)
+        return Plan(place, replace(made, parameters=shown), stack, values, settings=changed)
 
     def discard(self, plans: Iterable[Plan]) -> None:
         """Leaves no change set behind."""

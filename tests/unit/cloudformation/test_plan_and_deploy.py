@@ -643,6 +643,15 @@ def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
         assert (w.cfn.find("t-bus") is not None) == left
 
 
+def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):
+    w = world(environment(stack(policy={"Statement": []})))
+    w.cfn.add_stack("t-bus")
+    w.cfn.fail("get_stack_policy", refusal("AccessDenied", "no", 403), times=9)
+    (plan,) = w.plan()
+    assert "AWS says: no" in str(plan.problem)
+    assert w.cfn.change_sets == {}
+
+
 def test_sweeping_is_no_condition(world):
     w = world()
     w.cfn.add_stack("t-bus")

@@ -88,6 +88,12 @@ def sets(moto_aws, tmp_path, clock):
     return World
 
 
+def stack_with(regions=REGIONS, **more):
+    from conftest_cloudformation import stack
+
+    return stack(regions=regions, **more)
+
+
 def test_created_in_every_account_and_region_then_nothing_to_do(sets):
     w = sets()
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus", f"stacks in {', '.join(ACCOUNTS)}")] * 2
@@ -189,8 +195,23 @@ def test_a_running_operation_is_waited_for(sets, monkeypatch):
     assert asked[3] != "somebody-elses"
 
 
-def test_what_stack_sets_cannot_do_is_said(sets):
-    from conftest_cloudformation import stack
+def test_a_secret_that_aws_hides_is_no_change(sets, monkeypatch):
+    w = sets(stack_with(parameters={"Secret": "s3cret", "Size": "1"}))
+    w.deploy()
+    held = w.client.describe_stack_set(StackSetName="t-bus")
+    given = [{"ParameterKey": "Secret", "ParameterValue": "****"}, {"ParameterKey": "Size", "ParameterValue": "1"}]
+    held["StackSet"] |= {"Parameters": given}
+    monkeypatch.setattr(w.client, "describe_stack_set", lambda **_: held)
+    assert [plan.changes for plan in w.plan()] == [False, False]
+    given[1]["ParameterValue"] = "2"
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: parameters",)] * 2
 
-    w = sets(stack(regions=REGIONS, parameters={"Size": {"us-east-1": "1", "eu-west-1": "2"}}))
+
+def test_a_value_per_region_need_not_name_the_administrators(sets):
+    w = sets(stack_with(regions=REGIONS[1:], parameters={"Size": {"eu-west-1": "1"}}))
+    assert [plan.problem for plan in w.plan()] == [None]
+
+
+def test_what_stack_sets_cannot_do_is_said(sets):
+    w = sets(stack_with(parameters={"Size": {"us-east-1": "1", "eu-west-1": "2"}}))
     assert all("differ between regions" in str(plan.problem) for plan in w.plan())
