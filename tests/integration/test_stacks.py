@@ -202,3 +202,21 @@ def test_the_bus_of_an_organization_takes_other_accounts(deploy, unique):
     aws, _, found = deploy(unique, "custom-event-bus", OrganizationId="o-a1b2c3d4e5")
     policy = json.loads(aws.client("events").describe_event_bus(Name=found["EventBusName"])["Policy"])
     assert policy["Statement"][0]["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}
+
+
+def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monkeypatch):
+    from click.testing import CliRunner
+
+    from scripts.__main__ import cli
+    from scripts.commands import _stacks
+
+    aws, made, found = deploy(unique, "custom-event-bus")
+    monkeypatch.setattr(_stacks, "read", lambda *_: (made, {}, made.choose(), aws))
+    out = {
+        form: CliRunner().invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False).stdout
+        for form in ("", "--json", "--dotenv")
+    }
+    assert out[""].splitlines()[0] == f"{unique} in {REGION}"
+    assert f"EventBusName                 {found['EventBusName']}" in out[""]
+    assert json.loads(out["--json"]) == [{"stack": unique, "stackName": unique, "region": REGION, "outputs": found}]
+    assert f"EVENT_BUS_NAME='{found['EventBusName']}'" in out["--dotenv"].splitlines()

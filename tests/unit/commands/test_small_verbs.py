@@ -1,0 +1,151 @@
+"""The verbs that only read and print: render, docs, sample, local, taskcat before it starts."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from scripts import rendering
+from scripts.__main__ import cli
+from scripts.commands import taskcat
+from scripts.errors import ToolError
+from scripts.local_aws import server
+
+
+def run(*arguments):
+    """The verb's exit code as __main__ makes it, stdout and stderr."""
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    if done.exception:
+        raise done.exception
+    return done.return_value or 0, done.stdout, done.stderr
+
+
+def test_render_lists_what_it_wrote(checkout):
+    code, out, _ = run("render")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [f"build/{name}.yaml" for name in rendering.names()]
+    assert f"{(checkout / 'build' / 'custom-event-bus.yaml').stat().st_size:,} bytes" in out
+
+
+def test_docs_are_written_and_a_stale_page_is_named(checkout, request):
+    shutil.copytree(request.config.rootpath / "docs", checkout / "docs")
+    run("docs")
+    assert run("docs", "--check")[0] == 0
+    page = checkout / "docs" / "stacks" / "custom-event-bus.md"
+    text = page.read_text()
+    page.write_text(text.replace("| `ArchiveRetentionInDays`", "| `ArchiveDays`"))
+    (checkout / "docs" / "commands.md").unlink()
+    code, _, err = run("docs", "--check")
+    assert code == 1
+    assert [line.split(":")[0] for line in err.splitlines()] == ["docs/stacks/custom-event-bus.md", "docs/commands.md"]
+    run("docs")
+    assert page.read_text() == text
+    assert "## deploy" in (checkout / "docs" / "commands.md").read_text()
+
+
+def test_a_new_template_gets_a_page(checkout, request):
+    shutil.copytree(request.config.rootpath / "docs", checkout / "docs")
+    (checkout / "docs" / "stacks" / "rds-snapshot-events.md").unlink()
+    run("docs")
+    page = (checkout / "docs" / "stacks" / "rds-snapshot-events.md").read_text()
+    assert page.startswith("# rds-snapshot-events\n")
+    assert "| `EventIds` |" in page
+
+
+def test_samples_are_listed_and_made():
+    assert "s3-object-created" in run("sample", "--list")[1]
+    code, out, _ = run("sample", "order-placed", "--set", "detail.total=3.5", "--set", "detail.note=by hand", "--line")
+    assert code == 0
+    event = json.loads(out)
+    assert (event["detail"]["total"], event["detail"]["note"]) == (3.5, "by hand")
+    assert len(out.splitlines()) == 1
+    assert len(run("sample", "order-placed")[1].splitlines()) > 5
+
+
+def test_an_account_stays_text_in_a_sample():
+    assert json.loads(run("sample", "order-placed", "--set", "account=012345678901")[1])["account"] == "012345678901"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(("sample",), "Which kind?"), (("sample", "order-placed", "--set", "x"), "FIELD=VALUE")]
+)
+def test_a_sample_needs_its_kind_and_values(arguments, words):
+    with pytest.raises(Exception, match=words):
+        run(*arguments)
+
+
+def test_the_embedded_aws_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_AWS_DIR", str(tmp_path))
+    assert "not running" in run("local", "status")[1]
+    assert json.loads(run("local", "status", "--json")[1]) is None
+    assert "was not running" in run("local", "down")[1]
+    try:
+        url = run("local", "up", "--port", "0")[1].split()[5]
+        assert url == server.status().url
+        assert url in run("local", "status")[1]
+        assert json.loads(run("local", "status", "--json")[1])["stacks"] == []
+    finally:
+        assert "Stopped." in run("local", "down")[1]
+    assert server.status() is None
+
+
+def test_taskcat_says_that_it_is_not_installed(checkout, monkeypatch):
+    monkeypatch.setattr(taskcat, "PROGRAMS", checkout / "nowhere")
+    with pytest.raises(ToolError, match="taskcat is not installed"):
+        run("taskcat")
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A taskcat that notes how it was called and ends as ``code`` says."""
+
+    def make(name, code):
+        file = tmp_path / name
+        file.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nenv > {tmp_path}/environment\nexit {code}\n')
+        file.chmod(0o755)
+        monkeypatch.setattr(taskcat, "PROGRAMS", tmp_path)
+        return lambda: (tmp_path / "arguments").read_text().split(), (tmp_path / "environment").read_text
+
+    return make
+
+
+@pytest.mark.parametrize(("ends", "code"), [(0, 0), (3, 1)])
+def test_taskcat_here_gets_an_embedded_aws_and_nothing_of_the_users(checkout, monkeypatch, program, ends, code):
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    monkeypatch.setenv("SECRET_OF_MINE", "x")
+    arguments, environment = program("python", ends)
+    assert run("taskcat", "--stack", "custom-event-bus", "--region", "us-east-1")[0] == code
+    assert arguments()[1:] == ["--test-names", "custom-event-bus", "--regions", "us-east-1"]
+    assert "AWS_ENDPOINT_URL=http://127.0.0.1:" in environment()
+    assert "AWS_ACCESS_KEY_ID=test" in environment()
+    assert "mine" not in environment().lower()
+
+
+@pytest.mark.parametrize(("ends", "code"), [(0, 0), (3, 1)])
+def test_taskcat_on_an_account_is_the_stock_program_and_says_what_it_left(checkout, monkeypatch, program, ends, code):
+    class Account:
+        names = iter([["tcat-x-old"], ["tcat-x-old", "tcat-x-new"]])
+
+        def __init__(self, _environment):
+            pass
+
+        def guard(self):
+            return "111122223333"
+
+        def client(self, _service):
+            return self
+
+        def get_paginator(self, _name):
+            return self
+
+        def paginate(self, **_arguments):
+            return [{"Buckets": [{"Name": name} for name in next(self.names)]}]
+
+    monkeypatch.setattr("scripts.aws.Aws", Account)
+    arguments, _ = program("taskcat", ends)
+    done, _, err = run("taskcat", "--env", "dev", "--yes")
+    assert done == code
+    assert arguments() == ["test", "run", "--lint-disable", "--minimal-output"]
+    assert "Left behind: the bucket tcat-x-new." in err
+    assert "tcat-x-old" not in err
