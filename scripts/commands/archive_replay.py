@@ -75,12 +75,12 @@ def _replay(
     from scripts.commands import _stacks
     from scripts.events import archives
 
-    console, ends = _stacks.console(err=as_json), dict[str, Progress]()
-    replays = []
+    console, replays = _stacks.console(err=as_json), list[tuple[Any, str]]()
+    ends: dict[str, Progress] = {}
     try:
-        for one in found:
-            replays.append((one, archives.start(aws, one, since, until, rules[one.arn])))
-            click.echo(f"Started {replays[-1][1]} in {one.region}.", err=True)
+        for archive in found:
+            replays.append((archive, archives.start(aws, archive, since, until, rules[archive.arn])))
+            click.echo(f"Started {replays[-1][1]} in {archive.region}.", err=True)
         with Bars(console=console, disable=not console.is_terminal) as bars:
             tasks = {name: bars.add_task(name, total=1.0) for _, name in replays}
             for now in archives.follow(aws, replays, (since, until), Clock()):
@@ -134,8 +134,10 @@ def _preview(previews: Sequence[Preview], as_json: bool) -> None:
         known = one.events is not None
         print(f"{one.archive.name} in {one.archive.region}, which holds {one.archive.events:,} events in all "
               "(AWS counts up to a day late)")  # fmt: skip
-        print(f"  {one.events:,} events in the window, at least: as many are in {', '.join(one.groups)}" if known else
-              "  How many are in the window cannot be known: no rule of the bus writes whole events to a log group.")  # fmt: skip
+        if known:
+            print(f"  {one.events:,} events in the window, at least: as many are in {', '.join(one.groups)}")
+        else:
+            print("  How many are in the window is not known: no rule of the bus writes whole events to a log group.")
         for rule, count in one.rules:
             print(f"  rule {rule}: " + (f"{count:,} events" if known else "how many is not known"))
             for target, fate in one.targets.get(rule, {}).items():

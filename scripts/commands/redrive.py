@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from scripts.events.dead_letters import Letter, Mailbox
 
 LINES: dict[str, dict[str, Any]] = {
-    "letters": {"bold": True}, "rule": {"fg": "cyan"}, "target": {}, "error": {"fg": "red"}, "": {}, "example": {"dim": True},
+    "letters": {"bold": True}, "rule": {"fg": "cyan"}, "target": {}, "error": {"fg": "red"}, "": {},
+    "example": {"dim": True},
 }  # fmt: skip
 
 

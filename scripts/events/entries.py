@@ -21,13 +21,9 @@ if TYPE_CHECKING:
 SIZE_LIMIT = 1024 * 1024
 COUNT_LIMIT = 10
 DEPTH_LIMIT = 1000
-LENGTHS = {
-    "DetailType": 128,
-    "TraceHeader": 500,
-    "EventBusName": 1600,
-}  # characters, as botocore's model and the guide have them
-TEXTS = ("Source", "DetailType", "EventBusName", "TraceHeader")
-FIELDS = frozenset({*TEXTS, "Time", "Resources", "Detail"})
+LENGTHS = {"DetailType": 128, "TraceHeader": 500, "EventBusName": 1600}  # characters: botocore's model, and the guide
+OPTIONS = {"Source": " (give it, or --source)", "DetailType": " (give it, or --detail-type)", "Detail": ""}
+FIELDS = frozenset({*OPTIONS, *LENGTHS, "Time", "Resources"})
 EVENT = frozenset({"source", "detail-type", "detail"})  # by which an event is known, also inside a sample
 NOTE = "Rejected"  # what a line of rejected.ndjson carries beside the entry
 RAW = "Raw"  # and what stands there in place of an entry when the record was none
@@ -75,13 +71,16 @@ def depth(text: str) -> int:
     return deepest
 
 
+def _check_depth(text: str, limit: int) -> None:
+    if text.count("{") + text.count("[") > limit and (found := depth(text)) > limit:
+        raise Refusal("MalformedDetail", f"nested {found} deep; the limit is {DEPTH_LIMIT}")
+
+
 def parse(text: str, code: str = "InvalidJson") -> Any:
     """The value of a JSON text, its numbers as text. Raises Refusal: not JSON, or nested too deep."""
     if text.count("{") + text.count("[") > DEPTH_LIMIT // 2:
-        if (found := depth(text)) > DEPTH_LIMIT + 1:  # an entry is one level around its Detail
-            raise Refusal("MalformedDetail", f"nested {found} deep; the limit is {DEPTH_LIMIT}")
-        if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
-            sys.setrecursionlimit(4 * DEPTH_LIMIT)  # what AWS takes must not fail here
+        _check_depth(text, DEPTH_LIMIT + 1)  # an entry is one level around its Detail
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 4 * DEPTH_LIMIT))  # what AWS takes must not fail here
     try:
         return _DECODER.decode(text)
     except ValueError as error:
@@ -180,28 +179,23 @@ def check(  # noqa: C901 - one rule after the other
     if unknown := fields.keys() - FIELDS:
         raise Refusal("InvalidArgument", f"PutEvents knows no {', '.join(sorted(unknown))}")
     fields = {key: value for key, value in fields.items() if value is not None}
-    for name in ("Source", "DetailType", "Detail"):
+    for name, option in OPTIONS.items():
         if not fields.get(name):
-            raise Refusal(
-                "InvalidArgument",
-                f"{name} is missing" + ("" if name == "Detail" else f" (give it, or --{_option(name)})"),
-            )
-    for name in TEXTS:
-        value = fields.get(name, "-")
-        if not isinstance(value, str) or not value:
+            raise Refusal("InvalidArgument", f"{name} is missing{option}")
+    for name in ("Source", *LENGTHS):
+        if not isinstance(value := fields.get(name, "-"), str) or not value:
             raise Refusal("InvalidArgument", f"{name} is not text")
-        if len(value) > LENGTHS.get(name, SIZE_LIMIT):
-            raise Refusal("InvalidArgument", f"{name} has {len(value)} characters; the limit is {LENGTHS[name]}")
+        if len(value) > (limit := LENGTHS.get(name, SIZE_LIMIT)):
+            raise Refusal("InvalidArgument", f"{name} has {len(value)} characters; the limit is {limit}")
     resources = fields.get("Resources", [])
-    if not isinstance(resources, list | tuple) or not all(isinstance(one, str) for one in resources):
+    if not isinstance(resources, list) or not all(isinstance(one, str) for one in resources):
         raise Refusal("InvalidArgument", "Resources is not a list of texts")
     if "Time" in fields:
         fields["Time"] = _seconds(fields["Time"])
     _check_detail(fields["Detail"], is_object=detail_is_object)
+    texts = (fields["Source"], fields["DetailType"], fields["Detail"], *resources)
     try:
-        size = 14 * ("Time" in fields) + sum(
-            len(one.encode()) for one in (fields["Source"], fields["DetailType"], fields["Detail"], *resources)
-        )
+        size = 14 * ("Time" in fields) + sum(len(one.encode()) for one in texts)
     except UnicodeEncodeError:
         raise Refusal("InvalidUtf8", "half a surrogate pair has no UTF-8 form") from None
     if size >= SIZE_LIMIT:
@@ -209,36 +203,26 @@ def check(  # noqa: C901 - one rule after the other
     return fields, size
 
 
-def _option(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-
-
 def _check_detail(detail: Any, *, is_object: bool) -> None:
     if not isinstance(detail, str):
         raise Refusal("MalformedDetail", "Detail is neither an object nor the text of one")
     if not is_object and not isinstance(parse(detail, "MalformedDetail"), dict):
         raise Refusal("MalformedDetail", "Detail is not a JSON object")
-    if detail.count("{") + detail.count("[") > DEPTH_LIMIT and (found := depth(detail)) > DEPTH_LIMIT:
-        raise Refusal("MalformedDetail", f"Detail is nested {found} deep; the limit is {DEPTH_LIMIT}")
+    _check_depth(detail, DEPTH_LIMIT)
 
 
 def _seconds(value: Any) -> int:
-    """Seconds since 1970 of a datetime, of an ISO 8601 text (both with a zone) or of such a number."""
-    if isinstance(value, bytes):  # a number of the input
-        value = float(value)
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise Refusal("InvalidArgument", f"Time {value!r} is neither ISO 8601 nor seconds since 1970") from None
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise Refusal("InvalidArgument", f"Time {value.isoformat()} has no zone; add Z or +02:00")
-        return int(value.timestamp())
+    """Seconds since 1970 of an ISO 8601 text with a zone, or of such a number."""
     try:
-        return int(float(value))
+        if not isinstance(value, str):
+            return int(float(value))
+        moment = datetime.fromisoformat(value)
     except (TypeError, ValueError, OverflowError):
-        raise Refusal("InvalidArgument", f"Time {value!r} is neither ISO 8601 nor seconds since 1970") from None
+        text = value.decode() if isinstance(value, bytes) else value  # a number of the input
+        raise Refusal("InvalidArgument", f"Time {text!r} is neither ISO 8601 nor seconds since 1970") from None
+    if moment.tzinfo is None:
+        raise Refusal("InvalidArgument", f"Time {value} has no zone; add Z or +02:00")
+    return int(moment.timestamp())
 
 
 def to_json(value: Any) -> bytes:

@@ -87,6 +87,10 @@ def test_lengths(field, limit):
     assert refusal({**ENTRY, field: "ü" * (limit + 1)}) == "InvalidArgument"
 
 
+def test_a_source_longer_than_an_entry_is_refused():
+    assert refusal({**ENTRY, "Source": "x" * (SIZE_LIMIT + 1)}) == "InvalidArgument"
+
+
 def test_the_size_of_an_entry_is_under_one_megabyte():
     def entry(size: int) -> dict:
         return {**ENTRY, "Time": 1, "Resources": ["é"], "Detail": '{"":"' + "x" * (size - 14 - 2 - 4 - 7) + '"}'}
