@@ -128,16 +128,6 @@ def call(method: Callable[..., Any], *, clock: Clock, patience: float = BRIEFLY,
     raise AssertionError  # pauses() does not end
 
 
-def find_stack(client: Any, name: str, *, clock: Clock, patience: float = BRIEFLY) -> dict[str, Any] | None:
-    """DescribeStacks of one stack by name or ARN, or None when there is none."""
-    try:
-        return dict(call(client.describe_stacks, clock=clock, patience=patience, StackName=name)["Stacks"][0])
-    except ClientError as error:
-        if is_missing(error):
-            return None
-        raise
-
-
 @dataclass(frozen=True, eq=False)
 class Remote:
     """A stack as CloudFormation holds it, and patient calls about it."""
@@ -169,4 +159,10 @@ class Remote:
 
     def stack(self, stack_id: str = "", *, patience: float = BRIEFLY) -> dict[str, Any] | None:
         """DescribeStacks of ``stack_id``, or of the stack that has the place's name now; None when there is none."""
-        return find_stack(self.client, stack_id or self.place.stack_name, clock=self.clock, patience=patience)
+        try:
+            answer = self.call("describe_stacks", patience=patience, StackName=stack_id or self.place.stack_name)
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+        return dict(answer["Stacks"][0])

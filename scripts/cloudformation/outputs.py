@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls
+from scripts.cloudformation.calls import Clock, Remote
+from scripts.cloudformation.place import Place
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class NoStackError(ToolError):
-    """A stack that is asked for and is not there."""
+    """A stack, or an output of it, that is asked for and is not there."""
+
+    def __init__(self, what: str, place: Place) -> None:
+        super().__init__(what, where=str(place), advice=place.command("deploy"))
 
 
 def of(stack: Mapping[str, Any]) -> dict[str, str]:
@@ -24,12 +28,9 @@ def of(stack: Mapping[str, Any]) -> dict[str, str]:
 
 def read(aws: Aws, stack_name: str, region: str) -> dict[str, str]:
     """The outputs of a deployed stack, by key. Raises NoStackError when it is not there."""
-    stack = calls.find_stack(aws.client("cloudformation", region), stack_name, clock=calls.Clock())
+    names = {one.stack_name: one.name for one in aws.environment.stacks.values()}
+    place = Place(aws.environment.name, names.get(stack_name, stack_name), stack_name, region)
+    stack = Remote(place, aws.client("cloudformation", region), Clock()).stack()
     if stack is None or stack["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-        environment = aws.environment
-        name = next((one.name for one in environment.stacks.values() if one.stack_name == stack_name), "")
-        raise NoStackError(
-            "this stack is not deployed", where=f"{stack_name} in {region}",
-            advice=f"make deploy ENV={environment.name}" + (f" STACK={name} REGION={region}" if name else ""),
-        )  # fmt: skip
+        raise NoStackError("this stack is not deployed", place)
     return of(stack)

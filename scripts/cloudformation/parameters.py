@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import order, outputs
+from scripts.cloudformation.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,15 +32,13 @@ class Values:
         """One output. Raises outputs.NoStackError when the stack, or the output of what is deployed, is not there."""
         with self._lock:
             found = self._known.get(key)
-        stack_name, region = self._aws.environment.stacks[key[0]].stack_name, key[1]
+        environment = self._aws.environment
+        place = Place.of(environment, (environment.stacks[key[0]], key[1]))
         if found is None:
-            found = outputs.read(self._aws, stack_name, region)
+            found = outputs.read(self._aws, place.stack_name, place.region)
             self.set(key, found)
         if name not in found:
-            raise outputs.NoStackError(
-                f"the deployed stack has no output {name!r} yet", where=f"{stack_name} in {region}",
-                advice=f"make deploy ENV={self._aws.environment.name} STACK={key[0]} REGION={region}",
-            )  # fmt: skip
+            raise outputs.NoStackError(f"the deployed stack has no output {name!r} yet", place)
         return found[name]
 
     def resolve(self, pair: Pair) -> dict[str, str]:

@@ -23,28 +23,26 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, dote
     """
     from scripts.commands import _stacks
 
-    _, _, pairs, aws = _stacks.read(env, stack, region)
+    environment, _, pairs, aws = _stacks.read(env, stack, region)
     from scripts.cloudformation import outputs
+    from scripts.cloudformation.place import Place
 
     aws.guard()
-    found = [(settings, where, outputs.read(aws, settings.stack_name, where)) for settings, where in pairs]
+    places = [Place.of(environment, pair) for pair in pairs]
+    found = [(place, outputs.read(aws, place.stack_name, place.region)) for place in places]
     if as_json:
-        _stacks.print_json([
-            {"stack": settings.name, "stackName": settings.stack_name, "region": where, "outputs": values}
-            for settings, where, values in found
-        ])  # fmt: skip
-    elif dotenv:
-        one_stack, one_region = len({each[0].name for each in found}) == 1, len({each[1] for each in found}) == 1
-        for settings, where, values in found:  # the name says only what it must to be the only one
-            start = [] if one_stack else [settings.name]
-            for name, value in values.items():
-                snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-                key = re.sub(r"\W", "_", "_".join([*start, snake, *([] if one_region else [where])])).upper()
-                quoted = value.replace("'", "'\\''")
-                print(f"{key}='{quoted}'")
-    else:
-        for settings, where, values in found:
-            print(f"{settings.stack_name} in {where}")
-            for name, value in values.items():
+        _stacks.print_json([{**place.document(), "outputs": values} for place, values in found])
+        return 0
+    many_stacks, many_regions = len({one.stack for one in places}) > 1, len({one.region for one in places}) > 1
+    for place, values in found:
+        if not dotenv:
+            print(place)
+        for name, value in values.items():
+            if not dotenv:
                 print(f"  {name:<28} {value}")
+                continue
+            snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)  # with only what makes it the only one
+            parts = [place.stack if many_stacks else "", snake, place.region if many_regions else ""]
+            key, quoted = re.sub(r"\W", "_", "_".join(filter(None, parts))).upper(), value.replace("'", "'\\''")
+            print(f"{key}='{quoted}'")
     return 0
