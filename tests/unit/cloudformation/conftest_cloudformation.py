@@ -3,7 +3,8 @@
 
 It knows what the deployer may rely on, from the API reference and facts that were recorded on AWS: change sets,
 operations with events (newest first, paged), stacks that lag behind their events. What happens in an operation is given
-by the test as a timeline. Faults are queued per operation; ``landed`` ones are done and their answer is lost.
+by the test as a timeline. What it is called with is held to botocore's model of the API. Faults are queued per
+operation; ``landed`` ones are done and their answer is lost.
 """
 
 import itertools
@@ -13,12 +14,17 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import botocore.session
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 
 from scripts.cloudformation.calls import Stopped
 from scripts.environment import Environment, StackSettings
 
+MODEL = botocore.session.get_session().get_service_model("cloudformation")
+OPERATIONS = {xform_name(name): name for name in MODEL.operation_names}
 STACK = "AWS::CloudFormation::Stack"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TEMPLATE = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}, "Outputs": {"Arn": {"Value": "x"}}}
@@ -122,7 +128,11 @@ class FakeCloudFormation:
     meta = _Meta()
 
     def _wrap(self, name, method):
+        shape = MODEL.operation_model(OPERATIONS[name]).input_shape
+
         def call(**arguments):
+            wrong = ParamValidator().validate(arguments, shape)
+            assert not wrong.has_errors(), f"{name}: {wrong.generate_report()}"
             with self.lock:
                 self.calls.append((name, arguments))
                 queue = self.faults[name]
@@ -362,7 +372,9 @@ class FakeCloudFormation:
 
     def _do_list_stack_resources(self, StackName):
         latest = {
-            raw["LogicalResourceId"]: raw for at, raw in self.events[StackName] if raw["PhysicalResourceId"] != StackName
+            raw["LogicalResourceId"]: raw
+            for at, raw in self.events[StackName]
+            if raw["PhysicalResourceId"] != StackName
         }
         return {"StackResourceSummaries": list(latest.values())}
 

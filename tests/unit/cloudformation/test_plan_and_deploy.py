@@ -790,12 +790,12 @@ def test_protection_is_set_when_nothing_else_changes(world):
 def test_topics_alarms_and_the_role_are_sent_and_taken_away(world):
     w = world(
         environment(
-            stack(role="arn:role", rollback_alarms=("arn:alarm",), rollback_minutes=5), notifications=("arn:topic",)
+            stack(role="arn:aws:iam::123456789012:role/deploy", rollback_alarms=("arn:alarm",), rollback_minutes=5), notifications=("arn:topic",)
         )
     )
     w.deploy()
     made = next(given for name, given in w.cfn.calls if name == "create_change_set")
-    assert (made["RoleARN"], made["NotificationARNs"]) == ("arn:role", ["arn:topic"])
+    assert (made["RoleARN"], made["NotificationARNs"]) == ("arn:aws:iam::123456789012:role/deploy", ["arn:topic"])
     assert made["RollbackConfiguration"] == {
         "RollbackTriggers": [{"Arn": "arn:alarm", "Type": "AWS::CloudWatch::Alarm"}],
         "MonitoringTimeInMinutes": 5,
