@@ -82,16 +82,16 @@ def policies_of(kind: str, arn: str) -> list[Any]:
 def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
     """Raise NotDelivered unless EventBridge may deliver to the target.
 
-    A log group needs both actions for both principals, as the policy that the console makes has them; whether AWS is
-    content with one principal was never tried. CreateLogStream carries no SourceArn (serverless-patterns PR 618).
+    A log group needs both actions for events.amazonaws.com; the guide names delivery.logs.amazonaws.com beside it, a
+    template that AWS publishes (serverless-patterns, eventbridge-cloudwatch) does without. CreateLogStream carries no SourceArn (serverless-patterns PR 618).
     That a bus of the same account and region needs a role is a guess: the guide's examples all have one.
     """
     kind, keys = kind_of(arn), {"aws:sourcearn": rule_arn}
     policies, action = policies_of(kind, arn), ACTIONS[kind]
     asked = [(EVENTS, action, arn, keys)]
     if kind == "logs":
-        who, what = (EVENTS, "delivery.logs.amazonaws.com"), (("logs:CreateLogStream", Json()), (action, keys))
-        asked = [(service, action, f"{arn}:log-stream:x", given) for service in who for action, given in what]
+        stream = f"{arn}:log-stream:x"
+        asked = [(EVENTS, "logs:CreateLogStream", stream, {}), (EVENTS, action, stream, keys)]
     allowed = role_allows(role, action, arn, keys) if role else all(admits(policies, *one) for one in asked)
     if not allowed:
         raise NotDelivered("NO_PERMISSIONS", f"{role or f'the policy of {arn}'} does not let {rule_arn} deliver")

@@ -134,11 +134,18 @@ def test_every_target_gets_the_event(deploy, permission):
     assert stack.messages("DeadLetters") == []
 
 
+def test_a_log_groups_policy_may_do_without_the_log_delivery_service(deploy):
+    """A template that AWS publishes does (serverless-patterns, eventbridge-cloudwatch)."""
+    stack = deploy("local_aws/targets.yaml", LogPrincipals="events.amazonaws.com")
+    stack.put(name="one")
+    assert eventually(lambda: stack.lines(stack.ids["Log"]))
+    assert stack.messages("DeadLetters") == []
+
+
 @pytest.mark.parametrize(
     ("target", "parameters"),
     [
         ("Log", {"Allow": "no,lambda,sqs,sns,dlq"}),
-        ("Log", {"LogPrincipals": "events.amazonaws.com"}),
         ("Log", {"LogPrincipals": "delivery.logs.amazonaws.com"}),
         ("Log", {"LogActions": "logs:PutLogEvents"}),
         ("Log", {"LogActions": "logs:CreateLogStream"}),
