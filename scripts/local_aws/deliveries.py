@@ -84,7 +84,8 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
 
     A log group needs both actions for events.amazonaws.com; the guide names delivery.logs.amazonaws.com beside it, a
     template that AWS publishes (serverless-patterns, eventbridge-cloudwatch) does without. CreateLogStream carries no
-    SourceArn (serverless-patterns PR 618). That a bus of the same account and region needs a role is a guess: the guide's examples all have one.
+    SourceArn (serverless-patterns PR 618).
+    That a bus of the same account and region needs a role is a guess: the guide's examples all have one.
     """
     kind, keys = kind_of(arn), {"aws:sourcearn": rule_arn}
     policies, action = policies_of(kind, arn), ACTIONS[kind]
