@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from scripts.aws import Aws
     from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.order import Key, Pair
+    from scripts.cloudformation.stack_set import Templates
     from scripts.environment import Environment
 
 __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
 
 
 def plan(
-    aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair], *,
+    aws: Aws, environment: Environment, templates: Templates, pairs: Sequence[Pair], *,
     options: Options | None = None, listener: Listener | None = None, clock: Clock | None = None,
 ) -> list[Plan]:  # fmt: skip
     """What ``deploy`` would do; nothing is executed, and no change set is left behind.
@@ -52,7 +53,7 @@ def plan(
 
 
 def deploy(
-    aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair], *,
+    aws: Aws, environment: Environment, templates: Templates, pairs: Sequence[Pair], *,
     options: Options | None = None, listener: Listener | None = None, clock: Clock | None = None,
 ) -> list[Result]:  # fmt: skip
     """Creates or updates the stacks of ``pairs`` (``environment.choose()``) from the bytes of ``build/``.
@@ -72,7 +73,7 @@ class _Run(Run):
     """One call of ``plan`` or ``deploy``."""
 
     def __init__(
-        self, aws: Aws, environment: Environment, templates: Mapping[str, Mapping[str, Any]], pairs: Sequence[Pair],
+        self, aws: Aws, environment: Environment, templates: Templates, pairs: Sequence[Pair],
         options: Options, listener: Listener | None, clock: Clock,
     ) -> None:  # fmt: skip
         super().__init__(schedule.remotes(aws, pairs, clock), clock, listener)
@@ -88,6 +89,8 @@ class _Run(Run):
     def plan(self) -> list[Plan]:
         try:
             return schedule.at_once(self.pairs, self.plan_one, self.clock)
+        except KeyboardInterrupt:
+            raise Interrupted(()) from None
         finally:
             self.discard(self.plans.values())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
@@ -40,6 +40,8 @@ class _Set:
 
     def __init__(self, aws: Aws, pairs: Sequence[Pair], clock: Clock) -> None:
         self.aws, self.settings = aws, pairs[0][0]
+        self.target = cast("StackSet", aws.environment.stack_set)  # whoever comes here has looked
+        self.by_unit = self.target.permissions == "SERVICE_MANAGED"
         self.places = {pair[1]: Place.of(aws.environment, pair) for pair in pairs}  # by region
         self.region = aws.environment.regions[0]
         self.remote = Remote(next(iter(self.places.values())), aws.client("cloudformation", self.region), clock)
@@ -49,16 +51,6 @@ class _Set:
         self.differs: list[str] = []
         self.missing: dict[str, list[str]] = {}  # region → accounts or organisational units
         self.under_way = False
-
-    @property
-    def target(self) -> StackSet:
-        if self.aws.environment.stack_set is None:
-            raise AssertionError
-        return self.aws.environment.stack_set
-
-    @property
-    def by_unit(self) -> bool:
-        return self.target.permissions == "SERVICE_MANAGED"
 
     # --- what is there ---------------------------------------------------------------------
 

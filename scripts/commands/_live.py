@@ -47,9 +47,10 @@ class Reporter(Listener):
         self._live.stop()
         if not isinstance(error, KeyboardInterrupt):
             return
-        places = error.places if isinstance(error, Interrupted) else ()
-        click.echo("\nInterrupted." + ("" if places else " Nothing goes on in AWS; no change set is left."), err=True)
-        for place in places:
+        places = error.places if isinstance(error, Interrupted) else None
+        nothing = " Nothing goes on in AWS; no change set is left." if places == [] else ""
+        click.echo(f"\nInterrupted.{nothing}", err=True)
+        for place in places or ():
             click.echo(f"{place} goes on in AWS.\n  follow: {place.command('follow')}\n"
                        f"  cancel: {place.command('recover', '--cancel')}", err=True)  # fmt: skip
         raise click.exceptions.Exit(130) from None

@@ -38,9 +38,7 @@ def show(plans: Sequence[Plan]) -> Iterator[Text]:
         yield from lines[1:]
     waiting = sum(plan.changes for plan in plans)
     failed = sum(plan.problem is not None for plan in plans)
-    yield Text(
-        f"{waiting} of {len(plans)} stacks to change" + (f", {failed} cannot be planned" if failed else "") + "."
-    )
+    yield Text(f"{waiting} of {len(plans)} stacks to change{f', {failed} cannot be planned' if failed else ''}.")
 
 
 def _lines(plan: Plan) -> Iterator[Text]:
@@ -61,9 +59,7 @@ def _lines(plan: Plan) -> Iterator[Text]:
             yield Text("  ! has drifted from its template", style="yellow")
         if made.kind == "UPDATE":
             yield from _parameters(plan)
-        for change in sorted(
-            made.changes, key=lambda one: list(_ACTIONS).index(one["Action"]) if one["Action"] in _ACTIONS else 9
-        ):
+        for change in sorted(made.changes, key=lambda one: [*_ACTIONS, one["Action"]].index(one["Action"])):
             yield from _resource(change)
     for setting in plan.settings:
         yield Text.assemble(("  ~ set      ", "yellow"), setting)
@@ -71,7 +67,7 @@ def _lines(plan: Plan) -> Iterator[Text]:
 
 def _parameters(plan: Plan) -> Iterator[Text]:
     before = {one["ParameterKey"]: one.get("ParameterValue", "") for one in (plan.stack or {}).get("Parameters") or ()}
-    after = dict((plan.change_set and plan.change_set.parameters) or {})
+    after = plan.change_set.parameters if plan.change_set else {}
     for name in dict.fromkeys([*before, *after]):
         if before.get(name) != after.get(name) and "****" not in (before.get(name), after.get(name)):
             yield Text.assemble("    parameter ", name, ": ", _values(before.get(name), after.get(name)))
@@ -83,16 +79,14 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     replaces = change.get("Replacement") in ("True", "Conditional")
     if replaces:
         sign, word, style = "!", "REPLACE" if change["Replacement"] == "True" else "REPLACE?", "bold red"
-    line = Text.assemble(
-        (f"  {sign} {word:<9}", style), change["LogicalResourceId"], (f"  {change['ResourceType']}", "dim")
-    )
+    kind = f"  {change['ResourceType']}", "dim"
+    line = Text.assemble((f"  {sign} {word:<9}", style), change["LogicalResourceId"], kind)
     if change.get("PhysicalResourceId") and (replaces or action not in ("Add", "Modify")):
         line.append(f"  {change['PhysicalResourceId']}", "dim")
     yield line
     if policy := change.get("PolicyAction"):
-        yield Text(
-            f"      {_POLICIES.get(policy, policy)}", style="red" if "Delete" in policy or "Snapshot" in policy else ""
-        )
+        keeps = "Delete" not in policy and "Snapshot" not in policy
+        yield Text(f"      {_POLICIES.get(policy, policy)}", style="" if keeps else "red")
     if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
         how = "changed" if drift == "MODIFIED" else "deleted"
         yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")

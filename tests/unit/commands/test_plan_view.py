@@ -213,7 +213,8 @@ def test_after_ctrl_c_it_is_said_what_goes_on_and_how_to_end_it(capsys):
     place = Place("test", "bus", "t-bus", "us-east-1")
     for error, words in (
         (Interrupted([place]), ["make follow ENV=test STACK=bus", "make recover ENV=test STACK=bus", "--cancel"]),
-        (KeyboardInterrupt(), ["Nothing goes on in AWS"]),
+        (Interrupted([]), ["Nothing goes on in AWS"]),
+        (KeyboardInterrupt(), ["Interrupted."]),
     ):
         with (
             pytest.raises(click.exceptions.Exit) as ended,
@@ -223,6 +224,7 @@ def test_after_ctrl_c_it_is_said_what_goes_on_and_how_to_end_it(capsys):
         assert ended.value.exit_code == 130
         said = capsys.readouterr().err
         assert [one for one in words if one not in said] == []
+        assert ("Nothing goes on" in said) == (words == ["Nothing goes on in AWS"])
 
 
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
