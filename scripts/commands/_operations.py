@@ -1,4 +1,4 @@
-"""What the operator's verbs share: the stacks that are deployed, and colours for sources."""
+"""What the operator's verbs share: the stacks that are deployed, their flow, and tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from scripts.events.stacks import Deployed
     from scripts.flow.graph import Flow
 
-STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
-
 
 def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[Deployed]]:
     """AWS, and what is deployed of the environment; a stack that is named has to be."""
@@ -23,17 +21,6 @@ def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list
 
     aws.guard()
     return aws, stacks.find(aws, pairs, every=stack is not None)
-
-
-class Colours:
-    """A colour for each source, in the order in which they come up."""
-
-    def __init__(self) -> None:
-        self._styles: dict[str, str] = {}
-
-    def of(self, source: str) -> str:
-        """The same colour for the same source."""
-        return self._styles.setdefault(source, STYLES[len(self._styles) % len(STYLES)])
 
 
 def flow(aws: Aws, stacks: Sequence[Deployed]) -> Flow:

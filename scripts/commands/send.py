@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scripts.environment import Environment
     from scripts.events.ledger import Ledger
     from scripts.events.records import Chunk
-    from scripts.events.send import Settings
+    from scripts.events.send import Destination, Settings
 
 EXIT_INTERRUPTED = 130
 SHOWN = 100  # refusals that a dry run tells of
@@ -68,43 +68,51 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     """
     import threading
 
+    from scripts.events import processes
     from scripts.events.ledger import Ledger
-    from scripts.events.send import Settings
+    from scripts.events.send import Settings, send_chunks
 
     if given["resume"] and given["restart"]:
         raise click.UsageError("--resume and --restart exclude each other.")
     if given["threads"] * given["processes"] > CALLS:
         raise click.UsageError(f"--threads x --processes is more than {CALLS}.")
     environment = read_environment(env)
-    pairs = _destinations(environment, stack, region, given["buses"])
+    destinations = _destinations(environment, stack, region, given["buses"], given["threads"])
+    pairs = [(one.region, one.bus) for one in destinations]
     names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
     settings = Settings(**{name: given[name] for name in names})
     files = given["files"] or (sys.stdin.buffer,)
     if given["dry_run"]:
-        return _plan(files, Ledger(pairs, keep=SHOWN), environment, settings, as_json=as_json)
+        return _plan(files, destinations, Ledger(pairs, keep=SHOWN), settings, as_json=as_json)
     progress = given["progress"] or _progress_file(files, pairs, settings)
     rejected = _rejected_file(given["rejected"], files)
     ledger = Ledger(pairs, rejected, progress, resume=given["resume"], restart=given["restart"])
     stop = threading.Event()
     with contextlib.closing(ledger), _stopping(stop), _shown(ledger, quiet=as_json):
-        _send(files, ledger, environment, settings, given["processes"], stop)
+        started: contextlib.AbstractContextManager[Sequence[Any]] = contextlib.nullcontext(())
+        if given["processes"] > 1:
+            make = functools.partial(make_client, environment, settings.threads)
+            started = processes.start(given["processes"], settings.threads, pairs, make)
+        with started as puts:
+            send_chunks(_read(files), destinations, ledger, settings, stop, puts)
     return _report(ledger, as_json=as_json, interrupted=stop.is_set())
 
 
 def make_client(environment: Environment, threads: int, region: str) -> Any:
-    """The client of one region, in whichever process."""
+    """The client of one region in another process."""
     from scripts.aws import Aws
 
     return Aws(environment, connections=threads).client("events", region)
 
 
 def _destinations(
-    environment: Environment, stack: str | None, region: str | None, names: Sequence[str]
-) -> list[tuple[str, str]]:
+    environment: Environment, stack: str | None, region: str | None, names: Sequence[str], threads: int
+) -> list[Destination]:
     from scripts.aws import Aws
     from scripts.events import buses
+    from scripts.events.send import Destination
 
-    aws, places = Aws(environment), environment.choose(stack, region)
+    aws, places = Aws(environment, connections=threads), environment.choose(stack, region)
     aws.guard()
     if names:
         pairs = [(name.split(":")[3] if name.startswith("arn:") else one, name) for name in names for _, one in places]
@@ -112,10 +120,10 @@ def _destinations(
         pairs = [(one, buses.of_stack(aws, chosen.stack_name, one)) for chosen, one in places]
     else:
         raise click.UsageError(f"Which bus? Give --stack ({', '.join(environment.stacks)}) or --bus.")
-    pairs = list(dict.fromkeys(pairs))
-    for one, bus in pairs:
-        buses.check(aws.client("events", one), bus)
-    return pairs
+    destinations = [Destination(aws.client("events", one), bus) for one, bus in dict.fromkeys(pairs)]
+    for one in destinations:
+        buses.check(one.client, one.bus)
+    return destinations
 
 
 def _read(files: Sequence[Any]) -> Iterator[Chunk]:
@@ -125,29 +133,14 @@ def _read(files: Sequence[Any]) -> Iterator[Chunk]:
     return records.read(getattr(file, "raw", file) for file in files)
 
 
-def _send(
-    files: Sequence[Any], ledger: Ledger, environment: Environment, settings: Settings, processes: int,
-    stop: threading.Event,
-) -> None:  # fmt: skip
-    from scripts.events import processes as others
-    from scripts.events.send import destinations_of, send_chunks
+def _plan(
+    files: Sequence[Any], destinations: Sequence[Destination], ledger: Ledger, settings: Settings, *, as_json: bool
+) -> int:
+    from scripts.events.send import batches
 
-    make = functools.partial(make_client, environment, settings.threads)
-    started: contextlib.AbstractContextManager[Sequence[Any]] = contextlib.nullcontext(())
-    if processes > 1:
-        started = others.start(processes, settings.threads, ledger.destinations, make)
-    with started as puts:
-        send_chunks(_read(files), destinations_of(ledger.destinations, make), ledger, settings, stop, puts)
-
-
-def _plan(files: Sequence[Any], ledger: Ledger, environment: Environment, settings: Settings, *, as_json: bool) -> int:
-    from scripts.events.send import batches, destinations_of
-
-    totals: list[dict[str, Any]] = [
-        {"region": region, "bus": bus, "entries": 0, "batches": 0, "bytes": 0} for region, bus in ledger.destinations
-    ]
-    make = functools.partial(make_client, environment, settings.threads)
-    for batch in batches(_read(files), destinations_of(ledger.destinations, make), ledger, settings):
+    totals: list[dict[str, Any]] = [{"region": one.region, "bus": one.bus, "entries": 0, "batches": 0, "bytes": 0}
+                                    for one in destinations]  # fmt: skip
+    for batch in batches(_read(files), destinations, ledger, settings):
         size, total = sum(item.size for item in batch), totals[batch[0].lane]
         for name, more in (("entries", len(batch)), ("batches", 1), ("bytes", size)):
             total[name] += more

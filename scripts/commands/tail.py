@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scripts.events.stacks import Deployed
 
 STACK_BUS = "(the stack's)"
+STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")  # of sources
 
 
 @click.command()
@@ -103,9 +104,9 @@ class _Printer:
     """A line (or several) for each message."""
 
     def __init__(self, form: str | None) -> None:
-        from scripts.commands import _operations, _stacks
+        from scripts.commands import _stacks
 
-        self._form, self._colours, self._console = form, _operations.Colours(), _stacks.console()
+        self._form, self._console, self._styles = form, _stacks.console(), dict[str, str]()
 
     def __call__(self, moment: datetime, source: str, message: str, said: dict[str, str]) -> None:
         from rich.text import Text
@@ -121,8 +122,9 @@ class _Printer:
             return
         if self._form == "pretty" and not isinstance(parsed, str):
             message = "\n" + json.dumps(parsed, indent=2, ensure_ascii=False)
+        style = self._styles.setdefault(source, STYLES[len(self._styles) % len(STYLES)])
         text = Text.assemble((f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}", "dim"), " ",
-                             (source, self._colours.of(source)), " ", message)  # fmt: skip
+                             (source, style), " ", message)  # fmt: skip
         self._console.print(text, soft_wrap=True)
         self._console.file.flush()
 

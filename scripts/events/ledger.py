@@ -235,9 +235,9 @@ class Ledger:
         except OSError:
             raise LedgerError("another process is sending this input just now", where=str(progress)) from None
         begun = ended = False
-        for note in _notes(progress):
+        for note in () if restart else _notes(progress):
             begun, ended = begun or bool(note.keys() & {"lanes", "settled"}), "end" in note
-        if begun and not ended and not resume and not restart:
+        if begun and not ended and not resume:
             raise LedgerError(
                 "an earlier sending of this input was not finished; nothing was sent", where=str(progress),
                 advice="--resume sends the rest; --restart sends everything again.",
@@ -330,8 +330,12 @@ def _write(file: BinaryIO, value: Any) -> int:
 
 def _notes(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a progress file; the last one is left out when it was cut."""
-    with path.open("rb") as file:
-        yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+    try:
+        with path.open("rb") as file:
+            yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+    except ValueError:
+        raise LedgerError("this is no progress file, or it is damaged", where=str(path),
+                          advice="--restart forgets it, and sends everything.") from None  # fmt: skip
 
 
 def _keep_old(path: Path) -> None:

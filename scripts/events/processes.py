@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from scripts.errors import ToolError
-from scripts.events.send import destinations_of, putter
+from scripts.events.send import Destination, putter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,23 +42,26 @@ def start(
     """
     context = multiprocessing.get_context("spawn")
     ours: list[Connection] = []
-    before = [signal.signal(one, signal.SIG_IGN) for one in ENDINGS]  # inherited: who asks decides when they end
+    children = []
     try:
-        for _ in range(processes):
-            pairs = [context.Pipe() for _ in range(threads)]
-            ours += [one for one, _ in pairs]
-            theirs = [other for _, other in pairs]
-            context.Process(target=_serve, args=(theirs, destinations, make_client), daemon=True).start()
-            for one in theirs:
-                one.close()
-    finally:
-        for ending, handler in zip(ENDINGS, before, strict=True):
-            signal.signal(ending, handler)
-    try:
+        before = [signal.signal(one, signal.SIG_IGN) for one in ENDINGS]  # inherited: who asks decides when they end
+        try:
+            for _ in range(processes):
+                pairs = [context.Pipe() for _ in range(threads)]
+                ours += [one for one, _ in pairs]
+                arguments = ([other for _, other in pairs], destinations, make_client)
+                children.append(context.Process(target=_serve, args=arguments, daemon=True))
+                children[-1].start()
+                for _, other in pairs:
+                    other.close()
+        finally:
+            for ending, handler in zip(ENDINGS, before, strict=True):
+                signal.signal(ending, handler)
         yield [functools.partial(_ask, one) for one in ours]
     finally:
-        for one in ours:
-            one.close()
+        for child in children:
+            if child.pid:
+                child.kill()  # what was sent is settled; a second Ctrl-C waits for nobody
 
 
 def _ask(process: Connection, lane: int, entries: list[bytes]) -> list[Failure | None]:
@@ -77,7 +80,8 @@ def _serve(
     pipes: Sequence[Connection], destinations: Sequence[tuple[str, str]], make_client: Callable[[str], Any]
 ) -> None:
     try:
-        put = putter(destinations_of(destinations, make_client))
+        clients = {region: make_client(region) for region, _ in destinations}
+        put = putter([Destination(clients[region], bus) for region, bus in destinations])
     except Exception as error:  # noqa: BLE001 - told in words, since not every error can be pickled
         problem = ProcessError(f"{type(error).__name__}: {error}")
         for one in pipes:

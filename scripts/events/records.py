@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from io import RawIOBase
 
 CHUNK = 64 * 1024
 RECORD_LIMIT = 8 * 1024 * 1024  # bytes: more than an entry of 1 MB takes even when each of its bytes is escaped
@@ -22,13 +23,6 @@ class RecordsError(ToolError):
     """An input that cannot be split any further; the records before that place are not touched by it."""
 
 
-class Source(Protocol):
-    """A file opened for bytes without a buffer."""
-
-    def read(self, size: int, /) -> bytes | None:
-        """What is there, up to ``size`` bytes; ``b""`` at the end; None: nothing yet."""
-
-
 @dataclass(slots=True)
 class Chunk:
     """Some records that stand one after the other; ``first`` is the number of the first one, counted from 0."""
@@ -37,8 +31,8 @@ class Chunk:
     records: list[bytes]
 
 
-def read(sources: Iterable[Source]) -> Iterator[Chunk]:
-    """The records of all sources, numbered through; a byte order mark and empty lines are none.
+def read(sources: Iterable[RawIOBase]) -> Iterator[Chunk]:
+    """The records of all sources (unbuffered files), numbered through; a byte order mark and empty lines are none.
 
     A chunk leaves as soon as it was read, however few records it holds. Raises RecordsError after the last record
     that could be told apart: an array that does not end, an element of more than RECORD_LIMIT bytes. A longer line
@@ -52,13 +46,13 @@ def read(sources: Iterable[Source]) -> Iterator[Chunk]:
                 number += len(records)
 
 
-def _more(source: Source, size: int = CHUNK) -> bytes:
-    while (data := source.read(size)) is None:
+def _more(source: RawIOBase, size: int = CHUNK) -> bytes:
+    while (data := source.read(size)) is None:  # nothing yet
         time.sleep(0.01)
     return data
 
 
-def _of_source(source: Source) -> Iterator[list[bytes]]:
+def _of_source(source: RawIOBase) -> Iterator[list[bytes]]:
     rest = b""
     while rest := _head(rest, source):
         if rest[:1] == b"[":
@@ -70,7 +64,7 @@ def _of_source(source: Source) -> Iterator[list[bytes]]:
             return
 
 
-def _head(head: bytes, source: Source) -> bytes:
+def _head(head: bytes, source: RawIOBase) -> bytes:
     """Reads until it can be told what the input is: the second character that is not white space."""
     while True:
         if not BOM.startswith(head):
@@ -82,7 +76,7 @@ def _head(head: bytes, source: Source) -> bytes:
         head += data
 
 
-def _lines(data: bytes, source: Source) -> Iterator[list[bytes]]:
+def _lines(data: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
     rest = data
     while data:
         *lines, rest = rest.split(b"\n")
@@ -100,7 +94,7 @@ def _lines(data: bytes, source: Source) -> Iterator[list[bytes]]:
 
 
 def _elements(  # noqa: C901, PLR0912 - one loop over the marks of JSON
-    data: bytes, source: Source, *, in_array: bool
+    data: bytes, source: RawIOBase, *, in_array: bool
 ) -> Generator[list[bytes], None, bytes]:
     """Splits by brackets and, in an array, by the commas between elements; whether each is JSON is asked later.
 

@@ -32,8 +32,8 @@ from scripts.events.ledger import Ledger, Outcome, Summary
 from scripts.events.records import Chunk
 
 __all__ = [
-    "Chunk", "Destination", "Ledger", "Settings", "Summary", "batches", "chunks_of", "destinations_of", "putter",
-    "send", "send_chunks",
+    "Chunk", "Destination", "Ledger", "Settings", "Summary", "batches", "chunks_of", "putter", "send",
+    "send_chunks",
 ]  # fmt: skip
 
 IDLE = 0.05  # seconds without input after which a batch that is not full leaves
@@ -54,13 +54,6 @@ class Destination:
     def region(self) -> str:
         """The client's region."""
         return str(self.client.meta.region_name)
-
-
-def destinations_of(pairs: Iterable[tuple[str, str]], make_client: Callable[[str], Any]) -> list[Destination]:
-    """Destinations of (region, bus) pairs; one client per region, made by ``make_client``."""
-    pairs = list(pairs)
-    clients = {region: make_client(region) for region in dict(pairs)}
-    return [Destination(clients[region], bus) for region, bus in pairs]
 
 
 @dataclass(frozen=True)

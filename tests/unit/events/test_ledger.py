@@ -100,6 +100,29 @@ def test_what_is_unfinished_is_not_forgotten_unasked(files):
     Ledger(BUS, *files).close()
 
 
+def test_a_damaged_file_is_said_and_can_be_forgotten(files):
+    files[1].write_bytes(b'{"destinations": []}\n\0\0\0\n')
+    for resume in (False, True):
+        with pytest.raises(LedgerError, match="damaged"):
+            Ledger(BUS, *files, resume=resume)
+    Ledger(BUS, *files, restart=True).close()
+
+
+def test_a_record_refused_for_some_destinations_leaves_the_others(files):
+    buses = [("us-east-1", "orders"), ("eu-west-1", "orders")]
+    first = Ledger(buses, *files)
+    first.settle(Outcome((0,), [0]))
+    first.settle(Outcome((1,), rejected=[(0, b'{"EventBusName": "orders"}', GONE)]))
+    first.settle(Outcome((1,), rejected=[(1, b'{"EventBusName": "orders"}', GONE)]))
+    first.close()
+    lines = files[1].read_text().splitlines(keepends=True)
+    files[1].write_text("".join(lines[:-1]))  # killed before the last note
+    again = Ledger(buses, *files, resume=True)
+    settled = [[again.is_settled(lane, number) for number in (0, 1)] for lane in (0, 1)]
+    assert settled == [[True, False], [True, True]]
+    assert (again.summary.acknowledged, again.summary.rejected) == (1, 2)
+
+
 def test_nothing_to_resume_is_said(files):
     with pytest.raises(LedgerError, match="nothing to resume"):
         Ledger(BUS, *files, resume=True)
