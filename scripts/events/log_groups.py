@@ -101,11 +101,11 @@ def follow(
     An event that becomes visible more than a minute after a later one of the same groups is not seen.
     """
     clock = clock or calls.Clock()
-    seen: dict[str, int] = {}  # the ids that the next look may bring again
+    seen: dict[tuple[Group, str], int] = {}  # what the next look may bring again
     newest, number = since, count()
     waiting: list[tuple[int, int, float, Entry]] = []  # time stamp, order of arrival, when it may go
     for entry in merge(aws, groups, since, pattern=pattern):
-        seen[entry.id] = entry.timestamp
+        seen[entry.group, entry.id] = entry.timestamp
         newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))  # some clocks run ahead
         while seen[first := next(iter(seen))] < newest - OVERLAP:
             del seen[first]
@@ -114,8 +114,8 @@ def follow(
         while True:
             start = max(since, newest - OVERLAP)
             looks = pool.map(lambda one: list(read(aws, one, start, pattern, clock)), groups)  # noqa: B023 - ends within this turn
-            for entry in (entry for look in looks for entry in look if entry.id not in seen):
-                seen[entry.id] = entry.timestamp
+            for entry in (entry for look in looks for entry in look if (entry.group, entry.id) not in seen):
+                seen[entry.group, entry.id] = entry.timestamp
                 newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))
                 heapq.heappush(waiting, (entry.timestamp, next(number), clock.now() + SETTLE, entry))
             while waiting and waiting[0][2] <= clock.now():

@@ -14,14 +14,8 @@ class MissingError(ClientError):
         super().__init__({"Error": {"Code": code, "Message": code}}, "Call")
 
 
-class Exceptions:
-    ResourceNotFoundException = MissingError
-
-
 class Service:
-    """Base of the made-up services."""
-
-    exceptions = Exceptions
+    """Base of the made-up services. No exception classes: errors are told by their codes."""
 
 
 class FakeAws:

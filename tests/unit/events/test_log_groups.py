@@ -62,6 +62,12 @@ def test_events_without_an_id_come_once_each_although_they_are_alike():
     assert messages(log_groups.follow(FakeAws(logs=logs), [A], NOW - 5, clock=clock)) == ["x", "x", "x"]
 
 
+def test_what_is_alike_in_two_groups_comes_from_both():
+    logs = Logs(a=[(NOW, None, "x")], b=[])
+    clock = TurningClock(6, lambda number: number == 1 and logs.groups["b"].append((NOW, None, "x")))
+    assert messages(log_groups.follow(FakeAws(logs=logs), [A, B], NOW - 5, clock=clock)) == ["x", "x"]
+
+
 def test_what_becomes_visible_a_little_later_still_comes_in_its_turn():
     logs = Logs(a=[], b=[])
 
