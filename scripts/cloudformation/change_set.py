@@ -53,7 +53,9 @@ def request(
     template's Default, also when the stack holds an older value. What a stack was given once and the file no longer
     names (topics, alarms) is taken away.
     """
-    held, kind = stack or {}, kind_for(stack)
+    held = stack or {"StackStatus": "DELETE_COMPLETE"}
+    # A stack in review is there, but only a change set brought it into being, and nobody executed that.
+    kind = "CREATE" if held["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE") else "UPDATE"
     found: dict[str, Any] = {
         "StackName": settings.stack_name, "ChangeSetType": kind,
         "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
@@ -71,11 +73,6 @@ def request(
             "MonitoringTimeInMinutes": minutes,
         }
     return found
-
-
-def kind_for(stack: Mapping[str, Any] | None) -> str:
-    """CREATE for a stack that is not there, or that a change set brought into being and nobody executed."""
-    return "CREATE" if stack is None or stack["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE") else "UPDATE"
 
 
 def capabilities(template: Mapping[str, Any]) -> list[str]:

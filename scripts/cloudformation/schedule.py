@@ -52,10 +52,9 @@ def at_once(items: Collection[Item], job: Callable[[Item], Found], clock: Clock)
     return [done[item] for item in items]
 
 
-def remotes(aws: Aws, pairs: Sequence[Pair], clock: Clock | None = None) -> list[Remote]:
+def remotes(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[Remote]:
     """The stacks of ``pairs``, all on one clock. Raises aws.AccountError for the wrong account."""
     aws.guard()
-    clock = clock or Clock()
     return [Remote(Place.of(aws.environment, pair), aws.client("cloudformation", pair[1]), clock) for pair in pairs]
 
 

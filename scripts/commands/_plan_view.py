@@ -38,7 +38,8 @@ def show(plans: Sequence[Plan]) -> Iterator[Text]:
         yield from lines[1:]
     waiting = sum(plan.changes for plan in plans)
     failed = sum(plan.problem is not None for plan in plans)
-    yield Text(f"{waiting} of {len(plans)} stacks to change{f', {failed} cannot be planned' if failed else ''}.")
+    found = f"{waiting} of {len(plans)} stacks to change{f', {failed} cannot be planned' if failed else ''}."
+    yield Text(found if waiting or failed else "No changes.")
 
 
 def _lines(plan: Plan) -> Iterator[Text]:

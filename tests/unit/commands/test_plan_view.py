@@ -135,6 +135,12 @@ def test_regions_with_the_same_changes_share_lines_and_others_do_not():
     assert sum("t-bus in" in line for line in text(same[0], other)) == 2
 
 
+def test_that_there_is_nothing_to_do_is_said_in_words():
+    place = Place("test", "bus", "t-bus", "us-east-1")
+    same = Plan(place, ChangeSet("arn", "stack", "UPDATE", made_stack=False, unchanged=True))
+    assert text(same) == ["t-bus in us-east-1: no changes", "No changes."]
+
+
 def test_secrets_are_not_shown():
     held = {
         "StackStatus": "CREATE_COMPLETE",
