@@ -205,9 +205,9 @@ def _shown(ledger: Ledger, *, quiet: bool) -> contextlib.AbstractContextManager[
     from rich.live import Live
 
     def line() -> str:
-        return "{records:,} read · {acknowledged:,} sent · {rejected:,} refused · {retried:,} retried".format(
-            **asdict(ledger.summary)
-        )
+        total = ledger.summary  # others write to it meanwhile
+        return (f"{total.records:,} read · {total.acknowledged:,} sent · {total.rejected:,} refused · "
+                f"{total.retried:,} retried")  # fmt: skip
 
     return Live(console=console, get_renderable=line, refresh_per_second=4, transient=True)
 

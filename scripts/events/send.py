@@ -205,23 +205,22 @@ class Router:
             raise Refusal(*refusal)
 
 
-class Bucket:
-    """A token bucket: ``rate`` tokens a second, a tenth of a second's worth at once."""
+class Pace:
+    """``rate`` entries a second at most, a tenth of a second's worth (or one call's) at once."""
 
     def __init__(self, rate: float) -> None:
-        self._rate, self._capacity = rate, max(float(COUNT_LIMIT), rate / 10)
-        self._tokens, self._then = self._capacity, time.monotonic()
+        self._each, self._ahead = 1 / rate, max(COUNT_LIMIT / rate, 0.1)  # seconds
+        self._next = 0.0
         self._lock = threading.Lock()
 
     def take(self, count: int, given_up: threading.Event) -> None:
         """Returns when ``count`` entries may leave, or when it is given up."""
         with self._lock:
             now = time.monotonic()
-            self._tokens = min(self._capacity, self._tokens + (now - self._then) * self._rate) - count
-            self._then = now
-            debt = -self._tokens / self._rate
-        if debt > 0:
-            given_up.wait(debt)
+            self._next = max(self._next, now - self._ahead) + count * self._each
+            pause = self._next - now
+        if pause > 0:
+            given_up.wait(pause)
 
 
 class Sender:
@@ -234,7 +233,7 @@ class Sender:
         self._batches: queue.Queue[list[Item] | None] = queue.Queue(settings.threads)
         self._packer = Packer(len(router.destinations), self._batches.put)
         self._inbox: queue.Queue[Chunk | None] = queue.Queue(4)
-        self._bucket = Bucket(settings.rate) if settings.rate else None
+        self._pace = Pace(settings.rate) if settings.rate else None
         self._lock = threading.Lock()
         self._waiting: list[tuple[float, int, Item]] = []  # a heap: when to try again
         self._order = itertools.count()
@@ -323,8 +322,8 @@ class Sender:
     def _work(self, put: Put) -> None:
         while batch := self._batches.get():
             try:
-                if self._bucket:
-                    self._bucket.take(len(batch), self._given_up)
+                if self._pace:
+                    self._pace.take(len(batch), self._given_up)
                 if not self._given_up.is_set():
                     self._settle(batch, put(batch[0].lane, [item.body for item in batch]))
             except Exception as error:  # noqa: BLE001 - raised again by ``run``
