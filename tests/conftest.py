@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _checkout: None) -
     (top / "scripts").symlink_to(ROOT / "scripts")  # where .cfnlintrc finds our rules
     monkeypatch.chdir(top)
     return top
+
+
+@pytest.fixture
+def usual_depth():
+    """Python's own limit of recursion: libraries that other tests import raise it for the whole process."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)

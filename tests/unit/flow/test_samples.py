@@ -67,7 +67,7 @@ def test_a_detail_that_put_events_refuses(detail):
         complete({"Source": "s", "Detail": detail})
 
 
-def test_an_event_that_goes_too_deep():
+def test_an_event_that_goes_too_deep(usual_depth):
     depth = 900
     with pytest.raises(SampleError, match="too deeply"):
         samples.complete(samples.Sample({"detail": {"a": json.loads("[" * depth + "]" * depth)}}, "f"), FLOW, "x", "1")
