@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import in_process
 import pytest
 
 from scripts import environment as environments
@@ -131,9 +132,9 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
             )
 
         def run(self, *arguments):
-            process = self.start(*arguments)
-            process.out, process.err = process.communicate(timeout=60)
-            return process
+            done = in_process.run(*arguments, "--env", "test")
+            done.out, done.err = done.stdout, done.stderr
+            return done
 
         def client(self, region="us-east-1"):
             return self.aws.client("cloudformation", region)

@@ -790,7 +790,8 @@ def test_protection_is_set_when_nothing_else_changes(world):
 def test_topics_alarms_and_the_role_are_sent_and_taken_away(world):
     w = world(
         environment(
-            stack(role="arn:aws:iam::123456789012:role/deploy", rollback_alarms=("arn:alarm",), rollback_minutes=5), notifications=("arn:topic",)
+            stack(role="arn:aws:iam::123456789012:role/deploy", rollback_alarms=("arn:alarm",), rollback_minutes=5),
+            notifications=("arn:topic",),
         )
     )
     w.deploy()

@@ -18,10 +18,9 @@ def test_all_stacks_are_fit_for_every_partition():
     assert CliRunner().invoke(command, standalone_mode=False).return_value == 0
 
 
-@pytest.mark.parametrize("region", sorted(OTHER_PARTITIONS))
-def test_what_a_partition_lacks_is_found(checkout, capfd, region):
+def test_what_a_partition_lacks_is_found(checkout, capfd):
     (checkout / "templates" / "new-bus.yaml.j2").write_text(ONLY_IN_AWS)
     assert CliRunner().invoke(command, standalone_mode=False).return_value == 1
-    assert f"Resource type 'AWS::EventsV2::EventBus' does not exist in '{region}'" in capfd.readouterr().out.replace(
-        "\n", " "
-    )
+    said = capfd.readouterr().out.replace("\n", " ")
+    for region in OTHER_PARTITIONS:
+        assert f"Resource type 'AWS::EventsV2::EventBus' does not exist in '{region}'" in said
