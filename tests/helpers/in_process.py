@@ -17,6 +17,7 @@ def run(*arguments):
     try:
         with (
             mock.patch.object(sys, "argv", ["scripts", *arguments]),
+            mock.patch.object(sys, "stdin", io.StringIO()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
