@@ -4,17 +4,12 @@ import contextlib
 import http.client
 import http.server
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import in_process
 import pytest
-
-from scripts import rendering
 
 THROTTLED = (
     400,
@@ -104,7 +99,7 @@ def proxy(endpoint):  # noqa: C901 - a server, its handler, its faults
 
 
 @pytest.fixture
-def deploy(proxy, tmp_path, unique, clients):
+def deploy(proxy, tmp_path, unique, clients, monkeypatch):
     for folder in ("templates", "parameters"):
         (tmp_path / folder).mkdir()
     (tmp_path / "pyproject.toml").write_text("[project]\nversion = '1'\n")
@@ -118,17 +113,10 @@ def deploy(proxy, tmp_path, unique, clients):
     }
     (tmp_path / "parameters" / "test.yaml").write_text(json.dumps(settings))
 
+    monkeypatch.chdir(tmp_path)
+
     def run(*arguments):
-        root = Path(rendering.__file__).parents[1]
-        return subprocess.run(
-            [sys.executable, "-m", "scripts", "deploy", "--env", "test", "--yes", "--json", *arguments],
-            cwd=tmp_path,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
+        return in_process.run("deploy", "--env", "test", "--yes", "--json", *arguments)
 
     cloudformation = clients("cloudformation", "us-east-1")
     run.status = lambda: cloudformation.describe_stacks(StackName=f"{unique}-queue")["Stacks"][0]["StackStatus"]

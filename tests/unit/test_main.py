@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_process
 import pytest
 
 COMMANDS = [
@@ -35,7 +36,7 @@ def test_help_loads_nothing_heavy():
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_explains_itself_with_an_example(verb):
-    done = run(verb, "--help")
+    done = in_process.run(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert "python -m scripts" in done.stdout
 
