@@ -1,6 +1,7 @@
 """The verbs trace and diagrams: what they print, and with which exit code."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -182,7 +183,8 @@ def test_a_page_without_markers_gets_them_at_its_end(run, pages):
     ],
 )
 def test_make_says_what_was_said(goal, command):
-    done = subprocess.run(["make", "--dry-run", *goal.split()], capture_output=True, text=True, check=True)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(["make", "--dry-run", *goal.split()], capture_output=True, text=True, check=True, env=bare)
     assert " ".join(done.stdout.split()).endswith(f"python -m scripts {command}")
 
 
