@@ -13,7 +13,7 @@ from ministack.services import cloudformation, eventbridge, s3
 from ministack.services.cloudformation import changesets, drift, engine, handlers, helpers, provisioners, stacks
 
 from scripts.local_aws.deliveries import admits
-from scripts.local_aws.ministack import Json, Stock, around, call
+from scripts.local_aws.ministack import Json, Stock, around
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 NAMED = {  # type -> the property that names it
@@ -40,7 +40,8 @@ for _kind in NAMED:
 def check_rule(stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
     """What PutRule and PutTargets check; MiniStack's provisioner writes past them when it makes a rule."""
     pattern, targets = props.get("EventPattern") or "", props.get("Targets") or []
-    call("eventbridge", "AWSEvents.DescribeEventBus", Name=provisioners._eb_rule_bus_name(props))
+    if (bus := provisioners._eb_rule_bus_name(props)) not in {"default", *eventbridge._event_buses}:
+        raise ValueError(f"Event bus {bus} does not exist.")
     if wrong := eventbridge._event_pattern_error(pattern if isinstance(pattern, str) else json.dumps(pattern)):
         raise ValueError(f"Event pattern is not valid. Reason: {wrong} (Service: EventBridge, Status Code: 400)")
     if len(targets) > 5:

@@ -34,6 +34,13 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     assert server.status() is None
 
 
+def test_the_next_demo_takes_over_what_was_kept(run):
+    assert run("demo", "--keep").returncode == 0
+    assert len(stacks()) == 6
+    assert run("demo").returncode == 0
+    assert stacks() == []  # it was running before: it goes on, without the stacks
+
+
 def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(run):
     assert run("deploy", "--yes", "--region", "us-east-1").returncode == 0
     before = stacks()

@@ -29,8 +29,7 @@ def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
     said, problems = capfd.readouterr()
     assert result.return_value == 1, result.output
     expected = [
-        "fails-in-one-region, eu-central-1: Rule (AWS::Events::Rule) CREATE_FAILED: ",
-        "Event bus no-such-bus",
+        "fails-in-one-region, eu-central-1: Rule (AWS::Events::Rule) CREATE_FAILED: Event bus no-such-bus does not exist.",
         "not-delivered, eu-central-1: EventLogGroupName: no event arrived in /aws/events/tCaT-faults-not-delivered-",
         "not-delivered, us-east-1: EventLogGroupName: no event arrived in /aws/events/tCaT-faults-not-delivered-",
         "refused, us-east-1: CREATE_FAILED: ",

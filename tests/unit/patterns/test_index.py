@@ -60,7 +60,7 @@ EVENTS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(PATTERNS, min_size=1, max_size=12), st.lists(EVENTS, min_size=1, max_size=4))
 def test_the_index_agrees_with_the_matcher(patterns, events):
     compiled = {f"rule{number}": Pattern(pattern) for number, pattern in enumerate(patterns)}
@@ -69,7 +69,7 @@ def test_the_index_agrees_with_the_matcher(patterns, events):
         assert rules.matching(event) == [name for name, pattern in compiled.items() if pattern.matches(event)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(PATTERNS, EVENTS)
 def test_why_not_is_empty_exactly_when_it_matches(pattern, event):
     compiled = Pattern(pattern)
