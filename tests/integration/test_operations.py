@@ -493,8 +493,11 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
     eventually(one.logged)
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     url, sqs = one.outputs["DeadLetterQueueUrl"], one.client("sqs")
-    held = lambda: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()  # noqa: E731
-    eventually(lambda: sum(map(int, held())) == 2)  # what was sent is removed as well
+
+    def held():
+        return sum(map(int, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()))
+
+    eventually(lambda: held() == 2)  # what was sent is removed as well
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
