@@ -136,7 +136,7 @@ bench-lint: $(STAMP) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
 	@$(VENV)/bin/python tests/bench/lint.py $(ARGS)
 
 ##@ Development
-.PHONY: test taskcat check format lock clean
+.PHONY: test taskcat check docs format lock clean
 test: $(STAMP) ## unit, template and integration tests on the embedded AWS; coverage of branches, 95 % at least
 	$(VENV)/bin/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
 taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four regions, deliveries asserted (ENV=dev: stock taskcat on your account)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from scripts import rendering
-from scripts.cloudformation import order, outputs
+from scripts.cloudformation import bucket, calls, order, outputs
 from scripts.cloudformation.parameters import Values
 from scripts.errors import ToolError
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from scripts.aws import Aws
     from scripts.cloudformation.order import Pair
 
-FOLDER = "templates"  # of the bucket; github-deploy-role lets a pipeline write there and nowhere else
 CONSOLES = {  # partition → domain of its console, after the region
     "aws": "console.aws.amazon.com", "aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com",
 }  # fmt: skip
 
 
 class PublishingError(ToolError):
-    """No bucket to publish to, or no console to link to."""
+    """No console to link to."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +42,20 @@ def upload(aws: Aws) -> dict[str, str]:
     """Puts ``build/`` into the environment's bucket; gives template → URL, as CloudFormation's TemplateURL takes it.
 
     The keys begin with a hash of all that is in ``build/``: what was published once does not change under a link.
-    Raises PublishingError when the environment names no bucket, or one that is not there or not open to us.
+    Raises BucketError when the environment names no bucket, or one that is not there or not open to us.
     """
-    from botocore.exceptions import ClientError
-
-    environment, bucket = aws.environment, aws.environment.bucket
-    if not bucket:
-        raise PublishingError(
-            "this environment names no bucket to publish to", where=str(environment.path),
+    clock = calls.Clock()
+    if not (store := bucket.find(aws, clock)):
+        raise bucket.BucketError(
+            "this environment names no bucket to publish to", where=str(aws.environment.path),
             advice="Add 'bucket: <name>' to it; the bucket may be in any region of the partition.",
         )  # fmt: skip
-    try:
-        region = aws.client("s3").head_bucket(Bucket=bucket).get("BucketRegion")
-    except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        why = {404: "there is no such bucket", 403: "these credentials may not use the bucket"}.get(status)
-        if not why:
-            raise
-        raise PublishingError(f"{bucket!r}: {why}", where=f"{environment.path}: bucket") from None
-    s3 = aws.client("s3", region)
     files = {path.stem: path.read_bytes() for path in sorted(rendering.BUILD.glob("*.yaml"))}
     seal = hashlib.sha256()
     for name, body in files.items():
         seal.update(f"{name} {len(body)}\n".encode() + body)
-    endpoint = urlsplit(s3.meta.endpoint_url)
-    base = f"{endpoint.netloc}/{bucket}" if environment.endpoint else f"{bucket}.{endpoint.netloc}"
-    found = {}
-    for name, body in files.items():
-        key = f"{FOLDER}/{seal.hexdigest()[:16]}/{name}.yaml"
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/yaml")
-        found[name] = f"{endpoint.scheme}://{base}/{key}"
-    return found
+    folder = seal.hexdigest()[:16]
+    return {name: store.put(f"{folder}/{name}.yaml", body, clock) for name, body in files.items()}
 
 
 def link(aws: Aws, pair: Pair, template_url: str, declared: Mapping[str, Mapping[str, Any]], values: Values) -> Link:
@@ -100,7 +82,7 @@ def link(aws: Aws, pair: Pair, template_url: str, declared: Mapping[str, Mapping
 
 
 def links(aws: Aws, pairs: Sequence[Pair], templates: Mapping[str, Mapping[str, Any]]) -> list[Link]:
-    """Uploads, and gives a link for each stack and region. Raises PublishingError."""
+    """Uploads, and gives a link for each stack and region. Raises PublishingError, BucketError."""
     for _, region in pairs:
         _console(aws, region)
     urls, values = upload(aws), Values(aws)

@@ -2,12 +2,17 @@
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background, as `make test &` in a script does
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what the tests start must hear of their Ctrl-C
 
 
 @pytest.fixture(autouse=True)

@@ -127,7 +127,7 @@ class _Run(Run):
             resources = {name: str(one.get("Type")) for name, one in (template.get("Resources") or {}).items()}
             return Plan(place, stack=stack, waits_for=waits_for, resources=resources if not stack else {})
         arguments = change_set.request(self.environment, pair[0], template, values, stack, self.options)
-        arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", pair[1], self.clock)
+        arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", self.clock)
         changed = protection.differences(remote, self.environment, pair[0], stack)
         theirs = stack is not None and not change_set.sweep(remote, stack)
         made = change_set.make(remote, arguments, stack_was_there=theirs)  # from here on nothing may go wrong

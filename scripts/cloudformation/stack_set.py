@@ -82,7 +82,7 @@ class _Set:
             )  # fmt: skip
         self.arguments = {
             **self.name, "PermissionModel": target.permissions, "Capabilities": change_set.capabilities(template),
-            **body.arguments(self.aws, path, self.region, self.remote.clock),
+            **body.arguments(self.aws, path, self.remote.clock),
             "Parameters": [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items()],
             "Tags": [{"Key": key, "Value": value} for key, value in settings.tags.items()],
         }  # fmt: skip

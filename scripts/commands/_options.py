@@ -9,8 +9,6 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scripts.environment import Environment
-
 Decorator = "Callable[[Callable[..., Any]], Callable[..., Any]]"
 
 env_option = click.option(
@@ -25,15 +23,3 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 def where_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--env``, ``--stack`` and ``--region``."""
     return env_option(stack_option(region_option(function)))
-
-
-def read_environment(name: str) -> Environment:
-    """The environment, its templates rendered and its parameters held to them.
-
-    Every verb that talks to AWS starts here, so that a fault in a file is found before the first call.
-    """
-    from scripts import environment, rendering
-
-    found = environment.load(name)
-    environment.check_parameters(found, rendering.render_all())
-    return found

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from scripts.errors import ToolError
 
 
-def read(env: str, stack: str | None, region: str | None) -> tuple[Environment, dict[str, Any], list[Pair], Aws]:
-    """The environment, its templates (rendered now), the (stack, region) pairs that are meant, and AWS."""
+def read(
+    env: str, stack: str | None, region: str | None, *, connections: int = 32
+) -> tuple[Environment, dict[str, Any], list[Pair], Aws]:
+    """The environment, its templates (rendered now), the (stack, region) pairs that are meant, and AWS.
+
+    Every verb that talks to AWS starts here, so that a fault in a file is found before the first call.
+    """
     from scripts import environment, rendering
     from scripts.aws import Aws
 
@@ -32,7 +37,7 @@ def read(env: str, stack: str | None, region: str | None) -> tuple[Environment, 
     templates = rendering.render_all()
     environment.check_parameters(found, templates)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job ends like Ctrl-C
-    return found, templates, pairs, Aws(found)
+    return found, templates, pairs, Aws(found, connections=connections)
 
 
 def console(*, err: bool = False) -> Console:

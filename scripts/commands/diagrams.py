@@ -20,6 +20,7 @@ def command(check: bool) -> int:
       python -m scripts diagrams --check
     """
     from scripts import reference, rendering
+    from scripts.commands import _pages
     from scripts.flow import diagram, graph, svg
 
     files: dict[Path, str] = {}
@@ -27,18 +28,9 @@ def command(check: bool) -> int:
         drawn = diagram.picture(graph.of_template(template))
         if drawn.nodes:  # none: a stack without events
             page = DOCS / f"{name}.md"
-            text = page.read_text(encoding="utf-8") if page.exists() else f"# {name}\n"
             files[DOCS / f"{name}.svg"] = svg.draw(drawn, f"The flow of {name}")
-            files[page] = reference.insert(text, "flow", _section(name, diagram.mermaid(drawn)))
-    stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
-        if check:
-            click.echo(f"{path}: not what the template says; run `make diagrams`", err=True)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(files[path], encoding="utf-8")
-            print(f"{path}  drawn")
-    return int(check and bool(stale))
+            files[page] = reference.insert(_pages.read(page), "flow", _section(name, diagram.mermaid(drawn)))
+    return _pages.settle(files, "make diagrams", check=check)
 
 
 def _section(name: str, mermaid: str) -> str:

@@ -22,24 +22,17 @@ def command(context: click.Context, check: bool) -> int:
       python -m scripts docs --check
     """
     from scripts import reference, rendering
+    from scripts.commands import _pages
     from scripts.lint_rules._page import page as lint_rules_page
 
     pages: dict[Path, str] = {}
     for name, template in rendering.render_all().items():
         path = DOCS / "stacks" / f"{name}.md"
-        page = path.read_text(encoding="utf-8") if path.exists() else f"# {name}\n"
-        page = reference.insert(page, "parameters", reference.parameters(template))
+        page = reference.insert(_pages.read(path), "parameters", reference.parameters(template))
         pages[path] = reference.insert(page, "outputs", reference.outputs(template))
     pages[DOCS / "commands.md"] = "# Commands\n\nAs `python -m scripts VERB --help` says it.\n\n" + _helps(context)
     pages[DOCS / "lint-rules.md"] = lint_rules_page()
-    stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    for path in stale:
-        if check:
-            click.echo(f"{path}: not what it is about; run `make docs`", err=True)
-        else:
-            path.write_text(pages[path], encoding="utf-8")
-            print(f"{path}  written")
-    return int(check and bool(stale))
+    return _pages.settle(pages, "make docs", check=check)
 
 
 def _helps(context: click.Context) -> str:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts.commands import _stacks
-from scripts.commands._options import json_option, read_environment, where_options
+from scripts.commands._options import json_option, where_options
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
 
+    from scripts.aws import Aws
+    from scripts.cloudformation.order import Pair
     from scripts.environment import Environment
     from scripts.events.ledger import Ledger
     from scripts.events.records import Chunk
@@ -76,8 +78,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
         raise click.UsageError("--resume and --restart exclude each other.")
     if given["threads"] * given["processes"] > CALLS:
         raise click.UsageError(f"--threads x --processes is more than {CALLS}.")
-    environment = read_environment(env)
-    destinations = _destinations(environment, stack, region, given["buses"], given["threads"])
+    environment, _, places, aws = _stacks.read(env, stack, region, connections=given["threads"])
+    destinations = _destinations(aws, places, given["buses"], named=bool(stack))
     pairs = [(one.region, one.bus) for one in destinations]
     names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
     settings = Settings(**{name: given[name] for name in names})
@@ -105,21 +107,18 @@ def make_client(environment: Environment, threads: int, region: str) -> Any:
     return Aws(environment, connections=threads).client("events", region)
 
 
-def _destinations(
-    environment: Environment, stack: str | None, region: str | None, names: Sequence[str], threads: int
-) -> list[Destination]:
-    from scripts.aws import Aws
+def _destinations(aws: Aws, places: Sequence[Pair], names: Sequence[str], *, named: bool) -> list[Destination]:
+    """The buses of ``names`` in the regions of ``places``; else that of the stack that is ``named``, or the only one."""
     from scripts.events import buses
     from scripts.events.send import Destination
 
-    aws, places = Aws(environment, connections=threads), environment.choose(stack, region)
     aws.guard()
     if names:
         pairs = [(name.split(":")[3] if name.startswith("arn:") else one, name) for name in names for _, one in places]
-    elif stack or len(environment.stacks) == 1:
+    elif named or len(aws.environment.stacks) == 1:
         pairs = [(one, buses.of_stack(aws, chosen.stack_name, one)) for chosen, one in places]
     else:
-        raise click.UsageError(f"Which bus? Give --stack ({', '.join(environment.stacks)}) or --bus.")
+        raise click.UsageError(f"Which bus? Give --stack ({', '.join(aws.environment.stacks)}) or --bus.")
     destinations = [Destination(aws.client("events", one), bus) for one, bus in dict.fromkeys(pairs)]
     for one in destinations:
         buses.check(one.client, one.bus)

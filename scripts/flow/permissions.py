@@ -163,8 +163,7 @@ def _of_key(flow: Flow, rule: Rule, arn: str) -> Verdict:
         return _yes("")
     if "alias/aws/" in key:
         return _no(f"the key {key} of AWS does not admit {EVENTS}; SqsManagedSseEnabled does")
-    found = next((one for place, one in flow.resources.items() if key in (place, one.ref, one.name)), None)
-    if not found:
+    if not (found := key_of(flow, key)):
         return _unsure(f"the key {key} is not of these stacks, so its policy is not known")
     context = _context(rule)
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
@@ -172,6 +171,18 @@ def _of_key(flow: Flow, rule: Rule, arn: str) -> Verdict:
         if not verdict or not verdict.allowed:
             return verdict or _no(f"the key {found.logical_id} does not allow {EVENTS} {action}")
     return _yes(f"key {found.logical_id}")
+
+
+def key_of(flow: Flow, name: str) -> Resource | None:
+    """The key of these stacks that is meant by its id, its ARN or an alias; None if it is none of theirs."""
+    found = _named(flow, name)
+    if found and found.type == "AWS::KMS::Alias":
+        return _named(flow, str(found.properties.get("TargetKeyId")))
+    return found
+
+
+def _named(flow: Flow, name: str) -> Resource | None:
+    return next((one for arn, one in flow.resources.items() if name in (arn, one.ref, one.name)), None)
 
 
 # --- policy documents --------------------------------------------------------------------------

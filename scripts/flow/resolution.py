@@ -34,6 +34,7 @@ _KINDS = {
     "AWS::Events::EventBus": ("Name", "{n}", "arn:{p}:events:{r}:{a}:event-bus/{n}"),
     "AWS::Events::Rule": ("Name", "{n}", "arn:{p}:events:{r}:{a}:rule/{n}"),
     "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{n}"),
+    "AWS::KMS::Alias": ("AliasName", "{n}", "arn:{p}:kms:{r}:{a}:{n}"),
     "AWS::KMS::Key": ("", "{n}", "arn:{p}:kms:{r}:{a}:key/{n}"),
     "AWS::Kinesis::Stream": ("Name", "{n}", "arn:{p}:kinesis:{r}:{a}:stream/{n}"),
     "AWS::KinesisFirehose::DeliveryStream": (

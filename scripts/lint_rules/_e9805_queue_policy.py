@@ -53,9 +53,8 @@ def _is_shut(rule: Rule, arn: str, flow: Flow) -> bool:
 
 
 def _is_plain_key(flow: Flow, arn: str) -> bool:
-    """Not behind an alias, and without conditions such as kms:ViaService, which may let EventBridge in."""
-    named = flow.resources[arn].properties.get("KmsMasterKeyId")
-    key = next((one for place, one in flow.resources.items() if named in (place, one.ref)), None)
+    """One of these stacks, and without conditions such as kms:ViaService, which may let EventBridge in."""
+    key = permissions.key_of(flow, str(flow.resources[arn].properties.get("KmsMasterKeyId")))
     if key is None or key.type != "AWS::KMS::Key":
         return False
     conditions = [one.get("Condition") for policy in flow.policies_of(key.arn) for one in policy.statements]

@@ -13,8 +13,8 @@ class LogsPolicy(FlowRule):
     id = "W9801"
     shortdesc = "A log group that is a target needs a Logs policy"
     description = (
-        "Without a resource policy for events.amazonaws.com and delivery.logs.amazonaws.com a rule writes nothing "
-        "to its log group, and nobody hears of it. The console makes such a policy, CloudFormation does not. "
+        "Without a resource policy for events.amazonaws.com a rule writes nothing to its log group, and nobody "
+        "hears of it. The console makes such a policy, CloudFormation does not. "
         "A policy under a condition counts: it may be left out on purpose."
     )
     source_url = f"{GUIDE}eb-use-resource-based.html#eb-cloudwatchlogs-permissions"
@@ -28,7 +28,7 @@ class LogsPolicy(FlowRule):
                 message = (
                     "No policy here lets EventBridge write to this log group, so events are lost in silence: add an "
                     "AWS::Logs::ResourcePolicy that allows logs:CreateLogStream and logs:PutLogEvents to "
-                    "events.amazonaws.com and delivery.logs.amazonaws.com"
+                    "events.amazonaws.com (the guide's example names delivery.logs.amazonaws.com, too)"
                 )
                 yield target.node.get("Arn") or target.node, message
 

@@ -7,6 +7,7 @@ import pytest
 
 from scripts import environment, publishing, rendering
 from scripts.aws import Aws
+from scripts.cloudformation.bucket import BucketError
 from scripts.environment import OutputReference
 
 REGION = "eu-central-1"
@@ -114,26 +115,9 @@ def test_a_secret_is_in_no_link(make):
     ("bucket", "words"), [(None, "names no bucket"), ("nobody-has-this-one", "there is no such bucket")]
 )
 def test_without_a_bucket_it_says_so(make, bucket, words):
-    with pytest.raises(publishing.PublishingError, match=words) as error:
+    with pytest.raises(BucketError, match=words) as error:
         publish(make(bucket=bucket))
     assert "parameters/test.yaml" in error.value.where
-
-
-def test_on_aws_the_address_is_one_that_cloudformation_takes(make, monkeypatch):
-    class S3:
-        class meta:  # noqa: N801
-            endpoint_url = "https://s3.eu-central-1.amazonaws.com"
-
-        def head_bucket(self, **_):
-            return {"BucketRegion": REGION}
-
-        def put_object(self, **_):
-            pass
-
-    aws = make(endpoint=None)
-    monkeypatch.setattr(aws, "client", lambda *_: S3())
-    url = publishing.upload(aws)["custom-event-bus"]
-    assert url.startswith(f"https://{aws.environment.bucket}.s3.eu-central-1.amazonaws.com/templates/")
 
 
 def test_the_command_prints_a_link_for_each_stack_and_region(make, endpoint, unique, tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """Options, order, bodies, parameters: what is asked of AWS, and what is refused before."""
 
+from types import SimpleNamespace
+
 import pytest
+from botocore.exceptions import ClientError
 from conftest_cloudformation import FakeAws, environment, stack
 
-from scripts.cloudformation import body, change_set, order, parameters
+from scripts.cloudformation import body, bucket, change_set, order, parameters
 from scripts.cloudformation.calls import Clock, is_login, passes, pauses
 from scripts.cloudformation.options import Options, OptionsError
 from scripts.cloudformation.protection import losses
@@ -64,39 +67,71 @@ def test_a_circle_is_named():
 
 
 class S3:
-    class meta:  # noqa: N801 - botocore's name
-        endpoint_url = "https://s3.eu-central-1.amazonaws.com"
+    """S3 as seen from one region; the bucket ``store`` is in eu-central-1, and may be closed to HeadBucket."""
 
-    def __init__(self):
-        self.held = {}
+    def __init__(self, region, held, answer=200):
+        self.meta = SimpleNamespace(endpoint_url=f"https://s3.{region}.amazonaws.com")
+        self.held, self.answer = held, answer
 
-    def put_object(self, Bucket, Key, Body):  # noqa: N803
+    def head_bucket(self, Bucket):  # noqa: N803
+        if self.answer == 200:
+            return {"BucketRegion": "eu-central-1"}
+        headers = {"x-amz-bucket-region": "eu-central-1"} if self.answer == 403 else {}
+        answer = {"HTTPStatusCode": self.answer, "HTTPHeaders": headers}
+        raise ClientError({"Error": {"Code": str(self.answer)}, "ResponseMetadata": answer}, "HeadBucket")
+
+    def put_object(self, Bucket, Key, Body, ContentType):  # noqa: N803
+        if self.held is None:
+            raise ClientError(
+                {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject"
+            )
         self.held[Bucket, Key] = Body
 
 
+def stored(held, answer=200):
+    """An environment of us-east-1 whose bucket is elsewhere."""
+    aws = FakeAws(environment(bucket="store"), None)
+    seen = {None: "us-east-1", "us-east-1": "us-east-1", "eu-central-1": "eu-central-1"}
+    aws.fakes |= {("s3", asked): S3(region, held, answer) for asked, region in seen.items()}
+    return aws
+
+
+@pytest.mark.parametrize("answer", [200, 403])
 @pytest.mark.parametrize(
     ("size", "by"), [(51_200, "TemplateBody"), (51_201, "TemplateURL"), (1_000_000, "TemplateURL")]
 )
-def test_long_bodies_go_by_way_of_s3(tmp_path, size, by):
-    path = tmp_path / "long.yaml"
+def test_long_bodies_go_by_way_of_s3(tmp_path, size, by, answer):
+    path, held = tmp_path / "long.yaml", {}
     path.write_text("#" * size)
-    aws, s3 = FakeAws(environment(bucket="store"), None), S3()
-    aws.fakes["s3", "eu-central-1"] = s3
-    found = body.arguments(aws, path, "eu-central-1", Clock())
+    found = body.arguments(stored(held, answer), path, Clock())
     assert list(found) == [by]
     if by == "TemplateURL":
-        ((bucket, key), held) = next(iter(s3.held.items()))
-        assert (bucket, len(held)) == ("store", size)
+        (((name, key), put),) = held.items()
+        assert (name, len(put)) == ("store", size)
         assert found["TemplateURL"] == f"https://store.s3.eu-central-1.amazonaws.com/{key}"
 
 
 @pytest.mark.parametrize(
-    ("size", "bucket", "words"), [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")]
+    ("held", "answer", "words"),
+    [
+        ({}, 404, "'store': there is no such bucket"),
+        (None, 403, "'store': these credentials may not write to templates/"),
+    ],
 )
-def test_what_cannot_be_sent_says_so(tmp_path, size, bucket, words):
+def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
+    (tmp_path / "long.yaml").write_text("#" * 51_201)
+    with pytest.raises(bucket.BucketError, match=words) as error:
+        body.arguments(stored(held, answer), tmp_path / "long.yaml", Clock())
+    assert error.value.where.endswith(": bucket")
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "words"), [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")]
+)
+def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     (tmp_path / "long.yaml").write_text("#" * size)
     with pytest.raises(body.BodyError, match=words):
-        body.arguments(FakeAws(environment(bucket=bucket), None), tmp_path / "long.yaml", "us-east-1", Clock())
+        body.arguments(FakeAws(environment(bucket=name), None), tmp_path / "long.yaml", Clock())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 # ruff: noqa: N803 - the arguments of AWS's operations
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +11,13 @@ from scripts.events.log_groups import Group
 from tests.unit.events.operations import FakeAws, MissingError, Service, TurningClock
 
 A, B = Group("r", "a", "a"), Group("r", "b", "b")
-NOW = int(time.time() * 1000)
+NOW = 1_760_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def _still(monkeypatch):
+    """The time of day stands still: a test may come up minutes after NOW was read."""
+    monkeypatch.setattr(log_groups, "time", SimpleNamespace(time=lambda: NOW / 1000))
 
 
 class Logs(Service):

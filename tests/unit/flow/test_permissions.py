@@ -183,6 +183,14 @@ def test_a_queue_with_a_customer_key_asks_the_key():
     key = f"  Key2: {{Type: AWS::KMS::Key, Properties: {{KeyPolicy: {document}}}}}\n"
     assert verdict(keyed % "!Ref Key2" + queue_policy() + key).allowed is True
     assert verdict(keyed % "!GetAtt Key2.Arn" + queue_policy() + key.replace("'kms:Decrypt', ", "")).allowed is False
+    alias = "  Alias: {Type: AWS::KMS::Alias, Properties: {AliasName: alias/mine, TargetKeyId: !Ref Key2}}\n"
+    for named in ("!Ref Alias", "alias/mine"):
+        assert verdict(keyed % named + queue_policy() + key + alias).allowed is True
+        refusing = key.replace("'kms:Decrypt', ", "") + alias
+        assert (
+            verdict(keyed % named + queue_policy() + refusing).reason
+            == "the key Key2 does not allow events.amazonaws.com kms:Decrypt"
+        )
     assert verdict(keyed % "alias/aws/sqs" + queue_policy()).allowed is False
     assert verdict(keyed % "!Ref Key" + queue_policy()).allowed is None
 

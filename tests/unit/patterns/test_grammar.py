@@ -101,7 +101,7 @@ def test_refused_in_the_words_of_aws(test, what):
             "prefix is Ruler reserved fieldName which cannot be used inside $or.",
             "b.prefix",
         ),
-        ("[" * 5000, "Event pattern is not valid JSON: nested too deeply", ""),
+        ("[" * 100_000, "Event pattern is not valid JSON: nested too deeply", ""),
     ],
 )
 def test_refused_patterns_name_the_path(pattern, what, where, usual_depth):
