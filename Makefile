@@ -138,7 +138,10 @@ bench-lint: $(STAMP) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
 ##@ Development
 .PHONY: test taskcat check docs format lock clean
 test: $(STAMP) ## unit, template and integration tests on the embedded AWS; coverage of branches, 95 % at least
-	$(VENV)/bin/python -m pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest -n 4 --dist worksteal $(ARGS)
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report --skip-covered --fail-under=95
 taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four regions, deliveries asserted (ENV=dev: stock taskcat on your account)
 	@$(RUN) taskcat $(WHERE) $(ASK) $(ARGS)
 check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import coverage
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _checkout: None) -
     (top / "scripts").symlink_to(ROOT / "scripts")  # where .cfnlintrc finds our rules
     monkeypatch.chdir(top)
     return top
+
+
+@pytest.fixture
+def unmeasured():
+    """Coverage stands aside: for tests that go the same way thousands of times, which others have measured."""
+    running = coverage.Coverage.current()
+    if running:
+        running.stop()
+    yield
+    if running:
+        running.start()
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def make_client(environment: Environment, threads: int, region: str) -> Any:
 
 
 def _destinations(aws: Aws, places: Sequence[Pair], names: Sequence[str], *, named: bool) -> list[Destination]:
-    """The buses of ``names`` in the regions of ``places``; else that of the stack that is ``named``, or the only one."""
+    """The buses of ``names`` in the regions of ``places``; else of the stack that is ``named``, or the only one."""
     from scripts.events import buses
     from scripts.events.send import Destination
 

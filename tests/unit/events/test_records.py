@@ -80,6 +80,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=60, deadline=None)
 @given(
     values=st.lists(st.dictionaries(st.text(), JSON, min_size=1, max_size=3), min_size=1, max_size=5),

@@ -22,6 +22,7 @@ def places(value, path=()):
         yield from places(inner, (*path, key))
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_no_value_in_any_place_breaks_a_rule(lint, tmp_path, path):
     _, template = lint(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,6 +61,7 @@ EVENTS = st.dictionaries(
 )
 
 
+@pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PATTERNS, min_size=1, max_size=12), st.lists(EVENTS, min_size=1, max_size=4))
 def test_the_index_agrees_with_the_matcher(patterns, events):
@@ -69,6 +71,7 @@ def test_the_index_agrees_with_the_matcher(patterns, events):
         assert rules.matching(event) == [name for name, pattern in compiled.items() if pattern.matches(event)]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=300, deadline=None)
 @given(PATTERNS, EVENTS)
 def test_why_not_is_empty_exactly_when_it_matches(pattern, event):
