@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scripts.aws import Aws
-    from scripts.environment import Environment
 
 ORDERS = Path("tests/events/orders.ndjson")
 PREFIX = "demo-"
@@ -51,13 +50,13 @@ class Act:
     deliveries: list[Delivery]
 
 
-def perform(aws: Aws, environment: Environment, region: str, run: str) -> Iterator[Act]:
+def perform(aws: Aws, region: str, run: str) -> Iterator[Act]:
     """Does in one region what the deployed stacks wait for: sends events, puts an object, takes a snapshot.
 
     ``run`` marks what this run made, so that it is told from what was there before. Raises NoStackError.
     """
     acts = {"custom-event-bus": _send_events, "s3-object-events": _put_object, "rds-snapshot-events": _take_snapshot}
-    for stack in environment.stacks.values():
+    for stack in aws.environment.stacks.values():
         if stack.template in acts and region in stack.regions:
             found = outputs.read(aws, stack.stack_name, region)
             words, deliveries = acts[stack.template](aws, region, found, run)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from scripts.aws import Aws
     from scripts.cloudformation.order import Key, Pair
-    from scripts.environment import Environment
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,22 @@ class Survey:
     problem: ToolError | None = None
 
 
-def survey(aws: Aws, environment: Environment, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Survey]:
+def survey(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Survey]:
     """What ``delete`` would take and leave, in the order of ``pairs``. Changes nothing. Raises aws.AccountError."""
-    if environment.stack_set:  # what is in other accounts cannot be looked into from here
-        return [Survey(Place.of(environment, pair), {"StackStatus": "", "StackId": ""}) for pair in pairs]
+    if aws.environment.stack_set:  # what is in other accounts cannot be looked into from here
+        return [Survey(Place.of(aws.environment, pair), {"StackStatus": "", "StackId": ""}) for pair in pairs]
 
     def job(remote: Remote) -> Survey:
         try:
-            return _survey(aws, environment, remote)
+            return _survey(aws, remote)
         except (ToolError, *calls.TROUBLE) as error:
             return Survey(remote.place, problem=failure.wrap(error, remote.place))
 
     return schedule.everywhere(aws, pairs, job, clock)
 
 
-def _survey(aws: Aws, environment: Environment, remote: Remote) -> Survey:
-    place, stack = remote.place, remote.stack()
+def _survey(aws: Aws, remote: Remote) -> Survey:
+    place, stack, environment = remote.place, remote.stack(), aws.environment
     if stack is None:
         return Survey(place)
     if stack.get("EnableTerminationProtection") or environment.protect:
@@ -107,7 +106,7 @@ def empty_bucket(s3: Any, bucket: str) -> int:
 
 
 def delete(
-    aws: Aws, environment: Environment, surveys: Sequence[Survey], *, pairs: Sequence[Pair],
+    aws: Aws, surveys: Sequence[Survey], *, pairs: Sequence[Pair],
     empty_buckets: bool = False, retain: Sequence[str] = (), force: bool = False, listener: Listener | None = None,
     clock: Clock | None = None,
 ) -> list[Result]:  # fmt: skip
@@ -118,11 +117,11 @@ def delete(
     Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
     """
     time = clock or Clock()
-    if environment.stack_set:
-        return stack_set.delete(aws, environment, pairs, listener or Listener(), time)
+    if aws.environment.stack_set:
+        return stack_set.delete(aws, pairs, listener or Listener(), time)
     run = Run(schedule.remotes(aws, pairs, time), time, listener)
     found = {one.place.key: one for one in surveys}
-    forward = order.predecessors(environment, pairs)
+    forward = order.predecessors(aws.environment, pairs)
     after: dict[Key, set[Key]] = {key: {other for other in forward if key in forward[other]} for key in forward}
 
     def work(remote: Remote) -> Result:

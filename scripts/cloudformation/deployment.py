@@ -33,13 +33,12 @@ if TYPE_CHECKING:
     from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.order import Key, Pair
     from scripts.cloudformation.stack_set import Templates
-    from scripts.environment import Environment
 
 __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
 
 
 def plan(
-    aws: Aws, environment: Environment, templates: Templates, pairs: Sequence[Pair], *,
+    aws: Aws, templates: Templates, pairs: Sequence[Pair], *,
     options: Options | None = None, listener: Listener | None = None, clock: Clock | None = None,
 ) -> list[Plan]:  # fmt: skip
     """What ``deploy`` would do; nothing is executed, and no change set is left behind.
@@ -47,13 +46,13 @@ def plan(
     Raises aws.AccountError; what goes wrong with one stack stands in its plan's ``problem``.
     """
     how, time = options or Options(), clock or Clock()
-    if environment.stack_set:
+    if aws.environment.stack_set:
         return stack_set.plan(aws, pairs, templates, how, time)
-    return _Run(aws, environment, templates, pairs, how, listener, time).plan()
+    return _Run(aws, templates, pairs, how, listener, time).plan()
 
 
 def deploy(
-    aws: Aws, environment: Environment, templates: Templates, pairs: Sequence[Pair], *,
+    aws: Aws, templates: Templates, pairs: Sequence[Pair], *,
     options: Options | None = None, listener: Listener | None = None, clock: Clock | None = None,
 ) -> list[Result]:  # fmt: skip
     """Creates or updates the stacks of ``pairs`` (``environment.choose()``) from the bytes of ``build/``.
@@ -64,22 +63,22 @@ def deploy(
     is changed) and Interrupted; what goes wrong with one stack stands in its result.
     """
     how, time = options or Options(), clock or Clock()
-    if environment.stack_set:
+    if aws.environment.stack_set:
         return stack_set.deploy(aws, pairs, templates, how, listener or Listener(), time)
-    return _Run(aws, environment, templates, pairs, how, listener, time).deploy()
+    return _Run(aws, templates, pairs, how, listener, time).deploy()
 
 
 class _Run(Run):
     """One call of ``plan`` or ``deploy``."""
 
     def __init__(
-        self, aws: Aws, environment: Environment, templates: Templates, pairs: Sequence[Pair],
-        options: Options, listener: Listener | None, clock: Clock,
+        self, aws: Aws, templates: Templates, pairs: Sequence[Pair], options: Options,
+        listener: Listener | None, clock: Clock,
     ) -> None:  # fmt: skip
         super().__init__(schedule.remotes(aws, pairs, clock), clock, listener)
-        self.aws, self.environment, self.templates, self.options = aws, environment, templates, options
+        self.aws, self.templates, self.options = aws, templates, options
         self.pairs = {order.key(pair): pair for pair in pairs}
-        self.before = order.predecessors(environment, pairs)
+        self.before = order.predecessors(aws.environment, pairs)
         self.values = Values(aws)
         self.plans: dict[Key, Plan] = {}
         self.executed: set[Key] = set()
@@ -126,9 +125,9 @@ class _Run(Run):
             waits_for = tuple(name if region == pair[1] else f"{name} in {region}" for name, region in coming)
             resources = {name: str(one.get("Type")) for name, one in (template.get("Resources") or {}).items()}
             return Plan(place, stack=stack, waits_for=waits_for, resources=resources if not stack else {})
-        arguments = change_set.request(self.environment, pair[0], template, values, stack, self.options)
+        arguments = change_set.request(self.aws.environment, pair[0], template, values, stack, self.options)
         arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", self.clock)
-        changed = protection.differences(remote, self.environment, pair[0], stack)
+        changed = protection.differences(remote, self.aws.environment, pair[0], stack)
         theirs = stack is not None and not change_set.sweep(remote, stack)
         made = change_set.make(remote, arguments, stack_was_there=theirs)  # from here on nothing may go wrong
         declared = template.get("Parameters") or {}
@@ -148,7 +147,7 @@ class _Run(Run):
         try:
             schedule.at_once(self.pairs, lambda key: self.plan_one(key, wait=True), self.clock)
             plans = [self.plans[key] for key in self.pairs]
-            protection.check(self.environment, plans, self.options.allow_replace)
+            protection.check(self.aws.environment, plans, self.options.allow_replace)
             if any(one.changes for one in plans) and not self.listener.confirm(plans):
                 return []
             return self.in_order(self.execute, self.before, "not touched, since it needs {}")
@@ -208,7 +207,7 @@ class _Run(Run):
         made = self.plan_one(key)
         if made.problem or not made.changes:
             return made
-        protection.check(self.environment, [made], self.options.allow_replace)
+        protection.check(self.aws.environment, [made], self.options.allow_replace)
         creates = made.change_set is not None and made.change_set.kind == "CREATE"
         if not creates and not self.listener.confirm([made]):
             raise failure.DeploymentError("not wanted", where=str(made.place))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scripts.cloudformation.options import Options
     from scripts.cloudformation.order import Pair
     from scripts.cloudformation.results import Listener
-    from scripts.environment import Environment, StackSet
+    from scripts.environment import StackSet
 
 Templates = Mapping[str, Mapping[str, Any]]  # rendering.render_all()
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -258,12 +258,12 @@ def deploy(
     return _each(list(planned), work, listener, clock)
 
 
-def delete(aws: Aws, environment: Environment, pairs: Sequence[Pair], listener: Listener, clock: Clock) -> list[Result]:
+def delete(aws: Aws, pairs: Sequence[Pair], listener: Listener, clock: Clock) -> list[Result]:
     """Deletes the stacks in every account, then the stack sets. Raises Interrupted."""
 
     def work(one: _Set) -> list[Result]:
-        if environment.protect and one.held():
-            raise failure.DeploymentError("this environment is protected", where=f"{environment.path}: protect")
+        if aws.environment.protect and one.held():
+            raise failure.DeploymentError("this environment is protected", where=f"{aws.environment.path}: protect")
         return one.delete()
 
     return _each(_sets(aws, pairs, clock), work, listener, clock)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.order import Pair
     from scripts.cloudformation.place import Place
-    from scripts.environment import Environment
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Status:
         return self.place.document() | {name: value for name, value in vars(self).items() if name != "place"}
 
 
-def read(aws: Aws, environment: Environment, pairs: Sequence[Pair]) -> list[Status]:
+def read(aws: Aws, pairs: Sequence[Pair]) -> list[Status]:
     """One DescribeStacks per pair, in their order. Raises aws.AccountError, ClientError."""
-    if environment.stack_set:
+    if aws.environment.stack_set:
         found = stack_set.count(aws, pairs, Clock())
         return [
             Status(

@@ -16,7 +16,7 @@ def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list
     """AWS, and what is deployed of the environment; a stack that is named has to be."""
     from scripts.commands import _stacks
 
-    _, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.events import stacks
 
     aws.guard()

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def read(
     env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[Environment, dict[str, Any], list[Pair], Aws]:
-    """The environment, its templates (rendered now), the (stack, region) pairs that are meant, and AWS.
+) -> tuple[Aws, dict[str, Any], list[Pair]]:
+    """AWS for the environment, its templates (rendered now), and the (stack, region) pairs that are meant.
 
     Every verb that talks to AWS starts here, so that a fault in a file is found before the first call.
     """
@@ -37,7 +37,7 @@ def read(
     templates = rendering.render_all()
     environment.check_parameters(found, templates)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job ends like Ctrl-C
-    return found, templates, pairs, Aws(found, connections=connections)
+    return Aws(found, connections=connections), templates, pairs
 
 
 def console(*, err: bool = False) -> Console:

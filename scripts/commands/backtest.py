@@ -35,8 +35,8 @@ def command(*, env: str, stack: str, region: str | None, examples: int, as_json:
     from scripts.flow import backtest, graph, live, samples
 
     events = [one.event for one in samples.parse_lines(_input.read(file), str(file))]
-    settings, templates, [(_, place), *_], aws = _stacks.read(env, stack, region)
-    planned = live.locate(aws, [graph.stacks_of(settings, templates)[stack, place]], aws.guard())
+    aws, templates, [(_, place), *_] = _stacks.read(env, stack, region)
+    planned = live.locate(aws, [graph.stacks_of(aws.environment, templates)[stack, place]], aws.guard())
     found = backtest.compare(planned, live.read(aws, planned), events)
     if as_json:
         print(json.dumps([one.as_data(examples) for one in found], ensure_ascii=False, indent=2))

@@ -26,14 +26,14 @@ def command(
     """
     from scripts.commands import _stacks
 
-    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import deletion
     from scripts.commands import _live
 
-    surveys = deletion.survey(aws, environment, pairs)
+    surveys = deletion.survey(aws, pairs)
     there = [one for one in surveys if one.stack and not one.problem]
     for one in there:
-        what = "the stacks in every account" if environment.stack_set else f"{len(one.deleted)} resources"
+        what = "the stacks in every account" if aws.environment.stack_set else f"{len(one.deleted)} resources"
         click.echo(f"{one.place}: {what} would be deleted", err=as_json)
         for name, physical in one.retained.items():
             click.echo(f"  stays: {name}  {physical}", err=as_json)
@@ -41,10 +41,12 @@ def command(
             click.echo(f"  a snapshot stays: {name}", err=as_json)
         for bucket in one.full_buckets:
             click.echo(f"  not empty: {bucket}", err=as_json)
-    if there and not _stacks.confirm(f"Delete {len(there)} stacks of {environment.name}?", environment, yes=yes):
+    if there and not _stacks.confirm(
+        f"Delete {len(there)} stacks of {aws.environment.name}?", aws.environment, yes=yes
+    ):
         click.echo("Nothing was changed.", err=True)
         return 1
-    with _live.Reporter(environment, len(there), yes=yes, as_json=as_json) as reporter:
-        results = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=empty_buckets,
+    with _live.Reporter(aws.environment, len(there), yes=yes, as_json=as_json) as reporter:
+        results = deletion.delete(aws, surveys, pairs=pairs, empty_buckets=empty_buckets,
                                   retain=retain, force=force, listener=reporter)  # fmt: skip
     return _stacks.summarize(results, as_json=as_json)

@@ -85,7 +85,7 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float)
         return False
     _step("Linted", lint.stderr.strip().splitlines()[-1], begun)
     begun = time.monotonic()
-    results = _deploy(environment, aws, templates)
+    results = _deploy(aws, templates)
     failed = [one for one in results if not one.ok]
     regions = sorted({one.place.region for one in results}, key=environment.regions.index)
     _step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
@@ -93,7 +93,7 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float)
     try:
         if not failed:
             with ThreadPoolExecutor(max_workers=len(regions)) as pool:
-                for done in pool.map(lambda region: _play(aws, environment, region, run, wait), regions):
+                for done in pool.map(lambda region: _play(aws, region, run, wait), regions):
                     acts += done
             for region in regions:
                 _show(region, [act for act in acts if act.region == region])
@@ -105,7 +105,7 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float)
         else:
             begun = time.monotonic()
             demo.remove_snapshots(aws, regions, run)
-            _remove(environment, aws, results)
+            _remove(aws, results)
             _step("\nDeleted", f"{len(results)} stacks, what they held, databases and snapshots", begun)
     expected = [one for act in acts for one in act.deliveries]
     missing = [one for one in expected if one.after is None]
@@ -119,25 +119,25 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float)
     return True
 
 
-def _play(aws: Aws, environment: Environment, region: str, run: str, wait: float) -> list[Act]:
+def _play(aws: Aws, region: str, run: str, wait: float) -> list[Act]:
     from scripts import demo
 
-    return [demo.watch(aws, act, wait) for act in demo.perform(aws, environment, region, run)]
+    return [demo.watch(aws, act, wait) for act in demo.perform(aws, region, run)]
 
 
-def _deploy(environment: Environment, aws: Aws, templates: dict[str, dict[str, Any]]) -> list[Result]:
+def _deploy(aws: Aws, templates: dict[str, dict[str, Any]]) -> list[Result]:
     from scripts.cloudformation.deployment import deploy
 
-    return deploy(aws, environment, templates, environment.choose())
+    return deploy(aws, templates, aws.environment.choose())
 
 
-def _remove(environment: Environment, aws: Aws, results: list[Result]) -> None:
+def _remove(aws: Aws, results: list[Result]) -> None:
     from scripts import demo
     from scripts.cloudformation import deletion
 
-    pairs = environment.choose()
-    surveys = deletion.survey(aws, environment, pairs)
-    ended = deletion.delete(aws, environment, surveys, pairs=pairs, empty_buckets=True)
+    pairs = aws.environment.choose()
+    surveys = deletion.survey(aws, pairs)
+    ended = deletion.delete(aws, surveys, pairs=pairs, empty_buckets=True)
     for one in results:
         demo.remove_buckets(aws, one.place.region, one.outputs)
     for one in ended:

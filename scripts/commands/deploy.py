@@ -51,12 +51,12 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
     options = build_options(**given)
     from scripts.commands import _stacks
 
-    environment, templates, pairs, aws = _stacks.read(env, stack, region)
+    aws, templates, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import deployment
     from scripts.commands import _live
 
-    with _live.Reporter(environment, len(pairs), yes=yes, as_json=as_json) as reporter:
-        results = deployment.deploy(aws, environment, templates, pairs, options=options, listener=reporter)
+    with _live.Reporter(aws.environment, len(pairs), yes=yes, as_json=as_json) as reporter:
+        results = deployment.deploy(aws, templates, pairs, options=options, listener=reporter)
     if not results:
         click.echo("Nothing was changed.", err=True)
         return 1

@@ -23,7 +23,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from scripts.commands import _stacks
 
-    _, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import drift
 
     found = drift.detect(aws, pairs)

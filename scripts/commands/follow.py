@@ -19,11 +19,11 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from scripts.commands import _stacks
 
-    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import recovery
     from scripts.commands import _live
 
-    with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
+    with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
         results = recovery.follow(aws, pairs, listener=reporter)
     if not results:
         click.echo("Nothing is under way.", err=True)

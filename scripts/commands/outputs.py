@@ -23,12 +23,12 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, dote
     """
     from scripts.commands import _stacks
 
-    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import outputs
     from scripts.cloudformation.place import Place
 
     aws.guard()
-    places = [Place.of(environment, pair) for pair in pairs]
+    places = [Place.of(aws.environment, pair) for pair in pairs]
     found = [(place, outputs.read(aws, place.stack_name, place.region)) for place in places]
     if as_json:
         _stacks.print_json([{**place.document(), "outputs": values} for place, values in found])

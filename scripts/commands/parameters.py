@@ -22,7 +22,7 @@ def command(env: str, stack: str, region: str | None, form: str) -> int:
     """
     from scripts.commands import _stacks
 
-    _, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import parameters
 
     _stacks.print_json(parameters.document(pairs[0], parameters.Values(aws).resolve(pairs[0]), form))

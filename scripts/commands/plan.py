@@ -28,12 +28,12 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     options = build_options(**given)
     from scripts.commands import _stacks
 
-    environment, templates, pairs, aws = _stacks.read(env, stack, region)
+    aws, templates, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import deployment
     from scripts.commands import _live
 
-    with _live.Reporter(environment, len(pairs), yes=True, as_json=as_json) as reporter:
-        plans = deployment.plan(aws, environment, templates, pairs, options=options, listener=reporter)
+    with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
+        plans = deployment.plan(aws, templates, pairs, options=options, listener=reporter)
     if as_json:
         _stacks.print_json([one.document() for one in plans])
     else:

@@ -25,7 +25,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from scripts import publishing
     from scripts.commands import _stacks
 
-    _, templates, pairs, aws = _stacks.read(env, stack, region)
+    aws, templates, pairs = _stacks.read(env, stack, region)
     aws.guard()
     found = publishing.links(aws, pairs, templates)
     if as_json:

@@ -27,7 +27,7 @@ def command(
     """
     from scripts.commands import _stacks
 
-    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import recovery, schedule
     from scripts.cloudformation.calls import Clock
     from scripts.commands import _live
@@ -38,9 +38,9 @@ def command(
     for step in steps:
         click.echo(f"{step.place} {step.words}", err=as_json)
     wanted = [step for step in steps if step.method]
-    if wanted and not _stacks.confirm("Do that?", environment, yes=yes):
+    if wanted and not _stacks.confirm("Do that?", aws.environment, yes=yes):
         click.echo("Nothing was changed.", err=True)
         return 1
-    with _live.Reporter(environment, len(wanted), yes=yes, as_json=as_json) as reporter:
+    with _live.Reporter(aws.environment, len(wanted), yes=yes, as_json=as_json) as reporter:
         results = recovery.carry_out(wanted, clock, reporter)
     return _stacks.summarize(results, as_json=as_json)

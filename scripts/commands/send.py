@@ -78,7 +78,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
         raise click.UsageError("--resume and --restart exclude each other.")
     if given["threads"] * given["processes"] > CALLS:
         raise click.UsageError(f"--threads x --processes is more than {CALLS}.")
-    environment, _, places, aws = _stacks.read(env, stack, region, connections=given["threads"])
+    aws, _, places = _stacks.read(env, stack, region, connections=given["threads"])
     destinations = _destinations(aws, places, given["buses"], named=bool(stack))
     pairs = [(one.region, one.bus) for one in destinations]
     names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
@@ -93,7 +93,7 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     with contextlib.closing(ledger), _stopping(stop), _shown(ledger, quiet=as_json):
         started: contextlib.AbstractContextManager[Sequence[Any]] = contextlib.nullcontext(())
         if given["processes"] > 1:
-            make = functools.partial(make_client, environment, settings.threads)
+            make = functools.partial(make_client, aws.environment, settings.threads)
             started = processes.start(given["processes"], settings.threads, pairs, make)
         with started as puts:
             send_chunks(_read(files), destinations, ledger, settings, stop, puts)

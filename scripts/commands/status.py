@@ -19,10 +19,10 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from scripts.commands import _stacks
 
-    environment, _, pairs, aws = _stacks.read(env, stack, region)
+    aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import status
 
-    found = status.read(aws, environment, pairs)
+    found = status.read(aws, pairs)
     if as_json:
         _stacks.print_json([one.document() for one in found])
         return 0

@@ -108,7 +108,8 @@ def _of_environment(env: str, stack: str | None, region: str | None) -> tuple[Fi
     from scripts.flow import graph, trace
     from scripts.flow.resolution import symbol_of
 
-    settings, templates, _, _ = _stacks.read(env, stack, region)
+    aws, templates, _ = _stacks.read(env, stack, region)
+    settings = aws.environment
 
     @cache  # many events may go one way
     def flow(name: str | None, parameters: tuple[tuple[str, str], ...]) -> Flow:
@@ -128,8 +129,8 @@ def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Find, 
     from scripts.commands import _stacks
     from scripts.flow import graph, live
 
-    settings, templates, pairs, aws = _stacks.read(env, stack, region)
-    stacks, account = graph.stacks_of(settings, templates), aws.guard()
+    aws, templates, pairs = _stacks.read(env, stack, region)
+    stacks, account = graph.stacks_of(aws.environment, templates), aws.guard()
     planned = live.locate(aws, [stacks[one.name, where] for one, where in pairs], account)
     found = live.read(aws, planned)
     for difference in live.differences(planned, found):

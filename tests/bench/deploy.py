@@ -172,7 +172,7 @@ def lags(directory, url, count=16):
                 self.ended = time.monotonic()
 
     ear = Ear()
-    results = deployment.deploy(aws, environment, rendering.render_all(), environment.choose(), listener=ear)
+    results = deployment.deploy(aws, rendering.render_all(), environment.choose(), listener=ear)
     if not all(one.ok for one in results):
         sys.exit(f"lag: {[str(one.problem) for one in results]}")
     ticks = (

@@ -145,14 +145,14 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
     try:
         for retention, outcome in (("1", "created"), ("3", "updated"), ("3", "unchanged")):
             made = environment_of(roles, retention)
-            (plan,) = deployment.plan(Taken(made, planner), made, TEMPLATES, made.choose())
+            (plan,) = deployment.plan(Taken(made, planner), TEMPLATES, made.choose())
             assert (plan.problem, plan.changes) == (None, outcome != "unchanged")
             if (
                 outcome == "created"
             ):  # what the plan leaves: MiniStack, unlike AWS, gives it another id with the next change set
                 assert admin.describe_stacks(StackName="made-bus")["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS"
                 admin.delete_stack(StackName="made-bus")
-            (result,) = deployment.deploy(Taken(made, deployer), made, TEMPLATES, made.choose())
+            (result,) = deployment.deploy(Taken(made, deployer), TEMPLATES, made.choose())
             assert (result.outcome, str(result.problem), result.warnings) == (outcome, "None", ())
     finally:
         admin.update_termination_protection(StackName="made-bus", EnableTerminationProtection=False)

@@ -94,7 +94,6 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
         def deploy(self, listener=None, **options):
             return deployment.deploy(
                 self.aws,
-                self.environment,
                 self.templates,
                 self.environment.choose(),
                 options=Options(**options),
@@ -102,16 +101,13 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
             )
 
         def plan(self, **options):
-            return deployment.plan(
-                self.aws, self.environment, self.templates, self.environment.choose(), options=Options(**options)
-            )
+            return deployment.plan(self.aws, self.templates, self.environment.choose(), options=Options(**options))
 
         def delete(self):
             pairs = self.environment.choose()
             return deletion.delete(
                 self.aws,
-                self.environment,
-                deletion.survey(self.aws, self.environment, pairs),
+                deletion.survey(self.aws, pairs),
                 pairs=pairs,
                 empty_buckets=True,
             )

@@ -125,7 +125,7 @@ def operate(endpoint, checkout, unique):
         (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
         read = environment.load("test")
         aws = Aws(read)
-        (result,) = deployment.deploy(aws, read, rendering.render_all(), read.choose())
+        (result,) = deployment.deploy(aws, rendering.render_all(), read.choose())
         assert result.ok, result.problem
         made.append(Operator(aws, read, template))
         return made[-1]
@@ -137,8 +137,8 @@ def operate(endpoint, checkout, unique):
             process.communicate()
         for name in one.taps()[0]:
             bus_tap.remove(one.aws, REGION, one.bus, name)
-        surveys = deletion.survey(one.aws, one.settings, one.settings.choose())
-        (result,) = deletion.delete(one.aws, one.settings, surveys, pairs=one.settings.choose(), empty_buckets=True)
+        surveys = deletion.survey(one.aws, one.settings.choose())
+        (result,) = deletion.delete(one.aws, surveys, pairs=one.settings.choose(), empty_buckets=True)
         assert result.ok, result.problem
 
 

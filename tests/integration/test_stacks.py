@@ -41,22 +41,21 @@ def deploy(endpoint, templates):
     deployed = []
 
     def one(name, template, **parameters):
-        made = make(endpoint, name, template, **parameters)
-        aws = Aws(made)
-        (result,) = deployment.deploy(aws, made, templates, made.choose())
+        aws = Aws(make(endpoint, name, template, **parameters))
+        (result,) = deployment.deploy(aws, templates, aws.environment.choose())
         assert result.ok, result.problem
-        deployed.append((aws, made))
-        return aws, made, outputs.read(aws, name, REGION)
+        deployed.append(aws)
+        return aws, outputs.read(aws, name, REGION)
 
     yield one
-    for aws, made in deployed:
-        surveys = deletion.survey(aws, made, made.choose())
-        (result,) = deletion.delete(aws, made, surveys, pairs=made.choose(), empty_buckets=True)
+    for aws in deployed:
+        pairs = aws.environment.choose()
+        (result,) = deletion.delete(aws, deletion.survey(aws, pairs), pairs=pairs, empty_buckets=True)
         assert result.ok, result.problem
 
 
-def perform(aws, made):
-    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+def perform(aws):
+    (act,) = demo.perform(aws, REGION, demo.new_run())
     return demo.watch(aws, act, 10)
 
 
@@ -82,8 +81,8 @@ STACKS = {"custom-event-bus": 1, "s3-object-events": 2, "rds-snapshot-events": 1
 @pytest.mark.parametrize("scope", ["account", "log-group"])
 @pytest.mark.parametrize("template", STACKS)
 def test_every_event_arrives_at_every_target(deploy, unique, template, scope):
-    aws, made, found = deploy(unique, template, LogsPolicyScope=scope, LogRetentionInDays="1")
-    act = perform(aws, made)
+    aws, found = deploy(unique, template, LogsPolicyScope=scope, LogRetentionInDays="1")
+    act = perform(aws)
     assert len(act.deliveries) == STACKS[template]
     assert [(one.group, len(one.messages)) for one in act.deliveries] == [
         (one.group, one.count) for one in act.deliveries
@@ -93,8 +92,8 @@ def test_every_event_arrives_at_every_target(deploy, unique, template, scope):
 
 @pytest.mark.parametrize("template", STACKS)
 def test_without_the_log_groups_policy_the_event_ends_in_the_queue(deploy, unique, template):
-    aws, made, found = deploy(unique, template, LogsPolicyScope="none")
-    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    aws, found = deploy(unique, template, LogsPolicyScope="none")
+    (act,) = demo.perform(aws, REGION, demo.new_run())
     log_group = act.deliveries[0]
     letters = dead_letters(aws, found["DeadLetterQueueUrl"], log_group.count)
     assert len(letters) == log_group.count
@@ -107,12 +106,12 @@ def test_without_the_log_groups_policy_the_event_ends_in_the_queue(deploy, uniqu
 
 
 def test_without_its_permission_the_function_is_not_called(deploy, unique):
-    aws, made, found = deploy(unique, "s3-object-events")
+    aws, found = deploy(unique, "s3-object-events")
     function = aws.client("lambda")
     policy = json.loads(function.get_policy(FunctionName=found["FunctionArn"])["Policy"])
     for statement in policy["Statement"]:
         function.remove_permission(FunctionName=found["FunctionArn"], StatementId=statement["Sid"])
-    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    (act,) = demo.perform(aws, REGION, demo.new_run())
     letters = dead_letters(aws, found["DeadLetterQueueUrl"])
     assert codes(letters) == {(found["FunctionArn"], "NO_PERMISSIONS")}
     demo.watch(aws, act, 2)
@@ -120,7 +119,7 @@ def test_without_its_permission_the_function_is_not_called(deploy, unique):
 
 
 def test_what_the_function_fails_on_is_kept(deploy, unique):
-    aws, _, found = deploy(unique, "s3-object-events")
+    aws, found = deploy(unique, "s3-object-events")
     aws.client("lambda").put_function_event_invoke_config(
         FunctionName=found["FunctionArn"], MaximumRetryAttempts=0,
         DestinationConfig={"OnFailure": {"Destination": found["DeadLetterQueueArn"]}},
@@ -133,7 +132,7 @@ def test_what_the_function_fails_on_is_kept(deploy, unique):
 
 @pytest.mark.parametrize("call", ["put_object", "copy_object", "multipart"])
 def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, call):
-    aws, _, found = deploy(unique, "s3-object-events")
+    aws, found = deploy(unique, "s3-object-events")
     s3, bucket, since = aws.client("s3"), found["DataBucketName"], time.time()
     if call == "multipart":
         upload = s3.create_multipart_upload(Bucket=bucket, Key="new")["UploadId"]
@@ -151,15 +150,15 @@ def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, c
 
 
 def test_objects_reported_by_s3_itself_arrive_too(deploy, unique):
-    aws, made, _ = deploy(unique, "s3-object-events", EventSource="s3")
-    act = perform(aws, made)
+    aws, _ = deploy(unique, "s3-object-events", EventSource="s3")
+    act = perform(aws)
     assert [len(one.messages) for one in act.deliveries] == [1, 1]
     assert '"detail-type":"Object Created"' in act.deliveries[0].messages[0]
     assert aws.client("cloudtrail").describe_trails(trailNameList=[unique])["trailList"] == []
 
 
 def test_only_keys_with_the_prefix_are_reported(deploy, unique):
-    aws, _, found = deploy(unique, "s3-object-events", ObjectKeyPrefix="in/")
+    aws, found = deploy(unique, "s3-object-events", ObjectKeyPrefix="in/")
     since = time.time()
     for key in ("out/marker", "in/marker"):
         aws.client("s3").put_object(Bucket=found["DataBucketName"], Key=key, Body=b"x")
@@ -169,8 +168,8 @@ def test_only_keys_with_the_prefix_are_reported(deploy, unique):
 
 
 def test_only_the_chosen_snapshot_events_are_reported(deploy, unique):
-    aws, made, _ = deploy(unique, "rds-snapshot-events", EventIds="RDS-EVENT-0040")
-    (act,) = demo.perform(aws, made, REGION, demo.new_run())
+    aws, _ = deploy(unique, "rds-snapshot-events", EventIds="RDS-EVENT-0040")
+    (act,) = demo.perform(aws, REGION, demo.new_run())
     demo.watch(aws, act, 10)
     assert [json.loads(one)["detail"]["EventID"] for one in act.deliveries[0].messages] == ["RDS-EVENT-0040"]
 
@@ -178,15 +177,13 @@ def test_only_the_chosen_snapshot_events_are_reported(deploy, unique):
 @pytest.mark.parametrize("template", STACKS)
 def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
     deploy(unique, template)
-    aws, made, _ = deploy(f"{unique}-second", template)
-    assert [len(one.messages) for one in perform(aws, made).deliveries] == [
-        one.count for one in perform(aws, made).deliveries
-    ]
+    aws, _ = deploy(f"{unique}-second", template)
+    assert [len(one.messages) for one in perform(aws).deliveries] == [one.count for one in perform(aws).deliveries]
 
 
 def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
     topic = Aws(make(endpoint, unique)).client("sns").create_topic(Name=unique)["TopicArn"]
-    aws, _, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
+    aws, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
     alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=unique)["MetricAlarms"]
     assert {one["MetricName"] for one in alarms} == {
         "FailedInvocations", "InvocationsSentToDlq", "ApproximateNumberOfMessagesVisible",
@@ -199,7 +196,7 @@ def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
 
 
 def test_the_bus_of_an_organization_takes_other_accounts(deploy, unique):
-    aws, _, found = deploy(unique, "custom-event-bus", OrganizationId="o-a1b2c3d4e5")
+    aws, found = deploy(unique, "custom-event-bus", OrganizationId="o-a1b2c3d4e5")
     policy = json.loads(aws.client("events").describe_event_bus(Name=found["EventBusName"])["Policy"])
     assert policy["Statement"][0]["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}
 
@@ -210,8 +207,8 @@ def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monk
     from scripts.__main__ import cli
     from scripts.commands import _stacks
 
-    aws, made, found = deploy(unique, "custom-event-bus")
-    monkeypatch.setattr(_stacks, "read", lambda *_: (made, {}, made.choose(), aws))
+    aws, found = deploy(unique, "custom-event-bus")
+    monkeypatch.setattr(_stacks, "read", lambda *_: (aws, {}, aws.environment.choose()))
     out = {
         form: CliRunner().invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False).stdout
         for form in ("", "--json", "--dotenv")

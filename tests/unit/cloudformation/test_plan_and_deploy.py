@@ -57,7 +57,6 @@ def world(clock, build):
         def _run(self, what, **options):
             return what(
                 self.aws,
-                self.environment,
                 {"queue": TEMPLATE},
                 self.environment.choose(),
                 clock=self.clock,
@@ -737,7 +736,7 @@ def test_another_output_than_was_shown_is_asked_again(world):
 def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
     w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
     pairs = w.environment.choose("rules")
-    (result,) = deployment.deploy(w.aws, w.environment, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
+    (result,) = deployment.deploy(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
     assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
 
 

@@ -28,8 +28,8 @@ def world(clock):
 
         def delete(self, **more):
             pairs = self.environment.choose()
-            surveys = deletion.survey(self.aws, self.environment, pairs, clock=self.clock)
-            return deletion.delete(self.aws, self.environment, surveys, pairs=pairs, clock=self.clock, **more)
+            surveys = deletion.survey(self.aws, pairs, clock=self.clock)
+            return deletion.delete(self.aws, surveys, pairs=pairs, clock=self.clock, **more)
 
     return World
 
@@ -193,7 +193,7 @@ def test_what_is_retained_is_told_before(world):
             }
         }
     }
-    (one,) = deletion.survey(w.aws, w.environment, w.environment.choose(), clock=w.clock)
+    (one,) = deletion.survey(w.aws, w.environment.choose(), clock=w.clock)
     assert (list(one.deleted), list(one.retained), one.snapshots) == (["Queue", "Database"], ["Table"], ("Database",))
 
 
@@ -243,7 +243,7 @@ def test_status_names_what_is_not_there_and_advises_on_what_is_stuck(world):
     w = world(environment(stack("bus"), stack("rules"), stack("fine")))
     w.cfn.add_stack("t-rules", "UPDATE_ROLLBACK_FAILED")
     w.cfn.add_stack("t-fine")
-    bus, rules, fine = status.read(w.aws, w.environment, w.environment.choose())
+    bus, rules, fine = status.read(w.aws, w.environment.choose())
     assert (bus.status, rules.status, fine.status) == ("NOT_DEPLOYED", "UPDATE_ROLLBACK_FAILED", "CREATE_COMPLETE")
     assert "make recover" in rules.advice
     assert fine.advice == ""

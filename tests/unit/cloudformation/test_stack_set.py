@@ -59,7 +59,7 @@ def sets(moto_aws, tmp_path, clock):
             self.aws = Aws(self.environment)
             self.client = self.aws.client("cloudformation", "us-east-1")
             self.build, self.clock = tmp_path, clock
-            self.given = (self.aws, self.environment, templates, self.environment.choose())
+            self.given = (self.aws, templates, self.environment.choose())
 
         def plan(self):
             return deployment.plan(*self.given, options=Options(build=tmp_path), clock=clock)
@@ -69,15 +69,10 @@ def sets(moto_aws, tmp_path, clock):
 
         def delete(self):
             pairs = self.environment.choose()
-            return deletion.delete(
-                self.aws, self.environment, deletion.survey(self.aws, self.environment, pairs), pairs=pairs, clock=clock
-            )
+            return deletion.delete(self.aws, deletion.survey(self.aws, pairs), pairs=pairs, clock=clock)
 
         def status(self):
-            return [
-                (one.place.region, one.status)
-                for one in status.read(self.aws, self.environment, self.environment.choose())
-            ]
+            return [(one.place.region, one.status) for one in status.read(self.aws, self.environment.choose())]
 
         def instances(self):
             return sorted(
