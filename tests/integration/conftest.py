@@ -5,7 +5,13 @@ import uuid
 
 import boto3
 import pytest
+import yaml
+from operators import REGION, Operator
 
+from scripts import environment, rendering
+from scripts.aws import Aws
+from scripts.cloudformation import deletion, deployment
+from scripts.events import bus_tap
 from scripts.local_aws import server
 
 
@@ -35,3 +41,31 @@ def clients(endpoint):
 def unique():
     """A name that no other test uses: stacks and what they hold stay apart."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def operate(endpoint, checkout, unique):
+    """operate(template, **parameters): an Operator of the stack, which lasts as long as the test."""
+    made = []
+
+    def deploy(template, **parameters):
+        stacks = {unique: {"template": template, "parameters": {"LogRetentionInDays": "1", **parameters}}}
+        settings = {"endpoint": endpoint.url, "regions": [REGION], "stacks": stacks}
+        (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
+        read = environment.load("test")
+        aws = Aws(read)
+        (result,) = deployment.deploy(aws, rendering.render_all(), read.choose())
+        assert result.ok, result.problem
+        made.append(Operator(aws, read, template))
+        return made[-1]
+
+    yield deploy
+    for one in made:
+        for process in one.running:
+            process.kill()
+            process.communicate()
+        for name in one.taps()[0]:
+            bus_tap.remove(one.aws, REGION, one.bus, name)
+        surveys = deletion.survey(one.aws, one.settings.choose())
+        (result,) = deletion.delete(one.aws, surveys, pairs=one.settings.choose(), empty_buckets=True)
+        assert result.ok, result.problem

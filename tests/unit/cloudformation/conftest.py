@@ -1,8 +1,61 @@
-"""The fixtures of this folder; what they are made of stands in conftest_cloudformation.py."""
+"""A clock that nobody waits for, and a world in which plan and deploy run."""
 
-import sys
-from pathlib import Path
+import pytest
+from scripted_cloudformation import (
+    TEMPLATE,
+    Ear,
+    FakeAws,
+    FakeClock,
+    FakeClockView,
+    environment,
+)
 
-sys.path.insert(0, str(Path(__file__).parent))
+from scripts.cloudformation import deployment
+from scripts.cloudformation.options import Options
 
-from conftest_cloudformation import build, clock  # noqa: F401
+HERE = "us-east-1"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = FakeClock()
+    # What tidies up after Ctrl-C makes a clock of its own; here it must not wait in earnest.
+    monkeypatch.setattr("scripts.cloudformation.change_set.Clock", lambda: FakeClockView(fake))
+    return fake
+
+
+@pytest.fixture
+def build(tmp_path):
+    (tmp_path / "queue.yaml").write_text("Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n")
+    return tmp_path
+
+
+@pytest.fixture
+def world(clock, build):
+    """world(environment?): an object with aws, cfn (the one region's fake), deploy() and plan()."""
+
+    class World:
+        def __init__(self, found=None, **options):
+            self.environment = found or environment()
+            self.aws = FakeAws(self.environment, clock)
+            self.cfn = self.aws.client("cloudformation", HERE)
+            self.clock, self.ear = clock, Ear()
+            self.options = {"build": build, **options}
+
+        def _run(self, what, **options):
+            return what(
+                self.aws,
+                {"queue": TEMPLATE},
+                self.environment.choose(),
+                clock=self.clock,
+                options=Options(**{**self.options, **options}),
+                listener=self.ear,
+            )
+
+        def deploy(self, **options):
+            return self._run(deployment.deploy, **options)
+
+        def plan(self, **options):
+            return self._run(deployment.plan, **options)
+
+    return World

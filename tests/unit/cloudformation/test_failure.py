@@ -1,7 +1,7 @@
 """Root causes and advice."""
 
 import pytest
-from conftest_cloudformation import STACK, FakeCloudFormation, refusal, steps
+from scripted_cloudformation import STACK, FakeCloudFormation, refusal, steps
 
 from scripts.cloudformation import failure, operation
 from scripts.cloudformation.calls import Remote

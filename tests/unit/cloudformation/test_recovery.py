@@ -1,7 +1,7 @@
 """Recovery, deletion, following, status."""
 
 import pytest
-from conftest_cloudformation import DELETED, FakeAws, environment, stack, steps
+from scripted_cloudformation import DELETED, FakeAws, environment, stack, steps
 
 from scripts.cloudformation import deletion, recovery, status
 from scripts.cloudformation.calls import Remote

@@ -34,7 +34,7 @@ def moto_aws(monkeypatch):
 
 @pytest.fixture
 def sets(moto_aws, tmp_path, clock):
-    from conftest_cloudformation import environment, stack
+    from scripted_cloudformation import environment, stack
 
     from scripts.aws import Aws
     from scripts.cloudformation import deletion, deployment, status
@@ -84,7 +84,7 @@ def sets(moto_aws, tmp_path, clock):
 
 
 def stack_with(regions=REGIONS, **more):
-    from conftest_cloudformation import stack
+    from scripted_cloudformation import stack
 
     return stack(regions=regions, **more)
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest_cloudformation import FakeAws, environment, stack
+from scripted_cloudformation import FakeAws, environment, stack
 
 from scripts.cloudformation import body, bucket, change_set, order, parameters
 from scripts.cloudformation.calls import Clock, is_login, passes, pauses
@@ -186,7 +186,7 @@ def test_pauses_grow_apart_and_end_growing():
 
 
 def test_a_refusal_is_neither_trouble_that_passes_nor_a_missing_login():
-    from conftest_cloudformation import refusal, throttle
+    from scripted_cloudformation import refusal, throttle
 
     denied = refusal("AccessDenied", "no", 403)
     assert (passes(denied), is_login(denied), passes(throttle())) == (False, False, True)

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import botocore.session
-import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
 from scripts.cloudformation.calls import Stopped
+from scripts.cloudformation.deployment import Listener
 from scripts.environment import Environment, StackSettings
 
 MODEL = botocore.session.get_session().get_service_model("cloudformation")
@@ -406,14 +406,6 @@ def environment(*stacks, **more):
     )
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    fake = FakeClock()
-    # What tidies up after Ctrl-C makes a clock of its own; here it must not wait in earnest.
-    monkeypatch.setattr("scripts.cloudformation.change_set.Clock", lambda: FakeClockView(fake))
-    return fake
-
-
 class FakeClockView:
     """The same time, but never stopped."""
 
@@ -427,7 +419,16 @@ class FakeClockView:
         self.clock.time += seconds
 
 
-@pytest.fixture
-def build(tmp_path):
-    (tmp_path / "queue.yaml").write_text("Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n")
-    return tmp_path
+class Ear(Listener):
+    def __init__(self, answer=True):
+        self.answer, self.asked, self.heard, self.results = answer, [], [], []
+
+    def confirm(self, plans):
+        self.asked.append(list(plans))
+        return self.answer(plans) if callable(self.answer) else self.answer
+
+    def progressed(self, progress):
+        self.heard.append(progress)
+
+    def finished(self, result):
+        self.results.append(result)

@@ -1,0 +1,108 @@
+"""Somebody who operates a deployed stack: the verbs and what AWS says afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import in_process
+
+from scripts.cloudformation import outputs
+from scripts.events import bus_tap
+
+REGION, OTHER = "eu-central-1", "eu-west-1"
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 30.0  # seconds for what takes a fraction of one on a machine with nothing else to do
+
+
+class Operator:
+    """Somebody in a checkout with one deployed stack."""
+
+    def __init__(self, aws, settings, template):
+        self.aws, self.settings = aws, settings
+        self.name = next(iter(settings.stacks))
+        self.outputs = outputs.read(aws, self.name, REGION)
+        self.bus = self.outputs.get("EventBusName", "default")
+        self.running = []
+
+    def client(self, service, region=REGION):
+        return self.aws.client(service, region)
+
+    def command(self, verb, *options):
+        return [
+            sys.executable,
+            "-m",
+            "scripts",
+            verb,
+            "--env",
+            "test",
+            "--region",
+            REGION,
+            "--stack",
+            self.name,
+            *options,
+        ]
+
+    def run(self, verb, *options, code=0):
+        done = in_process.run(*self.command(verb, *options)[3:])
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def start(self, verb, *options, until):
+        """A process, once ``until`` stands on its stderr; its stdout is a pipe."""
+        process = subprocess.Popen(
+            self.command(verb, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.variables,
+            start_new_session=True,
+        )  # fmt: skip
+        self.running.append(process)
+        said = ""
+        while until not in said:
+            line = process.stderr.readline()
+            assert line, f"it ended after: {said}"
+            said += line
+        return process, said
+
+    @property
+    def variables(self):
+        return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+    def put(self, marker, **entry):
+        given = {"Source": "com.example.shop", "DetailType": "OrderPlaced", "Detail": json.dumps({"marker": marker})}
+        answer = self.client("events").put_events(Entries=[{**given, "EventBusName": self.bus, **entry}])
+        assert answer["FailedEntryCount"] == 0
+
+    def logged(self, group="EventLogGroupName"):
+        name = self.outputs[group]
+        return [one["message"] for one in self.client("logs").filter_log_events(logGroupName=name)["events"]]
+
+    def letters(self):
+        """What the dead-letter queue shows to everybody."""
+        url = self.outputs["DeadLetterQueueUrl"]
+        found = self.client("sqs").receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=0
+        )
+        return found.get("Messages", [])
+
+    def lock_the_log_group(self):
+        for one in self.client("logs").describe_resource_policies()["resourcePolicies"]:
+            if one["policyName"].startswith(self.name):
+                self.client("logs").delete_resource_policy(policyName=one["policyName"])
+
+    def taps(self):
+        """Names of temporary rules on the bus, and of temporary queues of the bus."""
+        rules = self.client("events").list_rules(NamePrefix=bus_tap.PREFIX, EventBusName=self.bus)["Rules"]
+        sqs = self.client("sqs")
+        urls = sqs.list_queues(QueueNamePrefix=bus_tap.PREFIX).get("QueueUrls", [])
+        own = [url for url in urls if sqs.list_queue_tags(QueueUrl=url)["Tags"]["bus"] == self.bus]
+        return sorted(one["Name"] for one in rules), sorted(url.rsplit("/", 1)[-1] for url in own)
+
+
+def eventually(what):
+    """The first true answer of ``what()``."""
+    until = time.monotonic() + PATIENCE
+    while not (answer := what()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return answer

@@ -1,0 +1,142 @@
+"""tail as an operator runs it, against a stack on the embedded AWS."""
+
+import json
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from operators import PATIENCE, REGION, eventually
+
+from scripts.events import bus_tap
+
+
+def test_tail_shows_every_log_group_of_the_stack_in_the_order_of_time(operate):
+    one = operate("s3-object-events")
+    for key in ("first", "second"):
+        one.client("s3").put_object(Bucket=one.outputs["DataBucketName"], Key=key, Body=b"x")
+        eventually(lambda key=key: any(f'"key": "{key}"' in line for line in one.logged("FunctionLogGroupName")))
+    lines = [json.loads(line) for line in one.run("tail", "--once", "--json").stdout.splitlines()]
+    assert {line["logGroup"] for line in lines} == {
+        one.outputs["EventLogGroupName"],
+        one.outputs["FunctionLogGroupName"],
+    }
+    assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+    events = [line["message"] for line in lines if isinstance(line["message"], dict)]
+    assert [event["detail"]["requestParameters"]["key"] for event in events] == ["first", "second"]
+
+
+def test_tail_takes_a_filter_and_a_begin_and_prints_raw_messages(operate):
+    one = operate("custom-event-bus")
+    for marker in ("apple", "pear"):
+        one.put(marker)
+    eventually(lambda: len(one.logged()) == 2)
+    assert [json.loads(line)["detail"]["marker"] for line in one.run("tail", "--once", "--raw").stdout.splitlines()] == [
+        "apple", "pear",
+    ]  # fmt: skip
+    pears = one.run("tail", "--once", "--raw", "--filter", "pear").stdout.splitlines()
+    assert [json.loads(line)["detail"]["marker"] for line in pears] == ["pear"]
+    assert one.run("tail", "--once", "--since", "2100-01-01T00:00:00Z").stdout == ""
+
+
+def test_tail_follows_until_interrupted(operate):
+    one = operate("custom-event-bus")
+    one.put("before")
+    eventually(one.logged)
+    process, _ = one.start("tail", "--raw", until="log groups")
+    assert json.loads(process.stdout.readline())["detail"] == {"marker": "before"}
+    one.put("meanwhile")
+    assert json.loads(process.stdout.readline())["detail"] == {"marker": "meanwhile"}
+    process.send_signal(signal.SIGINT)
+    rest, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, rest) == (130, "")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_tail_of_a_bus_leaves_nothing_behind(operate, number):
+    one = operate("custom-event-bus")
+    process, _ = one.start("tail", "--bus", "--json", until="Following")
+    assert [len(names) for names in one.taps()] == [1, 1]
+    one.put("seen")
+    line = json.loads(process.stdout.readline())
+    assert (line["bus"], line["message"]["detail"]) == (one.bus, {"marker": "seen"})
+    while process.poll() is None:  # an impatient user
+        process.send_signal(number)
+        time.sleep(0.005)
+    assert process.returncode == 130
+    assert "Traceback" not in process.stderr.read()
+    assert one.taps() == ([], [])
+
+
+def test_tail_of_a_bus_takes_an_event_pattern(operate):
+    one = operate("custom-event-bus")
+    process, _ = one.start("tail", "--bus", "--raw", "--filter", '{"detail-type": ["OrderPaid"]}', until="Following")
+    one.put("placed")
+    one.put("paid", DetailType="OrderPaid")
+    assert json.loads(process.stdout.readline())["detail"] == {"marker": "paid"}
+    refused = one.run("tail", "--bus", "--filter", '{"detail-type": []}', code=1)
+    assert "Empty arrays are not allowed" in refused.stderr
+    assert len(one.taps()[0]) == 1
+
+
+def test_tail_of_a_stack_without_a_bus_follows_the_default_bus(operate):
+    one = operate("s3-object-events")
+    process, said = one.start(
+        "tail", "--bus", "--raw", "--filter", json.dumps({"source": [one.name]}), until="Following"
+    )
+    assert "the bus default" in said
+    one.put("default", Source=one.name)
+    assert json.loads(process.stdout.readline())["source"] == one.name
+
+
+def test_a_reader_that_has_seen_enough_ends_the_tap(operate):
+    one = operate("custom-event-bus")
+    process, _ = one.start("tail", "--bus", "--raw", until="Following")
+    process.stdout.close()
+    for number in range(3):
+        one.put(str(number))
+    process.wait(PATIENCE)
+    assert one.taps() == ([], [])
+
+
+def test_tail_of_a_bus_that_is_not_there_says_so(operate):
+    one = operate("custom-event-bus")
+    assert "there is no event bus 'nowhere'" in one.run("tail", "--bus", "nowhere", code=1).stderr
+
+
+def test_what_a_killed_run_leaves_is_removed_by_the_next_one_and_a_living_run_goes_on(operate):
+    one = operate("custom-event-bus")
+    living, _ = one.start("tail", "--bus", "--raw", until="Following")
+    killed, said = one.start("tail", "--bus", "--raw", until="Following")
+    dead = said.split("through ")[1].split(";")[0]
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(PATIENCE)
+    assert [dead in names for names in one.taps()] == [True, True]
+    _, said = one.start("tail", "--bus", "--raw", until="Following")
+    assert f"Removed {dead}" in said
+    assert [(dead in names, len(names)) for names in one.taps()] == [(False, 2), (False, 2)]
+    one.put("still there")
+    assert json.loads(living.stdout.readline())["detail"] == {"marker": "still there"}
+
+
+def test_a_tap_of_another_machine_counts_as_dead_when_it_gives_no_sign_of_life(operate):
+    one = operate("custom-event-bus")
+    _, said = one.start("tail", "--bus", until="Following")
+    name = said.split("through ")[1].split(";")[0]
+    (Path(tempfile.gettempdir()) / f"{name}.lock").unlink()  # as it looks from elsewhere
+    assert bus_tap.sweep(one.aws, REGION, one.bus) == []
+    sqs = one.client("sqs")
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    sqs.tag_queue(QueueUrl=url, Tags={"heartbeat": str(int(time.time() - bus_tap.EXPIRY - 1))})
+    assert bus_tap.sweep(one.aws, REGION, one.bus) == [name]
+    assert one.taps() == ([], [])
+
+
+def test_a_temporary_rule_without_its_queue_is_removed(operate):
+    one = operate("custom-event-bus")
+    name = f"{bus_tap.PREFIX}{one.name}"
+    one.client("events").put_rule(Name=name, EventBusName=one.bus, EventPattern=bus_tap.EVERYTHING)
+    assert name in bus_tap.sweep(one.aws, REGION, one.bus)
+    assert one.taps() == ([], [])

@@ -1,0 +1,226 @@
+"""Change sets: made, shown, executed, and never left behind. Against a scripted CloudFormation."""
+
+import json
+
+import pytest
+from scripted_cloudformation import (
+    QUEUE,
+    TEMPLATE,
+    environment,
+    stack,
+)
+
+HERE = "us-east-1"
+
+
+def test_a_new_stack_is_created(world):
+    w = world()
+    w.cfn.outputs["t-bus"] = {"Arn": "arn:queue"}
+    (result,) = w.deploy()
+    assert (result.outcome, result.status, result.outputs) == ("created", "CREATE_COMPLETE", {"Arn": "arn:queue"})
+    assert [one.event.logical_id for one in w.ear.heard] == ["t-bus", "Queue", "Queue", "t-bus"]
+    assert (w.ear.heard[-1].done, w.ear.heard[-1].total) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The submitted information didn't contain changes. Submit different information to create a change set.",
+        "No updates are to be performed.",
+    ],
+)
+def test_no_change_is_no_failure_and_leaves_no_change_set(world, reason):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.reason = reason
+    (result,) = w.deploy()
+    assert (result.outcome, result.ok, w.cfn.change_sets, w.ear.asked) == ("unchanged", True, {}, [])
+
+
+def test_another_reason_is_a_failure(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.reason = "Parameters: [X] must have values"
+    (result,) = w.deploy()
+    assert not result.ok
+    assert "Parameters: [X] must have values" in str(result.problem)
+    assert w.cfn.change_sets == {}
+
+
+def test_a_plan_leaves_neither_change_set_nor_stack(world):
+    w = world()
+    (plan,) = w.plan()
+    assert plan.changes
+    assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
+
+
+def test_a_stack_in_review_is_created_and_kept_when_another_made_it(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
+    w.plan()
+    assert w.cfn.find("t-bus") == stack_id
+    (result,) = w.deploy()
+    assert (result.outcome, w.cfn.find("t-bus")) == ("created", stack_id)
+
+
+def test_saying_no_leaves_nothing(world):
+    w = world()
+    w.ear.answer = False
+    assert w.deploy() == []
+    assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
+
+
+def test_a_stack_that_somebody_fills_meanwhile_is_not_deleted(world):
+    w = world()
+
+    def no(plans):
+        stack_id = w.cfn.find("t-bus")
+        w.cfn.emit(stack_id, "STACK", "CREATE_COMPLETE")
+        return False
+
+    w.ear.answer = no
+    w.deploy()
+    assert w.cfn.find("t-bus")
+    assert "delete_stack" not in w.cfn.names()
+
+
+def test_an_empty_change_set_is_executed(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.changes = []
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+
+
+def test_all_pages_of_a_change_set_are_read(world):
+    w = world()
+    w.cfn.changes = [{**QUEUE, "LogicalResourceId": f"Queue{number}"} for number in range(7)]
+    (plan,) = w.plan()
+    assert [one["LogicalResourceId"] for one in plan.change_set.changes] == [f"Queue{number}" for number in range(7)]
+
+
+def test_values_of_the_file_and_nothing_else_are_sent(world):
+    w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret"})))
+    w.cfn.add_stack(
+        "t-bus",
+        Parameters=[
+            {"ParameterKey": "Secret", "ParameterValue": "****"},
+            {"ParameterKey": "Gone", "ParameterValue": "1"},
+            {"ParameterKey": "Defaulted", "ParameterValue": "old"},
+        ],
+    )
+    w.deploy()
+    sent = next(given for name, given in w.cfn.calls if name == "create_change_set")["Parameters"]
+    assert sent == [
+        {"ParameterKey": "Size", "ParameterValue": "3"},
+        {"ParameterKey": "Secret", "ParameterValue": "s3cret"},
+    ]
+
+
+def test_secrets_are_not_in_a_plan(world, monkeypatch):
+    monkeypatch.setitem(
+        TEMPLATE, "Parameters", {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}}
+    )
+    w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret"})))
+    (plan,) = w.plan()
+    assert plan.change_set.parameters == {"Size": "3", "Secret": "****"}
+
+
+@pytest.mark.parametrize(
+    ("options", "creating", "executing"),
+    [
+        ({}, {}, {"DisableRollback": False}),
+        ({"disable_rollback": True}, {}, {"DisableRollback": True}),
+        ({"on_failure": "DELETE"}, {"OnStackFailure": "DELETE"}, {}),
+        ({"express": True}, {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": False}}, {}),
+        (
+            {"express": True, "disable_rollback": True},
+            {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": True}},
+            {},
+        ),
+        ({"import_existing": True}, {"ImportExistingResources": True}, {"DisableRollback": False}),
+    ],
+)
+def test_disable_rollback_is_said_where_it_may_be(world, options, creating, executing):
+    w = world()
+    w.deploy(**options)
+    made = next(given for name, given in w.cfn.calls if name == "create_change_set")
+    done = next(given for name, given in w.cfn.calls if name == "execute_change_set")
+    names = {"OnStackFailure", "DeploymentConfig", "ImportExistingResources", "DeploymentMode", "DisableRollback"}
+    assert {name: value for name, value in made.items() if name in names} == creating
+    assert {name: value for name, value in done.items() if name in names} == executing
+
+
+def test_on_failure_delete_is_not_said_of_an_update(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.deploy(on_failure="DELETE")
+    assert "OnStackFailure" not in next(given for name, given in w.cfn.calls if name == "create_change_set")
+    assert next(given for name, given in w.cfn.calls if name == "execute_change_set")["DisableRollback"] is False
+
+
+LOSING = {"Action": "Modify", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue", "Replacement": "True"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        LOSING,
+        {**LOSING, "Replacement": "Conditional"},
+        {**LOSING, "Action": "Remove", "Replacement": None, "PolicyAction": "Delete"},
+    ],
+)
+def test_a_protected_environment_refuses_losses(world, change):
+    from scripts.cloudformation.protection import ProtectedError
+
+    w = world(environment(protect=True))
+    w.cfn.add_stack("t-bus")
+    w.cfn.changes = [change]
+    with pytest.raises(ProtectedError, match="--allow-replace Queue"):
+        w.deploy()
+    assert (w.cfn.change_sets, "execute_change_set" in w.cfn.names()) == ({}, False)
+    (result,) = w.deploy(allow_replace=frozenset({"Queue"}))
+    assert result.outcome == "updated"
+
+
+def test_a_protected_environment_protects_its_stacks(world):
+    w = world(environment(stack(policy={"Statement": []}), protect=True))
+    w.deploy()
+    held = w.cfn.stacks[w.cfn.find("t-bus")]["more"]
+    assert held["EnableTerminationProtection"] is True
+    assert json.loads(held["policy"]) == {"Statement": []}
+
+
+def test_protection_is_set_when_nothing_else_changes(world):
+    w = world(environment(protect=True))
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.no_change = True
+    (plan,) = w.plan()
+    assert plan.settings == ("termination protection",)
+    assert "EnableTerminationProtection" not in w.cfn.stacks[stack_id]["more"]
+    (result,) = w.deploy()
+    assert (result.outcome, w.cfn.stacks[stack_id]["more"]["EnableTerminationProtection"]) == ("updated", True)
+
+
+def test_topics_alarms_and_the_role_are_sent_and_taken_away(world):
+    w = world(
+        environment(
+            stack(role="arn:aws:iam::123456789012:role/deploy", rollback_alarms=("arn:alarm",), rollback_minutes=5),
+            notifications=("arn:topic",),
+        )
+    )
+    w.deploy()
+    made = next(given for name, given in w.cfn.calls if name == "create_change_set")
+    assert (made["RoleARN"], made["NotificationARNs"]) == ("arn:aws:iam::123456789012:role/deploy", ["arn:topic"])
+    assert made["RollbackConfiguration"] == {
+        "RollbackTriggers": [{"Arn": "arn:alarm", "Type": "AWS::CloudWatch::Alarm"}],
+        "MonitoringTimeInMinutes": 5,
+    }
+    w = world()
+    w.cfn.add_stack("t-bus", NotificationARNs=["arn:topic"], RollbackConfiguration={"MonitoringTimeInMinutes": 5})
+    w.deploy()
+    made = next(given for name, given in w.cfn.calls if name == "create_change_set")
+    assert (made["NotificationARNs"], made["RollbackConfiguration"]) == (
+        [],
+        {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0},
+    )

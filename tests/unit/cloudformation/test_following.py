@@ -1,0 +1,157 @@
+"""Following an operation by its events, to its end. Against a scripted CloudFormation."""
+
+import pytest
+from scripted_cloudformation import (
+    CREATED,
+    UPDATED,
+    refusal,
+    steps,
+)
+
+HERE = "us-east-1"
+
+
+def test_events_are_asked_by_arn(world):
+    w = world()
+    w.deploy()
+    assert all(given["StackName"].startswith("arn:") for name, given in w.cfn.calls if name == "describe_stack_events")
+
+
+@pytest.mark.parametrize("wording", ["Stack with id {} does not exist", "Stack [{}] does not exist"])
+def test_a_stack_that_vanishes_is_a_deleted_one(world, wording):
+    w = world()
+    w.cfn.fail("describe_stack_events", refusal("ValidationError", wording.format("t-bus")), after=3)
+    (result,) = w.deploy(on_failure="DELETE")
+    assert not result.ok
+    assert "DELETE_COMPLETE" in str(result.problem)
+
+
+def test_events_from_before_are_not_heard(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", "UPDATE_IN_PROGRESS")
+    w.cfn.emit(stack_id, "Old", "UPDATE_FAILED", "an old failure")
+    w.cfn.emit(stack_id, "STACK", "UPDATE_COMPLETE")
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+    assert "Old" not in [one.event.logical_id for one in w.ear.heard]
+    assert len(w.ear.heard) == len(UPDATED)
+
+
+def test_late_events_of_an_earlier_operation_do_not_end_this_one(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    execute = w.cfn.execute_change_set
+
+    def late(**given):
+        answer = execute(**given)
+        w.cfn.emit(
+            stack_id, "STACK", "UPDATE_ROLLBACK_COMPLETE", "from before", at=w.clock.now() - 0.01, token="another"
+        )
+        return answer
+
+    w.cfn.execute_change_set = late
+    (result,) = w.deploy()
+    assert (result.outcome, len(w.ear.heard)) == ("updated", len(UPDATED))
+
+
+@pytest.mark.parametrize(
+    "disorder",
+    [
+        lambda seen: seen[::-1],
+        lambda seen: seen + seen,
+        lambda seen: sorted(seen, key=lambda one: one["EventId"][::-1]),
+    ],
+    ids=["oldest first", "twice", "mixed"],
+)
+def test_disordered_and_repeated_events(world, disorder):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.shuffle = disorder
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+    ids = [one.event.id for one in w.ear.heard]
+    assert len(ids) == len(set(ids)) == len(UPDATED)
+
+
+def test_many_new_events_are_paged(world):
+    w = world()
+    w.cfn.page = 3
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        *[(1, f"Queue{number}", "CREATE_COMPLETE") for number in range(20)],
+        (1.1, "STACK", "CREATE_COMPLETE"),
+    )
+    (result,) = w.deploy()
+    assert result.outcome == "created"
+    assert len(w.ear.heard) == 22
+
+
+def test_the_next_operation_of_somebody_else_is_not_this_ones_end(world):
+    w = world()
+    w.cfn.timelines["CREATE"] = [
+        *CREATED,
+        *steps(
+            (3.01, "STACK", "UPDATE_IN_PROGRESS", "", {"token": "another"}),
+            (3.02, "STACK", "UPDATE_ROLLBACK_COMPLETE", "", {"token": "another"}),
+        ),
+    ]
+    (result,) = w.deploy()
+    assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
+
+
+def test_describe_stacks_that_lags_behind(world):
+    w = world()
+    w.cfn.lag = 2.5
+    (result,) = w.deploy()
+    assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
+
+
+def test_outputs_are_those_after_the_update(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_COMPLETE")
+    w.clock.time = 50
+    w.cfn.lag = 6  # longer than the update: at its end DescribeStacks shows the UPDATE_COMPLETE from before
+    describe = w.cfn.describe_stacks
+
+    def lagging(**given):
+        found = describe(**given)
+        fresh = "LastUpdatedTime" in found["Stacks"][0]
+        found["Stacks"][0]["Outputs"] = [{"OutputKey": "Arn", "OutputValue": "new" if fresh else "old"}]
+        return found
+
+    w.cfn.describe_stacks = lagging
+    (result,) = w.deploy()
+    assert result.outputs == {"Arn": "new"}
+
+
+def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
+    lags = []
+    for number in range(60):
+        w = world()
+        end = 5 + number * 0.037
+        w.clock.time, w.clock.naps = 0.0, []
+        w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE"))
+        noticed = []
+        w.ear.progressed = lambda progress, w=w, noticed=noticed: (
+            noticed.append(w.clock.now()) if progress.event.status == "CREATE_COMPLETE" else None
+        )
+        w.deploy()
+        lags.append(noticed[0] - end)
+        polls = w.cfn.names().count("describe_stack_events")
+        assert polls <= len(w.clock.naps) + 3  # the marker, the first and the last look
+    assert sorted(lags)[len(lags) // 2] <= 0.5
+    assert max(lags) <= 1.0
+
+
+def test_a_failed_clean_up_is_told(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.timelines["UPDATE"] = [
+        *UPDATED[:-1],
+        *steps((3.5, "Old", "DELETE_FAILED", "bucket is not empty")),
+        UPDATED[-1],
+    ]
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+    assert "Old" in result.warnings[0]
+    assert "bucket is not empty" in result.warnings[0]

@@ -1,0 +1,111 @@
+"""Ctrl-C, and what a killed run left. Against a scripted CloudFormation."""
+
+import threading
+
+import pytest
+from scripted_cloudformation import (
+    environment,
+    refusal,
+    stack,
+    steps,
+)
+
+from scripts.cloudformation.deployment import Interrupted
+from scripts.environment import OutputReference
+
+HERE = "us-east-1"
+
+
+def interrupt(w, monkeypatch, at):
+    """Ctrl-C when the clock has come to ``at``: the main thread's wait is interrupted."""
+    from scripts.cloudformation import schedule
+
+    pressed = threading.Event()
+    w.clock.at(at, lambda: (pressed.set(), w.clock.stop()))
+    wait = schedule.wait
+
+    def interrupted(*given, **more):
+        found = wait(*given, **more)
+        if pressed.is_set():
+            pressed.clear()
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(schedule, "wait", interrupted)
+
+
+def test_ctrl_c_while_change_sets_are_made_leaves_nothing(world, monkeypatch):
+    w = world()
+    w.cfn.change_set_delay = 10
+    interrupt(w, monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        w.deploy()
+    assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
+
+
+def test_ctrl_c_at_the_question_leaves_nothing(world):
+    w = world()
+
+    def pressed(plans):
+        raise KeyboardInterrupt
+
+    w.ear.answer = pressed
+    with pytest.raises(KeyboardInterrupt):
+        w.deploy()
+    assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
+
+
+def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
+    first, second = stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})
+    w = world(environment(first, second))
+    w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (100, "STACK", "CREATE_COMPLETE"))
+    w.cfn.outputs["t-bus"] = {"Arn": "arn:queue"}
+    interrupt(w, monkeypatch, 5)
+    with pytest.raises(Interrupted) as caught:
+        w.deploy()
+    assert [place.stack for place in caught.value.places] == ["bus"]
+    assert [one["execution"] for one in w.cfn.change_sets.values()] == ["EXECUTE_IN_PROGRESS"]
+    assert w.cfn.find("t-rules") is None
+    assert w.cfn.names().count("execute_change_set") == 1
+
+
+def test_what_a_killed_run_left_is_swept(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    from scripts.cloudformation import change_set
+
+    gone = 2**22 + 1  # no such process
+    for name in (f"stacks-{change_set._HOST}-{gone}-0123456789ab", "somebody-elses", "stacks-00000000-1-0123456789ab"):
+        w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)
+    w.plan()
+    assert sorted(one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()) == [
+        "somebody-elses",
+        "stacks-00000000-1-0123456789ab",
+    ]
+
+
+def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
+    from scripts.cloudformation import change_set
+
+    for others, left in ((), False), (("somebody-elses",), True):
+        w = world()
+        for name in (f"stacks-{change_set._HOST}-{2**22 + 1}-0123456789ab", *others):
+            w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=name)
+        w.plan()
+        assert (w.cfn.find("t-bus") is not None) == left
+
+
+def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):
+    w = world(environment(stack(policy={"Statement": []})))
+    w.cfn.add_stack("t-bus")
+    w.cfn.fail("get_stack_policy", refusal("AccessDenied", "no", 403), times=9)
+    (plan,) = w.plan()
+    assert "AWS says: no" in str(plan.problem)
+    assert w.cfn.change_sets == {}
+
+
+def test_sweeping_is_no_condition(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.fail("list_change_sets", refusal("AccessDenied", "no", 403))
+    assert w.deploy()[0].outcome == "updated"

@@ -1,0 +1,93 @@
+"""The order of stacks, and outputs that another one takes. Against a scripted CloudFormation."""
+
+from scripted_cloudformation import (
+    CREATED,
+    ROLLED_BACK,
+    TEMPLATE,
+    environment,
+    stack,
+)
+
+from scripts.cloudformation import deployment
+from scripts.environment import OutputReference
+
+HERE = "us-east-1"
+
+
+def three(**more):
+    return environment(
+        stack("bus"),
+        stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}),
+        stack("other"),
+        stack("late", parameters={"Rules": OutputReference("rules", "Arn")}),
+        **more,
+    )
+
+
+def test_a_taker_is_created_with_its_givers_output(world):
+    w = world(three())
+    w.cfn.outputs |= {f"t-{name}": {"Arn": f"arn:{name}"} for name in ("bus", "rules")}
+    results = w.deploy()
+    assert [one.outcome for one in results] == ["created"] * 4
+    sent = {given["StackName"]: given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"}
+    assert sent["t-rules"] == [{"ParameterKey": "Bus", "ParameterValue": "arn:bus"}]
+    assert sent["t-late"] == [{"ParameterKey": "Rules", "ParameterValue": "arn:rules"}]
+    assert len(w.ear.asked) == 1
+
+
+def test_a_failure_stops_those_that_need_it_and_no_others(world):
+    w = world(three())
+    w.cfn.timelines["CREATE"] = CREATED
+    play = w.cfn.play
+    w.cfn.play = lambda stack_id, timeline, token="": play(
+        stack_id, ROLLED_BACK if "/t-bus/" in stack_id else timeline, token
+    )
+    results = {one.place.stack: one for one in w.deploy()}
+    assert {name: one.outcome for name, one in results.items()} == {
+        "bus": "failed",
+        "rules": "skipped",
+        "other": "created",
+        "late": "skipped",
+    }
+    assert "t-bus in us-east-1" in str(results["rules"].problem)
+    assert w.cfn.find("t-rules") is None
+
+
+def test_what_was_shown_is_executed_when_the_output_stays(world):
+    w = world(three())
+    for name in ("bus", "rules", "other", "late"):
+        w.cfn.add_stack(f"t-{name}")
+        w.cfn.outputs[f"t-{name}"] = {"Arn": f"arn:{name}"}
+    w.deploy()
+    shown = {plan.change_set.arn for plan in w.ear.asked[0]}
+    executed = {given["ChangeSetName"] for name, given in w.cfn.calls if name == "execute_change_set"}
+    assert executed == shown
+    assert len(w.ear.asked) == 1
+
+
+def test_another_output_than_was_shown_is_asked_again(world):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    for name in ("bus", "rules"):
+        w.cfn.add_stack(f"t-{name}")
+    w.cfn.outputs["t-bus"] = {"Arn": "old"}
+    execute = w.cfn.execute_change_set
+
+    def executing(**given):
+        w.cfn.outputs["t-bus"] = {"Arn": "new"}
+        return execute(**given)
+
+    w.cfn.execute_change_set = executing
+    results = w.deploy()
+    assert [one.outcome for one in results] == ["updated", "updated"]
+    assert [[plan.place.stack for plan in plans] for plans in w.ear.asked] == [["bus", "rules"], ["rules"]]
+    assert [given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"][-1] == [
+        {"ParameterKey": "Bus", "ParameterValue": "new"}
+    ]
+    assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
+
+
+def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    pairs = w.environment.choose("rules")
+    (result,) = deployment.deploy(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
+    assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)

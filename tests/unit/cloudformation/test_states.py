@@ -1,0 +1,81 @@
+"""Stacks in every state. Against a scripted CloudFormation."""
+
+import pytest
+from scripted_cloudformation import (
+    ROLLED_BACK,
+    steps,
+)
+
+HERE = "us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("ROLLBACK_COMPLETE", "make recover"),
+        ("ROLLBACK_FAILED", "make recover"),
+        ("UPDATE_ROLLBACK_FAILED", "make recover"),
+        ("DELETE_FAILED", "--retain"),
+    ],
+)
+def test_a_stuck_stack_is_refused_with_advice_and_left_alone(world, status, words):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", status)
+    (result,) = w.deploy()
+    assert (result.ok, w.cfn.find("t-bus"), w.cfn.status(stack_id)) == (False, stack_id, status)
+    assert status in str(result.problem)
+    assert words in str(result.problem)
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED"],
+)
+def test_other_states_can_be_updated(world, status):
+    w = world()
+    w.cfn.add_stack("t-bus", status)
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+
+
+@pytest.mark.parametrize("begins", [3.01, 3.5, 4.3, 7])
+def test_on_failure_delete_follows_to_the_deletion(world, begins):
+    w = world()
+    w.cfn.timelines["CREATE"] = [
+        *ROLLED_BACK,
+        *steps((begins, "STACK", "DELETE_IN_PROGRESS"), (60, "STACK", "DELETE_COMPLETE")),
+    ]
+    (result,) = w.deploy(on_failure="DELETE")
+    assert not result.ok
+    assert "Queue name is taken" in str(result.problem)
+    assert "DELETE_COMPLETE" in str(result.problem)
+
+
+def test_create_failed_is_an_end_when_nothing_is_rolled_back(world):
+    w = world()
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"), (1, "Queue", "CREATE_FAILED", "taken"), (2, "STACK", "CREATE_FAILED")
+    )
+    (result,) = w.deploy(disable_rollback=True)
+    assert (result.ok, result.status) == (False, "CREATE_FAILED")
+
+
+def test_create_failed_is_no_end_when_a_rollback_follows(world):
+    w = world()
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        (1, "STACK", "CREATE_FAILED", "invalid"),
+        (2, "STACK", "ROLLBACK_IN_PROGRESS"),
+        (9, "STACK", "ROLLBACK_COMPLETE"),
+    )
+    (result,) = w.deploy()
+    assert result.status == "ROLLBACK_COMPLETE"
+
+
+def test_an_operation_under_way_is_waited_for(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS"), (30, "STACK", "UPDATE_COMPLETE")))
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+    assert w.clock.time > 30
