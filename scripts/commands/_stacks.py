@@ -50,6 +50,11 @@ def console(*, err: bool = False) -> Console:
     return found
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """``1 record``, ``1,234 records``; ``several`` where an s at the end does not do."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     click.echo(json.dumps(value, indent=2, default=str))

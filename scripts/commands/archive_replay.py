@@ -120,10 +120,10 @@ def _list(found: Sequence[Archive], as_json: bool) -> None:
 
 
 def _preview(previews: Sequence[Preview], as_json: bool) -> None:
-    from scripts.commands import _stacks
+    from scripts.commands._stacks import counted, print_json
 
     if as_json:
-        _stacks.print_json([{
+        print_json([{
             "archive": one.archive.name, "region": one.archive.region, "archived": one.archive.events,
             "events": one.events, "logGroups": one.groups,
             "rules": [{"rule": rule, "events": count, "targets": one.targets.get(rule, {})}
@@ -131,14 +131,13 @@ def _preview(previews: Sequence[Preview], as_json: bool) -> None:
         } for one in previews])  # fmt: skip
         return
     for one in previews:
-        known = one.events is not None
-        print(f"{one.archive.name} in {one.archive.region}, which holds {one.archive.events:,} events in all "
+        print(f"{one.archive.name} in {one.archive.region}, which holds {counted(one.archive.events, 'event')} in all "
               "(AWS counts up to a day late)")  # fmt: skip
-        if known:
-            print(f"  {one.events:,} events in the window, at least: as many are in {', '.join(one.groups)}")
+        if one.events is not None:
+            print(f"  {counted(one.events, 'event')} in the window, at least: as many are in {', '.join(one.groups)}")
         else:
             print("  How many are in the window is not known: no rule of the bus writes whole events to a log group.")
         for rule, count in one.rules:
-            print(f"  rule {rule}: " + (f"{count:,} events" if known else "how many is not known"))
+            print(f"  rule {rule}: " + (counted(count, "event") if one.events is not None else "how many is not known"))
             for target, fate in one.targets.get(rule, {}).items():
                 print(f"    → {target}: {fate}")

@@ -33,7 +33,8 @@ def command(
     surveys = deletion.survey(aws, pairs)
     there = [one for one in surveys if one.stack and not one.problem]
     for one in there:
-        what = "the stacks in every account" if aws.environment.stack_set else f"{len(one.deleted)} resources"
+        counted = _stacks.counted(len(one.deleted), "resource")
+        what = "the stacks in every account" if aws.environment.stack_set else counted
         click.echo(f"{one.place}: {what} would be deleted", err=as_json)
         for name, physical in one.retained.items():
             click.echo(f"  stays: {name}  {physical}", err=as_json)
@@ -42,7 +43,7 @@ def command(
         for bucket in one.full_buckets:
             click.echo(f"  not empty: {bucket}", err=as_json)
     if there and not _stacks.confirm(
-        f"Delete {len(there)} stacks of {aws.environment.name}?", aws.environment, yes=yes
+        f"Delete {_stacks.counted(len(there), 'stack')} of {aws.environment.name}?", aws.environment, yes=yes
     ):
         click.echo("Nothing was changed.", err=True)
         return 1

@@ -26,6 +26,7 @@ def command(arguments: tuple[str, ...]) -> int:
     from pathlib import Path
 
     from scripts import environment, rendering
+    from scripts.commands._stacks import counted
 
     templates = rendering.render_all()
     regions = set(OTHER_PARTITIONS)
@@ -37,5 +38,5 @@ def command(arguments: tuple[str, ...]) -> int:
     lint = [str(Path(sys.executable).with_name("cfn-lint")), "--regions", *sorted(regions), *arguments, "--", *files]
     code = subprocess.run(lint, check=False).returncode
     if code == 0:
-        click.echo(f"{len(files)} templates, {len(regions)} regions: nothing found", err=True)
+        click.echo(f"{counted(len(files), 'template')}, {counted(len(regions), 'region')}: nothing found", err=True)
     return 1 if code else 0

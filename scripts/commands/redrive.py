@@ -58,11 +58,13 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
         more = sum(box.remaining() for box in boxes)
         if not (way and as_json):
             _show(chosen, as_json)
-        click.echo(f"{len(chosen)} dead letters" + (f", and about {more} more in the queues" if more else ""), err=True)
+        rest = f", and about {more} more in the queues" if more else ""
+        click.echo(_stacks.counted(len(chosen), "dead letter") + rest, err=True)
         if not chosen or not way:
             return 0
         everyone = ", where every rule sees them again" if way == "bus" else ""
-        if not _stacks.confirm(f"Send {len(chosen)} events to their {way}{everyone}?", aws.environment, yes=yes):
+        events = _stacks.counted(len(chosen), "event")
+        if not _stacks.confirm(f"Send {events} to their {way}{everyone}?", aws.environment, yes=yes):
             return 0
         return _redrive(found, way, rate, as_json)
     finally:

@@ -144,7 +144,8 @@ def _plan(
         for name, more in (("entries", len(batch)), ("batches", 1), ("bytes", size)):
             total[name] += more
         if not as_json:
-            print("{region} {bus}: batch {batches:,}: ".format(**total) + f"{len(batch)} entries, {size:,} bytes")
+            held = _stacks.counted(len(batch), "entry", "entries")
+            print("{region} {bus}: batch {batches:,}: ".format(**total) + f"{held}, {size:,} bytes")
     if as_json:
         _stacks.print_json({"records": ledger.summary.records, "destinations": totals, "refused": ledger.refusals})
     else:
@@ -218,8 +219,9 @@ def _report(ledger: Ledger, *, as_json: bool, interrupted: bool) -> int:
         _stacks.print_json({**told, "rejected_file": str(ledger.rejected) if total.rejected else None})
     else:
         earlier = f" ({total.earlier:,} of them earlier)" if total.earlier else ""
-        print(f"{total.records:,} records: {total.acknowledged:,} sent{earlier}, {total.rejected:,} refused, "
-              f"{total.retried:,} retried; {total.rate:,.0f} events/s in {total.seconds:.1f} s")  # fmt: skip
+        records = _stacks.counted(total.records, "record")
+        print(f"{records}: {total.acknowledged:,} sent{earlier}, {total.rejected:,} refused, {total.retried:,} retried;"
+              f" {total.rate:,.0f} events/s in {total.seconds:.1f} s")  # fmt: skip
     if total.rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(total.by_code.items()))
         click.echo(f"Error: {total.rejected:,} refused ({codes}); they are in {ledger.rejected}, "

@@ -43,6 +43,7 @@ def command(env: str, stack: str | None, region: str | None, since: str, **given
       python -m scripts tail --stack custom-event-bus --bus --filter '{"source": ["com.example.shop"]}'
     """
     from scripts.commands import _operations
+    from scripts.commands._stacks import counted
     from scripts.events import log_groups, moments
 
     bus, pattern, once = given["bus"], given["pattern"], given["once"]
@@ -57,7 +58,7 @@ def command(env: str, stack: str | None, region: str | None, since: str, **given
     if not groups:
         click.echo("Error: these stacks have no log groups.", err=True)
         return 1
-    click.echo(f"{len(groups)} log groups: {', '.join(one.label for one in groups)}", err=True)
+    click.echo(f"{counted(len(groups), 'log group')}: {', '.join(one.label for one in groups)}", err=True)
     for one in (log_groups.merge if once else log_groups.follow)(aws, groups, begin, pattern=pattern):
         said = {"region": one.group.region, "logGroup": one.group.name, "logStream": one.stream, "id": one.id}
         show(datetime.fromtimestamp(one.timestamp / 1000, UTC), one.group.label, one.message, said)

@@ -27,6 +27,10 @@ def test_every_record_is_acknowledged_once(stub, project):
     assert not (project.path / "rejected.ndjson").exists()
 
 
+def test_one_record_is_one_record(stub, project):
+    assert project.send(stub().url, *AS, "-", data=details(1))[1].startswith("1 record: 1 sent, ")
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_faults_are_accounted_for(stub, project, processes):
     bus = stub("--delay", "1", "--fail", "0.05", "--throttle", "0.02", "--cut", "0.01")
