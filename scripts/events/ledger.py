@@ -89,6 +89,10 @@ class Ledger:
         self, destinations: Sequence[tuple[str, str]], rejected: Path | None = None, progress: Path | None = None, *,
         resume: bool = False, restart: bool = False, keep: int = 1 << 62,
     ) -> None:  # fmt: skip
+        for path in filter(None, (rejected, progress)):
+            if path.exists() and not path.is_file():  # both are renamed and removed: root would lose its /dev/null
+                raise LedgerError("it is no file, but a device, a pipe or a folder", where=str(path),
+                                  advice="Name a file. That of rejects is removed when there are none.")  # fmt: skip
         self.destinations = list(destinations)
         self.rejected, self.progress = rejected, progress
         self.summary = Summary()

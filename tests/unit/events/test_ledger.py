@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import stat
 
 import pytest
 
@@ -145,3 +147,12 @@ def test_rejects_of_an_earlier_run_are_kept(files):
     Ledger(BUS, files[0]).close()
     assert not files[0].exists()
     assert files[0].with_name("rejected.ndjson.1").read_text() == "earlier\n"
+
+
+@pytest.mark.parametrize("which", ["rejected", "progress"])
+def test_a_device_is_no_file_and_stays(tmp_path, which):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(LedgerError, match="it is no file"):
+        Ledger(BUS, **{which: pipe})
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
