@@ -8,7 +8,7 @@ import click
 
 from scripts.commands._options import json_option, where_options
 
-HEADS = ("MATCHED", "INVOCATIONS", "FAILED", "TO DLQ")
+HEADS = ("MATCHED", "INVOCATIONS", "FAILED", "TO DLQ", "LOST")
 
 
 @click.command()
@@ -18,7 +18,7 @@ HEADS = ("MATCHED", "INVOCATIONS", "FAILED", "TO DLQ")
 )
 @json_option
 def command(env: str, stack: str | None, region: str | None, since: str, as_json: bool) -> int:
-    """Show what each rule matched, invoked, failed to deliver and sent to its dead-letter queue.
+    """Show what each rule matched, invoked, failed to deliver, sent to its dead-letter queue, and lost.
 
     The counts are CloudWatch's, which hears of them some minutes late. Exits with 0 whatever they say; alarms are the
     stacks' business.

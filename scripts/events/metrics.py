@@ -1,4 +1,4 @@
-"""What CloudWatch counted of rules: matched, invoked, failed, sent to a dead-letter queue."""
+"""What CloudWatch counted of rules: matched, invoked, failed, sent to a dead-letter queue, lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from scripts.aws import Aws
     from scripts.events.stacks import Deployed
 
-NAMES = ("MatchedEvents", "Invocations", "FailedInvocations", "InvocationsSentToDlq")  # EventBridge guide, 'Monitoring'
+NAMES = (  # EventBridge guide, 'Monitoring'
+    "MatchedEvents", "Invocations", "FailedInvocations", "InvocationsSentToDlq", "InvocationsFailedToBeSentToDlq",
+)  # fmt: skip
 BLOCKS = "▁▂▃▄▅▆▇█"
 STEPS, _QUERIES = 24, 500  # buckets of a window, at most; queries that GetMetricData takes
 

@@ -27,7 +27,8 @@ def test_metrics_of_each_rule_are_summed(operate):
     (found,) = json.loads(one.run("metrics", "--json").stdout)
     assert found["rule"] == "CatchAllRule"
     sums = {name: values and values["sum"] for name, values in found["metrics"].items()}
-    assert sums == {"MatchedEvents": 14, "Invocations": None, "FailedInvocations": None, "InvocationsSentToDlq": 4}
+    assert sums == {"MatchedEvents": 14, "Invocations": None, "FailedInvocations": None, "InvocationsSentToDlq": 4,
+                    "InvocationsFailedToBeSentToDlq": None}  # fmt: skip
     row = one.run("metrics", "--since", "10m").stdout.splitlines()[1].split("\t")
     assert [row[0], *row[4:6], row[3].split()[-1], row[6].split()[-1]] == ["CatchAllRule", "-", "-", "7", "2"]
 

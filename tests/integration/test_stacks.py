@@ -181,13 +181,34 @@ def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
     assert [len(one.messages) for one in perform(aws).deliveries] == [one.count for one in perform(aws).deliveries]
 
 
+def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
+    aws, found = deploy(unique, "custom-event-bus", KeepArchive="no")
+    assert not {"ArchiveName", "ArchiveArn"} & found.keys()
+    assert aws.client("events").list_archives(NamePrefix=unique)["Archives"] == []
+    assert all(one.after is not None for one in perform(aws).deliveries)
+
+
+def test_only_what_the_rule_waits_for_is_paid_for(deploy, unique):
+    aws, found = deploy(unique, "s3-object-events")
+    selectors = aws.client("cloudtrail").get_event_selectors(TrailName=found["TrailArn"])["AdvancedEventSelectors"]
+    names = [one["Equals"] for each in selectors for one in each["FieldSelectors"] if one["Field"] == "eventName"]
+    pattern = json.loads(
+        aws.client("events").describe_rule(Name=found["ObjectCreatedRuleArn"].rsplit("/", 1)[1])["EventPattern"]
+    )
+    assert names == [pattern["detail"]["eventName"]]
+
+
 def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
     topic = Aws(make(endpoint, unique)).client("sns").create_topic(Name=unique)["TopicArn"]
     aws, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
     alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=unique)["MetricAlarms"]
     assert {one["MetricName"] for one in alarms} == {
-        "FailedInvocations", "InvocationsSentToDlq", "ApproximateNumberOfMessagesVisible",
+        "FailedInvocations", "InvocationsSentToDlq", "InvocationsFailedToBeSentToDlq", "ApproximateNumberOfMessagesVisible",
     }  # fmt: skip
+    # A queue that nobody uses reports nothing after six hours (SQS guide, 'Monitoring'): a full one must not look empty.
+    missing = {one["MetricName"]: one["TreatMissingData"] for one in alarms}
+    assert missing.pop("ApproximateNumberOfMessagesVisible") == "ignore"
+    assert set(missing.values()) == {"notBreaching"}
     rule = found["CatchAllRuleArn"].rsplit("/", 1)[1]
     dimensions = {
         (d["Name"], d["Value"]) for one in alarms for d in one["Dimensions"] if one["Namespace"] == "AWS/Events"

@@ -172,7 +172,7 @@ def silent_failure(template: dict[str, Any]) -> list[str]:
     alarms = resources(template, "AWS::CloudWatch::Alarm").values()
     found = []
     for rule, properties in ((n, r["Properties"]) for n, r in resources(template, "AWS::Events::Rule").items()):
-        for metric in ("FailedInvocations", "InvocationsSentToDlq"):
+        for metric in ("FailedInvocations", "InvocationsSentToDlq", "InvocationsFailedToBeSentToDlq"):
             dimensions = [
                 {one["Name"] for one in alarm["Properties"]["Dimensions"]} for alarm in alarms
                 if alarm["Properties"]["MetricName"] == metric and mentions(alarm["Properties"]["Dimensions"], rule)

@@ -92,7 +92,12 @@ def test_parameters_and_conditions_are_all_used(text, template):
 def test_outputs_are_described_and_exported_under_the_stacks_name(template):
     for name, output in template["Outputs"].items():
         assert output["Description"].endswith("."), name
-        assert output["Export"] == {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
+        if name not in ("TemplateName", "TemplateVersion"):  # AWS lets no exported value change that is imported
+            assert output["Export"] == {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
+
+
+def test_no_import_stands_in_the_way_of_an_upgrade(template):
+    assert not any("Export" in template["Outputs"][name] for name in ("TemplateName", "TemplateVersion"))
 
 
 def test_the_stack_says_which_template_it_came_from(stack, template):

@@ -51,7 +51,7 @@ def test_values_fall_into_their_periods_and_buses_are_told_apart():
         aws, [stack(Own=("orders", "all"), Default=("default", "all"))], since, NOW, metrics.period_of(since, NOW)
     )
     assert (first.series["MatchedEvents"][0], sum(first.series["MatchedEvents"])) == (2, 5)
-    assert [first.series[name] for name in metrics.NAMES[1:]] == [None, None, None]
+    assert [first.series[name] for name in metrics.NAMES[1:]] == [None] * 4
     assert (second.series["MatchedEvents"], sum(second.series["Invocations"])) == (None, 4)
 
 
