@@ -1,6 +1,7 @@
 """github-deploy-role: whose workflows may take which role, and what that lets them do."""
 
 import base64
+import contextlib
 import fnmatch
 import json
 
@@ -14,14 +15,14 @@ from scripts.cloudformation import deployment
 REGION = "us-east-1"
 TEMPLATES = rendering.render_all()
 REPOSITORY = "my-organization/my-repository"
+NUMBERED = "my-organization@1234/my-repository@5678"  # as GitHub names it since 15 July 2026
 EMPTY = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
 
 
-@pytest.fixture(scope="module")
-def roles(clients):
-    """The outputs of a deployed github-deploy-role, for stacks whose names begin with 'made-'."""
-    cloudformation, name = clients("cloudformation", REGION), "made-github-deploy-role"
-    values = {"Repository": REPOSITORY, "GitHubEnvironment": "dev", "StackNamePrefix": "made-"}
+@contextlib.contextmanager
+def pipeline(clients, name, **values):
+    """The outputs of a github-deploy-role, for the environment 'dev' and stacks whose names begin with 'made-'."""
+    cloudformation, values = clients("cloudformation", REGION), {"StackNamePrefix": "made-", **values}
     cloudformation.create_stack(
         StackName=name, TemplateBody=(rendering.BUILD / "github-deploy-role.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
@@ -31,7 +32,21 @@ def roles(clients):
     yield {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
     cloudformation.delete_stack(StackName=name)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+
+
+@pytest.fixture(scope="module")
+def roles(clients):
+    with pipeline(clients, "made-github-deploy-role", Repository=REPOSITORY) as outputs:
+        yield outputs
     assert clients("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
+
+
+@pytest.fixture(scope="module")
+def numbered_roles(clients, roles):
+    """Those of a repository whose token names it with its numbers; the account has its identity provider already."""
+    given = {"Repository": NUMBERED, "OidcProviderArn": roles["OidcProviderArn"]}
+    with pipeline(clients, "made-numbered-github-deploy-role", **given) as outputs:
+        yield outputs
 
 
 def token(subject, audience="sts.amazonaws.com", issuer="https://token.actions.githubusercontent.com"):
@@ -41,19 +56,20 @@ def token(subject, audience="sts.amazonaws.com", issuer="https://token.actions.g
     return ".".join([*coded, "c2lnbmF0dXJl"])
 
 
+def assume(clients, role, subject, **claims):
+    """clients(service) of the role, for a workflow that GitHub's token is about."""
+    given = clients("sts", REGION).assume_role_with_web_identity(
+        RoleArn=role, RoleSessionName="test", WebIdentityToken=token(subject, **claims)
+    )["Credentials"]
+    keys = {"aws_access_key_id": given["AccessKeyId"], "aws_secret_access_key": given["SecretAccessKey"],
+            "aws_session_token": given["SessionToken"]}  # fmt: skip
+    return lambda service: clients(service, REGION, **keys)
+
+
 @pytest.fixture
 def take(clients, roles):
-    """take(output, subject): clients(service) of the role, for a workflow that GitHub's token is about."""
-
-    def of(output, subject, **claims):
-        given = clients("sts", REGION).assume_role_with_web_identity(
-            RoleArn=roles[output], RoleSessionName="test", WebIdentityToken=token(subject, **claims)
-        )["Credentials"]
-        keys = {"aws_access_key_id": given["AccessKeyId"], "aws_secret_access_key": given["SecretAccessKey"],
-                "aws_session_token": given["SessionToken"]}  # fmt: skip
-        return lambda service: clients(service, REGION, **keys)
-
-    return of
+    """take(output, subject): clients(service) of that role of the stack."""
+    return lambda output, subject, **claims: assume(clients, roles[output], subject, **claims)
 
 
 @pytest.mark.parametrize(("output", "subject", "claims"), [
@@ -61,7 +77,9 @@ def take(clients, roles):
     ("DeployRoleArn", f"{REPOSITORY}:environment:prod", {}),
     ("DeployRoleArn", f"{REPOSITORY}:ref:refs/heads/main", {}),
     ("DeployRoleArn", f"{REPOSITORY}:pull_request", {}),
+    ("DeployRoleArn", f"{NUMBERED}:environment:dev", {}),
     ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "https://github.com/my-organization"}),
+    ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "sts.amazonaws.com.cn"}),
     ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"issuer": "https://token.example.com"}),
     ("PlanRoleArn", "someone-else/my-repository:pull_request", {}),
     ("PlanRoleArn", f"{REPOSITORY}-2:pull_request", {}),
@@ -70,6 +88,34 @@ def take(clients, roles):
 def test_nobody_else_gets_a_role(take, output, subject, claims):
     with pytest.raises(Exception, match="AccessDenied"):
         take(output, subject, **claims)
+
+
+@pytest.mark.parametrize(("output", "whence"), [("DeployRoleArn", "environment:dev"), ("PlanRoleArn", "pull_request")])
+def test_a_repository_with_numbers_gets_the_roles_by_them_alone(clients, numbered_roles, output, whence):
+    """GitHub: OpenID Connect reference, immutable subject claims. The numbers are what nobody can take over."""
+    role = numbered_roles[output]
+    assert assume(clients, role, f"{NUMBERED}:{whence}")("sts").get_caller_identity()["Arn"].endswith("/test")
+    for other in (REPOSITORY, "my-organization@1234/my-repository@567", "my-organization@9/my-repository@5678"):
+        denied(assume, clients, role, f"{other}:{whence}")
+
+
+@pytest.mark.parametrize("name", [
+    "my-organization", "my-organization/", "/my-repository", "my-organization/my-repository/more", "my-organization/*",
+    "my-organization@1234/my-repository", "my-organization/my-repository@5678", "my-organization@/my-repository@",
+    "my-organization@x/my-repository@y", f"repo:{NUMBERED}", f"{NUMBERED}:environment:dev", f"{REPOSITORY}:ref:*",
+])  # fmt: skip
+def test_a_repository_that_no_token_could_name_is_refused(clients, name):
+    with pytest.raises(Exception, match=r"Repository.* must look like owner/name or owner@123/name@456"):
+        pipeline(clients, "made-wrong", Repository=name).__enter__()
+
+
+def test_the_audience_is_the_same_in_every_partition():
+    """A client id of the provider's own (IAM User Guide, create an OIDC provider), not the address of an endpoint."""
+    resources = TEMPLATES["github-deploy-role"]["Resources"]
+    for role in ("PlanRole", "DeployRole"):
+        (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        wanted = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:aud"]
+        assert [wanted] == resources["OidcProvider"]["Properties"]["ClientIdList"] == ["sts.amazonaws.com"]
 
 
 def change_set(client, stack, **more):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from scripts import environment
+from scripts import environment, rendering
 from scripts.__main__ import cli
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,6 +64,13 @@ def test_what_they_call_is_there(workflow):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
         for verb, option in re.findall(r"-m scripts ([a-z-]+) (--[a-z-]+)", step.get("run", "")):
             assert option in CliRunner().invoke(cli, [verb, "--help"]).output
+
+
+def test_they_ask_for_the_audience_that_the_roles_want():
+    wanted = rendering.render("github-deploy-role")[1]["Resources"]["OidcProvider"]["Properties"]["ClientIdList"]
+    asked = [one["with"]["audience"] for file in FILES for one in steps(yaml.safe_load(file.read_text()))
+             if "configure-aws-credentials" in one.get("uses", "")]  # fmt: skip
+    assert asked == wanted * 2
 
 
 def test_every_python_from_the_oldest_that_is_allowed():
