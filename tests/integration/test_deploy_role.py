@@ -205,6 +205,21 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
         admin.delete_stack(StackName="made-bus")
 
 
+def test_a_stack_can_do_nothing_to_the_roles_of_the_pipeline_however_long_its_name_is(clients, roles):
+    name = f"made-{'long-' * 15}github-deploy-role"
+    given = {"Repository": REPOSITORY, "OidcProviderArn": roles["OidcProviderArn"]}
+    actions = ["iam:DeleteRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"]
+    with pipeline(clients, name, **given) as outputs:
+        own = {outputs[f"{role}RoleArn"] for role in ("Deploy", "Execution", "Plan")}
+        assert not any(f"{name}-" in arn for arn in own)  # what a name of 64 characters has no room for
+        for arn in {*own, outputs["DeployRoleArn"] + "-of-a-function"}:
+            answer = clients("iam").simulate_principal_policy(
+                PolicySourceArn=outputs["ExecutionRoleArn"], ActionNames=actions, ResourceArns=[arn]
+            )
+            decisions = {one["EvalDecision"] for one in answer["EvaluationResults"]}
+            assert decisions == {"explicitDeny" if arn in own else "allowed"}, arn
+
+
 # What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
 UNUSED = [
     "ec2:*", "elasticfilesystem:*", "firehose:*", "organizations:*", "s3files:*", "s3tables:*",
