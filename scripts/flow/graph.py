@@ -313,22 +313,28 @@ def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 
 def _read_document(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """The policy that a resource carries itself, or one for queues (by URL), topics (by ARN) or all log groups."""
+    """The policy that a resource carries itself, or one for queues (by URL), topics (by ARN) or all log groups.
+
+    An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy).
+    """
     given = resource.properties
     statements = documents_of(given.get(_DOCUMENTS[resource.type]))
     guarded = [bare(resource.arn)]
     if resource.type == "AWS::Logs::ResourcePolicy":
         guarded = [stack.arn("logs", "")]
-    elif resource.type in ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"):
+    elif key := _GUARDED.get(resource.type):
         arns = {one.ref: arn for arn, one in flow.resources.items()}
-        guarded = [arns.get(str(one), str(one)) for one in as_list(given.get("Queues")) + as_list(given.get("Topics"))]
+        guarded = [arns.get(str(one), str(one)) for one in as_list(given.get(key))]
     flow.policies += [Policy(resource.logical_id, one, statements) for one in guarded if statements]
 
 
+_GUARDED = {
+    "AWS::SQS::QueuePolicy": "Queues", "AWS::SQS::QueueInlinePolicy": "Queue",
+    "AWS::SNS::TopicPolicy": "Topics", "AWS::SNS::TopicInlinePolicy": "TopicArn",
+}  # fmt: skip
 _DOCUMENTS = {
     "AWS::Events::EventBus": "Policy", "AWS::KMS::Key": "KeyPolicy", "AWS::Logs::LogGroup": "ResourcePolicyDocument",
-    "AWS::Logs::ResourcePolicy": "PolicyDocument", "AWS::SNS::TopicPolicy": "PolicyDocument",
-    "AWS::SQS::QueuePolicy": "PolicyDocument",
+    "AWS::Logs::ResourcePolicy": "PolicyDocument", **dict.fromkeys(_GUARDED, "PolicyDocument"),
 }  # fmt: skip
 _READERS = dict.fromkeys(_DOCUMENTS, _read_document) | {
     "AWS::Events::EventBus": _read_bus, "AWS::Events::Rule": _read_rule, "AWS::Events::Archive": _read_archive,

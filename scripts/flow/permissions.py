@@ -6,6 +6,7 @@ Source: EventBridge User Guide, 'Using resource-based policies' and 'Using IAM r
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from scripts.flow.graph import Flow, Json, Policy, Rule, Target, as_list, docume
 from scripts.flow.resolution import SYMBOL, as_dict, is_known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from scripts.flow.resolution import Resource
 
@@ -31,6 +32,7 @@ SPECIAL = {
     ":api-destination/": "events:InvokeApiDestination", ":automation-definition/": "ssm:StartAutomationExecution",
     ":target/": "",
 }  # fmt: skip
+Context = Mapping[str, str | None]
 BY_POLICY = ("lambda", "sqs", "sns", "logs", "execute-api")  # these take a resource policy; all others need a role
 WORDS = {"lambda": "permission", "sqs": "queue policy", "sns": "topic policy", "execute-api": "API policy",
     "logs": "Logs resource policy"}  # fmt: skip
@@ -77,9 +79,7 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
         return _no(f"no RoleArn: a target of {service} needs a role that allows {action}")
     # A bus of the same account and region needs a role or a policy, too: a guess, from the guide's examples.
     # An aws:SourceAccount keeps rules out of functions (EventBridge guide, 'Troubleshooting'); elsewhere it is sent.
-    context = _context(rule)
-    if service == "lambda":
-        del context["aws:sourceaccount"]
+    context = _context(rule) | ({"aws:sourceaccount": None} if service == "lambda" else {})
     return _asked(flow, target.arn, action, context) & _of_key(flow, rule, target.arn)
 
 
@@ -94,18 +94,23 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
 
 
 def _of_log_group(flow: Flow, rule: Rule, target: Target) -> Verdict:
-    """CreateLogStream and PutLogEvents, of which only the latter carries an aws:SourceArn (serverless-patterns #618).
+    """Whether the rule may make both calls.
 
     The guide's policy names delivery.logs.amazonaws.com as well; a template that AWS publishes (serverless-patterns,
     eventbridge-cloudwatch) does without it, so it is not asked for.
     """
     if target.role:
         return _no("a log group takes no RoleArn: PutTargets refuses it")
-    written = _asked(flow, target.arn, "logs:PutLogEvents", {"aws:sourcearn": rule.arn})
-    return written & _asked(flow, target.arn, "logs:CreateLogStream", {})
+    written, created = (_asked(flow, target.arn, action, context) for action, context in log_calls(rule).items())
+    return written & created
 
 
-def _asked(flow: Flow, arn: str, action: str, context: Mapping[str, str]) -> Verdict:
+def log_calls(rule: Rule) -> dict[str, Context]:
+    """What a log group is asked for; CreateLogStream carries no aws:SourceArn (serverless-patterns #618)."""
+    return {"logs:PutLogEvents": {"aws:sourcearn": rule.arn}, "logs:CreateLogStream": {"aws:sourcearn": None}}
+
+
+def _asked(flow: Flow, arn: str, action: str, context: Context) -> Verdict:
     """What the resource policies of a target say."""
     service = arn.split(":")[2] if arn.count(":") > 4 else ""
     resource = f"{arn}:log-stream:x" if service == "logs" else arn
@@ -118,7 +123,7 @@ def _asked(flow: Flow, arn: str, action: str, context: Mapping[str, str]) -> Ver
     return _unsure(f"{arn} is not of these stacks, so its policy is not known")
 
 
-def _context(rule: Rule) -> dict[str, str]:
+def _context(rule: Rule) -> dict[str, str | None]:
     return {"aws:sourcearn": rule.arn, "aws:sourceaccount": rule.arn.split(":")[4]}
 
 
@@ -189,17 +194,19 @@ def _named(flow: Flow, name: str) -> Resource | None:
 
 
 def evaluate(
-    policies: Iterable[Policy], principal: str | None, action: str, resource: str | None, context: Mapping[str, str]
+    policies: Iterable[Policy], principal: str | None, action: str, resource: str | None, context: Context
 ) -> Verdict | None:
     """What the statements say; None when none of them speaks of this. A Deny wins; a doubt is ``allowed=None``.
 
     ``principal``: a service; None for a role's own policies, which name none. ``resource``: None for a trust policy.
-    ``context``: the request's condition keys, in lower case. Source: IAM User Guide, 'Policy evaluation logic'.
+    ``context``: the request's condition keys, in lower case; None for one that is known not to be sent. A condition
+    on any other key leaves a doubt. Source: IAM User Guide, 'Policy evaluation logic'.
     """
+    context = {**_of_caller(principal), **context}
     best: Verdict | None = None
     for policy in policies:
         for number, statement in enumerate(policy.statements):
-            applies = _applies(statement, principal, action, resource, {"aws:securetransport": "true", **context})
+            applies = _applies(statement, principal, action, resource, context)
             label = f"{policy.label}[{statement.get('Sid', number)}]" if len(policy.statements) > 1 else policy.label
             if applies is False:
                 continue
@@ -214,13 +221,27 @@ def evaluate(
     return best
 
 
+def _of_caller(principal: str | None) -> dict[str, str | None]:
+    """What a request says of who makes it: a service in its own name, or with a role.
+
+    A service in its own name belongs to no organization, so its request has no aws:PrincipalOrgID: it is what
+    aws:PrincipalIsAWSService is there for. Source: IAM User Guide, 'AWS global condition context keys'.
+    """
+    if principal is None:
+        return {"aws:securetransport": "true", "aws:principalisawsservice": "false"}
+    return {
+        "aws:securetransport": "true", "aws:principalisawsservice": "true", "aws:principalservicename": principal,
+        "aws:principalorgid": None, "aws:principalorgpaths": None,
+    }  # fmt: skip
+
+
 def _doubt(statement: Json) -> str:
     found = sorted(set(SYMBOL.findall(str(statement))))
     return ", ".join(found) or "what only AWS knows"
 
 
 def _applies(
-    statement: Json, principal: str | None, action: str, resource: str | None, context: Mapping[str, str]
+    statement: Json, principal: str | None, action: str, resource: str | None, context: Context
 ) -> bool | None:
     checks = [_any(statement, "Action", action.lower(), lower=True)]
     if principal is not None:
@@ -231,7 +252,7 @@ def _applies(
         checks.append(None)
     for operator, keys in as_dict(statement.get("Condition")).items():
         lines = as_dict(keys).items()
-        checks += [_holds(operator, context.get(str(key).lower()), as_list(wanted)) for key, wanted in lines]
+        checks += [_holds(operator, str(key).lower(), as_list(wanted), context) for key, wanted in lines]
     return False if False in checks else None if None in checks else True
 
 
@@ -252,11 +273,14 @@ def _names(principals: Any, service: str) -> bool:
     return service in named or "*" in named
 
 
-def _holds(operator: str, value: str | None, wanted: list[Any]) -> bool | None:
-    """One line of a Condition block. An operator that is not known here leaves a doubt."""
+def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool | None:
+    """One line of a Condition block. An operator or a key that is not known here leaves a doubt."""
+    if key not in context:
+        return None
+    value = context[key]
     name = operator.removeprefix("ForAnyValue:").removeprefix("ForAllValues:")
     if name == "Null":
-        return (str(wanted[0]).lower() == "true") is (value is None)
+        return _one_of([like(str(one).lower(), str(value is None).lower(), literal=True) for one in wanted])
     negated, optional = "Not" in name, name.endswith("IfExists") or operator.startswith("ForAllValues:")
     if value is None:
         return optional or negated

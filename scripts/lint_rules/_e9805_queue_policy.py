@@ -2,11 +2,15 @@ from functools import partial
 
 from scripts.flow import permissions
 from scripts.flow.graph import Flow, Rule, Target
+from scripts.flow.resolution import Resource
 from scripts.lint_rules._rule import GUIDE, RULE, Findings, FlowRule, Node, View
 from scripts.lint_rules._view import is_unread
 
 BUS = "AWS::Events::EventBus"
-POLICIES = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::KMS::Key")
+POLICIES = (
+    "AWS::SQS::QueuePolicy", "AWS::SQS::QueueInlinePolicy", "AWS::SNS::TopicPolicy", "AWS::SNS::TopicInlinePolicy",
+    "AWS::KMS::Key",
+)  # fmt: skip
 
 
 class QueuePolicy(FlowRule):
@@ -49,13 +53,10 @@ def _is_shut(rule: Rule, arn: str, flow: Flow) -> bool:
     verdict = permissions.of_target(flow, rule, Target("", arn))
     if verdict.allowed is not False or is_unread(flow, POLICIES):
         return False
-    return not verdict.reason.startswith("the key") or "alias/aws/" in verdict.reason or _is_plain_key(flow, arn)
-
-
-def _is_plain_key(flow: Flow, arn: str) -> bool:
-    """One of these stacks, and without conditions such as kms:ViaService, which may let EventBridge in."""
     key = permissions.key_of(flow, str(flow.resources[arn].properties.get("KmsMasterKeyId")))
-    if key is None or key.type != "AWS::KMS::Key":
-        return False
-    conditions = [one.get("Condition") for policy in flow.policies_of(key.arn) for one in policy.statements]
-    return "kms:" not in str(conditions)
+    return not verdict.reason.startswith("the key") or "alias/aws/" in verdict.reason or _has_policy(key)
+
+
+def _has_policy(key: Resource | None) -> bool:
+    """Whether it is a key whose policy is read here; that of a replica is not."""
+    return key is not None and key.type == "AWS::KMS::Key"

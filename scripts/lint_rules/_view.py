@@ -25,6 +25,7 @@ REGION = "us-east-1"  # one with a partition, for ARNs that are written out; rul
 DECIDED = 5  # conditions at a time; what hangs on more of them stays in doubt, and doubt is no finding
 RULE, CONNECTOR = "AWS::Events::Rule", "AWS::Serverless::Connector"
 TRANSFORMS = {"AWS::Serverless-2016-10-31", "AWS::LanguageExtensions", "AWS::CodeDeployBlueGreen"}
+DOCUMENTS = ("PolicyDocument", "ResourcePolicyDocument", "KeyPolicy")
 FILLINGS = ("x", "0", '"x"', "{}")  # what a symbol in JSON text may stand for
 
 
@@ -231,5 +232,5 @@ def is_open(value: Any) -> bool:
 def is_unread(flow: Flow, kinds: tuple[str, ...]) -> bool:
     """Whether there is a policy among the types whose statements only AWS knows (an import, a parameter)."""
     policies = (one.properties for one in flow.resources.values() if one.type in kinds)
-    given = (one.get(key) for one in policies for key in ("PolicyDocument", "ResourcePolicyDocument"))
+    given = (one.get(key) for one in policies for key in DOCUMENTS)
     return any(one and not documents_of(one) for one in given)

@@ -74,12 +74,65 @@ def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="
         (FUNCTION + permission(", PrincipalOrgID: o-1"), False, "no permission"),
         (QUEUE + queue_policy(", Condition: {'ForAllValues:StringEquals': {'aws:PrincipalOrgPaths': o-1}}"), True, "P"),
         (QUEUE + queue_policy().replace("Principal", "NotPrincipal"), None, "depends on"),
+        # Whether EventBridge sends these is not known.
+        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceOrgID': o-1}}"), None, "depends on"),
+        (QUEUE + queue_policy(", Condition: {StringNotEquals: {'aws:SourceVpce': vpce-1}}"), None, "depends on"),
+        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceOrgID': 'true'}}"), None, "depends on"),
+        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': 'true'}}"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': !Ref Key}}"), None, "⟨s.Key?⟩"),
+        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': []}}"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'true'}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'false'}}"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalServiceName': events.amazonaws.com}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalServiceName': sns.amazonaws.com}}"), False, "no queue policy"),
+        (FUNCTION + permission(", EventSourceToken: x"), None, "depends on"),
         (MACHINE, False, "needs a role"),
     ],
 )  # fmt: skip
 def test_resource_policies(resources, allowed, reason):
     found = verdict(resources)
     assert (found.allowed, reason in found.reason) == (allowed, True), found
+
+
+INLINE = {
+    "SQS::QueueInlinePolicy": ("Queue", "sqs:SendMessage", QUEUE),
+    "SNS::TopicInlinePolicy": ("TopicArn", "sns:Publish", TOPIC),
+}
+
+
+@pytest.mark.parametrize("kind", INLINE)
+def test_an_inline_policy_guards_its_one_queue_or_topic(kind):
+    key, action, target = INLINE[kind]
+    policy = queue_policy(action=f"'{action}'", kind=kind, key=key).replace("[!Ref T]", "!Ref T")
+    assert verdict(target + policy).reason == "P"
+    assert verdict(target + policy.replace(action, "x:Other")).allowed is False
+    assert verdict(target + target.replace("T:", "Other:") + policy.replace("!Ref T", "!Ref Other")).allowed is False
+
+
+PERIMETER = "Effect: Deny, Principal: '*', Action: '*', Resource: '*', Condition: {StringNotEqualsIfExists: {'aws:PrincipalOrgID': o-1}%s}"
+
+
+@pytest.mark.parametrize(
+    ("exception", "allowed", "reason"),
+    [
+        (", BoolIfExists: {'aws:PrincipalIsAWSService': 'false'}", True, "P"),
+        (", Bool: {'aws:PrincipalIsAWSService': 'false'}", True, "P"),
+        ("", False, "denies"),  # a service is of no organization
+        (", StringNotLikeIfExists: {'aws:SourceOrgID': o-1}", None, "may deny"),
+    ],
+)
+def test_a_data_perimeter_shuts_out_a_service_only_if_it_says_so(exception, allowed, reason):
+    policy = queue_policy().replace("}]}", "}, {%s}]}" % (PERIMETER % exception))
+    found = verdict(QUEUE + policy)
+    assert (found.allowed, reason in found.reason) == (allowed, True), found
+
+
+def test_a_role_is_no_service_and_may_be_of_an_organization():
+    role = (ROLE % "events.amazonaws.com").replace("!Ref T}", "!Ref T, Condition: {%s}}")
+    own = "Bool: {'aws:PrincipalIsAWSService': 'false'}"
+    assert verdict(MACHINE + role % own, "!Ref T", ", RoleArn: !GetAtt Role.Arn").allowed is True
+    organization = "StringEquals: {'aws:PrincipalOrgID': o-1}"
+    assert verdict(MACHINE + role % organization, "!Ref T", ", RoleArn: !GetAtt Role.Arn").allowed is None
 
 
 @pytest.mark.parametrize(
@@ -160,6 +213,7 @@ def logs_policy(principals=BOTH, actions="['logs:CreateLogStream', 'logs:PutLogE
         (logs_policy(resource="'arn:aws:logs:us-east-1:123456789012:log-group:/other/*:*'"), False),
         # CreateLogStream carries no aws:SourceArn, so a condition on it shuts EventBridge out.
         (logs_policy(condition=SOURCE), False),
+        (logs_policy(condition=", Condition: {StringEquals: {'aws:SourceAccount': '123456789012'}}"), None),
     ],
 )
 @pytest.mark.parametrize("target", ["!GetAtt T.Arn", "!Sub 'arn:aws:logs:us-east-1:123456789012:log-group:${T}'"])
@@ -192,6 +246,8 @@ def test_a_queue_with_a_customer_key_asks_the_key():
             == "the key Key2 does not allow events.amazonaws.com kms:Decrypt"
         )
     assert verdict(keyed % "alias/aws/sqs" + queue_policy()).allowed is False
+    through = document.replace("'*'", "'*', Condition: {StringEquals: {'kms:ViaService': sqs.us-east-1.amazonaws.com}}")
+    assert verdict(keyed % "!Ref Key2" + queue_policy() + key.replace(document, through)).allowed is None
     assert verdict(keyed % "!Ref Key" + queue_policy()).allowed is None
 
 
