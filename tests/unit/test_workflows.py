@@ -1,5 +1,6 @@
 """What a schema does not see of the workflows: that they are pinned, may do little, and call what is there."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -71,6 +72,29 @@ def test_they_ask_for_the_audience_that_the_roles_want():
     asked = [one["with"]["audience"] for file in FILES for one in steps(yaml.safe_load(file.read_text()))
              if "configure-aws-credentials" in one.get("uses", "")]  # fmt: skip
     assert asked == wanted * 2
+
+
+def test_variables_have_names_that_github_takes_and_go_by_them_everywhere():
+    """Letters, digits and underscores (GitHub: Variables reference, naming conventions): a name cannot be put together."""
+    texts = [one.read_text() for one in FILES]
+    used = {name for text in texts for name in re.findall(r"\bvars\b(\W\w*)", text)}
+    assert all(re.fullmatch(r"\.[A-Z][A-Z0-9_]*", name) for name in used), used
+    page = (ROOT / "docs/stacks/github-deploy-role.md").read_text()
+    named = {name for text in [page, (ROOT / "parameters/pipeline.yaml").read_text(), *texts]
+             for name in re.findall(r"\bAWS_\w+", text)}  # fmt: skip
+    assert named == {name.removeprefix(".") for name in used} == set(re.findall(r"\bAWS_\w+", page))
+
+
+def test_what_the_page_sets_is_what_the_plan_looks_its_role_up_in():
+    page = (ROOT / "docs/stacks/github-deploy-role.md").read_text()
+    given = {
+        name: value for name, value in re.findall(r"gh variable set (\w+) .*--body '(.+)'", page) if value[0] in "[{"
+    }
+    plan = yaml.safe_load((ROOT / ".github/workflows/plan.yaml").read_text())["jobs"]["plan"]
+    (role,) = (one["with"]["role-to-assume"] for one in plan["steps"] if "role-to-assume" in one.get("with", {}))
+    roles = re.fullmatch(r"\${{ fromJSON\(vars\.(\w+) \|\| '{}'\)\[matrix\.environment\] }}", role)
+    matrix = re.fullmatch(r"\${{ fromJSON\(vars\.(\w+) \|\| '\[\]'\) }}", plan["strategy"]["matrix"]["environment"])
+    assert list(json.loads(given[roles[1]])) == json.loads(given[matrix[1]]) == ["dev"]
 
 
 def test_every_python_from_the_oldest_that_is_allowed():
