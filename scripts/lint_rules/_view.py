@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.flow.graph import Flow, as_list, documents_of, of_stacks
 from scripts.flow.resolution import SYMBOL, Stack
+from scripts.patterns.grammar import PatternError
+from scripts.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"  # one with a partition, for ARNs that are written out; rules that hang on it are not judged
 DECIDED = 5  # conditions at a time; what hangs on more of them stays in doubt, and doubt is no finding
 RULE, CONNECTOR = "AWS::Events::Rule", "AWS::Serverless::Connector"
+VIA_TRAIL = "AWS API Call via CloudTrail"
 TRANSFORMS = {"AWS::Serverless-2016-10-31", "AWS::LanguageExtensions", "AWS::CodeDeployBlueGreen"}
 DOCUMENTS = ("PolicyDocument", "ResourcePolicyDocument", "KeyPolicy")
 FILLINGS = ("x", "0", '"x"', "{}")  # what a symbol in JSON text may stand for
@@ -214,6 +217,16 @@ def tests_of(pattern: Json, *keys: str) -> list[Any]:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, list) else []
+
+
+def may_be(tests: list[Any], value: str | bool) -> bool:  # noqa: FBT001 - what a field holds may be true
+    """Whether a field may hold this: the tests let it, there are none, or only AWS knows what one of them is."""
+    if not tests or "⟨" in str(tests):
+        return True
+    try:
+        return Pattern({"field": tests}).matches({"field": value})
+    except PatternError:  # E9803 says so
+        return True
 
 
 def place_of(properties: Node, *keys: str, test: Any = None) -> Node:

@@ -1,7 +1,6 @@
 from scripts.lint_rules._rule import Findings, FlowRule, Node, View
-from scripts.lint_rules._view import place_of, tests_of
+from scripts.lint_rules._view import VIA_TRAIL, place_of, tests_of
 
-VIA = "AWS API Call via CloudTrail"
 OBJECT_CALLS = frozenset({
     "PutObject", "GetObject", "DeleteObject", "DeleteObjects", "CopyObject", "HeadObject", "CompleteMultipartUpload",
     "CreateMultipartUpload", "UploadPart", "PutObjectAcl", "PutObjectTagging", "DeleteObjectTagging", "RestoreObject",
@@ -23,7 +22,7 @@ class TrailDataEvents(FlowRule):
         for properties, pattern in view.patterns:
             calls = [one for one in tests_of(pattern, "detail", "eventName") if isinstance(one, str)]
             sources = tests_of(pattern, "source") + tests_of(pattern, "detail", "eventSource")
-            is_object_call = VIA in tests_of(pattern, "detail-type") and OBJECT_CALLS.intersection(calls)
+            is_object_call = VIA_TRAIL in tests_of(pattern, "detail-type") and OBJECT_CALLS.intersection(calls)
             if is_object_call and ("aws.s3" in sources or "s3.amazonaws.com" in sources):
                 message = (
                     "Calls on objects are data events, and no trail here selects those of S3: add "
