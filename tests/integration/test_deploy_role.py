@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import dataclasses
 import fnmatch
 import json
 
@@ -29,9 +30,11 @@ def pipeline(clients, name, **values):
     )  # fmt: skip
     cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
     (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
-    yield {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
-    cloudformation.delete_stack(StackName=name)
-    cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+    try:
+        yield {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+    finally:
+        cloudformation.delete_stack(StackName=name)
+        cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,36 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
     finally:
         admin.update_termination_protection(StackName="made-bus", EnableTerminationProtection=False)
         admin.delete_stack(StackName="made-bus")
+
+
+def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_fill(
+    clients, endpoint, roles, unique, tmp_path
+):
+    """HeadBucket names the region without s3:ListBucket, too ("regardless of the permissions", S3 API reference).
+
+    CloudFormation reads TemplateURL with what its caller may do: the roles of the CDK's bootstrap stack are made so. The
+    embedded AWS reads it without asking, so that the deployer itself reads here what CloudFormation would.
+    """
+    text = (rendering.BUILD / "custom-event-bus.yaml").read_text()
+    (tmp_path / "custom-event-bus.yaml").write_text(text + "# so that it is too long for a request\n" * 1400)
+    options, s3 = deployment.Options(build=tmp_path), clients("s3", REGION)
+    s3.create_bucket(Bucket=unique)
+    given = {"Repository": REPOSITORY, "OidcProviderArn": roles["OidcProviderArn"], "TemplateBucket": unique}
+    with pipeline(clients, "made-long-github-deploy-role", **given) as outputs:
+        deployer = assume(clients, outputs["DeployRoleArn"], f"{REPOSITORY}:environment:dev")
+        planner = assume(clients, outputs["PlanRoleArn"], f"{REPOSITORY}:pull_request")
+        made = dataclasses.replace(environment_of(outputs, "1"), bucket=unique, endpoint=endpoint.url, protect=False)
+        (plan,) = deployment.plan(Taken(made, planner), TEMPLATES, made.choose(), options=options)
+        assert "these credentials may not write to templates/" in str(plan.problem)
+        (result,) = deployment.deploy(Taken(made, deployer), TEMPLATES, made.choose(), options=options)
+        clients("cloudformation", REGION).delete_stack(StackName="made-bus")
+        assert (result.outcome, str(result.problem), result.warnings) == ("created", "None", ())
+        (key,) = (one["Key"] for one in s3.list_objects_v2(Bucket=unique)["Contents"])
+        assert deployer("s3").get_object(Bucket=unique, Key=key)["ContentLength"] > 51_200
+        denied(planner("s3").get_object, Bucket=unique, Key=key)
+        denied(deployer("s3").delete_object, Bucket=unique, Key=key)
+        denied(deployer("s3").put_object, Bucket=unique, Key="elsewhere.yaml", Body=b"")
+        denied(deployer("s3").list_objects_v2, Bucket=unique)
 
 
 def test_a_stack_can_do_nothing_to_the_roles_of_the_pipeline_however_long_its_name_is(clients, roles):
