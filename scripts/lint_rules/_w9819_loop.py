@@ -2,11 +2,12 @@ from scripts.flow.graph import as_list
 from scripts.flow.permissions import evaluate, policies_of_role
 from scripts.flow.resolution import Resource
 from scripts.lint_rules._rule import GUIDE, Findings, FlowRule, Node, View
-from scripts.lint_rules._view import pattern_of, tests_of
+from scripts.lint_rules._view import VIA_TRAIL, pattern_of, tests_of
 
 EVERYTHING = ("/AmazonS3FullAccess", "/AdministratorAccess")
+ANYTHING = ({"prefix": ""}, {"suffix": ""}, {"wildcard": "*"}, {"exists": True})  # tests that every key passes
 ROLES = {"AWS::Lambda::Function": "Role", "AWS::StepFunctions::StateMachine": "RoleArn"}
-WRITES = {"Object Created": "detail.object.key", "AWS API Call via CloudTrail": "detail.requestParameters.key"}
+WRITES = {"Object Created": "detail.object.key", VIA_TRAIL: "detail.requestParameters.key"}
 
 
 class Loop(FlowRule):
@@ -39,7 +40,9 @@ def _matched(view: View, properties: Node) -> list[Resource]:
     pattern = pattern_of(properties) or {}
     kind = next((one for one in tests_of(pattern, "detail-type") if str(one) in WRITES), "")
     calls = tests_of(pattern, "detail", "eventName")
-    if not kind or tests_of(pattern, *WRITES[kind].split(".")) or (calls and "PutObject" not in calls):
+    keys = tests_of(pattern, *WRITES[kind].split(".")) if kind else []
+    is_restricted = keys and not any(one in ANYTHING for one in keys)
+    if not kind or is_restricted or (calls and "PutObject" not in calls):
         return []
     fields = ("bucket", "name") if kind == "Object Created" else ("requestParameters", "bucketName")
     names = [*tests_of(pattern, "detail", *fields), *tests_of(pattern, "resources")]
