@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+import botocore.session
 from botocore.exceptions import ClientError
 
 from scripts.cloudformation import calls
@@ -39,9 +39,8 @@ class Bucket:
         except ClientError as error:
             if calls.code(error) != "AccessDenied":
                 raise
-            raise BucketError(
-                f"{self.name!r}: these credentials may not write to {FOLDER}/", where=self.where
-            ) from None
+            said = f"these credentials may not write to {FOLDER}/, AWS says: {calls.message(error)}"
+            raise BucketError(f"{self.name!r}: {said}", where=self.where) from None
         return f"{self.url}/{key}"
 
 
@@ -58,12 +57,23 @@ def find(aws: Aws, clock: calls.Clock) -> Bucket | None:
         region = calls.call(aws.client("s3").head_bucket, clock=clock, Bucket=name).get("BucketRegion")
     except ClientError as error:
         answer = error.response["ResponseMetadata"]
-        if answer["HTTPStatusCode"] == 404:
-            raise BucketError(f"{name!r}: there is no such bucket", where=where) from None
+        # HEAD has no body, so these are all that AWS says; an expired token is a bare 400.
+        why = {404: "there is no such bucket", 400: "AWS refuses to say more; have the credentials expired?"}
+        if answer["HTTPStatusCode"] in why:
+            raise BucketError(f"{name!r}: {why[answer['HTTPStatusCode']]}", where=where) from None
         if answer["HTTPStatusCode"] != 403:
             raise
         region = answer.get("HTTPHeaders", {}).get("x-amz-bucket-region")
     client = aws.client("s3", region)
-    endpoint = urlsplit(client.meta.endpoint_url)
-    host = f"{endpoint.netloc}/{name}" if environment.endpoint else f"{name}.{endpoint.netloc}"
-    return Bucket(name, client, f"{endpoint.scheme}://{host}", where)
+    if environment.endpoint:
+        return Bucket(name, client, f"{client.meta.endpoint_url}/{name}", where)
+    # Not the client's own endpoint: by a variable of the user's it may be one that CloudFormation does not read from.
+    host = f"s3.{region or client.meta.region_name}.{_suffix(client.meta.partition)}"
+    # A certificate's wildcard stands for one label, so a name with dots goes into the path.
+    return Bucket(name, client, f"https://{host}/{name}" if "." in name else f"https://{name}.{host}", where)
+
+
+def _suffix(partition: str) -> str:
+    """The domain of a partition's services: amazonaws.com, amazonaws.com.cn …"""
+    known = botocore.session.get_session().get_data("partitions")["partitions"]
+    return str(next(one["outputs"]["dnsSuffix"] for one in known if one["id"] == partition))

@@ -67,7 +67,8 @@ def _lines(plan: Plan) -> Iterator[Text]:
 
 
 def _parameters(plan: Plan) -> Iterator[Text]:
-    before = {one["ParameterKey"]: one.get("ParameterValue", "") for one in (plan.stack or {}).get("Parameters") or ()}
+    before = {one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
+              for one in (plan.stack or {}).get("Parameters") or ()}  # fmt: skip
     after = plan.change_set.parameters if plan.change_set else {}
     for name in dict.fromkeys([*before, *after]):
         if before.get(name) != after.get(name) and "****" not in (before.get(name), after.get(name)):

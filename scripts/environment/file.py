@@ -34,7 +34,19 @@ _STACK_SET_KEYS = (
 
 
 class _Loader(documents.StrictLoader):
-    """With one tag more."""
+    """With one tag more, and no number that reads otherwise than it is written."""
+
+
+class _Misread(str):
+    """What YAML would take for another number: 0123 is 83 to it, 1.10 is 1.1, 12:30 is 750."""
+
+    __slots__ = ()
+
+
+def _construct_number(loader: Any, node: yaml.ScalarNode) -> int | float | _Misread:
+    is_whole = node.tag.endswith(":int")
+    number = loader.construct_yaml_int(node) if is_whole else loader.construct_yaml_float(node)
+    return number if str(number) == node.value else _Misread(node.value)
 
 
 def _construct_output(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> OutputReference:
@@ -47,6 +59,8 @@ def _construct_output(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> OutputR
 
 
 _Loader.add_constructor("!Output", _construct_output)
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _construct_number)
 
 
 def names(directory: Path = PARAMETERS) -> list[str]:
@@ -202,7 +216,7 @@ class _Reader:
     def account(self, key: str, raw: Any) -> str | None:
         if raw is None:
             return None
-        if isinstance(raw, int):  # YAML reads 012345670123 as an octal number: the id would be another one
+        if isinstance(raw, int | _Misread):  # YAML reads 012345670123 as an octal number: the id would be another one
             raise self.fail(
                 key, "an account id without quotes is a number to YAML and may lose its zeros", "Put it in quotes."
             )
@@ -255,6 +269,8 @@ class _Reader:
     def scalar(self, key: str, raw: Any) -> str:
         if isinstance(raw, bool):
             return "true" if raw else "false"
+        if isinstance(raw, _Misread):
+            raise self.fail(key, f"{raw} is a number to YAML, and another one than it looks like", "Put it in quotes.")
         if isinstance(raw, str | int | float):
             return str(raw)
         raise self.fail(

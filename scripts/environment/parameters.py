@@ -77,23 +77,25 @@ def refusal(declared: Mapping[str, Any], value: str) -> str | None:
 
 
 def _item_refusals(declared: Mapping[str, Any], item: str, *, is_number: bool) -> Iterator[str]:
+    secret = "the value" if str(declared.get("NoEcho")).lower() == "true" else ""  # is said in no log
+    said = secret or repr(item)
     allowed = [str(one) for one in declared.get("AllowedValues", ())]
     if allowed and item not in allowed:
-        yield f"{item!r} is not one of {', '.join(map(repr, allowed))}"
+        yield f"{said} is not one of {', '.join(map(repr, allowed))}"
     pattern = declared.get("AllowedPattern")
     if pattern and not re.fullmatch(pattern, item):
-        yield f"{item!r} does not match {pattern}"
+        yield f"{said} does not match {pattern}"
     if is_number:
         try:
             number = float(item)
         except ValueError:
-            yield f"{item!r} is not a number"
+            yield f"{said} is not a number"
             return
         if number < float(declared.get("MinValue", number)):
-            yield f"{item} is less than {declared['MinValue']}"
+            yield f"{secret or item} is less than {declared['MinValue']}"
         if number > float(declared.get("MaxValue", number)):
-            yield f"{item} is more than {declared['MaxValue']}"
+            yield f"{secret or item} is more than {declared['MaxValue']}"
     if len(item) < int(declared.get("MinLength", 0)):
-        yield f"{item!r} is shorter than {declared['MinLength']}"
+        yield f"{said} is shorter than {declared['MinLength']}"
     if len(item) > int(declared.get("MaxLength", len(item))):
-        yield f"{item!r} is longer than {declared['MaxLength']}"
+        yield f"{said} is longer than {declared['MaxLength']}"

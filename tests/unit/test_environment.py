@@ -132,6 +132,25 @@ def test_values_are_held_to_the_template(tmp_path, old, new, place, words):
     assert words in error.value.what
 
 
+@pytest.mark.parametrize("rule", [
+    {"MinLength": 16}, {"MaxLength": 3}, {"AllowedPattern": "[a-z]+"}, {"AllowedValues": ["x"]},
+    {"Type": "Number"}, {"Type": "Number", "MaxValue": 1},
+])  # fmt: skip
+def test_a_secret_is_in_no_message(rule):
+    declared, value = {"NoEcho": True, **rule}, "7777" if "MaxValue" in rule else "hunter-2"
+    assert value not in environment.refusal(declared, value)
+    assert value in environment.refusal({**declared, "NoEcho": False}, value)
+
+
+@pytest.mark.parametrize("written", ["012345670123", "0123", "1.10", "12:30", "1_000", "+5", "0x1F"])
+def test_a_number_that_yaml_reads_otherwise_is_refused(tmp_path, written):
+    with pytest.raises(EnvironmentFileError, match="another one than it looks like") as error:
+        load(tmp_path, GOOD.replace("Days: 7", f"Days: {written}"))
+    assert error.value.where.endswith("stacks.bus.parameters.Days")
+    assert load(tmp_path, GOOD.replace("Days: 7", f"Days: '{written}'")).stacks["bus"].parameters["Days"] == written
+    assert load(tmp_path, GOOD.replace("Days: 7", "Days: 1.5")).stacks["bus"].parameters["Days"] == "1.5"
+
+
 def test_a_parameter_without_default_must_be_given(tmp_path):
     template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Topic": {"Type": "String"}}}
     with pytest.raises(EnvironmentFileError, match="needs a value for Topic"):

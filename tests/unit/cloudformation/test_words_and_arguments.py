@@ -69,21 +69,25 @@ def test_a_circle_is_named():
 class S3:
     """S3 as seen from one region; the bucket ``store`` is in eu-central-1, and may be closed to HeadBucket."""
 
+    home = "eu-central-1"
+
     def __init__(self, region, held, answer=200):
-        self.meta = SimpleNamespace(endpoint_url=f"https://s3.{region}.amazonaws.com")
+        # As with AWS_USE_FIPS_ENDPOINT: where the client goes is not what CloudFormation reads from.
+        partition = "aws-cn" if region.startswith("cn-") else "aws"
+        self.meta = SimpleNamespace(endpoint_url=f"https://s3-fips.{region}", partition=partition, region_name=region)
         self.held, self.answer = held, answer
 
     def head_bucket(self, Bucket):  # noqa: N803
         if self.answer == 200:
             return {"BucketRegion": "eu-central-1"}
-        headers = {"x-amz-bucket-region": "eu-central-1"} if self.answer == 403 else {}
+        headers = {"x-amz-bucket-region": self.home} if self.answer == 403 else {}
         answer = {"HTTPStatusCode": self.answer, "HTTPHeaders": headers}
         raise ClientError({"Error": {"Code": str(self.answer)}, "ResponseMetadata": answer}, "HeadBucket")
 
     def put_object(self, Bucket, Key, Body, ContentType):  # noqa: N803
         if self.held is None:
             raise ClientError(
-                {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject"
+                {"Error": {"Code": "AccessDenied", "Message": "no key for you"}, "ResponseMetadata": {}}, "PutObject"
             )
         self.held[Bucket, Key] = Body
 
@@ -111,11 +115,23 @@ def test_long_bodies_go_by_way_of_s3(tmp_path, size, by, answer):
         assert found["TemplateURL"] == f"https://store.s3.eu-central-1.amazonaws.com/{key}"
 
 
+@pytest.mark.parametrize(("region", "url"), [
+    ("eu-central-1", "https://s3.eu-central-1.amazonaws.com/my.store"),  # a name with dots fits no certificate
+    ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/my.store"),
+])  # fmt: skip
+def test_the_address_is_one_that_cloudformation_reads_from(region, url):
+    aws = FakeAws(environment(bucket="my.store"), None)
+    aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
+    aws.fakes["s3", None].home = region
+    assert bucket.find(aws, Clock()).url == url
+
+
 @pytest.mark.parametrize(
     ("held", "answer", "words"),
     [
         ({}, 404, "'store': there is no such bucket"),
-        (None, 403, "'store': these credentials may not write to templates/"),
+        ({}, 400, "have the credentials expired"),
+        (None, 403, "'store': these credentials may not write to templates/, AWS says: no key for you"),
     ],
 )
 def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):

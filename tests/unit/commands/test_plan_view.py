@@ -53,6 +53,14 @@ def detail(before, after, **more):
     }
 
 
+def test_what_systems_manager_holds_is_no_change_as_long_as_it_is_the_same():
+    held = {"ParameterKey": "Ami", "ParameterValue": "/aws/ami", "ResolvedValue": "ami-1"}
+    assert "Ami" not in " ".join(text(plan(parameters={"Ami": "ami-1"}, stack={"Parameters": [held]})))
+    assert "parameter Ami: ami-1 → ami-2" in " ".join(
+        text(plan(parameters={"Ami": "ami-2"}, stack={"Parameters": [held]}))
+    )
+
+
 def test_a_property_before_and_after():
     lines = text(plan(change("Modify", detail("0", "5"))))
     assert lines == [
