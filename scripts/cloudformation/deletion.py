@@ -30,7 +30,7 @@ class Survey:
     deleted: Mapping[str, str] = field(default_factory=dict)  # logical id → type
     retained: Mapping[str, str] = field(default_factory=dict)  # logical id → physical id: these stay
     snapshots: tuple[str, ...] = ()  # logical ids of which a snapshot stays
-    full_buckets: tuple[str, ...] = ()  # names
+    full_buckets: Mapping[str, str] = field(default_factory=dict)  # name → logical id
     problem: ToolError | None = None
 
 
@@ -74,10 +74,10 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
     stays = {one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one, policy in held
              if policy.startswith("Retain")}  # fmt: skip
     snapshots = tuple(one["LogicalResourceId"] for one, policy in held if policy == "Snapshot")
-    buckets = [one.get("PhysicalResourceId") for one, policy in held
-               if one["ResourceType"] == "AWS::S3::Bucket" and one["LogicalResourceId"] in gone]  # fmt: skip
+    buckets = {one.get("PhysicalResourceId"): one["LogicalResourceId"] for one, policy in held
+               if one["ResourceType"] == "AWS::S3::Bucket" and one["LogicalResourceId"] in gone}  # fmt: skip
     s3 = aws.client("s3", place.region) if buckets else None
-    full = tuple(name for name in buckets if name and _holds_objects(s3, name))
+    full = {name: logical_id for name, logical_id in buckets.items() if name and _holds_objects(s3, name)}
     return Survey(place, stack, gone, stays, snapshots, full)
 
 
@@ -113,11 +113,16 @@ def delete(
     """Deletes the stacks that ``survey`` found, the takers of an output before its givers.
 
     A bucket that holds objects is emptied only with ``empty_buckets``. A stack in DELETE_FAILED is tried again only
-    with ``retain`` (logical ids to keep) or ``force`` (keep whatever cannot be deleted).
-    Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
+    with ``retain`` (logical ids to keep) or ``force`` (keep whatever cannot be deleted); a stack in any other state is
+    left alone with these. Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
     """
     time = clock or Clock()
     if aws.environment.stack_set:
+        if retain or force:
+            raise failure.DeploymentError(
+                "stacks in many accounts are deleted whole: --retain and --force are for a stack in DELETE_FAILED",
+                where=str(aws.environment.path),
+            )
         return stack_set.delete(aws, pairs, listener or Listener(), time)
     run = Run(schedule.remotes(aws, pairs, time), time, listener)
     found = {one.place.key: one for one in surveys}
@@ -131,7 +136,7 @@ def delete(
         if one.stack is None:
             return Result(place, "unchanged")
         arguments = _arguments(one, one.stack["StackStatus"], retain, force=force, empty=empty_buckets)
-        for bucket in one.full_buckets if empty_buckets else ():
+        for bucket in _leaving(one.full_buckets, retain) if empty_buckets else ():
             empty_bucket(aws.client("s3", place.region), bucket)
         run.under_way.add(place)
         stack_id = one.stack["StackId"]
@@ -144,17 +149,29 @@ def delete(
     return run.in_order(work, after, "not deleted, since {} takes its outputs")
 
 
+def _leaving(buckets: Mapping[str, str], retain: Sequence[str]) -> list[str]:
+    """Those that are to go: a bucket that is retained keeps what is in it, too."""
+    return [name for name, logical_id in buckets.items() if logical_id not in retain]
+
+
 def _arguments(one: Survey, status: str, retain: Sequence[str], *, force: bool, empty: bool) -> dict[str, Any]:
-    """The arguments of DeleteStack. Raises DeploymentError for what must be said first."""
+    """The arguments of DeleteStack. Raises DeploymentError for what must be said first.
+
+    Source: API reference of DeleteStack: RetainResources is for stacks in DELETE_FAILED, and so is DeletionMode. In any
+    other state nothing could be kept: the stack would go with what the caller wanted to keep.
+    """
     place = one.place
-    if one.full_buckets and not (empty or force or retain):
+    if (retain or force) and status != "DELETE_FAILED":
+        raise failure.keeping_nothing("delete", status, place)
+    full = _leaving(one.full_buckets, retain)
+    if full and not (empty or force):
         raise failure.DeploymentError(
-            f"the bucket {one.full_buckets[0]} is not empty", where=str(place), status=status,
+            f"the bucket {full[0]} is not empty", where=str(place), status=status,
             advice=f"To delete what is in it, too: {place.command('delete', '--empty-buckets')}",
         )  # fmt: skip
-    if status != "DELETE_FAILED":  # in any other state AWS refuses both
+    if status != "DELETE_FAILED":
         return {}
-    if not (retain or force or (empty and one.full_buckets)):
+    if not (retain or force or (empty and full)):
         raise failure.DeploymentError("its deletion has failed before", where=str(place), status=status,
                                       advice=failure.advice(status, place))  # fmt: skip
     return {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}

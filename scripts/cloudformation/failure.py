@@ -78,6 +78,15 @@ def advice(status: str, place: Place) -> str:
     return _ADVICE.get(status, "").format(recover=place.command("recover"), deploy=place.command("deploy"))
 
 
+def keeping_nothing(verb: str, status: str, place: Place) -> DeploymentError:
+    """The error for a deletion that is to keep something, of a stack of which nothing can be kept."""
+    return DeploymentError(
+        f"nothing was changed: the stack is in {status}, and --retain and --force are for one in DELETE_FAILED",
+        where=str(place), status=status, advice=f"With all that is in it: {place.command(verb)}\n"
+        "What is to stay needs 'DeletionPolicy: Retain' in the template, deployed before.",
+    )  # fmt: skip
+
+
 def wrap(error: Exception, place: Place) -> ToolError:
     """What AWS or the way to it has against a call, as an error that says where and what to do."""
     if isinstance(error, ToolError):

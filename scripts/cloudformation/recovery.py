@@ -54,7 +54,7 @@ def propose(
 
     ``skip``: logical ids that a rollback leaves as they are (UPDATE_ROLLBACK_FAILED). ``retain``: logical ids that a
     deletion keeps; ``force``: it keeps whatever it cannot delete (DELETE_FAILED). ``cancel``: end what is under way.
-    Raises DeploymentError when more must be said first.
+    Raises DeploymentError when more must be said first, and when the step could not keep what it is told to keep.
     Source: API reference of ContinueUpdateRollback, RollbackStack, CancelUpdateStack, DeleteStack.
     """
     place, stack = remote.place, remote.stack()
@@ -85,6 +85,13 @@ def propose(
         method, words = (_CANCELLATIONS if cancel else {}).get(status, ("", cannot))
     else:
         method, words = _STEPS.get(status, ("", f"is in {status}; there is nothing to recover"))
+    if method and (retain or force) and status != "DELETE_FAILED":
+        raise failure.keeping_nothing("recover", status, place)
+    if method and skip and status != "UPDATE_ROLLBACK_FAILED":
+        raise failure.DeploymentError(
+            f"nothing was changed: the stack is in {status}, and --skip is for one in UPDATE_ROLLBACK_FAILED",
+            where=str(place), status=status, advice=f"Without it: {place.command('recover')}",
+        )  # fmt: skip
     return Step(remote, stack_id, method, words, arguments)
 
 

@@ -1,5 +1,7 @@
 """Recovery, deletion, following, status."""
 
+from dataclasses import replace
+
 import pytest
 from scripted_cloudformation import DELETED, FakeAws, environment, stack, steps
 
@@ -138,6 +140,21 @@ def test_a_sound_stack_is_left_alone(world, state):
     assert w.propose().method == ""
 
 
+@pytest.mark.parametrize("told", [{"retain": ["Queue"]}, {"force": True}, {"skip": ["Queue"]}])
+@pytest.mark.parametrize("state", ["CREATE_FAILED", "ROLLBACK_FAILED", "UPDATE_FAILED", "CREATE_IN_PROGRESS"])
+def test_what_a_step_cannot_keep_is_refused_and_not_dropped(world, state, told):
+    w = world()
+    w.cfn.add_stack("t-bus", state)
+    with pytest.raises(DeploymentError, match=f"nothing was changed: the stack is in {state}"):
+        w.propose(cancel=True, **told)
+
+
+def test_a_sound_stack_beside_a_stuck_one_does_not_stand_in_the_way(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    assert w.propose(retain=["Queue"], skip=["Queue"]).method == ""
+
+
 # --- deletion ----------------------------------------------------------------------------------------
 
 
@@ -164,6 +181,93 @@ def test_a_giver_stays_while_its_taker_cannot_be_deleted(world):
     assert (bus.outcome, rules.outcome) == ("skipped", "failed")
     assert "in use" in str(rules.problem)
     assert w.cfn.find("t-bus")
+
+
+class Bucket:
+    """S3 with one bucket, which holds objects and what was deleted of them."""
+
+    def __init__(self, errors=()):
+        self.versions = [{"Key": "a", "VersionId": "1"}, {"Key": "a", "VersionId": "2"}]
+        self.markers = [{"Key": "b", "VersionId": "3"}]
+        self.errors = list(errors)
+
+    def list_object_versions(self, **_):
+        return {"Versions": self.versions, "DeleteMarkers": self.markers}
+
+    def get_paginator(self, name):
+        assert name == "list_object_versions"
+        return self
+
+    def paginate(self, **_):
+        yield self.list_object_versions()
+
+    def delete_objects(self, Bucket, Delete):  # noqa: N803
+        refused = [one["Key"] for one in self.errors]
+        gone = [one for one in Delete["Objects"] if one["Key"] not in refused]
+        self.versions = [one for one in self.versions if one not in gone]
+        self.markers = [one for one in self.markers if one not in gone]
+        return {"Errors": self.errors} if self.errors else {}
+
+
+@pytest.fixture
+def full(world):
+    """full(status): a stack in that state, with a queue and a bucket that holds objects, as ``w.s3``."""
+
+    def make(status="CREATE_COMPLETE", **more):
+        w = world()
+        w.s3 = w.aws.fakes["s3", "us-east-1"] = Bucket(**more)
+        w.stack_id = w.cfn.add_stack("t-bus")
+        w.cfn.emit(w.stack_id, "Queue", "CREATE_COMPLETE")
+        w.cfn.emit(w.stack_id, "Store", "CREATE_COMPLETE", ResourceType="AWS::S3::Bucket")
+        w.cfn.emit(w.stack_id, "STACK", status)
+        return w
+
+    return make
+
+
+@pytest.mark.parametrize("told", [{"retain": ["Queue"]}, {"force": True}])
+@pytest.mark.parametrize("state", ["CREATE_COMPLETE", "ROLLBACK_COMPLETE", "UPDATE_FAILED"])
+def test_what_a_deletion_cannot_keep_is_refused_before_anything(full, state, told):
+    w = full(state)
+    (result,) = w.delete(empty_buckets=True, **told)
+    assert f"nothing was changed: the stack is in {state}" in str(result.problem)
+    assert "make delete ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
+    assert ("delete_stack" in w.cfn.names(), len(w.s3.versions), len(w.s3.markers)) == (False, 2, 1)
+
+
+def test_stacks_in_many_accounts_keep_nothing_either(world):
+    w = world(replace(environment(), stack_set=object()))
+    with pytest.raises(DeploymentError, match="--retain and --force"):
+        w.delete(retain=["Queue"])
+
+
+def test_a_bucket_that_is_not_empty_is_in_the_way_also_when_something_else_is_retained(full):
+    w = full("DELETE_FAILED")
+    (result,) = w.delete(retain=["Queue"])
+    assert "the bucket physical-Store is not empty" in str(result.problem)
+    assert "delete_stack" not in w.cfn.names()
+
+
+def test_a_bucket_that_is_retained_keeps_what_is_in_it(full):
+    w = full("DELETE_FAILED")
+    (result,) = w.delete(retain=["Store"], empty_buckets=True)
+    assert (result.outcome, len(w.s3.versions)) == ("deleted", 2)
+
+
+def test_a_bucket_that_is_not_empty_is_in_the_way_until_it_may_be_emptied(full):
+    w = full()
+    (result,) = w.delete()
+    assert "--empty-buckets" in str(result.problem)
+    assert ("delete_stack" in w.cfn.names(), len(w.s3.versions)) == (False, 2)
+    (result,) = w.delete(empty_buckets=True)
+    assert (result.outcome, w.s3.versions, w.s3.markers) == ("deleted", [], [])
+
+
+def test_an_object_that_cannot_be_deleted_is_named_and_its_stack_stays(full):
+    w = full(errors=[{"Key": "a", "Message": "Access Denied"}])
+    (result,) = w.delete(empty_buckets=True)
+    assert "a cannot be deleted: Access Denied" in str(result.problem)
+    assert "delete_stack" not in w.cfn.names()
 
 
 def test_a_stack_that_is_not_there_is_no_failure(world):
