@@ -46,7 +46,8 @@ def _lines(plan: Plan) -> Iterator[Text]:
     made = plan.change_set
     if plan.problem:
         yield Text("cannot be planned", style="red")
-        yield Text(f"  ! {plan.problem.what}", style="red")
+        elsewhere = plan.problem.where if plan.problem.where != str(plan.place) else ""  # the giver of an output, say
+        yield Text(f"  ! {elsewhere}{': ' if elsewhere else ''}{plan.problem.what}", style="red")
     elif plan.waits_for:
         new = plan.stack is None
         yield Text(f"{'created' if new else 'planned'} after {', '.join(plan.waits_for)}, whose outputs it takes")

@@ -91,7 +91,8 @@ class Environment:
         if stack is not None and stack not in self.stacks:
             raise EnvironmentFileError(
                 f"there is no stack {stack!r} in this environment{nearest(stack, self.stacks)}",
-                where=f"{self.path}: stacks", advice=f"It has: {', '.join(self.stacks)}.",
+                where=f"{self.path}: stacks",
+                advice=f"It has: {', '.join(self.stacks)}. Another template gets an entry of its own there.",
             )  # fmt: skip
         wanted = [self.stacks[stack]] if stack else list(self.stacks.values())
         pairs = [(one, where) for one in wanted for where in one.regions if region in (None, where)]

@@ -1,6 +1,7 @@
 """What people read: plans and progress."""
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from scripts.cloudformation.change_set import ChangeSet
 from scripts.cloudformation.deployment import Plan
 from scripts.cloudformation.events import Event
 from scripts.cloudformation.failure import DeploymentError
+from scripts.cloudformation.outputs import NoStackError
 from scripts.cloudformation.place import Place
 from scripts.cloudformation.results import Interrupted, Progress, Result
 from scripts.commands import _live, _plan_view, _stacks
@@ -59,6 +61,14 @@ def test_what_systems_manager_holds_is_no_change_as_long_as_it_is_the_same():
     assert "parameter Ami: ami-1 → ami-2" in " ".join(
         text(plan(parameters={"Ami": "ami-2"}, stack={"Parameters": [held]}))
     )
+
+
+def test_a_problem_of_another_stack_names_it():
+    giver = Place("test", "orders", "t-orders", "eu-west-1")
+    lines = text(replace(plan(), problem=NoStackError("this stack is not deployed", giver)))
+    assert lines[1] == "  ! t-orders in eu-west-1: this stack is not deployed"
+    own = text(replace(plan(), problem=NoStackError("this stack is not deployed", plan().place)))
+    assert own[1] == "  ! this stack is not deployed"
 
 
 def test_a_property_before_and_after():
