@@ -77,6 +77,7 @@ class _Run(Run):
     ) -> None:  # fmt: skip
         super().__init__(schedule.remotes(aws, pairs, clock), clock, listener)
         self.aws, self.templates, self.options = aws, templates, options
+        self.stays = options.disable_rollback or options.on_failure == "DO_NOTHING"  # what fails is not rolled back
         self.pairs = {order.key(pair): pair for pair in pairs}
         self.before = order.predecessors(aws.environment, pairs)
         self.values = Values(aws)
@@ -115,6 +116,8 @@ class _Run(Run):
             status = stack["StackStatus"]
             raise failure.DeploymentError(f"the stack is in {status} and cannot be changed", where=str(place),
                                           status=status, advice=failure.advice(status, place))  # fmt: skip
+        if stack and stack["StackStatus"] in events.MAYBE_ENDS and not self.stays:
+            raise failure.stays_failed(stack["StackStatus"], place)
         try:
             values = self.values.resolve(pair)
         except outputs.NoStackError:
@@ -172,7 +175,7 @@ class _Run(Run):
         except ClientError:
             self.executed.discard(key)  # refused; after anything else it may well be under way
             raise
-        running.stays = self.options.disable_rollback or self.options.on_failure == "DO_NOTHING"
+        running.stays = self.stays
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
         status = self.follow(remote, running, len(made.change_set.changes))
         if status not in events.GOOD_ENDS:

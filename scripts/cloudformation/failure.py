@@ -28,8 +28,8 @@ _ADVICE = {
     "ROLLBACK_COMPLETE": "The stack could not be created and only its name is left; it must be deleted before "
                          "the next try: {recover}",
     "ROLLBACK_FAILED": "Some of what was made could not be removed again. {recover} deletes the rest of the stack.",
-    "CREATE_FAILED": "What was made is still there. Mend it and {deploy}, or {recover} to delete it.",
-    "UPDATE_FAILED": "What was changed is still there. Mend it and {deploy}, or {recover} to roll it back.",
+    "CREATE_FAILED": "What was made is still there. Mend it and {onward}, or {recover} to delete it.",
+    "UPDATE_FAILED": "What was changed is still there. Mend it and {onward}, or {recover} to roll it back.",
     "UPDATE_ROLLBACK_COMPLETE": "The stack is as it was before. Mend what failed, then {deploy}.",
     "UPDATE_ROLLBACK_FAILED": "The stack is stuck halfway back. Mend what AWS names, then {recover}; "
                               "what cannot be mended is left out with ARGS='--skip LogicalId'.",
@@ -75,7 +75,23 @@ def advice(status: str, place: Place) -> str:
     """What to do about a stack in this status; whole names count: UPDATE_ROLLBACK_COMPLETE is no ROLLBACK_COMPLETE."""
     if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
         return f"An operation is under way: {place.command('follow')}"
-    return _ADVICE.get(status, "").format(recover=place.command("recover"), deploy=place.command("deploy"))
+    onward = place.command("deploy", "--disable-rollback")
+    return _ADVICE.get(status, "").format(
+        recover=place.command("recover"), deploy=place.command("deploy"), onward=onward
+    )
+
+
+def stays_failed(status: str, place: Place) -> DeploymentError:
+    """The error for a deployment that would roll back, of a stack whose last failure was not rolled back.
+
+    AWS refuses it when the change set is executed: 'This stack is currently in a non-terminal [UPDATE_FAILED] state.
+    To update the stack from this state, please use the disable-rollback parameter'. Source: User Guide, Choose how to
+    handle failures when provisioning resources; github.com/ansible-collections/amazon.aws/issues/1655.
+    """
+    return DeploymentError(
+        f"the stack is in {status}: it can be changed only without a rollback", where=str(place), status=status,
+        advice=advice(status, place),
+    )  # fmt: skip
 
 
 def keeping_nothing(verb: str, status: str, place: Place) -> DeploymentError:

@@ -316,6 +316,14 @@ class FakeCloudFormation:
                 "InvalidChangeSetStatus",
                 f"ChangeSet [{arn}] cannot be executed in its current execution status of [{one['execution']}]",
             )
+        status, stays = self.status(one["stack"]), one["given"].get("DeploymentConfig") or given
+        if status in ("CREATE_FAILED", "UPDATE_FAILED") and not stays.get("DisableRollback"):
+            raise refusal(
+                "ValidationError",
+                f"This stack is currently in a non-terminal [{status}] state. To update the stack from this state, "
+                "please use the disable-rollback parameter. To rollback to the last known good state, use the "
+                "rollback-stack API",
+            )
         one["execution"] = "EXECUTE_IN_PROGRESS"
         self.stacks[one["stack"]]["updated"] = self.clock.now()
         self.play(one["stack"], self.timelines[one["given"]["ChangeSetType"]], ClientRequestToken)

@@ -29,12 +29,36 @@ def test_a_stuck_stack_is_refused_with_advice_and_left_alone(world, status, word
 
 @pytest.mark.parametrize(
     "status",
-    ["UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED"],
+    ["UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"],
 )
 def test_other_states_can_be_updated(world, status):
     w = world()
     w.cfn.add_stack("t-bus", status)
     (result,) = w.deploy()
+    assert result.outcome == "updated"
+
+
+@pytest.mark.parametrize("status", ["UPDATE_FAILED", "CREATE_FAILED"])
+def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollback(world, status):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", status)
+    (plan,), (result,) = w.plan(), w.deploy()
+    for problem in (plan.problem, result.problem):
+        assert f"the stack is in {status}: it can be changed only without a rollback" in str(problem)
+        assert "make deploy ENV=test STACK=bus REGION=us-east-1 ARGS='--disable-rollback'" in str(problem)
+        assert "make recover" in str(problem)
+    assert (w.cfn.status(stack_id), "create_change_set" in w.cfn.names(), w.ear.asked) == (status, False, [])
+
+
+@pytest.mark.parametrize("status", ["UPDATE_FAILED", "CREATE_FAILED"])
+@pytest.mark.parametrize(
+    "how",
+    [{"disable_rollback": True}, {"on_failure": "DO_NOTHING"}, {"disable_rollback": True, "express": True}],
+)
+def test_a_failure_that_was_not_rolled_back_is_gone_on_from(world, status, how):
+    w = world()
+    w.cfn.add_stack("t-bus", status)
+    (result,) = w.deploy(**how)
     assert result.outcome == "updated"
 
 
