@@ -253,6 +253,26 @@ def test_a_stack_can_do_nothing_to_the_roles_of_the_pipeline_however_long_its_na
             assert decisions == {"explicitDeny" if arn in own else "allowed"}, arn
 
 
+ACCOUNT = "000000000000"
+STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/made-x/1"
+SAM = f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"
+
+
+@pytest.mark.parametrize(("role", "action", "resource", "allowed"), [
+    ("Deploy", "CreateChangeSet", SAM, True),  # asked beside the stack itself (serverless-application-model #179)
+    ("Plan", "CreateChangeSet", SAM, True),
+    ("Deploy", "RollbackStack", STACK, True),  # what recover does with UPDATE_FAILED
+    ("Deploy", "RollbackStack", STACK.replace("made-", "other-"), False),
+    ("Plan", "RollbackStack", STACK, False),
+    ("Deploy", "DeleteStack", STACK, False),
+])  # fmt: skip
+def test_a_transform_and_a_rollback_are_in_reach(*, clients, roles, role, action, resource, allowed):
+    answer = clients("iam").simulate_principal_policy(
+        PolicySourceArn=roles[f"{role}RoleArn"], ActionNames=[f"cloudformation:{action}"], ResourceArns=[resource]
+    )
+    assert [one["EvalDecision"] == "allowed" for one in answer["EvaluationResults"]] == [allowed]
+
+
 # What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
 UNUSED = [
     "ec2:*", "elasticfilesystem:*", "firehose:*", "organizations:*", "s3files:*", "s3tables:*",
