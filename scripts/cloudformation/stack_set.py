@@ -175,35 +175,44 @@ class _Set:
                 raise
         return self._follow(operation)
 
-    def _follow(self, operation: str) -> dict[tuple[str, str], str]:
-        where = {**self.name, "OperationId": operation}
+    def _wait(self, operation: str) -> dict[str, Any]:
+        """DescribeStackSetOperation, once it has ended."""
         self.under_way = True
         found = self.remote.until(
             lambda answer: answer["StackSetOperation"]["Status"] in _ENDED, "describe_stack_set_operation",
-            longest=5.0, patience=calls.LONG, **where,
+            longest=5.0, patience=calls.LONG, OperationId=operation, **self.name,
         )["StackSetOperation"]  # fmt: skip
         self.under_way = False
-        if found["Status"] == "SUCCEEDED":
-            return {}
+        return dict(found)
+
+    def _follow(self, operation: str) -> dict[tuple[str, str], str]:
+        found, where = self._wait(operation), {**self.name, "OperationId": operation}
+        # SUCCEEDED, too, says only that no more failed than the failure tolerance allows (StackSetOperation.Status).
         failed = {
             (one["Account"], one["Region"]): one.get("StatusReason") or one["Status"]
             for page in self.remote.pages("list_stack_set_operation_results", **where)
             for one in page.get("Summaries") or () if one["Status"] in ("FAILED", "CANCELLED")
         }  # fmt: skip
-        return failed or {("all", region): found.get("StatusReason") or found["Status"] for region in self.places}
+        if failed or found["Status"] == "SUCCEEDED":
+            return failed
+        return {("all", region): found.get("StatusReason") or found["Status"] for region in self.places}
 
     def _settle(self) -> None:
         """Waits for an operation that is under way: a stack set has one at a time."""
         if self.held():
             for one in self.remote.call("list_stack_set_operations", **self.name).get("Summaries") or ():
                 if one["Status"] not in _ENDED:
-                    self._follow(one["OperationId"])
+                    self._wait(one["OperationId"])
 
     def _results(self, outcomes: Mapping[str, str], failed: Mapping[tuple[str, str], str]) -> list[Result]:
         results = []
         for region, place in self.places.items():
             result = Result(place, outcomes[region])
-            if here := [f"account {account}: {why}" for (account, where), why in failed.items() if where == region]:
+            here = [f"account {account}: {why}" for (account, where), why in failed.items() if where == region]
+            if place is self.remote.place:  # regions that the environment does not name any more are updated, too
+                here += [f"account {account} in {where}: {why}" for (account, where), why in failed.items()
+                         if where not in self.places]  # fmt: skip
+            if here:
                 result.outcome, advice = "failed", f"Mend it, then {place.command('deploy')}"
                 result.problem = failure.DeploymentError("; ".join(here), where=str(place), advice=advice)
             results.append(result)

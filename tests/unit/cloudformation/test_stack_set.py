@@ -169,6 +169,28 @@ def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
     assert f"account {ACCOUNTS[1]}: role is missing" in str(there.problem)
 
 
+def test_what_failed_within_the_tolerance_has_failed(sets, monkeypatch):
+    w = sets(failure_tolerance=1)
+    found = [
+        {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
+        {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "FAILED", "StatusReason": "role is missing"},
+        {"Account": ACCOUNTS[0], "Region": "eu-west-1", "Status": "CANCELLED", "StatusReason": "not tried"},
+    ]
+    monkeypatch.setattr(w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found})
+    here, there = w.deploy()  # moto's operation has SUCCEEDED
+    assert (here.ok, there.ok) == (True, False)
+    assert f"account {ACCOUNTS[1]}: role is missing; account {ACCOUNTS[0]}: not tried" in str(there.problem)
+
+
+def test_a_failure_in_a_region_that_the_file_does_not_name_is_not_lost(sets, monkeypatch):
+    w = sets()
+    found = [{"Account": ACCOUNTS[1], "Region": "eu-north-1", "Status": "FAILED", "StatusReason": "role is missing"}]
+    monkeypatch.setattr(w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found})
+    here, there = w.deploy()
+    assert (here.ok, there.ok) == (False, True)
+    assert f"account {ACCOUNTS[1]} in eu-north-1: role is missing" in str(here.problem)
+
+
 def test_a_running_operation_is_waited_for(sets, monkeypatch):
     w = sets()
     w.deploy()
