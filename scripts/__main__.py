@@ -36,7 +36,7 @@ def cli() -> None:
     \b
     Examples:
       python -m scripts deploy --env local
-      python -m scripts trace tests/events/order-placed.json
+      python -m scripts trace tests/events/custom-event-bus/order-placed.json
     """
 
 

@@ -19,6 +19,10 @@ class AccountError(ToolError):
     """The credentials are for another account than the environment says, or for none."""
 
 
+class UnreachedError(ToolError):
+    """Nobody answers, or not as AWS does: no word about credentials was heard."""
+
+
 class Aws:
     """The clients of one environment, one per service and region, made when first asked for.
 
@@ -42,11 +46,22 @@ class Aws:
             return self._clients[key]
 
     def account(self) -> str:
-        """The account id of the credentials in force. Raises AccountError when there are none that work."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        """The account id of the credentials in force. Raises AccountError when there are none that work.
+
+        Raises UnreachedError when nobody answers.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import ConnectionError as NoConnection
 
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
+        except (HTTPClientError, NoConnection) as error:
+            endpoint, path = self.environment.endpoint, self.environment.path
+            raise UnreachedError(
+                f"AWS cannot be reached: {error}", where=f"environment {self.environment.name}",
+                advice=f"Start what has to answer there, or correct {path}: endpoint." if endpoint else
+                       f"Look at the network, the proxy (HTTPS_PROXY) and the regions in {path}.",
+            ) from None  # fmt: skip
         except (BotoCoreError, ClientError) as error:
             profile = self.environment.profile
             raise AccountError(

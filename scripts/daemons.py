@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0  # seconds for a start or a stop on a loaded machine
 ANOTHER_LIVES = 3  # exit code of a daemon that found its directory taken
+MISUSED = 4  # exit code of a daemon that was started with a wrong setting: its log names it, and nothing else
 
 
 def living(where: Path) -> dict[str, Any] | None:
@@ -51,7 +52,7 @@ def start(
 
     Of several that are started at once one wins, and all callers get that one. It writes to the file ``log`` and has
     a directory ``tmp`` while it lives. Raises ToolError with the last lines of the log, and the advice, when none is
-    ready in time.
+    ready in time; with the log alone when a setting was wrong.
     """
     (where / "tmp").mkdir(parents=True, exist_ok=True, mode=0o700)
     child, deadline = None, time.monotonic() + PATIENCE
@@ -72,6 +73,8 @@ def start(
         time.sleep(0.02)
     if child and child.poll() is None:
         child.kill()
+    if child and child.poll() == MISUSED:
+        raise ToolError((where / "log").read_text(errors="replace").strip())
     last = "\n".join((where / "log").read_text(errors="replace").splitlines()[-12:])
     raise ToolError(f"the background process does not come up:\n{last}", where=str(where / "log"), advice=advice)
 

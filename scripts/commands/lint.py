@@ -19,7 +19,7 @@ def command(arguments: tuple[str, ...]) -> int:
     \b
     Examples:
       python -m scripts lint
-      python -m scripts lint -- --format sarif
+      python -m scripts lint -- --format json
     """
     import subprocess
     import sys

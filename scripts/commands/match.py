@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--pattern", type=_input.FILE, metavar="FILE", help="The event pattern, as JSON.")
-@click.option(
-    "--event", type=_input.FILE, metavar="FILE", help="The event as delivered (source, detail-type, detail, …)."
-)
+@click.option("--event", type=_input.FILE, metavar="FILE",
+              help="The event as delivered (source, detail-type, detail, …), or a sample of tests/events.")  # fmt: skip
 @click.option("--ndjson", is_flag=True, help="Read objects with pattern and event from stdin, one a line.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool) -> None:
     """Say whether a pattern matches an event, and if not, why not (exit 1). Without an event: is the pattern valid?
 
+    An event is compared as it is written: nothing is filled in, and ${…} in a sample stays text (`trace` does both).
     With --ndjson each line holds pattern (or pattern_text, raw JSON) and event (or event_text); each gets one line:
     {"match": true}, {"valid": true} if there was no event, or {"error": "…"}.
 
     \b
     Examples:
-      python -m scripts match --pattern pattern.json --event tests/events/order-placed.json
+      python -m scripts match --pattern pattern.json --event tests/events/custom-event-bus/order-placed.json
       python -m scripts match --ndjson < cases.ndjson
     """
     import json
@@ -37,10 +37,9 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
     from dataclasses import asdict
 
     from scripts.errors import ToolError
-    from scripts.patterns.fields import EventError
     from scripts.patterns.grammar import PatternError
     from scripts.patterns.matcher import Pattern
-    from scripts.patterns.verdict import judge, read_event
+    from scripts.patterns.verdict import judge
 
     if ndjson == (pattern is not None) or (ndjson and event):
         raise click.UsageError("Give --pattern FILE [--event FILE], or --ndjson alone.")
@@ -57,11 +56,7 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
     if event is None:
         print(json.dumps({"valid": True}) if as_json else "valid")
         return
-    try:
-        content = read_event(_input.read(event))
-    except EventError as error:
-        raise ToolError(error.what, where=str(event)) from error
-    misses = compiled.explain(content)
+    misses = compiled.explain(_event(event))
     if as_json:
         print(json.dumps({"match": not misses, "why_not": [asdict(miss) for miss in misses]}))
     else:
@@ -70,3 +65,21 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
             print(f"  {'either ' if miss.one_of else ''}{miss}")
     if misses:
         ctx.exit(1)
+
+
+def _event(path: Path) -> dict[str, Any]:
+    """The event of a file; of a sample, the one that it holds."""
+    from scripts.errors import ToolError
+    from scripts.flow import samples
+    from scripts.patterns.fields import EventError
+    from scripts.patterns.verdict import read_event
+
+    text = _input.read(path)
+    try:
+        content = read_event(text)
+    except EventError as error:
+        raise ToolError(error.what, where=str(path)) from error
+    if not samples.parse(text, str(path)).names:
+        return content
+    event: dict[str, Any] = content["event"]  # not that of ``parse``, which reads numbers in another way
+    return event

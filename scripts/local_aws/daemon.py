@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import re
 import resource
@@ -90,16 +91,35 @@ async def serve(listener: socket.socket, idle: float) -> None:
     await hypercorn_serve(guard, config, shutdown_trigger=over.wait)
 
 
+def settings() -> tuple[int, float]:
+    """The port, and the seconds to wait for a request; ends the process when one of them is nothing of the kind."""
+    told, idle = sys.argv[3], os.environ.get("LOCAL_AWS_IDLE") or "1800"
+    try:
+        if (port := int(told)) not in range(65536):
+            raise ValueError  # noqa: TRY301 - as for what is no number
+    except ValueError:  # --port was looked at before: it can only be the variable
+        print(f"LOCAL_AWS_PORT is {told!r}, but a port is a number from 0 (any free one) to 65535", file=sys.stderr)  # noqa: T201 - the log
+        sys.exit(daemons.MISUSED)
+    try:
+        if not 0 < (seconds := float(idle)) < math.inf:
+            raise ValueError  # noqa: TRY301
+    except ValueError:
+        print(f"LOCAL_AWS_IDLE is {idle!r}, but it is a number of seconds, more than 0", file=sys.stderr)  # noqa: T201
+        sys.exit(daemons.MISUSED)
+    return port, seconds
+
+
 def main() -> None:
     """Run in the foreground; argv: checkout, state directory, port (0: any). ``server.start`` makes a daemon of it."""
     with daemons.claimed(Path(sys.argv[2])) as tell:
+        asked, idle = settings()
         try:
-            listener = socket.create_server(("127.0.0.1", int(sys.argv[3])))
+            listener = socket.create_server(("127.0.0.1", asked))
             port = listener.getsockname()[1]
             os.environ |= SETTINGS | {"GATEWAY_PORT": str(port)}
             mend()
             tell(url=f"http://127.0.0.1:{port}")  # whoever starts it asks there until it answers
-            asyncio.run(serve(listener, float(os.environ.get("LOCAL_AWS_IDLE") or 1800)))
+            asyncio.run(serve(listener, idle))
         except OSError as error:
             sys.exit(f"port {sys.argv[3]} of 127.0.0.1: {error.strerror}")
         except ToolError as error:

@@ -1,5 +1,6 @@
 """What is said, and the exit code, when something is wrong before any call to AWS."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,16 @@ def test_every_verb_explains_itself_with_an_example(verb):
     done = in_process.run(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert "python -m scripts" in done.stdout
+
+
+@pytest.mark.parametrize("verb", [[], *([one] for one in COMMANDS)])
+def test_every_file_that_an_example_names_is_there(verb):
+    """A name without a folder is a file of the user's own."""
+    said = in_process.run(*verb, "--help").stdout
+    examples = [line for line in said.splitlines() if "python -m scripts" in line]
+    named = re.findall(r"(?<=\s)[\w.-]+(?:/[\w.-]+)+(?=\s|$)", "\n".join(examples))
+    assert [one for one in named if not Path(one).exists()] == []
+    assert named or verb not in ([], ["match"], ["trace"])  # these do name one: the expression finds what there is
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """`make lint` asks for every partition, whatever the environments name."""
 
+import json
+import shlex
+
 import pytest
 from click.testing import CliRunner
 
@@ -13,9 +16,16 @@ Resources:
 """
 
 
+EXAMPLES = [line.split("scripts lint")[1] for line in command.help.splitlines() if "python -m scripts" in line]
+
+
 @pytest.mark.usefixtures("checkout")
-def test_all_stacks_are_fit_for_every_partition():
-    assert CliRunner().invoke(command, standalone_mode=False).return_value == 0
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_all_stacks_are_fit_for_every_partition_as_each_example_of_the_help_finds(example, capfd):
+    assert CliRunner().invoke(command, shlex.split(example), standalone_mode=False).return_value == 0
+    said = capfd.readouterr()
+    assert "Traceback" not in said.err
+    assert (json.loads(said.out) if "json" in example else said.out) in ("", [])
 
 
 def test_what_a_partition_lacks_is_found(checkout, capfd):

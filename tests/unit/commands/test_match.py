@@ -17,6 +17,9 @@ def run(tmp_path):
     (tmp_path / "good.json").write_text('{"source": "shop", "detail": {"n": 4}}')
     (tmp_path / "bad.json").write_text('{"source": "shop", "detail": {"n": 2}}')
     (tmp_path / "list.json").write_text("[]")
+    sample = '{"description": "A sample.", "event": {"source": "shop", "detail": {"n": 4}}, "expect": {}}'
+    (tmp_path / "sample.json").write_text(sample)
+    (tmp_path / "odd.json").write_text('{"event": {"source": "shop"}, "expected": {}}')
     (tmp_path / "refused.json").write_text('{"detail": {"n": [{"Numeric": []}]}}')
 
     def invoke(*arguments, stdin=None):
@@ -31,6 +34,11 @@ def test_one_event(run):
     assert (good.exit_code, good.stdout) == (0, "true\n")
     bad = run("--pattern", "pattern.json", "--event", "bad.json")
     assert (bad.exit_code, bad.stdout) == (1, "false\n  detail.n: 2; would match: a number > 3\n")
+
+
+def test_the_event_of_a_sample_is_what_is_compared(run):
+    answer = run("--pattern", "pattern.json", "--event", "sample.json")
+    assert (answer.exit_code, answer.stdout) == (0, "true\n")
 
 
 def test_as_json(run):
@@ -49,6 +57,7 @@ def test_a_pattern_alone_is_checked(run):
     [
         (["--pattern", "refused.json"], "refused.json: detail.n", "Unrecognized match type Numeric"),
         (["--pattern", "pattern.json", "--event", "list.json"], "list.json", "Event must be a JSON object"),
+        (["--pattern", "pattern.json", "--event", "odd.json"], "odd.json", "unknown key 'expected'"),
     ],
 )
 def test_what_is_wrong_names_the_file(run, arguments, where, what):

@@ -72,6 +72,27 @@ def test_a_busy_port_is_an_error_that_names_it(where):
     assert server.status(where) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("LOCAL_AWS_PORT", "abc", "a port is a number"),
+        ("LOCAL_AWS_PORT", "70000", "a port is a number"),
+        ("LOCAL_AWS_IDLE", "x", "a number of seconds"),
+        ("LOCAL_AWS_IDLE", "-1", "a number of seconds"),
+        ("LOCAL_AWS_IDLE", "nan", "a number of seconds"),
+    ],
+)
+def test_a_variable_that_is_no_number_is_named(where, monkeypatch, name, value, words):
+    monkeypatch.setenv("LOCAL_AWS_PORT", "0")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ToolError) as caught:
+        server.start(where)
+    assert str(caught.value).startswith(f"{name} is '{value}', but ")
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert server.status(where) is None
+
+
 def test_it_listens_on_loopback_alone(where):
     server.start(where, 0)
     sockets = {
