@@ -35,6 +35,15 @@ Templates = Mapping[str, Mapping[str, Any]]  # rendering.render_all()
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
+class RefusedError(failure.DeploymentError):
+    """What would be more than was asked for, or cannot be done with stack sets: refused before anything is changed."""
+
+
+def command(place: Place, verb: str) -> str:
+    """What to type for a stack set: in all its regions, since an update cannot be kept to one."""
+    return f"make {verb} ENV={place.environment} STACK={place.stack}"
+
+
 class _Set:
     """One stack set, and the stacks that the environment wants of it."""
 
@@ -106,6 +115,14 @@ class _Set:
                 ("template", held.get("TemplateBody") != documents.read_text(path)), ("parameters", given != values),
                 ("tags", tags != settings.tags), (f"{stale} stacks not current", stale),
             ) if differs]  # fmt: skip
+        others = [one for one in settings.regions if one not in self.places]
+        if self.differs and others:
+            # UpdateStackSet takes Regions, but with a new template or parameters all other stacks become OUTDATED.
+            raise RefusedError(
+                f"this stack set has to be updated ({', '.join(self.differs)}), which cannot be kept to "
+                f"{', '.join(self.places)}: it reaches {', '.join(others)}, too",
+                where=str(self.remote.place), advice=f"Without a region: {command(self.remote.place, 'deploy')}",
+            )  # fmt: skip
         known = {(one.get("OrganizationalUnitId") if self.by_unit else one["Account"], one["Region"]) for one in there}
         wanted = target.organizational_units if self.by_unit else target.accounts
         missing = {region: [one for one in wanted if (one, region) not in known] for region in self.places}
@@ -213,7 +230,7 @@ class _Set:
                 here += [f"account {account} in {where}: {why}" for (account, where), why in failed.items()
                          if where not in self.places]  # fmt: skip
             if here:
-                result.outcome, advice = "failed", f"Mend it, then {place.command('deploy')}"
+                result.outcome, advice = "failed", f"Mend it, then {command(place, 'deploy')}"
                 result.problem = failure.DeploymentError("; ".join(here), where=str(place), advice=advice)
             results.append(result)
         return results
@@ -253,9 +270,14 @@ def _plan(one: _Set, templates: Templates, options: Options) -> list[Plan]:
 def deploy(
     aws: Aws, pairs: Sequence[Pair], templates: Templates, options: Options, listener: Listener, clock: Clock
 ) -> list[Result]:
-    """Creates or updates the stack sets and their stacks; a result per stack and region. Raises Interrupted."""
+    """Creates or updates the stack sets and their stacks; a result per stack and region.
+
+    Raises RefusedError, before anything is changed, and Interrupted.
+    """
     planned = {one: _plan(one, templates, options) for one in _sets(aws, pairs, clock)}
     plans = [plan for found in planned.values() for plan in found]
+    if refused := next((plan.problem for plan in plans if isinstance(plan.problem, RefusedError)), None):
+        raise refused
     if any(plan.changes for plan in plans) and not listener.confirm(plans):
         return []
 

@@ -41,7 +41,7 @@ def read(aws: Aws, pairs: Sequence[Pair]) -> list[Status]:
         return [
             Status(
                 place, ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "NOT_DEPLOYED",
-                advice=place.command("deploy") if counts.keys() - {"CURRENT"} else "",
+                advice=stack_set.command(place, "deploy") if counts.keys() - {"CURRENT"} else "",
             ) for place, counts in found.items()
         ]  # fmt: skip
     return schedule.everywhere(aws, pairs, _read)

@@ -1,10 +1,18 @@
 """StackSets on moto."""
 
+import functools
 import importlib.util
+import re
 import sys
 import types
 
 import pytest
+from scripted_cloudformation import environment, stack
+
+from scripts.aws import Aws
+from scripts.cloudformation import deletion, deployment, stack_set, status
+from scripts.cloudformation.options import Options
+from scripts.environment import StackSet
 
 ACCOUNTS = ("111111111111", "222222222222")
 REGIONS = ("us-east-1", "eu-west-1")
@@ -32,60 +40,76 @@ def moto_aws(monkeypatch):
         yield
 
 
+class World:
+    """An environment with a stack set, on moto, and what stands in front of it."""
+
+    def __init__(self, build, clock, monkeypatch, *stacks, **target):
+        target = {
+            "permissions": "SELF_MANAGED",
+            "accounts": ACCOUNTS,
+            "concurrency": 5,
+            "failure_tolerance": 1,
+            **target,
+        }
+        self.environment = environment(
+            *(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]), stack_set=StackSet(**target)
+        )
+        self.aws = Aws(self.environment)
+        self.client = self.aws.client("cloudformation", "us-east-1")
+        self.build, self.clock, self.patch = build, clock, monkeypatch
+        self.templates = {"queue": {"Resources": {"Bus": {"Type": "AWS::Events::EventBus"}}}}
+        self.given = (self.aws, self.templates, self.environment.choose())
+
+    def only(self, region):
+        """As with --region."""
+        self.given = (self.aws, self.templates, self.environment.choose(None, region))
+        return self
+
+    def change(self):
+        (self.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
+
+    def answer(self, method, answer):
+        """AWS's answer in place of moto's."""
+        self.patch.setattr(self.client, method, lambda **_: answer)
+
+    def heard(self, *methods):
+        """(method, arguments) of the calls from now on; moto answers them."""
+        calls = []
+
+        def listen(name, real):
+            self.patch.setattr(self.client, name, lambda **given: calls.append((name, given)) or real(**given))
+
+        for name in methods:
+            listen(name, getattr(self.client, name))
+        return calls
+
+    def plan(self, **how):
+        return deployment.plan(*self.given, options=Options(build=self.build, **how), clock=self.clock)
+
+    def deploy(self, how=None, **more):
+        return deployment.deploy(*self.given, options=Options(build=self.build, **how or {}), clock=self.clock, **more)
+
+    def delete(self):
+        pairs = self.environment.choose()
+        return deletion.delete(self.aws, deletion.survey(self.aws, pairs), pairs=pairs, clock=self.clock)
+
+    def status(self):
+        return [(one.place.region, one.status) for one in status.read(self.aws, self.environment.choose())]
+
+    def instances(self):
+        return sorted(
+            (one["Account"], one["Region"])
+            for one in self.client.list_stack_instances(StackSetName="t-bus")["Summaries"]
+        )
+
+
 @pytest.fixture
-def sets(moto_aws, tmp_path, clock):
-    from scripted_cloudformation import environment, stack
-
-    from scripts.aws import Aws
-    from scripts.cloudformation import deletion, deployment, status
-    from scripts.cloudformation.options import Options
-    from scripts.environment import StackSet
-
+def sets(moto_aws, tmp_path, clock, monkeypatch):
     (tmp_path / "queue.yaml").write_text(TEMPLATE)
-    templates = {"queue": {"Resources": {"Bus": {"Type": "AWS::Events::EventBus"}}}}
-
-    class World:
-        def __init__(self, *stacks, **target):
-            target = {
-                "permissions": "SELF_MANAGED",
-                "accounts": ACCOUNTS,
-                "concurrency": 5,
-                "failure_tolerance": 1,
-                **target,
-            }
-            self.environment = environment(
-                *(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]), stack_set=StackSet(**target)
-            )
-            self.aws = Aws(self.environment)
-            self.client = self.aws.client("cloudformation", "us-east-1")
-            self.build, self.clock = tmp_path, clock
-            self.given = (self.aws, templates, self.environment.choose())
-
-        def plan(self):
-            return deployment.plan(*self.given, options=Options(build=tmp_path), clock=clock)
-
-        def deploy(self, **more):
-            return deployment.deploy(*self.given, options=Options(build=tmp_path), clock=clock, **more)
-
-        def delete(self):
-            pairs = self.environment.choose()
-            return deletion.delete(self.aws, deletion.survey(self.aws, pairs), pairs=pairs, clock=clock)
-
-        def status(self):
-            return [(one.place.region, one.status) for one in status.read(self.aws, self.environment.choose())]
-
-        def instances(self):
-            return sorted(
-                (one["Account"], one["Region"])
-                for one in self.client.list_stack_instances(StackSetName="t-bus")["Summaries"]
-            )
-
-    return World
+    return functools.partial(World, tmp_path, clock, monkeypatch)
 
 
 def stack_with(regions=REGIONS, **more):
-    from scripted_cloudformation import stack
-
     return stack(regions=regions, **more)
 
 
@@ -104,7 +128,7 @@ def test_created_in_every_account_and_region_then_nothing_to_do(sets):
 def test_a_template_that_changed_is_an_update(sets):
     w = sets()
     w.deploy()
-    (w.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
+    w.change()
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: template",)] * 2
     assert [one.outcome for one in w.deploy()] == ["updated", "updated"]
     assert "stock" in w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]["TemplateBody"]
@@ -140,8 +164,6 @@ def test_deleted_with_all_its_stacks(sets):
 
 def test_units_are_the_targets_of_service_managed_sets(sets):
     w = sets(permissions="SERVICE_MANAGED", organizational_units=("ou-abcd-12345678",), accounts=ACCOUNTS[:1])
-    from scripts.cloudformation import stack_set
-
     (found,) = stack_set._sets(w.aws, w.environment.choose(), w.clock)
     assert found.targets(["ou-abcd-12345678"]) == {
         "DeploymentTargets": {
@@ -194,7 +216,7 @@ def test_a_failure_in_a_region_that_the_file_does_not_name_is_not_lost(sets, mon
 def test_a_running_operation_is_waited_for(sets, monkeypatch):
     w = sets()
     w.deploy()
-    (w.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
+    w.change()
     states = iter(["RUNNING", "RUNNING", *["SUCCEEDED"] * 9])
     monkeypatch.setattr(
         w.client,
@@ -210,6 +232,45 @@ def test_a_running_operation_is_waited_for(sets, monkeypatch):
     assert [one.outcome for one in w.deploy()] == ["updated", "updated"]
     assert asked[:3] == ["somebody-elses"] * 3
     assert asked[3] != "somebody-elses"
+
+
+CHANGES = (
+    "create_stack_set",
+    "update_stack_set",
+    "delete_stack_set",
+    "create_stack_instances",
+    "delete_stack_instances",
+)
+
+
+def test_an_update_cannot_be_kept_to_one_region(sets):
+    w = sets(stack_with(), stack_with(name="other"))
+    one = sets(stack_with())  # the other one is new, and is not created first
+    one.deploy()
+    w.change()
+    calls = w.heard(*CHANGES)
+    plans = w.only("eu-west-1").plan()
+    assert ["eu-west-1: it reaches us-east-1, too" in str(plan.problem) for plan in plans] == [True, False]
+    with pytest.raises(stack_set.RefusedError, match=re.compile("make deploy ENV=test STACK=bus$")):
+        w.deploy()
+    assert calls == []
+
+
+def test_what_to_do_about_stacks_that_are_behind_names_no_region(sets):
+    w = sets()
+    w.deploy()
+    one = {"Account": ACCOUNTS[0], "Region": "eu-west-1", "Status": "OUTDATED"}
+    w.answer("list_stack_instances", {"Summaries": [one]})
+    found = [(one.status, one.advice) for one in status.read(w.aws, w.environment.choose())]
+    assert found == [("NOT_DEPLOYED", ""), ("1 OUTDATED", "make deploy ENV=test STACK=bus")]
+
+
+def test_stacks_are_created_in_one_region_when_nothing_else_changes(sets):
+    w = sets()
+    w.only("eu-west-1").deploy()
+    assert w.instances() == [(account, "eu-west-1") for account in ACCOUNTS]
+    assert [one.outcome for one in w.only("us-east-1").deploy()] == ["created"]
+    assert len(w.instances()) == 4
 
 
 def test_a_secret_that_aws_hides_is_no_change(sets, monkeypatch):
