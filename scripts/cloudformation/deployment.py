@@ -178,6 +178,8 @@ class _Run(Run):
         running.stays = self.stays
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
         status = self.follow(remote, running, len(made.change_set.changes))
+        if status in events.GOOD_ENDS and not running.started:
+            raise operation.unseen(remote, status)
         if status not in events.GOOD_ENDS:
             raise failure.of_operation(remote, running, status)
         stack = operation.settle(remote, running.stack_id, status, made.stack)

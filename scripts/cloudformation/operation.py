@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 TICK = 0.6  # seconds between two looks: the end is noticed after half of it on average
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
 _LOOKS = 18  # at a stack after its end, until DescribeStacks shows it: half a minute
-_SILENCE = 20  # looks without any event, after which the stack itself is looked at
+_SILENCE = 20  # looks without any event of its own, after which the stack itself is looked at
+_AT_REST = 2  # times that it was found in an end state then, one after the other, until that is taken for the end
 _DOUBTS = 10  # times that DescribeStacks may contradict the events at the end
 _BEGINNINGS = events.STARTS | {"UPDATE_ROLLBACK_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"}
 
@@ -41,6 +42,8 @@ class Operation:
     events: list[Event] = field(default_factory=list)  # its own, in order
     late: list[Event] = field(default_factory=list)  # not known yet whether they belong to it
     doubts: int = 0  # times that the stack contradicted the events at the end
+    silent: int = 0  # looks since the last event of its own
+    at_rest: int = 0  # times, one after the other, that the stack was found in an end state after a long silence
     stays: bool = False  # a failure is not rolled back: CREATE_FAILED and UPDATE_FAILED are ends
     deletes: bool = False  # a failure ends in deletion
 
@@ -92,11 +95,18 @@ def is_under_way(stack: Mapping[str, Any] | None) -> bool:
 
 
 def under_way(remote: Remote, stack_id: str) -> Operation:
-    """The operation that runs on a stack, whoever has started it, with its events so far."""
+    """The operation that runs on a stack, whoever has started it, with its events so far.
+
+    It begins after the end of the one before it, with whatever it begins: a rollback that is continued has none of the
+    events with which an update starts. When the last event is an end and the stack is at rest, it has ended meanwhile.
+    """
     operation = Operation(stack_id, "", set())
     found = events.read(remote, stack_id, operation.seen)
-    begins = [at for at, one in enumerate(found) if one.is_root and one.status in events.STARTS]
-    operation.events = found[begins[-1] :] if begins else found
+    roots = [at for at, one in enumerate(found) if one.is_root]
+    ends = [at for at in roots if found[at].status in events.ENDS]
+    if ends and ends[-1] == roots[-1] and not is_under_way(remote.stack(stack_id)):
+        ends.pop()
+    operation.events = found[ends[-1] + 1 :] if ends else found
     return operation
 
 
@@ -144,36 +154,54 @@ def follow(remote: Remote, operation: Operation, heard: Callable[[Event], None] 
     Raises LostSightError when AWS cannot be asked any more, Stopped after Ctrl-C.
     """
     ticks = itertools.chain(_FIRST_TICKS, itertools.repeat(TICK))
-    for look in itertools.count(1):
+    while True:
         try:
-            for one in operation.take(events.read(remote, operation.stack_id, operation.seen, patience=calls.LONG)):
+            mine = operation.take(events.read(remote, operation.stack_id, operation.seen, patience=calls.LONG))
+            operation.silent = 0 if mine else operation.silent + 1
+            for one in mine:
                 heard(one)
-            if end := _ended(remote, operation, look):
+            if end := _ended(remote, operation):
                 return end
         except calls.TROUBLE as error:
             if calls.is_missing(error):  # deleted, and forgotten already
                 return "DELETE_COMPLETE"
             raise _lost(remote, operation, error) from None
         remote.clock.sleep(next(ticks))
-    raise AssertionError  # itertools.count() does not end
 
 
-def _ended(remote: Remote, operation: Operation, look: int) -> str:
+def _ended(remote: Remote, operation: Operation) -> str:
     """The end of an operation, or ''. When it seems to have ended badly, the stack is asked, too."""
     end = operation.end
     if end in events.GOOD_ENDS | {"DELETE_COMPLETE"}:
         return end
-    if not end and (operation.events or look % _SILENCE):
+    if not end and (operation.started or not operation.silent or operation.silent % _SILENCE):
         return ""
     stack = remote.stack(operation.stack_id, patience=calls.LONG) or {"StackStatus": "DELETE_COMPLETE"}
     now = stack["StackStatus"]
-    if not end:  # the deletion of an empty stack may go without an event
-        return now if now == "DELETE_COMPLETE" else ""
+    if not end:
+        return _rested(operation, now)
     operation.doubts += now != "DELETE_IN_PROGRESS"  # else it may be an answer from before: not for ever
     sure = now == end and (end in events.ENDS or operation.stays or stack.get("DisableRollback"))
     if operation.deletes and not end.startswith("DELETE"):
         sure = False  # between the rollback and the deletion
     return end if sure or operation.doubts > _DOUBTS else ""
+
+
+def _rested(operation: Operation, now: str) -> str:
+    """The stack's status ``now`` as the end of an operation whose beginning no event has told, or ''.
+
+    The deletion of an empty stack may go without an event. A call that adds nothing to what somebody else has started
+    (a second deletion, a cancellation) is accepted, and its token is in no event; nor, it may be, in the one that says
+    that an export is in use.
+    """
+    if now == "DELETE_COMPLETE":
+        return now
+    operation.at_rest = 0 if now.endswith("_IN_PROGRESS") else operation.at_rest + 1
+    if operation.at_rest < _AT_REST:
+        return ""
+    operation.token = ""  # then whatever has come since the marker tells of it
+    operation.take([])
+    return now
 
 
 def _lost(remote: Remote, operation: Operation, error: Exception) -> LostSightError:
@@ -183,6 +211,14 @@ def _lost(remote: Remote, operation: Operation, error: Exception) -> LostSightEr
     return LostSightError(
         f"{why}. The operation goes on in AWS without being watched ({seen})", where=str(remote.place),
         advice=("Log in again, then: " if login else "") + remote.place.command("follow"),
+    )  # fmt: skip
+
+
+def unseen(remote: Remote, status: str) -> LostSightError:
+    """The error for an operation that AWS has accepted, and of which nothing was seen: the end may be another's."""
+    return LostSightError(
+        f"AWS has accepted it, and no event tells of it; the stack is in {status}", where=str(remote.place),
+        advice=f"Whether it was done: {remote.place.command('plan')}",
     )  # fmt: skip
 
 

@@ -155,3 +155,21 @@ def test_a_failed_clean_up_is_told(world):
     assert result.outcome == "updated"
     assert "Old" in result.warnings[0]
     assert "bucket is not empty" in result.warnings[0]
+
+
+def test_an_execution_of_which_nothing_is_seen_is_no_success(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_COMPLETE")
+    w.cfn.execute_change_set = lambda **_: {}  # accepted, and nothing ever comes of it
+    (result,) = w.deploy()
+    assert (result.outcome, result.ok) == ("unknown", False)
+    assert "no event tells of it; the stack is in UPDATE_COMPLETE" in str(result.problem)
+
+
+def test_a_beginning_that_is_slow_to_show_is_waited_for(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_COMPLETE")
+    w.cfn.timelines["UPDATE"] = steps((15, "STACK", "UPDATE_IN_PROGRESS"), (90, "STACK", "UPDATE_COMPLETE"))
+    (result,) = w.deploy()
+    assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
+    assert w.clock.now() >= 90
