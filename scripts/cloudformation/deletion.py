@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class Survey:
     retained: Mapping[str, str] = field(default_factory=dict)  # logical id → physical id: these stay
     snapshots: tuple[str, ...] = ()  # logical ids of which a snapshot stays
     full_buckets: Mapping[str, str] = field(default_factory=dict)  # name → logical id
+    importers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name of an export → stacks that import it
     problem: ToolError | None = None
 
 
@@ -78,7 +80,20 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
                if one["ResourceType"] == "AWS::S3::Bucket" and one["LogicalResourceId"] in gone}  # fmt: skip
     s3 = aws.client("s3", place.region) if buckets else None
     full = {name: logical_id for name, logical_id in buckets.items() if name and _holds_objects(s3, name)}
-    return Survey(place, stack, gone, stays, snapshots, full)
+    return Survey(place, stack, gone, stays, snapshots, full, _importers(remote, stack))
+
+
+def _importers(remote: Remote, stack: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Name of an export → names of the stacks that import it, for those of a stack that are imported.
+
+    ListImports is refused for an export that nobody imports, and to whoever may not call it: then CloudFormation will
+    say so when it is to delete. Source: API reference of ListImports.
+    """
+    found: dict[str, list[str]] = {}
+    for name in (one["ExportName"] for one in stack.get("Outputs") or () if one.get("ExportName")):
+        with contextlib.suppress(ClientError):
+            found[name] = [one for page in remote.pages("list_imports", ExportName=name) for one in page["Imports"]]
+    return {name: stacks for name, stacks in found.items() if stacks}
 
 
 def _holds_objects(s3: Any, bucket: str) -> bool:
@@ -135,18 +150,37 @@ def delete(
             raise one.problem
         if one.stack is None:
             return Result(place, "unchanged")
-        arguments = _arguments(one, one.stack["StackStatus"], retain, force=force, empty=empty_buckets)
-        for bucket in _leaving(one.full_buckets, retain) if empty_buckets else ():
-            empty_bucket(aws.client("s3", place.region), bucket)
-        run.under_way.add(place)
         stack_id = one.stack["StackId"]
-        running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
+        now = remote.stack(stack_id) or {"StackStatus": "DELETE_COMPLETE"}  # since the survey
+        if now["StackStatus"] == "DELETE_COMPLETE":
+            return Result(place, "deleted", status="DELETE_COMPLETE")
+        if now["StackStatus"] == "DELETE_IN_PROGRESS" and not (retain or force):
+            run.under_way.add(place)
+            running = operation.under_way(remote, stack_id)  # AWS accepts a second deletion, which does nothing
+        else:
+            arguments = _prepare(aws, remote, one, now, retain, force=force, empty=empty_buckets)
+            run.under_way.add(place)
+            running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
         end = run.follow(remote, running, len(one.deleted) + len(one.retained))
         if end != "DELETE_COMPLETE":
             raise failure.of_operation(remote, running, end)
         return Result(place, "deleted", status=end)
 
     return run.in_order(work, after, "not deleted, since {} takes its outputs")
+
+
+def _prepare(
+    aws: Aws, remote: Remote, one: Survey, now: Mapping[str, Any], retain: Sequence[str], *, force: bool, empty: bool
+) -> dict[str, Any]:
+    """The arguments of DeleteStack, once nothing stands in its way any more. Raises DeploymentError for what does."""
+    arguments = _arguments(one, now["StackStatus"], retain, force=force, empty=empty)
+    if one.importers and (left := _importers(remote, now)):  # those before it may have been deleted since
+        what = "; ".join(f"its export {name} is in use by {', '.join(stacks)}" for name, stacks in left.items())
+        raise failure.DeploymentError(f"not touched: {what}", where=str(one.place), status=now["StackStatus"],
+                                      advice="Delete those stacks first, or deploy them without it.")  # fmt: skip
+    for bucket in _leaving(one.full_buckets, retain) if empty else ():
+        empty_bucket(aws.client("s3", one.place.region), bucket)
+    return arguments
 
 
 def _leaving(buckets: Mapping[str, str], retain: Sequence[str]) -> list[str]:

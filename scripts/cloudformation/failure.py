@@ -97,7 +97,7 @@ def stays_failed(status: str, place: Place) -> DeploymentError:
 def keeping_nothing(verb: str, status: str, place: Place) -> DeploymentError:
     """The error for a deletion that is to keep something, of a stack of which nothing can be kept."""
     return DeploymentError(
-        f"nothing was changed: the stack is in {status}, and --retain and --force are for one in DELETE_FAILED",
+        f"not touched: the stack is in {status}, and --retain and --force are for one in DELETE_FAILED",
         where=str(place), status=status, advice=f"With all that is in it: {place.command(verb)}\n"
         "What is to stay needs 'DeletionPolicy: Retain' in the template, deployed before.",
     )  # fmt: skip
@@ -200,7 +200,10 @@ def of_operation(remote: Remote, operation: Operation, status: str) -> Deploymen
         own = [one for one in found if one.is_root and one.reason]
         failed = [one.reason for one in own if "FAILED" in one.status + one.detail]
         turned = [one.reason for one in own if "ROLLBACK" in one.status]
-        reasons = [*failed, *turned, f"the stack is in {status}; AWS gives no reason"][:1]
+        # A deletion that an importer forbids ends in the state before, UPDATE_COMPLETE say, and that event has the
+        # reason: github.com/aws/aws-cdk/issues/604. What a beginning says ('User Initiated') is none.
+        others = [one.reason for one in reversed(own) if one.status not in events.STARTS]
+        reasons = [*failed, *turned, *others, f"the stack is in {status}; AWS gives no reason"][:1]
     back = next((at for at, one in enumerate(found) if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status), None)
     if status.endswith("ROLLBACK_FAILED") and back is not None:
         again = root_cause(remote, found[back:], found[back].at)

@@ -89,7 +89,7 @@ def propose(
         raise failure.keeping_nothing("recover", status, place)
     if method and skip and status != "UPDATE_ROLLBACK_FAILED":
         raise failure.DeploymentError(
-            f"nothing was changed: the stack is in {status}, and --skip is for one in UPDATE_ROLLBACK_FAILED",
+            f"not touched: the stack is in {status}, and --skip is for one in UPDATE_ROLLBACK_FAILED",
             where=str(place), status=status, advice=f"Without it: {place.command('recover')}",
         )  # fmt: skip
     return Step(remote, stack_id, method, words, arguments)

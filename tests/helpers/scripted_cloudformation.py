@@ -116,6 +116,7 @@ class FakeCloudFormation:
         self.lag = 0.0  # seconds by which DescribeStacks is late
         self.page, self.shuffle = 100, None
         self.operation_events, self.outputs = [], {}
+        self.exports, self.imports = {}, {}  # stack → output → name of the export; that → stacks that import it
         self.change_set_delay = 0.0
         self.numbers = itertools.count()
         self.lock = threading.RLock()
@@ -212,6 +213,7 @@ class FakeCloudFormation:
         if stack_id is None:
             raise refusal("ValidationError", f"Stack with id {StackName} does not exist")
         one = self.stacks[stack_id]
+        exports = self.exports.get(one["name"], {})
         updated = (
             one["updated"] if one["updated"] is not None and one["updated"] <= self.clock.now() - self.lag else None
         )
@@ -223,7 +225,12 @@ class FakeCloudFormation:
                     "StackStatus": self.status(stack_id, self.lag),
                     **({"LastUpdatedTime": START + timedelta(seconds=updated)} if updated is not None else {}),
                     "Outputs": [
-                        {"OutputKey": k, "OutputValue": v} for k, v in self.outputs.get(one["name"], {}).items()
+                        {
+                            "OutputKey": k,
+                            "OutputValue": v,
+                            **({"ExportName": exports[k]} if k in exports else {}),
+                        }
+                        for k, v in self.outputs.get(one["name"], {}).items()
                     ],
                     **one["more"],
                 }
@@ -346,11 +353,19 @@ class FakeCloudFormation:
     def _do_describe_events(self, **_):
         return {"OperationEvents": self.operation_events}
 
+    def _do_list_imports(self, ExportName, NextToken=None):
+        held = [one for one in self.imports.get(ExportName, ()) if self.find(one)]
+        if not held:
+            raise refusal("ValidationError", f"Export '{ExportName}' is not imported by any stack.")
+        start = int(NextToken or 0)
+        more = {"NextToken": str(start + 1)} if start + 1 < len(held) else {}
+        return {"Imports": held[start : start + 1], **more}
+
     def _do_delete_stack(self, StackName, ClientRequestToken="", **given):
         stack_id = self.find(StackName)
         if self.status(stack_id) == "REVIEW_IN_PROGRESS":
             self.emit(stack_id, "STACK", "DELETE_COMPLETE", token=ClientRequestToken)
-        else:
+        elif self.status(stack_id) != "DELETE_IN_PROGRESS":  # else it is accepted, and does nothing
             self.play(stack_id, self.timelines["DELETE"], ClientRequestToken)
         return {}
 

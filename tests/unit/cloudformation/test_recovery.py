@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from scripted_cloudformation import DELETED, FakeAws, environment, stack, steps
+from scripted_cloudformation import DELETED, FakeAws, environment, refusal, stack, steps
 
 from scripts.cloudformation import deletion, recovery, status
 from scripts.cloudformation.calls import Remote
@@ -145,7 +145,7 @@ def test_a_sound_stack_is_left_alone(world, state):
 def test_what_a_step_cannot_keep_is_refused_and_not_dropped(world, state, told):
     w = world()
     w.cfn.add_stack("t-bus", state)
-    with pytest.raises(DeploymentError, match=f"nothing was changed: the stack is in {state}"):
+    with pytest.raises(DeploymentError, match=f"not touched: the stack is in {state}"):
         w.propose(cancel=True, **told)
 
 
@@ -230,7 +230,7 @@ def full(world):
 def test_what_a_deletion_cannot_keep_is_refused_before_anything(full, state, told):
     w = full(state)
     (result,) = w.delete(empty_buckets=True, **told)
-    assert f"nothing was changed: the stack is in {state}" in str(result.problem)
+    assert f"not touched: the stack is in {state}" in str(result.problem)
     assert "make delete ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
     assert ("delete_stack" in w.cfn.names(), len(w.s3.versions), len(w.s3.markers)) == (False, 2, 1)
 
@@ -301,6 +301,116 @@ def test_what_is_retained_is_told_before(world):
     assert (list(one.deleted), list(one.retained), one.snapshots) == (["Queue", "Database"], ["Table"], ("Database",))
 
 
+def exporting(w, *importers):
+    """The world's stack exports X, and these import it."""
+    w.cfn.outputs["t-bus"] = {"Arn": "arn:queue", "Free": "1"}
+    w.cfn.exports["t-bus"] = {"Arn": "X", "Free": "Y"}
+    w.cfn.imports["X"] = list(importers)
+    for one in importers:
+        w.cfn.add_stack(one)
+
+
+def test_a_bucket_is_not_emptied_while_an_export_is_in_use(full):
+    w = full()
+    exporting(w, "t-rules", "t-late")
+    (result,) = w.delete(empty_buckets=True)
+    assert "not touched: its export X is in use by t-rules, t-late" in str(result.problem)
+    assert ("delete_stack" in w.cfn.names(), len(w.s3.versions)) == (False, 2)
+
+
+def test_an_importer_that_is_deleted_first_is_in_nobodys_way(world):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w.cfn.add_stack("t-bus")
+    exporting(w, "t-rules")
+    assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
+
+
+def test_who_may_not_list_imports_may_delete(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    exporting(w)
+    w.cfn.fail("list_imports", refusal("AccessDenied", "no", 403), times=9)
+    assert w.delete()[0].outcome == "deleted"
+
+
+EXPORTED = "Export X cannot be deleted as it is in use by t-rules"
+
+
+@pytest.mark.parametrize("token", ["its own", "none"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_export_in_use_ends_where_the_stack_was_and_says_so(world, begun, token):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+
+    def refuse(StackName, ClientRequestToken):  # noqa: N803
+        mine = ClientRequestToken if token == "its own" else ""
+        told = steps((0.1, "STACK", "DELETE_IN_PROGRESS"), (0.3, "STACK", "CREATE_COMPLETE", EXPORTED))
+        w.cfn.play(stack_id, told if begun else told[1:], mine)
+
+    w.cfn.delete_stack = refuse
+    (result,) = w.delete()
+    assert (result.outcome, result.status) == ("failed", "CREATE_COMPLETE")
+    assert EXPORTED in str(result.problem)
+    assert w.clock.now() < 40
+
+
+@pytest.mark.parametrize("end", ["DELETE_FAILED", "DELETE_COMPLETE"])
+def test_a_deletion_that_is_under_way_is_followed(world, end):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(
+        stack_id,
+        steps((0, "STACK", "DELETE_IN_PROGRESS"), (30, "Queue", "DELETE_FAILED", "in use"), (31, "STACK", end)),
+        "somebody",
+    )
+    (result,) = w.delete()
+    assert (result.outcome, result.status) == ("deleted" if end == "DELETE_COMPLETE" else "failed", end)
+    assert ("in use" in str(result.problem)) == (end == "DELETE_FAILED")
+    assert "delete_stack" not in w.cfn.names()
+    assert w.clock.now() < 33
+
+
+def test_a_deletion_that_somebody_else_begins_first_ends_too(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+
+    def late(**_):
+        w.cfn.play(stack_id, steps((0, "STACK", "DELETE_IN_PROGRESS"), (30, "STACK", "DELETE_FAILED", "no")), "other")
+
+    w.cfn.delete_stack = late
+    (result,) = w.delete()
+    assert (result.outcome, result.status) == ("failed", "DELETE_FAILED")
+    assert "no" in result.problem.what
+
+
+def test_a_stack_that_is_deleted_between_the_survey_and_its_turn_is_deleted(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    pairs = w.environment.choose()
+    surveys = deletion.survey(w.aws, pairs, clock=w.clock)
+    w.cfn.emit(stack_id, "STACK", "DELETE_COMPLETE")
+    (result,) = deletion.delete(w.aws, surveys, pairs=pairs, clock=w.clock)
+    assert (result.outcome, "delete_stack" in w.cfn.names()) == ("deleted", False)
+
+
+def test_a_cancellation_whose_token_is_in_no_event_ends_too(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS")), "somebody")
+
+    def cancel(**_):
+        w.cfn.play(
+            stack_id,
+            steps((0.1, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (50, "STACK", "UPDATE_ROLLBACK_COMPLETE")),
+            "somebody",
+        )
+
+    w.cfn.cancel_update_stack = cancel
+    result = w.recover(cancel=True)
+    assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
+    assert 50 < w.clock.now() < 90
+
+
 # --- following ---------------------------------------------------------------------------------------
 
 
@@ -335,6 +445,46 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
     (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
     assert not result.ok
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
+
+
+STUCK = steps(
+    (0, "STACK", "UPDATE_IN_PROGRESS"),
+    (1, "Queue", "UPDATE_FAILED", "no"),
+    (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+    (3, "Queue", "UPDATE_FAILED", "gone"),
+    (4, "STACK", "UPDATE_ROLLBACK_FAILED"),
+)
+
+
+def test_a_continued_rollback_is_followed_from_its_own_start(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, STUCK, "first")
+    w.clock.time = 100
+    again = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (100, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    w.cfn.play(stack_id, again, "second")
+    w.clock.time = 110
+    (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
+    assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
+    assert 200 <= w.clock.now() < 202
+
+
+def test_what_ends_before_it_can_be_followed_is_told(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.clock.time = 10
+    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS"), (5, "STACK", "UPDATE_COMPLETE")), "somebody")
+    w.clock.time = 12
+    describe = w.cfn.describe_stack_events
+
+    def ended(**given):
+        w.clock.time = max(w.clock.time, 16)
+        return describe(**given)
+
+    w.cfn.describe_stack_events = ended
+    (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
+    assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
+    assert w.clock.now() < 17
 
 
 def test_nothing_under_way_is_nothing_to_follow(world):
