@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import ClientError
 
 from scripts import documents
-from scripts.cloudformation import body, calls, change_set, failure, order, schedule
+from scripts.cloudformation import body, calls, change_set, failure, order, protection, schedule
 from scripts.cloudformation.calls import Remote
 from scripts.cloudformation.place import Place
 from scripts.cloudformation.results import Interrupted, Plan, Result, Run
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from scripts.aws import Aws
@@ -254,8 +254,41 @@ def _each(sets: Sequence[_Set], work: Callable[[_Set], list[Result]], listener: 
     return [result for results in done for result in results]
 
 
+def _refuse(aws: Aws, options: Options) -> None:
+    """Raises RefusedError for options that mean change sets, or stacks one by one: StackSets know nothing like them."""
+    given = [
+        name for name, wanted in (
+            ("--express", options.express), ("--revert-drift", options.revert_drift),
+            ("--import-existing", options.import_existing), ("--on-failure", options.on_failure),
+            ("--disable-rollback", options.disable_rollback),
+        ) if wanted
+    ]  # fmt: skip
+    if given:
+        raise RefusedError(
+            f"stack sets know nothing like {', '.join(given)}", where=f"{aws.environment.path}: stack_set",
+            advice="Leave it out.",
+        )  # fmt: skip
+
+
+def _protect(aws: Aws, sets: Iterable[_Set], allowed: frozenset[str]) -> None:
+    """Raises ProtectedError for an update that nobody has allowed by the stack set's name.
+
+    What an update would replace or delete in the accounts cannot be seen before: StackSets have no change sets.
+    """
+    found = [f"{one.settings.stack_name} ({', '.join(one.differs)})" for one in sets
+             if one.exists and one.differs and one.settings.stack_name not in allowed]  # fmt: skip
+    if aws.environment.protect and found:
+        names = " ".join(f"--allow-replace {one.split(' ')[0]}" for one in found)
+        raise protection.ProtectedError(
+            f"refused, nothing was changed: {'; '.join(found)}: what an update replaces or deletes cannot be seen before",
+            where=f"{aws.environment.path}: protect",
+            advice=f"If that is wanted, name the stack set in place of a resource: ARGS='{names}'",
+        )
+
+
 def plan(aws: Aws, pairs: Sequence[Pair], templates: Templates, options: Options, clock: Clock) -> list[Plan]:
-    """A plan per stack and region, without change sets."""
+    """A plan per stack and region, without change sets. Raises RefusedError for options that cannot be had."""
+    _refuse(aws, options)
     return [plan for one in _sets(aws, pairs, clock) for plan in _plan(one, templates, options)]
 
 
@@ -272,12 +305,14 @@ def deploy(
 ) -> list[Result]:
     """Creates or updates the stack sets and their stacks; a result per stack and region.
 
-    Raises RefusedError, before anything is changed, and Interrupted.
+    Raises RefusedError and ProtectedError, before anything is changed, and Interrupted.
     """
+    _refuse(aws, options)
     planned = {one: _plan(one, templates, options) for one in _sets(aws, pairs, clock)}
     plans = [plan for found in planned.values() for plan in found]
     if refused := next((plan.problem for plan in plans if isinstance(plan.problem, RefusedError)), None):
         raise refused
+    _protect(aws, planned, options.allow_replace)
     if any(plan.changes for plan in plans) and not listener.confirm(plans):
         return []
 

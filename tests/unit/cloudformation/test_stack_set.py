@@ -1,5 +1,6 @@
 """StackSets on moto."""
 
+import dataclasses
 import functools
 import importlib.util
 import re
@@ -10,7 +11,7 @@ import pytest
 from scripted_cloudformation import environment, stack
 
 from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, stack_set, status
+from scripts.cloudformation import deletion, deployment, protection, stack_set, status
 from scripts.cloudformation.options import Options
 from scripts.environment import StackSet
 
@@ -64,6 +65,10 @@ class World:
         """As with --region."""
         self.given = (self.aws, self.templates, self.environment.choose(None, region))
         return self
+
+    def protect(self):
+        self.environment = self.aws.environment = dataclasses.replace(self.environment, protect=True)
+        self.given = (self.aws, self.templates, self.environment.choose())
 
     def change(self):
         (self.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
@@ -263,6 +268,41 @@ def test_what_to_do_about_stacks_that_are_behind_names_no_region(sets):
     w.answer("list_stack_instances", {"Summaries": [one]})
     found = [(one.status, one.advice) for one in status.read(w.aws, w.environment.choose())]
     assert found == [("NOT_DEPLOYED", ""), ("1 OUTDATED", "make deploy ENV=test STACK=bus")]
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ({"express": True}, "--express"),
+        ({"revert_drift": True}, "--revert-drift"),
+        ({"import_existing": True}, "--import-existing"),
+        ({"on_failure": "DELETE"}, "--on-failure"),
+        ({"disable_rollback": True}, "--disable-rollback"),
+    ],
+)
+def test_options_that_stack_sets_do_not_have_are_refused(sets, how, name):
+    w = sets()
+    calls = w.heard(*CHANGES)
+    with pytest.raises(stack_set.RefusedError, match=f"stack sets know nothing like {name}"):
+        w.plan(**how)
+    with pytest.raises(stack_set.RefusedError, match=f"stack sets know nothing like {name}"):
+        w.deploy(how)
+    assert calls == []
+
+
+def test_a_protected_environment_updates_a_stack_set_only_by_its_name(sets):
+    w = sets()
+    w.protect()
+    assert [one.outcome for one in w.deploy()] == ["created", "created"]  # what is new loses nothing
+    assert [one.outcome for one in w.deploy()] == ["unchanged", "unchanged"]
+    w.change()
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: template",)] * 2
+    calls = w.heard(*CHANGES)
+    for how in ({}, {"allow_replace": frozenset({"Bus"})}):
+        with pytest.raises(protection.ProtectedError, match=re.compile("ARGS='--allow-replace t-bus'$")):
+            w.deploy(how)
+    assert calls == []
+    assert [one.outcome for one in w.deploy({"allow_replace": frozenset({"t-bus"})})] == ["updated", "updated"]
 
 
 def test_stacks_are_created_in_one_region_when_nothing_else_changes(sets):
