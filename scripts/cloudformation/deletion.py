@@ -155,11 +155,11 @@ def delete(
         if now["StackStatus"] == "DELETE_COMPLETE":
             return Result(place, "deleted", status="DELETE_COMPLETE")
         if now["StackStatus"] == "DELETE_IN_PROGRESS" and not (retain or force):
-            run.under_way.add(place)
+            run.start(place)
             running = operation.under_way(remote, stack_id)  # AWS accepts a second deletion, which does nothing
         else:
             arguments = _prepare(aws, remote, one, now, retain, force=force, empty=empty_buckets)
-            run.under_way.add(place)
+            run.start(place)
             running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
         end = run.follow(remote, running, len(one.deleted) + len(one.retained))
         if end != "DELETE_COMPLETE":

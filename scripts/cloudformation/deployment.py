@@ -164,11 +164,11 @@ class _Run(Run):
         made, settings = self.current_plan(key), self.pairs[key][0]
         if made.problem or made.change_set is None:
             raise made.problem or AssertionError
+        self.start(remote.place)
         if made.change_set.unchanged:
             stack = dict(made.stack or {})
             protection.apply(remote, settings, made.change_set.stack_id, made.settings)
             return self._result(key, "updated" if made.settings else "unchanged", stack["StackStatus"], stack)
-        self.under_way.add(remote.place)
         self.executed.add(key)
         try:
             running = operation.execute(remote, made.change_set, self.options.executing(made.change_set.kind))

@@ -139,7 +139,7 @@ def _finish(run: Run, remote: Remote, start: Callable[[Remote], operation.Operat
 
     That it rolls back is well when that was its purpose, and a failure when it began as an update.
     """
-    run.under_way.add(remote.place)
+    run.start(remote.place)
     running = start(remote)
     status = run.follow(remote, running)
     rolled_back = running.started is not None and running.started.status in events.STARTS and "ROLLBACK" in status

@@ -150,6 +150,15 @@ class Run:
             raise Interrupted(self.under_way) from None
         return [self.results[key] for key in self.remotes]
 
+    def start(self, place: Place) -> None:
+        """Counts ``place`` to what is under way; raises Stopped when nothing is to be started any more.
+
+        Called last of all before AWS is: Ctrl-C may have come while a question was open, or a bucket was emptied.
+        """
+        if self.clock.stopped:
+            raise Stopped
+        self.under_way.add(place)
+
     def attempt(self, places: Collection[Place], work: Callable[[], list[Result]]) -> list[Result]:
         """``work()``, timed and told; what goes wrong becomes a result for each of ``places``.
 

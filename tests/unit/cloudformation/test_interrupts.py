@@ -69,6 +69,53 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     assert w.cfn.names().count("execute_change_set") == 1
 
 
+@pytest.mark.parametrize("settings_only", [False, True])
+def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settings_only):
+    from scripts.cloudformation import schedule
+
+    first = stack("bus")
+    second = stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}, policy={"Statement": []})
+    w = world(environment(first, second))
+    w.cfn.add_stack("t-bus")
+    rules = w.cfn.add_stack("t-rules")
+    w.cfn.outputs["t-bus"] = {"Arn": "old"}
+    execute = w.cfn.execute_change_set
+
+    def executing(**given):
+        w.cfn.outputs["t-bus"] = {"Arn": "new"}
+        w.cfn.no_change = settings_only
+        return execute(**given)
+
+    w.cfn.execute_change_set = executing
+    asked, pressed, stopped = threading.Event(), threading.Event(), w.clock.stop
+
+    def answer(plans):
+        if len(plans) == 1:  # the second question, in a thread of its own
+            asked.set()
+            assert pressed.wait(10)
+        return True
+
+    w.ear.answer = answer
+    w.clock.stop = lambda: (stopped(), pressed.set())
+    wait = schedule.wait
+
+    def interrupted(*given, **more):
+        while not (found := wait(*given, timeout=0.02, **more))[0]:
+            if asked.is_set():
+                asked.clear()
+                raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(schedule, "wait", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        w.deploy()
+    assert caught.value.places == []
+    assert [given["ChangeSetName"].split("/")[1].startswith("t-bus") for name, given in w.cfn.calls
+            if name == "execute_change_set"] == [True]  # fmt: skip
+    assert "policy" not in w.cfn.stacks[rules]["more"]
+    assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
+
+
 def test_what_a_killed_run_left_is_swept(world):
     w = world()
     w.cfn.add_stack("t-bus")
