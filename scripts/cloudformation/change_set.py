@@ -132,8 +132,9 @@ def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) ->
 def discard(remote: Remote, change_set: ChangeSet) -> None:
     """Deletes a change set, and the stack that exists only because of it when this run made it.
 
-    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. Never raises: a run must not fail, nor end differently,
-    for what it could not tidy.
+    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. It stays when somebody has made another change set for it
+    since: DeleteStack takes those, too. Never raises: a run must not fail, nor end differently, for what it could not
+    tidy.
     """
     remote = replace(remote, clock=Clock())  # Ctrl-C has stopped the run's own
     with contextlib.suppress(*calls.TROUBLE):
@@ -146,8 +147,17 @@ def discard(remote: Remote, change_set: ChangeSet) -> None:
                     break
             remote.clock.sleep(pause)
         stack = remote.stack(change_set.stack_id, patience=10) if change_set.made_stack else None
-        if stack and stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # else somebody has put something in it
+        if not stack or stack["StackStatus"] != "REVIEW_IN_PROGRESS":  # somebody has put something in it
+            return
+        if not [one for one in _held(remote, change_set.stack_id) if one["ChangeSetId"] != change_set.arn]:
             remote.call("delete_stack", patience=10, StackName=change_set.stack_id)
+
+
+def _held(remote: Remote, stack_id: str) -> list[Mapping[str, Any]]:
+    """The change sets of a stack, but for those that are being deleted."""
+    pages = remote.pages("list_change_sets", patience=10, StackName=stack_id)
+    found = [one for page in pages for one in page.get("Summaries") or ()]
+    return [one for one in found if not str(one.get("Status")).startswith("DELETE_")]
 
 
 def sweep(remote: Remote, stack: Mapping[str, Any]) -> bool:

@@ -94,18 +94,18 @@ class _Run(Run):
         finally:
             self.discard(self.plans.values())
 
-    def plan_one(self, key: Key, *, wait: bool = False) -> Plan:
-        """``wait`` for an operation that is under way on the stack."""
+    def plan_one(self, key: Key, *, wait: bool = False, ours: bool = False) -> Plan:
+        """``wait`` for an operation that is under way on the stack. ``ours``: this run has brought it into review."""
         remote = self.remotes[key]
         try:
-            made = self._plan_one(key, remote, wait=wait)
+            made = self._plan_one(key, remote, wait=wait, ours=ours)
         except (ToolError, *calls.TROUBLE) as error:
             made = Plan(remote.place, problem=failure.wrap(error, remote.place))
         self.plans[key] = made
         self.listener.planned(made)
         return made
 
-    def _plan_one(self, key: Key, remote: Remote, *, wait: bool) -> Plan:
+    def _plan_one(self, key: Key, remote: Remote, *, wait: bool, ours: bool) -> Plan:
         pair, place, stack = self.pairs[key], remote.place, remote.stack()
         template = self.templates[pair[0].template]
         if stack and wait and operation.is_under_way(stack):
@@ -131,7 +131,7 @@ class _Run(Run):
         arguments = change_set.request(self.aws.environment, pair[0], template, values, stack, self.options)
         arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", self.clock)
         changed = protection.differences(remote, self.aws.environment, pair[0], stack)
-        theirs = stack is not None and not change_set.sweep(remote, stack)
+        theirs = stack is not None and not change_set.sweep(remote, stack) and not ours
         made = change_set.make(remote, arguments, stack_was_there=theirs)  # from here on nothing may go wrong
         declared = template.get("Parameters") or {}
         secret = {name for name, one in declared.items() if str(one.get("NoEcho")).lower() == "true"}
@@ -208,8 +208,11 @@ class _Run(Run):
         shown = self.plans[key]
         if shown.problem or (shown.change_set and dict(shown.values) == self.values.resolve(self.pairs[key])):
             return shown
-        self.discard([shown])
-        made = self.plan_one(key)
+        old = shown.change_set
+        made = self.plan_one(key, ours=old is not None and old.made_stack)
+        if old:  # after the new one, so that a stack in review is not deleted under it: its deletion takes a while
+            replaced = made.change_set is not None and not made.change_set.unchanged
+            self.discard([replace(shown, change_set=replace(old, made_stack=old.made_stack and not replaced))])
         if made.problem or not made.changes:
             return made
         protection.check(self.aws.environment, [made], self.options.allow_replace)

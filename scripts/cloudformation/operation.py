@@ -199,8 +199,7 @@ def _rested(operation: Operation, now: str) -> str:
     operation.at_rest = 0 if now.endswith("_IN_PROGRESS") else operation.at_rest + 1
     if operation.at_rest < _AT_REST:
         return ""
-    operation.token = ""  # then whatever has come since the marker tells of it
-    operation.take([])
+    operation.token = ""  # whoever asks why now takes whatever has come since the marker
     return now
 
 

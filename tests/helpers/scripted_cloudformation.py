@@ -266,6 +266,7 @@ class FakeCloudFormation:
             "status": status,
             "reason": reason,
             "execution": "AVAILABLE",
+            "made": START + timedelta(seconds=self.clock.now()),
             "ready": self.clock.now() + self.change_set_delay,
             "changes": list(self.changes),
         }
@@ -302,19 +303,22 @@ class FakeCloudFormation:
         del self.change_sets[arn]
         return {}
 
-    def _do_list_change_sets(self, StackName, **_):
-        return {
-            "Summaries": [
-                {
-                    "ChangeSetId": arn,
-                    "ChangeSetName": one["given"]["ChangeSetName"],
-                    "StackId": one["stack"],
-                    "ExecutionStatus": one["execution"],
-                }
-                for arn, one in self.change_sets.items()
-                if one["stack"] == self.find(StackName)
-            ]
-        }
+    def _do_list_change_sets(self, StackName, NextToken=None):
+        found = [
+            {
+                "ChangeSetId": arn,
+                "ChangeSetName": one["given"]["ChangeSetName"],
+                "StackId": one["stack"],
+                "Status": one["status"],
+                "ExecutionStatus": one["execution"],
+                "CreationTime": one["made"],
+            }
+            for arn, one in self.change_sets.items()
+            if one["stack"] == self.find(StackName)
+        ]
+        start = int(NextToken or 0)
+        more = {"NextToken": str(start + 2)} if start + 2 < len(found) else {}
+        return {"Summaries": found[start : start + 2], **more}
 
     def _do_execute_change_set(self, ChangeSetName, ClientRequestToken, **given):
         arn, one = self._change_set(ChangeSetName)
@@ -365,6 +369,8 @@ class FakeCloudFormation:
         stack_id = self.find(StackName)
         if self.status(stack_id) == "REVIEW_IN_PROGRESS":
             self.emit(stack_id, "STACK", "DELETE_COMPLETE", token=ClientRequestToken)
+            for arn in [arn for arn, one in self.change_sets.items() if one["stack"] == stack_id]:
+                del self.change_sets[arn]
         elif self.status(stack_id) != "DELETE_IN_PROGRESS":  # else it is accepted, and does nothing
             self.play(stack_id, self.timelines["DELETE"], ClientRequestToken)
         return {}

@@ -7,6 +7,7 @@ from scripted_cloudformation import (
     QUEUE,
     TEMPLATE,
     environment,
+    refusal,
     stack,
 )
 
@@ -82,6 +83,43 @@ def test_a_stack_that_somebody_fills_meanwhile_is_not_deleted(world):
     w.deploy()
     assert w.cfn.find("t-bus")
     assert "delete_stack" not in w.cfn.names()
+
+
+@pytest.mark.parametrize("others", [1, 4])
+def test_a_stack_in_review_with_somebody_elses_change_set_is_not_deleted(world, others):
+    w = world()
+
+    def no(plans):
+        for number in range(others):
+            w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=f"theirs-{number}")
+        mine = plans[0].change_set.arn
+        w.cfn.change_sets = {mine: w.cfn.change_sets.pop(mine), **w.cfn.change_sets}
+        return False
+
+    w.ear.answer = no
+    w.deploy()
+    assert w.cfn.status(w.cfn.find("t-bus")) == "REVIEW_IN_PROGRESS"
+    assert sorted(one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()) == [
+        f"theirs-{number}" for number in range(others)
+    ]
+
+
+def test_the_name_of_a_change_set_is_its_client_token_and_no_other_ones(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.deploy()
+    w.deploy()
+    made = [given for name, given in w.cfn.calls if name == "create_change_set"]
+    assert [one["ClientToken"] for one in made] == [one["ChangeSetName"] for one in made]
+    assert len({one["ClientToken"] for one in made}) == 2
+
+
+def test_a_refused_execution_leaves_no_change_set(world):
+    w = world()
+    w.cfn.fail("execute_change_set", refusal("ValidationError", "not now"))
+    (result,) = w.deploy()
+    assert "not now" in str(result.problem)
+    assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
 
 
 def test_an_empty_change_set_is_executed(world):

@@ -1,10 +1,12 @@
 """The order of stacks, and outputs that another one takes. Against a scripted CloudFormation."""
 
+import pytest
 from scripted_cloudformation import (
     CREATED,
     ROLLED_BACK,
     TEMPLATE,
     environment,
+    refusal,
     stack,
 )
 
@@ -91,3 +93,51 @@ def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
     pairs = w.environment.choose("rules")
     (result,) = deployment.deploy(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
     assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
+
+
+def taking(w):
+    """The world's stack ``bus`` is there, and gives another output as soon as it is updated."""
+    w.cfn.add_stack("t-bus")
+    w.cfn.outputs["t-bus"] = {"Arn": "old"}
+    execute = w.cfn.execute_change_set
+
+    def executing(**given):
+        w.cfn.outputs["t-bus"] = {"Arn": "new"}
+        return execute(**given)
+
+    w.cfn.execute_change_set = executing
+
+
+def slow_deletion(w):
+    """As AWS does it: DeleteStack is over before the stack is gone."""
+
+    def delete(StackName, **_):  # noqa: N803
+        w.cfn.calls.append(("delete_stack", {"StackName": StackName}))
+        now = w.clock.now()
+        w.cfn.emit(StackName, "STACK", "DELETE_IN_PROGRESS", at=now)
+        w.cfn.emit(StackName, "STACK", "DELETE_COMPLETE", at=now + 2)
+
+    w.cfn.delete_stack = delete
+
+
+def test_a_new_stack_is_planned_again_where_it_was_planned_before(world):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    taking(w)
+    slow_deletion(w)
+    assert [one.outcome for one in w.deploy()] == ["updated", "created"]
+    assert "delete_stack" not in w.cfn.names()
+    assert [one["given"]["Parameters"] for one in w.cfn.change_sets.values()][-1] == [
+        {"ParameterKey": "Bus", "ParameterValue": "new"}
+    ]
+    assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
+
+
+@pytest.mark.parametrize("at", ["create_change_set", "execute_change_set"])
+def test_a_new_stack_that_cannot_be_planned_again_is_not_left_in_review(world, at):
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    taking(w)
+    w.cfn.fail(at, refusal("ValidationError", "not now"), after=2 if at == "create_change_set" else 1)
+    bus, rules = w.deploy()
+    assert (bus.outcome, rules.outcome) == ("updated", "failed")
+    assert "not now" in str(rules.problem)
+    assert w.cfn.find("t-rules") is None
