@@ -109,5 +109,13 @@ provisioners._REPLACING_PROPERTIES.update({
     "AWS::CloudTrail::Trail": ("TrailName",), "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
     "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"), "AWS::Logs::LogGroup": ("LogGroupName",),
     "AWS::Events::EventBus": ("Name",), "AWS::Events::Rule": ("Name", "EventBusName"),
-    "AWS::IAM::OIDCProvider": ("Url",),
+    "AWS::IAM::OIDCProvider": ("Url",), "AWS::IAM::Policy": (), "AWS::KMS::Key": (), "AWS::KMS::Alias": ("AliasName",),
+    "AWS::SQS::QueuePolicy": (), "AWS::SNS::TopicPolicy": (),
+    "AWS::SNS::Subscription": ("Endpoint", "Protocol", "TopicArn"),
+    "AWS::Logs::ResourcePolicy": ("PolicyName",), "AWS::CloudWatch::Alarm": ("AlarmName",),
+    "AWS::S3::Bucket": ("BucketName", "BucketNamePrefix", "BucketNamespace"), "AWS::S3::BucketPolicy": ("Bucket",),
+    "AWS::Lambda::Permission": (
+        "Action", "EventSourceToken", "FunctionName", "FunctionUrlAuthType", "InvokedViaFunctionUrl", "Principal",
+        "PrincipalOrgID", "SourceAccount", "SourceArn",
+    ),
 })  # fmt: skip

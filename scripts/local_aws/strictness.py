@@ -1,9 +1,12 @@
 """What CloudFormation refuses and MiniStack lets pass, and two things that it answers and MiniStack does not."""
 
+import contextlib
+import copy
 import functools
 import json
 import os
 import re
+from collections.abc import Collection
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -20,6 +23,8 @@ NAMED = {  # type -> the property that names it
     "AWS::Logs::LogGroup": "LogGroupName", "AWS::Events::Rule": "Name", "AWS::IAM::Role": "RoleName",
     "AWS::Lambda::Function": "FunctionName", "AWS::SQS::Queue": "QueueName", "AWS::SNS::Topic": "TopicName",
 }  # fmt: skip
+
+LATER = "{{changeSet:KNOWN_AFTER_APPLY}}"  # what AWS says of a value that only the execution will tell
 
 
 def check_name(kind: str, stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
@@ -96,12 +101,52 @@ def evaluate_conditions(stock: Stock, template: Json, params: Json) -> Any:
     return stock({**template, "Conditions": engine._resolve_refs(conditions, {}, params, {}, mappings, "", "")}, params)
 
 
+class Attributes(dict[str, Any]):
+    """The attributes of a resource; one that is not there will be known later."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+    def __missing__(self, _name: str) -> str:
+        return LATER
+
+
+def resolved(template: Json, params: Json, stack: str, stack_id: str, replaced: Collection[str] = ()) -> Json:
+    """The template's resources, whose conditions hold, with the values that references to them have at present.
+
+    What is new or replaced has values that nobody knows yet. MiniStack takes every Fn::GetAtt for '', so that one that
+    reads another resource than before is no change to it.
+    """
+    conditions, mappings = engine._evaluate_conditions(template, params), template.get("Mappings") or {}
+    held = (cloudformation._stacks.get(stack) or {}).get("_resources", {})
+    known: Json = {}
+    for name in template.get("Resources", {}):
+        there = held[name] if name in held and name not in replaced else {"PhysicalResourceId": LATER}
+        known[name] = {**there, "Attributes": Attributes(there.get("Attributes") or {})}
+    found = {}
+    for name, one in template.get("Resources", {}).items():
+        if conditions.get(one.get("Condition"), True):
+            props = copy.deepcopy(one.get("Properties") or {})
+            with contextlib.suppress(Exception):  # as MiniStack does: what cannot be resolved stays as it is written
+                props = engine._resolve_refs(props, known, params, conditions, mappings, stack, stack_id)
+            found[name] = {**one, "Properties": props}
+    return found
+
+
 @around("_resolve_props_for_diff", changesets)
-def resolve_for_diff(stock: Stock, template: Json, params: Json, *rest: Any) -> Any:
-    """A resource whose condition does not hold is in no change set; MiniStack counts it as an addition."""
-    holds, resources = engine._evaluate_conditions(template or {}, params), (template or {}).get("Resources", {})
-    there = {name: one for name, one in resources.items() if holds.get(one.get("Condition"), True)}
-    return stock(template and {**template, "Resources": there}, params, *rest)
+def resolve_for_diff(_stock: Stock, template: Json, *rest: Any) -> Json:
+    """What a change set compares."""
+    return {"Resources": resolved(template, *rest)} if template else {}
+
+
+@around("_reference_details", stacks)
+def reference_details(stock: Stock, definition: Json, replacements: dict[str, str], *rest: Any) -> Any:
+    """Who reads an attribute of a resource that changes in place does not change with it.
+
+    AWS does not know that beforehand and lists such readers as well, with an AfterValue of KNOWN_AFTER_APPLY (seen in
+    aws-cloudformation/cloudformation-coverage-roadmap, issue 2113); docs/local-aws.md says that this is quieter.
+    """
+    return stock(definition, {name: one for name, one in replacements.items() if one != "False"}, *rest)
 
 
 @around("_update_resource", stacks)
@@ -124,7 +169,8 @@ def with_property_values(stock: Stock, params: dict[str, list[str]]) -> Any:
         return answer
     made = of["_template"], of["_resolved_params"], of["StackName"], of["StackId"]
     sides = {"Before": (cloudformation._stacks.get(of["StackName"]) or {}).get("_resources", {})}
-    sides["After"] = changesets._resolve_props_for_diff(*made)["Resources"]
+    moving = [one["ResourceChange"] for one in of["Changes"] if one["ResourceChange"].get("Replacement") != "False"]
+    sides["After"] = resolved(*made, replaced={one["LogicalResourceId"] for one in moving})
     ET.register_namespace("", helpers.CFN_NS)
     root, ns = ET.fromstring(answer[2]), f"{{{helpers.CFN_NS}}}"  # noqa: S314 - MiniStack's own answer
     for change in root.iter(f"{ns}ResourceChange"):

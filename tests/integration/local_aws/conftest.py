@@ -7,6 +7,6 @@ from raw_stacks import FIXTURES, Stack
 @pytest.fixture
 def deploy(clients, unique):
     def make(body, name=unique, **options):
-        return Stack(clients, name, body if isinstance(body, dict) else FIXTURES / body, **options)
+        return Stack(clients, name, FIXTURES / body if str(body).endswith(".yaml") else body, **options)
 
     return make

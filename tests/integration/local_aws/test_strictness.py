@@ -5,7 +5,9 @@ import urllib.error
 import urllib.request
 
 import pytest
-from raw_stacks import ACCOUNT, Stack, eventually, resource, template
+from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
+
+from scripts import rendering
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,64 @@ def test_a_change_set_shows_values_before_and_after(deploy):
     [detail] = change["ResourceChange"]["Details"]
     values = [detail["Target"][key] for key in ("Path", "BeforeValue", "AfterValue")]
     assert values == ["/Properties/DisplayName", "old", "new"]
+
+
+def planned(stack, body, name="c", **parameters):
+    """Logical id → (Replacement, {property: (before, after)}) of a change set, which stays unexecuted."""
+    given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+    where = {"StackName": stack.name, "ChangeSetName": name}
+    stack.cloudformation.create_change_set(
+        **where, TemplateBody=text_of(body), Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
+    answer = stack.cloudformation.describe_change_set(**where, IncludePropertyValues=True)
+    assert answer["Changes"] or "didn't contain changes" in answer["StatusReason"]
+    found = {}
+    for change in (one["ResourceChange"] for one in answer["Changes"]):
+        targets = [one["Target"] for one in change["Details"]]
+        values = {one["Name"]: (one.get("BeforeValue"), one.get("AfterValue")) for one in targets}
+        found[change["LogicalResourceId"]] = change.get("Replacement"), values
+    return found
+
+
+def test_a_change_set_has_what_changes_and_nothing_else(deploy):
+    text = rendering.render("s3-object-events")[0]
+    stack = deploy(text)
+    try:
+        assert planned(stack, text, "nothing") == {}
+        words = "Objects that were created in the data bucket."
+        assert planned(stack, text.replace(words, "Objects."), "words") == {
+            "ObjectCreatedRule": ("False", {"Description": (words, "Objects.")})
+        }
+        assert planned(stack, text, "days", LogRetentionInDays="7") == {
+            group: ("False", {"RetentionInDays": ("30", "7")}) for group in ("ObjectLogGroup", "ObjectFunctionLogGroup")
+        }
+    finally:  # an account has room for ten resource policies of CloudWatch Logs, here as on AWS
+        stack.cloudformation.delete_stack(StackName=stack.name)
+
+
+def test_a_reference_to_another_resource_is_a_change(deploy):
+    def body(queue):
+        target = {"Protocol": "sqs", "Endpoint": {"Fn::GetAtt": [queue, "Arn"]}}
+        topic = resource("AWS::SNS::Topic", Subscription=[target])
+        return template(A=resource("AWS::SQS::Queue"), B=resource("AWS::SQS::Queue"), Topic=topic)
+
+    stack = deploy(body("A"))
+    [(name, (replacement, values))] = planned(stack, body("B")).items()
+    assert (name, replacement) == ("Topic", "False")
+    before, after = (json.loads(one)[0]["Endpoint"].rsplit(":", 1)[-1] for one in values["Subscription"])
+    assert (before, after) == tuple(stack.ids[one].rsplit("/", 1)[-1] for one in "AB")
+
+
+def test_what_a_replacement_will_give_is_not_known_before(deploy, unique):
+    def body(name):
+        reads = resource("AWS::SNS::Topic", DisplayName={"Fn::Sub": "${Queue.QueueName}"})
+        return template(Queue=resource("AWS::SQS::Queue", QueueName=name), Topic=reads)
+
+    stack = deploy(body(f"{unique}-a"))
+    assert planned(stack, body(f"{unique}-b")) == {
+        "Queue": ("True", {"QueueName": (f"{unique}-a", f"{unique}-b")}),
+        "Topic": ("False", {"DisplayName": (f"{unique}-a", "{{changeSet:KNOWN_AFTER_APPLY}}")}),
+    }
 
 
 def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, unique):
