@@ -121,7 +121,7 @@ def resolved(template: Json, params: Json, stack: str, stack_id: str, replaced: 
     held = (cloudformation._stacks.get(stack) or {}).get("_resources", {})
     known: Json = {}
     for name in template.get("Resources", {}):
-        there = held[name] if name in held and name not in replaced else {"PhysicalResourceId": LATER}
+        there: Json = held[name] if name in held and name not in replaced else {"PhysicalResourceId": LATER}
         known[name] = {**there, "Attributes": Attributes(there.get("Attributes") or {})}
     found = {}
     for name, one in template.get("Resources", {}).items():
