@@ -12,13 +12,17 @@ import click
 from scripts.commands._options import env_option, yes_option
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
     from scripts.aws import Aws
     from scripts.cloudformation.deployment import Result
     from scripts.demo import Act, Delivery
     from scripts.environment import Environment
 
 WAIT_HERE, WAIT_AWS = 30.0, 1200.0  # CloudTrail may take a quarter of an hour
-SHOWN = 110  # characters of a message
+LONGEST_LOOK = 15.0  # seconds in which Ctrl-C is not heard by those who look
+SHOWN = 110  # characters of a message, but on a terminal no more than fit
 TELLING = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Message")  # of an event of AWS's own
 
 
@@ -30,8 +34,9 @@ TELLING = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Mes
 def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     """Deploy the stacks of an environment a second time, make events happen, and show where they arrive.
 
-    Everything is named demo-… and is deleted at the end. Exits with 0 only if every expected delivery was seen. With
-    ENV=local nothing is needed but this checkout; on an account it asks first.
+    Everything is named demo-… and is deleted at the end, after Ctrl-C, too (a second one leaves it, and says what).
+    Exits with 0 only if every expected delivery was seen. With ENV=local nothing is needed but this checkout; on an
+    account it asks first.
 
     \b
     Examples:
@@ -55,16 +60,16 @@ def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     was_running = is_embedded and server.status() is not None
     try:
         wait = wait or (WAIT_HERE if chosen.endpoint else WAIT_AWS)
-        seen = _demonstrate(chosen, Aws(chosen), keep=keep, wait=wait)
+        seen = _demonstrate(chosen, Aws(chosen), keep=keep, wait=wait, stays=was_running or not is_embedded)
     finally:
         if is_embedded and not keep and not was_running:
             server.stop()
     return 0 if seen else 1
 
 
-def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float) -> bool:
+def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float, stays: bool) -> bool:
+    """``stays``: what is not deleted outlives the command, as the embedded AWS does that was running before."""
     import subprocess
-    from concurrent.futures import ThreadPoolExecutor
 
     from scripts import demo, rendering
     from scripts.environment import check_parameters
@@ -85,28 +90,28 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float)
         return False
     _step("Linted", lint.stderr.strip().splitlines()[-1], begun)
     begun = time.monotonic()
-    results = _deploy(aws, templates)
-    failed = [one for one in results if not one.ok]
-    regions = sorted({one.place.region for one in results}, key=environment.regions.index)
-    _step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
+    results: list[Result] = []
     acts: list[Act] = []
     try:
+        results = _deploy(aws, templates)
+        failed = [one for one in results if not one.ok]
+        regions = sorted({one.place.region for one in results}, key=environment.regions.index)
+        _step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
         if not failed:
-            with ThreadPoolExecutor(max_workers=len(regions)) as pool:
-                for done in pool.map(lambda region: _play(aws, region, run, wait), regions):
-                    acts += done
+            acts = _play(aws, regions, run, wait)
             for region in regions:
                 _show(region, [act for act in acts if act.region == region])
         for one in failed:
             click.echo(f"Error: {one.problem}", err=True)
+    except KeyboardInterrupt:
+        if not keep:
+            click.echo("\nInterrupted: what was made is deleted now. Ctrl-C again leaves it.", err=True)
+        raise
     finally:
         if keep:
-            _tell_what_stays(environment, results)
+            _tell_what_stays(environment, run, results)
         else:
-            begun = time.monotonic()
-            demo.remove_snapshots(aws, regions, run)
-            _remove(aws, results)
-            _step("\nDeleted", f"{len(results)} stacks, what they held, databases and snapshots", begun)
+            _delete(aws, run, stays=stays)
     expected = [one for act in acts for one in act.deliveries]
     missing = [one for one in expected if one.after is None]
     memory = f", embedded AWS {running.memory / 1e6:.0f} MB" if running else ""
@@ -119,10 +124,56 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float)
     return True
 
 
-def _play(aws: Aws, region: str, run: str, wait: float) -> list[Act]:
+def _play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
+    """What happened in all regions, played at once. Ctrl-C ends it: nobody waits for a database that is being made."""
+    import queue
+    import threading
+
     from scripts import demo
 
-    return [demo.watch(aws, act, wait) for act in demo.perform(aws, region, run)]
+    ended: queue.Queue[list[Act] | Exception] = queue.Queue()
+    stop = threading.Event()
+
+    def play(region: str) -> None:
+        acts = []
+        try:
+            for act in demo.perform(aws, region, run):
+                _watch(aws, act, wait, stop)
+                acts.append(act)
+                if stop.is_set():
+                    break
+            ended.put(acts)
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            ended.put(error)
+
+    for region in regions:
+        threading.Thread(target=play, args=(region,), daemon=True).start()
+    found: list[Act] = []
+    try:
+        for _ in regions:
+            if isinstance(acts := ended.get(), Exception):
+                raise acts
+            found += acts
+    finally:
+        stop.set()
+    return found
+
+
+def _watch(aws: Aws, act: Act, wait: float, stop: threading.Event) -> None:
+    """``demo.watch`` in looks of a second, of two, of four …, so that ``stop`` is heard between them."""
+    from dataclasses import replace
+
+    from scripts import demo
+
+    begun, look = time.time(), 1.0
+    missing = act.deliveries
+    while missing and not stop.is_set():
+        so_far = max(time.time() - one.since for one in missing)
+        demo.watch(aws, replace(act, deliveries=missing), min(wait, so_far + look))
+        missing = [one for one in missing if one.after is None]
+        if time.time() - begun > wait:
+            return
+        look = min(2 * look, LONGEST_LOOK)
 
 
 def _deploy(aws: Aws, templates: dict[str, dict[str, Any]]) -> list[Result]:
@@ -131,18 +182,47 @@ def _deploy(aws: Aws, templates: dict[str, dict[str, Any]]) -> list[Result]:
     return deploy(aws, templates, aws.environment.choose())
 
 
-def _remove(aws: Aws, results: list[Result]) -> None:
+def _delete(aws: Aws, run: str, *, stays: bool) -> None:
+    """All that the run has made. Ctrl-C ends it, after saying what is left and how it goes."""
     from scripts import demo
-    from scripts.cloudformation import deletion
+    from scripts.cloudformation.calls import TROUBLE
+
+    begun, regions = time.monotonic(), sorted({region for _, region in aws.environment.choose()})
+    try:
+        try:
+            demo.remove_snapshots(aws, regions, run)
+        except TROUBLE as error:  # the stacks are to go in any case
+            click.echo(f"Error: a database or a snapshot demo-{run} stays, delete it by hand: {error}", err=True)
+        count = _remove(aws)
+        click.echo()
+        _step("Deleted", f"{count} stacks, what they held, databases and snapshots", begun)
+    except KeyboardInterrupt:
+        if stays:
+            _tell_what_stays(aws.environment, run, ())
+        raise
+
+
+def _remove(aws: Aws) -> int:
+    """Deletes the stacks and the buckets that they keep; gives how many stacks there were."""
+    from botocore.exceptions import ClientError
+
+    from scripts import demo
+    from scripts.cloudformation import calls, deletion
 
     pairs = aws.environment.choose()
     surveys = deletion.survey(aws, pairs)
     ended = deletion.delete(aws, surveys, pairs=pairs, empty_buckets=True)
-    for one in results:
-        demo.remove_buckets(aws, one.place.region, one.outputs)
-    for one in ended:
-        if not one.ok:
-            click.echo(f"Error: {one.problem}", err=True)
+    for one in surveys:
+        kept = {f"{name}Name": physical for name, physical in one.retained.items() if physical}
+        try:
+            demo.remove_buckets(aws, one.place.region, kept)
+        except ClientError as error:
+            if calls.code(error) != "NoSuchBucket":  # of a stack that was interrupted before it had one
+                raise
+    for result in ended:
+        if not result.ok:
+            click.echo(f"Error: {result.problem}", err=True)
+    return sum(one.stack is not None for one in surveys)
 
 
 def _show(region: str, acts: list[Act]) -> None:
@@ -157,15 +237,20 @@ def _show_delivery(one: Delivery) -> None:
     mark, colour = ("✓", "green") if one.after is not None else ("✗", "red")
     after = f"after {one.after:.2f} s" if one.after is not None else f"{len(one.messages)} of {one.count} seen"
     click.secho(f"  {mark} {one.group:<58} {after}", fg=colour if _colours() else None)
+    shown = _width() - 7 if sys.stdout.isatty() else SHOWN  # six spaces before it, one dot after it
     for message in map(summarize, one.messages):
-        click.echo(f"      {message[:SHOWN]}{'…' if len(message) > SHOWN else ''}")
+        click.echo(f"      {message[:shown]}{'…' if len(message) > shown else ''}")
 
 
-def _tell_what_stays(environment: Environment, results: list[Result]) -> None:
-    click.echo("\nWhat stays:")
-    for one in results:
-        click.echo(f"  {one.place.region}  {one.place.stack_name}  {one.status}")
-    click.echo(f"Go on: make local-status, make demo ENV={environment.name} (which deletes it again)")
+def _tell_what_stays(environment: Environment, run: str, results: Sequence[Result]) -> None:
+    """The stacks, with their states where these are known: an interrupted run has seen no result."""
+    known = {one.place.key: one.status for one in results}
+    click.echo("\nWhat stays:" if known else "\nWhat stays, as far as it was made and not yet deleted:")
+    for stack, region in environment.choose():
+        click.echo(f"  {region}  {stack.stack_name}  {known.get((stack.name, region), '')}".rstrip())
+    click.echo(f"  RDS: a database and a snapshot named demo-{run}, in each region (no other run deletes them)")
+    look = "make local-status, " if environment.endpoint == "embedded" else ""
+    click.echo(f"Go on: {look}make demo ENV={environment.name} (which takes the stacks over and deletes them)")
 
 
 def summarize(message: str) -> str:
@@ -179,7 +264,13 @@ def summarize(message: str) -> str:
 
 
 def _step(what: str, words: str, begun: float) -> None:
-    click.echo(f"{what:<13} {words:<76} {time.monotonic() - begun:5.1f} s")
+    click.echo(f"{what:<13} {words:<57} {time.monotonic() - begun:5.1f} s")  # 79 columns
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _colours() -> bool:

@@ -24,6 +24,7 @@ def command(ctx: click.Context, pattern: Path | None, event: Path | None, ndjson
     """Say whether a pattern matches an event, and if not, why not (exit 1). Without an event: is the pattern valid?
 
     An event is compared as it is written: nothing is filled in, and ${…} in a sample stays text (`trace` does both).
+
     With --ndjson each line holds pattern (or pattern_text, raw JSON) and event (or event_text); each gets one line:
     {"match": true}, {"valid": true} if there was no event, or {"error": "…"}.
 

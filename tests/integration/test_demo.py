@@ -1,12 +1,15 @@
 """`make demo`, as the first thing that anybody runs."""
 
+import os
 import re
+import signal
 
 import in_process
 import pytest
 
-from scripts import environment
+from scripts import demo, environment
 from scripts.aws import Aws
+from scripts.cloudformation import deployment
 from scripts.environment import Environment
 from scripts.local_aws import server
 
@@ -20,8 +23,40 @@ def run(tmp_path, monkeypatch):
     server.stop()
 
 
+@pytest.fixture
+def interrupted(run, monkeypatch):
+    """interrupted(*times): the demo, with Ctrl-C at these times, on an embedded AWS that was running before."""
+
+    places = {"deploying": (deployment, "deploy"), "waiting": (demo, "watch"), "deleting": (demo, "remove_snapshots")}
+
+    def pressing(function):
+        left = [signal.SIGINT]  # once: the regions wait at the same time
+
+        def call(*arguments, **more):
+            result = function(*arguments, **more)
+            if left:
+                os.kill(os.getpid(), left.pop())
+            return result
+
+        return call
+
+    def start(*times):
+        server.start()
+        with monkeypatch.context() as patched:
+            for module, name in (places[time] for time in times):
+                patched.setattr(module, name, pressing(getattr(module, name)))
+            return run("demo")
+
+    return start
+
+
 def stacks():
     return server.status().stacks
+
+
+def own_client(service, region):
+    local = environment.load("local")
+    return Aws(Environment("t", local.path, local.regions, {}, endpoint=server.status().url)).client(service, region)
 
 
 def test_every_delivery_is_seen_and_nothing_is_left(run):
@@ -31,6 +66,9 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     groups = re.findall(r"✓ (\S+) +after [\d.]+ s", done.stdout)
     assert len(groups) == 8
     assert sum(one.startswith("/aws/lambda/") for one in groups) == 2
+    steps = [line for line in done.stdout.splitlines() if line.endswith(" s") and not line.startswith(" ")]
+    assert [line.split()[0] for line in steps] == ["Embedded", "Rendered", "Linted", "Deployed", "Deleted"]
+    assert max(map(len, steps)) < 80  # a narrow terminal
     assert server.status() is None
 
 
@@ -48,15 +86,35 @@ def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(ru
     assert kept.returncode == 0, kept.stderr
     assert "What stays:" in kept.stdout
     assert len(stacks()) == len(before) + 6
-    local = environment.load("local")
-    aws = Aws(Environment("t", local.path, local.regions, {}, endpoint=server.status().url))
-    logs = aws.client("logs", "eu-west-1")
+    logs = own_client("logs", "eu-west-1")
     for policy in logs.describe_resource_policies()["resourcePolicies"]:
         logs.delete_resource_policy(policyName=policy["policyName"])
     done = run("demo", "--wait", "1")  # takes over what was kept, and deletes it whatever happens
     assert done.returncode == 1
     assert "Error: 3 of 8 expected deliveries were not seen" in done.stderr.splitlines()[-1]
     assert stacks() == before
+
+
+@pytest.mark.parametrize("when", ["deploying", "waiting"])
+def test_interrupted_it_deletes_what_it_has_made(interrupted, when):
+    done = interrupted(when)
+    assert done.returncode == 130
+    assert "Interrupted: what was made is deleted now." in done.stderr
+    assert re.search(r"^Deleted +6 stacks", done.stdout, re.MULTILINE)
+    assert stacks() == []
+    assert own_client("s3", "us-east-1").list_buckets()["Buckets"] == []
+
+
+def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interrupted, run):
+    done = interrupted("waiting", "deleting")
+    assert done.returncode == 130
+    assert stacks()
+    told = {f"{region}/{name}" for region, name in re.findall(r"^  (\S+)  (demo-\S+)$", done.stdout, re.MULTILINE)}
+    assert told == set(stacks())
+    assert re.search(r"database and a snapshot named demo-\w{8}", done.stdout)
+    assert "make demo ENV=local (which takes the stacks over and deletes them)" in done.stdout
+    assert run("demo").returncode == 0
+    assert stacks() == []
 
 
 def test_on_an_account_it_asks_first(run):
