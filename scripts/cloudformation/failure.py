@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from scripts.cloudformation import calls, events
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from scripts.cloudformation.place import Place
 
 _PROPERTY = re.compile(r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)")
+_EARLY = timedelta(seconds=10)  # a guess: what validation says may come before the stack's first event
 _DEPTH = 10  # nested stacks below nested stacks
 
 _ADVICE = {
@@ -156,18 +158,22 @@ def _inside(remote: Remote, nested: Event, since: datetime | None, depth: int) -
     return cause and replace(cause, path=(nested.logical_id, *cause.path))
 
 
-def validations(remote: Remote, **where: str) -> list[str]:
+def validations(remote: Remote, since: datetime | None = None, **where: str) -> list[str]:
     """What early validation and hooks have against a change set or a stack's operation, from DescribeEvents.
 
-    ``where``: ChangeSetName (ARN), or StackName. It needs a permission of its own: without it, and wherever it is not
-    known, the answer is empty and the stack's events must do.
+    ``where``: ChangeSetName (ARN), or StackName: that answers with all of the stack's operations, also of long ago, and
+    ``since`` leaves out those before this one. It needs a permission of its own: without it, and wherever it is not
+    known, the answer is empty and the stack's events must do. Source: API reference of DescribeEvents.
     """
     try:
-        found = remote.call("describe_events", Filters={"FailedEvents": True}, **where)
+        pages = remote.pages("describe_events", Filters={"FailedEvents": True}, **where)
+        found = [one for page in pages for one in page.get("OperationEvents") or ()]
     except calls.TROUBLE:
         return []
     causes = []
-    for one in found.get("OperationEvents") or ():
+    for one in found:
+        if since and one.get("Timestamp", since) < since - _EARLY:
+            continue
         reason = {
             "VALIDATION_ERROR": one.get("ValidationStatusReason"),
             "HOOK_INVOCATION_ERROR": _refusal(one.get("HookType"), one.get("HookStatusReason")),
@@ -194,8 +200,8 @@ def of_operation(remote: Remote, operation: Operation, status: str) -> Deploymen
     found = operation.events
     cause = root_cause(remote, found, found[0].at if found else None)
     reasons = [str(cause)] if cause else []
-    if not cause or any(one.detail == "VALIDATION_FAILED" for one in found):
-        reasons = validations(remote, StackName=operation.stack_id) or reasons
+    if found and (not cause or any(one.detail == "VALIDATION_FAILED" for one in found)):
+        reasons = validations(remote, found[0].at, StackName=operation.stack_id) or reasons
     if not reasons:
         own = [one for one in found if one.is_root and one.reason]
         failed = [one.reason for one in own if "FAILED" in one.status + one.detail]

@@ -354,8 +354,10 @@ class FakeCloudFormation:
         more = {"NextToken": str(start + self.page)} if start + self.page < len(seen) else {}
         return {"StackEvents": seen[start : start + self.page], **more}
 
-    def _do_describe_events(self, **_):
-        return {"OperationEvents": self.operation_events}
+    def _do_describe_events(self, NextToken=None, **_):
+        start = int(NextToken or 0)
+        more = {"NextToken": str(start + 2)} if start + 2 < len(self.operation_events) else {}
+        return {"OperationEvents": self.operation_events[start : start + 2], **more}
 
     def _do_list_imports(self, ExportName, NextToken=None):
         held = [one for one in self.imports.get(ExportName, ()) if self.find(one)]

@@ -1,7 +1,9 @@
 """Root causes and advice."""
 
+from datetime import timedelta
+
 import pytest
-from scripted_cloudformation import STACK, FakeCloudFormation, refusal, steps
+from scripted_cloudformation import STACK, START, FakeCloudFormation, refusal, steps
 
 from scripts.cloudformation import failure, operation
 from scripts.cloudformation.calls import Remote
@@ -193,6 +195,22 @@ def test_validation_of_a_stack_operation(cfn, clock):
         "CREATE_FAILED",
     )
     assert "Unsupported property [Foo]" in error.what
+
+
+def test_a_failure_of_last_month_is_not_blamed(cfn, clock):
+    clock.time = 2_000_000
+    old = {**VALIDATION, "ValidationStatusReason": "of last month", "Timestamp": START}
+    early, late = ({**VALIDATION, "Timestamp": START + timedelta(seconds=at)} for at in (1_999_999.5, 2_000_003))
+    failed = steps((0, "STACK", "CREATE_IN_PROGRESS"), (5, "STACK", "ROLLBACK_COMPLETE", "an alarm"))
+    cfn.operation_events = [old]
+    assert fails(cfn, clock, failed).what == "an alarm"
+    for ours in (early, late):
+        clock.time = 2_000_000
+        cfn.events.clear(), cfn.stacks.clear()
+        cfn.operation_events = [old, old, old, ours]
+        what = fails(cfn, clock, failed).what
+        assert "Unsupported property [Foo]" in what
+        assert "last month" not in what
 
 
 def test_without_the_permission_for_describe_events_the_stacks_events_do(cfn, clock):
