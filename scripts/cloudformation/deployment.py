@@ -215,7 +215,7 @@ class _Run(Run):
             self.discard([replace(shown, change_set=replace(old, made_stack=old.made_stack and not replaced))])
         if made.problem or not made.changes:
             return made
-        protection.check(self.aws.environment, [made], self.options.allow_replace)
+        protection.check(self.aws.environment, [made], self.options.allow_replace, "this stack was not touched")
         creates = made.change_set is not None and made.change_set.kind == "CREATE"
         if not creates and not self.listener.confirm([made]):
             raise failure.DeploymentError("not wanted", where=str(made.place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from scripts.cloudformation import events
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -22,16 +23,27 @@ class ProtectedError(ToolError):
 
 
 def losses(change: Mapping[str, Any]) -> str:
-    """How a change (ResourceChange) may lose what a resource holds, in words, or ''."""
+    """How a change (ResourceChange) may lose what a resource holds, in words, or ''.
+
+    Dynamic is a change of which AWS cannot say what it is to be: of a nested stack, it may take all that is in there.
+    Source: API reference of ResourceChange.
+    """
     if change["Action"] == "Remove":
         return "" if change.get("PolicyAction") == "Retain" else "would be deleted"
     if change.get("Replacement") in ("True", "Conditional"):
         return "would be replaced" if change["Replacement"] == "True" else "might be replaced"
+    if change["Action"] == "Dynamic" and change.get("ResourceType") == events.NESTED:
+        return "might lose what is in it: AWS cannot say what becomes of this nested stack"
     return ""
 
 
-def check(environment: Environment, plans: Iterable[Plan], allowed: frozenset[str]) -> None:
-    """Raises ProtectedError when a protected environment would lose a resource that ``allowed`` (logical ids) lacks."""
+def check(
+    environment: Environment, plans: Iterable[Plan], allowed: frozenset[str], so_far: str = "nothing was changed"
+) -> None:
+    """Raises ProtectedError when a protected environment would lose a resource that ``allowed`` (logical ids) lacks.
+
+    ``so_far``: what has been done until now, in words.
+    """
     if not environment.protect:
         return
     found = [
@@ -43,7 +55,7 @@ def check(environment: Environment, plans: Iterable[Plan], allowed: frozenset[st
     if found:
         names = sorted({name for name, _ in found})
         raise ProtectedError(
-            "refused, nothing was changed: " + "; ".join(what for _, what in found),
+            f"refused, {so_far}: " + "; ".join(what for _, what in found),
             where=f"{environment.path}: protect",
             advice="If that is wanted, name it: ARGS='" + " ".join(f"--allow-replace {name}" for name in names) + "'",
         )

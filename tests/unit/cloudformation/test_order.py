@@ -141,3 +141,24 @@ def test_a_new_stack_that_cannot_be_planned_again_is_not_left_in_review(world, a
     assert (bus.outcome, rules.outcome) == ("updated", "failed")
     assert "not now" in str(rules.problem)
     assert w.cfn.find("t-rules") is None
+
+
+def test_a_loss_that_only_the_second_plan_shows_is_refused_and_says_no_more_than_that(world):
+    first, second = stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})
+    w = world(environment(first, second, protect=True))
+    taking(w)
+    rules = w.cfn.add_stack("t-rules")
+    execute = w.cfn.execute_change_set
+
+    def executing(**given):
+        w.cfn.changes = [{"Action": "Remove", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue"}]
+        return execute(**given)
+
+    w.cfn.execute_change_set = executing
+    bus, refused = w.deploy()
+    assert (bus.outcome, refused.outcome) == ("updated", "failed")
+    assert "refused, this stack was not touched: Queue" in str(refused.problem)
+    assert "nothing was changed" not in str(refused.problem)
+    assert (w.cfn.status(rules), w.cfn.names().count("execute_change_set")) == ("CREATE_COMPLETE", 1)
+    assert len(w.ear.asked) == 1
+    assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []

@@ -187,7 +187,11 @@ def test_parameters_for_other_tools():
         ({"Action": "Modify", "Replacement": "False"}, ""),
         ({"Action": "Modify", "Replacement": "True"}, "would be replaced"),
         ({"Action": "Modify", "Replacement": "Conditional"}, "might be replaced"),
-        ({"Action": "Dynamic"}, ""),
+        ({"Action": "Dynamic", "ResourceType": "AWS::SQS::Queue"}, ""),
+        (
+            {"Action": "Dynamic", "ResourceType": "AWS::CloudFormation::Stack"},
+            "might lose what is in it: AWS cannot say what becomes of this nested stack",
+        ),
     ],
 )
 def test_what_counts_as_a_loss(change, words):
