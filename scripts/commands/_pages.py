@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def settle(pages: Mapping[Path, str], remedy: str, *, check: bool) -> int:
+REMEDY = "make docs"  # for all of them: it draws, too
+
+
+def settle(pages: Mapping[Path, str], *, check: bool) -> int:
     """Writes what is not as it should be, or with ``check`` says so and what to do about it; gives the exit code."""
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         if check:
-            click.echo(f"{path}: not what it is made from; run `{remedy}`", err=True)
+            found = "not what it is made from" if path.exists() else "missing"
+            click.echo(f"{path}: {found}; run `{REMEDY}`", err=True)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(pages[path], encoding="utf-8")

@@ -62,7 +62,8 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
     to = ", ".join(given["rules"]) or "all rules of the bus"
     question = f"Replay {since:%Y-%m-%d %H:%M:%S} to {until:%Y-%m-%d %H:%M:%S} UTC of {names} to {to}?"
     if not _stacks.confirm(question, aws.environment, yes=yes):
-        return 0
+        click.echo("Nothing was changed.", err=True)
+        return 1
     return _replay(aws, found, since, until, rules, as_json)
 
 

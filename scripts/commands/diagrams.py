@@ -30,7 +30,7 @@ def command(check: bool) -> int:
             page = DOCS / f"{name}.md"
             files[DOCS / f"{name}.svg"] = svg.draw(drawn, f"The flow of {name}")
             files[page] = reference.insert(_pages.read(page), "flow", _section(name, diagram.mermaid(drawn)))
-    return _pages.settle(files, "make diagrams", check=check)
+    return _pages.settle(files, check=check)
 
 
 def _section(name: str, mermaid: str) -> str:

@@ -32,19 +32,25 @@ def command(context: click.Context, check: bool) -> int:
         pages[path] = reference.insert(page, "outputs", reference.outputs(template))
     pages[DOCS / "commands.md"] = "# Commands\n\nAs `python -m scripts VERB --help` says it.\n\n" + _helps(context)
     pages[DOCS / "lint-rules.md"] = lint_rules_page()
-    return _pages.settle(pages, "make docs", check=check)
+    return _pages.settle(pages, check=check)
 
 
 def _helps(context: click.Context) -> str:
     group = context.parent
     assert group is not None  # noqa: S101 - a verb is always called through the group
     assert isinstance(group.command, click.Group)  # noqa: S101
-    parts = []
-    for name in group.command.list_commands(group):
-        verb = group.command.get_command(group, name)
-        if verb is not None:
-            made = click.Context(
-                verb, info_name=f"python -m scripts {name}", max_content_width=WIDTH, terminal_width=WIDTH
-            )
-            parts.append(f"## {name}\n\n```\n{verb.get_help(made)}\n```\n")
-    return "\n".join(parts)
+    found = (group.command.get_command(group, name) for name in group.command.list_commands(group))
+    top = click.Context(
+        group.command, info_name="python -m scripts", terminal_width=WIDTH, max_content_width=WIDTH,
+        help_option_names=group.help_option_names,
+    )  # fmt: skip
+    return "\n".join(_help(verb, top) for verb in found if verb is not None)
+
+
+def _help(verb: click.Command, parent: click.Context) -> str:
+    """A verb's section, and those of the verbs in it: a context takes from its parent what it says of itself."""
+    context = click.Context(verb, info_name=verb.name, parent=parent)
+    path = context.command_path.removeprefix("python -m scripts ")
+    inner = verb.commands.values() if isinstance(verb, click.Group) else ()
+    section = f"## {path}\n\n```\n{verb.get_help(context)}\n```\n"
+    return "\n".join([section, *(_help(one, context) for one in inner)])

@@ -35,7 +35,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
 
     A letter is deleted once AWS has acknowledged its redelivery; what fails again stays in the queue, or comes back
     to it. A target gets what its rule would have given it now. While the command looks at letters nobody else sees
-    them (after a crash, for some minutes more). Exits with 1 if one was not sent.
+    them (after a crash, for some minutes more). Exits with 1 if one was not sent, or the answer was no.
 
     \b
     Examples:
@@ -60,12 +60,15 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
             _show(chosen, as_json)
         rest = f", and about {more} more in the queues" if more else ""
         click.echo(_stacks.counted(len(chosen), "dead letter") + rest, err=True)
-        if not chosen or not way:
+        if not way:
             return 0
+        if not chosen:  # nothing to ask, and a document all the same
+            return _redrive((), way, rate, as_json) if as_json else 0
         everyone = ", where every rule sees them again" if way == "bus" else ""
         events = _stacks.counted(len(chosen), "event")
         if not _stacks.confirm(f"Send {events} to their {way}{everyone}?", aws.environment, yes=yes):
-            return 0
+            click.echo("Nothing was changed.", err=True)
+            return 1
         return _redrive(found, way, rate, as_json)
     finally:
         for box in boxes:

@@ -58,6 +58,8 @@ def command(
 
     if (template and live) or (ndjson and diagram):
         raise click.UsageError("Give --template or --live; --ndjson or --diagram.")
+    if diagram and not diagram.name.endswith((".svg", ".mmd")):
+        raise click.UsageError(f"--diagram draws into a .svg or a .mmd (Mermaid) file, not into {diagram.name}.")
     text = _input.read(event)
     read = samples.parse_lines(text, str(event)) if ndjson else [samples.parse(text, str(event))]
     if template:
@@ -126,6 +128,8 @@ def _of_environment(env: str, stack: str | None, region: str | None) -> tuple[Fi
 
 def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Find, Matcher]:
     """The flow as it is deployed; where it differs from the templates is said on stderr."""
+    from dataclasses import replace
+
     from scripts.commands import _stacks
     from scripts.flow import graph, live
 
@@ -135,4 +139,10 @@ def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Find, 
     found = live.read(aws, planned)
     for difference in live.differences(planned, found):
         click.echo(f"differs: {difference}", err=True)
-    return lambda sample: (found, region or sample.region or pairs[0][1], account), live.matcher(aws)
+
+    def find(sample: Sample) -> tuple[Flow, str, str]:
+        meant = aws.environment.choose(stack or sample.stack, region)  # they make the buses that the event arrives on
+        own = replace(found, stacks=[stacks[one.name, where] for one, where in meant])
+        return own, region or sample.region or meant[0][1], account
+
+    return find, live.matcher(aws)

@@ -123,8 +123,20 @@ def test_only_what_is_meant_is_sent(operate):
     eventually(one.letters)
     assert "0 dead letters" in one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--yes").stderr
     assert "YES=1" in one.run("redrive", "--to", "target", code=2).stderr
+    none = one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--json", "--yes")
+    assert json.loads(none.stdout) == {"to": "target", "sent": 0, "kept": 0, "problems": []}
     assert len(one.letters()) == 1
     assert one.logged() == []
+
+
+def test_no_is_an_answer(operate, monkeypatch):
+    one = operate("custom-event-bus", LogsPolicyScope="none")
+    one.put("apple")
+    eventually(one.letters)
+    monkeypatch.setattr("scripts.commands._stacks.confirm", lambda *_, **__: False)
+    assert one.run("redrive", "--to", "target", code=1).stderr.endswith("Nothing was changed.\n")
+    assert one.run("archive-replay", "--since", "1h", code=1).stderr.endswith("Nothing was changed.\n")
+    assert len(one.letters()) == 1
 
 
 def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):

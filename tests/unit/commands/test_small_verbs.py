@@ -38,10 +38,25 @@ def test_docs_are_written_and_a_stale_page_is_named(checkout, request):
     (checkout / "docs" / "commands.md").unlink()
     code, _, err = run("docs", "--check")
     assert code == 1
-    assert [line.split(":")[0] for line in err.splitlines()] == ["docs/stacks/custom-event-bus.md", "docs/commands.md"]
+    assert err.splitlines() == [
+        "docs/stacks/custom-event-bus.md: not what it is made from; run `make docs`",
+        "docs/commands.md: missing; run `make docs`",
+    ]
     run("docs")
     assert page.read_text() == text
-    assert "## deploy" in (checkout / "docs" / "commands.md").read_text()
+    commands = (checkout / "docs" / "commands.md").read_text()
+    assert "## deploy" in commands
+    assert "## local up\n\n```\nUsage: python -m scripts local up [OPTIONS]" in commands
+    assert "--port INTEGER RANGE" in commands
+    said = CliRunner().invoke(cli, ["deploy", "--help"]).stdout
+    (help_option,) = [line for line in said.splitlines() if line.endswith("Show this message and exit.")]
+    section = commands.split("## deploy\n")[1].split("\n## ")[0]
+    assert [line for line in section.splitlines() if line.endswith("Show this message and exit.")] == [help_option]
+    assert "-h, --help" in help_option
+
+
+def test_the_readme_leads_to_the_commands(request):
+    assert "(docs/commands.md)" in (request.config.rootpath / "README.md").read_text()
 
 
 def test_a_new_template_gets_a_page(checkout, request):
