@@ -9,6 +9,8 @@ import platform
 import re
 import uuid
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -26,7 +28,24 @@ if TYPE_CHECKING:
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _OURS = "stacks-"
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_ABANDONED = timedelta(minutes=10)  # how old a change set must be to be taken for one that was left
+
+
+def _host() -> str:
+    """What tells the processes of this machine apart from those of any other by their numbers, as a short hash.
+
+    A name is not enough: containers may have one name, or none of their own, and count their processes each for itself.
+    After a new start the numbers are given again: what a run before it left is left to somebody who knows.
+    Source: proc(5), random/boot_id; pid_namespaces(7).
+    """
+    parts = [platform.node(), str(getattr(os, "getuid", int)())]
+    with contextlib.suppress(OSError):  # neither is there but on Linux
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+_HOST = _host()
 
 
 @dataclass(frozen=True)
@@ -166,7 +185,7 @@ def sweep(remote: Remote, stack: Mapping[str, Any]) -> bool:
     Whether the stack itself is such a left-over: in review, with nobody else's change set. Never raises.
     """
     try:
-        found = remote.call("list_change_sets", StackName=stack["StackId"]).get("Summaries") or ()
+        found = _held(remote, stack["StackId"])
     except calls.TROUBLE:
         return False
     ours = [one for one in found if one.get("ExecutionStatus") in ("AVAILABLE", "UNAVAILABLE") and _orphaned(one)]
@@ -177,7 +196,8 @@ def sweep(remote: Remote, stack: Mapping[str, Any]) -> bool:
 
 def _orphaned(summary: Mapping[str, Any]) -> bool:
     maker = re.fullmatch(rf"(?:.+-)?{_OURS}{_HOST}-(\d+)-[0-9a-f]+", summary["ChangeSetName"])
-    if not maker:
+    made = summary.get("CreationTime")
+    if not maker or not made or datetime.now(UTC) - made < _ABANDONED:
         return False
     try:
         os.kill(int(maker[1]), 0)  # signals nobody; says whether there is such a process

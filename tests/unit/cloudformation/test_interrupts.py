@@ -1,6 +1,8 @@
 """Ctrl-C, and what a killed run left. Against a scripted CloudFormation."""
 
+import os
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from scripted_cloudformation import (
@@ -116,30 +118,75 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
+GONE = 2**22 + 1  # no such process
+
+
 def test_what_a_killed_run_left_is_swept(world):
     w = world()
     w.cfn.add_stack("t-bus")
     from scripts.cloudformation import change_set
 
-    gone = 2**22 + 1  # no such process
-    for name in (f"stacks-{change_set._HOST}-{gone}-0123456789ab", "somebody-elses", "stacks-00000000-1-0123456789ab"):
+    others = ["somebody-elses", "stacks-00000000-1-0123456789ab", f"stacks-{change_set._HOST}-{os.getpid()}-0123456789"]
+    left = [f"stacks-{change_set._HOST}-{GONE + number}-0123456789ab" for number in range(3)]
+    for name in (*others, *left):  # more than one page
         w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)
     w.plan()
-    assert sorted(one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()) == [
-        "somebody-elses",
-        "stacks-00000000-1-0123456789ab",
-    ]
+    assert [one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()] == others
 
 
 def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
     from scripts.cloudformation import change_set
 
-    for others, left in ((), False), (("somebody-elses",), True):
+    for others, left in ((), False), (("somebody-elses",), True), (("one", "another", "a-third"), True):
         w = world()
-        for name in (f"stacks-{change_set._HOST}-{2**22 + 1}-0123456789ab", *others):
+        for name in (f"stacks-{change_set._HOST}-{GONE}-0123456789ab", *others):
             w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=name)
         w.plan()
         assert (w.cfn.find("t-bus") is not None) == left
+
+
+@pytest.mark.parametrize(("minutes", "swept"), [(2, False), (9, False), (11, True)])
+def test_a_change_set_that_was_made_a_moment_ago_is_not_swept(world, minutes, swept):
+    from scripts.cloudformation import change_set
+
+    w = world()
+    w.cfn.add_stack("t-bus")
+    name = f"stacks-{change_set._HOST}-{GONE}-0123456789ab"
+    arn = w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)["Id"]
+    w.cfn.change_sets[arn]["made"] = datetime.now(UTC) - timedelta(minutes=minutes)
+    w.plan()
+    assert (arn not in w.cfn.change_sets) == swept
+
+
+def test_machines_of_one_name_are_told_apart(monkeypatch):
+    from scripts.cloudformation import change_set
+
+    assert change_set._host() == change_set._HOST
+    told = {change_set._host()}
+    facts = {"/proc/sys/kernel/random/boot_id": "one", "/proc/self/ns/pid": "pid:[1]"}
+    monkeypatch.setattr(change_set.platform, "node", lambda: "runner")
+    monkeypatch.setattr(change_set.os, "getuid", lambda: 1000, raising=False)
+    monkeypatch.setattr(change_set.Path, "read_text", lambda self, **_: facts[str(self)])
+    monkeypatch.setattr(change_set.Path, "readlink", lambda self: facts[str(self)])
+    told.add(change_set._host())
+    for path in facts:
+        facts[path] = "another"
+        told.add(change_set._host())
+    monkeypatch.setattr(change_set.os, "getuid", lambda: 1001, raising=False)
+    told.add(change_set._host())
+    monkeypatch.setattr(change_set.platform, "node", lambda: "another")
+    told.add(change_set._host())
+    assert len(told) == 6
+
+
+def test_a_machine_that_has_but_a_name_has_an_identity_too(monkeypatch):
+    from scripts.cloudformation import change_set
+
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(change_set.Path, "read_text", missing)
+    assert len(change_set._host()) == 8
 
 
 def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):
