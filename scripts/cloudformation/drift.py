@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls, failure, schedule
+from scripts.cloudformation import calls, failure, schedule, stack_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +53,13 @@ class Drift:
 
 
 def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Drift]:
-    """Runs drift detection on every stack at once. Raises aws.AccountError; other trouble stands in ``problem``."""
+    """Runs drift detection on every stack at once.
+
+    Raises aws.AccountError, and stack_set.RefusedError for stacks in many accounts; other trouble stands in
+    ``problem``.
+    """
+    if aws.environment.stack_set:
+        raise stack_set.no_drift(aws, pairs)
     return schedule.everywhere(aws, pairs, _try, clock)
 
 

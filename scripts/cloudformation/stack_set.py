@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Templates = Mapping[str, Mapping[str, Any]]  # rendering.render_all()
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # of an operation's Action
 
 
 class RefusedError(failure.DeploymentError):
@@ -203,33 +204,61 @@ class _Set:
         return dict(found)
 
     def _follow(self, operation: str) -> dict[tuple[str, str], str]:
-        found, where = self._wait(operation), {**self.name, "OperationId": operation}
+        return self._failures(self._wait(operation), operation)
+
+    def _failures(self, found: Mapping[str, Any], operation: str) -> dict[tuple[str, str], str]:
         # SUCCEEDED, too, says only that no more failed than the failure tolerance allows (StackSetOperation.Status).
         failed = {
             (one["Account"], one["Region"]): one.get("StatusReason") or one["Status"]
-            for page in self.remote.pages("list_stack_set_operation_results", **where)
+            for page in self.remote.pages("list_stack_set_operation_results", OperationId=operation, **self.name)
             for one in page.get("Summaries") or () if one["Status"] in ("FAILED", "CANCELLED")
         }  # fmt: skip
         if failed or found["Status"] == "SUCCEEDED":
             return failed
         return {("all", region): found.get("StatusReason") or found["Status"] for region in self.places}
 
+    def running(self) -> list[dict[str, Any]]:
+        """ListStackSetOperations: those that have not ended."""
+        pages = self.remote.pages("list_stack_set_operations", **self.name) if self.held() else ()
+        return [one for page in pages for one in page.get("Summaries") or () if one["Status"] not in _ENDED]
+
     def _settle(self) -> None:
         """Waits for an operation that is under way: a stack set has one at a time."""
-        if self.held():
-            for one in self.remote.call("list_stack_set_operations", **self.name).get("Summaries") or ():
-                if one["Status"] not in _ENDED:
-                    self._wait(one["OperationId"])
+        for one in self.running():
+            self._wait(one["OperationId"])
+
+    def follow(self, *, stop: bool) -> list[Result]:
+        """Follows what is under way to its end, or has it ``stop``; no results when there is nothing.
+
+        What is being done to a stack is done to its end all the same, and nothing is rolled back; the others are not
+        begun any more. Source: API reference of StopStackSetOperation.
+        """
+        results: list[Result] = []
+        for one in self.running():
+            operation, outcome = one["OperationId"], _OUTCOMES.get(one.get("Action", ""), "unchanged")
+            if stop:
+                self.remote.call("stop_stack_set_operation", OperationId=operation, **self.name)
+            found = self._wait(operation)
+            failed = self._failures(found, operation)
+            if stop and found["Status"] == "STOPPED":  # that was the purpose
+                results = [Result(place, "recovered", warnings=tuple(self._words(place, failed)))
+                           for place in self.places.values()]  # fmt: skip
+            else:
+                results = self._results(dict.fromkeys(self.places, outcome), failed)
+        return results
+
+    def _words(self, place: Place, failed: Mapping[tuple[str, str], str]) -> list[str]:
+        """What failed at a place. Regions that are not looked at are told of at the first one: operations reach all."""
+        here = [f"account {account}: {why}" for (account, where), why in failed.items() if where == place.region]
+        elsewhere = [f"account {account} in {where}: {why}" for (account, where), why in failed.items()
+                     if where not in self.places]  # fmt: skip
+        return here + (elsewhere if place is self.remote.place else [])
 
     def _results(self, outcomes: Mapping[str, str], failed: Mapping[tuple[str, str], str]) -> list[Result]:
         results = []
         for region, place in self.places.items():
             result = Result(place, outcomes[region])
-            here = [f"account {account}: {why}" for (account, where), why in failed.items() if where == region]
-            if place is self.remote.place:  # regions that the environment does not name any more are updated, too
-                here += [f"account {account} in {where}: {why}" for (account, where), why in failed.items()
-                         if where not in self.places]  # fmt: skip
-            if here:
+            if here := self._words(place, failed):
                 result.outcome, advice = "failed", f"Mend it, then {command(place, 'deploy')}"
                 result.problem = failure.DeploymentError("; ".join(here), where=str(place), advice=advice)
             results.append(result)
@@ -280,7 +309,7 @@ def _protect(aws: Aws, sets: Iterable[_Set], allowed: frozenset[str]) -> None:
     if aws.environment.protect and found:
         names = " ".join(f"--allow-replace {one.split(' ')[0]}" for one in found)
         raise protection.ProtectedError(
-            f"refused, nothing was changed: {'; '.join(found)}: what an update replaces or deletes cannot be seen before",
+            f"refused, nothing was changed: {'; '.join(found)}: what an update replaces cannot be seen before",
             where=f"{aws.environment.path}: protect",
             advice=f"If that is wanted, name the stack set in place of a resource: ARGS='{names}'",
         )
@@ -343,3 +372,44 @@ def count(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> dict[Place, Counter[
         for region, place in one.places.items():
             found[place] = Counter(status for where, status in there if where == region)
     return found
+
+
+def under_way(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[str]:
+    """The operations that have not ended, in words."""
+    return [f"{one.settings.stack_name}: {each.get('Action', 'operation')} is {each['Status']}"
+            for one in _sets(aws, pairs, clock) for each in one.running()]  # fmt: skip
+
+
+def follow(
+    aws: Aws, pairs: Sequence[Pair], listener: Listener, clock: Clock, *, stop: bool = False
+) -> list[Result]:  # fmt: skip
+    """Follows the operations that are under way, or has them ``stop``; [] when there are none. Raises Interrupted."""
+    return _each(_sets(aws, pairs, clock), lambda one: one.follow(stop=stop), listener, clock)
+
+
+def no_drift(aws: Aws, pairs: Sequence[Pair]) -> RefusedError:
+    """Why drift is not looked for here, and how AWS does it. Source: API reference of DetectStackSetDrift."""
+    first = Place.of(aws.environment, pairs[0])
+    names = dict.fromkeys(pair[0].stack_name for pair in pairs)
+    where = f"--region {aws.environment.regions[0]} --stack-set-name"
+    return RefusedError(
+        "drift is looked for in the stacks of one account, and this environment keeps stack sets",
+        where=f"{aws.environment.path}: stack_set",
+        advice="\n".join([
+            "AWS looks for it in all accounts:",
+            *(f"aws cloudformation detect-stack-set-drift {where} {name}" for name in names),
+            f"Wait for it (make follow ENV={first.environment}), then read DriftStatus of each stack:",
+            *(f"aws cloudformation list-stack-instances {where} {name}" for name in names),
+        ]),
+    )  # fmt: skip
+
+
+def no_recovery(aws: Aws) -> RefusedError:
+    """Why a stack set is not recovered, and what is done instead."""
+    return RefusedError(
+        "single stacks are led out of a state in which they are stuck, and this environment keeps stack sets",
+        where=f"{aws.environment.path}: stack_set",
+        advice=f"What is behind: make status ENV={aws.environment.name}. Mend what AWS names, then "
+               f"make deploy ENV={aws.environment.name} tries those again.\n"
+               f"What is under way is stopped by make recover ENV={aws.environment.name} ARGS='--cancel'.",
+    )  # fmt: skip

@@ -20,11 +20,15 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from scripts.commands import _stacks
 
     aws, _, pairs = _stacks.read(env, stack, region)
-    from scripts.cloudformation import recovery
+    from scripts.cloudformation import recovery, stack_set
+    from scripts.cloudformation.calls import Clock
     from scripts.commands import _live
 
     with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
-        results = recovery.follow(aws, pairs, listener=reporter)
+        if aws.environment.stack_set:
+            results = stack_set.follow(aws, pairs, reporter, Clock())
+        else:
+            results = recovery.follow(aws, pairs, listener=reporter)
     if not results:
         click.echo("Nothing is under way.", err=True)
     return _stacks.summarize(results, as_json=as_json)

@@ -28,11 +28,24 @@ def command(
     from scripts.commands import _stacks
 
     aws, _, pairs = _stacks.read(env, stack, region)
-    from scripts.cloudformation import recovery, schedule
+    from scripts.cloudformation import recovery, schedule, stack_set
     from scripts.cloudformation.calls import Clock
     from scripts.commands import _live
 
     clock = Clock()
+    if aws.environment.stack_set:
+        if skip or retain or force or not cancel:
+            raise stack_set.no_recovery(aws)
+        running = stack_set.under_way(aws, pairs, clock)
+        for words in running or ["Nothing is under way."]:
+            click.echo(words, err=as_json)
+        question = "Stop that, in all accounts and regions? Nothing is rolled back."
+        if running and not _stacks.confirm(question, aws.environment, yes=yes):
+            click.echo("Nothing was changed.", err=True)
+            return 1
+        with _live.Reporter(aws.environment, len(pairs), yes=yes, as_json=as_json) as reporter:
+            stopped = stack_set.follow(aws, pairs, reporter, clock, stop=True) if running else []
+        return _stacks.summarize(stopped, as_json=as_json)
     steps = [recovery.propose(one, skip=skip, retain=retain, force=force, cancel=cancel)
              for one in schedule.remotes(aws, pairs, clock)]  # fmt: skip
     for step in steps:

@@ -4,15 +4,22 @@ import dataclasses
 import functools
 import importlib.util
 import re
+import signal
 import sys
+import threading
+import time
 import types
 
 import pytest
+from click.testing import CliRunner
 from scripted_cloudformation import environment, stack
 
+from scripts.__main__ import cli
 from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, protection, stack_set, status
+from scripts.cloudformation import deletion, deployment, protection, results, stack_set, status
 from scripts.cloudformation.options import Options
+from scripts.commands import _stacks
+from scripts.commands._failures import describe
 from scripts.environment import StackSet
 
 ACCOUNTS = ("111111111111", "222222222222")
@@ -311,6 +318,124 @@ def test_stacks_are_created_in_one_region_when_nothing_else_changes(sets):
     assert w.instances() == [(account, "eu-west-1") for account in ACCOUNTS]
     assert [one.outcome for one in w.only("us-east-1").deploy()] == ["created"]
     assert len(w.instances()) == 4
+
+
+def moving(w, action="UPDATE", ends="SUCCEEDED"):
+    """An operation is under way on the stack set, and ends after two looks. Gives the ids of those that were stopped."""
+    states, stopped = iter(["RUNNING", "RUNNING", *[ends] * 99]), []
+    running = {"OperationId": "theirs", "Action": action, "Status": "RUNNING"}
+    w.answer("list_stack_set_operations", {"Summaries": [{"OperationId": "old", "Status": "FAILED"}, running]})
+    w.patch.setattr(
+        w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": next(states)}}
+    )
+    w.patch.setattr(w.client, "stop_stack_set_operation", lambda **given: stopped.append(given))
+    found = {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "CANCELLED", "StatusReason": "not begun"}
+    w.answer("list_stack_set_operation_results", {"Summaries": [found] if ends != "SUCCEEDED" else []})
+    return stopped
+
+
+def run(w, *arguments):
+    """The verb's exit code as __main__ makes it, stdout and stderr with the error's words."""
+    w.patch.setattr(_stacks, "read", lambda *_, **__: w.given)
+    done = CliRunner().invoke(cli, [*arguments, "--env", "test"], standalone_mode=False)
+    if done.exception:
+        return 1, done.stdout, done.stderr + (describe(done.exception) or f"{done.exception!r}")
+    return done.return_value or 0, done.stdout, done.stderr
+
+
+def outcomes(out):
+    """Of the summary in a pipe."""
+    return re.findall(r"^t-bus\t\S+\t(\S+)", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("action", "ends", "found"),
+    [
+        ("UPDATE", "SUCCEEDED", ["updated", "updated"]),
+        ("DELETE", "SUCCEEDED", ["deleted", "deleted"]),
+        ("DETECT_DRIFT", "SUCCEEDED", ["unchanged", "unchanged"]),
+        ("CREATE", "FAILED", ["created", "failed"]),
+    ],
+)
+def test_what_is_under_way_on_a_stack_set_is_followed(sets, action, ends, found):
+    w = sets()
+    w.deploy()
+    stopped = moving(w, action, ends)
+    code, out, err = run(w, "follow")
+    assert code == (ends != "SUCCEEDED")
+    assert outcomes(out) == found
+    assert (f"account {ACCOUNTS[1]}: not begun" in err) is (ends != "SUCCEEDED")
+    assert stopped == []
+
+
+def test_nothing_is_under_way_on_a_stack_set(sets):
+    w = sets()
+    assert run(w, "follow") == (0, "", "Nothing is under way.\n")  # not even a stack set
+    w.deploy()
+    assert run(w, "follow") == (0, "", "Nothing is under way.\n")
+    assert run(w, "recover", "--cancel") == (0, "Nothing is under way.\n", "")
+
+
+def test_what_is_under_way_on_a_stack_set_can_be_stopped(sets):
+    w = sets()
+    w.deploy()
+    stopped = moving(w, ends="STOPPED")
+    code, out, err = run(w, "recover", "--cancel", "--yes")
+    assert (code, stopped) == (0, [{"StackSetName": "t-bus", "OperationId": "theirs"}])
+    assert out.startswith("t-bus: UPDATE is RUNNING\n")
+    assert outcomes(out) == ["recovered", "recovered"]
+    assert f"Warning: t-bus in eu-west-1: account {ACCOUNTS[1]}: not begun" in err
+
+
+def test_a_stop_is_asked_for(sets):
+    w = sets()
+    w.deploy()
+    stopped = moving(w)
+    code, _, err = run(w, "recover", "--cancel")
+    assert (code, stopped) == (1, [])
+    assert "nobody can answer here" in err
+
+
+def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
+    w = sets()
+    w.deploy()
+    moving(w)
+    pressed = threading.Event()
+
+    def look(**_):
+        if not pressed.is_set():
+            pressed.set()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.01)
+        return {"StackSetOperation": {"Status": "RUNNING"}}
+
+    w.patch.setattr(w.client, "describe_stack_set_operation", look)
+    with pytest.raises(results.Interrupted) as caught:
+        stack_set.follow(w.aws, w.environment.choose(), deployment.Listener(), w.clock)
+    assert [str(one) for one in caught.value.places] == ["t-bus in eu-west-1", "t-bus in us-east-1"]
+    w.only("eu-west-1")  # the verbs that it names say the region
+    w.clock._stopped = False
+    stopped = moving(w, ends="STOPPED")
+    assert run(w, "recover", "--cancel", "--yes")[0] == 0
+    assert len(stopped) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("drift",), "aws cloudformation detect-stack-set-drift --region us-east-1 --stack-set-name t-bus\n"),
+        (("drift", "--json"), "aws cloudformation list-stack-instances --region us-east-1 --stack-set-name t-bus"),
+        (("recover",), "make deploy ENV=test tries those again"),
+        (("recover", "--cancel", "--force"), "make status ENV=test"),
+    ],
+)
+def test_verbs_for_single_stacks_are_refused_with_what_to_do_instead(sets, arguments, words):
+    w = sets()
+    w.deploy()
+    code, out, err = run(w, *arguments)
+    assert (code, out) == (1, "")
+    assert "this environment keeps stack sets" in err
+    assert words in err
 
 
 def test_a_secret_that_aws_hides_is_no_change(sets, monkeypatch):
