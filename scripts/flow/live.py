@@ -147,23 +147,24 @@ def _read_key(kms: Any, flow: Flow, key: str) -> None:
 
 
 def differences(planned: Flow, found: Flow) -> list[str]:
-    """Where the account is not what the templates say: rules, their targets, and what lets the events pass."""
+    """Where the account is not what the templates say: rules, their targets, and what lets the events pass.
+
+    Each line begins with the region: a stack may be the same in one and differ in the other.
+    """
     deployed = {one.arn: one for one in found.rules}
     lines = []
     for rule in planned.rules:
-        there = deployed.pop(rule.arn, None)
+        there, label = deployed.pop(rule.arn, None), _placed(rule.label, rule)
         if there is None:
-            lines.append(f"rule {rule.label} is not deployed")
+            lines.append(f"{label} is not deployed")
             continue
         pairs = (("pattern", rule.pattern, there.pattern), ("state", rule.state, there.state),
                  ("schedule", rule.schedule, there.schedule))  # fmt: skip
-        lines += [
-            f"rule {rule.label}: {key} is {was}, the template says {says}" for key, says, was in pairs if says != was
-        ]
+        lines += [f"{label}: {key} is {was}, the template says {says}" for key, says, was in pairs if says != was]
         targets = {one.id: one for one in there.targets}
         for target in rule.targets:
             live = targets.pop(target.id, None)
-            name = f"rule {rule.label}, target {target.id}"
+            name = f"{label}, target {target.id}"
             if live is None:
                 lines.append(f"{name} is not deployed")
                 continue
@@ -175,9 +176,14 @@ def differences(planned: Flow, found: Flow) -> list[str]:
             says, was = permissions.of_target(planned, rule, target), permissions.of_target(found, there, live)
             if says.allowed is not None and says.allowed != was.allowed:
                 lines.append(f"{name}: {was.reason}; the template says: {says.reason}")
-        lines += [f"rule {rule.label}: target {one} is not in the template" for one in targets]
+        lines += [f"{label}: target {one} is not in the template" for one in targets]
     own = {one.arn for one in planned.buses.values() if one.resource}
-    return lines + [f"rule {one.name} is on the bus and in no template" for one in deployed.values() if one.bus in own]
+    others = [one for one in deployed.values() if one.bus in own]
+    return lines + [f"{_placed(one.name, one)} is on the bus and in no template" for one in others]
+
+
+def _placed(label: str, rule: graph.Rule) -> str:
+    return f"{rule.bus.split(':')[3]}: rule {label}" if rule.bus.count(":") > 2 else f"rule {label}"
 
 
 def matcher(aws: Aws) -> trace.Matcher:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.errors import ToolError
 from scripts.flow import inputs, permissions
-from scripts.flow.graph import bus_arn
+from scripts.flow.graph import bus_arn, of_stacks
 from scripts.flow.resolution import SYMBOL, Stack, as_dict
 from scripts.patterns.grammar import OPERATORS, PatternError
 from scripts.patterns.matcher import Pattern
@@ -121,12 +121,15 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
     """The ARNs of the buses on which an event arrives.
 
     ``bus``: a name or an ARN. Without one: AWS's own events arrive on the default bus, others on the buses that
-    these stacks make, and on the default bus where they make none. Only buses of the event's region count.
+    these stacks make, and on the default bus where they make none. Only buses of the event's region count. An account
+    that was read has buses of other stacks, too: those do not count.
     """
+    known = of_stacks(flow.stacks).buses if flow.is_whole else flow.buses
     here = [one for one in flow.buses.values() if one.arn.split(":")[3] == event["region"]]
     if bus:
         found = [one.arn for one in here if bus in (one.name, one.arn, one.label)]
         return found or [bus_arn(bus, Stack({}, region=str(event["region"]), account=str(event["account"])))]
+    here = [one for one in here if one.arn in known]
     custom = [one.arn for one in here if one.name != "default" and flow.rules_on(one.arn)]
     if str(event.get("source", "")).startswith("aws.") or not custom:
         custom = [one.arn for one in here if one.name == "default"]

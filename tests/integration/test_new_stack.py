@@ -41,3 +41,13 @@ def test_a_new_stack_lints_deploys_and_delivers_its_sample_event(run, checkout, 
         assert [json.loads(line)["detail"] for line in lines] == [{"what": "a first event"}] * 2
     finally:
         run("delete", "--stack", STACK, "--yes")
+
+
+def test_trace_live_puts_a_sample_on_the_bus_of_its_own_stack(run):
+    run("new", "--stack", STACK)
+    run("deploy", "--yes")
+    try:
+        assert "bus EventBus" in run("trace", f"tests/events/{STACK}/event.json", "--live")
+        run("trace", "tests/events/custom-event-bus/order-placed.json", "--live")
+    finally:
+        run("delete", "--yes")

@@ -165,6 +165,16 @@ def test_where_an_event_arrives():
         trace.entrances(flow, {**EVENT, "region": "eu-west-1"})
 
 
+def test_a_bus_of_another_stack_in_the_account_is_no_entrance():
+    own, other = (flow_of(BUS.replace("b}", f"{name}}}") + rule(more=", EventBusName: !Ref Bus")) for name in "bc")
+    assert [*own.buses] != [*other.buses]
+    account = graph.Flow(buses=own.buses | other.buses, rules=own.rules + other.rules, is_whole=True)
+    for flow in (own, other):
+        account.stacks = flow.stacks
+        assert trace.entrances(account, EVENT) == trace.entrances(flow, EVENT)
+    assert trace.entrances(account, EVENT, "b") == trace.entrances(own, EVENT)
+
+
 def test_a_bus_that_is_not_there_takes_the_event_and_it_is_gone():
     flow = flow_of(BUS + rule(more=", EventBusName: !Ref Bus"))
     [bus] = trace.entrances(flow, EVENT, "MyCustomEventBus")
