@@ -197,6 +197,11 @@ def test_validation_of_a_stack_operation(cfn, clock):
     assert "Unsupported property [Foo]" in error.what
 
 
+def test_who_began_it_is_no_reason(cfn, clock):
+    failed = steps((0, "STACK", "DELETE_IN_PROGRESS", "User Initiated"), (5, "STACK", "DELETE_FAILED"))
+    assert fails(cfn, clock, failed, "DELETE_FAILED").what == "the stack is in DELETE_FAILED; AWS gives no reason"
+
+
 def test_a_failure_of_last_month_is_not_blamed(cfn, clock):
     clock.time = 2_000_000
     old = {**VALIDATION, "ValidationStatusReason": "of last month", "Timestamp": START}
