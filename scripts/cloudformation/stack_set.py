@@ -36,6 +36,10 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # of an operation's Action
 
 
+# The roles of self-managed stack sets, when none is named. Source: User Guide, 'Grant self-managed permissions'
+_ADMINISTRATION, _EXECUTION = "AWSCloudFormationStackSetAdministrationRole", "AWSCloudFormationStackSetExecutionRole"
+
+
 class RefusedError(failure.DeploymentError):
     """What would be more than was asked for, or cannot be done with stack sets: refused before anything is changed."""
 
@@ -43,6 +47,12 @@ class RefusedError(failure.DeploymentError):
 def command(place: Place, verb: str) -> str:
     """What to type for a stack set: in all its regions, since an update cannot be kept to one."""
     return f"make {verb} ENV={place.environment} STACK={place.stack}"
+
+
+def _automatic(given: Mapping[str, Any] | None) -> tuple[bool, bool]:
+    """AutoDeployment: whether, and whether it keeps the stacks of accounts that leave."""
+    enabled = bool((given or {}).get("Enabled"))
+    return enabled, enabled and bool((given or {}).get("RetainStacksOnAccountRemoval"))
 
 
 class _Set:
@@ -99,11 +109,8 @@ class _Set:
         if self.by_unit:
             retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
             self.arguments["AutoDeployment"] = {"Enabled": target.auto_deployment, **retention}
-        if target.administration_role:
-            self.arguments["AdministrationRoleARN"] = target.administration_role
-        if target.execution_role:
-            self.arguments["ExecutionRoleName"] = target.execution_role
         held, there = self.held(), []
+        self.arguments |= self._roles(held or {})
         self.exists, self.differs = held is not None, []
         if held:
             there = self.instances()
@@ -111,10 +118,16 @@ class _Set:
             # AWS does not tell a secret: that it is another one now cannot be seen.
             given = {name: values.get(name, "") if value == "****" else value for name, value in given.items()}
             tags = {one["Key"]: one["Value"] for one in held.get("Tags") or ()}
+            allowed = set(self.arguments["Capabilities"])
             stale = sum(one.get("Status") != "CURRENT" for one in there)
             self.differs = [name for name, differs in (
                 ("template", held.get("TemplateBody") != documents.read_text(path)), ("parameters", given != values),
-                ("tags", tags != settings.tags), (f"{stale} stacks not current", stale),
+                ("tags", tags != settings.tags),
+                # Not told by everything that speaks for AWS: then there is nothing to compare.
+                ("capabilities", set(held.get("Capabilities", allowed)) != allowed),
+                ("auto deployment", self.by_unit and _automatic(held.get("AutoDeployment")) != _automatic(
+                    self.arguments["AutoDeployment"])),
+                *self._other_roles(held), (f"{stale} stacks not current", stale),
             ) if differs]  # fmt: skip
         others = [one for one in settings.regions if one not in self.places]
         if self.differs and others:
@@ -128,6 +141,24 @@ class _Set:
         wanted = target.organizational_units if self.by_unit else target.accounts
         missing = {region: [one for one in wanted if (one, region) not in known] for region in self.places}
         self.missing = {region: found for region, found in missing.items() if found}
+
+    def _roles(self, held: Mapping[str, Any]) -> dict[str, str]:
+        """The roles' arguments. AWS keeps the role of before when none is given: its default has to be named then."""
+        target, found = self.target, dict[str, str]()
+        there = str(held.get("AdministrationRoleARN") or "")
+        back = "" if self.by_unit or not there else there.partition(":role/")[0] + f":role/{_ADMINISTRATION}"
+        if role := target.administration_role or (back if back != there else ""):
+            found["AdministrationRoleARN"] = role
+        other = not self.by_unit and held.get("ExecutionRoleName", _EXECUTION) != _EXECUTION
+        if name := target.execution_role or (_EXECUTION if other else ""):
+            found["ExecutionRoleName"] = name
+        return found
+
+    def _other_roles(self, held: Mapping[str, Any]) -> list[tuple[str, bool]]:
+        """What ``_roles`` changes. AWS names its own default where none was given, and roles of its own for units."""
+        names = (("administration role", "AdministrationRoleARN"), ("execution role", "ExecutionRoleName"))
+        return [(words, key in self.arguments and self.arguments[key] != held.get(key))
+                for words, key in names if not self.by_unit]  # fmt: skip
 
     def plans(self) -> list[Plan]:
         """After ``compare``."""

@@ -320,6 +320,87 @@ def test_stacks_are_created_in_one_region_when_nothing_else_changes(sets):
     assert len(w.instances()) == 4
 
 
+ROLE = "arn:aws:iam::123456789012:role/"
+DEFAULTS = (f"{ROLE}AWSCloudFormationStackSetAdministrationRole", "AWSCloudFormationStackSetExecutionRole")
+
+
+def test_other_roles_are_an_update_and_back(sets):
+    def held(w):
+        found = w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]
+        return found["AdministrationRoleARN"], found["ExecutionRoleName"]
+
+    w = sets()
+    w.deploy()
+    assert held(w) == DEFAULTS
+    roles = {"administration_role": f"{ROLE}path/Ours", "execution_role": "Theirs"}
+    other = sets(**roles)
+    assert [plan.settings for plan in other.plan()] == [("stack set t-bus: administration role, execution role",)] * 2
+    assert [one.outcome for one in other.deploy()] == ["updated", "updated"]
+    assert held(w) == tuple(roles.values())
+    assert [plan.changes for plan in other.plan()] == [False, False]
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: administration role, execution role",)] * 2
+    w.deploy()  # without roles in the file
+    assert held(w) == DEFAULTS
+
+
+UNIT = "ou-abcd-12345678"
+
+
+def by_unit(sets, there=ACCOUNTS, unit=UNIT, held=None, **target):
+    """A service-managed stack set as AWS describes it, with current stacks in ``there``; moto knows little of them."""
+    w = sets(permissions="SERVICE_MANAGED", **{"organizational_units": (UNIT,), "accounts": (), **target})
+    found = {
+        "TemplateBody": TEMPLATE,
+        "Parameters": [],
+        "Tags": [{"Key": "team", "Value": "shop"}],
+        "AutoDeployment": {"Enabled": False},
+        "OrganizationalUnitIds": [UNIT],
+        "AdministrationRoleARN": "arn:aws:iam::123456789012:role/aws-service-role/member.org.stacksets/AWSServiceRole",
+        "ExecutionRoleName": "stacksets-exec-0123456789",
+        **(held or {}),
+    }
+    w.answer("describe_stack_set", {"StackSet": found})
+    current = [
+        {"Account": account, "Region": region, "OrganizationalUnitId": unit, "Status": "CURRENT"}
+        for account in there
+        for region in REGIONS
+    ]
+    w.answer("list_stack_instances", {"Summaries": current})
+    w.answer("list_stack_set_operations", {"Summaries": []})
+    w.answer("list_stack_set_operation_results", {"Summaries": []})
+    w.answer("describe_stack_set_operation", {"StackSetOperation": {"Status": "SUCCEEDED"}})
+    w.calls = []
+    for method in CHANGES:
+        w.patch.setattr(w.client, method, lambda _name=method, **given: w.calls.append((_name, given)) or {})
+    return w
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "changes"),
+    [
+        ({"Enabled": False}, False, False),
+        (None, False, False),
+        ({"Enabled": False}, True, True),
+        ({"Enabled": True, "RetainStacksOnAccountRemoval": False}, True, False),
+        ({"Enabled": True, "RetainStacksOnAccountRemoval": True}, True, True),
+        ({"Enabled": True, "RetainStacksOnAccountRemoval": False}, False, True),
+    ],
+)
+def test_auto_deployment_is_held_to_the_file(sets, given, wanted, changes):
+    w = by_unit(sets, held={"AutoDeployment": given}, auto_deployment=wanted)
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: auto deployment",) if changes else ()] * 2
+    w.deploy()
+    sent = {"Enabled": True, "RetainStacksOnAccountRemoval": False} if wanted else {"Enabled": False}
+    assert [(name, call["AutoDeployment"]) for name, call in w.calls] == [("update_stack_set", sent)] * changes
+
+
+def test_capabilities_are_held_to_the_template(sets):
+    w = by_unit(sets, held={"Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]})
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: capabilities",)] * 2
+    w.templates["queue"]["Resources"]["Role"] = {"Type": "AWS::IAM::Role"}
+    assert [plan.changes for plan in w.plan()] == [False, False]
+
+
 def moving(w, action="UPDATE", ends="SUCCEEDED"):
     """An operation is under way on the stack set, and ends after two looks. Gives the ids of those that were stopped."""
     states, stopped = iter(["RUNNING", "RUNNING", *[ends] * 99]), []
