@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -49,6 +50,17 @@ def command(place: Place, verb: str) -> str:
     return f"make {verb} ENV={place.environment} STACK={place.stack}"
 
 
+@dataclass
+class _Plan(Plan):
+    """A plan whose last ``settings`` are only ``notes``: nothing is done about them."""
+
+    notes: int = 0
+
+    @property
+    def changes(self) -> bool:
+        return len(self.settings) > self.notes
+
+
 def _automatic(given: Mapping[str, Any] | None) -> tuple[bool, bool]:
     """AutoDeployment: whether, and whether it keeps the stacks of accounts that leave."""
     enabled = bool((given or {}).get("Enabled"))
@@ -70,6 +82,7 @@ class _Set:
         self.exists = False
         self.differs: list[str] = []
         self.missing: dict[str, list[str]] = {}  # region → accounts or organisational units
+        self.left: list[dict[str, Any]] = []  # stacks that the file does not name any more
         self.under_way = False
 
     # --- what is there ---------------------------------------------------------------------
@@ -137,10 +150,39 @@ class _Set:
                 f"{', '.join(self.places)}: it reaches {', '.join(others)}, too",
                 where=str(self.remote.place), advice=f"Without a region: {command(self.remote.place, 'deploy')}",
             )  # fmt: skip
-        known = {(one.get("OrganizationalUnitId") if self.by_unit else one["Account"], one["Region"]) for one in there}
-        wanted = target.organizational_units if self.by_unit else target.accounts
-        missing = {region: [one for one in wanted if (one, region) not in known] for region in self.places}
+        missing = {region: self._missing(region, there, held or {}) for region in self.places}
         self.missing = {region: found for region, found in missing.items() if found}
+        self.left = [one for one in there if not self._is_wanted(one)]
+
+    def _missing(self, region: str, there: Sequence[Mapping[str, Any]], held: Mapping[str, Any]) -> list[str]:
+        """The accounts, or the organisational units when no accounts are named, that have no stack in a region.
+
+        A unit without accounts has stacks nowhere: the stack set knows it all the same, and it is not missing for ever.
+        Source: API reference of StackSet (OrganizationalUnitIds) and StackInstanceSummary (OrganizationalUnitId).
+        """
+        target = self.target
+        if target.accounts:
+            known = {one["Account"] for one in there if one["Region"] == region}
+            return [one for one in target.accounts if one not in known]
+        full = {one.get("OrganizationalUnitId") for one in there}
+        known = {one.get("OrganizationalUnitId") for one in there if one["Region"] == region}
+        known |= set(held.get("OrganizationalUnitIds") or ()) - full
+        return [one for one in target.organizational_units if one not in known]
+
+    def _is_wanted(self, one: Mapping[str, Any]) -> bool:
+        """Whether the file names a stack's region, account and organisational unit."""
+        target, unit = self.target, one.get("OrganizationalUnitId")
+        return (one["Region"] in self.settings.regions and (not target.accounts or one["Account"] in target.accounts)
+                and (not unit or unit in target.organizational_units))  # fmt: skip
+
+    def _left(self, place: Place) -> list[str]:
+        """What stays at a place though the file does not name it; regions that it does not name stand at the first."""
+        mine = [place.region]
+        if place is self.remote.place:
+            mine += sorted({one["Region"] for one in self.left} - set(self.settings.regions))
+        found = {region: sorted({one["Account"] for one in self.left if one["Region"] == region}) for region in mine}
+        return [f"the stacks in {', '.join(accounts)} in {region} stay, though the file does not name them any more"
+                for region, accounts in found.items() if accounts]  # fmt: skip
 
     def _roles(self, held: Mapping[str, Any]) -> dict[str, str]:
         """The roles' arguments. AWS keeps the role of before when none is given: its default has to be named then."""
@@ -166,7 +208,8 @@ class _Set:
         common = [] if self.exists else [name]
         common += [f"{name}: {', '.join(self.differs)}"] if self.differs else []
         there = {region: [f"stacks in {', '.join(missing)}"] for region, missing in self.missing.items()}
-        return [Plan(place, settings=(*common, *there.get(region, ()))) for region, place in self.places.items()]
+        return [_Plan(place, settings=(*common, *there.get(region, ()), *(notes := self._left(place))),
+                      notes=len(notes)) for region, place in self.places.items()]  # fmt: skip
 
     def deploy(self) -> list[Result]:
         failed: dict[tuple[str, str], str] = {}
@@ -178,16 +221,30 @@ class _Set:
         for targets in {tuple(one) for one in self.missing.values()}:
             regions = [region for region, missing in self.missing.items() if tuple(missing) == targets]
             failed |= self._operate("create_stack_instances", Regions=regions, **self.name, **self.targets(targets))
+        if self.by_unit and self.target.accounts and self.missing:
+            failed = self._nowhere() | failed
         outcome = "updated" if self.differs else "unchanged"
-        return self._results({one: "created" if one in self.missing else outcome for one in self.places}, failed)
+        results = self._results({one: "created" if one in self.missing else outcome for one in self.places}, failed)
+        for result in results:
+            result.warnings = tuple(self._left(result.place))
+        return results
+
+    def _nowhere(self) -> dict[tuple[str, str], str]:
+        """The accounts for which nothing was made: an account outside of the units is passed over without a word."""
+        there = {(one["Account"], one["Region"]) for one in self.instances()}
+        why = f"no stack was made; is the account in {' or '.join(self.target.organizational_units)}?"
+        return {(one, region): why for region, missing in self.missing.items() for one in missing
+                if (one, region) not in there}  # fmt: skip
 
     def targets(self, targets: Sequence[str]) -> dict[str, Any]:
-        """Accounts or organisational units, as the calls for stack instances take them."""
+        """Accounts, or organisational units without accounts, as CreateStackInstances takes them."""
         if not self.by_unit:
             return {"Accounts": list(targets)}
-        narrowed = {"Accounts": list(self.target.accounts), "AccountFilterType": "INTERSECTION"}
+        if not self.target.accounts:
+            return {"DeploymentTargets": {"OrganizationalUnitIds": list(targets)}}
         return {"DeploymentTargets": {
-            "OrganizationalUnitIds": list(targets), **(narrowed if self.target.accounts else {}),
+            "OrganizationalUnitIds": list(self.target.organizational_units), "Accounts": list(targets),
+            "AccountFilterType": "INTERSECTION",
         }}  # fmt: skip
 
     def delete(self) -> list[Result]:
@@ -195,14 +252,18 @@ class _Set:
             return self._results(dict.fromkeys(self.places, "unchanged"), {})
         self._settle()
         there = [one for one in self.instances() if one["Region"] in self.places]
-        targets = sorted({one["OrganizationalUnitId" if self.by_unit else "Account"] for one in there})
+        key = "OrganizationalUnitId" if self.by_unit else "Account"
+        targets = sorted({one[key] for one in there})  # of what is there, whatever the file names by now
         failed = self._operate(
-            "delete_stack_instances", Regions=sorted({one["Region"] for one in there}), RetainStacks=False,
-            **self.name, **self.targets(targets),
+            "delete_stack_instances", Regions=sorted({one["Region"] for one in there}), RetainStacks=False, **self.name,
+            **({"DeploymentTargets": {"OrganizationalUnitIds": targets}} if self.by_unit else {"Accounts": targets}),
         ) if there else {}  # fmt: skip
-        if not self.instances():
+        results = self._results(dict.fromkeys(self.places, "deleted"), failed)
+        if left := sorted({one["Region"] for one in self.instances()}):
+            results[0].warnings = (f"the stack set stays, for its stacks in {', '.join(left)}",)
+        else:
             self.remote.call("delete_stack_set", **self.name)
-        return self._results(dict.fromkeys(self.places, "deleted"), failed)
+        return results
 
     # --- operations ------------------------------------------------------------------------
 

@@ -174,18 +174,6 @@ def test_deleted_with_all_its_stacks(sets):
     assert [one.outcome for one in w.delete()] == ["unchanged", "unchanged"]
 
 
-def test_units_are_the_targets_of_service_managed_sets(sets):
-    w = sets(permissions="SERVICE_MANAGED", organizational_units=("ou-abcd-12345678",), accounts=ACCOUNTS[:1])
-    (found,) = stack_set._sets(w.aws, w.environment.choose(), w.clock)
-    assert found.targets(["ou-abcd-12345678"]) == {
-        "DeploymentTargets": {
-            "OrganizationalUnitIds": ["ou-abcd-12345678"],
-            "Accounts": ["111111111111"],
-            "AccountFilterType": "INTERSECTION",
-        }
-    }
-
-
 def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
     w = sets()
     # moto's operations always succeed: the answers of one that did not are put in their place.
@@ -399,6 +387,97 @@ def test_capabilities_are_held_to_the_template(sets):
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: capabilities",)] * 2
     w.templates["queue"]["Resources"]["Role"] = {"Type": "AWS::IAM::Role"}
     assert [plan.changes for plan in w.plan()] == [False, False]
+
+
+def created(w):
+    """The regions and targets of the calls that make stacks."""
+    return [(call["Regions"], call["DeploymentTargets"]) for name, call in w.calls if name == "create_stack_instances"]
+
+
+def test_units_are_the_targets_of_service_managed_sets(sets):
+    w = by_unit(sets, there=(), held={"OrganizationalUnitIds": []})
+    assert [plan.settings for plan in w.plan()] == [(f"stacks in {UNIT}",)] * 2
+    assert [one.outcome for one in w.deploy()] == ["created", "created"]
+    assert created(w) == [(list(REGIONS), {"OrganizationalUnitIds": [UNIT]})]
+
+
+def test_accounts_narrow_units_down(sets):
+    w = by_unit(sets, there=(), accounts=ACCOUNTS[:1], organizational_units=(UNIT, "ou-abcd-87654321"))
+    w.deploy()
+    narrowed = {
+        "OrganizationalUnitIds": [UNIT, "ou-abcd-87654321"],
+        "Accounts": ["111111111111"],
+        "AccountFilterType": "INTERSECTION",
+    }
+    assert created(w) == [(list(REGIONS), narrowed)]
+
+
+def test_an_account_that_the_file_names_later_gets_its_stacks(sets):
+    w = by_unit(sets, there=ACCOUNTS[:1], accounts=ACCOUNTS)
+    assert [plan.settings for plan in w.plan()] == [(f"stacks in {ACCOUNTS[1]}",)] * 2
+    found = w.deploy()
+    assert [targets["Accounts"] for _, targets in created(w)] == [[ACCOUNTS[1]]]
+    # AWS says nothing of an account that is in none of the units: nothing has come of it here.
+    assert [one.outcome for one in found] == ["failed", "failed"]
+    assert f"account {ACCOUNTS[1]}: no stack was made; is the account in {UNIT}?" in str(found[0].problem)
+
+
+def test_a_unit_without_accounts_is_no_change(sets):
+    w = by_unit(sets, there=())
+    assert [plan.changes for plan in w.plan()] == [False, False]
+
+
+def test_a_unit_gets_its_stacks_in_a_region_more(sets):
+    w = by_unit(sets)
+    here = w.client.list_stack_instances()["Summaries"]
+    w.answer("list_stack_instances", {"Summaries": [one for one in here if one["Region"] == "us-east-1"]})
+    assert [plan.settings for plan in w.plan()] == [(), (f"stacks in {UNIT}",)]
+
+
+def test_roles_of_service_managed_sets_are_awss(sets):
+    assert [plan.changes for plan in by_unit(sets, execution_role="Ours").plan()] == [False, False]
+
+
+def stays(account, region):
+    return f"the stacks in {account} in {region} stay, though the file does not name them any more"
+
+
+def test_what_the_file_does_not_name_any_more_stays_and_is_said(sets):
+    sets().deploy()
+    w = sets(accounts=ACCOUNTS[:1])
+    plans = w.plan()
+    assert [plan.changes for plan in plans] == [False, False]
+    assert [plan.settings for plan in plans] == [(stays(ACCOUNTS[1], region),) for region in REGIONS]
+    found = w.deploy()
+    assert [one.outcome for one in found] == ["unchanged", "unchanged"]
+    assert [one.warnings for one in found] == [(stays(ACCOUNTS[1], region),) for region in REGIONS]
+    assert len(w.instances()) == 4
+    w.change()
+    assert [plan.changes for plan in w.plan()] == [True, True]
+
+
+def test_a_region_and_a_unit_that_the_file_does_not_name_any_more_are_said(sets):
+    sets().deploy()
+    w = sets(stack_with(regions=REGIONS[1:], tags={"team": "shop"}))
+    assert [plan.settings for plan in w.plan()] == [(stays(", ".join(ACCOUNTS), "us-east-1"),)]
+    w = by_unit(sets, unit="ou-abcd-87654321", there=ACCOUNTS[:1], held={"OrganizationalUnitIds": [UNIT]})
+    assert [plan.settings for plan in w.plan()] == [(stays(ACCOUNTS[0], region),) for region in REGIONS]
+
+
+def test_deleting_takes_what_is_there_whatever_the_file_names(sets):
+    w = by_unit(sets, unit="ou-abcd-87654321", accounts=ACCOUNTS[:1])
+    w.delete()
+    ((name, given),) = w.calls
+    assert name == "delete_stack_instances"  # they are still there: the set is not deleted
+    assert given["DeploymentTargets"] == {"OrganizationalUnitIds": ["ou-abcd-87654321"]}
+
+
+def test_a_stack_set_with_stacks_elsewhere_stays(sets):
+    sets().deploy()
+    w = sets(stack_with(regions=REGIONS[1:]))
+    (found,) = w.delete()
+    assert (found.outcome, found.warnings) == ("deleted", ("the stack set stays, for its stacks in us-east-1",))
+    assert w.instances() == [(account, "us-east-1") for account in ACCOUNTS]
 
 
 def moving(w, action="UPDATE", ends="SUCCEEDED"):
