@@ -61,6 +61,26 @@ class _Plan(Plan):
         return len(self.settings) > self.notes
 
 
+def _defaults(template: Mapping[str, Any]) -> dict[str, str]:
+    """The template's defaults: AWS gives them back as if they had been said.
+
+    Not seen on an account. Source: Terraform's documentation of aws_cloudformation_stack_set, by which every parameter
+    has to be configured, those with a default, too. Left out of the answer they are no change either.
+    """
+    declared = (template.get("Parameters") or {}).items()
+    found = {name: one["Default"] for name, one in declared if "Default" in one}
+    return {name: str(one).lower() if isinstance(one, bool) else str(one) for name, one in found.items()}
+
+
+def _same_body(held: str | None, text: str) -> bool:
+    """Whether a stack set has this template; AWS may give '?' in place of each character beyond ASCII.
+
+    Not seen on an account: it is known of GetTemplate (aws-cloudformation/cloudformation-coverage-roadmap #814), not of
+    DescribeStackSet. Where it is so, a change of nothing but such characters is not seen.
+    """
+    return held == text or held == text.encode("ascii", "replace").decode()
+
+
 def _automatic(given: Mapping[str, Any] | None) -> tuple[bool, bool]:
     """AutoDeployment: whether, and whether it keeps the stacks of accounts that leave."""
     enabled = bool((given or {}).get("Enabled"))
@@ -129,13 +149,15 @@ class _Set:
             there = self.instances()
             given = {one["ParameterKey"]: one.get("ParameterValue", "") for one in held.get("Parameters") or ()}
             # AWS does not tell a secret: that it is another one now cannot be seen.
-            given = {name: values.get(name, "") if value == "****" else value for name, value in given.items()}
+            defaults = _defaults(template)
+            wanted = defaults | values
+            given = {name: wanted.get(name, "") if value == "****" else value for name, value in given.items()}
             tags = {one["Key"]: one["Value"] for one in held.get("Tags") or ()}
             allowed = set(self.arguments["Capabilities"])
             stale = sum(one.get("Status") != "CURRENT" for one in there)
             self.differs = [name for name, differs in (
-                ("template", held.get("TemplateBody") != documents.read_text(path)), ("parameters", given != values),
-                ("tags", tags != settings.tags),
+                ("template", not _same_body(held.get("TemplateBody"), documents.read_text(path))),
+                ("parameters", defaults | given != wanted), ("tags", tags != settings.tags),
                 # Not told by everything that speaks for AWS: then there is nothing to compare.
                 ("capabilities", set(held.get("Capabilities", allowed)) != allowed),
                 ("auto deployment", self.by_unit and _automatic(held.get("AutoDeployment")) != _automatic(

@@ -12,11 +12,11 @@ import types
 
 import pytest
 from click.testing import CliRunner
-from scripted_cloudformation import environment, stack
+from scripted_cloudformation import FakeAws, environment, refusal, stack
 
 from scripts.__main__ import cli
 from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, protection, results, stack_set, status
+from scripts.cloudformation import deletion, deployment, drift, protection, results, stack_set, status
 from scripts.cloudformation.options import Options
 from scripts.commands import _stacks
 from scripts.commands._failures import describe
@@ -480,6 +480,98 @@ def test_a_stack_set_with_stacks_elsewhere_stays(sets):
     assert w.instances() == [(account, "us-east-1") for account in ACCOUNTS]
 
 
+def test_a_protected_environment_keeps_its_stack_sets(sets):
+    w = by_unit(sets)
+    w.protect()
+    found = w.delete()
+    assert [one.outcome for one in found] == ["failed", "failed"]
+    assert "this environment is protected" in str(found[0].problem)
+    assert w.calls == []
+
+
+def test_deleting_takes_the_stacks_with_it(sets):
+    w = sets()
+    w.deploy()
+    calls = w.heard(*CHANGES)
+    w.delete()
+    assert [name for name, _ in calls] == ["delete_stack_instances", "delete_stack_set"]
+    given = calls[0][1]
+    assert (given["RetainStacks"], given["Accounts"], given["Regions"]) == (False, [*ACCOUNTS], sorted(REGIONS))
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "tolerance", "mode"), [(5, 1, "SOFT"), (3, 1, "SOFT"), (2, 1, "STRICT"), (1, 0, "STRICT")]
+)
+def test_the_concurrency_asked_for_is_what_aws_is_told(sets, concurrency, tolerance, mode):
+    w = sets(concurrency=concurrency, failure_tolerance=tolerance)
+    calls = w.heard("create_stack_instances")
+    w.deploy()
+    assert calls[0][1]["OperationPreferences"] == {
+        "RegionConcurrencyType": "PARALLEL",
+        "MaxConcurrentCount": concurrency,
+        "FailureToleranceCount": tolerance,
+        "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
+    }
+
+
+@pytest.mark.parametrize(("code", "outcome"), [("OperationIdAlreadyExists", "updated"), ("StaleRequest", "failed")])
+def test_an_operation_whose_answer_was_lost_is_followed(sets, code, outcome):
+    w = by_unit(sets, held={"TemplateBody": "other"})
+    asked = []
+
+    def lost(**given):
+        w.calls.append(("update_stack_set", given))
+        raise refusal(f"{code}Exception")
+
+    w.patch.setattr(w.client, "update_stack_set", lost)
+    ended = {"StackSetOperation": {"Status": "SUCCEEDED"}}
+    w.patch.setattr(
+        w.client, "describe_stack_set_operation", lambda **given: asked.append(given["OperationId"]) or ended
+    )
+    assert [one.outcome for one in w.deploy()] == [outcome] * 2
+    assert asked == ([w.calls[0][1]["OperationId"]] if outcome == "updated" else [])
+
+
+def test_what_is_sent_of_the_file(sets):
+    roles = {"administration_role": f"{ROLE}Ours", "execution_role": "Theirs"}
+    w = sets(**roles)
+    calls = w.heard("create_stack_set")
+    w.deploy()
+    given = calls[0][1]
+    assert (given["AdministrationRoleARN"], given["ExecutionRoleName"]) == tuple(roles.values())
+    assert (given["Tags"], given["PermissionModel"]) == ([{"Key": "team", "Value": "shop"}], "SELF_MANAGED")
+    w = sets(stack_with(tags={"team": "stock"}), **roles)
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: tags",)] * 2
+
+
+def test_stacks_that_are_behind_are_updated_again(sets):
+    w = by_unit(sets)
+    here = w.client.list_stack_instances()["Summaries"]
+    w.answer("list_stack_instances", {"Summaries": [here[0] | {"Status": "OUTDATED"}, *here[1:]]})
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: 1 stacks not current",)] * 2
+    w.deploy()
+    assert [name for name, _ in w.calls] == ["update_stack_set"]
+
+
+def test_drift_that_could_not_be_looked_for_is_a_problem(clock):
+    aws = FakeAws(environment(), clock)
+    cfn = aws.client("cloudformation", "us-east-1")
+    cfn.add_stack("t-bus")
+    answers = {
+        "detect_stack_drift": {"StackDriftDetectionId": "1"},
+        "describe_stack_drift_detection_status": {
+            "DetectionStatus": "DETECTION_FAILED",
+            "DetectionStatusReason": "no right to read Queue",
+            "StackDriftStatus": "IN_SYNC",
+        },
+        "describe_stack_resource_drifts": {"StackResourceDrifts": []},
+    }
+    for name, answer in answers.items():
+        setattr(cfn, name, lambda _answer=answer, **_: _answer)
+    (found,) = drift.detect(aws, aws.environment.choose(), clock=clock)
+    assert "drift could not be detected: no right to read Queue" in str(found.problem)
+
+
 def moving(w, action="UPDATE", ends="SUCCEEDED"):
     """An operation is under way on the stack set, and ends after two looks. Gives the ids of those that were stopped."""
     states, stopped = iter(["RUNNING", "RUNNING", *[ends] * 99]), []
@@ -608,6 +700,28 @@ def test_a_secret_that_aws_hides_is_no_change(sets, monkeypatch):
     assert [plan.changes for plan in w.plan()] == [False, False]
     given[1]["ParameterValue"] = "2"
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: parameters",)] * 2
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_defaults_that_aws_gives_back_are_no_change(sets, told):
+    given = [{"ParameterKey": "Days", "ParameterValue": "7"}, {"ParameterKey": "On", "ParameterValue": "true"}]
+    w = by_unit(sets, held={"Parameters": given if told else []})
+    w.templates["queue"]["Parameters"] = {"Days": {"Default": 7}, "On": {"Default": True}}
+    assert [plan.changes for plan in w.plan()] == [False, False]
+    w.templates["queue"]["Parameters"]["Days"]["Default"] = 8
+    assert [plan.changes for plan in w.plan()] == [told, told]
+    given[0]["ParameterValue"] = "9"
+    assert [plan.changes for plan in w.plan()] == [told, told]
+
+
+@pytest.mark.parametrize("mangled", [True, False])
+def test_characters_that_aws_does_not_give_back_are_no_change(sets, mangled):
+    text = TEMPLATE + "# Grüße é 請\n"
+    w = by_unit(sets, held={"TemplateBody": text if not mangled else TEMPLATE + "# Gr??e ? ?\n"})
+    (w.build / "queue.yaml").write_text(text, encoding="utf-8")
+    assert [plan.changes for plan in w.plan()] == [False, False]
+    (w.build / "queue.yaml").write_text(text.replace("請", "x"), encoding="utf-8")
+    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: template",)] * 2
 
 
 def test_a_value_per_region_need_not_name_the_administrators(sets):
