@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +229,9 @@ def _remove(aws: Aws) -> int:
 def _show(region: str, acts: list[Act]) -> None:
     click.secho(f"\n{region}", bold=_colours())
     for act in acts:
-        click.echo(f"  {act.words}")
+        width = _width() if sys.stdout.isatty() else len(act.words) + 2
+        click.echo(textwrap.fill(act.words, width, initial_indent="  ", subsequent_indent="    ",
+                                 break_long_words=False, break_on_hyphens=False))  # fmt: skip
         for one in act.deliveries:
             _show_delivery(one)
 
@@ -248,9 +251,9 @@ def _tell_what_stays(environment: Environment, run: str, results: Sequence[Resul
     click.echo("\nWhat stays:" if known else "\nWhat stays, as far as it was made and not yet deleted:")
     for stack, region in environment.choose():
         click.echo(f"  {region}  {stack.stack_name}  {known.get((stack.name, region), '')}".rstrip())
-    click.echo(f"  RDS: a database and a snapshot named demo-{run}, in each region (no other run deletes them)")
+    click.echo(f"  in each region a database and a snapshot demo-{run}: delete them by hand")
     look = "make local-status, " if environment.endpoint == "embedded" else ""
-    click.echo(f"Go on: {look}make demo ENV={environment.name} (which takes the stacks over and deletes them)")
+    click.echo(f"Go on: {look}make demo ENV={environment.name} (deletes the stacks again)")
 
 
 def summarize(message: str) -> str:

@@ -23,10 +23,18 @@ def command() -> None:
 @command.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Default: LOCAL_AWS_PORT, else 4566. 0: any free one.")
 def up(port: int | None) -> None:
-    """Start it, unless it runs already."""
+    """Start it, unless it runs already: then on the port where it is."""
+    from urllib.parse import urlsplit
+
     from scripts.local_aws import server
 
+    was_running = server.status() is not None
     endpoint = server.start(port=port)
+    found = urlsplit(endpoint.url).port
+    if was_running and port not in (None, 0, found):
+        click.echo(
+            f"It was running on port {found} and stays there. For port {port} stop it first: make local-down", err=True
+        )
     click.echo(f"The embedded AWS answers on {endpoint.url}")
     click.echo(f"AWS_ENDPOINT_URL={endpoint.url} AWS_ACCESS_KEY_ID={endpoint.access_key} ", nl=False)
     click.echo(f"AWS_SECRET_ACCESS_KEY={endpoint.secret_key} aws …  speaks to it")
@@ -54,4 +62,4 @@ def status(as_json: bool) -> None:
     else:
         minutes = (time.time() - found.since) / 60
         click.echo(f"url     {found.url}\npid     {found.pid}, for {minutes:.0f} min, {found.memory / 1e6:.0f} MB")
-        click.echo(f"log     {found.log}\nstacks  {', '.join(found.stacks) or 'none'}")
+        click.echo(f"log     {found.log}\nstacks  " + ("\n        ".join(found.stacks) or "none"))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 SHOWN = 100  # refusals that a dry run tells of
+# Only AWS's own events have such a source (EventBridge User Guide, 'Event structure reference'); PutEvents answers
+# NotAuthorizedForSourceException (API reference, PutEventsResultEntry). In a detail, which is text, quotes are escaped.
+RESERVED = b'"Source":"aws.'
 CALLS = 512  # calls at a time, in all processes together: each is a file that is open
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -84,6 +87,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
     settings = Settings(**{name: given[name] for name in names})
     files = given["files"] or (sys.stdin.buffer,)
+    if any(file.isatty() for file in files):
+        click.echo("Reading from the terminal; Ctrl-D ends.", err=True)
     if given["dry_run"]:
         return _plan(files, destinations, Ledger(pairs, keep=SHOWN), settings, as_json=as_json)
     progress = given["progress"] or _progress_file(files, pairs, settings)
@@ -135,14 +140,24 @@ def _read(files: Sequence[Any]) -> Iterator[Chunk]:
 def _plan(
     files: Sequence[Any], destinations: Sequence[Destination], ledger: Ledger, settings: Settings, *, as_json: bool
 ) -> int:
+    from scripts.events.calls import Failure
+    from scripts.events.ledger import Outcome
     from scripts.events.send import batches
 
+    no = Failure(
+        "NotAuthorizedForSourceException", "only AWS may send events whose source begins with aws.", passing=False
+    )
+    told = set[int]()  # with several buses a record is several entries, and one record all the same
     totals: list[dict[str, Any]] = [{"region": one.region, "bus": one.bus, "entries": 0, "batches": 0, "bytes": 0}
                                     for one in destinations]  # fmt: skip
     for batch in batches(_read(files), destinations, ledger, settings):
         size, total = sum(item.size for item in batch), totals[batch[0].lane]
         for name, more in (("entries", len(batch)), ("batches", 1), ("bytes", size)):
             total[name] += more
+        for item in batch:
+            if RESERVED in item.body and item.number not in told:
+                told.add(item.number)
+                ledger.settle(Outcome((item.lane,), rejected=[(item.number, item.body, no)]))
         if not as_json:
             held = _stacks.counted(len(batch), "entry", "entries")
             print("{region} {bus}: batch {batches:,}: ".format(**total) + f"{held}, {size:,} bytes")
@@ -228,6 +243,9 @@ def _report(ledger: Ledger, *, as_json: bool, interrupted: bool) -> int:
                    "to be sent again when mended", err=True)  # fmt: skip
     if not interrupted:
         return 1 if total.rejected else 0
+    if not total.records:
+        click.echo("Interrupted before a record was read: nothing was sent.", err=True)
+        return EXIT_INTERRUPTED
     rest = ", ".join(f"{first}-{last}" for first, last in gaps[:10]) + (", …" if gaps[10:] else "")
     click.echo(f"Interrupted: of records 1-{total.records} {total.acknowledged:,} entries are acknowledged, "
                f"{total.rejected:,} refused, {'open: ' + rest if gaps else 'none open'}. "

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
 from scripts.commands._options import json_option, where_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from scripts.cloudformation.status import Status
 
 
 @click.command()
@@ -26,11 +35,26 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     if as_json:
         _stacks.print_json([one.document() for one in found])
         return 0
-    for one in found:
-        changed = f"{one.changed:%Y-%m-%d %H:%M:%S}" if one.changed else ""
-        protected = "protected" if one.protected else ""
-        start = f"{one.place.stack_name:<32}  {one.place.region:<14}  {one.status:<20}"
-        print("  ".join([start, *filter(None, [changed, one.drift, protected])]).rstrip())
-        if one.advice:
-            print(f"    {one.advice}")
+    for line in lines(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
+        print(line)
     return 0
+
+
+def lines(found: Sequence[Status], width: int | None) -> Iterator[str]:
+    """A line for each stack, in columns, with what to do below it; what goes beyond ``width`` has a line of its own."""
+    names, regions, states = (
+        max(map(len, column))
+        for column in zip(*((one.place.stack_name, one.place.region, one.status) for one in found), strict=True)
+    )
+    for one in found:
+        start = f"{one.place.stack_name:<{names}}  {one.place.region:<{regions}}  {one.status:<{states}}"
+        changed = f"{one.changed:%Y-%m-%d %H:%M:%S}" if one.changed else ""
+        more = "  ".join(filter(None, [changed, one.drift, "protected" if one.protected else ""]))
+        whole = f"{start}  {more}".rstrip()
+        if width is None or len(whole) <= width:
+            yield whole
+        else:
+            yield start.rstrip()
+            yield f"    {more}"
+        if one.advice:
+            yield f"    {one.advice}"

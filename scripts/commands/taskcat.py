@@ -44,9 +44,26 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, argument
     found = environment.load(env)
     if not PROGRAMS.is_dir():
         raise ToolError("taskcat is not installed", where=str(PROGRAMS), advice="make taskcat installs it and runs it.")
+    _check(stack, region)
     rendering.render_all()
     chosen = (*(("--test-names", stack) if stack else ()), *(("--regions", region) if region else ()), *arguments)
     return _run_here(chosen) if found.endpoint else _run_on_account(found, chosen, yes=yes)
+
+
+def _check(stack: str | None, region: str | None) -> None:
+    """Raises ToolError for what .taskcat.yml does not have: taskcat would run nothing, and call it a run."""
+    from scripts import documents
+    from scripts.errors import ToolError
+
+    config = Path(".taskcat.yml")
+    read = documents.parse(documents.read_text(config), str(config))
+    tests = {name: (one or {}).get("regions") or read["project"]["regions"] for name, one in read["tests"].items()}
+    if stack and stack not in tests:
+        raise ToolError(f"there is no test {stack!r}", where=str(config), advice=f"It has: {', '.join(tests)}.")
+    regions = tests[stack] if stack else sorted({region for some in tests.values() for region in some})
+    if region and region not in regions:
+        raise ToolError(f"no test {f'{stack!r} ' if stack else ''}runs in {region!r}", where=str(config),
+                        advice=f"The regions are: {', '.join(regions)}.")  # fmt: skip
 
 
 def _run_here(arguments: tuple[str, ...]) -> int:

@@ -61,7 +61,7 @@ def command(
     if diagram and not diagram.name.endswith((".svg", ".mmd")):
         raise click.UsageError(f"--diagram draws into a .svg or a .mmd (Mermaid) file, not into {diagram.name}.")
     text = _input.read(event)
-    read = samples.parse_lines(text, str(event)) if ndjson else [samples.parse(text, str(event))]
+    read = samples.parse_lines(text, str(event)) if ndjson else [_read(text, str(event))]
     if template:
         find, matcher = _of_template(template, region)
     else:
@@ -87,6 +87,23 @@ def command(
             is_image = diagram.name.endswith(".svg")
             diagram.write(svg.draw(drawn, f"The way of {event.stem}") if is_image else drawing.mermaid(drawn))
     return int(failed)
+
+
+def _read(text: str, where: str) -> Sample:
+    """The one event of a file; of a file with one a line, an error that says how it is read."""
+    from scripts.flow import samples
+
+    try:
+        return samples.parse(text, where)
+    except samples.SampleError as error:
+        try:
+            several = len(samples.parse_lines(text, where)) > 1
+        except samples.SampleError:
+            several = False
+        if not several:
+            raise
+        advice = "One event a line? Say --ndjson (make: ARGS=--ndjson)."
+        raise samples.SampleError(error.what, where=error.where, advice=advice) from None
 
 
 def _of_template(path: Path, region: str | None) -> tuple[Find, Matcher]:

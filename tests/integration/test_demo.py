@@ -111,8 +111,8 @@ def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interr
     assert stacks()
     told = {f"{region}/{name}" for region, name in re.findall(r"^  (\S+)  (demo-\S+)$", done.stdout, re.MULTILINE)}
     assert told == set(stacks())
-    assert re.search(r"database and a snapshot named demo-\w{8}", done.stdout)
-    assert "make demo ENV=local (which takes the stacks over and deletes them)" in done.stdout
+    assert re.search(r"database and a snapshot demo-\w{8}", done.stdout)
+    assert "make demo ENV=local (deletes the stacks again)" in done.stdout
     assert run("demo").returncode == 0
     assert stacks() == []
 

@@ -89,9 +89,9 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
     kept = sum(map(leftovers.remove_bucket, buckets))
     for region, kind, name in sorted(leftovers.inventory(regions) - before):
         yield f"{region}: left behind: {kind} {name}"
-    print(
-        f"{len(stacks)} stacks created and deleted, and {kept} buckets that their templates keep; see {output / 'index.html'}"
-    )
+    if stacks:
+        counts = f"{len(stacks)} stacks created and deleted, and {kept} buckets that their templates keep"
+        print(f"{counts}; see {output / 'index.html'}")
 
 
 def main() -> int:

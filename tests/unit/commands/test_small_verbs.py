@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
 
 from scripts import rendering
 from scripts.__main__ import cli
-from scripts.commands import taskcat
+from scripts.cloudformation.place import Place
+from scripts.cloudformation.status import Status
+from scripts.commands import status, taskcat
 from scripts.errors import ToolError
 from scripts.local_aws import server
 
@@ -98,11 +101,62 @@ def test_the_embedded_aws_by_hand(tmp_path, monkeypatch):
     try:
         url = run("local", "up", "--port", "0")[1].split()[5]
         assert url == server.status().url
+        port = int(url.rsplit(":", 1)[1])
+        assert run("local", "up", "--port", str(port))[2] == ""
+        _, out, err = run("local", "up", "--port", str(port - 1))
+        assert url in out
+        assert f"It was running on port {port} and stays there." in err
         assert url in run("local", "status")[1]
         assert json.loads(run("local", "status", "--json")[1])["stacks"] == []
     finally:
         assert "Stopped." in run("local", "down")[1]
     assert server.status() is None
+
+
+def test_each_stack_has_a_line_in_the_status(monkeypatch, tmp_path):
+    found = server.Status(1, "http://127.0.0.1:4566", 0.0, 1, ["eu-west-1/one", "us-east-1/two"], tmp_path / "log")
+    monkeypatch.setattr(server, "status", lambda: found)
+    assert run("local", "status")[1].splitlines()[-2:] == ["stacks  eu-west-1/one", "        us-east-1/two"]
+
+
+CHANGED = datetime(2026, 5, 1, 12, 30, 0, tzinfo=UTC)
+STATUSES = [
+    Status(Place("dev", "bus", "dev-bus", "us-east-1"), "CREATE_COMPLETE", CHANGED),
+    Status(Place("dev", "objects", "dev-objects", "ap-southeast-2"), "UPDATE_ROLLBACK_COMPLETE", CHANGED,
+           "IN_SYNC", protected=True, advice="Do it."),
+    Status(Place("dev", "new", "dev-new", "us-east-1"), "NOT_DEPLOYED"),
+]  # fmt: skip
+
+
+def test_a_status_is_one_line_in_a_pipe_and_breaks_nothing_apart_on_a_terminal():
+    wide = [
+        "dev-bus      us-east-1       CREATE_COMPLETE           2026-05-01 12:30:00",
+        "dev-objects  ap-southeast-2  UPDATE_ROLLBACK_COMPLETE  2026-05-01 12:30:00  IN_SYNC  protected",
+        "    Do it.",
+        "dev-new      us-east-1       NOT_DEPLOYED",
+    ]
+    assert list(status.lines(STATUSES, None)) == wide
+    narrow = list(status.lines(STATUSES, 80))
+    assert max(map(len, narrow)) <= 80
+    moved = ["dev-objects  ap-southeast-2  UPDATE_ROLLBACK_COMPLETE", "    2026-05-01 12:30:00  IN_SYNC  protected"]
+    assert narrow == [wide[0], *moved, *wide[2:]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--region", "eu-west-9"], "no test runs in 'eu-west-9'\nThe regions are: ap-southeast-2, eu-central-1,"),
+        (["--stack", "no-such"], "there is no test 'no-such'\nIt has: custom-event-bus,"),
+        (["--stack", "custom-event-bus", "--region", "eu-west-9"], "no test 'custom-event-bus' runs in 'eu-west-9'\n"),
+    ],
+)
+def test_taskcat_is_not_run_for_what_has_no_test(checkout, program, arguments, words):
+    asked, _ = program("python", 0)
+    with pytest.raises(ToolError) as caught:
+        run("taskcat", *arguments)
+    assert str(caught.value).startswith(f".taskcat.yml: {words}")
+    with pytest.raises(FileNotFoundError):
+        asked()
 
 
 def test_taskcat_says_that_it_is_not_installed(checkout, monkeypatch):

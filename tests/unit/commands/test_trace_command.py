@@ -127,16 +127,27 @@ def test_the_way_is_drawn(run, tmp_path, suffix):
     ],
 )
 def test_what_cannot_be_done_is_said(run, event, options, error):
-    before = set(Path().iterdir())
     with pytest.raises(error):
         run(event, *options)
-    assert set(Path().iterdir()) == before
+    assert not Path(options[1]).exists()
 
 
 def test_a_file_that_is_no_text_is_named(run, tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ToolError, match=r"x\.json: cannot be read as UTF-8"):
         run(tmp_path / "x.json", "--ndjson")
+
+
+def test_a_file_of_lines_says_how_it_is_read(run, tmp_path):
+    path = tmp_path / "events.ndjson"
+    path.write_text('{"source": "shop"}\n{"source": "other"}\n')
+    with pytest.raises(ToolError, match="Extra data") as caught:
+        run(path)
+    assert "--ndjson" in caught.value.advice
+    path.write_text('{"source": "shop"} x\n')
+    with pytest.raises(ToolError, match="Extra data") as caught:
+        run(path)
+    assert caught.value.advice == ""
 
 
 def test_an_unknown_stack_is_named(run, event):

@@ -68,7 +68,7 @@ def project(tmp_path, monkeypatch):
             (tmp_path / "parameters/stub.yaml").write_text(environment)
             command = [sys.executable, "-m", "scripts", "send", "--env", "stub", *arguments]
             measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-            return subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            return subprocess.Popen(command, cwd=tmp_path, stdin=settings.get("stdin", subprocess.PIPE), stdout=subprocess.PIPE,
                                     stderr=subprocess.PIPE,
                                     env={**measured, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)})  # fmt: skip
 

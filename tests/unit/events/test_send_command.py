@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import time
 from pathlib import Path
@@ -115,6 +116,55 @@ def test_a_dry_run_tells_batches_and_bytes(stub, project):
     assert err.splitlines()[0].startswith("record 26: InvalidJson: ")
     assert bus.counts()["calls"] == 0
     assert not (project.path / ".send").exists()
+
+
+def test_a_dry_run_counts_what_only_aws_may_send(stub, project):
+    bus = stub()
+    entries = [
+        {"Source": "aws.s3", "DetailType": "Object Created", "Detail": {}},
+        {"Source": "awsome.shop", "DetailType": "x", "Detail": {"Source": "aws.s3"}},
+        {"source": "aws.rds", "detail-type": "x", "detail": {}},
+    ]
+    data = b"\n".join(json.dumps(one).encode() for one in entries)
+    code, out, err = project.send(bus.url, "--bus", "orders", "--bus", "audit", *WHERE, "--dry-run", "-", data=data)
+    assert code == 1
+    assert "us-east-1 orders: 3 entries in 1 batches" in out
+    assert [line.split(": ")[:2] for line in err.splitlines()[:-1]] == [
+        ["record 1", "NotAuthorizedForSourceException"], ["record 3", "NotAuthorizedForSourceException"],
+    ]  # fmt: skip
+    assert err.splitlines()[-1] == "Error: 2 of 3 records would be refused"
+    code, out, _ = project.send(bus.url, *WHERE, "--dry-run", "--json", "-", data=data)
+    assert (code, len(json.loads(out)["refused"])) == (1, 2)
+
+
+def test_a_terminal_is_told_that_it_is_read_and_a_pipe_is_not(stub, project):
+    bus = stub("--delay", "1")
+    ours, theirs = pty.openpty()
+    process = project.start(bus.url, *AS, stdin=theirs)
+    try:
+        assert process.stderr.readline() == b"Reading from the terminal; Ctrl-D ends.\n"
+        os.write(ours, b'{"id": 1}\n\x04')
+        out, _ = process.communicate(timeout=30)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (process.returncode, bus.counts()["acknowledged"]) == (0, 1)
+    assert out.startswith(b"1 record: 1 sent")
+    assert project.send(bus.url, *AS, data=details(1))[2] == ""
+
+
+def test_interrupted_before_a_record_it_says_so(stub, project):
+    bus = stub()
+    ours, theirs = pty.openpty()
+    process = project.start(bus.url, *AS, "-", stdin=theirs)
+    process.stderr.readline()  # it reads
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, err) == (130, b"Interrupted before a record was read: nothing was sent.\n")
+    assert project.send(bus.url, *AS, "-", data=details(1))[0] == 0  # nothing to resume
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
