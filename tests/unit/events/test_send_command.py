@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import time
 from pathlib import Path
@@ -141,13 +142,11 @@ def test_a_terminal_is_told_that_it_is_read_and_a_pipe_is_not(stub, project):
     bus = stub("--delay", "1")
     ours, theirs = pty.openpty()
     process = project.start(bus.url, *AS, stdin=theirs)
-    try:
-        assert process.stderr.readline() == b"Reading from the terminal; Ctrl-D ends.\n"
-        os.write(ours, b'{"id": 1}\n\x04')
-        out, _ = process.communicate(timeout=30)
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    os.write(ours, b'{"id": 1}\n\x04')
+    out, err = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert err == b"Reading from the terminal; Ctrl-D ends.\n"
     assert (process.returncode, bus.counts()["acknowledged"]) == (0, 1)
     assert out.startswith(b"1 record: 1 sent")
     assert project.send(bus.url, *AS, data=details(1))[2] == ""
@@ -157,6 +156,7 @@ def test_interrupted_before_a_record_it_says_so(stub, project):
     bus = stub()
     ours, theirs = pty.openpty()
     process = project.start(bus.url, *AS, "-", stdin=theirs)
+    assert select.select([process.stderr], [], [], 20)[0]
     process.stderr.readline()  # it reads
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
