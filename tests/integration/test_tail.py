@@ -44,7 +44,7 @@ def test_tail_follows_until_interrupted(operate):
     one = operate("custom-event-bus")
     one.put("before")
     eventually(one.logged)
-    process, _ = one.start("tail", "--raw", until="log groups")
+    process, _ = one.start("tail", "--raw", until="log group")
     assert json.loads(process.stdout.readline())["detail"] == {"marker": "before"}
     one.put("meanwhile")
     assert json.loads(process.stdout.readline())["detail"] == {"marker": "meanwhile"}
