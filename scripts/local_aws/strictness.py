@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ministack.core import iam_actions
+from ministack.core import iam_actions, responses
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudformation, eventbridge, s3
 from ministack.services.cloudformation import changesets, drift, engine, handlers, helpers, provisioners, stacks
@@ -25,6 +25,8 @@ NAMED = {  # type -> the property that names it
 }  # fmt: skip
 
 LATER = "{{changeSet:KNOWN_AFTER_APPLY}}"  # what AWS says of a value that only the execution will tell
+
+RULED = "EventBus can't be deleted since it has rules."  # AWS's words as in anomalyco/sst, issue 4325
 
 
 def check_name(kind: str, stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
@@ -69,6 +71,27 @@ def check_empty(stock: Stock, name: str, props: Json) -> None:
     """A bucket with objects in it is not deleted."""
     if (s3._buckets.get(name) or {}).get("objects"):
         raise ValueError("The bucket you tried to delete is not empty (Service: S3, Status Code: 409)")
+    stock(name, props)
+
+
+def has_rules(bus: str) -> bool:
+    """Whether a bus has rules: then it is not deleted (EventBridge API, DeleteEventBus). MiniStack takes them along."""
+    return any(rule["EventBusName"] == bus for rule in eventbridge._rules.values())
+
+
+@around("_delete_event_bus", eventbridge)
+def check_bus(stock: Stock, data: Json) -> Any:
+    """DeleteEventBus itself."""
+    if has_rules(data.get("Name", "")):
+        return responses.error_response_json("ValidationException", RULED, 400)
+    return stock(data)
+
+
+@around("delete", KNOWN["AWS::Events::EventBus"])
+def check_bus_of_stack(stock: Stock, name: str, props: Json) -> None:
+    """A stack's bus, on which other stacks may have rules."""
+    if has_rules(name):
+        raise ValueError(f"{RULED} (Service: EventBridge, Status Code: 400)")  # the end is as elsewhere, a guess here
     stock(name, props)
 
 

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from botocore.exceptions import ClientError
 from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
 
 from scripts import rendering
@@ -36,6 +37,26 @@ def test_a_bucket_with_an_object_is_not_deleted(deploy, unique):
     assert stack.settle() == "DELETE_FAILED"
     stack.client("s3").delete_object(Bucket=unique, Key="a")
     stack.cloudformation.delete_stack(StackName=stack.name)
+
+
+def test_a_bus_with_a_rule_of_another_stack_is_not_deleted(deploy, unique):
+    stack = deploy(template(Bus=resource("AWS::Events::EventBus", Name=unique)), name=f"{unique}-bus")
+    deploy(
+        template(Rule=resource("AWS::Events::Rule", EventBusName=unique, EventPattern={"source": ["x"]})),
+        name=f"{unique}-rule",
+    )
+    events = stack.client("events")
+    with pytest.raises(ClientError, match="EventBus can't be deleted since it has rules") as caught:
+        events.delete_event_bus(Name=unique)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    stack.cloudformation.delete_stack(StackName=stack.name)
+    assert stack.settle() == "DELETE_FAILED"
+    assert "EventBus can't be deleted since it has rules" in stack.reasons()
+    assert len(events.list_rules(EventBusName=unique)["Rules"]) == 1
+    stack.cloudformation.delete_stack(StackName=f"{unique}-rule")
+    eventually(lambda: not events.list_rules(EventBusName=unique)["Rules"])
+    stack.cloudformation.delete_stack(StackName=stack.name)
+    assert eventually(lambda: unique not in [one["Name"] for one in events.list_event_buses()["EventBuses"]])
 
 
 @pytest.mark.parametrize(
