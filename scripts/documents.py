@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -10,6 +12,7 @@ import yaml
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ROOT_INTRINSICS = frozenset({"Ref", "Condition"})  # all others carry the prefix "Fn::" in their long form
@@ -23,32 +26,67 @@ class DocumentError(ToolError):
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class StrictLoader(_Base):  # type: ignore[misc]
-    """SafeLoader, but a key that stands twice is an error (YAML keeps the last one, silently)."""
+_MERGE = "tag:yaml.org,2002:merge"
+# Neither CloudFormation nor JSON knows what these make. Source: User Guide, 'CloudFormation template formats'.
+_FOREIGN = tuple(f"tag:yaml.org,2002:{one}" for one in ("binary", "omap", "pairs", "set", "timestamp"))
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        """As the base class; raises ConstructorError for a key that stands twice."""
+
+class StrictLoader(_Base):  # type: ignore[misc]
+    """SafeLoader, but a key that stands twice is an error (YAML keeps the last one, silently); dates stay text."""
+
+    merges = True  # whether `<<: *name` is taken
+
+    # 2012-10-17 is a policy's version and 2010-09-09 a template's: text, not days of a calendar.
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own name
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _FOREIGN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's own signature
+        """As the base class; ConstructorError also for a value that Python's own types refuse."""
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            said = f"{node.value:.40}" if isinstance(node.value, str) else "this"
+            raise _refused(node, f"{said!r} is no {node.tag.rsplit(':')[-1]}; put text in quotes") from None
+
+    def flatten_mapping(self, node: Any) -> None:
+        """As the base class, which merges; raises ConstructorError for a key that stands twice, or is not one."""
+        if node in self.__dict__.setdefault("flat", set()):
+            return  # what was merged into it may stand twice: the mapping's own key holds
+        self.flat.add(node)
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            if key_node.tag == _MERGE and not self.merges:
+                raise _refused(key_node, "CloudFormation knows no merge key <<; write out what it stands for")
+            key = "<<" if key_node.tag == _MERGE else self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise _refused(key_node, "a list or a mapping is no key")
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
-                )
+                raise _refused(key_node, f"the key {key!r} stands here twice")
             seen.add(key)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return mapping
+        super().flatten_mapping(node)
+
+
+def _refused(node: Any, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def _refuse_tag(_: Any, node: Any) -> Any:
+    raise _refused(node, f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not known here")
+
+
+for _tag in (None, *_FOREIGN):
+    StrictLoader.add_constructor(_tag, _refuse_tag)
 
 
 class _TemplateLoader(StrictLoader):
-    """The YAML of a CloudFormation template: ``!Sub x`` becomes ``{"Fn::Sub": x}``; dates stay text."""
+    """The YAML of a CloudFormation template: ``!Sub x`` becomes ``{"Fn::Sub": x}``.
 
+    Source: AWS CloudFormation User Guide, 'CloudFormation template formats': hash merges are not supported.
+    """
 
-# 2012-10-17 is a policy's version and 2010-09-09 a template's: text, not days of a calendar.
-_TemplateLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+    merges = False
 
 
 def _construct_intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -73,25 +111,67 @@ def _place(error: yaml.YAMLError, name: str) -> tuple[str, str]:
     return where, re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
 
 
-def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
-    """The value of one YAML document. Raises DocumentError with ``name``, line and column."""
+@contextlib.contextmanager
+def _in_words(name: str) -> Iterator[None]:
     try:
-        return yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader
+        yield
     except yaml.YAMLError as error:
         where, problem = _place(error, name)
         raise DocumentError(f"not valid YAML: {problem}", where=where) from None
+    except RecursionError:
+        raise DocumentError("nested too deeply", where=name) from None
+
+
+def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
+    """The value of one YAML document. Raises DocumentError with ``name``, line and column."""
+    with _in_words(name):
+        return yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader
+
+
+def compose(text: str, name: str) -> yaml.Node | None:
+    """The nodes of one YAML document, which know their places. Raises DocumentError as ``parse`` does."""
+    with _in_words(name):
+        return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def parse_template(text: str, name: str) -> dict[str, Any]:
     """A CloudFormation template in YAML or JSON, its intrinsic functions in their long form.
 
-    Raises DocumentError when it is not YAML, a key stands twice, or it holds no mapping.
-    Source: AWS CloudFormation User Guide, 'Intrinsic function reference'.
+    Raises DocumentError when it is not YAML, a key stands twice, it holds no mapping, or a section does not hold
+    mappings by name: whoever reads a template may rely on that.
+    Source: AWS CloudFormation User Guide, 'Intrinsic function reference', 'Template sections'.
     """
     template = parse(text, name, _TemplateLoader)
     if not isinstance(template, dict):
         raise DocumentError("not a CloudFormation template: it holds no mapping", where=name)
+    if problem := next(_misshapen(template), None):
+        raise DocumentError(problem, where=name)
     return template
+
+
+_SECTIONS = {"Parameters": True, "Resources": True, "Outputs": True, "Mappings": True, "Rules": True,
+             "Conditions": False, "Metadata": False}  # fmt: skip
+_DEEPEST = 100  # a guess: far more than anybody writes, and few enough for all that follow a template down
+
+
+def _misshapen(template: dict[str, Any]) -> Iterator[str]:
+    level: dict[int, Any] = {id(template): template}
+    for _ in range(_DEEPEST):
+        below = (list(one.values()) if isinstance(one, dict) else one for one in level.values())
+        level = {id(one): one for several in below for one in several if isinstance(one, dict | list)}
+    if level:
+        yield f"nested more than {_DEEPEST} deep, or an alias that holds itself"
+    for section, holds_mappings in _SECTIONS.items():
+        if not isinstance(held := template.get(section) or {}, dict):
+            yield f"{section}: a mapping (name: …) belongs here"
+            continue
+        for key, one in held.items():
+            if not isinstance(key, str):
+                yield f"{section}.{key}: a name is text; put it in quotes"
+            elif holds_mappings and not key.startswith("Fn::") and not isinstance(one, dict):  # Fn::ForEach: a list
+                yield f"{section}.{key}: a mapping (key: value) belongs here"
+            elif section == "Resources" and isinstance(one, dict) and not isinstance(one.get("Properties") or {}, dict):
+                yield f"{section}.{key}.Properties: a mapping (key: value) belongs here"
 
 
 def read_text(path: Path) -> str:

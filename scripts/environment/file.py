@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -65,18 +67,36 @@ for _kind in ("int", "float"):
 
 def names(directory: Path = PARAMETERS) -> list[str]:
     """The environments that have a file."""
-    return sorted(path.stem for path in directory.glob("*.yaml"))
+    return sorted(path.stem for path in directory.glob("*.yaml") if path.is_file())
 
 
 def load(name: str, directory: Path = PARAMETERS) -> Environment:
     """Reads ``parameters/<name>.yaml``. Raises EnvironmentFileError or DocumentError, naming file and key."""
     path = directory / f"{name}.yaml"
-    if not path.is_file():
+    if name not in names(directory):
         raise EnvironmentFileError(
             f"there is no environment {name!r}{nearest(name, names(directory))}", where=str(path),
             advice=f"There are: {', '.join(names(directory)) or 'none'}. A new one is a new file.",
         )  # fmt: skip
     return _Reader(path).environment(documents.parse(documents.read_text(path), str(path), _Loader))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isprintable() \
+            and " " not in text  # fmt: skip
+    except ValueError:  # a port or an address that is none
+        return False
+
+
+def _written(raw: Any) -> str:
+    """A value as it stands in the file, not as Python has it."""
+    if isinstance(raw, dict | list):
+        return "a mapping" if isinstance(raw, dict) else "a list"
+    if raw is None or isinstance(raw, bool):
+        return "an empty value" if raw is None else str(raw).lower()
+    return str(raw) if isinstance(raw, OutputReference) else repr(raw)
 
 
 class _Reader:
@@ -103,7 +123,7 @@ class _Reader:
         if not stacks:
             raise self.fail("stacks", "an environment without stacks", "Name at least one template under it.")
         endpoint = self.text("endpoint", raw.get("endpoint"))
-        if endpoint not in (None, EMBEDDED) and not re.match(r"https?://", endpoint or ""):
+        if endpoint not in (None, EMBEDDED) and not _is_url(endpoint or ""):
             raise self.fail("endpoint", f"{endpoint!r} is neither 'embedded' nor an http(s) URL")
         environment = Environment(
             name=self.path.stem, path=self.path, regions=regions, stacks=stacks, tags=tags, endpoint=endpoint,
@@ -125,12 +145,11 @@ class _Reader:
                 key, f"{stack_name!r} is no stack name: letters, digits and hyphens, a letter first, 128 at most"
             )
         regions = self.regions(f"{key}.regions", raw["regions"]) if "regions" in raw else common["regions"]
-        policy = raw.get("policy")
         return StackSettings(
             name=name, stack_name=stack_name, template=self.text(f"{key}.template", raw.get("template")) or name,
             regions=regions, tags={**common["tags"], **self.tags(f"{key}.tags", raw.get("tags"))},
-            policy=None if policy is None else self.mapping(f"{key}.policy", policy, None),
-            role=self.text(f"{key}.role", raw.get("role", common["role"])),
+            policy=self.policy(f"{key}.policy", raw.get("policy")),
+            role=self.role(f"{key}.role", raw.get("role", common["role"])),
             rollback_alarms=self.texts(f"{key}.rollback_alarms", raw.get("rollback_alarms", common["rollback_alarms"])),
             rollback_minutes=self.number(
                 f"{key}.rollback_minutes", raw.get("rollback_minutes", common["rollback_minutes"]) or 0, 0, 180),
@@ -144,8 +163,11 @@ class _Reader:
         raw = self.mapping("stack_set", raw, _STACK_SET_KEYS)
         permissions = raw.get("permissions", "SERVICE_MANAGED")
         if permissions not in ("SERVICE_MANAGED", "SELF_MANAGED"):
-            raise self.fail("stack_set.permissions", f"{permissions!r} is neither SERVICE_MANAGED nor SELF_MANAGED")
-        accounts = tuple(self.account("stack_set.accounts", one) or "" for one in raw.get("accounts") or ())
+            raise self.fail(
+                "stack_set.permissions", f"{_written(permissions)} is neither SERVICE_MANAGED nor SELF_MANAGED"
+            )
+        listed = self.items("stack_set.accounts", raw.get("accounts"))
+        accounts = tuple(self.account("stack_set.accounts", one) or "" for one in listed)
         units = self.texts("stack_set.organizational_units", raw.get("organizational_units"))
         if permissions == "SELF_MANAGED" and (units or not accounts):
             raise self.fail("stack_set", "SELF_MANAGED takes accounts, and no organizational_units")
@@ -193,24 +215,49 @@ class _Reader:
         if raw is None or raw == "":
             return None
         if not isinstance(raw, str):
-            raise self.fail(key, f"{raw!r} is not text; put it in quotes")
+            raise self.fail(key, f"{_written(raw)} is not text; put it in quotes")
         return raw
 
-    def texts(self, key: str, raw: Any) -> tuple[str, ...]:
-        if raw is None:
-            return ()
-        if not isinstance(raw, list):
+    def items(self, key: str, raw: Any) -> list[Any]:
+        if raw is not None and not isinstance(raw, list):
             raise self.fail(key, "a list belongs here")
-        return tuple(self.text(key, one) or "" for one in raw)
+        if None in (raw or ()):
+            raise self.fail(key, "an entry without a value")
+        return raw or []
+
+    def texts(self, key: str, raw: Any) -> tuple[str, ...]:
+        return tuple(self.text(key, one) or "" for one in self.items(key, raw))
+
+    def policy(self, key: str, raw: Any) -> dict[str, Any] | None:
+        """Source: AWS CloudFormation User Guide, 'Prevent updates to stack resources'."""
+        if raw is None:
+            return None
+        if "Statement" not in self.mapping(key, raw, None):
+            raise self.fail(key, "a stack policy has a Statement")
+
+        def refuse(one: Any) -> Any:
+            raise self.fail(key, f"a stack policy is JSON, which has no place for {_written(one)}")
+
+        try:
+            found: dict[str, Any] = json.loads(json.dumps(raw, default=refuse))
+        except (TypeError, ValueError, RecursionError):  # a key that is no text, an alias that holds itself
+            raise self.fail(key, "a stack policy is JSON, and this cannot be written as such") from None
+        return found
+
+    def role(self, key: str, raw: Any) -> str | None:
+        role = self.text(key, raw)
+        if role is not None and not re.fullmatch(r"arn:[a-z-]+:iam::\d{12}:role/\S+", role):
+            raise self.fail(key, f"{role!r} is not the ARN of a role", "Write arn:aws:iam::<account>:role/<name>.")
+        return role
 
     def boolean(self, key: str, raw: Any) -> bool:
         if not isinstance(raw, bool):
-            raise self.fail(key, f"{raw!r} is neither true nor false")
+            raise self.fail(key, f"{_written(raw)} is neither true nor false")
         return raw
 
     def number(self, key: str, raw: Any, least: int, most: int) -> int:
         if isinstance(raw, bool) or not isinstance(raw, int) or not least <= raw <= most:
-            raise self.fail(key, f"{raw!r} is not a whole number from {least} to {most}")
+            raise self.fail(key, f"{_written(raw)} is not a whole number from {least} to {most}")
         return raw
 
     def account(self, key: str, raw: Any) -> str | None:
@@ -221,7 +268,7 @@ class _Reader:
                 key, "an account id without quotes is a number to YAML and may lose its zeros", "Put it in quotes."
             )
         if not re.fullmatch(r"\d{12}", str(raw)):
-            raise self.fail(key, f"{raw!r} is not an account id of 12 digits")
+            raise self.fail(key, f"{_written(raw)} is not an account id of 12 digits")
         return str(raw)
 
     def prefix(self, raw: Any) -> str:
@@ -245,9 +292,11 @@ class _Reader:
 
     def tags(self, key: str, raw: Any) -> dict[str, str]:
         tags = {str(one): self.scalar(f"{key}.{one}", value) for one, value in self.mapping(key, raw, None).items()}
-        for one in tags:
+        for one, value in tags.items():  # Source: API reference of Tag
             if one.lower().startswith("aws:"):
                 raise self.fail(f"{key}.{one}", "tags that start with 'aws:' are AWS's own")
+            if not 1 <= len(one) <= 128 or not 1 <= len(value) <= 256:
+                raise self.fail(f"{key}.{one}", "a tag has a name of 1 to 128 characters and a value of 1 to 256")
         return tags
 
     def value(self, key: str, raw: Any, regions: tuple[str, ...]) -> Value | dict[str, Value]:
@@ -274,5 +323,5 @@ class _Reader:
         if isinstance(raw, str | int | float):
             return str(raw)
         raise self.fail(
-            key, f"{raw!r} is no value for CloudFormation: text, a number, true or false, or a list of them"
+            key, f"{_written(raw)} is no value for CloudFormation: text, a number, true or false, or a list of them"
         )

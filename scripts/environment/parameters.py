@@ -38,13 +38,23 @@ def check_parameters(environment: Environment, templates: Mapping[str, Mapping[s
                     )  # fmt: skip
                 if isinstance(value, OutputReference):
                     _check_output(environment, value, templates, where)
-                elif problem := refusal(declared[name], value):
+                elif problem := _checked(stack.template, name, declared[name], value):
                     raise EnvironmentFileError(problem, where=where, advice=str(declared[name].get("Description", "")))
             if absent := [name for name, one in declared.items() if "Default" not in one and name not in values]:
                 raise EnvironmentFileError(
                     f"the template {stack.template!r} needs a value for {', '.join(absent)}",
                     where=f"{environment.path}: stacks.{stack.name}.parameters",
                 )
+
+
+def _checked(template: str, name: str, declared: Mapping[str, Any], value: str) -> str | None:
+    try:
+        return refusal(declared, value)
+    except (ArithmeticError, TypeError, ValueError, re.error) as error:
+        raise EnvironmentFileError(
+            f"what it says about the value of {name} cannot be understood: {error}",
+            where=f"the template {template!r}: Parameters.{name}", advice="make lint says more.",
+        ) from None  # fmt: skip
 
 
 def _check_output(

@@ -79,6 +79,46 @@ def test_an_environment_is_read_whole(tmp_path):
         ("prefix: dev-", "stack_set: {permissions: SELF_MANAGED}", "stack_set", "takes accounts"),
         ("prefix: dev-", "stack_set: {concurrency: 2}", "stack_set", "needs organizational_units"),
         ("prefix: dev-", "prefix: dev-\nprefix: dev-", "dev.yaml:5", "stands here twice"),
+        ("prefix: dev-", "profile: !Output a.B", "profile", "!Output a.B is not text"),
+        ("prefix: dev-", "profile: true", "profile", ": true is not text"),
+        ("prefix: dev-", "protect: {}", "protect", "a mapping is neither"),
+        ("Days: 7", "Days: ", "Days", "an empty value is no value"),
+        ("Days: 7", "Days: {us-east-1: {}, eu-west-1: 1}", "Days.us-east-1", "a mapping is no value"),
+        ("prefix: dev-", "role: nonsense", "stacks.bus.role", "'nonsense' is not the ARN of a role"),
+        ("{environment: dev}", "{environment: ''}", "tags.environment", "a value of 1 to 256"),
+        ("{environment: dev}", f"{{environment: {'x' * 257}}}", "tags.environment", "a value of 1 to 256"),
+        ("{environment: dev}", "{'': dev}", "tags.", "a name of 1 to 128"),
+        ("prefix: dev-", "notifications: [a, ~]", "notifications", "an entry without a value"),
+        *(
+            ("prefix: dev-", f"stack_set: {{accounts: {one}}}", "stack_set.accounts", "a list belongs here")
+            for one in ("5", "true", "'111122223333'")
+        ),
+        ("prefix: dev-", "stack_set: {accounts: [[1]]}", "stack_set.accounts", "a list is not an account id"),
+        *(
+            ("prefix: dev-", f"endpoint: '{one}'", "endpoint", "nor an http(s) URL")
+            for one in (
+                "http://",
+                "http://a b",
+                "http://[::1",
+                "http://a:99999",
+                "http://a:b",
+                "http://:80",
+                "https:a",
+                "http://a:0",
+            )
+        ),
+        *(
+            ("    tags: {team: orders}", f"    policy: {one}", "stacks.rules.policy", words)
+            for one, words in (
+                ("text", "a mapping (key: value) belongs here"),
+                ("[1]", "a mapping"),
+                ("{}", "has a Statement"),
+                ("{Statement: [{!Output bus.Arn : x}]}", "is JSON, and this cannot"),
+                ("&p {Statement: *p}", "is JSON, and this cannot"),
+                ("{Statement: [!Output bus.Arn]}", "which has no place for !Output bus.Arn"),
+            )
+        ),
+        ("    tags: {team: orders}", "    policy: {Statement: !!set {a}}", "dev.yaml:12", "!!set is not known here"),
     ],
 )
 def test_a_fault_is_named_with_file_and_key(tmp_path, old, new, place, words):
@@ -88,6 +128,30 @@ def test_a_fault_is_named_with_file_and_key(tmp_path, old, new, place, words):
     assert "dev.yaml" in error.value.where
     assert place in error.value.where
     assert words in str(error.value)
+
+
+def test_a_policy_is_as_aws_gives_it_back_and_its_version_no_day(tmp_path):
+    text = GOOD.replace("tags: {team: orders}", "policy: {Version: 2012-10-17, Statement: [{1: x, N: .nan}]}")
+    assert load(tmp_path, text).stacks["rules"].policy == {
+        "Version": "2012-10-17",
+        "Statement": [{"1": "x", "N": ".nan"}],
+    }
+
+
+def test_parameters_can_be_merged(tmp_path):
+    text = GOOD.replace("parameters: {", "parameters: &common {").replace(
+        "      Days: {us", "      <<: *common\n      Days: {us"
+    )
+    values = load(tmp_path, text).stacks["rules"].values("us-east-1")
+    assert (values["Days"], values["Names"]) == ("3", "a,b")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "folder", "", "sub/dev"])
+def test_a_name_that_is_no_file_is_no_environment(tmp_path, name):
+    (tmp_path / "folder.yaml").mkdir()
+    load(tmp_path, GOOD)
+    with pytest.raises(EnvironmentFileError, match=r"there is no environment .*\nThere are: dev\."):
+        environment.load(name, tmp_path)
 
 
 def test_an_environment_without_stacks_is_refused(tmp_path):
@@ -130,6 +194,17 @@ def test_values_are_held_to_the_template(tmp_path, old, new, place, words):
         environment.check_parameters(dev, {"bus": TEMPLATE})
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: {place}"
     assert words in error.value.what
+
+
+@pytest.mark.parametrize("rule", [
+    {"AllowedPattern": "("}, {"MinLength": "x"}, {"MaxValue": [1], "Type": "Number"}, {"AllowedValues": 5},
+])  # fmt: skip
+def test_a_rule_of_a_template_that_makes_no_sense_is_said_to_be_one(tmp_path, rule):
+    template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Days": rule}}
+    with pytest.raises(
+        EnvironmentFileError, match=r"the template 'bus': Parameters.Days: what it says about the value"
+    ):
+        environment.check_parameters(load(tmp_path, GOOD), {"bus": template})
 
 
 @pytest.mark.parametrize("rule", [

@@ -33,10 +33,10 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
     (templates / "functions" / "f.py").write_text("import os\n\n\ndef f():\n    pass\n")
     write(
         templates,
-        "Resources:\n  # First.\n  A:\n    X: |\n{{ function('f.py') | indent(6, first=true) }}\n\n\n  # Second.\n  B: 1\n\n",
+        "Resources:\n  # First.\n  A:\n    X: |\n{{ function('f.py') | indent(6, first=true) }}\n\n\n  # Second.\n  B: {}\n\n",
     )
     assert rendering.render("bad", templates)[0] == (
-        "Resources:\n  # First.\n  A:\n    X: |\n      import os\n\n\n      def f():\n          pass\n\n  # Second.\n  B: 1\n"
+        "Resources:\n  # First.\n  A:\n    X: |\n      import os\n\n\n      def f():\n          pass\n\n  # Second.\n  B: {}\n"
     )
 
 
