@@ -10,22 +10,23 @@ if TYPE_CHECKING:
 
 
 def parameters(template: Mapping[str, Any]) -> str:
-    """A template's parameters as a Markdown table, in the order of the console's form."""
-    interface = template["Metadata"]["AWS::CloudFormation::Interface"]
-    declared = template["Parameters"]
-    rows = [
-        (f"`{name}`", declared[name]["Description"], _values(declared[name]), _default(declared[name]))
-        for group in interface["ParameterGroups"]
-        for name in group["Parameters"]
-    ]
+    """A template's parameters as a Markdown table, in the order of the console's form; what that lacks comes last.
+
+    Source: AWS CloudFormation User Guide, 'AWS::CloudFormation::Interface'.
+    """
+    declared = template.get("Parameters") or {}
+    interface = (template.get("Metadata") or {}).get("AWS::CloudFormation::Interface") or {}
+    placed = [name for group in interface.get("ParameterGroups") or () for name in group.get("Parameters") or ()]
+    order = dict.fromkeys([one for one in placed if one in declared] + list(declared))
+    rows = [(f"`{name}`", _text(declared[name]), _values(declared[name]), _default(declared[name])) for name in order]
     return _table(("parameter", "what it is for", "values", "default"), rows)
 
 
 def outputs(template: Mapping[str, Any]) -> str:
     """A template's outputs as a Markdown table. Each is exported as ``<stack name>-<output>``."""
     rows = [
-        (f"`{name}`", one["Description"] + (f" Only if `{one['Condition']}`." if "Condition" in one else ""))
-        for name, one in template["Outputs"].items()
+        (f"`{name}`", _text(one) + (f" Only if `{one['Condition']}`." if "Condition" in one else ""))
+        for name, one in (template.get("Outputs") or {}).items()
     ]
     return _table(("output", "what it is"), rows)
 
@@ -39,10 +40,14 @@ def insert(page: str, name: str, block: str) -> str:
     return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: made, page, count=1, flags=re.DOTALL)
 
 
+def _text(declared: Mapping[str, Any]) -> str:
+    return str(declared.get("Description", ""))
+
+
 def _values(parameter: Mapping[str, Any]) -> str:
     if "AllowedValues" in parameter:
         return ", ".join(f"`{one}`" for one in parameter["AllowedValues"])
-    if "MinValue" in parameter:
+    if "MinValue" in parameter and "MaxValue" in parameter:
         return f"{parameter['MinValue']} to {parameter['MaxValue']}"
     return str(parameter.get("ConstraintDescription", "text"))
 

@@ -33,15 +33,21 @@ def names(directory: Path = TEMPLATES) -> list[str]:
 
 def version(root: Path = Path()) -> str:
     """The project's version, the stamp that every stack carries as an output."""
-    return str(tomllib.loads(documents.read_text(root / "pyproject.toml"))["project"]["version"])
+    path = root / "pyproject.toml"
+    try:
+        return str(tomllib.loads(documents.read_text(path))["project"]["version"])
+    except tomllib.TOMLDecodeError as error:
+        raise RenderingError(f"not valid TOML: {error}", where=str(path)) from None
+    except (KeyError, TypeError):
+        raise RenderingError("there is no version in it", where=f"{path}: [project]") from None
 
 
 def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]:
     """One template as text and as CloudFormation sees it (``documents.parse_template``).
 
     Deterministic: the text depends on the files below ``directory`` and the version, on nothing else.
-    Raises RenderingError with file and line: a template that is not there, an undefined name, a syntax error, a
-    result that is not YAML.
+    Raises RenderingError with file and line: a template that is not there, an undefined name, a syntax error, whatever
+    else an expression may end with, a result that is not YAML.
     """
     import jinja2
 
@@ -56,16 +62,25 @@ def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]
     jinja.globals.update(name=name, version=version(), function=function)
     try:
         text = _tidy(jinja.get_template(f"{name}{SUFFIX}").render())
+    except ToolError:
+        raise
     except jinja2.TemplateNotFound as error:
         raise RenderingError(
             f"there is no template {error.name!r}",
-            where=str(directory),
+            where=_line_of(error, directory),
             advice=f"There are: {', '.join(names(directory))}.",
         ) from None
     except jinja2.TemplateSyntaxError as error:
         raise RenderingError(str(error.message), where=f"{directory / (error.name or name)}:{error.lineno}") from None
-    except jinja2.UndefinedError as error:
-        raise RenderingError(str(error.message), where=_line_of(error, directory, name)) from None
+    except UnicodeDecodeError:
+        for path in sorted(directory.rglob("*.j2")):
+            documents.read_text(path)  # says which it is
+        raise
+    except Exception as error:  # noqa: BLE001 - a template may do anything
+        what = "it calls or includes itself without end" if isinstance(error, RecursionError) else str(error)
+        raise RenderingError(
+            what or type(error).__name__, where=_line_of(error, directory / f"{name}{SUFFIX}")
+        ) from None
     try:
         return text, documents.parse_template(text, f"{name}.yaml as rendered")
     except documents.DocumentError as error:
@@ -76,17 +91,22 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> dict[str, di
     """Renders every template and writes ``build/``; gives each as CloudFormation sees it.
 
     All or nothing: when one fails, ``build/`` is left as it was. A file is written only when its bytes change; what
-    no template stands behind any more is removed. Raises RenderingError.
+    no template stands behind any more is removed. Raises RenderingError, also where there is no template at all.
     """
     rendered = {name: render(name, directory) for name in names(directory)}
-    build.mkdir(exist_ok=True)
-    for name, (text, _) in rendered.items():
-        path = build / f"{name}.yaml"
-        if not path.exists() or path.read_bytes() != text.encode():
-            _replace(path, text)
-    for path in build.glob("*.yaml"):
-        if path.stem not in rendered:
-            path.unlink()
+    if not rendered:
+        raise RenderingError(f"there is no *{SUFFIX}", where=str(directory), advice="Go to the top of the checkout.")
+    try:
+        build.mkdir(exist_ok=True)
+        paths = {build / f"{name}.yaml": text for name, (text, _) in rendered.items()}
+        changed = [path for path, text in paths.items() if not path.exists() or path.read_bytes() != text.encode()]
+        for path in changed:
+            _replace(path, paths[path])
+        for path in build.glob("*.yaml"):
+            if path not in paths:
+                path.unlink()
+    except OSError as error:
+        raise RenderingError(f"cannot be written: {error.strerror}", where=str(error.filename or build)) from None
     return {name: template for name, (_, template) in rendered.items()}
 
 
@@ -131,10 +151,10 @@ def _tidy(text: str) -> str:
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def _line_of(error: Exception, directory: Path, name: str) -> str:
+def _line_of(error: Exception, otherwise: Path) -> str:
     """Where in a template an error happened: the innermost frame that Jinja mapped back to a source file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".j2")]
-    return f"{Path(frames[-1].filename)}:{frames[-1].lineno}" if frames else str(directory / f"{name}{SUFFIX}")
+    return f"{Path(frames[-1].filename)}:{frames[-1].lineno}" if frames else str(otherwise)
 
 
 def _source_of(where: str, text: str, directory: Path, name: str) -> str:

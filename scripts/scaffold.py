@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from scripts import documents, rendering
 from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 STARTER = Path("scaffold/stack.yaml.j2")  # below templates/
 SAMPLES, TASKCAT, LOCAL = Path("tests/events"), Path(".taskcat.yml"), Path("parameters/local.yaml")
@@ -58,8 +63,8 @@ def add(text: str, section: str, name: str, lines: list[str], path: Path) -> str
     """
     entry = "".join(f"  {line}\n" for line in (f"{name}:", *(f"  {one}" for one in lines)))
     section_at = re.search(rf"^{section}:[ \t]*(#.*)?$", text, re.MULTILINE)
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    pairs = {key.value: value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
+    root = documents.compose(text, str(path))
+    pairs = {str(key.value): value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
     there = pairs.get(section)
     if not section_at or not isinstance(there, yaml.MappingNode) or there.flow_style or not there.value:
         raise ScaffoldError(
@@ -76,11 +81,27 @@ def add(text: str, section: str, name: str, lines: list[str], path: Path) -> str
     return body + ("" if body.endswith("\n") else "\n") + entry + above[cut:] + below
 
 
-def write(made: dict[Path, str]) -> None:
-    """Writes what ``files`` gave."""
-    for path, text in made.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+def write(made: Mapping[Path, str], check: Callable[[], object]) -> None:
+    """Writes what ``files`` gave, and calls ``check``: when that or the writing fails, all is as it was before."""
+    before = {path: path.read_bytes() if path.exists() else None for path in made}
+    folders = [path.parent for path in made if not path.parent.exists()]
+    try:
+        for path, text in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        check()
+    except BaseException as error:
+        for path, content in before.items():
+            with contextlib.suppress(OSError):
+                path.unlink() if content is None else path.write_bytes(content)
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise ScaffoldError(
+                f"cannot be written: {error.strerror}", where=str(error.filename), advice="Nothing was changed."
+            ) from None
+        raise
 
 
 def _fill(path: Path, **values: object) -> str:
@@ -91,4 +112,7 @@ def _fill(path: Path, **values: object) -> str:
         variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
         comment_start_string="<#", comment_end_string="#>",
     )  # fmt: skip
-    return jinja.from_string(documents.read_text(path)).render(values)
+    try:
+        return jinja.from_string(documents.read_text(path)).render(values)
+    except jinja2.TemplateError as error:
+        raise ScaffoldError(str(error.message), where=f"{path}:{getattr(error, 'lineno', 1)}") from None

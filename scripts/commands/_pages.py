@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scripts import documents
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -16,7 +18,7 @@ REMEDY = "make docs"  # for all of them: it draws, too
 
 def settle(pages: Mapping[Path, str], *, check: bool) -> int:
     """Writes what is not as it should be, or with ``check`` says so and what to do about it; gives the exit code."""
-    stale = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    stale = [path for path, text in pages.items() if not path.exists() or documents.read_text(path) != text]
     for path in stale:
         if check:
             found = "not what it is made from" if path.exists() else "missing"
@@ -30,4 +32,4 @@ def settle(pages: Mapping[Path, str], *, check: bool) -> int:
 
 def read(path: Path) -> str:
     """The page as it is, or the beginning of a new one."""
-    return path.read_text(encoding="utf-8") if path.exists() else f"# {path.stem}\n"
+    return documents.read_text(path) if path.exists() else f"# {path.stem}\n"

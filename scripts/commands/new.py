@@ -20,8 +20,8 @@ def command(stack: str, source: str | None, default_bus: bool) -> int:
     from scripts import rendering, scaffold
 
     made = scaffold.files(stack, source, has_bus=not default_bus)
-    scaffold.write(made)
-    rendering.render_all()
+    rendering.render_all()  # first, so that nothing is written where another template is broken
+    scaffold.write(made, rendering.render_all)
     for path in made:
         print(path)
     sample = next(path for path in made if path.suffix == ".json")

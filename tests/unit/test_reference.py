@@ -1,3 +1,6 @@
+import in_process
+import pytest
+
 from scripts import reference
 
 TEMPLATE = {
@@ -19,6 +22,33 @@ def test_parameters_stand_in_the_order_of_the_form():
         "| `A` | First \\| one. | `1`, `2` | `1` |",
         "| `C` | Third. | 0 to 9 | none: has to be given |",
     ]
+
+
+@pytest.mark.parametrize("metadata", [
+    {}, {"Metadata": None}, {"Metadata": {"AWS::CloudFormation::Interface": {"ParameterLabels": {}}}},
+    {"Metadata": {"AWS::CloudFormation::Interface": {"ParameterGroups": [{"Label": {}}, {"Parameters": ["Gone"]}]}}},
+])  # fmt: skip
+def test_parameters_without_a_form_stand_in_their_own_order(metadata):
+    declared = {"B": {"MinValue": 1}, "A": {"Description": "It."}}
+    assert reference.parameters({"Parameters": declared, **metadata}).splitlines()[2:] == [
+        "| `B` |  | text | none: has to be given |", "| `A` | It. | text | none: has to be given |",
+    ]  # fmt: skip
+    assert len(reference.parameters(metadata).splitlines()) == 2
+    assert len(reference.outputs(metadata).splitlines()) == 2
+
+
+def test_parameters_that_the_form_leaves_out_come_last():
+    template = {**TEMPLATE, "Parameters": {"Z": {}, **TEMPLATE["Parameters"]}}
+    assert [line[3] for line in reference.parameters(template).splitlines()[2:]] == ["B", "A", "C", "Z"]
+
+
+def test_a_page_that_is_not_text_is_named(checkout):
+    page = checkout / "docs" / "stacks" / "custom-event-bus.md"
+    page.parent.mkdir(parents=True)
+    page.write_bytes(b"\xe9")
+    for verb in (["docs"], ["docs", "--check"], ["diagrams"]):
+        done = in_process.run(*verb)
+        assert (done.returncode, "docs/stacks/custom-event-bus.md: is not UTF-8 text" in done.stderr) == (1, True)
 
 
 def test_outputs_name_their_condition():

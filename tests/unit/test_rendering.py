@@ -17,7 +17,7 @@ def templates(tmp_path):
 
 
 def write(templates, text, name="bad"):
-    (templates / f"{name}.yaml.j2").write_text(text)
+    (templates / f"{name}.yaml.j2").write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def test_the_result_reads_as_if_written_by_hand(templates):
@@ -48,7 +48,19 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         ("A: 1\n{% if name %}\n", "bad.yaml.j2:2", "Unexpected end of template"),
         ("A: 1\nB: [{{ name }}\n", "bad.yaml.j2", "not valid YAML"),
         ("A: 1\nB: 2\nA: 3\n", "bad.yaml.j2:3", "the key 'A' stands here twice"),
-        ("{% import 'macros/none.j2' as x %}", "templates", "there is no template 'macros/none.j2'"),
+        ("\n{% import 'macros/none.j2' as x %}", "bad.yaml.j2:2", "there is no template 'macros/none.j2'"),
+        ("\nA: {{ 1 / 0 }}\n", "bad.yaml.j2:2", "division by zero"),
+        ("\nA: {{ function() }}\n", "bad.yaml.j2:2", "missing 1 required positional argument"),
+        (
+            "\n{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}",
+            "bad.yaml.j2:2",
+            "calls or includes itself without end",
+        ),
+        ("\n{% include 'bad.yaml.j2' %}", "bad.yaml.j2:2", "calls or includes itself without end"),
+        ("\n{% include 5 %}", "bad.yaml.j2:2", ""),
+        ("\n{% include ['a', 'b'] %}", "bad.yaml.j2:2", "there is no template 'b'"),
+        ("A: \udce9", "bad.yaml.j2", "is not UTF-8 text"),
+        ("Parameters: [a]\n", "bad.yaml.j2", "Parameters: a mapping"),
         ("{% import 'macros/m.j2' as m %}\n\n{{ m.bos('A') }}\n", "bad.yaml.j2:3", "has no attribute"),
         ("X: {{ function('none.py') }}\n", "functions/none.py", "cannot be read"),
         ("just words\n", "bad.yaml", "not a CloudFormation template"),
@@ -91,3 +103,30 @@ def test_what_no_template_stands_behind_is_removed(templates, tmp_path):
 def test_a_missing_stack_is_an_error_that_lists_the_others(templates):
     with pytest.raises(RenderingError, match=r"there is no template 'none.yaml.j2'\nThere are: good"):
         rendering.render("none", templates)
+
+
+def test_a_folder_without_templates_is_an_error_and_the_old_build_stays(templates, tmp_path):
+    rendering.render_all(templates, tmp_path / "build")
+    with pytest.raises(RenderingError, match=r"nowhere: there is no \*.yaml.j2"):
+        rendering.render_all(tmp_path / "nowhere", tmp_path / "build")
+    assert (tmp_path / "build" / "good.yaml").exists()
+
+
+@pytest.mark.parametrize("where", ["build", "build/good.yaml", "build/old.yaml"])
+def test_what_cannot_be_written_is_said(templates, tmp_path, where):
+    if where == "build":
+        (tmp_path / where).write_text("")
+    else:
+        (tmp_path / where).mkdir(parents=True)
+    with pytest.raises(RenderingError, match="cannot be written: ") as error:
+        rendering.render_all(templates, tmp_path / "build")
+    assert error.value.where == str(tmp_path / where)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("[project", "not valid TOML"), ("", "no version"), ("project = 1", "no version")]
+)
+def test_a_project_without_a_version_is_said(tmp_path, text, words):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(RenderingError, match=rf"pyproject.toml.*: .*{words}"):
+        rendering.version(tmp_path)

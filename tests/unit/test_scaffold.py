@@ -1,7 +1,9 @@
 """What `make new` refuses, and that it leaves the files it adds to as their authors wrote them."""
 
+import shutil
 from pathlib import Path
 
+import in_process
 import pytest
 
 from scripts import scaffold
@@ -72,5 +74,44 @@ def test_a_stack_that_is_there_is_not_overwritten(checkout, there):
 def test_nothing_is_written_when_one_file_cannot_take_its_entry(checkout):
     (checkout / "parameters" / "local.yaml").write_text("stacks: {}\n")
     with pytest.raises(scaffold.ScaffoldError, match="no place"):
-        scaffold.write(scaffold.files("orders"))
+        scaffold.write(scaffold.files("orders"), list)
     assert not (checkout / "templates" / "orders.yaml.j2").exists()
+
+
+def held(checkout):
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in checkout.rglob("*")
+        if "scripts" not in path.parts
+    }
+
+
+def new_orders():
+    return in_process.run("new", "--stack", "orders")
+
+
+@pytest.mark.parametrize(("where", "what", "words"), [
+    ("templates/a.yaml.j2", b"A: {{ oops }}", "templates/a.yaml.j2:1: 'oops' is undefined"),
+    (".taskcat.yml", b"tests: [", ".taskcat.yml:1:"),
+    ("parameters/local.yaml", b"A: {", "parameters/local.yaml:1:"),
+    ("parameters/local.yaml", b"? [a]\n: 1\n", "no place for an entry"),
+    ("parameters/local.yaml", b"A: \xe9", "is not UTF-8"),
+    ("templates/scaffold/stack.yaml.j2", b"<% if %>", "templates/scaffold/stack.yaml.j2:1: "),
+    ("templates/scaffold/stack.yaml.j2", b"A: {{ oops }}", "templates/orders.yaml.j2:1: 'oops' is undefined"),
+    ("tests/events", b"a file", "tests/events"),
+    ("build", b"a file", "build: cannot be written: "),
+])  # fmt: skip
+def test_new_does_all_or_nothing(checkout, where, what, words):
+    path = checkout / where
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.write_bytes(what)
+    before = held(checkout)
+    done = new_orders()
+    assert done.returncode == 1
+    assert words in done.stderr
+    after = held(checkout)
+    assert {one: text for one, text in after.items() if "build" not in one.parts} == {
+        one: text for one, text in before.items() if "build" not in one.parts
+    }
+    assert not (checkout / "build" / "orders.yaml").exists()
