@@ -126,13 +126,20 @@ class _Run(Run):
             if not coming:
                 raise
             waits_for = tuple(name if region == pair[1] else f"{name} in {region}" for name, region in coming)
-            resources = {name: str(one.get("Type")) for name, one in (template.get("Resources") or {}).items()}
+            declared = {name: one for name, one in (template.get("Resources") or {}).items() if isinstance(one, dict)}
+            resources = {name: str(one.get("Type")) for name, one in declared.items()}
             return Plan(place, stack=stack, waits_for=waits_for, resources=resources if not stack else {})
         arguments = change_set.request(self.aws.environment, pair[0], template, values, stack, self.options)
         arguments |= body.arguments(self.aws, self.options.build / f"{pair[0].template}.yaml", self.clock)
         changed = protection.differences(remote, self.aws.environment, pair[0], stack)
         theirs = stack is not None and not change_set.sweep(remote, stack) and not ours
         made = change_set.make(remote, arguments, stack_was_there=theirs)  # from here on nothing may go wrong
+        if made.unchanged and made.kind == "CREATE":
+            raise failure.DeploymentError(
+                f"the template yields no resource, so there is no stack to make in {place.region}",
+                where=str(self.options.build / f"{pair[0].template}.yaml"),
+                advice="It has none, or its conditions take all of them away.",
+            )
         declared = template.get("Parameters") or {}
         secret = {name for name, one in declared.items() if str(one.get("NoEcho")).lower() == "true"}
         # AWS hides them, too; whatever stands in for it may not.
@@ -172,8 +179,13 @@ class _Run(Run):
         self.executed.add(key)
         try:
             running = operation.execute(remote, made.change_set, self.options.executing(made.change_set.kind))
-        except ClientError:
+        except ClientError as error:
             self.executed.discard(key)  # refused; after anything else it may well be under way
+            if calls.is_missing(error) or calls.code(error) == "ChangeSetNotFound":  # executing one deletes the others
+                raise failure.DeploymentError(
+                    "what was planned is gone: another deployment of this stack is under way, or has just ended",
+                    where=str(remote.place), advice=f"Wait for it, then deploy again: {remote.place.command('follow')}",
+                ) from None  # fmt: skip
             raise
         running.stays = self.stays
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"

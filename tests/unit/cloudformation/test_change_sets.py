@@ -38,6 +38,35 @@ def test_no_change_is_no_failure_and_leaves_no_change_set(world, reason):
     assert (result.outcome, result.ok, w.cfn.change_sets, w.ear.asked) == ("unchanged", True, {}, [])
 
 
+@pytest.mark.parametrize("status", [None, "REVIEW_IN_PROGRESS"])
+@pytest.mark.parametrize("verb", ["plan", "deploy"])
+def test_a_new_stack_without_resources_is_a_fault_of_its_template(world, build, status, verb):
+    w = world()
+    if status:
+        w.cfn.add_stack("t-bus", status)
+    w.cfn.no_change = True
+    (found,) = getattr(w, verb)()
+    assert found.problem.what.startswith("the template yields no resource")
+    assert found.problem.where == str(build / "queue.yaml")
+    assert w.cfn.change_sets == {}
+
+
+@pytest.mark.parametrize("gone", ["change set", "stack"])
+def test_what_another_deployment_has_taken_away_is_said_to_be(world, gone):
+    w = world()
+
+    def another(_):
+        w.cfn.change_sets.clear()
+        if gone == "stack":
+            w.cfn.stacks.clear()
+        return True
+
+    w.ear.confirm = another
+    (result,) = w.deploy()
+    assert "another deployment of this stack is under way" in result.problem.what
+    assert "make follow ENV=test STACK=bus" in result.problem.advice
+
+
 def test_another_reason_is_a_failure(world):
     w = world()
     w.cfn.add_stack("t-bus")
