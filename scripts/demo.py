@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ from scripts.errors import ToolError
 from scripts.events.send import Destination, send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from scripts.aws import Aws
 
@@ -119,14 +121,47 @@ def new_run() -> str:
     return uuid.uuid4().hex[:8]
 
 
-def watch(aws: Aws, act: Act, wait: float) -> Act:
-    """Looks into the log groups until everything of the act is there, ``wait`` seconds at the most after it."""
+def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
+    """Performs and watches in all regions at once. Ctrl-C ends it: nobody waits for a database that is being made."""
+    ended: queue.Queue[list[Act] | Exception] = queue.Queue()
+    stop = threading.Event()
+
+    def work(region: str) -> None:
+        acts = []
+        try:
+            for act in perform(aws, region, run):
+                acts.append(watch(aws, act, wait, stop))
+                if stop.is_set():
+                    break
+            ended.put(acts)
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            ended.put(error)
+
+    for region in regions:
+        threading.Thread(target=work, args=(region,), daemon=True).start()
+    found: list[Act] = []
+    try:
+        for _ in regions:
+            if isinstance(acts := ended.get(), Exception):
+                raise acts
+            found += acts
+    finally:
+        stop.set()
+    return found
+
+
+def watch(aws: Aws, act: Act, wait: float, stop: threading.Event | None = None) -> Act:
+    """Looks into the log groups until everything of the act is there, ``wait`` seconds at the most after it.
+
+    ``stop`` ends it earlier.
+    """
+    stop = stop or threading.Event()
     with ThreadPoolExecutor(max_workers=len(act.deliveries)) as pool:
-        list(pool.map(lambda one: _watch(aws.client("logs", act.region), one, wait), act.deliveries))
+        list(pool.map(lambda one: _watch(aws.client("logs", act.region), one, wait, stop), act.deliveries))
     return act
 
 
-def _watch(logs: Any, delivery: Delivery, wait: float) -> None:
+def _watch(logs: Any, delivery: Delivery, wait: float, stop: threading.Event) -> None:
     pause = PAUSE
     while True:
         pages = logs.get_paginator("filter_log_events").paginate(
@@ -137,9 +172,8 @@ def _watch(logs: Any, delivery: Delivery, wait: float) -> None:
         if len(delivery.messages) >= delivery.count:
             delivery.after = time.time() - delivery.since
             return
-        if time.time() - delivery.since > wait:
+        if time.time() - delivery.since > wait or stop.wait(pause):
             return
-        time.sleep(pause)
         pause = min(pause * 1.5, PAUSE_LIMIT)
 
 

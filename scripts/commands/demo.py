@@ -13,7 +13,6 @@ import click
 from scripts.commands._options import env_option, yes_option
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
 
     from scripts.aws import Aws
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from scripts.environment import Environment
 
 WAIT_HERE, WAIT_AWS = 30.0, 1200.0  # CloudTrail may take a quarter of an hour
-LONGEST_LOOK = 15.0  # seconds in which Ctrl-C is not heard by those who look
 SHOWN = 110  # characters of a message, but on a terminal no more than fit
 TELLING = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Message")  # of an event of AWS's own
 
@@ -99,7 +97,7 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float,
         regions = sorted({one.place.region for one in results}, key=environment.regions.index)
         _step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
         if not failed:
-            acts = _play(aws, regions, run, wait)
+            acts = demo.play(aws, regions, run, wait)
             for region in regions:
                 _show(region, [act for act in acts if act.region == region])
         for one in failed:
@@ -123,58 +121,6 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float,
     if not keep:
         click.echo(f"Go on: make demo KEEP=1, make deploy ENV={environment.name}, make help")
     return True
-
-
-def _play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
-    """What happened in all regions, played at once. Ctrl-C ends it: nobody waits for a database that is being made."""
-    import queue
-    import threading
-
-    from scripts import demo
-
-    ended: queue.Queue[list[Act] | Exception] = queue.Queue()
-    stop = threading.Event()
-
-    def play(region: str) -> None:
-        acts = []
-        try:
-            for act in demo.perform(aws, region, run):
-                _watch(aws, act, wait, stop)
-                acts.append(act)
-                if stop.is_set():
-                    break
-            ended.put(acts)
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-            ended.put(error)
-
-    for region in regions:
-        threading.Thread(target=play, args=(region,), daemon=True).start()
-    found: list[Act] = []
-    try:
-        for _ in regions:
-            if isinstance(acts := ended.get(), Exception):
-                raise acts
-            found += acts
-    finally:
-        stop.set()
-    return found
-
-
-def _watch(aws: Aws, act: Act, wait: float, stop: threading.Event) -> None:
-    """``demo.watch`` in looks of a second, of two, of four …, so that ``stop`` is heard between them."""
-    from dataclasses import replace
-
-    from scripts import demo
-
-    begun, look = time.time(), 1.0
-    missing = act.deliveries
-    while missing and not stop.is_set():
-        so_far = max(time.time() - one.since for one in missing)
-        demo.watch(aws, replace(act, deliveries=missing), min(wait, so_far + look))
-        missing = [one for one in missing if one.after is None]
-        if time.time() - begun > wait:
-            return
-        look = min(2 * look, LONGEST_LOOK)
 
 
 def _deploy(aws: Aws, templates: dict[str, dict[str, Any]]) -> list[Result]:
