@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SYMBOL = re.compile("⟨[^⟩]*⟩")
 _NOTHING = object()  # AWS::NoValue
+_LONGEST = 50  # names that hang on one another; a guess: more than anybody writes, and Python can still follow
 _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
 
 # type: (the property that names it, what Ref gives, its ARN). Source: CloudFormation's "Return values" of each type.
@@ -144,8 +145,8 @@ class Stack:
         return f"arn:{partition}:{service}:{region}:{account}:{name}"
 
     def _once(self, mark: str, find: Callable[[], Any]) -> Any:
-        """What ``find`` gives; None where that hangs on itself, which CloudFormation refuses."""
-        if mark in self._busy:
+        """What ``find`` gives; None where that hangs on itself, which CloudFormation refuses, or on far too many."""
+        if mark in self._busy or len(self._busy) > _LONGEST:
             return None
         self._busy.add(mark)
         try:
@@ -334,7 +335,9 @@ _FUNCTIONS: dict[str, Callable[[Stack, Any], Any]] = {
     "Join": lambda _, given: given[0].join(map(_text, given[1])) if isinstance(given[1], list) else None,
     "Select": lambda _, given: given[1][int(given[0])] if isinstance(given[1], list) else None,
     "Split": lambda _, given: _only_known(given[1]).split(given[0]),
-    "FindInMap": lambda stack, given: stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]]),
+    "FindInMap": lambda stack, given: stack._once(  # noqa: SLF001
+        f"map {given}", lambda: stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]])
+    ),
     "Base64": lambda _, given: base64.b64encode(_only_known(given).encode()).decode(),
     "ToJsonString": lambda _, given: json.dumps(given, ensure_ascii=False, separators=(",", ":")),
     "ImportValue": lambda stack, given: stack._once(f"import {given}", lambda: stack.imports(given)),  # noqa: SLF001

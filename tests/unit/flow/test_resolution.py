@@ -157,3 +157,22 @@ def test_conditions_that_hang_on_each_other_do_not_hang():
 )  # fmt: skip
 def test_partitions(region, partition):
     assert partition_of(region) == partition
+
+
+def test_a_map_that_looks_itself_up_does_not_hang():
+    lookup = {"Fn::FindInMap": ["M", "a", "b"]}
+    made = Stack({"Mappings": {"M": {"a": {"b": lookup, "c": "x"}}}})
+    assert made.resolve(lookup) == "⟨FindInMap?⟩"
+    assert made.resolve({"Fn::FindInMap": ["M", "a", "c"]}) == "x"
+
+
+@pytest.mark.parametrize(("length", "known"), [(40, True), (500, False)])
+def test_names_and_conditions_that_hang_on_very_many_others_are_unknown(length, known):
+    resources = {
+        f"B{at}": {"Type": "AWS::Events::EventBus", "Properties": {"Name": {"Ref": f"B{at + 1}"}}}
+        for at in range(length)
+    } | {f"B{length}": {"Type": "AWS::Events::EventBus", "Properties": {"Name": "last"}}}
+    conditions = {f"C{at}": {"Fn::Not": [{"Condition": f"C{at + 1}"}]} for at in range(length)}
+    made = Stack({"Resources": resources, "Conditions": conditions | {f"C{length}": {"Fn::Equals": ["a", "a"]}}})
+    assert (made.resources()["B0"].name == "last") is known
+    assert (made.condition("C0") is not None) is known
