@@ -44,7 +44,8 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, argument
     found = environment.load(env)
     if not PROGRAMS.is_dir():
         raise ToolError("taskcat is not installed", where=str(PROGRAMS), advice="make taskcat installs it and runs it.")
-    _check(stack, region)
+    if "--project-root" not in arguments:  # then it is another project's file, and the run itself looks
+        _check(stack, region)
     rendering.render_all()
     chosen = (*(("--test-names", stack) if stack else ()), *(("--regions", region) if region else ()), *arguments)
     return _run_here(chosen) if found.endpoint else _run_on_account(found, chosen, yes=yes)
