@@ -23,13 +23,21 @@ def command(context: click.Context, check: bool) -> int:
     """
     from scripts import reference, rendering
     from scripts.commands import _pages
+    from scripts.errors import ToolError
     from scripts.lint_rules._page import page as lint_rules_page
 
     pages: dict[Path, str] = {}
     for name, template in rendering.render_all().items():
         path = DOCS / "stacks" / f"{name}.md"
-        page = reference.insert(_pages.read(path), "parameters", reference.parameters(template))
-        pages[path] = reference.insert(page, "outputs", reference.outputs(template))
+        try:
+            parameters, outputs = reference.parameters(template), reference.outputs(template)
+        except (AttributeError, TypeError):
+            raise ToolError(
+                "the form of its Parameters or of AWS::CloudFormation::Interface is none that CloudFormation takes",
+                where=str(rendering.BUILD / f"{name}.yaml"), advice="What is wrong: make lint",
+            ) from None  # fmt: skip
+        page = reference.insert(_pages.read(path), "parameters", parameters)
+        pages[path] = reference.insert(page, "outputs", outputs)
     pages[DOCS / "commands.md"] = "# Commands\n\nAs `python -m scripts VERB --help` says it.\n\n" + _helps(context)
     pages[DOCS / "lint-rules.md"] = lint_rules_page()
     return _pages.settle(pages, check=check)

@@ -206,6 +206,8 @@ class _Reader:
         if not isinstance(raw, dict):
             raise self.fail(key, "a mapping (key: value) belongs here")
         for one in raw:
+            if isinstance(one, bool) or not isinstance(one, str | int | float):  # on: and no: are such, too
+                raise self.fail(key, f"the key {_written(one)} is not text; put it in quotes")
             if known is not None and one not in known:
                 place = f"{key}.{one}" if key else str(one)
                 raise self.fail(place, f"unknown key{nearest(str(one), known)}", f"Known here: {', '.join(known)}.")
@@ -246,7 +248,7 @@ class _Reader:
 
     def role(self, key: str, raw: Any) -> str | None:
         role = self.text(key, raw)
-        if role is not None and not re.fullmatch(r"arn:[a-z-]+:iam::\d{12}:role/\S+", role):
+        if role is not None and not re.fullmatch(r"arn:[a-z-]+:iam::[0-9]{12}:role/\S+", role):
             raise self.fail(key, f"{role!r} is not the ARN of a role", "Write arn:aws:iam::<account>:role/<name>.")
         return role
 
@@ -267,7 +269,7 @@ class _Reader:
             raise self.fail(
                 key, "an account id without quotes is a number to YAML and may lose its zeros", "Put it in quotes."
             )
-        if not re.fullmatch(r"\d{12}", str(raw)):
+        if not re.fullmatch(r"[0-9]{12}", str(raw)):
             raise self.fail(key, f"{_written(raw)} is not an account id of 12 digits")
         return str(raw)
 
@@ -284,7 +286,7 @@ class _Reader:
         if not regions:
             raise self.fail(key, "at least one region is needed")
         for region in regions:
-            if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d", region):
+            if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]", region):
                 raise self.fail(key, f"{region!r} is not the name of a region (us-east-1, say)")
             if regions.count(region) > 1:
                 raise self.fail(key, f"{region} stands here twice")

@@ -42,6 +42,17 @@ def test_parameters_that_the_form_leaves_out_come_last():
     assert [line[3] for line in reference.parameters(template).splitlines()[2:]] == ["B", "A", "C", "Z"]
 
 
+@pytest.mark.parametrize("form", [
+    "Parameters: {A: {AllowedValues: 5}}", "Metadata: {AWS::CloudFormation::Interface: [a]}",
+    "Metadata: {AWS::CloudFormation::Interface: {ParameterGroups: [{Parameters: [[A]]}]}}",
+])  # fmt: skip
+def test_a_form_that_cannot_be_one_is_named_with_its_template(checkout, form):
+    (checkout / "templates" / "odd.yaml.j2").write_text(f"{form}\nResources: {{Q: {{Type: AWS::SQS::Queue}}}}\n")
+    done = in_process.run("docs", "--check")
+    assert done.returncode == 1
+    assert "Error: build/odd.yaml: the form of its Parameters" in done.stderr
+
+
 def test_a_page_that_is_not_text_is_named(checkout):
     page = checkout / "docs" / "stacks" / "custom-event-bus.md"
     page.parent.mkdir(parents=True)
