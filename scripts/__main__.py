@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+import signal
 import sys
-from pathlib import Path
 
-import click
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+
+if __name__ == "__main__":  # while the rest is being loaded nothing is under way that has to be ended
+    for ending in ENDINGS:
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, lambda *_: os._exit(EXIT_INTERRUPTED))
+
+import contextlib  # noqa: E402
+import importlib  # noqa: E402
+import io  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import click  # noqa: E402
 
 COMMANDS = Path(__file__).parent / "commands"
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
 class Verbs(click.Group):
@@ -42,28 +54,56 @@ def cli() -> None:
 
 def main() -> int:
     """Runs one verb and turns what went wrong into words and an exit code."""
+    for one in ENDINGS:  # a cancelled CI job ends like Ctrl-C; what a script runs in the background hears neither
+        if signal.getsignal(one) is not signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # half a surrogate has no form in UTF-8, and much has none in Latin-1
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        print("Interrupted.", file=sys.stderr)  # noqa: T201 - the last word of every command
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)  # noqa: T201
+        code = _run()
+        if sys.stdout:  # None when it is closed
+            sys.stdout.flush()
+    except BrokenPipeError:  # `… | head` has seen enough
+        code = 0
+    except OSError as error:  # also of what is written: a full disk
+        code = _fail(error)
+    else:
+        return code
+    for stream in (sys.stdout, sys.stderr):  # what is left in the buffers goes nowhere: else Python tries once more
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
+
+
+def _run() -> int:
+    try:
+        # Not cli.main(): that would make an exit code 1 of a closed pipe.
+        with cli.make_context("python -m scripts", sys.argv[1:]) as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("\nInterrupted.", file=sys.stderr)  # noqa: T201 - the last word of every command
         return EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except BrokenPipeError:  # `… | head` has seen enough
-        sys.stderr.close()
-        return 0
-    except Exception as error:
-        from scripts.commands._failures import describe
-
-        if (text := describe(error)) is None:
-            raise
-        click.secho(text, err=True, fg="red" if sys.stderr.isatty() else None)
-        return EXIT_FAILED
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - raised again if it is a fault of this program
+        return _fail(error)
     return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    from scripts.commands._failures import describe
+
+    if (text := describe(error)) is None:
+        raise error
+    with contextlib.suppress(OSError):  # nobody is left to hear it
+        click.secho(text, err=True, fg="red" if sys.stderr.isatty() else None)
+    return EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -48,9 +48,13 @@ class Stopped(Exception):  # noqa: N818 - no error: the user pressed Ctrl-C, and
 
 
 class Clock:
-    """Time, as all that waits here sees it. Tests give their own, whose ``sleep`` returns at once."""
+    """Time, as all that waits here sees it. Tests give their own, whose ``sleep`` returns at once.
 
-    def __init__(self) -> None:
+    ``hear`` is told of each trouble before it is waited out, in whatever thread.
+    """
+
+    def __init__(self, hear: Callable[[Exception], None] = lambda _trouble: None) -> None:
+        self.hear = hear
         self._stop = threading.Event()
 
     def now(self) -> float:
@@ -124,6 +128,7 @@ def call(method: Callable[..., Any], *, clock: Clock, patience: float = BRIEFLY,
         except TROUBLE as error:
             if not passes(error) or clock.now() + pause - begun > patience:
                 raise
+            clock.hear(error)
         clock.sleep(pause)
     raise AssertionError  # pauses() does not end
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,6 @@ def read(
     pairs = found.choose(stack, region)
     templates = rendering.render_all()
     environment.check_parameters(found, templates)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job ends like Ctrl-C
     return Aws(found, connections=connections), templates, pairs
 
 

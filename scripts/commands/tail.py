@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from scripts.events.stacks import Deployed
 
 STACK_BUS = "(the stack's)"
+REMINDER = 30.0  # seconds
 STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")  # of sources
 
 
@@ -42,6 +44,7 @@ def command(env: str, stack: str | None, region: str | None, since: str, **given
       python -m scripts tail --env dev --stack s3-object-events --since 1h
       python -m scripts tail --stack custom-event-bus --bus --filter '{"source": ["com.example.shop"]}'
     """
+    from scripts.cloudformation.calls import Clock
     from scripts.commands import _operations
     from scripts.commands._stacks import counted
     from scripts.events import log_groups, moments
@@ -59,7 +62,8 @@ def command(env: str, stack: str | None, region: str | None, since: str, **given
         click.echo("Error: these stacks have no log groups.", err=True)
         return 1
     click.echo(f"{counted(len(groups), 'log group')}: {', '.join(one.label for one in groups)}", err=True)
-    for one in (log_groups.merge if once else log_groups.follow)(aws, groups, begin, pattern=pattern):
+    read, clock = log_groups.merge if once else log_groups.follow, Clock(_Silence())
+    for one in read(aws, groups, begin, pattern=pattern, clock=clock):
         said = {"region": one.group.region, "logGroup": one.group.name, "logStream": one.stream, "id": one.id}
         show(datetime.fromtimestamp(one.timestamp / 1000, UTC), one.group.label, one.message, said)
     return 0
@@ -99,6 +103,18 @@ def _follow_buses(aws: Aws, stacks: list[Deployed], bus: str, pattern: str, show
             moment = datetime.fromisoformat(seen.event["time"])
             show(moment, label, json.dumps(seen.event, ensure_ascii=False), {"region": seen.region, "bus": seen.bus})
     return 0
+
+
+class _Silence:
+    """Says that AWS does not answer: at once, and now and then as long as that goes on."""
+
+    def __init__(self) -> None:
+        self._said = -REMINDER
+
+    def __call__(self, trouble: Exception) -> None:
+        if (now := time.monotonic()) - self._said >= REMINDER:
+            self._said = now
+            click.echo(f"No answer, trying again: {trouble}", err=True)
 
 
 class _Printer:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import calls
@@ -88,9 +88,11 @@ def read(aws: Aws, group: Group, since: int, pattern: str = "", clock: calls.Clo
         given["nextToken"] = page["nextToken"]
 
 
-def merge(aws: Aws, groups: Sequence[Group], since: int, pattern: str = "") -> Iterator[Entry]:
+def merge(
+    aws: Aws, groups: Sequence[Group], since: int, pattern: str = "", *, clock: calls.Clock | None = None
+) -> Iterator[Entry]:
     """What the groups hold from ``since`` (ms) on, in the order of time, in the memory of a page a group."""
-    return heapq.merge(*(read(aws, one, since, pattern) for one in groups), key=lambda entry: entry.timestamp)
+    return heapq.merge(*(read(aws, one, since, pattern, clock) for one in groups), key=lambda entry: entry.timestamp)
 
 
 def follow(
@@ -98,23 +100,28 @@ def follow(
 ) -> Iterator[Entry]:
     """Like ``merge``, and then what comes, without end; each event once, in the order of time as far as it is known.
 
-    An event that becomes visible more than a minute after a later one of the same groups is not seen.
+    An event that becomes visible more than a minute after a later one of the same groups is not seen. Ten minutes
+    without an answer are waited out.
     """
     clock = clock or calls.Clock()
     seen: dict[tuple[Group, str], int] = {}  # what the next look may bring again
     newest, number = since, count()
     waiting: list[tuple[int, int, float, Entry]] = []  # time stamp, order of arrival, when it may go
-    for entry in merge(aws, groups, since, pattern=pattern):
+    for entry in merge(aws, groups, since, pattern=pattern, clock=clock):
         seen[entry.group, entry.id] = entry.timestamp
         newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))  # some clocks run ahead
         while seen[first := next(iter(seen))] < newest - OVERLAP:
             del seen[first]
         yield entry
-    with ThreadPoolExecutor(max(1, min(8, len(groups)))) as pool:
+
+    def look(group: Group) -> list[Entry]:
+        return list(read(aws, group, start, pattern, clock))
+
+    with ThreadPool(max(1, min(8, len(groups)))) as pool:  # its end, and Python's, wait for none of its threads
         while True:
             start = max(since, newest - OVERLAP)
-            looks = pool.map(lambda one: list(read(aws, one, start, pattern, clock)), groups)  # noqa: B023 - ends within this turn
-            for entry in (entry for look in looks for entry in look if (entry.group, entry.id) not in seen):
+            looks = pool.map(look, groups)
+            for entry in (entry for found in looks for entry in found if (entry.group, entry.id) not in seen):
                 seen[entry.group, entry.id] = entry.timestamp
                 newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))
                 heapq.heappush(waiting, (entry.timestamp, next(number), clock.now() + SETTLE, entry))

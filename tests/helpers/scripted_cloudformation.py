@@ -66,6 +66,9 @@ class FakeClock:
     def stop(self):
         self._stopped = True
 
+    def hear(self, trouble):
+        pass
+
     @property
     def stopped(self):
         return self._stopped
@@ -448,6 +451,9 @@ class FakeClockView:
 
     def sleep(self, seconds):
         self.clock.time += seconds
+
+    def hear(self, trouble):
+        pass
 
 
 class Ear(Listener):

@@ -1,6 +1,8 @@
 """What is said, and the exit code, when something is wrong before any call to AWS."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +69,53 @@ def test_a_fault_is_said_in_words(arguments, code, words):
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_key_pressed_while_it_loads_is_an_interruption(number, tmp_path):
+    (tmp_path / "click.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    done = subprocess.run([sys.executable, "-m", "scripts"], capture_output=True, text=True, check=False, timeout=30,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""})  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_way_to_end_it_is_an_interruption(number):
+    """Also of a verb that reads no environment."""
+    code = (
+        "import os, sys\nfrom scripts import __main__ as program\n"
+        f"program.cli.invoke = lambda _context: os.kill(os.getpid(), {int(number)})\n"
+        "sys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
+
+
+@pytest.mark.parametrize("verb", [("sample", "--list"), ("sample", "order-placed"), ("--help",)])
+def test_a_full_disk_is_said_in_words(verb):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "scripts", *verb], stdout=full, stderr=subprocess.PIPE, text=True,
+                              check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+@pytest.mark.parametrize("verb", [("sample", "--list"), ("sample", "order-placed"), ("--help",)])
+def test_a_reader_that_has_seen_enough_is_no_failure(verb):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run([sys.executable, "-m", "scripts", *verb], stdout=theirs, stderr=subprocess.PIPE, text=True,
+                          check=False)  # fmt: skip
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_stdout_cannot_encode_is_escaped(encoding):
+    code = (
+        r"import sys; from scripts.__main__ import main; sys.argv = ['scripts', '--version']; main(); print('→\ud800')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False,
+                          env={**os.environ, "PYTHONIOENCODING": encoding})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    arrow = "→".encode(encoding, "backslashreplace").decode()
+    assert done.stdout.decode().splitlines()[-1] == rf"{arrow}\ud800"
