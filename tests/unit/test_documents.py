@@ -42,7 +42,7 @@ def test_json_is_yaml_too():
         ("Outputs: {1: {Value: x}}", "t.yaml: Outputs.1: a name is text"),
         ("Resources: {A: {Type: x, Properties: &p {P: *p}}}", "t.yaml: nested more than 100 deep, or an alias"),
         ("A: " + "[" * 150 + "]" * 150, "t.yaml: nested more than 100 deep"),
-        ("A: " + "[" * 800 + "]" * 800, "t.yaml: nested"),
+        ("A: " + "!Not [" * 800 + "]" * 800, "t.yaml: nested too deeply"),
         ("", "t.yaml: not a CloudFormation template"),
     ],
 )

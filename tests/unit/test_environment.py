@@ -104,6 +104,7 @@ def test_an_environment_is_read_whole(tmp_path):
             for one in (
                 "http://",
                 "http://a b",
+                "http://a\tb",
                 "http://[::1",
                 "http://a:99999",
                 "http://a:b",

@@ -118,9 +118,11 @@ def test_what_cannot_be_written_is_said(templates, tmp_path, where):
         (tmp_path / where).write_text("")
     else:
         (tmp_path / where).mkdir(parents=True)
+    write(templates, GOOD, "before")
     with pytest.raises(RenderingError, match="cannot be written: ") as error:
         rendering.render_all(templates, tmp_path / "build")
     assert error.value.where == str(tmp_path / where)
+    assert where == "build/old.yaml" or not (tmp_path / "build" / "before.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -115,3 +115,10 @@ def test_new_does_all_or_nothing(checkout, where, what, words):
         one: text for one, text in before.items() if "build" not in one.parts
     }
     assert not (checkout / "build" / "orders.yaml").exists()
+
+
+def test_where_another_template_is_broken_no_file_is_touched(checkout):
+    (checkout / "templates" / "a.yaml.j2").write_text("A: {{ oops }}")
+    before = (checkout / ".taskcat.yml").stat().st_mtime_ns
+    assert new_orders().returncode == 1
+    assert (checkout / ".taskcat.yml").stat().st_mtime_ns == before

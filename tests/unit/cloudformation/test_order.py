@@ -165,3 +165,10 @@ def test_a_loss_that_only_the_second_plan_shows_is_refused_and_says_no_more_than
     assert (w.cfn.status(rules), w.cfn.names().count("execute_change_set")) == ("CREATE_COMPLETE", 1)
     assert len(w.ear.asked) == 1
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
+
+
+def test_a_loop_over_resources_does_not_stop_the_plan_of_a_stack_that_waits(world, monkeypatch):
+    monkeypatch.setitem(TEMPLATE["Resources"], "Fn::ForEach::Topics", ["Name", ["a"], {"${Name}": {"Type": "x"}}])
+    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    _, rules = w.plan()
+    assert (rules.problem, rules.resources) == (None, {"Queue": "AWS::SQS::Queue"})
