@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
 Decorator = "Callable[[Callable[..., Any]], Callable[..., Any]]"
+
+
+class Moment(click.ParamType["datetime"]):
+    """A point in time, as ``scripts.events.moments`` reads it."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment. Fails in words that name the option."""
+        from scripts.errors import ToolError
+        from scripts.events import moments
+
+        try:
+            return moments.parse(value)
+        except ToolError as error:
+            self.fail(f"{error.what}. {error.advice}", param, ctx)
+
+
+class Rate(click.FloatRange):
+    """So many a second, at most: one in a quarter of an hour is the slowest that anybody waits for."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0.001)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The rate. Python's ranges let nan pass."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number to count with.", param, ctx)
+        return found
+
 
 env_option = click.option(
     "--env", default="local", show_default=True, metavar="NAME", help="The environment: parameters/NAME.yaml."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.commands._options import json_option, where_options, yes_option
+from scripts.commands._options import Moment, json_option, where_options, yes_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @where_options
 @click.option("--archive", metavar="NAME", help="Only this archive of the stacks.")
-@click.option("--since", metavar="WHEN", help="Replay what happened from then on: 15m, 2h, 1d ago, or ISO 8601.")
-@click.option("--until", metavar="WHEN", default="0s", help="… and before then. Default: now.")
+@click.option("--since", type=Moment(), metavar="WHEN",
+              help="Replay what happened from then on: 15m, 2h, 1d ago, or ISO 8601.")  # fmt: skip
+@click.option("--until", type=Moment(), metavar="WHEN", default="0s", help="… and before then. Default: now.")
 @click.option("--rule", "rules", multiple=True, metavar="NAME", help="To this rule only (again for more).")
 @click.option("--dry-run", is_flag=True, help="Say how many events it would be, and who would receive them.")
 @click.option("--cancel", metavar="REPLAY", help="Cancel this replay.")
@@ -37,19 +38,23 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
       python -m scripts archive-replay --env dev --stack custom-event-bus --since 2h --rule CatchAllRule --dry-run
     """
     from scripts.commands import _operations, _stacks
-    from scripts.events import archives, moments
+    from scripts.events import archives
 
+    since, until = given["since"], given["until"]
+    if given["cancel"] and (since or given["rules"] or given["dry_run"]):
+        raise click.UsageError("--cancel ends a replay: it goes with neither --since, --rule nor --dry-run.")
+    if not (given["cancel"] or since) and (given["rules"] or given["dry_run"]):
+        raise click.UsageError("--rule and --dry-run are for a replay: give --since, too.")
+    if since and since >= until:
+        raise click.UsageError("--since is not before --until.")
     aws, stacks = _operations.deployed(env, stack, region)
     found = archives.of_stacks(aws, stacks, given["archive"])
     if given["cancel"]:
         print(f"{given['cancel']}: {archives.cancel(aws, found, given['cancel'])}")
         return 0
-    if not given["since"]:
+    if not since:
         _list(found, as_json)
         return 0
-    since, until = moments.parse(given["since"]), moments.parse(given["until"])
-    if since >= until:
-        raise click.UsageError("--since is not before --until.")
     rules = {one.arn: archives.choose_rules(aws, one, given["rules"], stacks) for one in found}
     if given["dry_run"]:
         flow = _operations.flow(aws, stacks)

@@ -6,18 +6,17 @@ from datetime import UTC, datetime
 
 import click
 
-from scripts.commands._options import json_option, where_options
+from scripts.commands._options import Moment, json_option, where_options
 
 HEADS = ("MATCHED", "INVOCATIONS", "FAILED", "TO DLQ", "LOST")
 
 
 @click.command()
 @where_options
-@click.option(
-    "--since", default="3h", show_default=True, metavar="WHEN", help="From then on: 15m, 3h, 7d ago, or ISO 8601."
-)
+@click.option("--since", type=Moment(), default="3h", show_default=True, metavar="WHEN",
+              help="From then on: 15m, 3h, 7d ago, or ISO 8601.")  # fmt: skip
 @json_option
-def command(env: str, stack: str | None, region: str | None, since: str, as_json: bool) -> int:
+def command(env: str, stack: str | None, region: str | None, since: datetime, as_json: bool) -> int:
     """Show what each rule matched, invoked, failed to deliver, sent to its dead-letter queue, and lost.
 
     The counts are CloudWatch's, which hears of them some minutes late. Exits with 0 whatever they say; alarms are the
@@ -28,9 +27,11 @@ def command(env: str, stack: str | None, region: str | None, since: str, as_json
       python -m scripts metrics --env prod --since 1d
     """
     from scripts.commands import _operations, _stacks
-    from scripts.events import metrics, moments
+    from scripts.events import metrics
 
-    begin, end = moments.parse(since), datetime.now(UTC)
+    begin, end = since, datetime.now(UTC)
+    if begin >= end:
+        raise click.UsageError("--since is in the future.")
     aws, stacks = _operations.deployed(env, stack, region)
     out = _stacks.console()
     names = [(rule, one.place.stack, one.place.region) for one in stacks for rule in one.rules]

@@ -27,6 +27,8 @@ def command(
     """
     from scripts.commands import _stacks
 
+    if sum(map(bool, (skip, retain, force, cancel))) > 1:
+        raise click.UsageError("--skip, --retain, --force and --cancel exclude each other: each is for another state.")
     aws, _, pairs = _stacks.read(env, stack, region)
     from scripts.cloudformation import recovery, schedule, stack_set
     from scripts.cloudformation.calls import Clock

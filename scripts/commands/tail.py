@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.commands._options import where_options
+from scripts.commands._options import Moment, where_options
 
 if TYPE_CHECKING:
     from scripts.aws import Aws
@@ -22,18 +22,17 @@ STYLES = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cy
 
 @click.command()
 @where_options
-@click.option(
-    "--since", default="10m", show_default=True, metavar="WHEN", help="From then on: 90s, 2h, 1d ago, or ISO 8601."
-)
+@click.option("--since", type=Moment(), default="10m", show_default=True, metavar="WHEN",
+              help="From then on: 90s, 2h, 1d ago, or ISO 8601.")  # fmt: skip
 @click.option("--filter", "pattern", default="", metavar="PATTERN",
               help="A filter pattern of CloudWatch Logs; with --bus an event pattern.")  # fmt: skip
 @click.option("--bus", is_flag=False, flag_value=STACK_BUS, metavar="[NAME]",
               help="Follow a bus itself through a temporary rule and queue. Default: the stack's bus.")  # fmt: skip
 @click.option("--once", is_flag=True, help="Show what the log groups hold, and end.")
-@click.option("--pretty", "form", flag_value="pretty", help="JSON over several lines.")
-@click.option("--raw", "form", flag_value="raw", help="The messages and nothing else.")
-@click.option("--json", "form", flag_value="json", help="One JSON document a line (NDJSON).")
-def command(env: str, stack: str | None, region: str | None, since: str, **given: Any) -> int:
+@click.option("--pretty", is_flag=True, help="JSON over several lines.")
+@click.option("--raw", is_flag=True, help="The messages and nothing else.")
+@click.option("--json", is_flag=True, help="One JSON document a line (NDJSON).")
+def command(env: str, stack: str | None, region: str | None, since: datetime, **given: Any) -> int:
     """Follow what the stacks receive and log: all their log groups in the order of time, or a bus itself.
 
     --bus makes a rule and a queue named eventbridge-tap-… and removes them at the end; what a crashed run has left is
@@ -47,14 +46,17 @@ def command(env: str, stack: str | None, region: str | None, since: str, **given
     from scripts.cloudformation.calls import Clock
     from scripts.commands import _operations
     from scripts.commands._stacks import counted
-    from scripts.events import log_groups, moments
+    from scripts.events import log_groups
 
     bus, pattern, once = given["bus"], given["pattern"], given["once"]
     if once and bus:
         raise click.UsageError("--once reads log groups; a bus holds nothing to read.")
-    begin = int(moments.parse(since).timestamp() * 1000)
+    forms = [one for one in ("pretty", "raw", "json") if given[one]]
+    if len(forms) > 1:
+        raise click.UsageError("--pretty, --raw and --json exclude each other.")
+    begin = int(since.timestamp() * 1000)
     aws, stacks = _operations.deployed(env, stack, region)
-    show = _Printer(given["form"])
+    show = _Printer(*forms)
     if bus:
         return _follow_buses(aws, stacks, bus, pattern, show)
     groups = log_groups.of_stacks(aws, stacks)
@@ -120,7 +122,7 @@ class _Silence:
 class _Printer:
     """A line (or several) for each message."""
 
-    def __init__(self, form: str | None) -> None:
+    def __init__(self, form: str = "") -> None:
         from scripts.commands import _stacks
 
         self._form, self._console, self._styles = form, _stacks.console(), dict[str, str]()

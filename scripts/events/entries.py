@@ -195,6 +195,7 @@ def check(  # noqa: C901 - one rule after the other
     _check_detail(fields["Detail"], is_object=detail_is_object)
     texts = (fields["Source"], fields["DetailType"], fields["Detail"], *resources)
     try:
+        to_json([fields.get(name) for name in LENGTHS])  # not counted, but sent
         size = 14 * ("Time" in fields) + sum(len(one.encode()) for one in texts)
     except UnicodeEncodeError:
         raise Refusal("InvalidUtf8", "half a surrogate pair has no UTF-8 form") from None

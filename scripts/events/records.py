@@ -18,6 +18,8 @@ RECORD_LIMIT = 8 * 1024 * 1024  # bytes: more than an entry of 1 MB takes even w
 BOM = b"\xef\xbb\xbf"
 TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\][{},]', re.DOTALL)  # a whole string, the begin of one, or a mark
 
+RESUME = "What stands before that was sent; --resume sends the rest when the input is mended."
+
 
 class RecordsError(ToolError):
     """An input that cannot be split any further; the records before that place are not touched by it."""
@@ -40,10 +42,15 @@ def read(sources: Iterable[RawIOBase]) -> Iterator[Chunk]:
     """
     number = 0
     for source in sources:
-        for records in _of_source(source):
-            if records:
-                yield Chunk(number, records)
-                number += len(records)
+        try:
+            for records in _of_source(source):
+                if records:
+                    yield Chunk(number, records)
+                    number += len(records)
+        except RecordsError as error:
+            name = getattr(source, "name", "")
+            error.where = name if isinstance(name, str) else "stdin"
+            raise
 
 
 def _more(source: RawIOBase, size: int = CHUNK) -> bytes:
@@ -98,9 +105,11 @@ def _elements(  # noqa: C901, PLR0912 - one loop over the marks of JSON
 ) -> Generator[list[bytes], None, bytes]:
     """Splits by brackets and, in an array, by the commas between elements; whether each is JSON is asked later.
 
+    Where an element is missing is an empty one: no JSON, so that it ends among the rejected.
     Gives back what was read beyond the array's end.
     """
     level = begin = at = 0
+    is_first = is_closed = True
     while True:
         found: list[bytes] = []
         rest = None
@@ -114,27 +123,30 @@ def _elements(  # noqa: C901, PLR0912 - one loop over the marks of JSON
             elif mark in b"}]":
                 level -= 1
                 if level < 0 and in_array:
-                    found.append(data[begin : token.start()])
+                    last = data[begin : token.start()]
+                    if last.strip() or not is_first:
+                        found.append(last)
                     rest = data[at:]
+                    is_closed = mark == b"]"
                     break
                 if level == 0 and not in_array:
                     found.append(data[begin:at])
                     begin = at
             elif mark == b"," and level == 0 and in_array:
                 found.append(data[begin : token.start()])
-                begin = at
-        yield [record for one in found if (record := one.strip())]
+                begin, is_first = at, False
+        yield [one.strip() for one in found]
+        if rest is not None and not is_closed:
+            raise RecordsError("the array ends with }", advice=RESUME)
         if rest is not None:
             return rest
         data, at, begin = data[begin:], at - begin, 0
         if len(data) > RECORD_LIMIT:
-            raise RecordsError(
-                f"an element of more than {RECORD_LIMIT:,} bytes", advice="What stands before it was sent."
-            )
+            raise RecordsError(f"an element of more than {RECORD_LIMIT:,} bytes", advice=RESUME)
         if not (more := _more(source, max(CHUNK, len(data)))):
+            if in_array:  # what the last element is will be known when the input is whole
+                raise RecordsError("the array does not end: the input was cut short", advice=RESUME)
             if data.strip():
                 yield [data.strip()]
-            if in_array:
-                raise RecordsError("the array does not end: the input was cut short", advice="What it holds was sent.")
             return b""
         data += more

@@ -62,6 +62,16 @@ def test_every_file_that_an_example_names_is_there(verb):
         (["deploy", "--env", "dev", "--region", "mars-1"], 1, "nothing here is for the region 'mars-1'"),
         (["deploy", "--nonsense"], 2, "No such option"),
         (["deply"], 2, "No such command 'deply'"),
+        (["tail", "--since", "999999d"], 2, "'--since': '999999d' is"),
+        (["tail", "--raw", "--json"], 2, "exclude each other"),
+        (["metrics", "--since", "2100-01-01T00:00:00Z"], 2, "--since is in the future"),
+        (["archive-replay", "--since", ""], 2, "'--since': '' is no point in time"),
+        (["archive-replay", "--rule", "x"], 2, "give --since, too"),
+        (["archive-replay", "--cancel", "x", "--since", "1h"], 2, "--cancel ends a replay"),
+        (["recover", "--force", "--cancel"], 2, "exclude each other"),
+        (["redrive", "--rate", "nan"], 2, "'--rate': nan is no number to count with"),
+        (["redrive", "--rate", "inf"], 2, "'--rate': inf is no number to count with"),
+        (["redrive", "--rate", "1e-300"], 2, "'--rate': 1e-300 is not in the range"),
     ],
 )
 def test_a_fault_is_said_in_words(arguments, code, words):

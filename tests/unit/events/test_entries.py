@@ -76,6 +76,8 @@ def test_a_detail_with_the_name_of_a_field_is_still_a_detail():
     ({**ENTRY, "Time": "2020-03-29T12:00:00"}, "InvalidArgument"), ({**ENTRY, "Time": "now"}, "InvalidArgument"),
     (b'{"Source":"a","DetailType":"x","Detail":"{}","Time":1e999}', "InvalidArgument"), ({**ENTRY, "Time": []}, "InvalidArgument"),
     (b'{"Source":"\\ud800","DetailType":"x","Detail":"{}"}', "InvalidUtf8"),
+    (b'{"Source":"x","DetailType":"x","Detail":"{}","TraceHeader":"\\ud800"}', "InvalidUtf8"),
+    (b'{"Source":"x","DetailType":"x","Detail":"{}","EventBusName":"\\ud800"}', "InvalidUtf8"),
 ])  # fmt: skip
 def test_what_is_refused_before_it_is_sent(record, code):
     assert refusal(record) == code

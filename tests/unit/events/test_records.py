@@ -54,7 +54,28 @@ def test_an_array_cut_short_is_an_error_after_what_it_holds(step):
 
     with pytest.raises(RecordsError, match="the array does not end"):
         read_all()
-    assert found == [b'{"a":1}', b'{"b":"2']
+    assert found == [b'{"a":1}']
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("data", "expected"), [
+    (b"[,,]", [b"", b"", b""]), (b"[1,,, 2]", [b"1", b"", b"", b"2"]), (b"[1,]", [b"1", b""]), (b"[1, \n]", [b"1", b""]),
+])  # fmt: skip
+def test_a_missing_element_is_a_record_that_is_no_json(data, expected, step):
+    assert read(data, step) == expected
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("data", [b"[}", b"[1}", b'[{"a":1}}'])
+def test_an_array_ends_with_its_own_bracket(data, step):
+    with pytest.raises(RecordsError, match="the array ends with }"):
+        read(data, step)
+
+
+def test_the_error_names_the_file(tmp_path):
+    (tmp_path / "cut.json").write_bytes(b"[1,")
+    with (tmp_path / "cut.json").open("rb", buffering=0) as file, pytest.raises(RecordsError, match=r"cut\.json: the"):
+        list(records.read([file]))
 
 
 def test_sources_are_numbered_through():

@@ -289,3 +289,27 @@ def test_a_sending_process_that_is_killed_is_an_error_and_the_rest_is_sent_later
     code, out, _ = project.send(bus.url, *arguments, "--resume")
     assert (code, json.loads(out)["acknowledged"], bus.counts()["distinct"]) == (0, 10_000, 10_000)
     assert bus.counts()["twice"] <= 2 * 4 * 10
+
+
+def test_an_array_that_was_cut_short_is_resumed_when_it_is_mended(stub, project):
+    aws, file = stub("--keep"), project.path / "events.json"
+    events = [json.dumps({"Source": "x", "DetailType": "x", "Detail": {"number": one}}) for one in range(3)]
+    whole = f"[{','.join(events)}]"
+    file.write_text(whole[:-9])
+    code, _, err = project.send(aws.url, "--bus", "orders", "events.json")
+    assert code == 1
+    assert "events.json: the array does not end" in err
+    file.write_text(whole)
+    code, out, err = project.send(aws.url, "--bus", "orders", "--resume", "events.json")
+    assert (code, err) == (0, "")
+    assert "3 records" in out or "records: " in out
+    assert sorted(json.loads(one["Detail"])["number"] for one in aws.entries()) == sorted(2 * [0, 1, 2])
+
+
+def test_half_a_surrogate_anywhere_is_one_refused_record(stub, project):
+    aws, good = stub("--keep"), {"Source": "x", "DetailType": "x", "Detail": "{}"}
+    records = [{**good, name: "\ud800"} for name in ("TraceHeader", "EventBusName")] + [good]
+    data = "\n".join(map(json.dumps, records)).encode()
+    code, _, err = project.send(aws.url, "--bus", "orders", "-", data=data)
+    assert code == 1
+    assert "2 refused (InvalidUtf8 2)" in err
