@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from scripts.environment import EMBEDDED
 from scripts.errors import ToolError
@@ -13,6 +15,28 @@ if TYPE_CHECKING:
     from scripts.environment import Environment
 
 MADE_UP = "test"  # both halves of the credentials that an endpoint of one's own gets: never the user's
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _check_answer(url: str, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    """Raises ResponseParserError for an answer that is not AWS's: botocore makes a KeyError of it, or nothing at all.
+
+    Of the protocols whose answers have an outermost element or bracket; a 5xx may come from whatever is in between.
+    """
+    from botocore.parsers import ResponseParserError
+
+    protocol, status = operation_model.service_model.resolved_protocol, response_dict["status_code"]
+    body = response_dict["body"]
+    if status >= 500 or not isinstance(body, bytes):
+        return
+    if protocol == "query":
+        is_known = f"<{operation_model.name}Response".encode() in body if status < 300 else b"<Error" in body
+    elif protocol == "json":
+        is_known = body.lstrip()[:1] == b"{" if body or operation_model.output_shape else True
+    else:
+        return
+    if not is_known:
+        raise ResponseParserError(f"{url} answers something that is not AWS (HTTP {status})")
 
 
 class AccountError(ToolError):
@@ -50,19 +74,25 @@ class Aws:
 
         Raises UnreachedError when nobody answers.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-        from botocore.exceptions import ConnectionError as NoConnection
+        from botocore import exceptions as trouble
+        from botocore.parsers import ResponseParserError
 
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
-        except (HTTPClientError, NoConnection) as error:
+        except (trouble.HTTPClientError, trouble.ConnectionError, ResponseParserError) as error:
             endpoint, path = self.environment.endpoint, self.environment.path
             raise UnreachedError(
                 f"AWS cannot be reached: {error}", where=f"environment {self.environment.name}",
                 advice=f"Start what has to answer there, or correct {path}: endpoint." if endpoint else
                        f"Look at the network, the proxy (HTTPS_PROXY) and the regions in {path}.",
             ) from None  # fmt: skip
-        except (BotoCoreError, ClientError) as error:
+        except (trouble.ConfigParseError, trouble.InvalidRegionError) as error:
+            raise AccountError(
+                str(error), where=f"environment {self.environment.name}",
+                advice="Correct that file, or name another one (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)."
+                       if isinstance(error, trouble.ConfigParseError) else f"Correct {self.environment.path}: regions.",
+            ) from None  # fmt: skip
+        except (trouble.BotoCoreError, trouble.ClientError) as error:
             profile = self.environment.profile
             raise AccountError(
                 f"AWS does not say who you are: {error}", where=f"environment {self.environment.name}",
@@ -101,7 +131,11 @@ class Aws:
         )  # fmt: skip
         if self._endpoint:
             settings = settings.merge(Config(s3={"addressing_style": "path"}))
-        return self._session.client(service, endpoint_url=self._endpoint, config=settings)
+            if urlsplit(self._endpoint).hostname in LOOPBACK:  # no proxy leads there, whatever HTTP_PROXY says
+                settings = settings.merge(Config(proxies={}))
+        client = self._session.client(service, endpoint_url=self._endpoint, config=settings)
+        client.meta.events.register("before-parse", functools.partial(_check_answer, client.meta.endpoint_url))
+        return client
 
     def _isolated_session(self) -> Any:
         """A session for an endpoint of one's own: it sees no profile, no file and no credentials of the user's."""

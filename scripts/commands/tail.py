@@ -57,7 +57,7 @@ def command(env: str, stack: str | None, region: str | None, since: datetime, **
     begin = int(since.timestamp() * 1000)
     aws, stacks = _operations.deployed(env, stack, region)
     show = _Printer(*forms)
-    if bus:
+    if bus is not None:
         return _follow_buses(aws, stacks, bus, pattern, show)
     groups = log_groups.of_stacks(aws, stacks)
     if not groups:
@@ -83,7 +83,8 @@ def _follow_buses(aws: Aws, stacks: list[Deployed], bus: str, pattern: str, show
     if bus == STACK_BUS:  # a stack without a bus of its own hangs on the default one
         chosen = [(one.place.region, one.outputs.get(buses.OUTPUT, "default")) for one in stacks]
     else:
-        chosen = [(bus.split(":")[3] if bus.startswith("arn:") else one.place.region, bus) for one in stacks]
+        name, of_arn = buses.parse(bus)
+        chosen = [(of_arn or one.place.region, name) for one in stacks]
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: Any) -> None:

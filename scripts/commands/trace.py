@@ -60,6 +60,10 @@ def command(
         raise click.UsageError("Give --template or --live; --ndjson or --diagram.")
     if diagram and not diagram.name.endswith((".svg", ".mmd")):
         raise click.UsageError(f"--diagram draws into a .svg or a .mmd (Mermaid) file, not into {diagram.name}.")
+    if bus is not None:
+        from scripts.events import buses as names
+
+        names.parse(bus)
     text = _input.read(event)
     read = samples.parse_lines(text, str(event)) if ndjson else [_read(text, str(event))]
     if template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import outputs
@@ -18,6 +19,20 @@ class BusError(ToolError):
     """A bus that is not there, or cannot be found."""
 
 
+def parse(name: str) -> tuple[str, str | None]:
+    """A name or an ARN as it was given, and the region of an ARN. Raises BusError for what is neither.
+
+    Source: EventBridge API reference, DescribeEventBus, Name: letters, digits and ``/._-``, or an ARN.
+    """
+    found = re.fullmatch(r"(?:arn:[\w-]+:events:([a-z][a-z0-9-]+):\d{12}:event-bus/)?[/.\-\w]{1,1600}", name, re.ASCII)
+    if not found:
+        raise BusError(
+            f"{name!r} is no bus", where="--bus",
+            advice="Give a name, or an ARN: arn:aws:events:REGION:ACCOUNT:event-bus/NAME.",
+        )  # fmt: skip
+    return name, found[1]
+
+
 def check(client: Any, bus: str) -> None:
     """Raises BusError when there is no such bus.
 
@@ -27,7 +42,7 @@ def check(client: Any, bus: str) -> None:
         client.describe_event_bus(Name=bus)
         return
     raise BusError(
-        f"there is no event bus {bus!r}; nothing was sent", where=f"region {client.meta.region_name}",
+        f"there is no event bus {bus!r}", where=f"region {client.meta.region_name}",
         advice="Deploy its stack first, or give the right name with --bus.",
     )  # fmt: skip
 

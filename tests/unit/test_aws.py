@@ -1,10 +1,14 @@
 """Who somebody is, asked of AWS: what is said when there is no answer."""
 
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from botocore.parsers import ResponseParserError
 
 from scripts.aws import AccountError, Aws, UnreachedError
+from scripts.commands._failures import describe
 from scripts.environment import Environment
 
 
@@ -42,4 +46,56 @@ def test_a_network_without_aws_is_no_matter_of_credentials(ask, nobody, monkeypa
 
 def test_without_credentials_they_are_asked_for(ask):
     with pytest.raises(AccountError, match="Give credentials"):
+        ask()
+
+
+ANSWERS = {
+    "html": (200, {}, b"<html><body>Hello</body></html>"), "json": (200, {}, b'{"hello": 1}'), "nothing": (200, {}, b""),
+    "redirect": (302, {"Location": "/login"}, b""), "missing": (404, {}, b"<html><body>Not found</body></html>"),
+}  # fmt: skip
+
+
+@pytest.fixture(params=ANSWERS)
+def somebody(request):
+    """The URL of something that answers, and is not AWS."""
+    status, headers, body = ANSWERS[request.param]
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_what_is_not_aws_is_called_so(ask, somebody, tmp_path):
+    with pytest.raises(UnreachedError, match=f"{somebody} answers something that is not AWS"):
+        ask(endpoint=somebody)
+    aws = Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, endpoint=somebody))
+    with pytest.raises(ResponseParserError) as caught:
+        aws.client("cloudformation").describe_stacks()
+    assert describe(caught.value).startswith(f"Error: {somebody} answers something that is not AWS (HTTP ")
+
+
+def test_no_proxy_leads_to_the_loopback(ask, somebody, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(UnreachedError, match=f"{somebody} answers something"):
+        ask(endpoint=somebody)
+
+
+def test_a_bad_file_of_settings_is_no_matter_of_credentials(ask, tmp_path, monkeypatch):
+    (tmp_path / "config").write_text("[default\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(AccountError, match="AWS_CONFIG_FILE"):
         ask()

@@ -15,6 +15,8 @@ COMMANDS = [
     for path in (Path(__file__).parent.parent.parent / "scripts" / "commands").glob("[a-z]*.py")
 ]
 
+EVENT = "tests/events/custom-event-bus/order-placed.json"
+
 
 def run(*arguments):
     return subprocess.run(
@@ -69,6 +71,10 @@ def test_every_file_that_an_example_names_is_there(verb):
         (["archive-replay", "--rule", "x"], 2, "give --since, too"),
         (["archive-replay", "--cancel", "x", "--since", "1h"], 2, "--cancel ends a replay"),
         (["recover", "--force", "--cancel"], 2, "exclude each other"),
+        (["send", "--rate", "nan"], 2, "'--rate': nan is no number to count with"),
+        (["trace", "--bus", "arn:", EVENT], 1, "Error: --bus: 'arn:' is no bus"),
+        (["trace", "--bus", "arn:aws:events", EVENT], 1, "Error: --bus: 'arn:aws:events' is no bus"),
+        (["trace", "--bus", "", EVENT], 1, "Error: --bus: '' is no bus"),
         (["redrive", "--rate", "nan"], 2, "'--rate': nan is no number to count with"),
         (["redrive", "--rate", "inf"], 2, "'--rate': inf is no number to count with"),
         (["redrive", "--rate", "1e-300"], 2, "'--rate': 1e-300 is not in the range"),

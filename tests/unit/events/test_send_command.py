@@ -95,7 +95,7 @@ def test_a_missing_bus_is_an_error(stub, project):
     bus = stub()
     code, out, err = project.send(bus.url, "--bus", "missing", "-", data=details(1))
     assert (code, out) == (1, "")
-    assert "there is no event bus 'missing'; nothing was sent" in err
+    assert "there is no event bus 'missing'" in err
     entry = b'{"Source": "a.b", "DetailType": "x", "Detail": "{}", "EventBusName": "missing-too"}'
     code, _, err = project.send(bus.url, *WHERE, "-", data=entry)
     assert code == 1
@@ -313,3 +313,10 @@ def test_half_a_surrogate_anywhere_is_one_refused_record(stub, project):
     code, _, err = project.send(aws.url, "--bus", "orders", "-", data=data)
     assert code == 1
     assert "2 refused (InvalidUtf8 2)" in err
+
+
+@pytest.mark.parametrize("bus", ["arn:", "arn:aws:events", "arn:aws:events:us-east-1:123456789012:rule/x", ""])
+def test_what_is_no_bus_is_said_before_anything_is_sent(stub, project, bus):
+    code, _, err = project.send(stub().url, "--bus", bus, "-", data=b"{}")
+    assert code == 1
+    assert err.startswith(f"Error: --bus: {bus!r} is no bus")
