@@ -135,3 +135,13 @@ def test_what_stdout_cannot_encode_is_escaped(encoding):
     assert done.returncode == 0, done.stderr
     arrow = "→".encode(encoding, "backslashreplace").decode()
     assert done.stdout.decode().splitlines()[-1] == rf"{arrow}\ud800"
+
+
+@pytest.mark.parametrize("verb", [("local", "status"), ("status",)])
+def test_a_state_directory_that_is_a_file_is_named(verb, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LOCAL_AWS_DIR", str(tmp_path / "file"))
+    done = in_process.run(*verb)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {tmp_path}/file/")
+    assert done.stderr.endswith(": Not a directory\n")
