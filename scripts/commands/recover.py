@@ -36,7 +36,7 @@ def command(
 
     clock = Clock()
     if aws.environment.stack_set:
-        if skip or retain or force or not cancel:
+        if not cancel:
             raise stack_set.no_recovery(aws)
         running = stack_set.under_way(aws, pairs, clock)
         for words in running or ["Nothing is under way."]:

@@ -678,7 +678,7 @@ def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
         (("drift",), "aws cloudformation detect-stack-set-drift --region us-east-1 --stack-set-name t-bus\n"),
         (("drift", "--json"), "aws cloudformation list-stack-instances --region us-east-1 --stack-set-name t-bus"),
         (("recover",), "make deploy ENV=test tries those again"),
-        (("recover", "--cancel", "--force"), "make status ENV=test"),
+        (("recover", "--force"), "make status ENV=test"),
     ],
 )
 def test_verbs_for_single_stacks_are_refused_with_what_to_do_instead(sets, arguments, words):
