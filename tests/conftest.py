@@ -54,6 +54,12 @@ def unmeasured():
 
 
 @pytest.fixture
+def children_unmeasured(monkeypatch):
+    """What the test starts is not measured: cfn-lint takes twice as long when it is."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
 def usual_depth():
     """Python's own limit of recursion: libraries that other tests import raise it for the whole process."""
     before = sys.getrecursionlimit()

@@ -14,6 +14,9 @@ from scripts.environment import Environment
 from scripts.local_aws import server
 
 
+pytestmark = pytest.mark.usefixtures("children_unmeasured")
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """run(*arguments): a verb, with an embedded AWS of its own, on a free port."""

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from scripts.commands.lint import OTHER_PARTITIONS, command
 
 # A type that these partitions do not have; that they do not get it meanwhile is what the first assertion tells.
+pytestmark = pytest.mark.usefixtures("children_unmeasured")
 ONLY_IN_AWS = """
 Resources:
   Bus:

@@ -12,6 +12,7 @@ import pytest
 from scripts.lint_rules import RULES
 from scripts.lint_rules._page import page
 
+pytestmark = pytest.mark.usefixtures("children_unmeasured")
 PLUGIN = Path("scripts/lint_rules").resolve()
 ARTICLE = Path("tests/fixtures/article").resolve()
 CFN_LINT = str(Path(sys.executable).with_name("cfn-lint"))
