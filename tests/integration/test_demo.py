@@ -13,7 +13,6 @@ from scripts.cloudformation import deployment
 from scripts.environment import Environment
 from scripts.local_aws import server
 
-
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
 
 
@@ -75,6 +74,7 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     assert server.status() is None
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_next_demo_takes_over_what_was_kept(run):
     assert run("demo", "--keep").returncode == 0
     assert len(stacks()) == 6
@@ -82,6 +82,7 @@ def test_the_next_demo_takes_over_what_was_kept(run):
     assert stacks() == []  # it was running before: it goes on, without the stacks
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(run):
     assert run("deploy", "--yes", "--region", "us-east-1").returncode == 0
     before = stacks()

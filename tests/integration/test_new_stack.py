@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from scripts.__main__ import cli
 
-pytestmark = pytest.mark.usefixtures("children_unmeasured")
+pytestmark = pytest.mark.usefixtures("children_unmeasured", "unmeasured")
 STACK = "order-events"
 
 

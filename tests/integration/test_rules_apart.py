@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from scripts.__main__ import cli
 
-pytestmark = pytest.mark.usefixtures("children_unmeasured")
+pytestmark = pytest.mark.usefixtures("children_unmeasured", "unmeasured")
 PAGE = Path(__file__).parents[2] / "docs" / "stacks" / "custom-event-bus.md"
 
 

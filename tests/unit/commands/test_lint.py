@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from scripts.commands.lint import OTHER_PARTITIONS, command
 
-# A type that these partitions do not have; that they do not get it meanwhile is what the first assertion tells.
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
+
+# A type that these partitions do not have; that they do not get it meanwhile is what the first assertion tells.
 ONLY_IN_AWS = """
 Resources:
   Bus:
