@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from scripts import documents
-from scripts.cloudformation import calls, failure, operation, order, schedule, stack_set
+from scripts.cloudformation import calls, failure, operation, order, schedule, stack_sets
 from scripts.cloudformation.calls import Clock, Remote
 from scripts.cloudformation.place import Place
 from scripts.cloudformation.results import Listener, Result, Run
@@ -138,7 +138,7 @@ def delete(
                 "stacks in many accounts are deleted whole: --retain and --force are for a stack in DELETE_FAILED",
                 where=str(aws.environment.path),
             )
-        return stack_set.delete(aws, pairs, listener or Listener(), time)
+        return stack_sets.delete(aws, pairs, listener or Listener(), time)
     run = Run(schedule.remotes(aws, pairs, time), time, listener)
     found = {one.place.key: one for one in surveys}
     forward = order.predecessors(aws.environment, pairs)

@@ -18,7 +18,7 @@ from scripts.cloudformation import (
     outputs,
     protection,
     schedule,
-    stack_set,
+    stack_sets,
 )
 from scripts.cloudformation.calls import Clock
 from scripts.cloudformation.options import Options
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from scripts.aws import Aws
     from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.order import Key, Pair
-    from scripts.cloudformation.stack_set import Templates
+    from scripts.cloudformation.stack_sets import Templates
 
 __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
 
@@ -47,7 +47,7 @@ def plan(
     """
     how, time = options or Options(), clock or Clock()
     if aws.environment.stack_set:
-        return stack_set.plan(aws, pairs, templates, how, time)
+        return stack_sets.plan(aws, pairs, templates, how, time)
     return _Run(aws, templates, pairs, how, listener, time).plan()
 
 
@@ -64,7 +64,7 @@ def deploy(
     """
     how, time = options or Options(), clock or Clock()
     if aws.environment.stack_set:
-        return stack_set.deploy(aws, pairs, templates, how, listener or Listener(), time)
+        return stack_sets.deploy(aws, pairs, templates, how, listener or Listener(), time)
     return _Run(aws, templates, pairs, how, listener, time).deploy()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import calls, failure, schedule, stack_set
+from scripts.cloudformation import calls, failure, schedule, stack_sets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> li
     ``problem``.
     """
     if aws.environment.stack_set:
-        raise stack_set.no_drift(aws, pairs)
+        raise stack_sets.no_drift(aws, pairs)
     return schedule.everywhere(aws, pairs, _try, clock)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.cloudformation import events, failure, schedule, stack_set
+from scripts.cloudformation import events, failure, schedule, stack_set, stack_sets
 from scripts.cloudformation.calls import Clock
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Status:
 def read(aws: Aws, pairs: Sequence[Pair]) -> list[Status]:
     """One DescribeStacks per pair, in their order. Raises aws.AccountError, ClientError."""
     if aws.environment.stack_set:
-        found = stack_set.count(aws, pairs, Clock())
+        found = stack_sets.count(aws, pairs, Clock())
         return [
             Status(
                 place, ", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "NOT_DEPLOYED",

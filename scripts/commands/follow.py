@@ -20,13 +20,13 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from scripts.commands import _stacks
 
     aws, _, pairs = _stacks.read(env, stack, region)
-    from scripts.cloudformation import recovery, stack_set
+    from scripts.cloudformation import recovery, stack_sets
     from scripts.cloudformation.calls import Clock
     from scripts.commands import _live
 
     with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
         if aws.environment.stack_set:
-            results = stack_set.follow(aws, pairs, reporter, Clock())
+            results = stack_sets.follow(aws, pairs, reporter, Clock())
         else:
             results = recovery.follow(aws, pairs, listener=reporter)
     if not results:

@@ -30,15 +30,15 @@ def command(
     if sum(map(bool, (skip, retain, force, cancel))) > 1:
         raise click.UsageError("--skip, --retain, --force and --cancel exclude each other: each is for another state.")
     aws, _, pairs = _stacks.read(env, stack, region)
-    from scripts.cloudformation import recovery, schedule, stack_set
+    from scripts.cloudformation import recovery, schedule, stack_sets
     from scripts.cloudformation.calls import Clock
     from scripts.commands import _live
 
     clock = Clock()
     if aws.environment.stack_set:
         if not cancel:
-            raise stack_set.no_recovery(aws)
-        running = stack_set.under_way(aws, pairs, clock)
+            raise stack_sets.no_recovery(aws)
+        running = stack_sets.under_way(aws, pairs, clock)
         for words in running or ["Nothing is under way."]:
             click.echo(words, err=as_json)
         question = "Stop that, in all accounts and regions? Nothing is rolled back."
@@ -46,7 +46,7 @@ def command(
             click.echo("Nothing was changed.", err=True)
             return 1
         with _live.Reporter(aws.environment, len(pairs), yes=yes, as_json=as_json) as reporter:
-            stopped = stack_set.follow(aws, pairs, reporter, clock, stop=True) if running else []
+            stopped = stack_sets.follow(aws, pairs, reporter, clock, stop=True) if running else []
         return _stacks.summarize(stopped, as_json=as_json)
     steps = [recovery.propose(one, skip=skip, retain=retain, force=force, cancel=cancel)
              for one in schedule.remotes(aws, pairs, clock)]  # fmt: skip

@@ -6,9 +6,11 @@ import uuid
 import boto3
 import pytest
 import yaml
+from click.testing import CliRunner
 from operators import REGION, Operator
 
 from scripts import environment, rendering
+from scripts.__main__ import cli
 from scripts.aws import Aws
 from scripts.cloudformation import deletion, deployment
 from scripts.events import bus_tap
@@ -69,3 +71,18 @@ def operate(endpoint, checkout, unique):
         surveys = deletion.survey(one.aws, one.settings.choose())
         (result,) = deletion.delete(one.aws, surveys, pairs=one.settings.choose(), empty_buckets=True)
         assert result.ok, result.problem
+
+
+@pytest.fixture
+def invoke(checkout, endpoint):
+    """invoke(*arguments): a verb, with ENV=local on the embedded AWS of the test run; it has to succeed."""
+    local = checkout / "parameters" / "local.yaml"
+    local.write_text(local.read_text().replace("endpoint: embedded", f"endpoint: {endpoint.url}"))
+
+    def call(*arguments):
+        done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+        assert done.exception is None, done.output
+        assert not done.return_value, done.output
+        return done.stdout
+
+    return call

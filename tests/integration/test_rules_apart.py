@@ -5,27 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-
-from scripts.__main__ import cli
 
 pytestmark = pytest.mark.usefixtures("children_unmeasured", "unmeasured")
 PAGE = Path(__file__).parents[2] / "docs" / "stacks" / "custom-event-bus.md"
-
-
-@pytest.fixture
-def run(checkout, endpoint):
-    """run(*arguments): a verb, with ENV=local on the embedded AWS of the test run; it has to succeed."""
-    local = checkout / "parameters" / "local.yaml"
-    local.write_text(local.read_text().replace("endpoint: embedded", f"endpoint: {endpoint.url}"))
-
-    def call(*arguments):
-        done = CliRunner().invoke(cli, arguments, standalone_mode=False)
-        assert done.exception is None, done.output
-        assert not done.return_value, done.output
-        return done.stdout
-
-    return call
 
 
 def edit(path, old, new):
@@ -33,8 +15,8 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
-def test_the_pages_steps_make_a_rule_on_the_bus_of_the_other_stack(run, checkout):
-    run("new", "--stack", "order-rules", "--default-bus")
+def test_the_pages_steps_make_a_rule_on_the_bus_of_the_other_stack(invoke, checkout):
+    invoke("new", "--stack", "order-rules", "--default-bus")
     [diff] = re.findall(r"```diff\n(.*?)```", PAGE.read_text(), re.DOTALL)
     for part in re.split(r"^--- (.*)\n", diff, flags=re.MULTILINE)[1:]:
         if not part.startswith((" ", "+", "-", "@")):
@@ -43,14 +25,14 @@ def test_the_pages_steps_make_a_rule_on_the_bus_of_the_other_stack(run, checkout
         for hunk in re.split(r"^@@\n", part, flags=re.MULTILINE)[1:]:
             lines = hunk.splitlines(keepends=True)
             edit(path, *("".join(one[1:] for one in lines if one[0] in " " + sign) for sign in "-+"))
-    run("lint")
-    run("deploy", "--stack", "custom-event-bus", "--yes")
+    invoke("lint")
+    invoke("deploy", "--stack", "custom-event-bus", "--yes")
     try:
-        run("deploy", "--stack", "order-rules", "--yes")
-        run("trace", "tests/events/order-rules/event.json")
-        assert "2 sent" in run("send", "--stack", "order-rules", "tests/events/order-rules/event.json")
-        lines = run("tail", "--stack", "order-rules", "--once", "--raw").splitlines()
+        invoke("deploy", "--stack", "order-rules", "--yes")
+        invoke("trace", "tests/events/order-rules/event.json")
+        assert "2 sent" in invoke("send", "--stack", "order-rules", "tests/events/order-rules/event.json")
+        lines = invoke("tail", "--stack", "order-rules", "--once", "--raw").splitlines()
         assert [json.loads(line)["detail"] for line in lines] == [{"what": "a first event"}] * 2
     finally:
-        run("delete", "--stack", "order-rules", "--yes")
-        run("delete", "--stack", "custom-event-bus", "--yes")
+        invoke("delete", "--stack", "order-rules", "--yes")
+        invoke("delete", "--stack", "custom-event-bus", "--yes")

@@ -16,7 +16,7 @@ from scripted_cloudformation import FakeAws, environment, refusal, stack
 
 from scripts.__main__ import cli
 from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, drift, protection, results, stack_set, status
+from scripts.cloudformation import deletion, deployment, drift, protection, results, stack_set, stack_sets, status
 from scripts.cloudformation.options import Options
 from scripts.commands import _stacks
 from scripts.commands._failures import describe
@@ -663,7 +663,7 @@ def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
 
     w.patch.setattr(w.client, "describe_stack_set_operation", look)
     with pytest.raises(results.Interrupted) as caught:
-        stack_set.follow(w.aws, w.environment.choose(), deployment.Listener(), w.clock)
+        stack_sets.follow(w.aws, w.environment.choose(), deployment.Listener(), w.clock)
     assert [str(one) for one in caught.value.places] == ["t-bus in eu-west-1", "t-bus in us-east-1"]
     w.only("eu-west-1")  # the verbs that it names say the region
     w.clock._stopped = False
