@@ -10,16 +10,17 @@ import re
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from scripts.cloudformation import calls, failure
+from scripts.cloudformation import calls, events, failure
 from scripts.cloudformation.calls import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from scripts.cloudformation.calls import Remote
     from scripts.cloudformation.options import Options
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _OURS = "stacks-"
+_NESTED = {events.NESTED, "AWS::Serverless::Application"}
 _ABANDONED = timedelta(minutes=10)  # how old a change set must be to be taken for one that was left
 
 
@@ -56,7 +58,9 @@ class ChangeSet:
     stack_id: str
     kind: str  # CREATE or UPDATE
     made_stack: bool  # this run brought the stack into REVIEW_IN_PROGRESS
-    changes: tuple[dict[str, Any], ...] = ()  # ResourceChange; may be empty: outputs or tags may change alone
+    # ResourceChange; may be empty: outputs or tags may change alone. A nested stack is followed by the changes in it,
+    # whose LogicalResourceId is Stack/Resource.
+    changes: tuple[dict[str, Any], ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     drift: str = ""  # StackDriftStatus of a drift-aware change set
     unchanged: bool = False
@@ -81,6 +85,8 @@ def request(
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
         "Capabilities": capabilities(template), **options.creating(kind),
     }  # fmt: skip
+    if options.nested and _NESTED & _types(template):
+        found["IncludeNestedStacks"] = True
     if settings.role:
         found["RoleARN"] = settings.role
     if environment.notifications or held.get("NotificationARNs"):
@@ -94,12 +100,14 @@ def request(
     return found
 
 
+def _types(template: Mapping[str, Any]) -> set[str]:
+    return {str(one.get("Type")) for one in (template.get("Resources") or {}).values() if isinstance(one, dict)}
+
+
 def capabilities(template: Mapping[str, Any]) -> list[str]:
     """What the template needs to be granted; the plan shows what it does with it."""
-    types = {str(one.get("Type")) for one in (template.get("Resources") or {}).values() if isinstance(one, dict)}
-    nested = "AWS::CloudFormation::Stack" in types
-    expands = nested or "Transform" in template or "Fn::Transform" in str(template)
-    iam = expands or any(one.startswith("AWS::IAM::") for one in types)
+    expands = events.NESTED in _types(template) or "Transform" in template or "Fn::Transform" in str(template)
+    iam = expands or any(one.startswith("AWS::IAM::") for one in _types(template))
     return (["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if iam else []) + (["CAPABILITY_AUTO_EXPAND"] if expands else [])
 
 
@@ -133,19 +141,28 @@ def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) ->
                 raise failure.of_change_set(remote, arn, reason)  # noqa: TRY301 - tidied up below
             discard(remote, pending)
             return replace(pending, made_stack=False, unchanged=True)
-        changes = list(found.get("Changes") or ())
-        if token := found.get("NextToken"):
-            for page in remote.pages("describe_change_set", NextToken=token, **which):
-                changes += page.get("Changes") or ()
+        token = found.get("NextToken")
+        rest = remote.pages("describe_change_set", NextToken=token, **which) if token else ()
+        changes = tuple(_changes(remote, chain([found], rest)))
     except BaseException:
         discard(remote, pending)
         raise
     return replace(
-        pending, drift=found.get("StackDriftStatus", ""),
-        changes=tuple(one["ResourceChange"] for one in changes if "ResourceChange" in one),
+        pending, drift=found.get("StackDriftStatus", ""), changes=changes,
         parameters={one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
                     for one in found.get("Parameters") or ()},
     )  # fmt: skip
+
+
+def _changes(remote: Remote, pages: Iterable[Mapping[str, Any]], path: str = "") -> Iterator[dict[str, Any]]:
+    """The changes of a change set, and after that of a nested stack those of its own change set."""
+    listed = (one for page in pages for one in page.get("Changes") or ())
+    for change in (one["ResourceChange"] for one in listed if "ResourceChange" in one):
+        name = path + change["LogicalResourceId"]
+        yield {**change, "LogicalResourceId": name}
+        if nested := change.get("ChangeSetId"):
+            inner = remote.pages("describe_change_set", ChangeSetName=nested, IncludePropertyValues=True)
+            yield from _changes(remote, inner, f"{name}/")
 
 
 def discard(remote: Remote, change_set: ChangeSet) -> None:

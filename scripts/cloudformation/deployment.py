@@ -189,7 +189,10 @@ class _Run(Run):
             raise
         running.stays = self.stays
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
-        status = self.follow(remote, running, len(made.change_set.changes))
+        own = sum(
+            "/" not in one["LogicalResourceId"] for one in made.change_set.changes
+        )  # as the stack's events have it
+        status = self.follow(remote, running, own)
         if status in events.GOOD_ENDS and not running.started:
             raise operation.unseen(remote, status)
         if status not in events.GOOD_ENDS:

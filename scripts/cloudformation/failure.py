@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scripts.cloudformation.place import Place
 
 _PROPERTY = re.compile(r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)")
+_NESTED = re.compile(r"[Nn]ested change set (arn:\S+)")
 _EARLY = timedelta(seconds=10)  # a guess: what validation says may come before the stack's first event
 _DEPTH = 10  # nested stacks below nested stacks
 
@@ -187,10 +188,20 @@ def validations(remote: Remote, since: datetime | None = None, **where: str) -> 
 
 
 def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
-    """The error for a change set that could not be made."""
+    """The error for a change set that could not be made; of a nested stack's it is that one's reason.
+
+    The root's own says no more than which one failed: github.com/aws/aws-sam-cli/issues/2406.
+    """
+    within, advice = "", f"Nothing was changed. Mend it, then {remote.place.command('plan')}"
+    with contextlib.suppress(*calls.TROUBLE):  # then the words that are there must do
+        while (nested := _NESTED.search(reason)) and nested[1] != arn:
+            arn = nested[1]
+            found = remote.call("describe_change_set", ChangeSetName=arn)
+            within, reason = f"in the nested stack {found['StackName']}: ", found.get("StatusReason") or reason
     what = "; ".join(validations(remote, ChangeSetName=arn)) or reason
-    return DeploymentError(f"AWS refuses the change: {what}", where=str(remote.place),
-                           advice=f"Nothing was changed. Mend it, then {remote.place.command('plan')}")  # fmt: skip
+    if within:
+        advice += " (ARGS=--no-nested if it is only the look into nested stacks that AWS cannot do)"
+    return DeploymentError(f"AWS refuses the change: {within}{what}", where=str(remote.place), advice=advice)
 
 
 def of_operation(remote: Remote, operation: Operation, status: str) -> DeploymentError:

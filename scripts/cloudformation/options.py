@@ -28,6 +28,7 @@ class Options:
     import_existing: bool = False
     on_failure: str | None = None
     disable_rollback: bool = False
+    nested: bool = True
     allow_replace: frozenset[str] = frozenset()  # logical ids
     build: Path = Path("build")
 

@@ -25,15 +25,16 @@ class ProtectedError(ToolError):
 def losses(change: Mapping[str, Any]) -> str:
     """How a change (ResourceChange) may lose what a resource holds, in words, or ''.
 
-    Dynamic is a change of which AWS cannot say what it is to be: of a nested stack, it may take all that is in there.
-    Source: API reference of ResourceChange.
+    A nested stack may lose whatever is in it when no change set of its own tells (ChangeSetId; so it is without
+    IncludeNestedStacks), or AWS cannot say what the change is to be (Dynamic). Source: API reference of ResourceChange.
     """
     if change["Action"] == "Remove":
         return "" if change.get("PolicyAction") == "Retain" else "would be deleted"
     if change.get("Replacement") in ("True", "Conditional"):
         return "would be replaced" if change["Replacement"] == "True" else "might be replaced"
-    if change["Action"] == "Dynamic" and change.get("ResourceType") == events.NESTED:
-        return "might lose what is in it: AWS cannot say what becomes of this nested stack"
+    unknown = change["Action"] == "Dynamic" or (change["Action"] == "Modify" and not change.get("ChangeSetId"))
+    if unknown and change.get("ResourceType") == events.NESTED:
+        return "might lose what is in it: AWS does not say what becomes of this nested stack"
     return ""
 
 

@@ -18,6 +18,8 @@ def deployment_options(function: Any) -> Any:
         click.option("--on-failure", type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
                      help="For new stacks that fail."),
         click.option("--disable-rollback", is_flag=True, help="Leave a stack that fails as it is, to look at it."),
+        click.option("--nested/--no-nested", default=True, show_default=True,
+                     help="Look into nested stacks; AWS cannot where one takes what another will put out."),
         click.option("--allow-replace", multiple=True, metavar="ID",
                      help="A resource that a protected environment may lose."),
     ):  # fmt: skip

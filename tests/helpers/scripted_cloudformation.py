@@ -116,6 +116,7 @@ class FakeCloudFormation:
         self.calls, self.faults = [], defaultdict(list)
         self.timelines = {"CREATE": CREATED, "UPDATE": UPDATED, "DELETE": DELETED}
         self.changes, self.no_change, self.reason = [QUEUE], False, None
+        self.nested = {}  # ARN of a nested stack's change set → its answer; there while its root's is
         self.lag = 0.0  # seconds by which DescribeStacks is late
         self.page, self.shuffle = 100, None
         self.operation_events, self.outputs = [], {}
@@ -282,6 +283,8 @@ class FakeCloudFormation:
         raise refusal("ChangeSetNotFound", f"ChangeSet [{ChangeSetName}] does not exist", 404)
 
     def _do_describe_change_set(self, ChangeSetName, StackName=None, NextToken=None, IncludePropertyValues=False):
+        if ChangeSetName in self.nested and self.change_sets:
+            return {"ChangeSetId": ChangeSetName, "Status": "CREATE_COMPLETE", **self.nested[ChangeSetName]}
         arn, one = self._change_set(ChangeSetName)
         ready = self.clock.now() >= one["ready"]
         start = int(NextToken or 0)

@@ -40,12 +40,12 @@ def world(clock, build):
             self.aws = FakeAws(self.environment, clock)
             self.cfn = self.aws.client("cloudformation", HERE)
             self.clock, self.ear = clock, Ear()
-            self.options = {"build": build, **options}
+            self.options, self.template = {"build": build, **options}, TEMPLATE
 
         def _run(self, what, **options):
             return what(
                 self.aws,
-                {"queue": TEMPLATE},
+                {"queue": self.template},
                 self.environment.choose(),
                 clock=self.clock,
                 options=Options(**{**self.options, **options}),

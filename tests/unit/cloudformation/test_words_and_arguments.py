@@ -179,6 +179,9 @@ def test_parameters_for_other_tools():
     }
 
 
+UNKNOWN = "might lose what is in it: AWS does not say what becomes of this nested stack"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -188,10 +191,10 @@ def test_parameters_for_other_tools():
         ({"Action": "Modify", "Replacement": "True"}, "would be replaced"),
         ({"Action": "Modify", "Replacement": "Conditional"}, "might be replaced"),
         ({"Action": "Dynamic", "ResourceType": "AWS::SQS::Queue"}, ""),
-        (
-            {"Action": "Dynamic", "ResourceType": "AWS::CloudFormation::Stack"},
-            "might lose what is in it: AWS cannot say what becomes of this nested stack",
-        ),
+        ({"Action": "Dynamic", "ResourceType": "AWS::CloudFormation::Stack", "ChangeSetId": "arn"}, UNKNOWN),
+        ({"Action": "Modify", "ResourceType": "AWS::CloudFormation::Stack"}, UNKNOWN),
+        ({"Action": "Modify", "ResourceType": "AWS::CloudFormation::Stack", "ChangeSetId": "arn"}, ""),
+        ({"Action": "Add", "ResourceType": "AWS::CloudFormation::Stack"}, ""),
     ],
 )
 def test_what_counts_as_a_loss(change, words):
