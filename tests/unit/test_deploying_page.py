@@ -1,0 +1,43 @@
+"""docs/deploying.md: its files are read as they stand, and name every key that there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts import environment
+from scripts.environment import file
+from scripts.environment.model import OutputReference
+
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", Path("docs/deploying.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(params=EXAMPLES, ids=["one account", "many accounts"])
+def example(request, tmp_path):
+    (tmp_path / "prod.yaml").write_text(request.param)
+    return environment.load("prod", tmp_path)
+
+
+def test_each_file_is_one_that_can_be_read(example):
+    assert example.account == "111122223333"
+
+
+def test_every_key_is_named():
+    whole, sets = (yaml.load(one, file._Loader) for one in EXAMPLES)
+    text = Path("docs/deploying.md").read_text(encoding="utf-8")
+    beside = {key for key in ("endpoint", "stack_set") if f"`{key}`" in text}
+    assert {*whole, *beside} == set(file._ENVIRONMENT_KEYS)
+    assert {key for one in whole["stacks"].values() for key in one} == set(file._STACK_KEYS)
+    roles = {key for key in ("administration_role", "execution_role") if f"`{key}`" in text}
+    assert {*sets["stack_set"], *roles} == set(file._STACK_SET_KEYS)
+
+
+def test_what_the_comments_say_is_so(tmp_path):
+    (tmp_path / "prod.yaml").write_text(EXAMPLES[0])
+    bus, second = (environment.load("prod", tmp_path).stacks[one] for one in ("custom-event-bus", "second-bus"))
+    assert (bus.stack_name, bus.template, bus.rollback_minutes) == ("prod-custom-event-bus", "custom-event-bus", 10)
+    assert bus.values("eu-west-1")["ArchiveRetentionInDays"] == "30"
+    assert second.tags == {"environment": "prod", "team": "billing"}
+    assert (second.rollback_alarms, second.rollback_minutes) == ((), 0)
+    assert second.values("eu-west-1")["AlarmTopicArn"] == OutputReference("alarms", "TopicArn")
