@@ -30,19 +30,18 @@ class Moment(click.ParamType["datetime"]):
             self.fail(f"{error.what}. {error.advice}", param, ctx)
 
 
-class Rate(click.FloatRange):
-    """So many a second, at most: one in a quarter of an hour is the slowest that anybody waits for."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0.001)
+class Number(click.FloatRange):
+    """A number to count with, ``min`` at least: click's own ranges let nan pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The rate. Python's ranges let nan pass."""
+        """The number. Fails in words that name the option."""
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):
             self.fail(f"{value} is no number to count with.", param, ctx)
         return found
 
+
+RATE = Number(min=0.001)  # one in a quarter of an hour is the slowest that anybody waits for
 
 env_option = click.option(
     "--env", default="local", show_default=True, metavar="NAME", help="The environment: parameters/NAME.yaml."

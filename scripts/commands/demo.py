@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.commands._options import env_option, yes_option
+from scripts.commands._options import Number, env_option, yes_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ TELLING = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Mes
 @env_option
 @yes_option
 @click.option("--keep", is_flag=True, help="Leave the stacks (and the embedded AWS) running.")
-@click.option("--wait", type=float, help="Seconds to wait for a delivery.  [default: 30; on AWS 1200]")
+@click.option("--wait", type=Number(min=0), help="Seconds to wait for a delivery.  [default: 30; on AWS 1200]")
 def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     """Deploy the stacks of an environment a second time, make events happen, and show where they arrive.
 
@@ -58,7 +58,8 @@ def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
         )  # fmt: skip
     was_running = is_embedded and server.status() is not None
     try:
-        wait = wait or (WAIT_HERE if chosen.endpoint else WAIT_AWS)
+        if wait is None:
+            wait = WAIT_HERE if chosen.endpoint else WAIT_AWS
         seen = _demonstrate(chosen, Aws(chosen), keep=keep, wait=wait, stays=was_running or not is_embedded)
     finally:
         if is_embedded and not keep and not was_running:

@@ -31,6 +31,9 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     if as_json:
         _stacks.print_json([asdict(one) for one in found])
         return 0
+    if aws.environment.endpoint:
+        click.secho("These open the console of AWS, which does not see this environment's own endpoint.",
+                    err=True, fg="yellow")  # fmt: skip
     for one in found:
         print(f"{one.stack_name} in {one.region}\n  {one.url}")
         for name, why in one.left_out.items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.commands._options import Rate, json_option, where_options, yes_option
+from scripts.commands._options import RATE, json_option, where_options, yes_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ LINES: dict[str, dict[str, Any]] = {
 @click.option("--to", "way", type=click.Choice(["target", "bus"]),
               help="Send them again: to the target that failed, or to the bus, and so to all its rules.")  # fmt: skip
 @click.option("--only", metavar="TEXT", help="Only those whose rule, target or error code contains it.")
-@click.option("--rate", type=Rate(), metavar="N", help="Letters a second, at most.")
+@click.option("--rate", type=RATE, metavar="N", help="Letters a second, at most.")
 @click.option("--limit", type=click.IntRange(1), default=10_000, show_default=True, metavar="N",
               help="Look at no more than N letters of a queue.")  # fmt: skip
 @yes_option

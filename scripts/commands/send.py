@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts.commands import _stacks
-from scripts.commands._options import Rate, json_option, where_options
+from scripts.commands._options import RATE, json_option, where_options
 
 if TYPE_CHECKING:
     import threading
@@ -41,7 +41,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--source", metavar="TEXT", help="Source of records that have none.")
 @click.option("--detail-type", metavar="TEXT", help="DetailType of records that have none.")
 @click.option("--trace-header", metavar="TEXT", help="X-Ray trace header of entries that have none.")
-@click.option("--rate", type=Rate(), metavar="N", help="Entries a second, at most.")
+@click.option("--rate", type=RATE, metavar="N", help="Entries a second, at most.")
 @click.option(
     "--threads", type=click.IntRange(1, 256), default=32, show_default=True, help="Calls at a time, per process."
 )

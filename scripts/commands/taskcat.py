@@ -58,7 +58,13 @@ def _check(stack: str | None, region: str | None) -> None:
 
     config = Path(".taskcat.yml")
     read = documents.parse(documents.read_text(config), str(config))
-    tests = {name: (one or {}).get("regions") or read["project"]["regions"] for name, one in read["tests"].items()}
+    try:
+        tests = {name: (one or {}).get("regions") or read["project"]["regions"] for name, one in read["tests"].items()}
+    except (AttributeError, KeyError, TypeError):
+        raise ToolError(
+            "taskcat needs a mapping of tests, and project.regions", where=str(config),
+            advice="The one that came with this project is in its history: git log .taskcat.yml",
+        ) from None  # fmt: skip
     if stack and stack not in tests:
         raise ToolError(f"there is no test {stack!r}", where=str(config), advice=f"It has: {', '.join(tests)}.")
     regions = tests[stack] if stack else sorted({region for some in tests.values() for region in some})

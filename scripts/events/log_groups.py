@@ -110,7 +110,7 @@ def follow(
     for entry in merge(aws, groups, since, pattern=pattern, clock=clock):
         seen[entry.group, entry.id] = entry.timestamp
         newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))  # some clocks run ahead
-        while seen[first := next(iter(seen))] < newest - OVERLAP:
+        while seen and seen[first := next(iter(seen))] < newest - OVERLAP:
             del seen[first]
         yield entry
 

@@ -241,7 +241,7 @@ def pattern_of(raw: Any) -> Json | str | None:
     if isinstance(raw, str):
         try:
             return as_dict(json.loads(raw))
-        except ValueError:
+        except (ValueError, RecursionError):
             return raw
     return raw if isinstance(raw, dict) else None
 

@@ -206,7 +206,7 @@ def pattern_of(properties: Node) -> Json | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
 

@@ -159,6 +159,20 @@ def test_taskcat_is_not_run_for_what_has_no_test(checkout, program, arguments, w
         asked()
 
 
+@pytest.mark.parametrize("text", ["tests: {a: }", "project: {regions: [r]}", "[]", "tests: [a]", "tests: {a: b}"])
+def test_what_is_no_file_for_taskcat_is_said_to_be_none(checkout, program, text):
+    program("python", 0)
+    (checkout / ".taskcat.yml").write_text(text)
+    with pytest.raises(ToolError, match=r"^\.taskcat\.yml: taskcat needs a mapping of tests, and project\.regions"):
+        run("taskcat")
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_a_demo_does_not_wait_for_what_is_no_time(seconds):
+    done = CliRunner().invoke(cli, ["demo", "--wait", seconds])
+    assert (done.exit_code, "Invalid value for '--wait'" in done.stderr) == (2, True)
+
+
 def test_taskcat_says_that_it_is_not_installed(checkout, monkeypatch):
     monkeypatch.setattr(taskcat, "PROGRAMS", checkout / "nowhere")
     with pytest.raises(ToolError, match="taskcat is not installed"):

@@ -102,6 +102,13 @@ def test_a_clock_that_runs_ahead_hides_nothing():
     assert sorted(found) == ["of today", "of tomorrow"]
 
 
+def test_an_event_from_before_the_beginning_ends_nothing(monkeypatch):
+    logs = Logs(a=[(NOW, "2", "now")])
+    early = {"timestamp": NOW - 3_600_000, "message": "early", "logStreamName": "s", "eventId": "1"}
+    monkeypatch.setattr(logs, "filter_log_events", lambda **_: {"events": [early]})
+    assert messages(log_groups.follow(FakeAws(logs=logs), [A], NOW - 5, clock=TurningClock(3)))[:1] == ["early"]
+
+
 def test_ids_are_not_kept_for_ever(monkeypatch):
     monkeypatch.setattr(log_groups, "OVERLAP", 10)
     logs = Logs(a=[(NOW - 1000 + number, str(number), "x") for number in range(500)])

@@ -48,3 +48,17 @@ def test_anything_anywhere(stack, by):
         for bus in list(flow.buses):
             trace.as_data(trace.trace(flow, event, bus))
         svg.draw(diagram.picture(flow), stack)
+
+
+@pytest.mark.parametrize("depth", [90, 900, 9_000, 90_000])
+def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(depth):
+    template = rendering.render("custom-event-bus")[1]
+    text = '{"detail":' * depth + "[1]" + "}" * depth
+    for resource in template["Resources"].values():
+        if resource["Type"] in ("AWS::Events::Rule", "AWS::Events::Archive"):
+            resource["Properties"]["EventPattern"] = text
+    flow = graph.of_template(template, **WHERE)
+    event = {"source": "a", "account": "1", "region": "us-east-1", "detail-type": "x", "detail": {"a": 1}}
+    for bus in list(flow.buses):
+        trace.as_data(trace.trace(flow, event, bus))
+    svg.draw(diagram.picture(flow), "custom-event-bus")

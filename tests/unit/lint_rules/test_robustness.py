@@ -43,3 +43,11 @@ def test_no_value_in_any_place_breaks_a_rule(lint, tmp_path, path):
         except Exception as error:
             error.add_note(f"{where}: {odd}")
             raise
+
+
+@pytest.mark.parametrize("depth", [90, 900, 9_000])
+def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(lint, tmp_path, depth):
+    text = '{"detail":' * depth + "[1]" + "}" * depth
+    rule = {"Type": "AWS::Events::Rule", "Properties": {"EventPattern": text, "Targets": [{"Id": "a", "Arn": "b"}]}}
+    (tmp_path / "template.json").write_text(json.dumps({"Resources": {"Rule": rule}}))
+    lint(tmp_path / "template.json")
