@@ -191,7 +191,7 @@ class _Run(Run):
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
         own = sum(
             "/" not in one["LogicalResourceId"] for one in made.change_set.changes
-        )  # as the stack's events have it
+        )  # as its events have it
         status = self.follow(remote, running, own)
         if status in events.GOOD_ENDS and not running.started:
             raise operation.unseen(remote, status)
