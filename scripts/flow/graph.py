@@ -133,7 +133,7 @@ class Flow:
         return [
             one
             for one in self.policies
-            if one.attached == arn or (one.attached[-1] == ":" and arn.startswith(one.attached))
+            if one.attached == arn or (one.attached.endswith(":") and arn.startswith(one.attached))
         ]
 
     def label(self, arn: str) -> str:
@@ -220,7 +220,7 @@ def documents_of(raw: Any) -> tuple[Json, ...]:
     if isinstance(raw, str):
         try:
             raw = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return ()
     found = raw.get("Statement", []) if isinstance(raw, dict) else []
     return tuple(one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict))
@@ -287,10 +287,7 @@ def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     function = str(given.get("FunctionName", ""))
     if not function.startswith("arn:"):
-        known = (
-            one.arn for one in flow.resources.values() if one.type == "AWS::Lambda::Function" and one.name == function
-        )
-        function = next(known, stack.arn("lambda", f"function:{function}"))
+        function = stack.arn("lambda", f"function:{function}")
     conditions: Json = {}
     for name, operator, key in _PERMISSION_CONDITIONS:
         if name in given:

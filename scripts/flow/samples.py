@@ -98,6 +98,8 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
             event["detail"] = json.loads(event["detail"])
         except ValueError as error:
             raise SampleError(f"Detail is not JSON: {error}", where=sample.where) from None
+        except RecursionError:
+            raise SampleError("Detail is nested too deeply", where=sample.where) from None
     if not isinstance(event.get("detail", {}), dict):
         raise SampleError("Detail is not a JSON object: MalformedDetail", where=sample.where)
     filled = {

@@ -61,7 +61,7 @@ def test_lines_that_are_no_events_are_named():
         samples.parse_lines('{"a": 1}\n\n{', "f")
 
 
-@pytest.mark.parametrize("detail", ["[1]", "{x", '"a"'])
+@pytest.mark.parametrize("detail", ["[1]", "{x", '"a"', pytest.param('{"a":' * 99_999, id="deep")])
 def test_a_detail_that_put_events_refuses(detail):
     with pytest.raises(SampleError, match="Detail"):
         complete({"Source": "s", "Detail": detail})

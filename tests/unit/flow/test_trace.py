@@ -254,6 +254,24 @@ def test_a_policy_counts_in_whatever_stack_it_stands():
     assert (delivery.fate, delivery.permission.reason) == ("delivered", "PQ")
 
 
+def test_a_permission_is_for_the_function_of_its_own_region():
+    template = parse_template(
+        """
+Resources:
+  R: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: [shop]}, Targets: [{Id: f, Arn: !GetAtt F.Arn}]}}
+  F: {Type: AWS::Lambda::Function, Properties: {FunctionName: orders}}
+  P: {Type: AWS::Lambda::Permission, Properties: {
+    FunctionName: !Ref F, Action: 'lambda:InvokeFunction', Principal: events.amazonaws.com, SourceArn: !GetAtt R.Arn}}
+""",
+        "t",
+    )
+    both = StackSettings("a", "a", "t", ("us-east-1", "eu-west-1"))
+    flow = graph.of_environment(environment(both), {"t": template})
+    fates = [delivery.fate for bus in flow.buses for one in trace.trace(flow, EVENT, bus).routes
+             for delivery in one.deliveries]  # fmt: skip
+    assert fates == ["delivered", "delivered"]
+
+
 @pytest.mark.parametrize("value", ["!Ref To", "!ImportValue 'x'"])
 def test_stacks_that_wait_for_each_other_do_not_hang(value):
     template = parse_template(
