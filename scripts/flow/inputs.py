@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scripts.flow.resolution import as_dict
+from scripts.flow.resolution import SYMBOL, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def payload(rule: Rule, target: Target, event: Mapping[str, Any], ingestion_time
         return made if made.problem else Payload(made.text, _refusal(target, made.text))
     if "Input" in settings:
         text = settings["Input"] if isinstance(settings["Input"], str) else compact(settings["Input"])
-        return Payload(text, "" if is_json(text) else "Input is not JSON: PutTargets refuses it")
+        return Payload(text, "" if is_json(_filled(text)) else "Input is not JSON: PutTargets refuses it")
     if "InputPath" in settings:
         # A path that leads nowhere gives null: a guess.
         return Payload(compact(find(str(settings["InputPath"]), event)))
@@ -106,6 +106,7 @@ def _enter(value: Any, name: str | None, index: str | None) -> list[Any]:
 
 
 def _refusal(target: Target, text: str) -> str:
+    text = _filled(text)
     if target.service in _NEEDS_JSON and not is_json(text):
         return f"what the InputTransformer makes is not JSON, and a target of {target.service} needs JSON"
     if target.service == "logs":
@@ -119,9 +120,14 @@ def is_json(text: str) -> bool:
     """Whether a text is one JSON value."""
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _filled(text: str) -> str:
+    """A text with a number for each symbol: that is JSON inside quotes and without."""
+    return SYMBOL.sub("0", text)
 
 
 def compact(value: Any) -> str:

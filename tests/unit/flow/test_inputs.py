@@ -37,6 +37,15 @@ def test_the_event_itself():
 def test_input_takes_the_place_of_the_event():
     assert receives(Input='{"a": 1}').text == '{"a": 1}'
     assert "not JSON" in receives(Input="{a").problem
+    assert "not JSON" in receives(Input="[" * 99_999).problem
+
+
+def test_what_only_aws_knows_may_be_a_number():
+    assert receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩}').problem == ""
+    assert transformed('{"port": ⟨s.Db.Endpoint.Port⟩, "at": "⟨s.Db⟩"}').problem == ""
+    group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
+    assert transformed('{"timestamp": ⟨s.Now⟩, "message": <state>}', arn=group).problem == ""
+    assert "not JSON" in receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩').problem
 
 
 @pytest.mark.parametrize(

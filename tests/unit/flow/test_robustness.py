@@ -28,7 +28,7 @@ def replaced(value, path, by):
     return changed
 
 
-ANYTHING = [{"Ref": "Nobody"}, None, [], {}, 7, "text", {"Fn::If": ["Nobody", 1, 2]}]
+ANYTHING = [{"Ref": "Nobody"}, None, [], {}, 7, "text", "", {"Fn::If": ["Nobody", 1, 2]}]
 
 
 @pytest.mark.usefixtures("unmeasured")  # the other tests measure; these are thousands of readings
@@ -51,12 +51,16 @@ def test_anything_anywhere(stack, by):
 
 
 @pytest.mark.parametrize("depth", [90, 900, 9_000, 90_000])
-def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(depth):
+def test_json_that_is_text_may_be_as_deep_as_it_likes(depth):
     template = rendering.render("custom-event-bus")[1]
     text = '{"detail":' * depth + "[1]" + "}" * depth
     for resource in template["Resources"].values():
         if resource["Type"] in ("AWS::Events::Rule", "AWS::Events::Archive"):
             resource["Properties"]["EventPattern"] = text
+        elif resource["Type"] == "AWS::Logs::ResourcePolicy":
+            resource["Properties"]["PolicyDocument"] = text
+    everything = {"EventPattern": {"source": ["a"]}, "Targets": [{"Id": "t", "Arn": "x", "Input": text}]}
+    template["Resources"]["Everything"] = {"Type": "AWS::Events::Rule", "Properties": everything}
     flow = graph.of_template(template, **WHERE)
     event = {"source": "a", "account": "1", "region": "us-east-1", "detail-type": "x", "detail": {"a": 1}}
     for bus in list(flow.buses):
