@@ -57,12 +57,7 @@ def parse_lines(text: str, where: str) -> list[Sample]:
 
 def parse(text: str, where: str) -> Sample:
     """A sample, an event or an entry of PutEvents. Raises SampleError."""
-    try:
-        raw = json.loads(text, parse_constant=refuse_constant)
-    except ValueError as error:
-        raise SampleError(f"not valid JSON: {error}", where=where) from None
-    except RecursionError:
-        raise SampleError("nested too deeply", where=where) from None
+    raw = _parse(text, where, "not valid JSON")
     if not isinstance(raw, dict):
         raise SampleError("an event is a JSON object", where=where)
     event = raw.get("event")
@@ -85,6 +80,15 @@ def parse(text: str, where: str) -> Sample:
     )  # fmt: skip
 
 
+def _parse(text: str, where: str, refusal: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=refuse_constant)
+    except ValueError as error:
+        raise SampleError(f"{refusal}: {error}", where=where) from None
+    except RecursionError:
+        raise SampleError(f"{refusal}: nested too deeply", where=where) from None
+
+
 def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
     """The event as a rule would see it: an entry turned into an event, the envelope filled, ``${…}`` resolved.
 
@@ -94,12 +98,7 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
     if "Source" in event:
         event = {name: event[key] for key, name in _ENTRY.items() if key in event}
     if isinstance(event.get("detail"), str):
-        try:
-            event["detail"] = json.loads(event["detail"])
-        except ValueError as error:
-            raise SampleError(f"Detail is not JSON: {error}", where=sample.where) from None
-        except RecursionError:
-            raise SampleError("Detail is nested too deeply", where=sample.where) from None
+        event["detail"] = _parse(event["detail"], sample.where, "Detail is not JSON")
     if not isinstance(event.get("detail", {}), dict):
         raise SampleError("Detail is not a JSON object: MalformedDetail", where=sample.where)
     filled = {
