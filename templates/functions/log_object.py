@@ -24,7 +24,7 @@ def summarize(event: dict[str, Any]) -> dict[str, str]:
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, str]:
-    """The entry point: one line of JSON in the function's log per object."""
+    """The entry point: one line in the function's log per object."""
     summary = summarize(event)
     LOGGER.info("Object created: %s", json.dumps(summary))
     return summary

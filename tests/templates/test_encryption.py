@@ -54,3 +54,19 @@ def test_every_service_may_do_what_its_guide_asks_for(service, actions):
     (statement,) = [one for one in POLICY["Statement"] if one["Principal"].get("Service") == f"{service}.amazonaws.com"]
     for action in actions:
         assert any(fnmatchcase(f"kms:{action}", one) for one in statement["Action"]), action
+
+
+@pytest.mark.parametrize("key", ["", "arn:aws:kms:eu-central-1:111122223333:key/x"])
+def test_what_the_key_cannot_be_used_for_goes_where_it_is_not_needed(key):
+    """Source: EventBridge guide, 'Using dead-letter queues to capture encrypted event errors'."""
+    flow = graph.of_template(rendering.render("custom-event-bus")[1], {"KmsKeyArn": key}, **WHERE)
+    (bus,) = [one for one in flow.buses.values() if one.resource]
+    queue = flow.resources.get((bus.resource.properties.get("DeadLetterConfig") or {}).get("Arn"))
+    if not key:
+        assert queue is None
+        assert "BusDeadLetterQueue" not in {one.logical_id for one in flow.resources.values()}
+        return
+    assert queue.properties["SqsManagedSseEnabled"] is True
+    assert "KmsMasterKeyId" not in queue.properties
+    asker = graph.Rule("EventBus", "EventBus", bus.arn, bus.arn, None)
+    assert permissions.of_dead_letters(flow, asker, queue.arn).allowed

@@ -33,7 +33,16 @@ def test_the_archive_hangs_on_the_bus():
     drawn = picture("custom-event-bus")
     titles = {key: one.title for key, one in drawn.nodes.items()}
     pairs = {(titles[one.source], titles[one.target]) for one in drawn.edges}
-    assert {("EventBus", "Archive"), ("your applications", "EventBus"), ("EventBus", "DeadLetterQueue")} <= pairs
+    assert {("EventBus", "Archive"), ("your applications", "EventBus"), ("EventLogGroup", "DeadLetterQueue")} <= pairs
+
+
+def test_a_bus_with_a_key_has_dead_letters_of_its_own():
+    template = rendering.render("custom-event-bus")[1]
+    key = {"KmsKeyArn": "arn:aws:kms:us-east-1:111122223333:key/x"}
+    drawn = diagram.picture(graph.of_template(template, key))
+    titles = {name: one.title for name, one in drawn.nodes.items()}
+    (link,) = [one for one in drawn.edges if titles[one.target] == "BusDeadLetterQueue"]
+    assert (titles[link.source], link.label, link.dashed) == ("EventBus", "not decrypted", True)
 
 
 @pytest.mark.parametrize("name", NAMES)
