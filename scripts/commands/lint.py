@@ -14,7 +14,7 @@ def command(arguments: tuple[str, ...]) -> int:
     """Render, check every environment, and run cfn-lint over build/ for every region of every environment.
 
     The regions of aws-cn and aws-us-gov are added. All in one process, errors, warnings and informational findings;
-    ARGUMENTS go to cfn-lint as they are. What is ignored, and why, stands in .cfnlintrc.
+    ARGUMENTS go to cfn-lint as they are.
 
     \b
     Examples:
