@@ -174,6 +174,11 @@ def _misshapen(template: dict[str, Any]) -> Iterator[str]:
                 yield f"{section}.{key}.Properties: a mapping (key: value) belongs here"
 
 
+def text_of(value: Any) -> str:
+    """A scalar of YAML as CloudFormation has it: text, like the value of every parameter."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def read_text(path: Path) -> str:
     """The text of a file, or DocumentError that names it."""
     try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from scripts import documents
+from scripts.errors import ToolError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -23,7 +26,7 @@ def parameters(template: Mapping[str, Any]) -> str:
 
 
 def outputs(template: Mapping[str, Any]) -> str:
-    """A template's outputs as a Markdown table. Each is exported as ``<stack name>-<output>``."""
+    """A template's outputs as a Markdown table. Those that are exported are so as ``<stack name>-<output>``."""
     rows = [
         (f"`{name}`", _text(one) + (f" Only if `{one['Condition']}`." if "Condition" in one else ""))
         for name, one in (template.get("Outputs") or {}).items()
@@ -32,12 +35,19 @@ def outputs(template: Mapping[str, Any]) -> str:
 
 
 def insert(page: str, name: str, block: str) -> str:
-    """The page with ``block`` between its markers for ``name``; they go to the end of a page that lacks them."""
+    """The page with ``block`` between its markers for ``name``; they go to the end of a page that lacks them.
+
+    Raises ToolError for a page that has lost the second one.
+    """
     begin, end = f"<!-- {name}: written by `make docs` -->", f"<!-- end of {name} -->"
     if begin not in page:
         page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
     made = f"{begin}\n{block.strip()}\n{end}"
-    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: made, page, count=1, flags=re.DOTALL)
+    found, count = re.subn(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: made, page, count=1, flags=re.DOTALL)
+    if not count:
+        raise ToolError(f"{end} does not stand below {begin}", where=f"the page {page.splitlines()[0]!r}",
+                        advice="Put that line where what is written by itself ends.")  # fmt: skip
+    return found
 
 
 def _text(declared: Mapping[str, Any]) -> str:
@@ -46,16 +56,22 @@ def _text(declared: Mapping[str, Any]) -> str:
 
 def _values(parameter: Mapping[str, Any]) -> str:
     if "AllowedValues" in parameter:
-        return ", ".join(f"`{one}`" for one in parameter["AllowedValues"])
+        return ", ".join(f"`{documents.text_of(one)}`" for one in parameter["AllowedValues"])
     if "MinValue" in parameter and "MaxValue" in parameter:
         return f"{parameter['MinValue']} to {parameter['MaxValue']}"
-    return str(parameter.get("ConstraintDescription", "text"))
+    if "ConstraintDescription" in parameter:
+        return str(parameter["ConstraintDescription"])
+    if "MinValue" in parameter:
+        return f"at least {parameter['MinValue']}"
+    if "MaxValue" in parameter:
+        return f"at most {parameter['MaxValue']}"
+    return {"Number": "a number", "List<Number>": "numbers"}.get(str(parameter.get("Type")), "text")
 
 
 def _default(parameter: Mapping[str, Any]) -> str:
     if "Default" not in parameter:
         return "none: has to be given"
-    return f"`{parameter['Default']}`" if parameter["Default"] != "" else "empty"
+    return f"`{documents.text_of(parameter['Default'])}`" if parameter["Default"] != "" else "empty"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -63,7 +63,7 @@ def _defaults(template: Mapping[str, Any]) -> dict[str, str]:
     """
     declared = (template.get("Parameters") or {}).items()
     found = {name: one["Default"] for name, one in declared if "Default" in one}
-    return {name: str(one).lower() if isinstance(one, bool) else str(one) for name, one in found.items()}
+    return {name: documents.text_of(one) for name, one in found.items()}
 
 
 def _same_body(held: str | None, text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from scripts import documents
 from scripts.environment.model import Environment, EnvironmentFileError, OutputReference, nearest
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def refusal(declared: Mapping[str, Any], value: str) -> str | None:
 def _item_refusals(declared: Mapping[str, Any], item: str, *, is_number: bool) -> Iterator[str]:
     secret = "the value" if str(declared.get("NoEcho")).lower() == "true" else ""  # is said in no log
     said = secret or repr(item)
-    allowed = [str(one) for one in declared.get("AllowedValues", ())]
+    allowed = [documents.text_of(one) for one in declared.get("AllowedValues", ())]
     if allowed and item not in allowed:
         yield f"{said} is not one of {', '.join(map(repr, allowed))}"
     pattern = declared.get("AllowedPattern")

@@ -2,6 +2,7 @@ import in_process
 import pytest
 
 from scripts import reference
+from scripts.errors import ToolError
 
 TEMPLATE = {
     "Metadata": {
@@ -11,6 +12,12 @@ TEMPLATE = {
         "A": {"Description": "First | one.", "AllowedValues": [1, 2], "Default": 1},
         "B": {"Description": "Second.", "AllowedPattern": "x*", "ConstraintDescription": "must be x", "Default": ""},
         "C": {"Description": "Third.", "MinValue": 0, "MaxValue": 9},
+        "D": {"AllowedValues": [True, False], "Default": False},
+        "E": {"Type": "Number", "MinValue": 1},
+        "F": {"Type": "Number", "MaxValue": 9.5, "Default": 2},
+        "G": {"Type": "Number", "ConstraintDescription": "an even one"},
+        "H": {"Type": "List<Number>"},
+        "I": {"Type": "Number", "MinValue": 1, "ConstraintDescription": "at least one"},
     },
     "Outputs": {"O": {"Description": "An output.", "Condition": "HasO"}, "P": {"Description": "Another."}},
 }
@@ -21,6 +28,12 @@ def test_parameters_stand_in_the_order_of_the_form():
         "| `B` | Second. | must be x | empty |",
         "| `A` | First \\| one. | `1`, `2` | `1` |",
         "| `C` | Third. | 0 to 9 | none: has to be given |",
+        "| `D` |  | `true`, `false` | `false` |",
+        "| `E` |  | at least 1 | none: has to be given |",
+        "| `F` |  | at most 9.5 | `2` |",
+        "| `G` |  | an even one | none: has to be given |",
+        "| `H` |  | numbers | none: has to be given |",
+        "| `I` |  | at least one | none: has to be given |",
     ]
 
 
@@ -31,7 +44,7 @@ def test_parameters_stand_in_the_order_of_the_form():
 def test_parameters_without_a_form_stand_in_their_own_order(metadata):
     declared = {"B": {"MinValue": 1}, "A": {"Description": "It."}}
     assert reference.parameters({"Parameters": declared, **metadata}).splitlines()[2:] == [
-        "| `B` |  | text | none: has to be given |", "| `A` | It. | text | none: has to be given |",
+        "| `B` |  | at least 1 | none: has to be given |", "| `A` | It. | text | none: has to be given |",
     ]  # fmt: skip
     assert len(reference.parameters(metadata).splitlines()) == 2
     assert len(reference.outputs(metadata).splitlines()) == 2
@@ -39,7 +52,7 @@ def test_parameters_without_a_form_stand_in_their_own_order(metadata):
 
 def test_parameters_that_the_form_leaves_out_come_last():
     template = {**TEMPLATE, "Parameters": {"Z": {}, **TEMPLATE["Parameters"]}}
-    assert [line[3] for line in reference.parameters(template).splitlines()[2:]] == ["B", "A", "C", "Z"]
+    assert [line[3] for line in reference.parameters(template).splitlines()[2:]] == ["B", "A", "C", "Z", *"DEFGHI"]
 
 
 @pytest.mark.parametrize("form", [
@@ -74,3 +87,10 @@ def test_what_stands_around_the_markers_stays():
     assert (
         again == "# Title\n\nWords.\n\n<!-- x: written by `make docs` -->\ntwo \\1\n<!-- end of x -->\n\nMore words.\n"
     )
+
+
+@pytest.mark.parametrize("page", ["# Title\n{begin}\nold\n", "# Title\n{end}\n{begin}\nold\n"])
+def test_a_page_that_has_lost_a_marker_is_said(page):
+    begin, end = "<!-- x: written by `make docs` -->", "<!-- end of x -->"
+    with pytest.raises(ToolError, match=f"the page '# Title': {end} does not stand below {begin}"):
+        reference.insert(page.format(begin=begin, end=end), "x", "new")
