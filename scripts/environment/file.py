@@ -33,10 +33,17 @@ _STACK_SET_KEYS = (
     "permissions", "accounts", "organizational_units", "concurrency", "failure_tolerance", "auto_deployment",
     "administration_role", "execution_role",
 )  # fmt: skip
+_NOT_OF_STACK_SETS = ("role", "policy", "rollback_alarms", "rollback_minutes", "notifications")
 
 
 class _Loader(documents.StrictLoader):
-    """With one tag more, and no number that reads otherwise than it is written."""
+    """With one tag more, and no number that reads otherwise than it is written; only true and false are booleans."""
+
+    # YAML 1.1 takes yes, no, on and off for booleans, too: a country NO would be sent as false.
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own name
+        first: [one for one in resolvers if not one[0].endswith(":bool") or first in "tTfF"]
+        for first, resolvers in documents.StrictLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _Misread(str):
@@ -133,6 +140,8 @@ class _Reader:
             notifications=self.texts("notifications", raw.get("notifications")),
             stack_set=self.stack_set(raw["stack_set"]) if raw.get("stack_set") is not None else None,
         )  # fmt: skip
+        if environment.stack_set:
+            self.check_stack_set({"": raw, **{f"stacks.{name}.": one or {} for name, one in raw["stacks"].items()}})
         self.check_references(environment)
         return environment
 
@@ -182,6 +191,11 @@ class _Reader:
             execution_role=self.text("stack_set.execution_role", raw.get("execution_role")),
         )  # fmt: skip
 
+    def check_stack_set(self, places: dict[str, dict[str, Any]]) -> None:
+        for place, raw in places.items():
+            if given := next((one for one in _NOT_OF_STACK_SETS if raw.get(one) is not None), None):
+                raise self.fail(f"{place}{given}", "stack sets know nothing like it", "Leave it out.")
+
     def check_references(self, environment: Environment) -> None:
         for stack in environment.stacks.values():
             for region in stack.regions:
@@ -206,7 +220,7 @@ class _Reader:
         if not isinstance(raw, dict):
             raise self.fail(key, "a mapping (key: value) belongs here")
         for one in raw:
-            if isinstance(one, bool) or not isinstance(one, str | int | float):  # on: and no: are such, too
+            if isinstance(one, bool) or not isinstance(one, str | int | float):  # true: is such, too
                 raise self.fail(key, f"the key {_written(one)} is not text; put it in quotes")
             if known is not None and one not in known:
                 place = f"{key}.{one}" if key else str(one)
@@ -314,16 +328,18 @@ class _Reader:
         if isinstance(raw, OutputReference):
             return raw
         if isinstance(raw, list):
-            return ",".join(self.scalar(key, one) for one in raw)
+            items = [self.scalar(key, one) for one in raw]
+            if divided := next((one for one in items if "," in one), None):
+                raise self.fail(key, f"{divided!r} holds a comma: CloudFormation would take it for several items",
+                                "Give each an entry of its own, if it is several.")  # fmt: skip
+            return ",".join(items)
         return self.scalar(key, raw)
 
     def scalar(self, key: str, raw: Any) -> str:
-        if isinstance(raw, bool):
-            return "true" if raw else "false"
         if isinstance(raw, _Misread):
             raise self.fail(key, f"{raw} is a number to YAML, and another one than it looks like", "Put it in quotes.")
         if isinstance(raw, str | int | float):
-            return str(raw)
+            return documents.text_of(raw)
         raise self.fail(
             key, f"{_written(raw)} is no value for CloudFormation: text, a number, true or false, or a list of them"
         )

@@ -105,9 +105,9 @@ class Environment:
         return pairs
 
     def prefixed(self, prefix: str) -> Environment:
-        """The same environment under other stack names, each beginning with ``prefix``: a second copy of everything."""
+        """A second copy of everything, each stack's name beginning with ``prefix``; unprotected: it can be deleted."""
         stacks = {name: replace(one, stack_name=prefix + one.stack_name) for name, one in self.stacks.items()}
-        return replace(self, prefix=prefix + self.prefix, stacks=stacks)
+        return replace(self, prefix=prefix + self.prefix, stacks=stacks, protect=False)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -29,6 +29,9 @@ TEMPLATE = {
     "Outputs": {"Arn": {"Value": "x"}},
 }
 
+ROLE = "arn:aws:iam::111122223333:role/deployer"
+SETS, NOT_OF_SETS = "stack_set: {organizational_units: [ou-a]}", "stack sets know nothing like it\nLeave it out."
+
 
 def load(tmp_path, text):
     (tmp_path / "dev.yaml").write_text(text)
@@ -73,6 +76,16 @@ def test_an_environment_is_read_whole(tmp_path):
         ("{us-east-1: 3}", "{us-east-1: 3, eu-west-1: 4}", "Days", "not in eu-west-1"),
         ("prefix: dev-", "endpoint: ftp://x", "endpoint", "neither 'embedded' nor an http(s) URL"),
         ("prefix: dev-", "protect: maybe", "protect", "neither true nor false"),
+        ("prefix: dev-", "protect: yes", "protect", "'yes' is neither true nor false"),
+        ("[a, b]", "['a,b', c]", "stacks.bus.parameters.Names", "'a,b' holds a comma"),
+        *(
+            ("prefix: dev-", f"{SETS}\n{one}", f"dev.yaml: {one.split(':')[0]}", NOT_OF_SETS)
+            for one in (f"role: {ROLE}", "notifications: [a]", "rollback_alarms: [a]", "rollback_minutes: 5")
+        ),
+        *(
+            ("!Output bus.Arn@eu-west-1", f"x\n    {one}\n{SETS}", f"stacks.rules.{one.split(':')[0]}", NOT_OF_SETS)
+            for one in (f"role: {ROLE}", "policy: {Statement: []}", "rollback_alarms: [a]", "rollback_minutes: 5")
+        ),
         ("prefix: dev-", "rollback_minutes: 181", "rollback_minutes", "0 to 180"),
         ("prefix: dev-", "profile: 7", "profile", "put it in quotes"),
         ("prefix: dev-", "stack_set: {permissions: ALL}", "stack_set.permissions", "neither"),
@@ -81,7 +94,7 @@ def test_an_environment_is_read_whole(tmp_path):
         ("prefix: dev-", "prefix: dev-\nprefix: dev-", "dev.yaml:5", "stands here twice"),
         ("prefix: dev-", "profile: !Output a.B", "profile", "!Output a.B is not text"),
         ("prefix: dev-", "profile: true", "profile", ": true is not text"),
-        ("  rules:", "  on:", "stacks", "the key true is not text; put it in quotes"),
+        ("  rules:", "  true:", "stacks", "the key true is not text; put it in quotes"),
         ("{environment: dev}", "{~: dev}", "tags", "the key an empty value is not text"),
         ("Days: 7", "!Output rules.Arn : 7", "stacks.bus.parameters", "the key !Output rules.Arn is not text"),
         ("'111122223333'", "'1111222233\u0663\u0663'", "account", "not an account id"),
@@ -134,6 +147,26 @@ def test_a_fault_is_named_with_file_and_key(tmp_path, old, new, place, words):
     assert "dev.yaml" in error.value.where
     assert place in error.value.where
     assert words in str(error.value)
+
+
+def test_only_true_and_false_are_booleans(tmp_path):
+    said = [("true", "true"), ("True", "true"), ("FALSE", "false"), *((one, one) for one in ("yes", "No", "NO", "on"))]
+    text = GOOD.replace("{environment: dev}", f"{{{', '.join(f'{one}: {one}' for one in ('no', 'y', 'on'))}}}")
+    for one, value in said:
+        dev = load(tmp_path, text.replace("Loud: true", f"Loud: {one}"))
+        assert dev.stacks["bus"].parameters["Loud"] == value
+    assert dev.tags == {"no": "no", "y": "y", "on": "on"}
+
+
+def test_a_second_copy_of_everything_is_not_protected(tmp_path):
+    copy = load(tmp_path, GOOD.replace("prefix: dev-", "prefix: dev-\nprotect: true")).prefixed("demo-")
+    assert (copy.prefix, copy.stacks["bus"].stack_name, copy.protect) == ("demo-dev-", "demo-dev-bus", False)
+
+
+@pytest.mark.parametrize("allowed", [[True, False], ["true", "false"], [1.5, True]])
+def test_values_that_a_template_allows_are_text(allowed):
+    assert environment.refusal({"AllowedValues": allowed}, "true") is None
+    assert "is not one of" in environment.refusal({"AllowedValues": allowed}, "True")
 
 
 def test_a_policy_is_as_aws_gives_it_back_and_its_version_no_day(tmp_path):
