@@ -18,8 +18,10 @@ once more when it resumes. Events come at least once in any case.
 from __future__ import annotations
 
 import collections
+import contextlib
 import fcntl
 import json
+import os
 import threading
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -90,7 +92,9 @@ class Ledger:
         resume: bool = False, restart: bool = False, keep: int = 1 << 62,
     ) -> None:  # fmt: skip
         for path in filter(None, (rejected, progress)):
-            if path.exists() and not path.is_file():  # both are renamed and removed: root would lose its /dev/null
+            # Both are renamed and removed: root would lose its /dev/null, or its /dev/stdout that leads to a file.
+            device = path.is_symlink() and path.absolute().is_relative_to("/dev")
+            if path.exists() and (device or not path.is_file()):
                 raise LedgerError("it is no file, but a device, a pipe or a folder", where=str(path),
                                   advice="Name a file. That of rejects is removed when there are none.")  # fmt: skip
         self.destinations = list(destinations)
@@ -105,11 +109,15 @@ class Ledger:
         self._marks: collections.deque[list[int]] = collections.deque()  # [records, CRC-32 of them]
         self._expected: list[int] | None = None  # the mark that a resumed input must bear
         self._journal: BinaryIO | None = None
-        if progress:
-            self._open(progress, resume=resume, restart=restart)
-        if self.rejected and not resume:
-            _keep_old(self.rejected)
-        self._refused = self.rejected.open("ab") if self.rejected else None
+        self._refused: BinaryIO | None = None
+        try:
+            if progress:
+                self._open(progress, resume=resume, restart=restart)
+            elif rejected:
+                self._hold(rejected)
+        except BaseException:
+            self.close()
+            raise
 
     # --- while sending ---------------------------------------------------------------------------------
 
@@ -174,13 +182,13 @@ class Ledger:
             self._note({"end": True})
 
     def close(self) -> None:
-        """Closes the files; a file of rejects that holds none is removed."""
+        """Closes the files; a file of rejects that holds none is removed, while nobody else can have it."""
+        if self.rejected and self._refused and not os.fstat(self._refused.fileno()).st_size:
+            self.rejected.unlink(missing_ok=True)
         for file in (self._journal, self._refused):
             if file:
                 file.close()
         self._journal = self._refused = None
-        if self.rejected and self.rejected.exists() and not self.rejected.stat().st_size:
-            self.rejected.unlink()
 
     def open_records(self) -> list[tuple[int, int]]:
         """What was read and is not settled everywhere, as ranges of numbers counted from 0."""
@@ -207,6 +215,8 @@ class Ledger:
 
     def _reject(self, outcome: Outcome, number: int, record: bytes, failure: Failure) -> None:
         note: dict[str, Any] = {"Code": failure.code, "Message": failure.message, "Record": number + 1}
+        if self.progress:
+            note["Progress"] = str(self.progress.resolve())
         if outcome.raw:
             line: dict[str, Any] = {RAW: record.decode("utf-8", "surrogateescape"), NOTE: note}
         else:
@@ -228,16 +238,10 @@ class Ledger:
         progress.parent.mkdir(parents=True, exist_ok=True)
         self._journal = progress.open("a+b")
         try:
-            self._begin(progress, resume=resume, restart=restart)
-        except BaseException:
-            self._journal.close()
-            raise
-
-    def _begin(self, progress: Path, *, resume: bool, restart: bool) -> None:
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]  # it is open
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise LedgerError("another process is sending this input just now", where=str(progress)) from None
+        _check(progress)
         begun = ended = False
         for note in () if restart else _notes(progress):
             begun, ended = begun or bool(note.keys() & {"lanes", "settled"}), "end" in note
@@ -248,7 +252,29 @@ class Ledger:
             )  # fmt: skip
         if resume:
             self._load(progress)
+        elif self.rejected:
+            self._hold(self.rejected)
         self._rewrite()
+
+    def _hold(self, path: Path, *, resume: bool = False) -> None:
+        """Opens the file of rejects, for this sending alone; one of an earlier run, unless resumed, is kept beside."""
+        advice = "Wait until it has ended." if resume else "Name another file: --rejected FILE."
+        while not self._refused:
+            file = path.open("ab")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise LedgerError(
+                    "another sending writes its rejects there just now", where=str(path), advice=advice
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            # Who had it until now may have removed it, or put it aside, after it was opened here.
+            if _is_at(file, path) and (resume or not _keep_old(path)):
+                self._refused = file
+            else:
+                file.close()
 
     def _load(self, progress: Path) -> None:
         notes = _notes(progress)
@@ -272,16 +298,20 @@ class Ledger:
             self._prune()
         self.before = [one.all() for one in self.settled]
         self.rejected = Path(header["rejected"]) if header["rejected"] else None
-        if self.rejected and self.rejected.exists():
-            self._load_rejected(self.rejected)
+        if self.rejected:
+            self._hold(self.rejected, resume=True)
+            self._load_rejected(self.rejected, str(progress.resolve()))
         if self._marks and self._marks[0][0] <= min(one.begin() for one in self.settled):
             self._expected = self._marks[0]
         self._marks.clear()
         total = self.summary
         total.earlier, total.calls, total.retried, total.bytes, total.seconds = total.acknowledged, 0, 0, 0, 0.0
 
-    def _load_rejected(self, path: Path) -> None:
-        """The last lines of rejected.ndjson may lack their note in the progress file: they are written first."""
+    def _load_rejected(self, path: Path, progress: str) -> None:
+        """The last lines of rejected.ndjson may lack their note in the progress file: they are written first.
+
+        Those of another sending, which wrote there since, are its own.
+        """
         size = 0
         with path.open("r+b") as file:
             for line in file:
@@ -292,9 +322,10 @@ class Ledger:
                 try:
                     record = json.loads(line)
                     note = record[NOTE]
-                    self._settle_rejected(
-                        note["Record"] - 1, note["Code"], note.get("Region"), record.get("EventBusName")
-                    )
+                    if note.get("Progress", progress) == progress:
+                        self._settle_rejected(
+                            note["Record"] - 1, note["Code"], note.get("Region"), record.get("EventBusName")
+                        )
                 except (ValueError, KeyError, TypeError):  # somebody wrote into it
                     continue
 
@@ -332,20 +363,41 @@ def _write(file: BinaryIO, value: Any) -> int:
     return len(line)
 
 
+def _check(path: Path) -> None:
+    """Raises LedgerError for a file that somebody named by mistake: it would be overwritten."""
+    with path.open("rb") as file:
+        line = file.readline()
+    with contextlib.suppress(ValueError):
+        header = json.loads(line) if line else {"destinations": []}
+        if isinstance(header, dict) and "destinations" in header and header.keys() <= {"destinations", "rejected"}:
+            return
+    raise LedgerError("this is no progress file; nothing was sent", where=str(path),
+                      advice="Name another one, or remove it.")  # fmt: skip
+
+
 def _notes(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a progress file; the last one is left out when it was cut."""
     try:
         with path.open("rb") as file:
-            yield from (json.loads(line) for line in file if line.endswith(b"\n"))
-    except ValueError:
-        raise LedgerError("this is no progress file, or it is damaged", where=str(path),
+            yield from (dict(json.loads(line)) for line in file if line.endswith(b"\n"))
+    except (ValueError, TypeError):
+        raise LedgerError("this progress file is damaged", where=str(path),
                           advice="--restart forgets it, and sends everything.") from None  # fmt: skip
 
 
-def _keep_old(path: Path) -> None:
-    """A file of an earlier run is never overwritten: it becomes path.1, path.2 and so on."""
-    if path.exists() and path.stat().st_size:
-        number = 1
-        while (kept := path.with_name(f"{path.name}.{number}")).exists():
-            number += 1
-        path.rename(kept)
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _keep_old(path: Path) -> bool:
+    """A file of an earlier run is never overwritten: it becomes path.1, path.2 and so on. Gives whether it did."""
+    if not path.stat().st_size:
+        return False
+    number = 1
+    while (kept := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    path.rename(kept)
+    return True

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +128,80 @@ def test_a_record_refused_for_some_destinations_leaves_the_others(files):
     assert (again.summary.acknowledged, again.summary.rejected) == (1, 2)
 
 
+def test_rejects_of_another_sending_are_its_own(files):
+    first = Ledger(BUS, *files)
+    first.settle(Outcome((0,), range(3)))
+    first.settle(Outcome((0,), rejected=[(3, b"{}", GONE)]))
+    first.close()
+    other = Ledger(BUS, files[0], files[1].with_name("other"))
+    other.settle(Outcome((0,), rejected=[(5, b"{}", GONE)]))
+    other.close()
+    again = Ledger(BUS, *files, resume=True)
+    assert [number for number in range(7) if not again.is_settled(0, number)] == [4, 5, 6]
+    assert again.summary.rejected == 1
+
+
+def test_two_sendings_side_by_side_do_not_write_their_rejects_into_one_file(files):
+    first = Ledger(BUS, *files)
+    first.close()
+    resumed = Ledger(BUS, *files, resume=True)
+    progress = files[1].with_name("other")
+    with pytest.raises(LedgerError, match=r"(?s)another sending writes its rejects there .*--rejected FILE"):
+        Ledger(BUS, files[0], progress)
+    resumed.settle(Outcome((0,), rejected=[(0, b"{}", GONE)]))
+    with pytest.raises(LedgerError, match="another sending writes its rejects there"):
+        Ledger(BUS, files[0], progress, restart=True)
+    resumed.close()
+    other = Ledger(BUS, files[0], progress)
+    with pytest.raises(LedgerError, match="another sending writes its rejects there"):
+        Ledger(BUS, *files, resume=True)
+    other.settle(Outcome((0,), rejected=[(1, b"{}", GONE)]))
+    other.close()
+    kept = (files[0].with_name("rejected.ndjson.1"), files[0])
+    assert [json.loads(one.read_text())["Rejected"]["Record"] for one in kept] == [1, 2]
+
+
+@pytest.mark.parametrize("taken", ["removed", "put aside"])
+def test_a_file_of_rejects_that_was_taken_away_in_the_moment_of_opening_is_made_again(files, monkeypatch, taken):
+    lock, locked = fcntl.flock, []
+
+    def late(file, how):
+        lock(file, how)
+        if not locked:
+            locked.append(file)
+            files[0].unlink() if taken == "removed" else files[0].rename(files[0].with_name("aside"))
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    ledger = Ledger(BUS, files[0])
+    ledger.settle(Outcome((0,), rejected=[(0, b"{}", GONE)]))
+    ledger.close()
+    assert json.loads(files[0].read_text())["Rejected"]["Record"] == 1
+
+
+def test_a_file_system_without_locks_is_good_enough_for_rejects(files, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    ledger = Ledger(BUS, files[0])
+    ledger.settle(Outcome((0,), rejected=[(0, b"{}", GONE)]))
+    ledger.close()
+    assert json.loads(files[0].read_text())["Rejected"]["Record"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"id": 1}\n{"id": 2}\n', "[]\n", "1\n", "name;price\n", '{"destinations": []', '{"destinations": [], "id": 1}\n'],
+)
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"restart": True}])
+def test_a_file_that_is_no_progress_file_is_refused_and_stays(files, text, how):
+    files[1].write_text(text)
+    with pytest.raises(LedgerError, match="this is no progress file; nothing was sent"):
+        Ledger(BUS, *files, **how)
+    assert files[1].read_text() == text
+    assert not files[0].exists()
+
+
 def test_nothing_to_resume_is_said(files):
     with pytest.raises(LedgerError, match="nothing to resume"):
         Ledger(BUS, *files, resume=True)
@@ -156,3 +233,8 @@ def test_a_device_is_no_file_and_stays(tmp_path, which):
     with pytest.raises(LedgerError, match="it is no file"):
         Ledger(BUS, **{which: pipe})
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_what_dev_stdout_leads_to_is_a_device_though_it_is_a_file(files):
+    with files[0].open("w") as file, pytest.raises(LedgerError, match="it is no file, but a device"):
+        Ledger(BUS, Path(f"/dev/fd/{file.fileno()}"))
