@@ -114,7 +114,7 @@ class Aws:
     def _make(self, service: str, region: str) -> Any:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import ProfileNotFound
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
 
         if self._session is None:
             try:
@@ -133,7 +133,15 @@ class Aws:
             settings = settings.merge(Config(s3={"addressing_style": "path"}))
             if urlsplit(self._endpoint).hostname in LOOPBACK:  # no proxy leads there, whatever HTTP_PROXY says
                 settings = settings.merge(Config(proxies={}))
-        client = self._session.client(service, endpoint_url=self._endpoint, config=settings)
+        try:  # the credentials are looked for here, too: what a credential_process prints is read
+            client = self._session.client(service, endpoint_url=self._endpoint, config=settings)
+        except (OSError, ValueError) as error:
+            if isinstance(error, BotoCoreError):
+                raise
+            raise AccountError(
+                f"AWS cannot be asked with these settings: {error}", where=f"environment {self.environment.name}",
+                advice="Look at AWS_ENDPOINT_URL…, and at endpoint_url and credential_process of the profile.",
+            ) from None  # fmt: skip
         client.meta.events.register("before-parse", functools.partial(_check_answer, client.meta.endpoint_url))
         return client
 

@@ -99,3 +99,23 @@ def test_a_bad_file_of_settings_is_no_matter_of_credentials(ask, tmp_path, monke
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with pytest.raises(AccountError, match="AWS_CONFIG_FILE"):
         ask()
+
+
+@pytest.mark.parametrize(("setting", "words"), [
+    ("endpoint_url = localhost:4566", "Invalid endpoint: localhost:4566"),
+    ("credential_process = echo hello", "Expecting value: line 1 column 1"),
+    ("credential_process = /nowhere/login", "No such file or directory: '/nowhere/login'"),
+])  # fmt: skip
+def test_settings_with_which_no_client_can_be_made_are_said(ask, tmp_path, monkeypatch, setting, words):
+    (tmp_path / "config").write_text(f"[default]\n{setting}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(AccountError) as caught:
+        ask()
+    assert str(caught.value).startswith("environment dev: AWS cannot be asked with these settings: ")
+    assert words in caught.value.what
+    assert "endpoint_url and credential_process of the profile" in caught.value.advice
+
+
+def test_a_region_that_cannot_be_one_is_a_matter_of_the_file(tmp_path):
+    with pytest.raises(AccountError, match=r"Correct .*dev.yaml: regions"):
+        Aws(Environment("dev", tmp_path / "dev.yaml", ("us east",), {})).account()
