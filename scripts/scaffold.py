@@ -61,21 +61,23 @@ def add(text: str, section: str, name: str, lines: list[str], path: Path) -> str
 
     Raises ScaffoldError when the entry is there, or the section is not a mapping in block style.
     """
-    entry = "".join(f"  {line}\n" for line in (f"{name}:", *(f"  {one}" for one in lines)))
     section_at = re.search(rf"^{section}:[ \t]*(#.*)?$", text, re.MULTILINE)
     root = documents.compose(text, str(path))
     pairs = {str(key.value): value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
     there = pairs.get(section)
-    if not section_at or not isinstance(there, yaml.MappingNode) or there.flow_style or not there.value:
+    entries = there.value if isinstance(there, yaml.MappingNode) and not there.flow_style else []
+    indent = " " * (entries[0][0].start_mark.column if entries else 2)  # as its neighbours have it
+    entry = "".join(f"{indent}{line}\n" for line in (f"{name}:", *(f"  {one}" for one in lines)))
+    if not section_at or there is None or not entries:
         raise ScaffoldError(
             f"no place for an entry: {section!r} is no mapping with one entry a line", where=str(path),
             advice=f"Add it by hand:\n{entry}",
         )  # fmt: skip
-    if any(key.value == name for key, _ in there.value):
+    if any(key.value == name for key, _ in entries):
         raise ScaffoldError(f"{name!r} stands there already", where=f"{path}: {section}", advice="Choose another name.")
     # The node ends before the next key; comments and blank lines above that key are the key's.
     above, below = text[: there.end_mark.index], text[there.end_mark.index :]
-    kept = re.search(r"((^[ \t]*\n)*(^#.*\n)*)*\Z", above, re.MULTILINE) if below else None
+    kept = re.search(r"(^([ \t]*|#.*)\n)*\Z", above, re.MULTILINE) if below else None
     cut = kept.start() if kept else len(above)
     body = above[:cut]
     return body + ("" if body.endswith("\n") else "\n") + entry + above[cut:] + below

@@ -31,7 +31,11 @@ def add(text, name="mine"):
     (COMMENTED + "  # of nobody\n", COMMENTED + "  # of nobody\n" + ENTRY),
     (COMMENTED + "\n# of general\ngeneral:\n  parameters: {}\n", COMMENTED + ENTRY + "\n# of general\ngeneral:\n  parameters: {}\n"),
     (COMMENTED + "general: {}\n", COMMENTED + ENTRY + "general: {}\n"),
-], ids=["at the end", "no newline", "a comment below", "before a commented key", "before a key"])  # fmt: skip
+    ("# x\n" * 60 + COMMENTED + "general: {}\n", "# x\n" * 60 + COMMENTED + ENTRY + "general: {}\n"),
+    ("tests:\n    a: {}\nb:\n", "tests:\n    a: {}\n    mine:\n      template: build/mine.yaml\nb:\n"),
+    ("tests:\n a: {}\n", "tests:\n a: {}\n mine:\n   template: build/mine.yaml\n"),
+], ids=["at the end", "no newline", "a comment below", "before a commented key", "before a key", "many comments",
+        "indented by four", "indented by one"])  # fmt: skip
 def test_an_entry_is_all_that_changes(before, after):
     assert add(before) == after
 
