@@ -98,12 +98,19 @@ def under_way(remote: Remote, stack_id: str) -> Operation:
     """The operation that runs on a stack, whoever has started it, with its events so far.
 
     It begins after the end of the one before it, with whatever it begins: a rollback that is continued has none of the
-    events with which an update starts. When the last event is an end and the stack is at rest, it has ended meanwhile.
+    events with which an update starts. What failed and stayed is such an end when something else is started next. When
+    the last event is an end and the stack is at rest, it has ended meanwhile.
     """
     operation = Operation(stack_id, "", set())
     found = events.read(remote, stack_id, operation.seen)
     roots = [at for at, one in enumerate(found) if one.is_root]
-    ends = [at for at in roots if found[at].status in events.ENDS]
+    ends = [
+        at for at, following in zip(roots, [*roots[1:], None], strict=True)
+        if found[at].status in events.ENDS or (
+            found[at].status in events.MAYBE_ENDS and following is not None
+            and found[following].status in events.STARTS and found[following].token != found[at].token
+        )
+    ]  # fmt: skip
     if ends and ends[-1] == roots[-1] and not is_under_way(remote.stack(stack_id)):
         ends.pop()
     operation.events = found[ends[-1] + 1 :] if ends else found

@@ -447,6 +447,21 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
 
 
+@pytest.mark.parametrize("again", ["second", "first"])  # an operation's token, on all of its own events
+def test_what_failed_and_stayed_before_is_no_reason_of_what_is_followed(world, again):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    begun, ended = (0, "STACK", "UPDATE_IN_PROGRESS"), (20, "STACK", "UPDATE_FAILED")
+    w.cfn.play(stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the first one's"), ended), "first")
+    w.clock.time = 50
+    w.cfn.play(stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), again)
+    w.clock.time = 60
+    (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
+    assert (result.outcome, result.status) == ("failed", "UPDATE_FAILED")
+    assert ("the first one's" in str(result.problem)) is (again == "first")
+    assert ("the second one's" in str(result.problem)) is (again == "second")
+
+
 STUCK = steps(
     (0, "STACK", "UPDATE_IN_PROGRESS"),
     (1, "Queue", "UPDATE_FAILED", "no"),
