@@ -48,7 +48,7 @@ def command(env: str, stack: str | None, region: str | None, yes: bool, as_json:
     aws, stacks = _operations.deployed(env, stack, region)
     way, rate, limit, wanted = given["way"], given["rate"], given["limit"], given["only"] or ""
     boxes = [dead_letters.Mailbox(aws, one.place.region, url) for one in stacks
-             if (url := one.outputs.get("DeadLetterQueueUrl"))]  # fmt: skip
+             for name, url in one.outputs.items() if name.endswith("DeadLetterQueueUrl")]  # fmt: skip
     try:
         for box in boxes:
             box.fetch(limit, 300 + (2 * min(limit, box.remaining()) / rate if rate else 0))

@@ -33,6 +33,11 @@ def parse(name: str) -> tuple[str, str | None]:
     return name, found[1]
 
 
+def name_of(bus: str) -> str:
+    """The name of a bus given by name or ARN; that of a partner's bus has slashes in it."""
+    return bus.rpartition(":event-bus/")[2]
+
+
 def check(client: Any, bus: str) -> None:
     """Raises BusError when there is no such bus.
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scripts.cloudformation import calls
 from scripts.errors import ToolError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _LONGEST = 43_200  # seconds: the longest time a message can be hidden (SQS API)
 
 @dataclass(frozen=True)
 class Letter:
-    """One dead letter. ``rule`` is the ARN of the rule, "" for what a function itself gave up on."""
+    """One dead letter. ``rule`` is the ARN of the rule, "" for what a function itself gave up on, or a bus."""
 
     id: str
     handle: str
@@ -34,7 +35,8 @@ class Letter:
 
     def names(self) -> tuple[str, str, str]:
         """Rule, target and error code, short, as people group them."""
-        return self.rule.partition("rule/")[2] or "(function)", self.target.split(":", 5)[-1], self.code
+        sender = "(bus)" if ":event-bus/" in self.target else "(function)"
+        return self.rule.partition("rule/")[2] or sender, self.target.split(":", 5)[-1], self.code
 
 
 @dataclass
@@ -83,9 +85,10 @@ class Mailbox:
 
 
 def parse(message: dict[str, Any]) -> Letter:
-    """A message of SQS as a letter: of a rule (attributes say why), or a record of a function's failure destination.
+    """A message of SQS as a letter: of a rule (attributes say why), of a bus, or a function's record of a failure.
 
-    Sources: EventBridge guide, 'Using dead-letter queues'; Lambda guide, 'Retaining records of invocations'.
+    Sources: EventBridge guide, 'Using dead-letter queues' and 'Decrypting events in dead-letter queues'; Lambda guide,
+    'Retaining records of invocations'.
     """
     why = {key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()}
     try:
@@ -96,6 +99,9 @@ def parse(message: dict[str, Any]) -> Letter:
     if "RULE_ARN" in why:
         return Letter(*place, why["RULE_ARN"], why.get("TARGET_ARN", ""), why.get("ERROR_CODE", ""),
                       why.get("ERROR_MESSAGE", ""), body)  # fmt: skip
+    if is_encrypted(body):  # a bus has no rule to name
+        bus = str(body["detail"].get("event-bus-arn", ""))
+        return Letter(*place, "", bus, why.get("ERROR_CODE") or "ENCRYPTED", why.get("ERROR_MESSAGE", ""), body)
     if isinstance(body, dict) and "requestPayload" in body and "requestContext" in body:
         context, answer = body["requestContext"], body.get("responsePayload")
         said = answer.get("errorMessage", "") if isinstance(answer, dict) else ""
@@ -103,6 +109,14 @@ def parse(message: dict[str, Any]) -> Letter:
             *place, "", context.get("functionArn", ""), context.get("condition", ""), str(said), body["requestPayload"]
         )
     return Letter(*place, "", "", "NOT_A_DEAD_LETTER", message["Body"][:200], None)
+
+
+def is_encrypted(event: Any) -> bool:
+    """Whether EventBridge could not use the key of a bus, and wrote down an event of it as it lay there, encrypted."""
+    return (
+        isinstance(event, dict) and event.get("source") == "aws.events"
+        and event.get("detail-type") == "Encrypted Events" and isinstance(event.get("detail"), dict)
+    )  # fmt: skip
 
 
 def group(letters: Iterable[Letter]) -> dict[tuple[str, str, str], list[Letter]]:
@@ -120,18 +134,17 @@ def redrive(
 
     A letter is deleted once its redelivery is acknowledged, and not before.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
 
     def send(letter: Letter) -> tuple[Letter, str]:
         if time.monotonic() > mailbox.expires:  # somebody else may see it by now, and send it too
             return letter, "not reached in time; the next run takes it"
         try:
             way.deliver(letter.rule, letter.target, letter.event)
-        except (ToolError, BotoCoreError, ClientError) as error:
+        except (ToolError, ValueError, TypeError, *calls.TROUBLE) as error:  # also what no event of EventBridge holds
             return letter, str(error)
         try:
             mailbox.remove(letter)
-        except (BotoCoreError, ClientError) as error:
+        except calls.TROUBLE as error:
             return letter, f"delivered, but still in the queue: {error}"
         return letter, ""
 

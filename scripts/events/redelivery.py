@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.errors import ToolError
 from scripts.events import buses
 from scripts.events.codes import EXISTS, GONE, Ignoring
+from scripts.events.dead_letters import is_encrypted
 from scripts.flow import graph, inputs
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class Redelivery:
 
     def deliver(self, rule: str, target: str, event: Any) -> None:
         """Raises NotRedeliveredError or botocore's errors. ``rule``: ARN, or "" for what a function gave up on."""
+        if is_encrypted(event):
+            raise NotRedeliveredError(
+                "EventBridge wrote this one encrypted, for want of the bus's key",
+                advice="Decrypt its detail.encrypted-payload with that key, and send what comes out. How: EventBridge "
+                       "guide, 'Decrypting events in dead-letter queues'.")  # fmt: skip
         if event is None or not target or (rule and not (isinstance(event, dict) and event.keys() >= _ENVELOPE)):
             raise NotRedeliveredError("this message is no dead letter of EventBridge or Lambda")
         if self._way == "bus":
@@ -73,7 +79,7 @@ class Redelivery:
 
     def _put(self, bus: str, event: dict[str, Any]) -> None:
         self._check_bus(bus)
-        entry = {"EventBusName": _name(bus), "Source": event["source"], "DetailType": event["detail-type"],
+        entry = {"EventBusName": buses.name_of(bus), "Source": event["source"], "DetailType": event["detail-type"],
                  "Detail": inputs.compact(event["detail"]), "Resources": event.get("resources", []),
                  "Time": datetime.fromisoformat(event["time"])}  # fmt: skip
         answer = self._client("events", bus).put_events(Entries=[entry])
@@ -103,7 +109,7 @@ class Redelivery:
         when = int(time.time() * 1000)
         if "InputTransformer" in target.settings:  # it makes the log event itself (EventBridge guide, targets)
             made = json.loads(text)
-            text, when = made["message"], int(made["timestamp"])
+            text, when = made["message"], _milliseconds(made["timestamp"], target.arn)
             text = text if isinstance(text, str) else inputs.compact(text)
         self._open_stream(target.arn)
         answer = self._client("logs", target.arn).put_log_events(
@@ -121,13 +127,24 @@ class Redelivery:
 
     def _ask_for_bus(self, bus: str) -> None:
         """An event for a bus that is not there would be acknowledged, and gone."""
-        buses.check(self._client("events", bus), _name(bus))
+        buses.check(self._client("events", bus), buses.name_of(bus))
 
     def _ask_for_targets(self, rule: str) -> list[graph.Target]:
         events, found = self._client("events", rule), []
         with Ignoring(GONE):
-            found = events.list_targets_by_rule(Rule=_name(rule), EventBusName=_name(_bus_of(rule)))["Targets"]
+            found = events.list_targets_by_rule(Rule=_name(rule), EventBusName=buses.name_of(_bus_of(rule)))["Targets"]
         return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in found]
+
+
+def _milliseconds(moment: Any, where: str) -> int:
+    """The time of a log event, which an InputTransformer gives as milliseconds or, from $.time, as ISO 8601."""
+    try:
+        if isinstance(moment, str) and not moment.isdecimal():
+            return int(datetime.fromisoformat(moment).timestamp() * 1000)
+        return int(moment)
+    except (ValueError, TypeError, OverflowError):
+        raise NotRedeliveredError(f"the InputTransformer makes a timestamp that is no time: {moment!r}", where=where,
+                                  advice="Send it to the bus.") from None  # fmt: skip
 
 
 def _stream(arn: str) -> dict[str, str]:
@@ -141,5 +158,5 @@ def _bus_of(rule: str) -> str:
 
 
 def _name(arn: str) -> str:
-    """The name at the end of the ARN of a bus or a rule."""
+    """The name at the end of the ARN of a rule."""
     return arn.rsplit("/", 1)[-1]

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from scripts.cloudformation.calls import Stopped
 from scripts.events import dead_letters
@@ -28,7 +29,7 @@ class Queue(Service):
     """A queue; what is received is hidden until it is released."""
 
     def __init__(self, *messages):
-        self.visible, self.hidden, self.fails = list(messages), {}, set()
+        self.visible, self.hidden, self.fails = list(messages), {}, {}
 
     def receive_message(self, MaxNumberOfMessages, **_):
         found, self.visible = self.visible[:MaxNumberOfMessages], self.visible[MaxNumberOfMessages:]
@@ -37,7 +38,7 @@ class Queue(Service):
 
     def delete_message(self, QueueUrl, ReceiptHandle):
         if ReceiptHandle in self.fails:
-            raise REFUSED
+            raise self.fails[ReceiptHandle]
         del self.hidden[ReceiptHandle]
 
     def change_message_visibility_batch(self, QueueUrl, Entries):
@@ -97,11 +98,27 @@ def test_letters_that_come_meanwhile_wait_for_the_next_run():
     assert (way.delivered, queue.ids()) == ([0], [1])
 
 
-def test_a_letter_that_cannot_be_deleted_is_told():
+@pytest.mark.parametrize("error", [REFUSED, ResponseParserError("half an answer")])
+def test_a_letter_that_cannot_be_deleted_is_told(error):
     queue = Queue(message(1))
-    queue.fails = {"h1"}
+    queue.fails = {"h1": error}
     ((_, problem),) = redrive(mailbox(queue), Way())
     assert problem.startswith("delivered, but still in the queue")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no time"), TypeError("no text"), ResponseParserError("half an answer"), REFUSED]
+)
+def test_a_letter_that_nothing_can_be_made_of_leaves_the_others(error):
+    queue, way = Queue(message(1), message(2)), Way()
+
+    def deliver(rule, target, event):
+        if event["id"] == 1:
+            raise error
+
+    way.deliver = deliver
+    assert [problem for _, problem in redrive(mailbox(queue), way)] == [str(error), ""]
+    assert queue.ids() == [1]
 
 
 def test_letters_that_others_may_see_again_are_left_alone():
@@ -153,6 +170,16 @@ def test_a_record_of_a_function_is_read():
     assert (found.rule, found.target) == ("", "arn:aws:lambda:r:1:function:f:$LATEST")
     assert (found.code, found.message, found.event) == ("RetriesExhausted", "boom", {"id": 9})
     assert found.names() == ("(function)", "function:f:$LATEST", "RetriesExhausted")
+
+
+@pytest.mark.parametrize(("given", "code"), [("", "ENCRYPTED"), ("SDK_CLIENT_ERROR", "SDK_CLIENT_ERROR")])
+def test_a_letter_of_a_bus_names_the_bus(given, code):
+    bus = "arn:aws:events:r:1:event-bus/orders"
+    detail = {"event-bus-arn": bus, "kms-key-arn": "arn:aws:kms:r:1:key/k", "encrypted-payload": "AgR4"}
+    event = {"source": "aws.events", "detail-type": "Encrypted Events", "detail": detail}
+    found = dead_letters.parse(message(1, event, RULE_ARN="", TARGET_ARN="", ERROR_CODE=given))
+    assert found.names() == ("(bus)", "event-bus/orders", code)
+    assert (found.rule, found.target, found.event) == ("", bus, event)
 
 
 @pytest.mark.parametrize("body", ["no JSON", '{"something": "else"}', "[]"])

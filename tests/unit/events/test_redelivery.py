@@ -17,6 +17,10 @@ EVENT = {
     "resources": ["x"],
     "time": "2026-05-01T08:00:00Z",
 }
+ENCRYPTED = {
+    **EVENT, "source": "aws.events", "detail-type": "Encrypted Events",
+    "detail": {"event-bus-arn": "arn:aws:events:r:1:event-bus/orders", "encrypted-payload": "AgR4"},
+}  # fmt: skip
 LOG_GROUP = "arn:aws:logs:r:1:log-group:/aws/events/x"
 
 
@@ -64,13 +68,14 @@ class Sqs(Service):
         self.messages.append(message)
 
 
-def test_an_event_goes_back_to_its_bus_as_it_was_put():
-    events = Events()
-    Redelivery(FakeAws(events=events), "bus").deliver(RULE, "arn:aws:sqs:r:1:q", EVENT)
+@pytest.mark.parametrize("bus", ["orders", "default", "aws.partner/shop.com/orders"])
+def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
+    events, path = Events(buses=[bus]), "all" if bus == "default" else f"{bus}/all"
+    Redelivery(FakeAws(events=events), "bus").deliver(f"arn:aws:events:r:1:rule/{path}", "arn:aws:sqs:r:1:q", EVENT)
     (entry,) = events.entries
     assert entry.pop("Time").isoformat() == "2026-05-01T08:00:00+00:00"
     assert entry == {
-        "EventBusName": "orders",
+        "EventBusName": bus,
         "Source": "com.example",
         "DetailType": "T",
         "Detail": '{"a":1}',
@@ -92,12 +97,18 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put():
         ("target", RULE, Events({"Arn": LOG_GROUP}), None, "no dead letter"),
         ("bus", RULE, Events(), ["no", "event"], "no dead letter"),
         ("bus", RULE, Events(), {"source": "x"}, "no dead letter"),
+        ("bus", RULE, Events(), ENCRYPTED, "Decrypt its detail.encrypted-payload"),
+        ("target", RULE, Events({"Arn": LOG_GROUP}), ENCRYPTED, "Decrypt its detail.encrypted-payload"),
+        ("target", "", Events(), ENCRYPTED, "EventBridge wrote this one encrypted"),
+        ("target", RULE, Events({"Arn": LOG_GROUP, "InputTransformer": {"InputTemplate": '{"timestamp": "noon", "message": 1}'}}), EVENT, "no time: 'noon'"),
+        ("target", RULE, Events({"Arn": LOG_GROUP, "InputTransformer": {"InputTemplate": '{"timestamp": null, "message": 1}'}}), EVENT, "no time: None"),
     ],
 )  # fmt: skip
 def test_what_is_not_taken_is_an_error(way, rule, events, event, problem):
+    logs = Logs()
     with pytest.raises(ToolError, match=problem):
-        Redelivery(FakeAws(events=events, logs=Logs()), way).deliver(rule, LOG_GROUP, event)
-    assert events.entries == []
+        Redelivery(FakeAws(events=events, logs=logs), way).deliver(rule, LOG_GROUP, event)
+    assert (events.entries, logs.events) == ([], [])
 
 
 def test_a_kind_of_target_that_cannot_be_reached_and_a_bus_of_another_account_are_errors():
@@ -115,16 +126,21 @@ def test_a_bus_as_target_gets_the_event():
     assert [(one["EventBusName"], one["Detail"]) for one in events.entries] == [("default", '{"a":1}')]
 
 
-def test_a_log_group_gets_the_event_or_what_the_transformer_makes():
+def test_a_log_group_gets_the_event():
     logs = Logs()
     Redelivery(FakeAws(events=Events({"Arn": f"{LOG_GROUP}:*"}), logs=logs), "target").deliver(RULE, LOG_GROUP, EVENT)
     ((group, entry),) = logs.events
     assert (group, entry["message"][:10]) == ("/aws/events/x", '{"id":"i",')
-    transformer = {"InputPathsMap": {"d": "$.detail"}, "InputTemplate": '{"timestamp": 5, "message": <d>}'}
+
+
+@pytest.mark.parametrize(("stamp", "moment"), [("5", 5), ('"5"', 5), ("<t>", 1777622400000)])
+def test_a_log_group_gets_what_the_transformer_makes_at_its_time(stamp, moment):
+    transformer = {"InputPathsMap": {"d": "$.detail", "t": "$.time"},
+                   "InputTemplate": f'{{"timestamp": {stamp}, "message": <d>}}'}  # fmt: skip
     logs = Logs()
     events = Events({"Arn": LOG_GROUP, "InputTransformer": transformer})
     Redelivery(FakeAws(events=events, logs=logs), "target").deliver(RULE, LOG_GROUP, EVENT)
-    assert [entry for _, entry in logs.events] == [{"timestamp": 5, "message": '{"a":1}'}]
+    assert [entry for _, entry in logs.events] == [{"timestamp": moment, "message": '{"a":1}'}]
 
 
 def test_a_log_event_that_is_too_old_for_the_group_is_an_error():
