@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import calls
 from scripts.errors import ToolError
-from scripts.events import log_groups
+from scripts.events import buses, log_groups
 from scripts.flow import trace
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def of_stacks(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> 
 
 def choose_rules(aws: Aws, archive: Archive, names: Sequence[str], stacks: Sequence[Deployed]) -> list[str]:
     """The ARNs of rules of the archive's bus, given by name, ARN or logical id. Raises ToolError."""
-    bus = archive.bus.rsplit("/", 1)[-1]
+    bus = buses.name_of(archive.bus)
     pages = aws.client("events", archive.region).get_paginator("list_rules").paginate(EventBusName=bus)
     arns = {one["Name"]: one["Arn"] for page in pages for one in page["Rules"] if not one.get("ManagedBy")}
     known = {**arns, **{arn: arn for arn in arns.values()}}

@@ -97,7 +97,7 @@ class Tap:
     """One bus, tapped while the context lasts."""
 
     def __init__(self, aws: Aws, region: str, bus: str, pattern: str = EVERYTHING) -> None:
-        self.region, self.bus, self.name = region, bus.rsplit("/", 1)[-1], f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        self.region, self.bus, self.name = region, buses.name_of(bus), f"{PREFIX}{uuid.uuid4().hex[:12]}"
         self.ended = threading.Event()
         self._aws, self._pattern, self._url = aws, pattern, ""
         self._met: dict[str, None] = {}  # ids of messages: a queue gives one out twice at times

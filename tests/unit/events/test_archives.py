@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from scripts.cloudformation.place import Place
 from scripts.events import archives
 from scripts.events.archives import Archive
+from scripts.events.stacks import Deployed
 from tests.unit.events.operations import FakeAws, Service, TurningClock
 
 ARCHIVE = Archive(
@@ -58,6 +60,23 @@ def test_events_of_the_window_count_and_replayed_ones_do_not(message, counts):
 
 def test_what_is_no_json_is_no_event():
     assert archives._event_of("START RequestId", BEGIN, BEGIN) is None
+
+
+@pytest.mark.parametrize("bus", ["orders", "aws.partner/shop.com/orders"])
+def test_rules_are_chosen_by_any_of_their_names(bus):
+    arn = f"arn:aws:events:r:1:rule/{bus}/all"
+
+    class Rules(Service):
+        def get_paginator(self, name):
+            return self
+
+        def paginate(self, EventBusName):
+            return [{"Rules": [{"Name": "all", "Arn": arn}] if EventBusName == bus else []}]
+
+    archive = Archive(**{**ARCHIVE.__dict__, "bus": f"arn:aws:events:r:1:event-bus/{bus}"})
+    stacks = [Deployed(Place("dev", "s", "dev-s", "r"), {}, (), {"CatchAll": (bus, "all")})]
+    names = ["all", arn, "CatchAll"]
+    assert archives.choose_rules(FakeAws(events=Rules()), archive, names, stacks) == [arn] * 3
 
 
 def test_a_name_of_a_replay_fits():

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from scripts.events import bus_tap
+from tests.unit.events.operations import FakeAws
 
 NAME = "eventbridge-tap-abc"
 
@@ -18,6 +19,12 @@ def _folder(tmp_path, monkeypatch):
 
 def beat(ago):
     return {"heartbeat": str(int(time.time() - ago))}
+
+
+@pytest.mark.parametrize("name", ["orders", "aws.partner/shop.com/orders"])
+@pytest.mark.parametrize("start", ["", "arn:aws:events:r:1:event-bus/"])
+def test_a_tap_knows_its_bus_by_name(start, name):
+    assert bus_tap.Tap(FakeAws(), "r", start + name).bus == name
 
 
 def test_a_held_lock_is_life_whatever_the_tag_says(tmp_path):
