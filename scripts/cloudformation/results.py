@@ -30,6 +30,7 @@ class Plan:
     waits_for: tuple[str, ...] = ()  # outputs of stacks that this run deploys first; the change set is made then
     resources: Mapping[str, str] = field(default_factory=dict)  # of a plan that waits: logical id → type, all new
     settings: tuple[str, ...] = ()  # what changes beside the change set: termination protection, stack policy
+    notes: tuple[str, ...] = ()  # what is to be known, and nothing is done about
     problem: ToolError | None = None
 
     @property
@@ -43,7 +44,8 @@ class Plan:
         return {
             **self.place.document(), "changes": self.changes, "type": made.kind if made else None,
             "resources": list(made.changes) if made else [], "waitsFor": list(self.waits_for),
-            "settings": list(self.settings), "parameters": dict(made.parameters) if made else {},
+            "settings": list(self.settings), "notes": list(self.notes),
+            "parameters": dict(made.parameters) if made else {},
             "drift": made.drift if made else "", "error": str(self.problem) if self.problem else None,
         }  # fmt: skip
 

@@ -7,7 +7,6 @@ holds with what it should. Source: API reference of CreateStackSet, UpdateStackS
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -33,6 +32,7 @@ _OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # o
 
 # The roles of self-managed stack sets, when none is named. Source: User Guide, 'Grant self-managed permissions'
 _ADMINISTRATION, _EXECUTION = "AWSCloudFormationStackSetAdministrationRole", "AWSCloudFormationStackSetExecutionRole"
+_ROLES = (("administration role", "AdministrationRoleARN"), ("execution role", "ExecutionRoleName"))
 
 
 class RefusedError(failure.DeploymentError):
@@ -42,17 +42,6 @@ class RefusedError(failure.DeploymentError):
 def command(place: Place, verb: str) -> str:
     """What to type for a stack set: in all its regions, since an update cannot be kept to one."""
     return f"make {verb} ENV={place.environment} STACK={place.stack}"
-
-
-@dataclass
-class _Plan(Plan):
-    """A plan whose last ``settings`` are only ``notes``: nothing is done about them."""
-
-    notes: int = 0
-
-    @property
-    def changes(self) -> bool:
-        return len(self.settings) > self.notes
 
 
 def _defaults(template: Mapping[str, Any]) -> dict[str, str]:
@@ -156,7 +145,10 @@ class Set:
                 ("capabilities", set(held.get("Capabilities", allowed)) != allowed),
                 ("auto deployment", self.by_unit and _automatic(held.get("AutoDeployment")) != _automatic(
                     self.arguments["AutoDeployment"])),
-                *self._other_roles(held), (f"{stale} stacks not current", stale),
+                # AWS names its own default where none was given, and roles of its own for units.
+                *((words, key in self.arguments and self.arguments[key] != held.get(key))
+                  for words, key in _ROLES if not self.by_unit),
+                (f"{stale} stacks not current", stale),
             ) if differs]  # fmt: skip
         others = [one for one in settings.regions if one not in self.places]
         if self.differs and others:
@@ -212,20 +204,14 @@ class Set:
             found["ExecutionRoleName"] = name
         return found
 
-    def _other_roles(self, held: Mapping[str, Any]) -> list[tuple[str, bool]]:
-        """What ``_roles`` changes. AWS names its own default where none was given, and roles of its own for units."""
-        names = (("administration role", "AdministrationRoleARN"), ("execution role", "ExecutionRoleName"))
-        return [(words, key in self.arguments and self.arguments[key] != held.get(key))
-                for words, key in names if not self.by_unit]  # fmt: skip
-
     def plans(self) -> list[Plan]:
         """After ``compare``."""
         name = f"stack set {self.settings.stack_name}"
         common = [] if self.exists else [name]
         common += [f"{name}: {', '.join(self.differs)}"] if self.differs else []
         there = {region: [f"stacks in {', '.join(missing)}"] for region, missing in self.missing.items()}
-        return [_Plan(place, settings=(*common, *there.get(region, ()), *(notes := self._left(place))),
-                      notes=len(notes)) for region, place in self.places.items()]  # fmt: skip
+        return [Plan(place, settings=(*common, *there.get(region, ())), notes=tuple(self._left(place)))
+                for region, place in self.places.items()]  # fmt: skip
 
     def deploy(self) -> list[Result]:
         """Does what ``plans`` shows: the set, then its missing stacks; a result per region."""
@@ -301,7 +287,7 @@ class Set:
         except ClientError as error:
             if calls.code(error) != "OperationIdAlreadyExistsException":  # the answer was lost; it has been started
                 raise
-        return self._follow(operation)
+        return self._failures(self._wait(operation), operation)
 
     def _wait(self, operation: str) -> dict[str, Any]:
         """DescribeStackSetOperation, once it has ended."""
@@ -312,9 +298,6 @@ class Set:
         )["StackSetOperation"]  # fmt: skip
         self.under_way = False
         return dict(found)
-
-    def _follow(self, operation: str) -> dict[tuple[str, str], str]:
-        return self._failures(self._wait(operation), operation)
 
     def _failures(self, found: Mapping[str, Any], operation: str) -> dict[tuple[str, str], str]:
         # SUCCEEDED, too, says only that no more failed than the failure tolerance allows (StackSetOperation.Status).
@@ -343,18 +326,21 @@ class Set:
         What is being done to a stack is done to its end all the same, and nothing is rolled back; the others are not
         begun any more. Source: API reference of StopStackSetOperation.
         """
-        results: list[Result] = []
-        for one in self.running():
-            operation, outcome = one["OperationId"], _OUTCOMES.get(one.get("Action", ""), "unchanged")
+        outcome = ""
+        failed, left = dict[tuple[str, str], str](), dict[tuple[str, str], str]()
+        for one in self.running():  # there may be several: what failed in any of them has failed
+            operation = one["OperationId"]
             if stop:
                 self.remote.call("stop_stack_set_operation", OperationId=operation, **self.name)
             found = self._wait(operation)
-            failed = self._failures(found, operation)
             if stop and found["Status"] == "STOPPED":  # that was the purpose
-                results = [Result(place, "recovered", warnings=tuple(self._words(place, failed)))
-                           for place in self.places.values()]  # fmt: skip
+                outcome, left = "recovered", left | self._failures(found, operation)
             else:
-                results = self._results(dict.fromkeys(self.places, outcome), failed)
+                outcome = _OUTCOMES.get(one.get("Action", ""), "unchanged")
+                failed |= self._failures(found, operation)
+        results = self._results(dict.fromkeys(self.places, outcome), failed) if outcome else []
+        for result in results:
+            result.warnings = tuple(self._words(result.place, left))
         return results
 
     def _words(self, place: Place, failed: Mapping[tuple[str, str], str]) -> list[str]:

@@ -44,13 +44,8 @@ def _each(sets: Sequence[Set], work: Callable[[Set], list[Result]], listener: Li
 
 def _refuse(aws: Aws, options: Options) -> None:
     """Raises RefusedError for options that mean change sets, or stacks one by one: StackSets know nothing like them."""
-    given = [
-        name for name, wanted in (
-            ("--express", options.express), ("--revert-drift", options.revert_drift),
-            ("--import-existing", options.import_existing), ("--on-failure", options.on_failure),
-            ("--disable-rollback", options.disable_rollback),
-        ) if wanted
-    ]  # fmt: skip
+    names = ("express", "revert_drift", "import_existing", "on_failure", "disable_rollback")
+    given = [f"--{one.replace('_', '-')}" for one in names if getattr(options, one)]
     if given:
         raise RefusedError(
             f"stack sets know nothing like {', '.join(given)}", where=f"{aws.environment.path}: stack_set",

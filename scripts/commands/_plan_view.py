@@ -65,6 +65,8 @@ def _lines(plan: Plan) -> Iterator[Text]:
             yield from _resource(change)
     for setting in plan.settings:
         yield Text.assemble(("  ~ set      ", "yellow"), setting)
+    for note in plan.notes:
+        yield Text(f"  · {note}")
 
 
 def _parameters(plan: Plan) -> Iterator[Text]:

@@ -18,7 +18,7 @@ from scripts.__main__ import cli
 from scripts.aws import Aws
 from scripts.cloudformation import deletion, deployment, drift, protection, results, stack_set, stack_sets, status
 from scripts.cloudformation.options import Options
-from scripts.commands import _stacks
+from scripts.commands import _plan_view, _stacks
 from scripts.commands._failures import describe
 from scripts.environment import StackSet
 
@@ -447,7 +447,13 @@ def test_what_the_file_does_not_name_any_more_stays_and_is_said(sets):
     w = sets(accounts=ACCOUNTS[:1])
     plans = w.plan()
     assert [plan.changes for plan in plans] == [False, False]
-    assert [plan.settings for plan in plans] == [(stays(ACCOUNTS[1], region),) for region in REGIONS]
+    assert [plan.settings for plan in plans] == [(), ()]
+    assert [plan.document()["notes"] for plan in plans] == [[stays(ACCOUNTS[1], region)] for region in REGIONS]
+    assert [line.plain for line in _plan_view.show(plans)] == [
+        "t-bus in us-east-1, eu-west-1: no changes",
+        f"  · {stays(ACCOUNTS[1], 'us-east-1')}",
+        "No changes.",
+    ]
     found = w.deploy()
     assert [one.outcome for one in found] == ["unchanged", "unchanged"]
     assert [one.warnings for one in found] == [(stays(ACCOUNTS[1], region),) for region in REGIONS]
@@ -459,9 +465,9 @@ def test_what_the_file_does_not_name_any_more_stays_and_is_said(sets):
 def test_a_region_and_a_unit_that_the_file_does_not_name_any_more_are_said(sets):
     sets().deploy()
     w = sets(stack_with(regions=REGIONS[1:], tags={"team": "shop"}))
-    assert [plan.settings for plan in w.plan()] == [(stays(", ".join(ACCOUNTS), "us-east-1"),)]
+    assert [plan.notes for plan in w.plan()] == [(stays(", ".join(ACCOUNTS), "us-east-1"),)]
     w = by_unit(sets, unit="ou-abcd-87654321", there=ACCOUNTS[:1], held={"OrganizationalUnitIds": [UNIT]})
-    assert [plan.settings for plan in w.plan()] == [(stays(ACCOUNTS[0], region),) for region in REGIONS]
+    assert [plan.notes for plan in w.plan()] == [(stays(ACCOUNTS[0], region),) for region in REGIONS]
 
 
 def test_deleting_takes_what_is_there_whatever_the_file_names(sets):
@@ -618,6 +624,23 @@ def test_what_is_under_way_on_a_stack_set_is_followed(sets, action, ends, found)
     assert outcomes(out) == found
     assert (f"account {ACCOUNTS[1]}: not begun" in err) is (ends != "SUCCEEDED")
     assert stopped == []
+
+
+def test_what_failed_in_one_of_several_operations_has_failed(sets):
+    w = sets()
+    w.deploy()
+    running = [{"OperationId": one, "Action": "CREATE", "Status": "RUNNING"} for one in ("first", "second", "third")]
+    w.answer("list_stack_set_operations", {"Summaries": running})
+    w.answer("describe_stack_set_operation", {"StackSetOperation": {"Status": "SUCCEEDED"}})
+    failed = {
+        "first": {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "FAILED", "StatusReason": "no role"},
+        "second": {"Account": ACCOUNTS[1], "Region": "us-east-1", "Status": "FAILED", "StatusReason": "no quota"},
+    }
+    w.patch.setattr(w.client, "list_stack_set_operation_results",
+                    lambda **given: {"Summaries": [failed[one] for one in failed if one == given["OperationId"]]})  # fmt: skip
+    code, out, err = run(w, "follow")
+    assert (code, outcomes(out)) == (1, ["failed", "created"])
+    assert f"account {ACCOUNTS[0]}: no role; account {ACCOUNTS[1]}: no quota" in err
 
 
 def test_nothing_is_under_way_on_a_stack_set(sets):
