@@ -128,6 +128,10 @@ class Flow:
         """The rules of a bus, in the order of the templates."""
         return [rule for rule in self.rules if rule.bus == bus]
 
+    def covers(self, arn: str) -> bool:
+        """Whether all buses of the region and account that an ARN names were read."""
+        return self.is_whole and any(one.split(":")[3:5] == arn.split(":")[3:5] for one in self.buses)
+
     def policies_of(self, arn: str) -> list[Policy]:
         """The resource policies that guard an ARN."""
         return [

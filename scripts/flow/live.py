@@ -62,7 +62,7 @@ def read(aws: Aws, planned: Flow) -> Flow:
     for target in [one for rule in found.rules for one in rule.targets]:
         for arn in filter(None, (target.arn, target.dead_letters, target.role)):
             if arn not in found.resources and is_known(arn):
-                _read_resource(aws, found, arn, planned.label(arn))
+                _read_resource(aws, found, arn, planned)
     return found
 
 
@@ -89,10 +89,14 @@ def _guard(flow: Flow, label: str, arn: str, document: str | None) -> None:
         flow.policies.append(graph.Policy(label, arn, statements))
 
 
-def _read_resource(aws: Aws, flow: Flow, arn: str, label: str) -> None:
-    """The resource behind an ARN, as far as permissions need it; one that is not there is left out."""
+def _read_resource(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
+    """The resource behind an ARN, as far as permissions need it; one that is not there is left out.
+
+    A function's code is the template's: Lambda gives back none that is inline.
+    """
     from botocore.exceptions import ClientError
 
+    label = planned.label(arn)
     service, region, name = (arn.split(":")[index] for index in (2, 3, -1))
     region = region or aws.environment.regions[0]
     properties: Json = {}
@@ -103,7 +107,7 @@ def _read_resource(aws: Aws, flow: Flow, arn: str, label: str) -> None:
             )
         elif service == "sqs":
             sqs = aws.client("sqs", region)
-            url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+            url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=arn.split(":")[4])["QueueUrl"]
             properties = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]).get("Attributes", {})
             _guard(flow, f"policy of {label}", arn, properties.get("Policy"))
         elif service == "sns":
@@ -122,19 +126,20 @@ def _read_resource(aws: Aws, flow: Flow, arn: str, label: str) -> None:
             raise
         return
     kind = {"lambda": "AWS::Lambda::Function", "iam": "AWS::IAM::Role"}.get(service, service)
-    flow.resources[arn] = Resource(label, kind, properties, name.rsplit("/", 1)[-1], arn, arn, region=region)
+    made = Resource(label, kind, properties, name.rsplit("/", 1)[-1], arn, arn, region=region)
+    flow.resources[arn] = planned.resources.get(arn, made) if service == "lambda" else made
 
 
 def _role(iam: Any, name: str) -> Json:
     """A role as CloudFormation would say it, with what is attached to it among its own policies."""
     role = iam.get_role(RoleName=name)["Role"]
     inline = iam.list_role_policies(RoleName=name)["PolicyNames"]
-    documents = {one: iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in inline}
+    documents = [(one, iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"]) for one in inline]
     for one in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
         version = iam.get_policy(PolicyArn=one["PolicyArn"])["Policy"]["DefaultVersionId"]
         found = iam.get_policy_version(PolicyArn=one["PolicyArn"], VersionId=version)["PolicyVersion"]["Document"]
-        documents[one["PolicyName"]] = found
-    policies = [{"PolicyName": key, "PolicyDocument": value} for key, value in documents.items()]
+        documents.append((one["PolicyName"], found))
+    policies = [{"PolicyName": key, "PolicyDocument": value} for key, value in documents]
     return {"AssumeRolePolicyDocument": role["AssumeRolePolicyDocument"], "Policies": policies}
 
 
@@ -142,25 +147,30 @@ def _read_key(kms: Any, flow: Flow, key: str) -> None:
     if "alias/aws/" in key:
         return
     found = kms.describe_key(KeyId=key)["KeyMetadata"]
-    _guard(flow, f"policy of key {key}", found["Arn"], kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"])
-    flow.resources[found["Arn"]] = Resource(key, "AWS::KMS::Key", {}, found["KeyId"], key, found["Arn"])
+    arn, name = found["Arn"], found["KeyId"]  # ``key`` may be an alias, which get_key_policy does not take
+    _guard(flow, f"policy of key {key}", arn, kms.get_key_policy(KeyId=name, PolicyName="default")["Policy"])
+    flow.resources[arn] = Resource(key, "AWS::KMS::Key", {}, name, key, arn, region=arn.split(":")[3])
 
 
 def differences(planned: Flow, found: Flow) -> list[str]:
     """Where the account is not what the templates say: rules, their targets, and what lets the events pass.
 
-    Each line begins with the region: a stack may be the same in one and differ in the other.
+    Each line begins with the region: a stack may be the same in one and differ in the other. What only AWS knows is
+    not compared, nor are rules whose bus only AWS knows: the name of a rule is known once it is deployed.
     """
+    own = {one.arn for one in planned.buses.values() if one.resource}
+    unplaced = [one for one in planned.rules if is_known(one.name) and not is_known(one.arn) and one.bus not in own]
     deployed = {one.arn: one for one in found.rules}
     lines = []
-    for rule in planned.rules:
+    for rule in (one for one in planned.rules if one not in unplaced):
         there, label = deployed.pop(rule.arn, None), _placed(rule.label, rule)
         if there is None:
             lines.append(f"{label} is not deployed")
             continue
         pairs = (("pattern", rule.pattern, there.pattern), ("state", rule.state, there.state),
                  ("schedule", rule.schedule, there.schedule))  # fmt: skip
-        lines += [f"{label}: {key} is {was}, the template says {says}" for key, says, was in pairs if says != was]
+        lines += [f"{label}: {key} is {was}, the template says {says}"
+                  for key, says, was in pairs if says != was and is_known(says)]  # fmt: skip
         targets = {one.id: one for one in there.targets}
         for target in rule.targets:
             live = targets.pop(target.id, None)
@@ -177,8 +187,8 @@ def differences(planned: Flow, found: Flow) -> list[str]:
             if says.allowed is not None and says.allowed != was.allowed:
                 lines.append(f"{name}: {was.reason}; the template says: {says.reason}")
         lines += [f"{label}: target {one} is not in the template" for one in targets]
-    own = {one.arn for one in planned.buses.values() if one.resource}
-    others = [one for one in deployed.values() if one.bus in own]
+    names = {one.name for one in unplaced}
+    others = [one for one in deployed.values() if one.bus in own and one.name not in names]
     return lines + [f"{_placed(one.name, one)} is on the bus and in no template" for one in others]
 
 

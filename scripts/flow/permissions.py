@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scripts.flow.graph import Flow, Json, Policy, Rule, Target, as_list, documents_of
@@ -33,7 +34,7 @@ SPECIAL = {
     ":target/": "",
 }  # fmt: skip
 Context = Mapping[str, str | None]
-BY_POLICY = ("lambda", "sqs", "sns", "logs", "execute-api")  # these take a resource policy; all others need a role
+# These take a resource policy; all others need a role.
 WORDS = {"lambda": "permission", "sqs": "queue policy", "sns": "topic policy", "execute-api": "API policy",
     "logs": "Logs resource policy"}  # fmt: skip
 
@@ -53,16 +54,7 @@ class Verdict:
         return _yes(", ".join(reasons)) if other.allowed else other
 
 
-def _yes(reason: str) -> Verdict:
-    return Verdict(allowed=True, reason=reason)
-
-
-def _no(reason: str) -> Verdict:
-    return Verdict(allowed=False, reason=reason)
-
-
-def _unsure(reason: str) -> Verdict:
-    return Verdict(allowed=None, reason=reason)
+_yes, _no, _unsure = (partial(Verdict, allowed) for allowed in (True, False, None))
 
 
 def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
@@ -74,13 +66,13 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
     if not action:
         return _unsure(f"what {target.arn} asks for is not known here")
     if target.role:
-        return _of_role(flow, rule, target.role, action, target.arn) & _of_key(flow, rule, target.arn)
-    if service not in BY_POLICY and not target.is_bus:
+        return _of_role(flow, rule, target.role, action, target.arn) & _of_key(flow, rule, target)
+    if service not in WORDS and not target.is_bus:
         return _no(f"no RoleArn: a target of {service} needs a role that allows {action}")
     # A bus of the same account and region needs a role or a policy, too: a guess, from the guide's examples.
     # An aws:SourceAccount keeps rules out of functions (EventBridge guide, 'Troubleshooting'); elsewhere it is sent.
     context = _context(rule) | ({"aws:sourceaccount": None} if service == "lambda" else {})
-    return _asked(flow, target.arn, action, context) & _of_key(flow, rule, target.arn)
+    return _asked(flow, target.arn, action, context) & _of_key(flow, rule, target)
 
 
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
@@ -118,7 +110,8 @@ def _asked(flow: Flow, arn: str, action: str, context: Context) -> Verdict:
     if verdict:
         return verdict
     words = f"no {WORDS.get(service, 'bus policy')} lets {EVENTS} do {action} for this rule"
-    if arn in flow.resources or flow.is_whole:
+    is_bus = flow.is_whole and ":event-bus/" in arn  # those of other places were not read
+    if flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources):
         return _no(words)
     return _unsure(f"{arn} is not of these stacks, so its policy is not known")
 
@@ -160,15 +153,17 @@ def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
     return found
 
 
-def _of_key(flow: Flow, rule: Rule, arn: str) -> Verdict:
+def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
     """A queue or topic encrypted with a customer key asks the key as well (EventBridge guide, 'Troubleshooting')."""
-    resource = flow.resources.get(arn)
+    resource = flow.resources.get(target.arn)
     key = str(resource.properties.get("KmsMasterKeyId") or "") if resource else ""
     if not resource or not key:
         return _yes("")
+    if target.role:  # it is the role that asks then
+        return _unsure(f"whether the role may use the key {key} is not known here")
     if "alias/aws/" in key:
         return _no(f"the key {key} of AWS does not admit {EVENTS}; SqsManagedSseEnabled does")
-    if not (found := key_of(flow, key)):
+    if not (found := key_of(flow, resource)):
         return _unsure(f"the key {key} is not of these stacks, so its policy is not known")
     context = _context(rule)
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
@@ -178,16 +173,21 @@ def _of_key(flow: Flow, rule: Rule, arn: str) -> Verdict:
     return _yes(f"key {found.logical_id}")
 
 
-def key_of(flow: Flow, name: str) -> Resource | None:
-    """The key of these stacks that is meant by its id, its ARN or an alias; None if it is none of theirs."""
-    found = _named(flow, name)
+def key_of(flow: Flow, resource: Resource) -> Resource | None:
+    """The key of these stacks that a queue or topic names by its id, its ARN or an alias; None if it is none of theirs.
+
+    One name may be an alias in each of several regions; the key is in the region of what it encrypts.
+    """
+    found = _named(flow, resource.properties.get("KmsMasterKeyId"), resource.region)
     if found and found.type == "AWS::KMS::Alias":
-        return _named(flow, str(found.properties.get("TargetKeyId")))
+        return _named(flow, found.properties.get("TargetKeyId"), resource.region)
     return found
 
 
-def _named(flow: Flow, name: str) -> Resource | None:
-    return next((one for arn, one in flow.resources.items() if name in (arn, one.ref, one.name)), None)
+def _named(flow: Flow, name: Any, region: str) -> Resource | None:
+    return next(
+        (one for arn, one in flow.resources.items() if one.region == region and name in (arn, one.ref, one.name)), None
+    )
 
 
 # --- policy documents --------------------------------------------------------------------------
@@ -265,12 +265,16 @@ def _any(statement: Json, key: str, value: str, *, lower: bool = False) -> bool 
     return found if not negated or found is None else not found
 
 
-def _names(principals: Any, service: str) -> bool:
+def _names(principals: Any, service: str) -> bool | None:
     """Whether a Principal element names the service; "*" means everyone, services included."""
     if principals == "*":
         return True
-    named = as_list(principals.get("Service")) + as_list(principals.get("AWS")) if isinstance(principals, dict) else []
-    return service in named or "*" in named
+    given = as_dict(principals)
+    named = as_list(given.get("Service")) + as_list(given.get("AWS"))
+    if service in named or "*" in named:
+        return True
+    unread = [one for one in map(str, named or [principals]) if "?⟩" in one]
+    return None if any(like(one, service, literal=True) is None for one in unread) else False
 
 
 def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool | None:
@@ -287,7 +291,9 @@ def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool
     kind = name.removesuffix("IfExists").replace("Not", "")
     if kind not in ("ArnEquals", "ArnLike", "StringEquals", "StringLike", "StringEqualsIgnoreCase", "Bool"):
         return None
-    texts = [str(one).lower() if kind in ("Bool", "StringEqualsIgnoreCase") else str(one) for one in wanted]
+    texts = [str(one) for one in wanted]
+    if kind in ("Bool", "StringEqualsIgnoreCase"):
+        value, texts = value.lower(), [one.lower() for one in texts]
     literal = kind not in ("ArnEquals", "ArnLike", "StringLike")
     found = _one_of([like(one, value, literal=literal) for one in texts])
     return found if not negated or found is None else not found

@@ -185,7 +185,9 @@ class _Walk:
         problem, onward = made.problem, None
         if target.is_bus:
             problem = problem or _refused_hop(target.arn, self.passed)
-            if permission.allowed is not False and not problem and (flow.is_whole or target.arn in flow.buses):
+            if target.arn not in flow.buses and flow.covers(target.arn):
+                problem = problem or "there is no such bus"
+            if permission.allowed is not False and not problem and target.arn in flow.buses:
                 onward = self.arrive(target.arn)
         if permission.allowed is not False and not problem:
             fate = "delivered" if permission.allowed else "unknown"

@@ -2,7 +2,6 @@ from functools import partial
 
 from scripts.flow import permissions
 from scripts.flow.graph import Flow, Rule, Target
-from scripts.flow.resolution import Resource
 from scripts.lint_rules._rule import GUIDE, RULE, Findings, FlowRule, Node, View
 from scripts.lint_rules._view import is_unread
 
@@ -53,10 +52,7 @@ def _is_shut(rule: Rule, arn: str, flow: Flow) -> bool:
     verdict = permissions.of_target(flow, rule, Target("", arn))
     if verdict.allowed is not False or is_unread(flow, POLICIES):
         return False
-    key = permissions.key_of(flow, str(flow.resources[arn].properties.get("KmsMasterKeyId")))
-    return not verdict.reason.startswith("the key") or "alias/aws/" in verdict.reason or _has_policy(key)
-
-
-def _has_policy(key: Resource | None) -> bool:
-    """Whether it is a key whose policy is read here; that of a replica is not."""
-    return key is not None and key.type == "AWS::KMS::Key"
+    if not verdict.reason.startswith("the key") or "alias/aws/" in verdict.reason:
+        return True
+    key = permissions.key_of(flow, flow.resources[arn])
+    return key is not None and key.type == "AWS::KMS::Key"  # the policy of a replica is not read here

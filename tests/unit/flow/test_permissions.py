@@ -8,6 +8,7 @@ import pytest
 from scripts.documents import parse_template, read_template
 from scripts.flow import graph, permissions
 from scripts.flow.permissions import like
+from scripts.flow.resolution import Stack
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
 POLICY = "{Version: '2012-10-17', Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: %s, Resource: '*'%s}]}"
@@ -85,6 +86,18 @@ def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="
         (QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'false'}}"), False, "no queue policy"),
         (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalServiceName': events.amazonaws.com}}"), True, "P"),
         (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalServiceName': sns.amazonaws.com}}"), False, "no queue policy"),
+        (QUEUE + queue_policy(", Condition: {StringEqualsIgnoreCase: {'aws:SourceArn': !GetAtt Rule.Arn}}"), True, "P"),
+        (QUEUE + queue_policy(", Condition: {StringNotEqualsIgnoreCase: {'aws:SourceArn': !GetAtt Rule.Arn}}"), False, "no queue policy"),
+        # Who is named may be anybody where only AWS knows; what is a name that AWS makes is no service.
+        (QUEUE + queue_policy().replace("events.amazonaws.com", "!Ref Key"), None, "⟨s.Key?⟩"),
+        (QUEUE + queue_policy().replace("events.amazonaws.com", "!Sub '${Key}.amazonaws.com'"), None, "⟨s.Key?⟩"),
+        (QUEUE + queue_policy().replace("events.amazonaws.com", "[!Ref Key, events.amazonaws.com]"), True, "P"),
+        (QUEUE + queue_policy().replace("{Service: events.amazonaws.com}", "!Ref Key"), None, "⟨s.Key?⟩"),
+        (QUEUE + queue_policy().replace("Service: events.amazonaws.com", "AWS: !Sub 'arn:aws:iam::${Key}:root'"), False, "no queue policy"),
+        (QUEUE + queue_policy().replace("Service: events.amazonaws.com", "AWS: !GetAtt T.Arn"), False, "no queue policy"),
+        (QUEUE + queue_policy().replace("Effect: Allow", "Effect: Deny").replace("events.amazonaws.com", "!Ref Key"), None, "may deny"),
+        (FUNCTION + permission().replace("events.amazonaws.com", "!Ref Key"), None, "⟨s.Key?⟩"),
+        (FUNCTION + permission().replace("events.amazonaws.com", "s3.amazonaws.com"), False, "no permission"),
         (FUNCTION + permission(", EventSourceToken: x"), None, "depends on"),
         (MACHINE, False, "needs a role"),
     ],
@@ -249,6 +262,32 @@ def test_a_queue_with_a_customer_key_asks_the_key():
     through = document.replace("'*'", "'*', Condition: {StringEquals: {'kms:ViaService': sqs.us-east-1.amazonaws.com}}")
     assert verdict(keyed % "!Ref Key2" + queue_policy() + key.replace(document, through)).allowed is None
     assert verdict(keyed % "!Ref Key" + queue_policy()).allowed is None
+
+
+@pytest.mark.parametrize("key", ["!Ref Key2", "!Ref Key", "alias/aws/sqs"])
+def test_a_role_asks_the_key_itself(key):
+    keyed = QUEUE.replace("SQS::Queue}", f"SQS::Queue, Properties: {{KmsMasterKeyId: {key}}}}}")
+    keyed += f"  Key2: {{Type: AWS::KMS::Key, Properties: {{KeyPolicy: {POLICY % ('kms:Decrypt', '')}}}}}\n"
+    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "sqs:SendMessage").replace("!Ref T", "'*'")
+    found = verdict(keyed + role, more=", RoleArn: !GetAtt Role.Arn")
+    assert (found.allowed, "whether the role may use the key" in found.reason) == (None, True)
+    refused = verdict(keyed + role.replace("sqs:SendMessage", "sqs:Other"), more=", RoleArn: !GetAtt Role.Arn")
+    assert refused.allowed is False
+    assert verdict(QUEUE + role, more=", RoleArn: !GetAtt Role.Arn").allowed is True
+
+
+def test_an_alias_is_one_of_its_own_region():
+    text = """
+Resources:
+  Q: {Type: AWS::SQS::Queue, Properties: {QueueName: q, KmsMasterKeyId: alias/mine}}
+  K: {Type: AWS::KMS::Key}
+  A: {Type: AWS::KMS::Alias, Properties: {AliasName: alias/mine, TargetKeyId: !Ref K}}
+"""
+    both = [Stack(parse_template(text, "t"), name="s", region=one, account="123456789012", scope=f"s@{one}")
+            for one in ("us-east-1", "eu-west-1")]  # fmt: skip
+    flow = graph.of_stacks(both)
+    queues = [one for one in flow.resources.values() if one.logical_id == "Q"]
+    assert [permissions.key_of(flow, one).region for one in queues] == ["us-east-1", "eu-west-1"]
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,26 @@ def test_an_event_goes_on_over_buses_and_stops_at_a_loop():
     assert "loops" in back.why_lost
 
 
+@pytest.mark.parametrize(
+    ("place", "role", "fate", "words"),
+    [
+        ("us-east-1:123456789012", True, "lost", "there is no such bus"),
+        ("us-east-1:123456789012", False, "lost", "there is no such bus"),
+        ("eu-west-1:123456789012", True, "delivered", ""),
+        ("us-east-1:999999999999", True, "delivered", ""),
+        ("us-east-1:999999999999", False, "unknown", ""),
+    ],
+)
+def test_of_an_account_that_was_read_it_is_known_which_buses_there_are(place, role, fate, words):
+    to = hop(f"arn:aws:events:{place}:event-bus/gone")
+    flow = flow_of(ROLE + (to if role else to.replace(", RoleArn: !GetAtt Role.Arn", "")))
+    flow.is_whole = True
+    [delivery] = route(flow).deliveries
+    assert (delivery.fate, delivery.onward, words in delivery.why_lost) == (fate, None, True), delivery
+    flow.is_whole = False
+    assert route(flow).deliveries[0].fate == ("delivered" if role else "unknown")
+
+
 def environment(*stacks):
     return Environment("test", None, ("us-east-1", "eu-west-1"), {one.name: one for one in stacks}, account=ACCOUNT)
 
