@@ -18,6 +18,7 @@ from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region, set_request_region
 from ministack.services import eventbridge, iam, lambda_svc
 
+from scripts.flow import inputs
 from scripts.local_aws.ministack import AwsError, Json, Stock, around, call, log, send
 
 EVENTS = "events.amazonaws.com"
@@ -28,6 +29,7 @@ ACTIONS = {
     "logs": "logs:PutLogEvents",
 }  # fmt: skip
 
+EVEN_READ_ONLY = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"  # what a rule gets that is ENABLED, and more
 SLOTS = threading.BoundedSemaphore(2 * (os.cpu_count() or 2))
 
 
@@ -99,13 +101,10 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
 
 
 def payload_of(target: Json, rule: Json, view: Any) -> str:
-    """The event, or what the target's Input, InputPath or InputTransformer makes of it."""
+    """The event, or what the target's Input or InputTransformer makes of it; an InputPath is an Input by now."""
     if target.get("InputTransformer"):
         return str(eventbridge._apply_input_transformer(target["InputTransformer"], rule, view))
-    value = view.event_with_detail()
-    for step in (target.get("InputPath") or "$").removeprefix("$").strip(".").split("."):
-        value = value.get(step) if step and isinstance(value, dict) else value
-    return target.get("Input") or json.dumps(value, separators=(",", ":"))
+    return target.get("Input") or json.dumps(view.event_with_detail(), separators=(",", ":"))
 
 
 def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
@@ -178,6 +177,8 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
         try:
             if ":rule/" in rule["Arn"] and kind in ACTIONS:  # a schedule of Scheduler acts as its own role instead
                 check_permission(arn.removesuffix(":*"), target.get("RoleArn"), rule["Arn"])
+            if path := target.get("InputPath"):  # MiniStack's own knows no index, and takes the whole event then
+                target = {"Input": inputs.compact(inputs.find(path, view.event_with_detail())), **target}
             SENDERS.get(kind, stock)(target, event, rule, view)
         except NotDelivered as failure:
             bury(target, rule, view, *failure.args)
@@ -189,8 +190,19 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
 
 @around("_dispatch_event", eventbridge)
 def dispatch(stock: Stock, event: Json, view: Any = None) -> None:
-    """Archive what comes to a bus, also what MiniStack's services put there themselves; AWS archives no replays."""
+    """Archive what comes to a bus, also what MiniStack's services put there themselves; AWS archives no replays.
+
+    MiniStack's own passes over every rule that is not merely ENABLED.
+    """
+    view = view or eventbridge._pattern_event_view(event)
     stock(event, view)
+    for key, rule in list(eventbridge._rules.items()):
+        is_here = rule.get("EventBusName", "default") == event.get("EventBusName", "default")
+        if rule.get("State") != EVEN_READ_ONLY or not is_here or key in (event.get("_DispatchPath") or []):
+            continue
+        if eventbridge._matches_pattern_view(rule.get("EventPattern"), view, f"rule {key}"):
+            for target in eventbridge._targets.get(key, []):
+                eventbridge._invoke_target(target, event, rule, view)
     eventbridge._archive_event(event, view, once="ReplayName" not in event)
 
 

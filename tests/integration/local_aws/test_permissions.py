@@ -86,6 +86,37 @@ def test_a_queue_of_another_region_is_not_reached(deploy, unique):
     assert there.messages("Queue") == []
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("$.detail.items[1].name", "two"), ("$.detail.items[*].name", ["one", "two"]), ("$.detail.none[0]", None)],
+)
+def test_an_input_path_leads_where_trace_says_for_every_target(deploy, path, expected):
+    stack = deploy("local_aws/targets.yaml")
+    targets = stack.client("events").list_targets_by_rule(Rule=rule_of(stack)["Rule"], EventBusName=f"{stack.name}-bus")
+    targets = [one | {"InputPath": path} for one in targets["Targets"] if one["Id"] != "Function"]
+    stack.client("events").put_targets(**rule_of(stack), Targets=targets)
+    stack.put(items=[{"name": "one"}, {"name": "two"}])
+    assert [json.loads(one) for one in stack.lines(stack.ids["Log"])] == [expected]
+    assert [json.loads(one["Body"]) for one in stack.messages("Queue")] == [expected]
+    [note] = eventually(lambda: stack.messages("TopicQueue"))
+    assert json.loads(json.loads(note["Body"])["Message"]) == expected
+
+
+def test_a_rule_that_also_wants_read_only_calls_gets_all_others(deploy):
+    stack = deploy("local_aws/targets.yaml")
+    events, pattern = stack.client("events"), json.dumps({"detail": {"name": ["one"]}})
+    state = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
+    name, bus = (rule_of(stack)[key] for key in ("Rule", "EventBusName"))
+    events.put_rule(Name=name, EventBusName=bus, State=state, EventPattern=pattern)
+    stack.put(name="one")
+    stack.put(name="two")
+    assert [json.loads(one["Body"])["detail"]["name"] for one in stack.messages("Queue")] == ["one"]
+    assert events.describe_rule(Name=name, EventBusName=bus)["State"] == state
+    events.put_rule(Name=name, EventBusName=bus, State="DISABLED", EventPattern=pattern)
+    stack.put(name="one")
+    assert stack.messages("Queue") == []
+
+
 def rule_of(stack):
     return {"Rule": f"{stack.name}-rule", "EventBusName": f"{stack.name}-bus"}
 
