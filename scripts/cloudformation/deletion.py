@@ -159,8 +159,8 @@ def delete(
             running = operation.under_way(remote, stack_id)  # AWS accepts a second deletion, which does nothing
         else:
             arguments = _prepare(aws, remote, one, now, retain, force=force, empty=empty_buckets)
-            run.start(place)
-            running = operation.start(remote, "delete_stack", stack_id, StackName=stack_id, **arguments)
+            running = operation.start(remote, "delete_stack", stack_id, begin=lambda: run.start(place),
+                                      StackName=stack_id, **arguments)  # fmt: skip
         end = run.follow(remote, running, len(one.deleted) + len(one.retained))
         if end != "DELETE_COMPLETE":
             raise failure.of_operation(remote, running, end)

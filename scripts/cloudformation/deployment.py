@@ -121,10 +121,13 @@ class _Run(Run):
         try:
             values = self.values.resolve(pair)
         except outputs.NoStackError:
-            givers = {giver for giver, _ in order.references(pair).values() if giver in self.pairs}
-            coming = sorted(givers - self.results.keys())
+            taken = order.references(pair).values()
+            coming = sorted({giver for giver, _ in taken if giver in self.pairs} - self.results.keys())
             if not coming:
                 raise
+            for giver, name in taken:
+                if giver not in coming:
+                    self.values.output(giver, name)  # waiting would not help: it raises where this is not there either
             waits_for = tuple(name if region == pair[1] else f"{name} in {region}" for name, region in coming)
             declared = {name: one for name, one in (template.get("Resources") or {}).items() if isinstance(one, dict)}
             resources = {name: str(one.get("Type")) for name, one in declared.items()}
@@ -171,14 +174,18 @@ class _Run(Run):
         made, settings = self.current_plan(key), self.pairs[key][0]
         if made.problem or made.change_set is None:
             raise made.problem or AssertionError
-        self.start(remote.place)
         if made.change_set.unchanged:
+            self.start(remote.place)
             stack = dict(made.stack or {})
             protection.apply(remote, settings, made.change_set.stack_id, made.settings)
             return self._result(key, "updated" if made.settings else "unchanged", stack["StackStatus"], stack)
-        self.executed.add(key)
+
+        def begin() -> None:
+            self.start(remote.place)
+            self.executed.add(key)
+
         try:
-            running = operation.execute(remote, made.change_set, self.options.executing(made.change_set.kind))
+            running = operation.execute(remote, made.change_set, self.options.executing(made.change_set.kind), begin)
         except ClientError as error:
             self.executed.discard(key)  # refused; after anything else it may well be under way
             if calls.is_missing(error) or calls.code(error) == "ChangeSetNotFound":  # executing one deletes the others
@@ -189,9 +196,7 @@ class _Run(Run):
             raise
         running.stays = self.stays
         running.deletes = self.options.on_failure == "DELETE" and made.change_set.kind == "CREATE"
-        own = sum(
-            "/" not in one["LogicalResourceId"] for one in made.change_set.changes
-        )  # as its events have it
+        own = sum("/" not in one["LogicalResourceId"] for one in made.change_set.changes)  # as its events have it
         status = self.follow(remote, running, own)
         if status in events.GOOD_ENDS and not running.started:
             raise operation.unseen(remote, status)

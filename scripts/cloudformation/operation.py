@@ -124,14 +124,16 @@ def mark(remote: Remote, stack_id: str) -> Operation:
 
 
 def start(
-    remote: Remote, method: str, stack_id: str, *, is_started: Callable[[ClientError], bool] = lambda _: False,
-    **arguments: Any,
+    remote: Remote, method: str, stack_id: str, *, begin: Callable[[], None],
+    is_started: Callable[[ClientError], bool] = lambda _: False, **arguments: Any,
 ) -> Operation:  # fmt: skip
     """Calls what starts an operation: the marker is taken first, and the call carries the operation's token.
 
+    ``begin`` is called between the two, from when on the operation may be under way whatever happens.
     ``is_started`` tells the refusal of a call whose first answer was lost; any other is raised.
     """
     operation = mark(remote, stack_id)
+    begin()
     try:
         remote.call(method, patience=calls.LONG, ClientRequestToken=operation.token, **arguments)
     except ClientError as error:
@@ -140,8 +142,10 @@ def start(
     return operation
 
 
-def execute(remote: Remote, change_set: ChangeSet, arguments: Mapping[str, Any]) -> Operation:
-    """Executes a change set. Raises ClientError with AWS's refusal."""
+def execute(
+    remote: Remote, change_set: ChangeSet, arguments: Mapping[str, Any], begin: Callable[[], None]
+) -> Operation:
+    """Executes a change set, as ``start`` does. Raises ClientError with AWS's refusal."""
 
     def is_started(error: ClientError) -> bool:
         # The change set is known to this run alone: when it is being executed, this run's first call did it.
@@ -149,7 +153,7 @@ def execute(remote: Remote, change_set: ChangeSet, arguments: Mapping[str, Any])
             remote.call("describe_change_set", ChangeSetName=change_set.arn).get("ExecutionStatus")
         ).startswith("EXECUTE_")
 
-    return start(remote, "execute_change_set", change_set.stack_id, is_started=is_started,
+    return start(remote, "execute_change_set", change_set.stack_id, begin=begin, is_started=is_started,
                  ChangeSetName=change_set.arn, **arguments)  # fmt: skip
 
 

@@ -110,7 +110,8 @@ def carry_out(steps: Sequence[Step], clock: Clock, listener: Listener) -> list[R
 
     def start(remote: Remote) -> operation.Operation:
         step = found[remote]
-        return operation.start(remote, step.method, step.stack_id, StackName=step.stack_id, **step.arguments)
+        return operation.start(remote, step.method, step.stack_id, begin=lambda: run.start(remote.place),
+                               StackName=step.stack_id, **step.arguments)  # fmt: skip
 
     return run.in_order(lambda remote: _finish(run, remote, start))
 
@@ -127,7 +128,12 @@ def follow(
     stacks = dict(zip(remotes, schedule.at_once(remotes, Remote.stack, time), strict=True))
     moving = {remote: stack["StackId"] for remote, stack in stacks.items() if stack and operation.is_under_way(stack)}
     run = Run(moving, time, listener)
-    return run.in_order(lambda remote: _finish(run, remote, lambda _: operation.under_way(remote, moving[remote])))
+
+    def start(remote: Remote) -> operation.Operation:
+        run.start(remote.place)
+        return operation.under_way(remote, moving[remote])
+
+    return run.in_order(lambda remote: _finish(run, remote, start))
 
 
 _OUTCOMES = {"DELETE_COMPLETE": "deleted", "CREATE_COMPLETE": "created", "UPDATE_COMPLETE": "updated",
@@ -139,7 +145,6 @@ def _finish(run: Run, remote: Remote, start: Callable[[Remote], operation.Operat
 
     That it rolls back is well when that was its purpose, and a failure when it began as an update.
     """
-    run.start(remote.place)
     running = start(remote)
     status = run.follow(remote, running)
     rolled_back = running.started is not None and running.started.status in events.STARTS and "ROLLBACK" in status

@@ -5,14 +5,19 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 from scripted_cloudformation import (
     environment,
     refusal,
     stack,
     steps,
+    throttle,
 )
 
+from scripts.cloudformation import deletion, recovery
+from scripts.cloudformation.calls import Remote
 from scripts.cloudformation.deployment import Interrupted
+from scripts.cloudformation.place import Place
 from scripts.environment import OutputReference
 
 HERE = "us-east-1"
@@ -69,6 +74,38 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     assert [one["execution"] for one in w.cfn.change_sets.values()] == ["EXECUTE_IN_PROGRESS"]
     assert w.cfn.find("t-rules") is None
     assert w.cfn.names().count("execute_change_set") == 1
+
+
+def delete(w):
+    pairs = w.environment.choose()
+    return deletion.delete(w.aws, deletion.survey(w.aws, pairs, clock=w.clock), pairs=pairs, clock=w.clock)
+
+
+def recover(w):
+    remote = Remote(Place.of(w.environment, w.environment.choose()[0]), w.cfn, w.clock)
+    return recovery.carry_out([recovery.propose(remote)], w.clock, w.ear)
+
+
+@pytest.mark.parametrize(("verb", "state", "call"), [
+    (lambda w: w.deploy(), "CREATE_COMPLETE", "execute_change_set"), (delete, "CREATE_COMPLETE", "delete_stack"),
+    (recover, "UPDATE_FAILED", "rollback_stack"),
+], ids=["deploy", "delete", "recover"])  # fmt: skip
+def test_what_was_not_begun_does_not_go_on(world, monkeypatch, verb, state, call):
+    w = world()
+    w.cfn.add_stack("t-bus", state)
+    w.cfn.fail("describe_stack_events", throttle(), times=99)  # while the marker is taken
+    interrupt(w, monkeypatch, 5)
+    with pytest.raises(Interrupted) as caught:
+        verb(w)
+    assert (caught.value.places, w.cfn.change_sets, call in w.cfn.names()) == ([], {}, False)
+
+
+def test_credentials_that_end_before_anything_is_executed_leave_nothing(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.fail("describe_stack_events", NoCredentialsError())
+    (result,) = w.deploy()
+    assert (result.outcome, w.cfn.change_sets) == ("failed", {})
 
 
 @pytest.mark.parametrize("settings_only", [False, True])

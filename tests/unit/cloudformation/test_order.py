@@ -11,6 +11,7 @@ from scripted_cloudformation import (
 )
 
 from scripts.cloudformation import deployment
+from scripts.cloudformation.options import Options
 from scripts.environment import OutputReference
 
 HERE = "us-east-1"
@@ -85,6 +86,16 @@ def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
     pairs = w.environment.choose("rules")
     (result,) = deployment.deploy(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
     assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
+
+
+@pytest.mark.parametrize("names", ["AB", "BA"])
+def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, names):
+    taken = dict(zip(names, (OutputReference("bus", "Arn"), OutputReference("other", "Arn")), strict=True))
+    w = world(environment(stack("bus"), stack("other"), stack("rules", parameters=dict(sorted(taken.items())))))
+    pairs = [pair for pair in w.environment.choose() if pair[0].name != "other"]
+    plans = deployment.plan(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, options=Options(build=w.options["build"]))
+    assert [plan.waits_for for plan in plans] == [(), ()]
+    assert "make deploy ENV=test STACK=other REGION=us-east-1" in str(plans[1].problem)
 
 
 def taking(w):
