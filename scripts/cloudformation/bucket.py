@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
 from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
 
 from scripts.cloudformation import calls
 from scripts.errors import ToolError
@@ -75,5 +75,5 @@ def find(aws: Aws, clock: calls.Clock) -> Bucket | None:
 
 def _suffix(partition: str) -> str:
     """The domain of a partition's services: amazonaws.com, amazonaws.com.cn …"""
-    known = botocore.session.get_session().get_data("partitions")["partitions"]
+    known = create_loader().load_data("partitions")["partitions"]  # a session would want to know the shell's profile
     return str(next(one["outputs"]["dnsSuffix"] for one in known if one["id"] == partition))

@@ -119,7 +119,8 @@ def test_long_bodies_go_by_way_of_s3(tmp_path, size, by, answer):
     ("eu-central-1", "https://s3.eu-central-1.amazonaws.com/my.store"),  # a name with dots fits no certificate
     ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/my.store"),
 ])  # fmt: skip
-def test_the_address_is_one_that_cloudformation_reads_from(region, url):
+def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, url):
+    monkeypatch.setenv("AWS_PROFILE", "of-the-shell")  # which is nobody's matter where the environment names its own
     aws = FakeAws(environment(bucket="my.store"), None)
     aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
     aws.fakes["s3", None].home = region
