@@ -113,10 +113,13 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> dict[str, di
 def _replace(path: Path, text: str) -> None:
     """Writes beside the file and renames: a reader sees the old or the new one, never half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)  # Ctrl-C, a full disk
 
 
 def _tidy(text: str) -> str:
@@ -135,7 +138,7 @@ def _tidy(text: str) -> str:
         if block >= 0:
             while not lines[-1]:
                 lines.pop()
-        block = indent if re.search(r"[:-] (![A-Za-z]+ )?[|>][+-]?$", line) else -1
+        block = indent if re.search(r"[:-] +(?:[!&]\S+ )*[|>][-+0-9]*(?: +#.*)?$", line) else -1
         if not line:
             continue
         is_entry = (indent == 0 and line[-1] == ":") or (indent == 2 and section == "Resources:")

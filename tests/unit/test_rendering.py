@@ -29,6 +29,14 @@ def test_the_result_reads_as_if_written_by_hand(templates):
     assert list(template["Resources"]) == ["A", "B"]
 
 
+@pytest.mark.parametrize("head", ["|", ">-", "|2-", "|+1", "| # the code", "!Sub |", "&code |", "!Sub &code |-", "  |"])
+def test_a_block_scalar_keeps_its_blank_lines_however_it_begins(templates, head):
+    write(templates, f"Resources:\n  A:\n    X: {head}\n      one\n\n\n      two\n    Y: 1\n")
+    text, template = rendering.render("bad", templates)
+    assert f"X: {head}\n      one\n\n\n      two\n    Y: 1\n" in text
+    assert template["Resources"]["A"]["Y"] == 1
+
+
 def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(templates):
     (templates / "functions" / "f.py").write_text("import os\n\n\ndef f():\n    pass\n")
     write(
@@ -123,6 +131,17 @@ def test_what_cannot_be_written_is_said(templates, tmp_path, where):
         rendering.render_all(templates, tmp_path / "build")
     assert error.value.where == str(tmp_path / where)
     assert where == "build/old.yaml" or not (tmp_path / "build" / "before.yaml").exists()
+    assert list((tmp_path / "build").glob(".*")) == []
+
+
+def test_what_is_interrupted_leaves_nothing_half_written(templates, tmp_path, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rendering.Path, "chmod", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        rendering.render_all(templates, tmp_path / "build")
+    assert list((tmp_path / "build").iterdir()) == []
 
 
 @pytest.mark.parametrize(
