@@ -89,7 +89,7 @@ def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
     """What there is to draw; with ``arrivals`` (``trace.trace``) the way of an event is marked."""
     drawn, arrivals = Picture(), list(arrivals)
     targets = {one.arn for rule in flow.rules for one in rule.targets if one.is_bus}
-    passed = {arrival.bus for arrival in arrivals} | {route.rule.bus for one in arrivals for route, _ in one.walk()}
+    passed = {one.bus for arrival in arrivals for one in _all(arrival)}
     buses = [
         one for one in flow.buses.values()
         if one.arn in (passed or targets) or (not passed and (one.name != "default" or flow.rules_on(one.arn)))
@@ -143,6 +143,8 @@ def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> int:
 
 def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> None:
     kind, colour = KINDS.get(target.service, (target.service or "target", "compute"))
+    if ":api-destination/" in target.arn:  # of the same service as a bus
+        kind, colour = "API destination", "compute"
     changed = next((key for key in INPUTS if key in target.settings), "")
     rank = drawn.nodes[source].rank + 1
     drawn.link(source, drawn.add(target.arn, kind, colour, flow.label(target.arn), rank), changed)
@@ -183,12 +185,19 @@ def _mark(drawn: Picture, arrivals: list[Arrival]) -> None:
         edge.mark = on.get((edge.source, edge.target), OFF_WAY)
 
 
+def _all(arrival: Arrival) -> list[Arrival]:
+    """An arrival, and those on later buses."""
+    return [arrival, *(delivery.onward for _, delivery in arrival.walk() if delivery and delivery.onward)]
+
+
 def _passed(drawn: Picture, arrival: Arrival) -> Iterator[tuple[tuple[str, ...], str]]:
     """The cards (one key) and arrows (two) on the way, each with its mark."""
     ways: list[tuple[str, ...]] = [(arrival.bus,)]
-    for one in drawn.nodes.values():
-        if one.kind == "archive" and one.title in arrival.archives:
-            ways += [(one.key,), (arrival.bus, one.key)]
+    kept = {(one.bus, archive) for one in _all(arrival) for archive in one.archives}
+    for edge in drawn.edges:
+        card = drawn.nodes[edge.target]
+        if card.kind == "archive" and (edge.source, card.title) in kept:
+            ways += [(edge.target,), (edge.source, edge.target)]
     for route, delivery in arrival.walk():
         if route.matched is not False:
             rule = route.rule

@@ -141,3 +141,30 @@ def test_the_way_of_an_event_is_marked_and_all_else_is_off_it():
     drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
     marks = {one.title: one.mark for one in drawn.nodes.values()}
     assert (marks["EventLogGroup"], marks["DeadLetterQueue"]) == ("buried", "buried")
+
+
+OVER_BUSES = """
+Resources:
+  A: {Type: AWS::Events::EventBus, Properties: {Name: a}}
+  B: {Type: AWS::Events::EventBus, Properties: {Name: b}}
+  Role: {Type: AWS::IAM::Role, Properties: {
+    AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]},
+    Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: 'events:*', Resource: '*'}]}}]}}
+  Rule: {Type: AWS::Events::Rule, Properties: {EventBusName: !Ref A, EventPattern: {source: [shop]}, Targets: [
+    {Id: b, Arn: !GetAtt B.Arn, RoleArn: !GetAtt Role.Arn}, {Id: api, Arn: !GetAtt Api.Arn, RoleArn: !GetAtt Role.Arn}]}}
+  Api: {Type: AWS::Events::ApiDestination, Properties: {Name: api}}
+  First: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt A.Arn, EventPattern: {source: [other]}}}
+  Second: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt B.Arn}}
+"""
+
+
+def test_what_a_later_bus_keeps_is_on_the_way():
+    flow = graph.of_template(parse_template(OVER_BUSES, "t"), name="s", region="us-east-1", account="123456789012")
+    event = {"source": "shop", "account": "123456789012", "region": "us-east-1", "detail": {}}
+    [bus] = [one.arn for one in flow.buses.values() if one.name == "a"]
+    drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
+    found = {one.title: (one.kind, one.mark) for one in drawn.nodes.values()}
+    assert {name: found[name] for name in ("B", "First", "Second")} == {
+        "B": ("event bus", "on"), "First": ("archive", "off"), "Second": ("archive", "on"),
+    }  # fmt: skip
+    assert found["Api"] == ("API destination", "on")
