@@ -68,7 +68,7 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
         template = documents.parse_template(template, str(place))
     declared = template.get("Resources") or {}
     held = [
-        (one, str((declared.get(one["LogicalResourceId"]) or {}).get("DeletionPolicy", "Delete")))
+        (one, _policy(declared.get(one["LogicalResourceId"]) or {}))
         for page in remote.pages("list_stack_resources", StackName=stack["StackId"])
         for one in page["StackResourceSummaries"] if one.get("ResourceStatus") != "DELETE_COMPLETE"
     ]  # fmt: skip
@@ -81,6 +81,13 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
     s3 = aws.client("s3", place.region) if buckets else None
     full = {name: logical_id for name, logical_id in buckets.items() if name and _holds_objects(s3, name)}
     return Survey(place, stack, gone, stays, snapshots, full, _importers(remote, stack))
+
+
+def _policy(resource: Mapping[str, Any]) -> str:
+    """What becomes of a resource of a template. Source: User Guide, 'DeletionPolicy attribute', for its defaults."""
+    kind, is_of_cluster = resource.get("Type"), "DBClusterIdentifier" in (resource.get("Properties") or {})
+    is_database = kind == "AWS::RDS::DBCluster" or (kind == "AWS::RDS::DBInstance" and not is_of_cluster)
+    return str(resource.get("DeletionPolicy", "Snapshot" if is_database else "Delete"))
 
 
 def _importers(remote: Remote, stack: Mapping[str, Any]) -> dict[str, list[str]]:

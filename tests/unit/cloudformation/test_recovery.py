@@ -287,18 +287,21 @@ def test_what_is_protected_is_not_deleted(world, protect):
 def test_what_is_retained_is_told_before(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
-    for name in ("Queue", "Table", "Database"):
-        w.cfn.emit(stack_id, name, "CREATE_COMPLETE")
-    w.cfn.get_template = lambda **_: {
-        "TemplateBody": {
-            "Resources": {
-                "Table": {"DeletionPolicy": "RetainExceptOnCreate"},
-                "Database": {"DeletionPolicy": "Snapshot"},
-            }
-        }
+    resources = {
+        "Queue": {"Type": "AWS::SQS::Queue"},
+        "Table": {"DeletionPolicy": "RetainExceptOnCreate"},
+        "Database": {"DeletionPolicy": "Snapshot"},
+        "Cluster": {"Type": "AWS::RDS::DBCluster"},
+        "OfCluster": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBClusterIdentifier": {"Ref": "Cluster"}}},
+        "Alone": {"Type": "AWS::RDS::DBInstance", "Properties": {"Engine": "postgres"}},
+        "Gone": {"Type": "AWS::RDS::DBInstance", "DeletionPolicy": "Delete"},
     }
+    for name in resources:
+        w.cfn.emit(stack_id, name, "CREATE_COMPLETE")
+    w.cfn.get_template = lambda **_: {"TemplateBody": {"Resources": resources}}
     (one,) = deletion.survey(w.aws, w.environment.choose(), clock=w.clock)
-    assert (list(one.deleted), list(one.retained), one.snapshots) == (["Queue", "Database"], ["Table"], ("Database",))
+    assert set(one.deleted) == resources.keys() - {"Table"}
+    assert (list(one.retained), one.snapshots) == (["Table"], ("Database", "Cluster", "Alone"))
 
 
 def exporting(w, *importers):
