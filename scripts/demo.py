@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import queue
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import outputs
 from scripts.errors import ToolError
+from scripts.events.codes import Ignoring
 from scripts.events.send import Destination, send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from scripts.aws import Aws
 
@@ -104,16 +105,13 @@ def _snapshot(run: str) -> str:
 def remove_snapshots(aws: Aws, regions: list[str], run: str) -> None:
     """Deletes the databases and snapshots that ``perform`` made in these regions."""
     for region in regions:
-        rds = aws.client("rds", region)
-        for snapshot in rds.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]:
-            if snapshot["DBSnapshotIdentifier"] == _snapshot(run):
-                rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier=_snapshot(run))
-                rds.delete_db_snapshot(DBSnapshotIdentifier=_snapshot(run))
-        for instance in rds.describe_db_instances()["DBInstances"]:
-            if instance["DBInstanceIdentifier"] == _snapshot(run):
-                rds.delete_db_instance(
-                    DBInstanceIdentifier=_snapshot(run), SkipFinalSnapshot=True, DeleteAutomatedBackups=True
-                )
+        rds, name = aws.client("rds", region), _snapshot(run)
+        with Ignoring("DBSnapshotNotFound"):
+            rds.describe_db_snapshots(DBSnapshotIdentifier=name)  # the waiter has an error of its own for it
+            rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier=name)
+            rds.delete_db_snapshot(DBSnapshotIdentifier=name)
+        with Ignoring("DBInstanceNotFound"):
+            rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True)
 
 
 def new_run() -> str:
@@ -123,31 +121,21 @@ def new_run() -> str:
 
 def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
     """Performs and watches in all regions at once. Ctrl-C ends it: nobody waits for a database that is being made."""
-    ended: queue.Queue[list[Act] | Exception] = queue.Queue()
     stop = threading.Event()
 
-    def work(region: str) -> None:
+    def work(region: str) -> list[Act]:
         acts = []
-        try:
-            for act in perform(aws, region, run):
-                acts.append(watch(aws, act, wait, stop))
-                if stop.is_set():
-                    break
-            ended.put(acts)
-        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-            ended.put(error)
+        for act in perform(aws, region, run):
+            acts.append(watch(aws, act, wait, stop))
+            if stop.is_set():
+                break
+        return acts
 
-    for region in regions:
-        threading.Thread(target=work, args=(region,), daemon=True).start()
-    found: list[Act] = []
     try:
-        for _ in regions:
-            if isinstance(acts := ended.get(), Exception):
-                raise acts
-            found += acts
+        with ThreadPool(len(regions)) as pool:  # its threads are daemons, which the end of the block does not wait for
+            return [act for acts in pool.imap_unordered(work, regions) for act in acts]
     finally:
         stop.set()
-    return found
 
 
 def watch(aws: Aws, act: Act, wait: float, stop: threading.Event | None = None) -> Act:
@@ -177,12 +165,12 @@ def _watch(logs: Any, delivery: Delivery, wait: float, stop: threading.Event) ->
         pause = min(pause * 1.5, PAUSE_LIMIT)
 
 
-def remove_buckets(aws: Aws, region: str, found: dict[str, str]) -> None:
-    """Empties and deletes the buckets that a stack with these outputs leaves behind."""
+def remove_buckets(aws: Aws, region: str, retained: Mapping[str, str]) -> None:
+    """Empties and deletes the buckets that a stack leaves behind; ``retained``: logical id → physical id, or ""."""
     from scripts.cloudformation.deletion import empty_bucket
 
     s3 = aws.client("s3", region)
-    for name in ("DataBucketName", "TrailBucketName"):
-        if name in found:
-            empty_bucket(s3, found[name])
-            s3.delete_bucket(Bucket=found[name])
+    for bucket in filter(None, map(retained.get, ("DataBucket", "TrailBucket"))):
+        with Ignoring("NoSuchBucket"):  # of a stack that was interrupted before it had one
+            empty_bucket(s3, bucket)
+            s3.delete_bucket(Bucket=bucket)

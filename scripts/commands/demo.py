@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from scripts.commands import _stacks
 from scripts.commands._options import Number, env_option, yes_option
 
 if TYPE_CHECKING:
@@ -50,12 +52,14 @@ def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
 
     chosen = environment.load(env).prefixed(PREFIX)
     is_embedded = chosen.endpoint == environment.EMBEDDED
-    if not (chosen.endpoint or yes):
-        click.confirm(
-            f"This deploys {len(chosen.stacks)} stacks in {', '.join(chosen.regions)} of account {chosen.account},\n"
-            "and creates a small PostgreSQL database in each region to take a snapshot of (minutes, and a few cents).\n"
-            "Everything is deleted at the end. Go on?", abort=True, err=True,
-        )  # fmt: skip
+    question = (
+        f"This deploys {len(chosen.stacks)} stacks in {', '.join(_regions(chosen))} of account {chosen.account},\n"
+        "and creates a small PostgreSQL database in each region to take a snapshot of (minutes, and a few cents).\n"
+        "Everything is deleted at the end. Go on?"
+    )
+    if not chosen.endpoint and not _stacks.confirm(question, chosen, yes=yes):
+        click.echo("Nothing was changed.", err=True)
+        return 1
     was_running = is_embedded and server.status() is not None
     try:
         if wait is None:
@@ -72,6 +76,7 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float,
     import subprocess
 
     from scripts import demo, rendering
+    from scripts.cloudformation import deployment
     from scripts.environment import check_parameters
     from scripts.local_aws import server
 
@@ -93,9 +98,9 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float,
     results: list[Result] = []
     acts: list[Act] = []
     try:
-        results = _deploy(aws, templates)
+        results = deployment.deploy(aws, templates, environment.choose())
         failed = [one for one in results if not one.ok]
-        regions = sorted({one.place.region for one in results}, key=environment.regions.index)
+        regions = _regions(environment)
         _step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
         if not failed:
             acts = demo.play(aws, regions, run, wait)
@@ -118,16 +123,15 @@ def _demonstrate(environment: Environment, aws: Aws, *, keep: bool, wait: float,
     if missing or failed or not expected:
         click.echo(f"Error: {len(missing)} of {len(expected)} expected deliveries were not seen{memory}", err=True)
         return False
-    click.secho(f"All {len(expected)} expected deliveries were seen{memory}.", fg="green" if _colours() else None)
+    click.secho(f"All {len(expected)} expected deliveries were seen{memory}.", fg="green")
     if not keep:
         click.echo(f"Go on: make demo KEEP=1, make deploy ENV={environment.name}, make help")
     return True
 
 
-def _deploy(aws: Aws, templates: dict[str, dict[str, Any]]) -> list[Result]:
-    from scripts.cloudformation.deployment import deploy
-
-    return deploy(aws, templates, aws.environment.choose())
+def _regions(environment: Environment) -> list[str]:
+    """Where there is a stack; a stack may have a region that is not among the environment's."""
+    return list(dict.fromkeys(region for _, region in environment.choose()))
 
 
 def _delete(aws: Aws, run: str, *, stays: bool) -> None:
@@ -135,10 +139,10 @@ def _delete(aws: Aws, run: str, *, stays: bool) -> None:
     from scripts import demo
     from scripts.cloudformation.calls import TROUBLE
 
-    begun, regions = time.monotonic(), sorted({region for _, region in aws.environment.choose()})
+    begun = time.monotonic()
     try:
         try:
-            demo.remove_snapshots(aws, regions, run)
+            demo.remove_snapshots(aws, _regions(aws.environment), run)
         except TROUBLE as error:  # the stacks are to go in any case
             click.echo(f"Error: a database or a snapshot demo-{run} stays, delete it by hand: {error}", err=True)
         count = _remove(aws)
@@ -152,21 +156,14 @@ def _delete(aws: Aws, run: str, *, stays: bool) -> None:
 
 def _remove(aws: Aws) -> int:
     """Deletes the stacks and the buckets that they keep; gives how many stacks there were."""
-    from botocore.exceptions import ClientError
-
     from scripts import demo
-    from scripts.cloudformation import calls, deletion
+    from scripts.cloudformation import deletion
 
     pairs = aws.environment.choose()
     surveys = deletion.survey(aws, pairs)
     ended = deletion.delete(aws, surveys, pairs=pairs, empty_buckets=True)
     for one in surveys:
-        kept = {f"{name}Name": physical for name, physical in one.retained.items() if physical}
-        try:
-            demo.remove_buckets(aws, one.place.region, kept)
-        except ClientError as error:
-            if calls.code(error) != "NoSuchBucket":  # of a stack that was interrupted before it had one
-                raise
+        demo.remove_buckets(aws, one.place.region, one.retained)
     for result in ended:
         if not result.ok:
             click.echo(f"Error: {result.problem}", err=True)
@@ -174,9 +171,9 @@ def _remove(aws: Aws) -> int:
 
 
 def _show(region: str, acts: list[Act]) -> None:
-    click.secho(f"\n{region}", bold=_colours())
+    click.secho(f"\n{region}", bold=True)
     for act in acts:
-        width = _width() if sys.stdout.isatty() else len(act.words) + 2
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(act.words) + 2
         click.echo(textwrap.fill(act.words, width, initial_indent="  ", subsequent_indent="    ",
                                  break_long_words=False, break_on_hyphens=False))  # fmt: skip
         for one in act.deliveries:
@@ -186,8 +183,10 @@ def _show(region: str, acts: list[Act]) -> None:
 def _show_delivery(one: Delivery) -> None:
     mark, colour = ("✓", "green") if one.after is not None else ("✗", "red")
     after = f"after {one.after:.2f} s" if one.after is not None else f"{len(one.messages)} of {one.count} seen"
-    click.secho(f"  {mark} {one.group:<58} {after}", fg=colour if _colours() else None)
-    shown = _width() - 7 if sys.stdout.isatty() else SHOWN  # six spaces before it, one dot after it
+    click.secho(f"  {mark} {one.group:<58} {after}", fg=colour)
+    shown = (
+        shutil.get_terminal_size().columns - 7 if sys.stdout.isatty() else SHOWN
+    )  # six spaces before it, one dot after it
     for message in map(summarize, one.messages):
         click.echo(f"      {message[:shown]}{'…' if len(message) > shown else ''}")
 
@@ -215,15 +214,3 @@ def summarize(message: str) -> str:
 
 def _step(what: str, words: str, begun: float) -> None:
     click.echo(f"{what:<13} {words:<57} {time.monotonic() - begun:5.1f} s")  # 79 columns
-
-
-def _width() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
-
-
-def _colours() -> bool:
-    import os
-
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
