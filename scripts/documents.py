@@ -105,18 +105,14 @@ def _construct_intrinsic(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) 
 _TemplateLoader.add_multi_constructor("!", _construct_intrinsic)
 
 
-def _place(error: yaml.YAMLError, name: str) -> tuple[str, str]:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-    return where, re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
-
-
 @contextlib.contextmanager
 def _in_words(name: str) -> Iterator[None]:
     try:
         yield
     except yaml.YAMLError as error:
-        where, problem = _place(error, name)
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        problem = re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
         raise DocumentError(f"not valid YAML: {problem}", where=where) from None
     except RecursionError:
         raise DocumentError("nested too deeply", where=name) from None

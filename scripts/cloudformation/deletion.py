@@ -179,40 +179,28 @@ def delete(
 def _prepare(
     aws: Aws, remote: Remote, one: Survey, now: Mapping[str, Any], retain: Sequence[str], *, force: bool, empty: bool
 ) -> dict[str, Any]:
-    """The arguments of DeleteStack, once nothing stands in its way any more. Raises DeploymentError for what does."""
-    arguments = _arguments(one, now["StackStatus"], retain, force=force, empty=empty)
-    if one.importers and (left := _importers(remote, now)):  # those before it may have been deleted since
-        what = "; ".join(f"its export {name} is in use by {', '.join(stacks)}" for name, stacks in left.items())
-        raise failure.DeploymentError(f"not touched: {what}", where=str(one.place), status=now["StackStatus"],
-                                      advice="Delete those stacks first, or deploy them without it.")  # fmt: skip
-    for bucket in _leaving(one.full_buckets, retain) if empty else ():
-        empty_bucket(aws.client("s3", one.place.region), bucket)
-    return arguments
-
-
-def _leaving(buckets: Mapping[str, str], retain: Sequence[str]) -> list[str]:
-    """Those that are to go: a bucket that is retained keeps what is in it, too."""
-    return [name for name, logical_id in buckets.items() if logical_id not in retain]
-
-
-def _arguments(one: Survey, status: str, retain: Sequence[str], *, force: bool, empty: bool) -> dict[str, Any]:
-    """The arguments of DeleteStack. Raises DeploymentError for what must be said first.
+    """The arguments of DeleteStack, once nothing stands in its way any more. Raises DeploymentError for what does.
 
     Source: API reference of DeleteStack: RetainResources is for stacks in DELETE_FAILED, and so is DeletionMode. In any
     other state nothing could be kept: the stack would go with what the caller wanted to keep.
     """
-    place = one.place
+    place, status = one.place, now["StackStatus"]
     if (retain or force) and status != "DELETE_FAILED":
         raise failure.keeping_nothing("delete", status, place)
-    full = _leaving(one.full_buckets, retain)
+    # A bucket that is retained keeps what is in it, too.
+    full = [name for name, logical_id in one.full_buckets.items() if logical_id not in retain]
     if full and not (empty or force):
         raise failure.DeploymentError(
             f"the bucket {full[0]} is not empty", where=str(place), status=status,
             advice=f"To delete what is in it, too: {place.command('delete', '--empty-buckets')}",
         )  # fmt: skip
-    if status != "DELETE_FAILED":
-        return {}
-    if not (retain or force or (empty and full)):
+    if status == "DELETE_FAILED" and not (retain or force or full):
         raise failure.DeploymentError("its deletion has failed before", where=str(place), status=status,
                                       advice=failure.advice(status, place))  # fmt: skip
+    if one.importers and (left := _importers(remote, now)):  # those before it may have been deleted since
+        what = "; ".join(f"its export {name} is in use by {', '.join(stacks)}" for name, stacks in left.items())
+        raise failure.DeploymentError(f"not touched: {what}", where=str(place), status=status,
+                                      advice="Delete those stacks first, or deploy them without it.")  # fmt: skip
+    for bucket in full if empty else ():
+        empty_bucket(aws.client("s3", place.region), bucket)
     return {"RetainResources": list(retain)} if retain else {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 from scripts.cloudformation import order, outputs
@@ -21,17 +20,14 @@ class Values:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._known: dict[Key, dict[str, str]] = {}
-        self._lock = threading.Lock()
 
     def set(self, key: Key, found: dict[str, str]) -> None:
         """The outputs after an operation that has just ended."""
-        with self._lock:
-            self._known[key] = found
+        self._known[key] = found
 
     def output(self, key: Key, name: str) -> str:
         """One output. Raises outputs.NoStackError when the stack, or the output of what is deployed, is not there."""
-        with self._lock:
-            found = self._known.get(key)
+        found = self._known.get(key)
         environment = self._aws.environment
         place = Place.of(environment, (environment.stacks[key[0]], key[1]))
         if found is None:
