@@ -21,7 +21,7 @@ class EventPattern(FlowRule):
                 continue
             # Where it is not known what stands in a text, it is enough if anything would do.
             is_text = isinstance(node.value, str)
-            given = {SYMBOL.sub(filling, node.value) for filling in FILLINGS} if is_text else ()
+            given = dict.fromkeys(SYMBOL.sub(filling, node.value) for filling in FILLINGS) if is_text else ()
             problems = [_refusal(one) for one in given or (node.value,)]
             if problem := problems[0] if all(problems) else None:
                 place = _locate(node, problem.where)

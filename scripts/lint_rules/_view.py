@@ -6,11 +6,11 @@ cfn-lint's solver lets them go together. So a finding is something that a deploy
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from scripts.flow import graph
 from scripts.flow.graph import Flow, as_list, documents_of, of_stacks
 from scripts.flow.resolution import SYMBOL, Stack
 from scripts.patterns.grammar import PatternError
@@ -202,13 +202,8 @@ def conditions_of(raw: Any) -> set[str]:
 def pattern_of(properties: Node) -> Json | None:
     """The event pattern of a rule or an archive, given as an object or as JSON text; None where it is not known."""
     node = properties.get("EventPattern")
-    value = node.value if node else None
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-    return value if isinstance(value, dict) else None
+    found = graph.pattern_of(node.value) if node else None
+    return found if isinstance(found, dict) else None
 
 
 def tests_of(pattern: Json, *keys: str) -> list[Any]:

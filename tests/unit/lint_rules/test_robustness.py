@@ -51,3 +51,14 @@ def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(lint, tmp_path, depth
     rule = {"Type": "AWS::Events::Rule", "Properties": {"EventPattern": text, "Targets": [{"Id": "a", "Arn": "b"}]}}
     (tmp_path / "template.json").write_text(json.dumps({"Resources": {"Rule": rule}}))
     lint(tmp_path / "template.json")
+
+
+def test_of_several_refusals_of_a_text_the_same_one_is_told_every_time(lint, tmp_path):
+    texts = ['{"source": ${Any}}' + " " * number for number in range(12)]  # a set of each would have its own order
+    patterns = [{"EventPattern": {"Fn::Sub": text}} for text in texts]
+    rules = {f"Rule{n}": {"Type": "AWS::Events::Rule", "Properties": one} for n, one in enumerate(patterns)}
+    template = {"Parameters": {"Any": {"Type": "String"}}, "Resources": rules}
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    found, _ = lint(tmp_path / "template.json")
+    assert len(found) == len(rules)
+    assert len({one.message for one in found}) == 1
