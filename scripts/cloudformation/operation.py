@@ -82,7 +82,8 @@ class Operation:
         begun, last = self.started, ""
         for one in self.events:
             if begun and one.is_root and one.at >= begun.at:
-                if last in events.ENDS and one.token != self.token:
+                stayed = self.stays and last in events.MAYBE_ENDS and one.status in events.STARTS
+                if (last in events.ENDS or stayed) and one.token != self.token:
                     break  # somebody has started the next operation since
                 last = one.status
         return last if last in events.ENDS | events.MAYBE_ENDS else ""

@@ -99,6 +99,23 @@ def test_the_next_operation_of_somebody_else_is_not_this_ones_end(world):
     assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
 
 
+def test_what_failed_and_stays_is_no_success_since_somebody_else_has_one(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    other = ("", {"token": "another"})
+    w.cfn.timelines["UPDATE"] = steps(
+        (0, "STACK", "UPDATE_IN_PROGRESS"),
+        (1, "Queue", "UPDATE_FAILED", "no"),
+        (3, "STACK", "UPDATE_FAILED"),
+        (3.01, "STACK", "UPDATE_IN_PROGRESS", *other),
+        (3.02, "STACK", "UPDATE_COMPLETE", *other),
+    )
+    (result,) = w.deploy(disable_rollback=True)
+    assert (result.outcome, result.problem.status) == ("failed", "UPDATE_FAILED")
+    assert "could not be updated: no" in str(result.problem)
+    assert w.clock.now() < 20
+
+
 def test_describe_stacks_that_lags_behind(world):
     w = world()
     w.cfn.lag = 2.5
