@@ -46,6 +46,7 @@ def _refuse(aws: Aws, options: Options) -> None:
     """Raises RefusedError for options that mean change sets, or stacks one by one: StackSets know nothing like them."""
     names = ("express", "revert_drift", "import_existing", "on_failure", "disable_rollback")
     given = [f"--{one.replace('_', '-')}" for one in names if getattr(options, one)]
+    given += [] if options.nested else ["--no-nested"]
     if given:
         raise RefusedError(
             f"stack sets know nothing like {', '.join(given)}", where=f"{aws.environment.path}: stack_set",

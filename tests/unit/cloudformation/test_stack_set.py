@@ -273,6 +273,7 @@ def test_what_to_do_about_stacks_that_are_behind_names_no_region(sets):
         ({"import_existing": True}, "--import-existing"),
         ({"on_failure": "DELETE"}, "--on-failure"),
         ({"disable_rollback": True}, "--disable-rollback"),
+        ({"nested": False}, "--no-nested"),
     ],
 )
 def test_options_that_stack_sets_do_not_have_are_refused(sets, how, name):
