@@ -163,7 +163,7 @@ def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
         return _unsure(f"whether the role may use the key {key} is not known here")
     if "alias/aws/" in key:
         return _no(f"the key {key} of AWS does not admit {EVENTS}; SqsManagedSseEnabled does")
-    if not (found := key_of(flow, resource)):
+    if not (found := key_of(flow, key, resource.region)):
         return _unsure(f"the key {key} is not of these stacks, so its policy is not known")
     context = _context(rule)
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
@@ -173,14 +173,14 @@ def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
     return _yes(f"key {found.logical_id}")
 
 
-def key_of(flow: Flow, resource: Resource) -> Resource | None:
-    """The key of these stacks that a queue or topic names by its id, its ARN or an alias; None if it is none of theirs.
+def key_of(flow: Flow, name: Any, region: str) -> Resource | None:
+    """The key of these stacks that is meant by its id, its ARN or an alias; None if it is none of theirs.
 
-    One name may be an alias in each of several regions; the key is in the region of what it encrypts.
+    ``region``: of what it encrypts, which is the key's, too; one name may be an alias in each of several regions.
     """
-    found = _named(flow, resource.properties.get("KmsMasterKeyId"), resource.region)
+    found = _named(flow, name, region)
     if found and found.type == "AWS::KMS::Alias":
-        return _named(flow, found.properties.get("TargetKeyId"), resource.region)
+        return _named(flow, found.properties.get("TargetKeyId"), region)
     return found
 
 

@@ -54,5 +54,6 @@ def _is_shut(rule: Rule, arn: str, flow: Flow) -> bool:
         return False
     if not verdict.reason.startswith("the key") or "alias/aws/" in verdict.reason:
         return True
-    key = permissions.key_of(flow, flow.resources[arn])
+    queue = flow.resources[arn]
+    key = permissions.key_of(flow, queue.properties.get("KmsMasterKeyId"), queue.region)
     return key is not None and key.type == "AWS::KMS::Key"  # the policy of a replica is not read here
