@@ -15,6 +15,7 @@ if __name__ == "__main__":  # while the rest is being loaded nothing is under wa
             signal.signal(ending, lambda *_: os._exit(EXIT_INTERRUPTED))
 
 import contextlib  # noqa: E402
+import errno  # noqa: E402
 import importlib  # noqa: E402
 import io  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -22,6 +23,7 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 COMMANDS = Path(__file__).parent / "commands"
+DEEPEST = 4000  # calls: AWS takes details nested 1000 deep, and Python 3.11 reads JSON no deeper than its limit, 1000
 
 
 class Verbs(click.Group):
@@ -38,6 +40,18 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"scripts.commands.{cmd_name.replace('-', '_')}").command
         command.name = cmd_name
         return command
+
+
+class Closed(io.RawIOBase):
+    """Stdin after ``<&-``: reading it is an error, and the words name it."""
+
+    def readable(self) -> bool:
+        """Yes, as far as the question goes."""
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        """Raises OSError."""
+        raise OSError(errno.EBADF, "it is closed", "stdin")
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -60,6 +74,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # half a surrogate has no form in UTF-8, and much has none in Latin-1
             stream.reconfigure(errors="backslashreplace")
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(Closed()))
     try:
         code = _run()
         if sys.stdout:  # None when it is closed
@@ -70,16 +85,20 @@ def main() -> int:
         code = _fail(error)
     else:
         return code
-    for stream in (sys.stdout, sys.stderr):  # what is left in the buffers goes nowhere: else Python tries once more
+    for stream in (sys.stdout, sys.stderr):  # what cannot be written now goes nowhere: else Python tries once more
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code
 
 
 def _run() -> int:
+    from scripts.commands import _stacks
+
     try:
         # Not cli.main(): that would make an exit code 1 of a closed pipe.
-        with cli.make_context("python -m scripts", sys.argv[1:]) as context:
+        with cli.make_context("python -m scripts", sys.argv[1:], color=_stacks.colour()) as context:
             code = cli.invoke(context)
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -97,14 +116,16 @@ def _run() -> int:
 
 
 def _fail(error: Exception) -> int:
+    from scripts.commands import _stacks
     from scripts.commands._failures import describe
 
     if (text := describe(error)) is None:
         raise error
     with contextlib.suppress(OSError):  # nobody is left to hear it
-        click.secho(text, err=True, fg="red" if sys.stderr.isatty() else None)
+        click.secho(text, err=True, fg="red", color=_stacks.colour())
     return EXIT_FAILED
 
 
 if __name__ == "__main__":
+    sys.setrecursionlimit(DEEPEST)
     sys.exit(main())

@@ -38,12 +38,16 @@ def read(
     return Aws(found, connections=connections), templates, pairs
 
 
+def colour() -> bool | None:
+    """As click takes it: False for plain lines, with NO_COLOR and on a dumb terminal; None for what the stream is."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+
+
 def console(*, err: bool = False) -> Console:
     """Colour on a terminal, plain lines elsewhere and with NO_COLOR; long lines are not broken in a pipe."""
     from rich.console import Console
 
-    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    found = Console(stderr=err, highlight=False, emoji=False, force_terminal=False if plain else None)
+    found = Console(stderr=err, highlight=False, emoji=False, force_terminal=colour())
     found.soft_wrap = not found.is_terminal
     return found
 

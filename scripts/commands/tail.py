@@ -152,6 +152,6 @@ class _Printer:
 def _parse(message: str) -> Any:
     try:
         found = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return message
     return found if isinstance(found, dict | list) else message

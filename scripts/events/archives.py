@@ -168,7 +168,7 @@ def _event_of(message: str, since: datetime, until: datetime) -> dict[str, Any] 
     """The event of a log message, if it is one, of the window, and no replayed one (archives keep none of those)."""
     try:
         event = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(event, dict) or {"id", "time", "detail-type"} - event.keys() or "replay-name" in event:
         return None

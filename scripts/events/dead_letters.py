@@ -93,7 +93,7 @@ def parse(message: dict[str, Any]) -> Letter:
     why = {key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()}
     try:
         body = json.loads(message["Body"])
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     place = (message["MessageId"], message["ReceiptHandle"])
     if "RULE_ARN" in why:
@@ -138,9 +138,9 @@ def redrive(
     def send(letter: Letter) -> tuple[Letter, str]:
         if time.monotonic() > mailbox.expires:  # somebody else may see it by now, and send it too
             return letter, "not reached in time; the next run takes it"
-        try:
+        try:  # anybody may put a message into a queue: it may hold what no event of EventBridge does
             way.deliver(letter.rule, letter.target, letter.event)
-        except (ToolError, ValueError, TypeError, *calls.TROUBLE) as error:  # also what no event of EventBridge holds
+        except (ToolError, ValueError, TypeError, RecursionError, *calls.TROUBLE) as error:
             return letter, str(error)
         try:
             mailbox.remove(letter)

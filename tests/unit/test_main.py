@@ -1,6 +1,7 @@
 """What is said, and the exit code, when something is wrong before any call to AWS."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -123,6 +124,60 @@ def test_a_reader_that_has_seen_enough_is_no_failure(verb):
                           check=False)  # fmt: skip
     os.close(theirs)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_was_printed_before_a_failure_is_there():
+    code = (
+        "import sys\nfrom scripts import __main__ as program\n"
+        "def work(_context):\n    print('printed')\n    open('/nowhere/at/all')\n"
+        "program.cli.invoke = work\nsys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30,
+                          env={**os.environ, "PYTHONUNBUFFERED": ""})  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "printed\n")
+    assert done.stderr == "Error: /nowhere/at/all: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("match --ndjson", "Error: stdin: it is closed\n"),
+        ("match --pattern -", "Error: -: cannot be read as UTF-8 text: [Errno 9] it is closed: 'stdin'\n"),
+        ("demo --env dev", "say YES=1 (--yes). Nothing was changed.\n"),
+    ],
+)
+def test_a_closed_stdin_is_said_in_words(verb, said):
+    done = subprocess.run(["sh", "-c", f'exec "{sys.executable}" -m scripts {verb} <&-'], capture_output=True,
+                          text=True, check=False, timeout=60)  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert done.stderr.endswith(said)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+@pytest.mark.parametrize("work", ["_stacks.complain([ToolError('no')])", "exec(\"raise ToolError('no')\")"])
+def test_errors_are_red_on_a_terminal_that_wants_colours(work, plain):
+    code = (
+        "import sys\nfrom scripts import __main__ as program\nfrom scripts.commands import _stacks\n"
+        f"from scripts.errors import ToolError\nprogram.cli.invoke = lambda _context: {work}\n"
+        "sys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+    )
+    ours, theirs = pty.openpty()
+    usual = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=False, timeout=30,
+                   env={**usual, "TERM": "xterm", **plain})  # fmt: skip
+    said = os.read(ours, 1000).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert said == ("Error: no\r\n" if plain else "\x1b[31mError: no\x1b[0m\r\n")
+
+
+def test_what_aws_takes_is_not_nested_too_deep(tmp_path):
+    event = 999 * '{"a":' + "{}" + 999 * "}"
+    (tmp_path / "event.json").write_text(f'{{"source": "shop", "detail": {event}}}')
+    (tmp_path / "pattern.json").write_text('{"source": ["shop"]}')
+    done = run("match", "--pattern", str(tmp_path / "pattern.json"), "--event", str(tmp_path / "event.json"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "true\n", "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

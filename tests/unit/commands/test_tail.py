@@ -6,9 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from scripts.commands import tail
 
 # The verb, without a stack behind it; botocore's own pauses are left out.
 TAIL = """
@@ -42,6 +45,12 @@ class Logs(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+@pytest.mark.parametrize("message", ["START RequestId", 100_000 * "[", "5"])
+def test_what_is_no_json_is_a_line(message, capsys):
+    tail._Printer("json")(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {"id": "1"})
+    assert json.loads(capsys.readouterr().out)["message"] == message
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

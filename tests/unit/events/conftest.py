@@ -66,7 +66,16 @@ def project(tmp_path, monkeypatch):
         def start(self, endpoint: str, *arguments: str, **settings) -> subprocess.Popen:
             environment = f"endpoint: {endpoint}\nregions: [us-east-1, eu-west-1]\nstacks: {{bus: }}\n"
             (tmp_path / "parameters/stub.yaml").write_text(environment)
-            command = [sys.executable, "-m", "scripts", "send", "--env", "stub", *arguments]
+            command = [
+                *settings.get("through", ()),
+                sys.executable,
+                "-m",
+                "scripts",
+                "send",
+                "--env",
+                "stub",
+                *arguments,
+            ]
             measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
             return subprocess.Popen(command, cwd=tmp_path, stdin=settings.get("stdin", subprocess.PIPE), stdout=subprocess.PIPE,
                                     stderr=subprocess.PIPE,

@@ -107,7 +107,14 @@ def test_a_letter_that_cannot_be_deleted_is_told(error):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no time"), TypeError("no text"), ResponseParserError("half an answer"), REFUSED]
+    "error",
+    [
+        ValueError("no time"),
+        TypeError("no text"),
+        RecursionError("too deep"),
+        ResponseParserError("half an answer"),
+        REFUSED,
+    ],
 )
 def test_a_letter_that_nothing_can_be_made_of_leaves_the_others(error):
     queue, way = Queue(message(1), message(2)), Way()
@@ -182,7 +189,7 @@ def test_a_letter_of_a_bus_names_the_bus(given, code):
     assert (found.rule, found.target, found.event) == ("", bus, event)
 
 
-@pytest.mark.parametrize("body", ["no JSON", '{"something": "else"}', "[]"])
+@pytest.mark.parametrize("body", ["no JSON", '{"something": "else"}', "[]", 100_000 * "["])
 def test_what_is_no_dead_letter_is_shown_as_that(body):
     found = dead_letters.parse({"MessageId": "1", "ReceiptHandle": "h", "Body": body})
-    assert (found.code, found.event, found.message) == ("NOT_A_DEAD_LETTER", None, body)
+    assert (found.code, found.event, found.message) == ("NOT_A_DEAD_LETTER", None, body[:200])

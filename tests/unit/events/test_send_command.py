@@ -152,6 +152,13 @@ def test_a_terminal_is_told_that_it_is_read_and_a_pipe_is_not(stub, project):
     assert project.send(bus.url, *AS, data=details(1))[2] == ""
 
 
+@pytest.mark.parametrize("file", [(), ("-",)])
+def test_a_closed_stdin_is_said_to_be_closed(stub, project, file):
+    process = project.start(stub().url, *AS, *file, through=("sh", "-c", 'exec "$@" <&-', "sh"))
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (1, b"Error: stdin: it is closed\n")
+
+
 def test_interrupted_before_a_record_it_says_so(stub, project):
     bus = stub()
     ours, theirs = pty.openpty()
