@@ -291,7 +291,7 @@ def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     function = str(given.get("FunctionName", ""))
     if not function.startswith("arn:"):
-        function = stack.arn("lambda", f"function:{function}")
+        function = stack.arn("lambda", f"function:{function.rpartition(':function:')[2]}")  # or with the account
     conditions: Json = {}
     for name, operator, key in _PERMISSION_CONDITIONS:
         if name in given:

@@ -68,6 +68,7 @@ def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="
         (TOPIC, False, "no topic policy"),
         (FUNCTION + permission(), True, "P"),
         (FUNCTION + permission(function="!GetAtt T.Arn"), True, "P"),
+        (FUNCTION + permission(function="!Sub '${AWS::AccountId}:function:${T}'"), True, "P"),
         (FUNCTION + permission(""), True, "P"),
         (FUNCTION, False, "no permission"),
         (FUNCTION + permission(", SourceAccount: !Ref AWS::AccountId"), False, "no permission"),
