@@ -66,6 +66,13 @@ def test_what_only_aws_knows_is_no_difference(bus, pattern, state, schedule, dif
     assert [one.split(": ")[2].split()[0] for one in found] == differs
 
 
+def test_a_rule_with_a_name_on_a_bus_that_is_not_there_yet_is_not_deployed():
+    text = UNKNOWN.replace("Properties: {Name: own}", "Properties: {}") % ("!Ref Own", "{source: [a]}", "ENABLED", "x")
+    stack = Stack(parse_template(text, "t"), name="s", region="us-east-1", account="123456789012")
+    found = live.differences(graph.of_stacks([stack]), graph.Flow(is_whole=True))
+    assert found == ["us-east-1: rule R is not deployed"]
+
+
 HERE, THERE, KEY = "123456789012", "999999999999", "arn:aws:kms:us-east-1:123456789012:key/0-1"
 ACCOUNT = """
 Resources:
