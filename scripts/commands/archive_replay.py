@@ -132,8 +132,7 @@ def _preview(previews: Sequence[Preview], as_json: bool) -> None:
         print_json([{
             "archive": one.archive.name, "region": one.archive.region, "archived": one.archive.events,
             "events": one.events, "logGroups": one.groups,
-            "rules": [{"rule": rule, "events": count, "targets": one.targets.get(rule, {})}
-                      for rule, count in one.rules],
+            "rules": [{"rule": rule, "events": count, "targets": targets} for rule, count, targets in one.rules],
         } for one in previews])  # fmt: skip
         return
     for one in previews:
@@ -143,7 +142,7 @@ def _preview(previews: Sequence[Preview], as_json: bool) -> None:
             print(f"  {counted(one.events, 'event')} in the window, at least: as many are in {', '.join(one.groups)}")
         else:
             print("  How many are in the window is not known: no rule of the bus writes whole events to a log group.")
-        for rule, count in one.rules:
+        for rule, count, targets in one.rules:
             print(f"  rule {rule}: " + (counted(count, "event") if one.events is not None else "how many is not known"))
-            for target, fate in one.targets.get(rule, {}).items():
+            for target, fate in targets.items():
                 print(f"    → {target}: {fate}")

@@ -54,15 +54,14 @@ class Progress:
 class Preview:
     """What a replay would do, as far as the log groups of the bus tell.
 
-    ``events`` is None where no rule writes whole events to a log group. ``rules``: each rule with the events that it
-    would match, and its targets with their fate as ``flow.trace`` has it.
+    ``events`` is None where no rule writes whole events to a log group. ``rules``: the label of each rule, how many
+    events it would match, and its targets with their fate as ``flow.trace`` has it.
     """
 
     archive: Archive
     groups: list[str]
     events: int | None
-    rules: list[tuple[str, int]]
-    targets: dict[str, dict[str, str]]
+    rules: list[tuple[str, int, dict[str, str]]]
 
 
 def of_stacks(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> list[Archive]:
@@ -147,7 +146,7 @@ def preview(
              and not any(key.startswith("Input") for key in target.settings)]  # fmt: skip
     groups = sorted({arn.partition(":log-group:")[2] for arn in whole})
     kept = next((one.pattern for one in flow.archives if one.arn == archive.arn), None)
-    counts = {one.label: 0 for one in on_bus if not rules or one.arn in rules}
+    counts = {one.arn: 0 for one in on_bus if not rules or one.arn in rules}
     targets, met = dict[str, dict[str, str]](), set[str]()
     places = [log_groups.Group(archive.region, name, name) for name in groups]
     for entry in log_groups.merge(aws, places, int(window[0].timestamp() * 1000)):
@@ -157,11 +156,12 @@ def preview(
         met.add(event["id"])
         event["replay-name"] = "a replay"  # replayed events carry it, and rules may refuse it
         for route in trace.trace(flow, event, archive.bus).routes:
-            if route.matched and route.rule.label in counts:
-                counts[route.rule.label] += 1
+            if route.matched and route.rule.arn in counts:
+                counts[route.rule.arn] += 1
                 fates = {f"{one.target.service} {one.label}": one.fate for one in route.deliveries}
-                targets.setdefault(route.rule.label, fates)
-    return Preview(archive, groups, len(met) if groups else None, list(counts.items()), targets)
+                targets.setdefault(route.rule.arn, fates)
+    told = [(one.label, counts[one.arn], targets.get(one.arn, {})) for one in on_bus if one.arn in counts]
+    return Preview(archive, groups, len(met) if groups else None, told)
 
 
 def _event_of(message: str, since: datetime, until: datetime) -> dict[str, Any] | None:

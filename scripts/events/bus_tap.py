@@ -53,7 +53,8 @@ def remove(aws: Aws, region: str, bus: str, name: str) -> None:
         events.delete_rule(Name=name, EventBusName=bus)
     with Ignoring(*NO_QUEUE):
         sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"])
-    _lock_file(name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # gone already, or of another user of this machine
+        _lock_file(name).unlink()
 
 
 def sweep(aws: Aws, region: str, bus: str) -> list[str]:

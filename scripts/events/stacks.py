@@ -46,7 +46,8 @@ def find(aws: Aws, pairs: Sequence[Pair], *, every: bool) -> list[Deployed]:
             return None
         pages = aws.client("cloudformation", place.region).get_paginator("list_stack_resources")
         found = [one for page in pages.paginate(StackName=place.stack_name) for one in page["StackResourceSummaries"]]
-        resources = [(one["LogicalResourceId"], one["ResourceType"], one.get("PhysicalResourceId")) for one in found]
+        resources = [(one["LogicalResourceId"], one["ResourceType"], one.get("PhysicalResourceId"))
+                     for one in found if one.get("ResourceStatus") != "DELETE_COMPLETE"]  # fmt: skip
         own = [physical for _, kind, physical in resources if kind == "AWS::Events::EventBus" and physical]
         rules = {logical: _locate(aws.client("events", place.region), physical, own)
                  for logical, kind, physical in resources if kind == "AWS::Events::Rule" and physical}  # fmt: skip

@@ -4,13 +4,15 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from scripts.cloudformation.place import Place
-from scripts.events import archives
+from scripts.events import archives, log_groups
 from scripts.events.archives import Archive
 from scripts.events.stacks import Deployed
+from scripts.flow import graph
 from tests.unit.events.operations import FakeAws, Service, TurningClock
 
 ARCHIVE = Archive(
@@ -78,6 +80,26 @@ def test_rules_are_chosen_by_any_of_their_names(bus):
     stacks = [Deployed(Place("dev", "s", "dev-s", "r"), {}, (), {"CatchAll": (bus, "all")})]
     names = ["all", arn, "CatchAll"]
     assert archives.choose_rules(FakeAws(events=Rules()), archive, names, stacks) == [arn] * 3
+
+
+def test_two_rules_of_one_name_are_told_apart(monkeypatch):
+    """Two stacks may call their rules alike, and have them on one bus."""
+    event = {"id": "1", "time": "2026-05-01T00:00:00Z", "detail-type": "T", "source": "shop", "detail": {}}
+    group = "arn:aws:logs:r:1:log-group:all"
+    rules = [
+        graph.Rule("CatchAll", "a", "arn:aws:events:r:1:rule/orders/a", ARCHIVE.bus, {"source": ["shop"]},
+                   targets=(graph.Target("log", group),)),
+        graph.Rule("CatchAll", "b", "arn:aws:events:r:1:rule/orders/b", ARCHIVE.bus, {"source": ["elsewhere"]}),
+    ]  # fmt: skip
+    flow = graph.Flow(rules=rules, buses={ARCHIVE.bus: graph.Bus("orders", "orders", ARCHIVE.bus)})
+    entry = SimpleNamespace(message=json.dumps(event))
+    monkeypatch.setattr(log_groups, "merge", lambda *_: [entry])
+    found = archives.preview(FakeAws(), ARCHIVE, flow, WINDOW)
+    assert [(label, count, len(targets)) for label, count, targets in found.rules] == [
+        ("CatchAll", 1, 1), ("CatchAll", 0, 0),
+    ]  # fmt: skip
+    only = archives.preview(FakeAws(), ARCHIVE, flow, WINDOW, [rules[1].arn])
+    assert only.rules == [("CatchAll", 0, {})]
 
 
 def test_a_name_of_a_replay_fits():

@@ -3,6 +3,8 @@ from __future__ import annotations
 import fcntl
 import tempfile
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,6 +27,23 @@ def beat(ago):
 @pytest.mark.parametrize("start", ["", "arn:aws:events:r:1:event-bus/"])
 def test_a_tap_knows_its_bus_by_name(start, name):
     assert bus_tap.Tap(FakeAws(), "r", start + name).bus == name
+
+
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+def test_a_lock_file_that_cannot_be_removed_is_left(monkeypatch, error):
+    """/tmp is sticky: nobody removes another user's file there."""
+    asked = []
+
+    def refuse(path, **_):
+        asked.append(path.name)
+        raise error
+
+    gone = lambda **_: None  # noqa: E731
+    events = SimpleNamespace(remove_targets=gone, delete_rule=gone)
+    sqs = SimpleNamespace(get_queue_url=lambda **_: {"QueueUrl": "url"}, delete_queue=gone)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    bus_tap.remove(FakeAws(events=events, sqs=sqs), "r", "orders", NAME)
+    assert asked == [f"{NAME}.lock"]
 
 
 def test_a_held_lock_is_life_whatever_the_tag_says(tmp_path):
