@@ -103,6 +103,7 @@ def claimed(where: Path) -> Iterator[Callable[..., None]]:
             fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit(ANOTHER_LIVES)
+        (where / "tmp").mkdir(exist_ok=True, mode=0o700)  # one that ended meanwhile has removed it
         alive.truncate(0)  # what a dead one told
         (where / "log").write_text("")
 
@@ -113,8 +114,8 @@ def claimed(where: Path) -> Iterator[Callable[..., None]]:
         try:
             yield tell
         finally:
-            alive.truncate(0)
             shutil.rmtree(where / "tmp", ignore_errors=True)
+            alive.truncate(0)
             if os.getpgrp() == os.getpid():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 os.killpg(os.getpid(), signal.SIGTERM)

@@ -67,14 +67,14 @@ class Reporter(Listener):
             count = sum(plan.changes for plan in plans)
             answer = _stacks.confirm(f"Change {count} stack{'s' * (count != 1)} of {self._environment.name}?",
                                      self._environment, yes=self._yes)  # fmt: skip
-            if answer and self._console.is_terminal:
+            if self._console.is_terminal and (answer or self._rows):
                 self._live.start()
             return answer
 
     def started(self, place: Place, total: int) -> None:
         with self._lock:
             self._rows[place] = (time.monotonic(), 0, total, ())
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._asking.locked():  # else it begins with the answer
             self._live.start()
 
     def progressed(self, progress: Progress) -> None:
