@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-Decorator = "Callable[[Callable[..., Any]], Callable[..., Any]]"
-
 
 class Moment(click.ParamType["datetime"]):
     """A point in time, as ``scripts.events.moments`` reads it."""

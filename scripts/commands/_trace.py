@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+from rich.tree import Tree
+
+from scripts.commands import _stacks
+from scripts.flow import running
+from scripts.flow.inputs import compact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rich.tree import Tree
 
     from scripts.flow.graph import Flow
     from scripts.flow.trace import Arrival, Delivery
@@ -18,12 +23,6 @@ MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[magenta]?[/]"}
 
 def show(arrivals: Iterable[Arrival], run: Flow | None) -> None:
     """Prints the ways of an event, each as a tree: bus → rules → targets. ``run``: where to find functions to run."""
-    from rich.markup import escape
-    from rich.tree import Tree
-
-    from scripts.commands import _stacks
-    from scripts.flow.inputs import compact
-
     console = _stacks.console()
     if not console.is_terminal:
         console.width = 1_000_000  # a tree cuts at the width
@@ -34,10 +33,6 @@ def show(arrivals: Iterable[Arrival], run: Flow | None) -> None:
 
 
 def _add_arrival(tree: Tree, arrival: Arrival, run: Flow | None) -> None:
-    from rich.markup import escape
-
-    from scripts.flow.inputs import compact
-
     region = arrival.bus.split(":")[3]
     tree = tree.add(f"bus [bold]{escape(arrival.label)}[/]  [dim]{escape(arrival.bus)}[/]")
     if not arrival.exists:
@@ -58,8 +53,6 @@ def _add_arrival(tree: Tree, arrival: Arrival, run: Flow | None) -> None:
 
 
 def _add_delivery(branch: Tree, one: Delivery, run: Flow | None, event: str) -> None:
-    from rich.markup import escape
-
     queue = f" {escape(one.dead_letters)}" if one.dead_letters else ""
     style = STYLES[one.fate]
     leaf = branch.add(f"→ {one.target.service} [bold]{escape(one.label)}[/]: [{style}]{one.fate}{queue}[/]")
@@ -77,8 +70,6 @@ def _add_delivery(branch: Tree, one: Delivery, run: Flow | None, event: str) -> 
 
 def _run(flow: Flow, delivery: Delivery) -> list[str]:
     """Runs an inline Lambda target; gives what it answered and wrote."""
-    from scripts.flow import running
-
     function = flow.resources.get(delivery.target.arn)
     if delivery.target.service != "lambda" or function is None:
         return []
