@@ -114,13 +114,14 @@ def _list(found: Sequence[Archive], as_json: bool) -> None:
     from dataclasses import asdict
 
     from scripts.commands import _operations, _stacks
+    from scripts.events import buses
 
     if as_json:
         _stacks.print_json([asdict(one) for one in found])
         return
     _operations.print_table(
         ("ARCHIVE", "REGION", "BUS", "STATE", "EVENTS", "BYTES", "DAYS"),
-        [(one.name, one.region, one.bus.rsplit("/", 1)[-1], one.state, f"{one.events:,}", f"{one.size:,}",
+        [(one.name, one.region, buses.name_of(one.bus), one.state, f"{one.events:,}", f"{one.size:,}",
           str(one.retention or "all")) for one in found], right=("EVENTS", "BYTES", "DAYS"),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from scripts.cloudformation.place import Place
+from scripts.commands import archive_replay
 from scripts.events import archives, log_groups
 from scripts.events.archives import Archive
 from scripts.events.stacks import Deployed
@@ -80,6 +81,13 @@ def test_rules_are_chosen_by_any_of_their_names(bus):
     stacks = [Deployed(Place("dev", "s", "dev-s", "r"), {}, (), {"CatchAll": (bus, "all")})]
     names = ["all", arn, "CatchAll"]
     assert archives.choose_rules(FakeAws(events=Rules()), archive, names, stacks) == [arn] * 3
+
+
+def test_the_list_names_a_partners_bus_whole(capsys):
+    archive = Archive(**{**ARCHIVE.__dict__, "bus": "arn:aws:events:r:1:event-bus/aws.partner/shop.com/orders"})
+    archive_replay._list([ARCHIVE, archive], as_json=False)
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[2] for row in rows] == ["BUS", "orders", "aws.partner/shop.com/orders"]
 
 
 def test_two_rules_of_one_name_are_told_apart(monkeypatch):
