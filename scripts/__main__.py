@@ -71,14 +71,15 @@ def main() -> int:
     for one in ENDINGS:  # a cancelled CI job ends like Ctrl-C; what a script runs in the background hears neither
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, signal.default_int_handler)
+    for name in ("stdout", "stderr"):  # None after `>&-`; and the next file that is opened would take its place
+        setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # half a surrogate has no form in UTF-8, and much has none in Latin-1
             stream.reconfigure(errors="backslashreplace")
     sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(Closed()))
     try:
         code = _run()
-        if sys.stdout:  # None when it is closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # `… | head` has seen enough
         code = 0
     except OSError as error:  # also of what is written: a full disk

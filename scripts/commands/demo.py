@@ -184,9 +184,8 @@ def _show_delivery(one: Delivery) -> None:
     mark, colour = ("✓", "green") if one.after is not None else ("✗", "red")
     after = f"after {one.after:.2f} s" if one.after is not None else f"{len(one.messages)} of {one.count} seen"
     click.secho(f"  {mark} {one.group:<58} {after}", fg=colour)
-    shown = (
-        shutil.get_terminal_size().columns - 7 if sys.stdout.isatty() else SHOWN
-    )  # six spaces before it, one dot after it
+    # On a terminal there are six spaces before it, and a dot after it.
+    shown = shutil.get_terminal_size().columns - 7 if sys.stdout.isatty() else SHOWN
     for message in map(summarize, one.messages):
         click.echo(f"      {message[:shown]}{'…' if len(message) > shown else ''}")
 

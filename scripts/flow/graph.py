@@ -144,7 +144,10 @@ class Flow:
         """A short name: the logical id, or the last part of the ARN."""
         if arn in self.buses:
             return self.buses[arn].label
-        return self.resources[arn].logical_id if arn in self.resources else arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
+        if arn in self.resources:
+            return self.resources[arn].logical_id
+        _, is_bus, name = arn.rpartition(":event-bus/")  # that of a partner's bus has slashes in it
+        return name if is_bus else arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
 
 
 def bare(arn: str) -> str:
@@ -258,7 +261,7 @@ def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
 def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
     given = resource.properties
     bus = bus_arn(given.get("EventBusName"), stack)
-    flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rsplit("/", 1)[-1], bus))
+    flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rpartition(":event-bus/")[2], bus))
     schedule = given.get("ScheduleExpression")
     targets = [target_of(str(one.get("Id", "")), one) for one in as_list(given.get("Targets")) if isinstance(one, dict)]
     flow.rules.append(Rule(

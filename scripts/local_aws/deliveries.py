@@ -135,7 +135,7 @@ def to_function(target: Json, _event: Json, rule: Json, view: Any) -> None:
 
 def to_bus(target: Json, event: Json, rule: Json, _view: Any) -> None:
     """Hand the event as it is to another bus, of another region too. Buses of other accounts are not reached."""
-    (region, account), bus = target["Arn"].split(":")[3:5], target["Arn"].rsplit("/", 1)[1]
+    (region, account), bus = target["Arn"].split(":")[3:5], target["Arn"].partition(":event-bus/")[2]
     if event["Region"] != get_region() != region:
         raise NotDelivered("THIRD_REGION_HOP_DETECTED", f"{target['Arn']}: an event crosses one border only")
     # MiniStack keeps the keys of rules to stop loops; they mean something within one region only.

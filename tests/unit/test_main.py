@@ -154,6 +154,19 @@ def test_a_closed_stdin_is_said_in_words(verb, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_nobody_hears_is_no_failure(closed, tmp_path):
+    code = (
+        "import sys\nfrom scripts import __main__ as program\n"
+        "def work(_context):\n    print(sys.stdout.isatty(), sys.stderr.isatty(), file=open('made', 'w'))\n    return 7\n"
+        "program.cli.invoke = work\nsys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+    )
+    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], capture_output=True,
+                          check=False, timeout=30, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})  # fmt: skip
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert (tmp_path / "made").read_text() == "False False\n"
+
+
 @pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
 @pytest.mark.parametrize("work", ["_stacks.complain([ToolError('no')])", "exec(\"raise ToolError('no')\")"])
 def test_errors_are_red_on_a_terminal_that_wants_colours(work, plain):

@@ -168,3 +168,10 @@ def test_what_a_later_bus_keeps_is_on_the_way():
         "B": ("event bus", "on"), "First": ("archive", "off"), "Second": ("archive", "on"),
     }  # fmt: skip
     assert found["Api"] == ("API destination", "on")
+
+
+def test_a_partners_bus_keeps_its_whole_name():
+    rule = {"Type": "AWS::Events::Rule", "Properties": {"EventBusName": "aws.partner/shop.com/x", "EventPattern": {}}}
+    flow = graph.of_template({"Resources": {"Rule": rule}}, name="s", region="us-east-1", account="123456789012")
+    assert "aws.partner/shop.com/x" in {one.name for one in flow.buses.values()}
+    assert "aws.partner/shop.com/x" in {one.title for one in diagram.picture(flow).nodes.values()}
