@@ -71,12 +71,7 @@ def main() -> int:
     for one in ENDINGS:  # a cancelled CI job ends like Ctrl-C; what a script runs in the background hears neither
         if signal.getsignal(one) is not signal.SIG_IGN:
             signal.signal(one, signal.default_int_handler)
-    for name in ("stdout", "stderr"):  # None after `>&-`; and the next file that is opened would take its place
-        setattr(sys, name, getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8"))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # half a surrogate has no form in UTF-8, and much has none in Latin-1
-            stream.reconfigure(errors="backslashreplace")
-    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(Closed()))
+    _prepare_streams()
     try:
         code = _run()
         sys.stdout.flush()
@@ -92,6 +87,17 @@ def main() -> int:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code
+
+
+def _prepare_streams() -> None:
+    """Each is there, also after `<&-` and `>&-` (the next file that is opened would take its place), and takes all."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the program
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # half a surrogate has no form in UTF-8, and much has none in Latin-1
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(Closed()))
 
 
 def _run() -> int:

@@ -1,8 +1,11 @@
 """`make demo`, as the first thing that anybody runs."""
 
 import os
+import pty
 import re
 import signal
+import subprocess
+import sys
 
 import in_process
 import pytest
@@ -123,6 +126,14 @@ def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interr
 
 def test_on_an_account_it_asks_first(run):
     done = run("demo", "--env", "dev")
-    assert done.returncode != 0
-    assert "account 111122223333" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2, "Error: nobody can answer here: say YES=1 (--yes). Nothing was changed.",
+    )  # fmt: skip
+    ours, theirs = pty.openpty()
+    os.write(ours, b"n\n")
+    done = subprocess.run([sys.executable, "-m", "scripts", "demo", "--env", "dev"], stdin=theirs, capture_output=True,
+                          text=True, check=False, timeout=30)  # fmt: skip
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode, done.stderr.endswith("Nothing was changed.\n")) == (1, True)
+    assert "This deploys 3 stacks in us-east-1, eu-west-1 of account 111122223333" in done.stderr

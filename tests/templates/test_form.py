@@ -113,5 +113,7 @@ def test_alarms_exist_only_with_a_topic(template):
     kinds = {one["Type"] for one in template["Resources"].values()}
     alarms = [one for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"]
     assert bool(alarms) == ("AWS::Events::Rule" in kinds)
-    both = {key for key, one in template["Conditions"].items() if {"Condition": "HasAlarmTopic"} in one.get("Fn::And", ())}
+    both = {
+        key for key, one in template["Conditions"].items() if {"Condition": "HasAlarmTopic"} in one.get("Fn::And", ())
+    }
     assert {one["Condition"] for one in alarms} <= {"HasAlarmTopic"} | both
