@@ -6,16 +6,21 @@ left to CloudFormation's parameters, so that one file is linted, tested, uploade
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tempfile
 import tomllib
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts import documents
 from scripts.errors import ToolError
+
+if TYPE_CHECKING:
+    import jinja2
+    from jinja2.bccache import Bucket
 
 TEMPLATES = Path("templates")
 BUILD = Path("build")
@@ -55,8 +60,10 @@ def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]
         """The code of a Lambda function, from ``templates/functions/<file>``."""
         return documents.read_text(directory / "functions" / file).rstrip("\n")
 
+    # One for each template: what a macro knows of the template that imports it (name) stays in its module.
     jinja = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(directory), undefined=jinja2.StrictUndefined, autoescape=False,  # noqa: S701 - YAML
+        loader=jinja2.FileSystemLoader(directory), bytecode_cache=_compiled(), undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - YAML
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     jinja.globals.update(name=name, version=version(), function=function)
@@ -85,6 +92,25 @@ def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]
         return text, documents.parse_template(text, f"{name}.yaml as rendered")
     except documents.DocumentError as error:
         raise RenderingError(error.what, where=_source_of(error.where, text, directory, name)) from None
+
+
+@functools.cache
+def _compiled() -> jinja2.BytecodeCache:
+    """What a file was compiled to, as long as it does not change: most macros are in every template."""
+    import jinja2
+
+    class Compiled(jinja2.BytecodeCache):
+        def __init__(self) -> None:
+            self.code: dict[str, bytes] = {}
+
+        def load_bytecode(self, bucket: Bucket) -> None:
+            if bucket.key in self.code:
+                bucket.bytecode_from_string(self.code[bucket.key])  # not taken when the source is another
+
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            self.code[bucket.key] = bucket.bytecode_to_string()
+
+    return Compiled()
 
 
 def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> dict[str, dict[str, Any]]:

@@ -174,6 +174,7 @@ def test_interrupted_before_a_record_it_says_so(stub, project):
     assert project.send(bus.url, *AS, "-", data=details(1))[0] == 0  # nothing to resume
 
 
+@pytest.mark.usefixtures("children_unmeasured")  # nothing is noted of what is killed, and resuming is measured below
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_killed_and_resumed(stub, project, processes):
     bus = stub("--delay", "5", "--fail", "0.02")

@@ -166,6 +166,7 @@ def test_a_map_that_looks_itself_up_does_not_hang():
     assert made.resolve({"Fn::FindInMap": ["M", "a", "c"]}) == "x"
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("length", "known"), [(40, True), (500, False)])
 def test_names_and_conditions_that_hang_on_very_many_others_are_unknown(length, known):
     resources = {
