@@ -134,6 +134,7 @@ def test_the_rules_of_the_stack_may_use_their_targets_and_no_other(clients, reso
             group = name if kind == "log-group" else group_of_function(clients, name)
             assert until(lambda group=group: messages(logs, group, unique), bool), f"{rule} does not reach {arn}"
         events.remove_targets(Rule=rule, EventBusName=bus, Ids=[one["Id"] for one in beyond])
+        events.put_targets(Rule=rule, EventBusName=bus, Targets=targets)  # as the next test expects them
         events.put_rule(Name=rule, EventBusName=bus, EventPattern=pattern)
 
 
