@@ -327,7 +327,7 @@ Resources:
 """
 
 
-def until(check, seconds=30):
+def until(check, seconds=60):
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, "never came"

@@ -22,7 +22,7 @@ FUNCTIONS = [(name, logical_id) for name, template in TEMPLATES.items()
              for logical_id, one in template["Resources"].items() if one["Type"] == "AWS::Lambda::Function"]  # fmt: skip
 
 
-def until(find, wanted, wait=20.0):
+def until(find, wanted, wait=60.0):
     """What ``find`` gives once ``wanted`` likes it, or last gave."""
     end = time.monotonic() + wait
     while not wanted(found := find()) and time.monotonic() < end:

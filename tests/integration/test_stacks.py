@@ -11,6 +11,7 @@ from scripts.aws import Aws
 from scripts.cloudformation import deletion, deployment, outputs
 
 REGION = "eu-central-1"
+PATIENCE = 60.0  # seconds for what comes at once on a machine that has nothing else to do
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +57,10 @@ def deploy(endpoint, templates):
 
 def perform(aws):
     (act,) = demo.perform(aws, REGION, demo.new_run())
-    return demo.watch(aws, act, 10)
+    return demo.watch(aws, act, PATIENCE)
 
 
-def dead_letters(aws, url, count=1, wait=10.0):
+def dead_letters(aws, url, count=1, wait=PATIENCE):
     """The messages of the queue with their attributes, once ``count`` are there."""
     sqs, found, until = aws.client("sqs"), [], time.monotonic() + wait
     while len(found) < count and time.monotonic() < until:
@@ -144,7 +145,7 @@ def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, c
     if call == "copy_object":
         s3.copy_object(Bucket=bucket, Key="new", CopySource={"Bucket": bucket, "Key": "old"})
     delivery = demo.Delivery(found["FunctionLogGroupName"], '"key": "new"', 1, since)
-    demo.watch(aws, demo.Act(REGION, "", [delivery]), 10)
+    demo.watch(aws, demo.Act(REGION, "", [delivery]), PATIENCE)
     name = {"put_object": "PutObject", "copy_object": "CopyObject", "multipart": "CompleteMultipartUpload"}[call]
     assert [f'"call": "{name}"' in one for one in delivery.messages] == [True]
 
@@ -163,14 +164,14 @@ def test_only_keys_with_the_prefix_are_reported(deploy, unique):
     for key in ("out/marker", "in/marker"):
         aws.client("s3").put_object(Bucket=found["DataBucketName"], Key=key, Body=b"x")
     delivery = demo.Delivery(found["EventLogGroupName"], "marker", 1, since)
-    demo.watch(aws, demo.Act(REGION, "", [delivery]), 10)
+    demo.watch(aws, demo.Act(REGION, "", [delivery]), PATIENCE)
     assert [json.loads(one)["detail"]["requestParameters"]["key"] for one in delivery.messages] == ["in/marker"]
 
 
 def test_only_the_chosen_snapshot_events_are_reported(deploy, unique):
     aws, _ = deploy(unique, "rds-snapshot-events", EventIds="RDS-EVENT-0040")
     (act,) = demo.perform(aws, REGION, demo.new_run())
-    demo.watch(aws, act, 10)
+    demo.watch(aws, act, PATIENCE)
     assert [json.loads(one)["detail"]["EventID"] for one in act.deliveries[0].messages] == ["RDS-EVENT-0040"]
 
 

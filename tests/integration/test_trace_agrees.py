@@ -21,7 +21,7 @@ REGION, ACCOUNT = "eu-central-1", "000000000000"
 SAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))
 
 
-def until(find, wanted, wait=20.0):
+def until(find, wanted, wait=60.0):
     """What ``find`` gives once ``wanted`` likes it, or last gave."""
     end = time.monotonic() + wait
     while not wanted(found := find()) and time.monotonic() < end:

@@ -28,7 +28,7 @@ def where(tmp_path):
 
 
 def until(probe):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (found := probe()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
