@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import threading
 import time
 import uuid
@@ -26,6 +28,7 @@ ORDERS = Path("tests/events/orders.ndjson")
 PREFIX = "demo-"
 PAUSE = 0.05  # seconds between two looks at a log group; grows to PAUSE_LIMIT
 PAUSE_LIMIT = 5.0
+HEARING = 0.5  # seconds: a Ctrl-C that comes in the moment before a wait is heard when that ends
 
 
 @dataclass
@@ -133,7 +136,11 @@ def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
 
     try:
         with ThreadPool(len(regions)) as pool:  # its threads are daemons, which the end of the block does not wait for
-            return [act for acts in pool.imap_unordered(work, regions) for act in acts]
+            made, found = pool.imap_unordered(work, regions), list[list[Act]]()
+            while len(found) < len(regions):
+                with contextlib.suppress(multiprocessing.TimeoutError):
+                    found.append(made.next(HEARING))
+            return [act for acts in found for act in acts]
     finally:
         stop.set()
 
