@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 Item = TypeVar("Item")
 THREADS = 16
+HEARING = 0.5  # seconds: a Ctrl-C that comes in the moment before a wait is heard when that ends
 
 
 def run(before: Mapping[Item, set[Item]], job: Callable[[Item], Found], clock: Clock) -> dict[Item, Found]:
@@ -34,7 +35,7 @@ def run(before: Mapping[Item, set[Item]], job: Callable[[Item], Found], clock: C
         try:
             while sorter.is_active():
                 running.update({pool.submit(job, item): item for item in sorter.get_ready()})
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished, _ = wait(running, timeout=HEARING, return_when=FIRST_COMPLETED)
                 for future in finished:
                     item = running.pop(future)
                     done[item] = future.result()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PREFIX = "eventbridge-tap-"
 BEAT, EXPIRY = 30.0, 300.0  # seconds between two signs of life, and without one until a tap of elsewhere counts as dead
 EVERYTHING = json.dumps({"source": [{"prefix": ""}]})
+HEARING = 0.5  # seconds: a Ctrl-C that comes in the moment before a wait is heard when that ends
 _RETENTION, _WAIT = "300", 5  # seconds: of messages that nobody fetches; of one long poll
 
 
@@ -190,7 +191,10 @@ def follow(taps: Sequence[Tap]) -> Iterator[Seen]:
     for tap in taps:
         threading.Thread(target=listen, args=(tap,), daemon=True).start()
     while True:
-        one = seen.get()
+        try:
+            one = seen.get(timeout=HEARING)
+        except queue.Empty:
+            continue
         if isinstance(one, Exception):
             raise one
         yield one

@@ -1,7 +1,9 @@
 """Ctrl-C, and what a killed run left. Against a scripted CloudFormation."""
 
+import _thread
 import os
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +17,7 @@ from scripted_cloudformation import (
 )
 
 from scripts.cloudformation import deletion, recovery
-from scripts.cloudformation.calls import Remote
+from scripts.cloudformation.calls import Clock, Remote, Stopped
 from scripts.cloudformation.deployment import Interrupted
 from scripts.cloudformation.place import Place
 from scripts.environment import OutputReference
@@ -139,7 +141,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
     wait = schedule.wait
 
     def interrupted(*given, **more):
-        while not (found := wait(*given, timeout=0.02, **more))[0]:
+        while not (found := wait(*given, **more | {"timeout": 0.02}))[0]:
             if asked.is_set():
                 asked.clear()
                 raise KeyboardInterrupt
@@ -153,6 +155,25 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
             if name == "execute_change_set"] == [True]  # fmt: skip
     assert "policy" not in w.cfn.stacks[rules]["more"]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
+
+
+def test_ctrl_c_is_heard_though_it_wakes_nobody():
+    """It may come between Python's last look at the signals and the wait itself, which then goes on."""
+    from scripts.cloudformation import schedule
+
+    clock, woken = Clock(), []
+
+    def job(_item):
+        time.sleep(0.2)  # the main thread has begun to wait
+        _thread.interrupt_main()
+        try:
+            clock.sleep(60)
+        except Stopped:
+            woken.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        schedule.at_once(["one"], job, clock)
+    assert woken == [True]
 
 
 GONE = 2**22 + 1  # no such process

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import _thread
 import fcntl
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,3 +67,26 @@ def test_of_another_machine_the_tag_tells(ago, alive):
 @pytest.mark.parametrize("tags", [{}, {"heartbeat": "x"}])
 def test_without_a_beat_there_is_no_life(tags):
     assert not bus_tap._is_alive(NAME, tags)
+
+
+def test_ctrl_c_is_heard_on_a_quiet_bus_though_it_wakes_nobody():
+    """It may come between Python's last look at the signals and the wait itself, which then goes on."""
+    ended, looks, late = threading.Event(), [], []
+
+    def receive():
+        looks.append(True)
+        if len(looks) == 1:
+            time.sleep(0.2)  # the main thread has begun to wait
+            _thread.interrupt_main()
+        if not ended.wait(20):
+            late.append(True)
+            raise TimeoutError  # it wakes the main thread
+        return []
+
+    tap = SimpleNamespace(ended=ended, receive=receive)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(bus_tap.follow([tap]))
+    finally:
+        ended.set()
+    assert late == []
