@@ -22,30 +22,15 @@ SETTINGS = {
     "LOG_LEVEL": "WARNING",
 }  # fmt: skip
 BROWSER = {b"origin", b"sec-fetch-site", b"sec-fetch-mode"}  # only browsers send them; a rebound page sends no Origin
-HANDLER_CALL = "result = handler_fn(event, context)"  # in the worker's script: the request id is set just before it
-# What the Lambda runtime does for `logging`: a root handler with level, time, request id and text between tabs.
-LAMBDA_LOGGING = """
-import logging as _logging, time as _time
-_request, _logging.Formatter.converter = [""], _time.gmtime
-_logging.basicConfig(datefmt="%Y-%m-%dT%H:%M:%S",
-                     format="[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s")
-_logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_request_id", _request[0]) or True)
-"""
 
 
 def mend() -> None:
     """Put this room's parts into MiniStack. Raises ToolError when something of MiniStack's is not where it was."""
     try:
-        from ministack.core import lambda_runtime
+        from scripts.local_aws import announcements, deliveries, functions, resources, strictness
 
-        from scripts.local_aws import announcements, deliveries, resources, strictness
-
-        ministack.check(announcements, deliveries, resources, strictness)
-        before, call, after = lambda_runtime._PYTHON_WORKER_SCRIPT.partition(HANDLER_CALL)
-        if not call:
-            raise AttributeError(f"{HANDLER_CALL!r} in _PYTHON_WORKER_SCRIPT")  # noqa: TRY301 - like one that is found
-        script = f"{LAMBDA_LOGGING}{before}_request[0] = context.aws_request_id; {call}{after}"
-        lambda_runtime._PYTHON_WORKER_SCRIPT = script
+        ministack.check(announcements, deliveries, functions, resources, strictness)
+        functions.mend()
     except (ImportError, AttributeError, KeyError) as error:
         advice = "Install the pinned one (make setup), or mend scripts/local_aws."
         raise ToolError(f"MiniStack has changed, it lacks: {error}", where="embedded AWS", advice=advice) from error

@@ -8,15 +8,13 @@ dead-letter queue at once, without retries (EventBridge guide, 'Using dead-lette
 import contextlib
 import contextvars
 import json
-import os
-import threading
 import time
 import uuid
 from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region, set_request_region
-from ministack.services import eventbridge, iam, lambda_svc
+from ministack.services import eventbridge, iam
 
 from scripts.flow import inputs
 from scripts.local_aws.ministack import AwsError, Json, Stock, around, call, log, send
@@ -30,7 +28,6 @@ ACTIONS = {
 }  # fmt: skip
 
 EVEN_READ_ONLY = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"  # what a rule gets that is ENABLED, and more
-SLOTS = threading.BoundedSemaphore(2 * (os.cpu_count() or 2))
 
 
 class NotDelivered(Exception):  # noqa: N818 - it is an answer, not a fault
@@ -220,14 +217,3 @@ def check_target(stock: Stock, target: Json) -> Any:
         text = f"RoleArn is not supported for target {target['Arn']}."
         return 400, {}, json.dumps({"__type": "ValidationException", "message": text}).encode()
     return stock(target)
-
-
-@around("_execute_function", lambda_svc)
-def in_turn(stock: Stock, *arguments: Any) -> Any:
-    """Run a function when few others run: a burst of events queues, as on AWS, and starts no interpreter for each."""
-    taken = SLOTS.acquire(timeout=5)  # no longer: a function that waits for another one would hold up itself
-    try:
-        return stock(*arguments)
-    finally:
-        if taken:
-            SLOTS.release()

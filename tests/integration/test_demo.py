@@ -79,7 +79,7 @@ def own_client(service, region):
 
 def test_every_delivery_is_seen_and_nothing_is_left(run):
     done = run("demo")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "All 8 expected deliveries were seen" in done.stdout
     groups = re.findall(r"✓ (\S+) +after [\d.]+ s", done.stdout)
     assert len(groups) == 8

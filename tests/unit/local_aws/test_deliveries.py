@@ -1,10 +1,8 @@
-"""Decisions that need no server: what policies and selectors say, and how many functions run at once."""
+"""Decisions that need no server: what policies and selectors say."""
 
 import os
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -83,26 +81,6 @@ def basic(*values, **more):
 def test_a_selector_takes_an_object(selector, verdict):
     values = {"eventCategory": "Data", "resources.type": "AWS::S3::Object", "resources.ARN": ARN}
     assert announcements.selects(selector, {**values, "readOnly": "false", "eventName": "PutObject"}) is verdict
-
-
-def test_a_burst_of_functions_queues(monkeypatch):
-    monkeypatch.setattr(deliveries, "SLOTS", threading.BoundedSemaphore(2))
-    running, most, lock, never = 0, 0, threading.Lock(), threading.Event()
-
-    def function(number):
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        never.wait(0.1)  # time for a third one to come in, if it may
-        with lock:
-            running -= 1
-        return number
-
-    with ThreadPoolExecutor(6) as pool:
-        assert sorted(pool.map(lambda number: deliveries.in_turn(function, number), range(6))) == [*range(6)]
-    assert most <= 2
-    assert deliveries.SLOTS._value == 2
 
 
 def test_looking_at_the_embedded_aws_does_not_load_it():

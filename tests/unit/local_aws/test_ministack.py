@@ -67,7 +67,9 @@ def test_a_function_goes_around_another():
             "'ministack.services.rds' has no attribute '_snapshot_xml'",
         ),
         ("from ministack.core import responses; del responses.get_region", "get_region"),
-        ("daemon.HANDLER_CALL = 'something else'", "something else"),
+        ("from scripts.local_aws import functions; functions.HANDLER_CALL = 'something else'", "something else"),
+        ("from scripts.local_aws import functions; functions.ANSWER = 'nowhere'", "nowhere"),
+        ("from ministack.core import lambda_runtime; del lambda_runtime.Worker._drain_stderr_bounded", "_drain_stderr"),
     ],
 )
 def test_the_daemon_ends_with_the_reason(tmp_path, spoil, missing):
