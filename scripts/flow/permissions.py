@@ -69,10 +69,20 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
         return _of_role(flow, rule, target.role, action, target.arn) & _of_key(flow, rule, target)
     if service not in WORDS and not target.is_bus:
         return _no(f"no RoleArn: a target of {service} needs a role that allows {action}")
-    # A bus of the same account and region needs a role or a policy, too: a guess, from the guide's examples.
     # An aws:SourceAccount keeps rules out of functions (EventBridge guide, 'Troubleshooting'); elsewhere it is sent.
     context = _context(rule) | ({"aws:sourceaccount": None} if service == "lambda" else {})
-    return _asked(flow, target.arn, action, context) & _of_key(flow, rule, target)
+    return _asked(flow, target.arn, action, context, *_callers(rule, target)) & _of_key(flow, rule, target)
+
+
+def _callers(rule: Rule, target: Target) -> list[str]:
+    """In whose name EventBridge asks, when it has no role: its own, or that of the rule's account at a bus.
+
+    The guide's bus policies for other accounts and regions name the account ('Example policy: Send events from
+    specific rules'). That a bus of the same account and region asks the same, and that a policy may name
+    events.amazonaws.com as well, are guesses.
+    """
+    _, partition, _, _, account, _ = rule.arn.split(":", 5)
+    return [f"arn:{partition}:iam::{account}:root", EVENTS] if target.is_bus else [EVENTS]
 
 
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
@@ -102,14 +112,14 @@ def log_calls(rule: Rule) -> dict[str, Context]:
     return {"logs:PutLogEvents": {"aws:sourcearn": rule.arn}, "logs:CreateLogStream": {"aws:sourcearn": None}}
 
 
-def _asked(flow: Flow, arn: str, action: str, context: Context) -> Verdict:
-    """What the resource policies of a target say."""
+def _asked(flow: Flow, arn: str, action: str, context: Context, *callers: str) -> Verdict:
+    """What the resource policies of a target say; of several callers one that may is enough."""
     service = arn.split(":")[2] if arn.count(":") > 4 else ""
     resource = f"{arn}:log-stream:x" if service == "logs" else arn
-    verdict = evaluate(flow.policies_of(arn), EVENTS, action, resource, context)
-    if verdict:
-        return verdict
-    words = f"no {WORDS.get(service, 'bus policy')} lets {EVENTS} do {action} for this rule"
+    found = [evaluate(flow.policies_of(arn), one, action, resource, context) for one in callers or (EVENTS,)]
+    if verdicts := list(filter(None, found)):
+        return min(verdicts, key=lambda one: (False, True, None).index(one.allowed))  # a Deny wins
+    words = f"no {WORDS.get(service, 'bus policy')} lets {' or '.join(callers or (EVENTS,))} do {action} for this rule"
     is_bus = flow.is_whole and ":event-bus/" in arn  # those of other places were not read
     if flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources):
         return _no(words)
@@ -198,7 +208,8 @@ def evaluate(
 ) -> Verdict | None:
     """What the statements say; None when none of them speaks of this. A Deny wins; a doubt is ``allowed=None``.
 
-    ``principal``: a service; None for a role's own policies, which name none. ``resource``: None for a trust policy.
+    ``principal``: a service or an account's root; None for a role's own policies, which name none. ``resource``: None
+    for a trust policy.
     ``context``: the request's condition keys, in lower case; None for one that is known not to be sent. A condition
     on any other key leaves a doubt. Source: IAM User Guide, 'Policy evaluation logic'.
     """
@@ -222,13 +233,19 @@ def evaluate(
 
 
 def _of_caller(principal: str | None) -> dict[str, str | None]:
-    """What a request says of who makes it: a service in its own name, or with a role.
+    """What a request says of who makes it: a service in its own name, with a role, or for an account.
 
     A service in its own name belongs to no organization, so its request has no aws:PrincipalOrgID: it is what
-    aws:PrincipalIsAWSService is there for. Source: IAM User Guide, 'AWS global condition context keys'.
+    aws:PrincipalIsAWSService is there for. Source: IAM User Guide, 'AWS global condition context keys'. One for an
+    account has none either: a bus that admits an organization wants a role (EventBridge API, PutTargets).
     """
     if principal is None:
         return {"aws:securetransport": "true", "aws:principalisawsservice": "false"}
+    if principal.startswith("arn:"):
+        return {
+            "aws:securetransport": "true", "aws:principalisawsservice": "false",
+            "aws:principalaccount": principal.split(":")[4], "aws:principalorgid": None, "aws:principalorgpaths": None,
+        }  # fmt: skip
     return {
         "aws:securetransport": "true", "aws:principalisawsservice": "true", "aws:principalservicename": principal,
         "aws:principalorgid": None, "aws:principalorgpaths": None,
@@ -265,16 +282,17 @@ def _any(statement: Json, key: str, value: str, *, lower: bool = False) -> bool 
     return found if not negated or found is None else not found
 
 
-def _names(principals: Any, service: str) -> bool | None:
-    """Whether a Principal element names the service; "*" means everyone, services included."""
+def _names(principals: Any, caller: str) -> bool | None:
+    """Whether a Principal element names the service, or the account by its root or its number; "*" means everyone."""
     if principals == "*":
         return True
     given = as_dict(principals)
-    named = as_list(given.get("Service")) + as_list(given.get("AWS"))
-    if service in named or "*" in named:
+    named = [str(one) for one in as_list(given.get("Service")) + as_list(given.get("AWS"))]
+    names = {caller, caller.split(":")[4]} if caller.startswith("arn:") else {caller}
+    if {*names, "*"} & {*named}:
         return True
-    unread = [one for one in map(str, named or [principals]) if "?⟩" in one]
-    return None if any(like(one, service, literal=True) is None for one in unread) else False
+    unread = [one for one in named or [str(principals)] if "?⟩" in one]
+    return None if any(like(one, name, literal=True) is None for one in unread for name in names) else False
 
 
 def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool | None:

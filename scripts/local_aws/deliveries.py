@@ -1,7 +1,7 @@
 """What a rule's target gets, and whether it may get it.
 
 MiniStack delivers to any target that exists. EventBridge asks first: the target's resource policy (Lambda, SQS, SNS,
-log groups) or its role (buses, state machines, and any target that names one). What is refused goes to the target's
+buses, log groups) or its role (state machines, and any target that names one). What is refused goes to the target's
 dead-letter queue at once, without retries (EventBridge guide, 'Using dead-letter queues').
 """
 
@@ -40,13 +40,13 @@ def kind_of(arn: str) -> str:
     return resource.split("/")[0] if service == "events" else service
 
 
-def admits(policies: list[Any], service: str, action: str, resource: str, keys: Json) -> bool:
+def admits(policies: list[Any], service: str, action: str, resource: str, keys: Json, caller: str = "") -> bool:
     """Whether resource policies let a service act on the resource; a Deny in any of them wins.
 
-    ``keys`` are condition keys of the request, in lower case.
+    ``keys`` are condition keys of the request, in lower case; ``caller``: an ARN that may be named instead.
     """
     question = iam_evaluator.EvalContext(
-        "", "AssumedRole", get_account_id(), action, resource, get_region(), secure_transport=True,
+        caller, "AssumedRole", get_account_id(), action, resource, get_region(), secure_transport=True,
         service_context={"aws:sourceaccount": get_account_id(), **keys},
     )  # fmt: skip
     results = [iam_evaluator.evaluate_resource_policy(policy, question, service=service) for policy in policies]
@@ -70,6 +70,10 @@ def policies_of(kind: str, arn: str) -> list[Any]:
         describe = "Logs_20140328.DescribeResourcePolicies"
         found = [call("cloudwatch_logs", describe, policyScope=scope) for scope in ("ACCOUNT", "RESOURCE")]
         return [policy["policyDocument"] for one in found for policy in one["resourcePolicies"]]
+    if kind == "event-bus":
+        there = contextvars.copy_context()
+        there.run(set_request_region, arn.split(":")[3])
+        return [there.run(eventbridge._event_bus_policies.get, arn.partition(":event-bus/")[2]) or {}]
     policy = iam_evaluator._resource_policy(kind, arn) if kind in OWN_POLICY else ("",)
     if policy is None or (kind in OWN_POLICY and arn.split(":")[3] != get_region()):
         raise NotDelivered("NO_RESOURCE", f"{arn} does not exist in {get_region()}")
@@ -84,11 +88,15 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
     A log group needs both actions for events.amazonaws.com; the guide names delivery.logs.amazonaws.com beside it, a
     template that AWS publishes (serverless-patterns, eventbridge-cloudwatch) does without. CreateLogStream carries no
     SourceArn (serverless-patterns PR 618).
-    That a bus of the same account and region needs a role is a guess: the guide's examples all have one.
+    A bus's policy names the rule's account (guide, 'Example policy: Send events from specific rules'). That a bus of
+    the same account and region asks the same, and that a policy may name events.amazonaws.com, are guesses; a bus of
+    another region is refused without a role by MiniStack's PutTargets already.
     """
     kind, keys = kind_of(arn), {"aws:sourcearn": rule_arn}
     policies, action = policies_of(kind, arn), ACTIONS[kind]
-    asked = [(EVENTS, action, arn, keys)]
+    asked: list[tuple[Any, ...]] = [(EVENTS, action, arn, keys)]
+    if kind == "event-bus":
+        asked = [(EVENTS, action, arn, keys, f"arn:aws:iam::{get_account_id()}:root")]
     if kind == "logs":
         stream = f"{arn}:log-stream:x"
         asked = [(EVENTS, "logs:CreateLogStream", stream, {}), (EVENTS, action, stream, keys)]

@@ -42,6 +42,41 @@ def test_a_bus_of_another_region_is_reached_with_a_role_that_may(deploy, unique,
     assert [json.loads(line)["region"] for line in lines] == (["us-east-2"] if arrives else [])
 
 
+OURS = "arn:aws:events:us-east-2:*:rule/*"
+
+
+@pytest.mark.parametrize(
+    ("principal", "source", "arrives"),
+    [
+        ({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, OURS, True),
+        ({"AWS": ACCOUNT}, OURS, True),
+        ({"Service": "events.amazonaws.com"}, OURS, True),
+        ({"AWS": ACCOUNT}, "arn:aws:events:us-east-2:*:rule/another", False),
+        ({"AWS": "111111111111"}, OURS, False),
+        ({"AWS": f"arn:aws:iam::{ACCOUNT}:role/sender"}, OURS, False),
+    ],
+)
+def test_a_bus_of_the_same_region_is_reached_without_a_role_if_its_policy_lets(
+    deploy, unique, principal, source, arrives
+):
+    there = deploy("local_aws/targets.yaml", name=f"{unique}-there", region="us-east-2")
+    bus = f"arn:aws:events:us-east-2:{ACCOUNT}:event-bus/{there.ids['Bus']}"
+    condition = {"ArnLike": {"aws:SourceArn": source}}
+    statement = {"Effect": "Allow", "Principal": principal, "Action": "events:PutEvents", "Resource": bus}
+    policy = resource(
+        "AWS::Events::EventBusPolicy", EventBusName=there.ids["Bus"], StatementId="x",
+        Statement={**statement, "Condition": condition},
+    )  # fmt: skip
+    assert deploy(template(Policy=policy), name=f"{unique}-policy", region="us-east-2").status == "CREATE_COMPLETE"
+    target, pattern = {"Id": "Bus", "Arn": bus}, {"source": ["test"], "detail": {"name": [unique]}}
+    rule = resource("AWS::Events::Rule", EventPattern=pattern, Targets=[target])
+    here = deploy(template(Rule=rule), region="us-east-2")
+    assert here.status == "CREATE_COMPLETE", here.reasons()
+    here.put("default", name=unique)
+    lines = there.lines(there.ids["Log"])
+    assert [json.loads(line)["region"] for line in lines] == (["us-east-2"] if arrives else [])
+
+
 def test_a_bus_policy_of_a_stack_is_the_buss(deploy):
     body = template(
         Bus=resource("AWS::Events::EventBus", Name={"Ref": "AWS::StackName"}),

@@ -198,11 +198,32 @@ def test_a_policy_attached_to_the_role_counts():
     assert verdict(MACHINE + bare_role + policy, "!Ref T", ", RoleArn: !GetAtt Role.Arn").reason == "More"
 
 
-def test_a_bus_needs_a_role_or_a_policy():
+def bus_policy(principal, more=""):
+    statement = f"{{Effect: Allow, Principal: {principal}, Action: events:PutEvents, Resource: !GetAtt T.Arn{more}}}"
+    return f"  P: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref T, StatementId: x, Statement: {statement}}}}}\n"
+
+
+@pytest.mark.parametrize(("policy", "allowed"), [
+    ("", False),
+    (bus_policy("{Service: events.amazonaws.com}", SOURCE), True),
+    (bus_policy("{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}", SOURCE), True),  # as in the guide
+    (bus_policy("{AWS: '123456789012'}"), True),
+    (bus_policy("{AWS: '999999999999'}"), False),
+    (bus_policy("{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:role/sender'}"), False),
+    (bus_policy("'*'", ", Condition: {StringEquals: {'aws:PrincipalOrgID': o-1}}"), False),  # it wants a role then
+    (bus_policy("{AWS: !Ref Key}"), None),
+    (bus_policy("{AWS: '123456789012'}") + bus_policy("{Service: events.amazonaws.com}").replace("  P:", "  D:")
+        .replace("Effect: Allow", "Effect: Deny"), False),
+])  # fmt: skip
+def test_a_bus_needs_a_role_or_a_policy(policy, allowed):
     bus = "  T: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
-    assert verdict(bus).allowed is False
-    admits = f"  P: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref T, StatementId: x, Statement: {(POLICY % ('events:PutEvents', '')).split('[', 1)[1][:-2]}}}}}"
-    assert verdict(bus + admits).allowed is True
+    found = verdict(bus + policy)
+    assert found.allowed is allowed, found
+
+
+def test_an_account_is_no_principal_of_a_queue():
+    policy = queue_policy().replace("Service: events.amazonaws.com", "AWS: '123456789012'")
+    assert verdict(QUEUE + policy).allowed is False
 
 
 GROUP = "  T: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /aws/events/x}}\n"
