@@ -15,7 +15,7 @@ from scripts.flow.graph import Flow, Json, Policy, Rule, Target, as_list, docume
 from scripts.flow.resolution import SYMBOL, as_dict, is_known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from scripts.flow.resolution import Resource
 
@@ -71,7 +71,7 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
         return _no(f"no RoleArn: a target of {service} needs a role that allows {action}")
     # An aws:SourceAccount keeps rules out of functions (EventBridge guide, 'Troubleshooting'); elsewhere it is sent.
     context = _context(rule) | ({"aws:sourceaccount": None} if service == "lambda" else {})
-    return _asked(flow, target.arn, action, context, *_callers(rule, target)) & _of_key(flow, rule, target)
+    return _asked(flow, target.arn, action, context, _callers(rule, target)) & _of_key(flow, rule, target)
 
 
 def _callers(rule: Rule, target: Target) -> list[str]:
@@ -112,14 +112,14 @@ def log_calls(rule: Rule) -> dict[str, Context]:
     return {"logs:PutLogEvents": {"aws:sourcearn": rule.arn}, "logs:CreateLogStream": {"aws:sourcearn": None}}
 
 
-def _asked(flow: Flow, arn: str, action: str, context: Context, *callers: str) -> Verdict:
+def _asked(flow: Flow, arn: str, action: str, context: Context, callers: Sequence[str] = (EVENTS,)) -> Verdict:
     """What the resource policies of a target say; of several callers one that may is enough."""
     service = arn.split(":")[2] if arn.count(":") > 4 else ""
     resource = f"{arn}:log-stream:x" if service == "logs" else arn
-    found = [evaluate(flow.policies_of(arn), one, action, resource, context) for one in callers or (EVENTS,)]
+    found = [evaluate(flow.policies_of(arn), one, action, resource, context) for one in callers]
     if verdicts := list(filter(None, found)):
         return min(verdicts, key=lambda one: (False, True, None).index(one.allowed))  # a Deny wins
-    words = f"no {WORDS.get(service, 'bus policy')} lets {' or '.join(callers or (EVENTS,))} do {action} for this rule"
+    words = f"no {WORDS.get(service, 'bus policy')} lets {' or '.join(callers)} do {action} for this rule"
     is_bus = flow.is_whole and ":event-bus/" in arn  # those of other places were not read
     if flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources):
         return _no(words)
