@@ -150,12 +150,17 @@ _SECTIONS = {"Parameters": True, "Resources": True, "Outputs": True, "Mappings":
 _DEEPEST = 100  # a guess: far more than anybody writes, and few enough for all that follow a template down
 
 
-def _misshapen(template: dict[str, Any]) -> Iterator[str]:
-    level: dict[int, Any] = {id(template): template}
+def is_too_deep(value: dict[str, Any] | list[Any]) -> bool:
+    """Whether a value is nested deeper than what follows a template down can go, or holds itself."""
+    level: dict[int, Any] = {id(value): value}
     for _ in range(_DEEPEST):
         below = (list(one.values()) if isinstance(one, dict) else one for one in level.values())
         level = {id(one): one for several in below for one in several if isinstance(one, dict | list)}
-    if level:
+    return bool(level)
+
+
+def _misshapen(template: dict[str, Any]) -> Iterator[str]:
+    if is_too_deep(template):
         yield f"nested more than {_DEEPEST} deep, or an alias that holds itself"
     for section, holds_mappings in _SECTIONS.items():
         if not isinstance(held := template.get(section) or {}, dict):

@@ -34,8 +34,11 @@ def command(kind: str | None, changes: tuple[str, ...], as_list: bool, line: boo
     if wrong := [one for one in changes if "=" not in one]:
         raise click.UsageError(f"--set {wrong[0]}: write FIELD=VALUE.")
     pairs = [one.partition("=") for one in changes]
-    event = samples.make(kind, {field: _value(text) for field, _, text in pairs})
-    print(json.dumps(event, indent=None if line else 2, ensure_ascii=False))
+    try:
+        event = samples.make(kind, {field: _value(text) for field, _, text in pairs})
+        print(json.dumps(event, indent=None if line else 2, ensure_ascii=False))
+    except RecursionError:
+        raise click.UsageError("--set: a value is nested too deeply.") from None
 
 
 def _value(text: str) -> object:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scripts.documents import is_too_deep
 from scripts.environment import OutputReference
 from scripts.flow.resolution import Resource, Stack, as_dict
 
@@ -223,12 +224,8 @@ def bus_arn(name: Any, stack: Stack) -> str:
 
 
 def documents_of(raw: Any) -> tuple[Json, ...]:
-    """The statements of a policy document, which may be JSON text."""
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw)
-        except (ValueError, RecursionError):
-            return ()
+    """The statements of a policy document, which may be JSON text; none where it is no JSON, or too deep."""
+    raw = _parsed(raw) if isinstance(raw, str) else raw
     found = raw.get("Statement", []) if isinstance(raw, dict) else []
     return tuple(one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict))
 
@@ -244,13 +241,19 @@ def target_of(name: str, settings: Json) -> Target:
 
 
 def pattern_of(raw: Any) -> Json | str | None:
-    """An event pattern, given as an object or as JSON text; text where it is no JSON."""
+    """An event pattern, given as an object or as JSON text; text where that holds no object, or is too deep."""
     if isinstance(raw, str):
-        try:
-            return as_dict(json.loads(raw))
-        except (ValueError, RecursionError):
-            return raw
+        return raw if (found := _parsed(raw)) is None else found
     return raw if isinstance(raw, dict) else None
+
+
+def _parsed(text: str) -> Json | None:
+    """The object of JSON text; None where it is none, or deeper than a template: Python 3.13 reads 10,000 levels."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and not is_too_deep(found) else None
 
 
 def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:

@@ -101,6 +101,17 @@ def match(pattern: Json, event: Mapping[str, Any]) -> Matched:
         return False, (f"AWS refuses the pattern: {error}",)
 
 
+def _match_text(pattern: str, event: Json) -> Matched:
+    """Whether a pattern matches that only text can say: what it holds is known to AWS alone, too deep, or no object."""
+    if SYMBOL.search(pattern):
+        return None, (f"depends on {pattern}",)
+    try:
+        compiled = Pattern(pattern)
+        return compiled.matches(event), tuple(map(str, compiled.explain(event)))
+    except PatternError as error:
+        return False, (f"AWS refuses the pattern: {error}",)
+
+
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Pattern:
     return Pattern(json.loads(text))
@@ -159,7 +170,10 @@ class _Walk:
         return Arrival(bus, flow.label(bus), self.event, tuple(map(walk.route, flow.rules_on(bus))), archives)
 
     def is_archived(self, pattern: Json | str | None) -> bool:
-        return pattern is None or (isinstance(pattern, dict) and bool(self.matcher(pattern, self.event)[0]))
+        return pattern is None or bool(self.match(pattern)[0])
+
+    def match(self, pattern: Json | str) -> Matched:
+        return _match_text(pattern, self.event) if isinstance(pattern, str) else self.matcher(pattern, self.event)
 
     def route(self, rule: Rule) -> Route:
         if rule.state.startswith("DISABLED"):
@@ -168,12 +182,7 @@ class _Walk:
             return Route(
                 rule, matched=False, why=(f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}",)
             )
-        if isinstance(rule.pattern, dict):
-            matched, why = self.matcher(rule.pattern, self.event)
-        elif SYMBOL.search(rule.pattern):
-            matched, why = None, (f"depends on {rule.pattern}",)
-        else:
-            matched, why = False, ("AWS refuses the pattern: it is not JSON",)
+        matched, why = self.match(rule.pattern)
         if matched and rule.state == "ENABLED" and _is_read_only_management(self.event):
             matched, why = False, ("a rule that is merely ENABLED gets no read-only management events",)
         deliveries = (self.deliver(rule, target) for target in rule.targets if matched is not False)

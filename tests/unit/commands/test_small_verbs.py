@@ -86,7 +86,13 @@ def test_an_account_stays_text_in_a_sample():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [(("sample",), "Which kind?"), (("sample", "order-placed", "--set", "x"), "FIELD=VALUE")]
+    ("arguments", "words"),
+    [
+        (("sample",), "Which kind?"),
+        (("sample", "order-placed", "--set", "x"), "FIELD=VALUE"),
+        (("sample", "order-placed", "--set", f"detail={'[' * 90_000}{']' * 90_000}"), "nested too deeply"),
+    ],
+    ids=["no kind", "no value", "too deep"],
 )
 def test_a_sample_needs_its_kind_and_values(arguments, words):
     with pytest.raises(Exception, match=words):

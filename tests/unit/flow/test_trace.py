@@ -129,6 +129,19 @@ def test_a_pattern_that_is_not_known_or_no_json():
     assert route(flow_of(rule(pattern='!Sub \'{"source": ["shop"]}\''))).matched is True
 
 
+@pytest.mark.parametrize("levels", [99, 101, 300])  # beyond 100 a pattern stays text
+def test_a_deep_pattern_in_text_is_matched_all_the_same(levels):
+    def nested(leaf):
+        return '{"a": ' * levels + leaf + "}" * levels
+
+    flow = flow_of(rule(pattern=f"""'{{"detail": {nested('["x"]')}}}'""", targets=TO_QUEUE) + QUEUE + OPEN % ("Q", "Q"))
+    [delivery] = route(flow, {"detail": json.loads(nested('"x"'))}).deliveries
+    assert delivery.fate == "delivered"
+    missed = route(flow, {"detail": json.loads(nested('"y"'))})
+    assert (missed.matched, missed.deliveries) == (False, ())
+    assert missed.why[0].startswith("detail.a.a.")
+
+
 def test_a_pattern_that_aws_refuses_matches_nothing_and_says_why():
     found = route(flow_of(rule(pattern="{source: shop}")))
     assert found.matched is False
