@@ -19,6 +19,7 @@ ARGS ?=
 
 VENV := .venv
 STAMP := $(VENV)/.installed
+RUNS_ON := (3, 11) <= sys.version_info < (3, 15)
 RUN := $(VENV)/bin/python -m scripts
 WHERE = --env $(ENV) $(if $(STACK),--stack $(STACK)) $(if $(REGION),--region $(REGION))
 ASK = $(if $(YES),--yes)
@@ -30,7 +31,7 @@ help: ## print this
 	@printf '\nENV=local is the embedded AWS (no account, no Docker). Every verb explains itself: %s VERB --help\n' '$(RUN)'
 
 $(STAMP): requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 …")'
+	$(PYTHON) -c 'import sys; sys.exit(not $(RUNS_ON) and "Python 3.11 to 3.14 is needed: make PYTHON=python3.14 …")'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	touch $@

@@ -7,6 +7,7 @@ queue as NO_PERMISSIONS, what it refuses a function is told to the function.
 import io
 import json
 import time
+import uuid
 import zipfile
 
 import pytest
@@ -34,10 +35,12 @@ def until(find, wanted, wait=60.0):
 def resources(clients):
     """resources(template): {logical id: physical id} of a stack of it, with the defaults of all parameters."""
     cloudformation, made = clients("cloudformation", REGION), {}
+    # A worker that gets some of these tests again later makes the stacks anew, while the first ones are being deleted.
+    prefix = f"permit-{uuid.uuid4().hex[:6]}"
 
     def of(template):
         if template not in made:
-            name = f"permit-{template}"
+            name = f"{prefix}-{template}"
             body = (rendering.BUILD / f"{template}.yaml").read_text()
             cloudformation.create_stack(StackName=name, TemplateBody=body, Capabilities=["CAPABILITY_IAM"])
             cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
@@ -47,7 +50,7 @@ def resources(clients):
 
     yield of
     for template in made:
-        cloudformation.delete_stack(StackName=f"permit-{template}")
+        cloudformation.delete_stack(StackName=f"{prefix}-{template}")
 
 
 @pytest.fixture
@@ -211,7 +214,7 @@ def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_fol
     found = resources("s3-object-events")
     policy = json.loads(clients("s3", REGION).get_bucket_policy(Bucket=found["TrailBucket"])["Policy"])
     bucket, account = f"arn:aws:s3:::{found['TrailBucket']}", "000000000000"
-    trail = f"arn:aws:cloudtrail:{REGION}:{account}:trail/permit-s3-object-events"
+    trail = f"arn:aws:cloudtrail:{REGION}:{account}:trail/{found['Trail']}"
     acl = {"s3:x-amz-acl": "bucket-owner-full-control"}
 
     def admitted(action, resource, source, principal="cloudtrail.amazonaws.com"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,7 +129,7 @@ def test_a_stack_without_a_probe_of_its_own_gets_its_sample_event(monkeypatch, t
 @pytest.fixture
 def account_run(monkeypatch, tmp_path):
     """run(account, *arguments): the command for ENV=dev with these credentials; gives the result and taskcat's arguments."""
-    program, said = tmp_path / "taskcat", tmp_path / "said"
+    program, said = tmp_path / "python", tmp_path / "said"
     program.write_text(f'#!/bin/sh\necho "$@" >{said}\n')
     program.chmod(0o755)
     monkeypatch.setattr(taskcat, "PROGRAMS", tmp_path)
@@ -151,7 +152,19 @@ def test_on_an_account_the_stock_program_runs(account_run):
     assert result.return_value == 0, result.output
     assert "Left behind: the bucket tcat-eventbridge-stacks-new." in result.output
     assert "tcat-eventbridge-stacks-old" not in result.output
-    assert " ".join(arguments) == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
+    assert arguments[0].endswith("/tests/taskcat/stock.py")
+    assert (
+        " ".join(arguments[1:]) == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
+    )
+
+
+@needs_taskcat
+def test_the_stock_program_reads_its_settings_on_every_python(tmp_path):
+    project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
+    program = [taskcat.PROGRAMS / "python", taskcat.RUNNERS / "stock.py", "lint"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=project)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert "Linting passed for file" in done.stdout + done.stderr
 
 
 def test_on_another_account_nothing_runs(account_run):

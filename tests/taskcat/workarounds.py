@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import typing
 from types import SimpleNamespace
 from typing import Any
 
+import dataclasses_jsonschema
 from taskcat import _generate_reports
 from taskcat._cfn import stack as stack_module
 from taskcat._cfn.threaded import Stacker
@@ -33,8 +36,19 @@ class Printer:
             time.sleep(PAUSE)
 
 
+def read_annotations() -> None:
+    """Let taskcat's settings be read on Python 3.14, which keeps a class's annotations elsewhere (PEP 649).
+
+    dataclasses-jsonschema looks for them in ``__dict__``, and ends with ``KeyError: 'parameters'``; taskcat allows no
+    later version than 2.15.1, and 2.16.0 does the same.
+    """
+    if sys.version_info >= (3, 14):
+        dataclasses_jsonschema.get_class_type_hints = typing.get_type_hints
+
+
 def apply() -> None:
     """Change taskcat in this process."""
+    read_annotations()
     # A stack's state is read anew once a minute: a stack of 6 s took 142 s to test.
     stack_module.Timer = lambda seconds, refresh: threading.Timer(min(seconds, PAUSE), refresh)
     # The report downloads its style sheet; without the internet it is not written, and the run fails, stacks green or not.

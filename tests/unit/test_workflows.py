@@ -1,5 +1,6 @@
 """What a schema does not see of the workflows: that they are pinned, may do little, and call what is there."""
 
+import importlib.metadata
 import json
 import re
 import tomllib
@@ -97,12 +98,15 @@ def test_what_the_page_sets_is_what_the_plan_looks_its_role_up_in():
     assert list(json.loads(given[roles[1]])) == json.loads(given[matrix[1]]) == ["dev"]
 
 
-def test_every_python_from_the_oldest_that_is_allowed():
-    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
-    versions = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text())["jobs"]["test"]["strategy"]["matrix"][
-        "python"
-    ]
-    assert (versions[0], versions[-1]) == (oldest, "3.x")
+def test_every_python_that_is_allowed():
+    allowed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest, newer = (int(minor) for minor in re.fullmatch(r">=3\.(\d+),<3\.(\d+)", allowed).groups())
+    test = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text())["jobs"]["test"]
+    assert test["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(oldest, newer)]
+    assert f"(3, {oldest}) <= sys.version_info < (3, {newer})" in (ROOT / "Makefile").read_text()
+    assert f"Python 3.{oldest} to 3.{newer - 1}" in (ROOT / "README.md").read_text()
+    # What cfn-lint takes is known only once it is installed: pip reads it before.
+    assert f"<3.{newer}" in importlib.metadata.metadata("cfn-lint")["Requires-Python"]
 
 
 def test_hooks_call_the_same_targets():

@@ -46,7 +46,7 @@ def test_an_entry_of_put_events_becomes_an_event():
     ("text", "words"),
     [("[", "not valid JSON"), ("[]", "JSON object"), ('{"event": {}, "expects": {}}', "'expects'"),
      ('{"event": {}, "expect": ["R"]}', "expect is"), ('{"event": {}, "parameters": [1]}', "parameters is"),
-     ('{"event": {}, "expect": {"R": "t"}}', "no list"), ('{"a": NaN}', "NaN is not JSON"), ("[" * 9999, "too deeply")],
+     ('{"event": {}, "expect": {"R": "t"}}', "no list"), ('{"a": NaN}', "NaN is not JSON"), ("[" * 999_999, "too deeply")],
 )  # fmt: skip
 def test_what_is_no_sample(text, words):
     with pytest.raises(SampleError, match=words) as caught:

@@ -1,0 +1,17 @@
+"""taskcat's own program, as `taskcat` starts it; where it cannot start, what keeps it from it is put right first.
+
+Run by `python -m scripts taskcat --env …` with taskcat's own Python; the arguments are taskcat's.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import workarounds
+
+if __name__ == "__main__":
+    workarounds.read_annotations()
+    from taskcat._cli import main
+
+    sys.argv[0] = "taskcat"
+    sys.exit(main())
