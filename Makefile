@@ -30,15 +30,16 @@ help: ## print this
 	/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nENV=local is the embedded AWS (no account, no Docker). Every verb explains itself: %s VERB --help\n' '$(RUN)'
 
+# Debian's python3 without python3-venv leaves an environment that has no pip: the next attempt must not take it.
 $(STAMP): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(not $(RUNS_ON) and "Python 3.11 to 3.14 is needed: make PYTHON=python3.14 …")'
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	touch $@
 
 # What cannot live beside our own pins has an environment of its own.
 .venv-%/.installed: requirements-%.lock
-	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	touch $@
 
