@@ -27,9 +27,9 @@ BROWSER = {b"origin", b"sec-fetch-site", b"sec-fetch-mode"}  # only browsers sen
 def mend() -> None:
     """Put this room's parts into MiniStack. Raises ToolError when something of MiniStack's is not where it was."""
     try:
-        from scripts.local_aws import announcements, deliveries, functions, resources, strictness
+        from scripts.local_aws import announcements, deliveries, functions, references, resources, strictness
 
-        ministack.check(announcements, deliveries, functions, resources, strictness)
+        ministack.check(announcements, deliveries, functions, references, resources, strictness)
         functions.mend()
     except (ImportError, AttributeError, KeyError) as error:
         advice = "Install the pinned one (make setup), or mend scripts/local_aws."

@@ -53,15 +53,20 @@ def admits(policies: list[Any], service: str, action: str, resource: str, keys: 
     return {result.decision for result in results} - {"ImplicitDeny"} == {"Allow"}
 
 
-def role_allows(arn: str, action: str, resource: str, keys: Json) -> bool:
-    """Whether EventBridge may assume the role, and the role's policies allow the action."""
+def role_may(arn: str, action: str, resource: str) -> bool:
+    """Whether a role's policies allow the action; a role that is not there may nothing."""
     name, account = arn.rsplit("/", 1)[-1], arn.split(":")[4]
-    role = iam._roles.get_scoped(account, None, name)
-    if role is None or not admits([role["AssumeRolePolicyDocument"]], EVENTS, "sts:AssumeRole", arn, keys):
-        return False
     question = iam_evaluator.EvalContext(arn, "AssumedRole", account, action, resource, get_region())
     policies = iam_evaluator._gather_role_policies(name, account)
     return bool(iam_evaluator.evaluate(question, policies).decision == "Allow")
+
+
+def role_allows(arn: str, action: str, resource: str, keys: Json) -> bool:
+    """Whether EventBridge may assume the role, and the role's policies allow the action."""
+    role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
+    if role is None or not admits([role["AssumeRolePolicyDocument"]], EVENTS, "sts:AssumeRole", arn, keys):
+        return False
+    return role_may(arn, action, resource)
 
 
 def policies_of(kind: str, arn: str) -> list[Any]:

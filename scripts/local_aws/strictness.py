@@ -58,14 +58,6 @@ def check_rule(stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
     return stock(logical_id, props, stack)
 
 
-@around("create", KNOWN["AWS::Lambda::Permission"])
-def check_function(stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
-    """A permission needs its function."""
-    if not provisioners._lambda_function_for_cfn_ref(props["FunctionName"])[0]:
-        raise ValueError(f"Function not found: {props['FunctionName']} (Service: Lambda, Status Code: 404)")
-    return stock(logical_id, props, stack)
-
-
 @around("delete", KNOWN["AWS::S3::Bucket"])
 def check_empty(stock: Stock, name: str, props: Json) -> None:
     """A bucket with objects in it is not deleted."""
