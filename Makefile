@@ -14,13 +14,13 @@ EVENT ?=
 YES ?=
 KEEP ?=
 FORMAT ?= cli
-# What else the verb takes, as `python -m scripts VERB --help` lists it: make deploy ARGS=--express
+# What else the verb takes, as `eventstacks VERB --help` lists it: make deploy ARGS=--express
 ARGS ?=
 
 VENV := .venv
 STAMP := $(VENV)/.installed
 RUNS_ON := (3, 11) <= sys.version_info < (3, 15)
-RUN := $(VENV)/bin/python -m scripts
+RUN := $(VENV)/bin/eventstacks
 WHERE = --env $(ENV) $(if $(STACK),--stack $(STACK)) $(if $(REGION),--region $(REGION))
 ASK = $(if $(YES),--yes)
 
@@ -35,6 +35,7 @@ $(STAMP): requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(not $(RUNS_ON) and "Python 3.11 to 3.14 is needed: make PYTHON=python3.14 …")'
 	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 # What cannot live beside our own pins has an environment of its own.

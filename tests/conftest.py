@@ -15,8 +15,12 @@ from botocore.loaders import JSONFileLoader
 ROOT = Path(__file__).parent.parent
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background, as `make test &` in a script does
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what the tests start must hear of their Ctrl-C
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background, as `make test &` in a script does
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what the tests start must hear of their Ctrl-C
 
 
 @pytest.fixture(scope="session", autouse=True)

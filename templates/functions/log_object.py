@@ -14,7 +14,12 @@ def summarize(event: dict[str, Any]) -> dict[str, str]:
     if event["detail-type"] == "AWS API Call via CloudTrail":
         request = detail["requestParameters"]
         caller = detail["userIdentity"].get("arn", "unknown")
-        return {"bucket": request["bucketName"], "key": request["key"], "call": detail["eventName"], "caller": caller}
+        return {
+            "bucket": request["bucketName"],
+            "key": request["key"],
+            "call": detail["eventName"],
+            "caller": caller,
+        }
     return {
         "bucket": detail["bucket"]["name"],
         "key": detail["object"]["key"],

@@ -20,12 +20,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts import environment as environments  # noqa: E402
-from scripts import rendering  # noqa: E402
-from scripts.aws import Aws  # noqa: E402
-from scripts.cloudformation import deployment, operation  # noqa: E402
-from scripts.cloudformation.results import Listener  # noqa: E402
-from scripts.local_aws import server  # noqa: E402
+from eventstacks import environment as environments  # noqa: E402
+from eventstacks import rendering  # noqa: E402
+from eventstacks.aws import Aws  # noqa: E402
+from eventstacks.cloudformation import deployment, operation  # noqa: E402
+from eventstacks.cloudformation.results import Listener  # noqa: E402
+from eventstacks.local import server  # noqa: E402
 
 PEERS = ROOT / ".venv-peers" / "bin"
 REGIONS = ["us-east-1", "eu-west-1"]
@@ -53,7 +53,13 @@ def project(directory, endpoint, prefix, stacks, regions=REGIONS, templates=None
         (directory / "templates").mkdir()
         for name, text in templates.items():
             (directory / "templates" / f"{name}.yaml.j2").write_text(text)
-    settings = {"account": "000000000000", "endpoint": endpoint, "regions": regions, "prefix": prefix, "stacks": stacks}
+    settings = {
+        "account": "000000000000",
+        "endpoint": endpoint,
+        "regions": regions,
+        "prefix": prefix,
+        "stacks": stacks,
+    }
     (directory / "parameters" / "bench.yaml").write_text(json.dumps(settings))
     return directory
 
@@ -85,12 +91,18 @@ def timed(command, directory, endpoint):
     )
     seconds = time.perf_counter() - begun
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        sys.exit(
+            f"{' '.join(map(str, command))} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
     return seconds
 
 
 def ours(directory, endpoint):
-    return timed([sys.executable, "-m", "scripts", "deploy", "--env", "bench", "--yes"], directory, endpoint)
+    return timed(
+        [sys.executable, "-m", "eventstacks", "deploy", "--env", "bench", "--yes"],
+        directory,
+        endpoint,
+    )
 
 
 def sceptre_project(directory, build, prefix):
@@ -99,7 +111,9 @@ def sceptre_project(directory, build, prefix):
     for name in PRODUCT:
         shutil.copy(build / f"{name}.yaml", directory / "templates")
     (directory / "config").mkdir()
-    (directory / "config" / "config.yaml").write_text(f"project_code: {prefix}\nregion: {REGIONS[0]}\n")
+    (directory / "config" / "config.yaml").write_text(
+        f"project_code: {prefix}\nregion: {REGIONS[0]}\n"
+    )
     for region in REGIONS:
         folder = directory / "config" / region
         folder.mkdir()
@@ -152,12 +166,15 @@ def lags(directory, url, count=16):
     client, noticed = aws.client("cloudformation", REGIONS[0]), []
     calls = []
     client.meta.events.register(
-        "before-send.cloudformation.DescribeStackEvents", lambda request, **_: calls.append(request.body)
+        "before-send.cloudformation.DescribeStackEvents",
+        lambda request, **_: calls.append(request.body),
     )
 
     def signal(stack_name):
         time.sleep(random.uniform(1, 4))
-        client.signal_resource(StackName=stack_name, LogicalResourceId="Wait", UniqueId="1", Status="SUCCESS")
+        client.signal_resource(
+            StackName=stack_name, LogicalResourceId="Wait", UniqueId="1", Status="SUCCESS"
+        )
 
     class Ear(Listener):
         begun = 0.0
@@ -197,8 +214,8 @@ def many(directory, url):
         "start=threading.Thread.start\n"
         "def counted(self):\n    start(self); peak[0]=max(peak[0], threading.active_count())\n"
         "threading.Thread.start=counted\n"
-        "from scripts.__main__ import main\n"
-        "sys.argv=['scripts','deploy','--env','bench','--yes','--json']; found=main()\n"
+        "from eventstacks.__main__ import main\n"
+        "sys.argv=['eventstacks','deploy','--env','bench','--yes','--json']; found=main()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024, peak[0], found, file=sys.stderr)"
     )
     begun = time.perf_counter()
@@ -218,7 +235,10 @@ def many(directory, url):
 
 
 def row(what, value, wanted="", *, ok=None):
-    print(f"{what:<58} {value:>24}  {wanted:<14} {'' if ok is None else 'yes' if ok else 'NO'}".rstrip(), flush=True)
+    print(
+        f"{what:<58} {value:>24}  {wanted:<14} {'' if ok is None else 'yes' if ok else 'NO'}".rstrip(),
+        flush=True,
+    )
 
 
 def main():
@@ -227,11 +247,24 @@ def main():
     try:
         row("measure", "figure", "wanted")
         found, calls, ticks = lags(home / "lag", url)
-        row("lag of noticing the end, median", f"{median(found):.2f} s", "<= 0.5 s", ok=median(found) <= 0.5)
+        row(
+            "lag of noticing the end, median",
+            f"{median(found):.2f} s",
+            "<= 0.5 s",
+            ok=median(found) <= 0.5,
+        )
         row(f"lag, worst of {len(found)}", f"{max(found):.2f} s", "<= 1.0 s", ok=max(found) <= 1.0)
-        row("calls while following, per tick and stack", f"{calls / ticks:.2f}", "<= 1", ok=calls <= ticks)
+        row(
+            "calls while following, per tick and stack",
+            f"{calls / ticks:.2f}",
+            "<= 1",
+            ok=calls <= ticks,
+        )
         aws = Aws(environments.load("bench"))
-        times = {name: [] for name in ("ours", "ours again", "aws", "aws again", "sceptre", "sceptre again")}
+        times = {
+            name: []
+            for name in ("ours", "ours again", "aws", "aws again", "sceptre", "sceptre again")
+        }
         for number in range(RUNS):
             stacks = {name: {"parameters": {"LogRetentionInDays": 1}} for name in PRODUCT}
             mine = project(home / "ours", url, f"o{number}-", stacks)
@@ -257,7 +290,12 @@ def main():
             ok=took["ours"] <= 0.35 * took["sceptre"],
         )
         row("  aws cloudformation deploy, one of them", f"{took['aws']:.2f} s")
-        row("  ours / aws", f"{took['ours'] / took['aws']:.2f}", "<= 2", ok=took["ours"] <= 2 * took["aws"])
+        row(
+            "  ours / aws",
+            f"{took['ours'] / took['aws']:.2f}",
+            "<= 2",
+            ok=took["ours"] <= 2 * took["aws"],
+        )
         row("no-op run of all", f"{took['ours again']:.2f} s")
         row("  sceptre launch, no-op of all", f"{took['sceptre again']:.2f} s")
         row("  aws cloudformation deploy, no-op of one", f"{took['aws again']:.2f} s")

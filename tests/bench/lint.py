@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-RULES = ROOT / "scripts" / "lint_rules"
+RULES = ROOT / "scripts" / "eventstacks" / "lint"
 FEW, MANY = (
     ["us-east-1", "eu-west-1"],
     ["us-east-1", "eu-west-1", "cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"],
@@ -38,14 +38,25 @@ def measure(files: list[Path], regions: list[str], *options: str) -> float:
 def main(folders: list[str]) -> int:
     fixtures = sorted((ROOT / "tests" / "fixtures").rglob("*.yaml"))
     build = sorted((ROOT / "build").glob("*.yaml"))
-    sets = [("build/", build, FEW), ("build/ in all partitions", build, MANY), ("fixtures", fixtures, FEW)]
+    sets = [
+        ("build/", build, FEW),
+        ("build/ in all partitions", build, MANY),
+        ("fixtures", fixtures, FEW),
+    ]
     for folder in folders:
-        found = [one for one in Path(folder).resolve().rglob("*") if one.suffix in {".yaml", ".yml", ".json"}]
+        found = [
+            one
+            for one in Path(folder).resolve().rglob("*")
+            if one.suffix in {".yaml", ".yml", ".json"}
+        ]
         sets += [(folder, found, FEW)]
     worst = 0.0
     print(f"{'':32} {'files':>6} {'without':>9} {'with':>9} {'added':>7}")
     for name, files, regions in sets:
-        pairs = [(measure(files, regions), measure(files, regions, "-a", str(RULES))) for _ in range(RUNS)]
+        pairs = [
+            (measure(files, regions), measure(files, regions, "-a", str(RULES)))
+            for _ in range(RUNS)
+        ]
         without, ours = (min(times) for times in zip(*pairs, strict=True))
         added = (ours / without - 1) * 100
         worst = max(worst, added)

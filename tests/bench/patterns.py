@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from scripts.patterns.index import RuleSet
-from scripts.patterns.matcher import Pattern
+from eventstacks.patterns.index import RuleSet
+from eventstacks.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,11 @@ def make_events() -> list[dict[str, Any]]:
                 "address": f"10.{number % 7}.0.{number % 250}",
                 "file": f"/upload/{number % 9}/picture.{'png' if number % 2 else 'JPG'}",
                 "tags": ["a", "b", f"t{number % 11}"],
-                "customer": {"name": "Someone", "level": number % 4, "country": ["de", "fr", "us"][number % 3]},
+                "customer": {
+                    "name": "Someone",
+                    "level": number % 4,
+                    "country": ["de", "fr", "us"][number % 3],
+                },
             }
             | ({"error": None} if number % 10 == 0 else {}),
         }
@@ -99,7 +103,9 @@ def main() -> int:
         rules = [(name, texts[name]) for name in names]
 
         def matching(event: dict[str, Any]) -> list[str]:
-            view = eventbridge._EventView(event, details[id(event)])  # made for each event, as when it is put
+            view = eventbridge._EventView(
+                event, details[id(event)]
+            )  # made for each event, as when it is put
             return [name for name, text in rules if eventbridge._matches_pattern_view(text, view)]
 
         return matching
@@ -115,9 +121,15 @@ def main() -> int:
             return 1
         ours = Pattern(patterns[names[0]]).matches if len(names) == 1 else rules.matching
         matched = sum(map(len, verdicts)) / len(events)
-        rates.setdefault(len(names), []).append((measure(ours, events), measure(theirs(names), events), matched))
+        rates.setdefault(len(names), []).append(
+            (measure(ours, events), measure(theirs(names), events), matched)
+        )
     table = Table(
-        "rules", "events/s", "events/s, MiniStack", "matches an event", title="events a second of processor time"
+        "rules",
+        "events/s",
+        "events/s, MiniStack",
+        "matches an event",
+        title="events a second of processor time",
     )
     for count, measured in rates.items():
         mine, other, matched = map(min, zip(*measured, strict=True))

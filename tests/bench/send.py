@@ -32,7 +32,10 @@ print(time.monotonic() - begin)
 
 
 def detail(number: int) -> bytes:
-    text = b'{"id": %d, "customer": {"name": "Ada Lovelace", "country": "GB"}, "total": 99.50, "items": [' % number
+    text = (
+        b'{"id": %d, "customer": {"name": "Ada Lovelace", "country": "GB"}, "total": 99.50, "items": ['
+        % number
+    )
     text += b'{"sku": "A-1", "count": 1}, {"sku": "B-2", "count": 2}], "note": "'
     return text + b"x" * (SIZE - len(text) - 2) + b'"}\n'
 
@@ -45,8 +48,17 @@ def feed(pipe, count: int) -> None:
 
 class Stub:
     def __init__(self, *options: str) -> None:
-        command = [sys.executable, str(ROOT / "tests/bench/stub.py"), "--delay", "15", "--count-ids", *options]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            str(ROOT / "tests/bench/stub.py"),
+            "--delay",
+            "15",
+            "--count-ids",
+            *options,
+        ]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.url = self.process.stdout.readline().strip()
 
     def __enter__(self):
@@ -67,15 +79,37 @@ def send(stub: Stub, count: int, *arguments: str) -> tuple[dict, float]:
         directory = Path(name)
         for folder in ("templates", "parameters"):
             (directory / folder).mkdir()
-        (directory / "templates/bus.yaml.j2").write_text("Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n")
+        (directory / "templates/bus.yaml.j2").write_text(
+            "Resources:\n  Topic:\n    Type: AWS::SNS::Topic\n"
+        )
         (directory / "pyproject.toml").write_text('[project]\nversion = "1"\n')
         (directory / "parameters/stub.yaml").write_text(
             f"endpoint: {stub.url}\nregions: [us-east-1]\nstacks: {{bus: }}\n"
         )
-        command = [sys.executable, "-m", "scripts", "send", "--env", "stub", "--bus", "orders", "--json", *arguments,
-                   "--source", "com.example.shop", "--detail-type", "OrderPlaced", "-"]  # fmt: skip
-        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "eventstacks",
+            "send",
+            "--env",
+            "stub",
+            "--bus",
+            "orders",
+            "--json",
+            *arguments,
+            "--source",
+            "com.example.shop",
+            "--detail-type",
+            "OrderPlaced",
+            "-",
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         threading.Thread(target=feed, args=(process.stdin, count), daemon=True).start()
         summary = json.loads(process.stdout.read())
         _, _, usage = os.wait4(process.pid, 0)
@@ -85,27 +119,42 @@ def send(stub: Stub, count: int, *arguments: str) -> tuple[dict, float]:
 
 def article(stub: Stub, count: int) -> float:
     data = b"".join(detail(number) for number in range(count))
-    done = subprocess.run([sys.executable, "-c", ARTICLE, stub.url], input=data, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ARTICLE, stub.url], input=data, capture_output=True, check=True
+    )
     return count / float(done.stdout)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000, help="for the runs that measure speed")
-    parser.add_argument("--many", type=int, default=1_000_000, help="for memory and for the run with faults")
+    parser.add_argument(
+        "--events", type=int, default=100_000, help="for the runs that measure speed"
+    )
+    parser.add_argument(
+        "--many", type=int, default=1_000_000, help="for memory and for the run with faults"
+    )
     parser.add_argument("--threads", default="32")
     options = parser.parse_args()
     print(f"{'run':<42}{'events':>10}{'events/s':>10}{'MB':>7}  account")
     failed = []
 
     def row(  # noqa: PLR0917 - the columns of the table
-        name: str, stub: Stub, count: int, rate: float, memory: float, summary: dict | None, least: float = 0
+        name: str,
+        stub: Stub,
+        count: int,
+        rate: float,
+        memory: float,
+        summary: dict | None,
+        least: float = 0,
     ) -> None:
         counts = stub.counts()
         account = ""
         if summary:
-            right = summary["acknowledged"] == counts["distinct"] and counts["twice"] == 0 and (
-                summary["records"] == count == summary["acknowledged"] + summary["rejected"])  # fmt: skip
+            right = (
+                summary["acknowledged"] == counts["distinct"]
+                and counts["twice"] == 0
+                and (summary["records"] == count == summary["acknowledged"] + summary["rejected"])
+            )
             account = (
                 f"{summary['acknowledged']:,} sent + {summary['rejected']:,} refused; {summary['retried']:,} retried; "
                 f"stub: {counts['distinct']:,} acknowledged, {counts['twice']:,} twice"
@@ -134,7 +183,14 @@ def main() -> int:
         begin = time.monotonic()
         faults, memory = send(stub, options.many, "--threads", options.threads)
         name = "5 % entries fail, 2 % throttled, 1 % cut"
-        row(name, stub, options.many, faults["acknowledged"] / (time.monotonic() - begin), memory, faults)
+        row(
+            name,
+            stub,
+            options.many,
+            faults["acknowledged"] / (time.monotonic() - begin),
+            memory,
+            faults,
+        )
     print(f"{one['rate'] / slow:,.0f} times the article's loop")
     for problem in failed:
         print(f"FAILED {problem}", file=sys.stderr)

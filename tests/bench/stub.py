@@ -25,7 +25,9 @@ CALLER = (
 
 
 def size_of(entry: dict) -> int:
-    texts = [entry.get(name, "") for name in ("Source", "DetailType", "Detail")] + entry.get("Resources", [])
+    texts = [entry.get(name, "") for name in ("Source", "DetailType", "Detail")] + entry.get(
+        "Resources", []
+    )
     return sum(len(text.encode()) for text in texts) + 14 * ("Time" in entry)
 
 
@@ -64,9 +66,15 @@ class Bus:
         counts["largest_bytes"] = max(counts["largest_bytes"], size)
         poison = any('"poison"' in entry["Detail"] for entry in entries)
         if not 1 <= len(entries) <= 10 or size >= SIZE_LIMIT or poison:
-            return 400, {"__type": "ValidationException", "message": f"{len(entries)} entries, {size} bytes"}
+            return 400, {
+                "__type": "ValidationException",
+                "message": f"{len(entries)} entries, {size} bytes",
+            }
         results = [self.put(entry) for entry in entries]
-        return 200, {"FailedEntryCount": sum("ErrorCode" in one for one in results), "Entries": results}
+        return 200, {
+            "FailedEntryCount": sum("ErrorCode" in one for one in results),
+            "Entries": results,
+        }
 
     def put(self, entry: dict) -> dict:
         if refusal := REFUSE.search(entry["Detail"]):
@@ -91,14 +99,19 @@ class Bus:
     def answer(self, head: bytes, body: bytes) -> tuple[int, bytes] | None:
         if head.startswith(b"GET /counts"):
             distinct = sum(self.seen)
-            return 200, json.dumps({**self.counts, "distinct": distinct, "buses": self.buses}).encode()
+            return 200, json.dumps(
+                {**self.counts, "distinct": distinct, "buses": self.buses}
+            ).encode()
         if b"AWSEvents.PutEvents" in head:
             found = self.put_events(json.loads(body)["Entries"])
             return found and (found[0], json.dumps(found[1]).encode())
         if b"AWSEvents.DescribeEventBus" in head:
             name = json.loads(body)["Name"]
             if "missing" in name:
-                return 400, b'{"__type":"ResourceNotFoundException","message":"Event bus does not exist."}'
+                return (
+                    400,
+                    b'{"__type":"ResourceNotFoundException","message":"Event bus does not exist."}',
+                )
             return 200, json.dumps({"Name": name}).encode()
         return 200, CALLER
 
@@ -129,7 +142,9 @@ class Connection(asyncio.Protocol):
             status, content = found
             text = b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
             delay = self.bus.options.delay / 1000 if b"PutEvents" in head else 0
-            asyncio.get_running_loop().call_later(delay, self.transport.write, text % (status, len(content)) + content)
+            asyncio.get_running_loop().call_later(
+                delay, self.transport.write, text % (status, len(content)) + content
+            )
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -146,7 +161,13 @@ async def serve(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in {"delay": 15.0, "fail": 0.0, "throttle": 0.0, "cut": 0.0, "seconds": 600.0}.items():
+    for name, default in {
+        "delay": 15.0,
+        "fail": 0.0,
+        "throttle": 0.0,
+        "cut": 0.0,
+        "seconds": 600.0,
+    }.items():
         parser.add_argument(f"--{name}", type=float, default=default)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""A verb in this process: what `python -m scripts …` would say, without the half second of a new interpreter."""
+"""A verb in this process: what `eventstacks …` would say, without the half second of a new interpreter."""
 
 import contextlib
 import io
@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 from unittest import mock
 
-from scripts.__main__ import main
+from eventstacks.__main__ import main
 
 
 def run(*arguments):
@@ -16,7 +16,7 @@ def run(*arguments):
     handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         with (
-            mock.patch.object(sys, "argv", ["scripts", *arguments]),
+            mock.patch.object(sys, "argv", ["eventstacks", *arguments]),
             mock.patch.object(sys, "stdin", io.StringIO()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

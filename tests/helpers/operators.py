@@ -9,8 +9,8 @@ from pathlib import Path
 
 import in_process
 
-from scripts.cloudformation import outputs
-from scripts.events import bus_tap
+from eventstacks.bus import bus_tap
+from eventstacks.cloudformation import outputs
 
 REGION, OTHER = "eu-central-1", "eu-west-1"
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ class Operator:
         return [
             sys.executable,
             "-m",
-            "scripts",
+            "eventstacks",
             verb,
             "--env",
             "test",
@@ -53,9 +53,13 @@ class Operator:
     def start(self, verb, *options, until):
         """A process, once ``until`` stands on its stderr; its stdout is a pipe."""
         process = subprocess.Popen(
-            self.command(verb, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.variables,
+            self.command(verb, *options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.variables,
             start_new_session=True,
-        )  # fmt: skip
+        )
         self.running.append(process)
         said = ""
         while until not in said:
@@ -69,13 +73,22 @@ class Operator:
         return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
     def put(self, marker, **entry):
-        given = {"Source": "com.example.shop", "DetailType": "OrderPlaced", "Detail": json.dumps({"marker": marker})}
-        answer = self.client("events").put_events(Entries=[{**given, "EventBusName": self.bus, **entry}])
+        given = {
+            "Source": "com.example.shop",
+            "DetailType": "OrderPlaced",
+            "Detail": json.dumps({"marker": marker}),
+        }
+        answer = self.client("events").put_events(
+            Entries=[{**given, "EventBusName": self.bus, **entry}]
+        )
         assert answer["FailedEntryCount"] == 0
 
     def logged(self, group="EventLogGroupName"):
         name = self.outputs[group]
-        return [one["message"] for one in self.client("logs").filter_log_events(logGroupName=name)["events"]]
+        return [
+            one["message"]
+            for one in self.client("logs").filter_log_events(logGroupName=name)["events"]
+        ]
 
     def letters(self):
         """What the dead-letter queue shows to everybody."""
@@ -92,7 +105,9 @@ class Operator:
 
     def taps(self):
         """Names of temporary rules on the bus, and of temporary queues of the bus."""
-        rules = self.client("events").list_rules(NamePrefix=bus_tap.PREFIX, EventBusName=self.bus)["Rules"]
+        rules = self.client("events").list_rules(NamePrefix=bus_tap.PREFIX, EventBusName=self.bus)[
+            "Rules"
+        ]
         sqs = self.client("sqs")
         urls = sqs.list_queues(QueueNamePrefix=bus_tap.PREFIX).get("QueueUrls", [])
         own = [url for url in urls if sqs.list_queue_tags(QueueUrl=url)["Tags"]["bus"] == self.bus]

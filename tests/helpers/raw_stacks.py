@@ -21,8 +21,14 @@ class Stack:
         self.name, self.region = name, region
         self.client = lambda service: clients(service, region)
         self.cloudformation = self.client("cloudformation")
-        source = {"TemplateURL": body} if str(body).startswith("https://") else {"TemplateBody": text_of(body)}
-        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+        source = (
+            {"TemplateURL": body}
+            if str(body).startswith("https://")
+            else {"TemplateBody": text_of(body)}
+        )
+        given = [
+            {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+        ]
         self.cloudformation.create_stack(
             StackName=name, Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"], **source
         )
@@ -30,7 +36,13 @@ class Stack:
 
     def settle(self):
         describe = self.cloudformation.describe_stacks
-        eventually(lambda: not describe(StackName=self.name)["Stacks"][0]["StackStatus"].endswith("IN_PROGRESS"))
+        eventually(
+            lambda: (
+                not describe(StackName=self.name)["Stacks"][0]["StackStatus"].endswith(
+                    "IN_PROGRESS"
+                )
+            )
+        )
         self.status = describe(StackName=self.name)["Stacks"][0]["StackStatus"]
         found = self.cloudformation.describe_stack_resources(StackName=self.name)["StackResources"]
         self.ids = {one["LogicalResourceId"]: one.get("PhysicalResourceId") for one in found}
@@ -48,7 +60,9 @@ class Stack:
 
     def put(self, bus=None, **detail):
         entry = {"Source": "test", "DetailType": "t", "Detail": json.dumps(detail)}
-        answer = self.client("events").put_events(Entries=[{**entry, "EventBusName": bus or self.ids["Bus"]}])
+        answer = self.client("events").put_events(
+            Entries=[{**entry, "EventBusName": bus or self.ids["Bus"]}]
+        )
         assert answer["FailedEntryCount"] == 0
 
     def messages(self, queue):
@@ -80,4 +94,6 @@ def snapshot(rds, name):
     user = {"MasterUsername": "someone", "MasterUserPassword": "made-up-words"}
     rds.create_db_instance(DBInstanceIdentifier=name, **keys, **user)
     rds.create_db_snapshot(DBInstanceIdentifier=name, DBSnapshotIdentifier=f"{name}-s")
-    return rds.describe_db_snapshots(DBSnapshotIdentifier=f"{name}-s")["DBSnapshots"][0]["DBSnapshotArn"]
+    return rds.describe_db_snapshots(DBSnapshotIdentifier=f"{name}-s")["DBSnapshots"][0][
+        "DBSnapshotArn"
+    ]

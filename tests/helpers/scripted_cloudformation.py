@@ -19,9 +19,9 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
-from scripts.cloudformation.calls import Stopped
-from scripts.cloudformation.deployment import Listener
-from scripts.environment import Environment, StackSettings
+from eventstacks.cloudformation.calls import Stopped
+from eventstacks.cloudformation.deployment import Listener
+from eventstacks.environment import Environment, StackSettings
 
 MODEL = botocore.session.get_session().get_service_model("cloudformation")
 OPERATIONS = {xform_name(name): name for name in MODEL.operation_names}
@@ -33,7 +33,11 @@ QUEUE = {"Action": "Add", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQ
 
 def refusal(code, message="", status=400, operation="Call"):
     return ClientError(
-        {"Error": {"Code": code, "Message": message or code}, "ResponseMetadata": {"HTTPStatusCode": status}}, operation
+        {
+            "Error": {"Code": code, "Message": message or code},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        },
+        operation,
     )
 
 
@@ -79,7 +83,10 @@ class FakeClock:
 
 def steps(*given, root="STACK"):
     """(seconds, logical id or 'STACK', status[, reason][, extra]) → a timeline."""
-    return [(one[0], one[1], one[2], one[3] if len(one) > 3 else "", one[4] if len(one) > 4 else {}) for one in given]
+    return [
+        (one[0], one[1], one[2], one[3] if len(one) > 3 else "", one[4] if len(one) > 4 else {})
+        for one in given
+    ]
 
 
 CREATED = steps(
@@ -120,7 +127,10 @@ class FakeCloudFormation:
         self.lag = 0.0  # seconds by which DescribeStacks is late
         self.page, self.shuffle = 100, None
         self.operation_events, self.outputs = [], {}
-        self.exports, self.imports = {}, {}  # stack → output → name of the export; that → stacks that import it
+        self.exports, self.imports = (
+            {},
+            {},
+        )  # stack → output → name of the export; that → stacks that import it
         self.change_set_delay = 0.0
         self.numbers = itertools.count()
         self.lock = threading.RLock()
@@ -191,7 +201,9 @@ class FakeCloudFormation:
     def play(self, stack_id, timeline, token=""):
         now = self.clock.now()
         for seconds, logical, status, reason, extra in timeline:
-            self.emit(stack_id, logical, status, reason, at=now + seconds, **{"token": token, **extra})
+            self.emit(
+                stack_id, logical, status, reason, at=now + seconds, **{"token": token, **extra}
+            )
 
     def status(self, stack_id, late=0.0):
         seen = [
@@ -219,7 +231,9 @@ class FakeCloudFormation:
         one = self.stacks[stack_id]
         exports = self.exports.get(one["name"], {})
         updated = (
-            one["updated"] if one["updated"] is not None and one["updated"] <= self.clock.now() - self.lag else None
+            one["updated"]
+            if one["updated"] is not None and one["updated"] <= self.clock.now() - self.lag
+            else None
         )
         return {
             "Stacks": [
@@ -227,7 +241,11 @@ class FakeCloudFormation:
                     "StackId": stack_id,
                     "StackName": one["name"],
                     "StackStatus": self.status(stack_id, self.lag),
-                    **({"LastUpdatedTime": START + timedelta(seconds=updated)} if updated is not None else {}),
+                    **(
+                        {"LastUpdatedTime": START + timedelta(seconds=updated)}
+                        if updated is not None
+                        else {}
+                    ),
                     "Outputs": [
                         {
                             "OutputKey": k,
@@ -244,14 +262,20 @@ class FakeCloudFormation:
     def _do_create_change_set(self, **given):
         name, kind = given["StackName"], given["ChangeSetType"]
         stack_id = self.find(name)
-        if any(one["given"]["ChangeSetName"] == given["ChangeSetName"] for one in self.change_sets.values()):
-            raise refusal("AlreadyExistsException", f"ChangeSet [{given['ChangeSetName']}] already exists")
+        if any(
+            one["given"]["ChangeSetName"] == given["ChangeSetName"]
+            for one in self.change_sets.values()
+        ):
+            raise refusal(
+                "AlreadyExistsException", f"ChangeSet [{given['ChangeSetName']}] already exists"
+            )
         if kind == "CREATE":
             if stack_id is None:
                 stack_id = self.add_stack(name, "REVIEW_IN_PROGRESS")
             elif self.status(stack_id) != "REVIEW_IN_PROGRESS":
                 raise refusal(
-                    "ValidationError", f"Stack [{name}] already exists and cannot be created again with the changeSet"
+                    "ValidationError",
+                    f"Stack [{name}] already exists and cannot be created again with the changeSet",
                 )
         elif stack_id is None or self.status(stack_id) == "REVIEW_IN_PROGRESS":
             raise refusal("ValidationError", f"Stack [{name}] does not exist")
@@ -282,9 +306,15 @@ class FakeCloudFormation:
                 return arn, one
         raise refusal("ChangeSetNotFound", f"ChangeSet [{ChangeSetName}] does not exist", 404)
 
-    def _do_describe_change_set(self, ChangeSetName, StackName=None, NextToken=None, IncludePropertyValues=False):
+    def _do_describe_change_set(
+        self, ChangeSetName, StackName=None, NextToken=None, IncludePropertyValues=False
+    ):
         if ChangeSetName in self.nested and self.change_sets:
-            return {"ChangeSetId": ChangeSetName, "Status": "CREATE_COMPLETE", **self.nested[ChangeSetName]}
+            return {
+                "ChangeSetId": ChangeSetName,
+                "Status": "CREATE_COMPLETE",
+                **self.nested[ChangeSetName],
+            }
         arn, one = self._change_set(ChangeSetName)
         ready = self.clock.now() >= one["ready"]
         start = int(NextToken or 0)
@@ -344,7 +374,11 @@ class FakeCloudFormation:
         one["execution"] = "EXECUTE_IN_PROGRESS"
         self.stacks[one["stack"]]["updated"] = self.clock.now()
         self.play(one["stack"], self.timelines[one["given"]["ChangeSetType"]], ClientRequestToken)
-        for other in [each for each, held in self.change_sets.items() if held["stack"] == one["stack"] and each != arn]:
+        for other in [
+            each
+            for each, held in self.change_sets.items()
+            if held["stack"] == one["stack"] and each != arn
+        ]:
             del self.change_sets[other]
         return {}
 
@@ -418,18 +452,27 @@ class FakeCloudFormation:
 
 class FakeAws:
     def __init__(self, environment, clock):
-        self.environment, self.clock, self.fakes, self.lock = environment, clock, {}, threading.Lock()
+        self.environment, self.clock, self.fakes, self.lock = (
+            environment,
+            clock,
+            {},
+            threading.Lock(),
+        )
 
     def client(self, service, region=None):
         with self.lock:
-            return self.fakes.setdefault((service, region), FakeCloudFormation(self.clock, region or "us-east-1"))
+            return self.fakes.setdefault(
+                (service, region), FakeCloudFormation(self.clock, region or "us-east-1")
+            )
 
     def guard(self):
         return "123456789012"
 
 
 def stack(name="bus", regions=("us-east-1",), **more):
-    return StackSettings(name=name, stack_name=f"t-{name}", template="queue", regions=regions, **more)
+    return StackSettings(
+        name=name, stack_name=f"t-{name}", template="queue", regions=regions, **more
+    )
 
 
 def environment(*stacks, **more):

@@ -9,19 +9,21 @@ import yaml
 from click.testing import CliRunner
 from operators import REGION, Operator
 
-from scripts import environment, rendering
-from scripts.__main__ import cli
-from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment
-from scripts.events import bus_tap
-from scripts.local_aws import server
+from eventstacks import environment, rendering
+from eventstacks.__main__ import cli
+from eventstacks.aws import Aws
+from eventstacks.bus import bus_tap
+from eventstacks.cloudformation import deletion, deployment
+from eventstacks.local import server
 
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory):
-    """scripts.local_aws.server.Endpoint of a running embedded AWS that nobody else uses."""
+    """eventstacks.local.server.Endpoint of a running embedded AWS that nobody else uses."""
     directory = tmp_path_factory.mktemp("local-aws")
-    server.INHERITED += tuple(name for name in os.environ if name.startswith("COVERAGE_"))  # its code is measured, too
+    server.INHERITED += tuple(
+        name for name in os.environ if name.startswith("COVERAGE_")
+    )  # its code is measured, too
     try:
         yield server.start(directory, 0)
     finally:
@@ -33,8 +35,13 @@ def clients(endpoint):
     """clients(service, region="eu-central-1", **options): a boto3 client of the embedded AWS."""
 
     def make(service, region="eu-central-1", **options):
-        keys = {"aws_access_key_id": endpoint.access_key, "aws_secret_access_key": endpoint.secret_key}
-        return boto3.client(service, region_name=region, endpoint_url=endpoint.url, **{**keys, **options})
+        keys = {
+            "aws_access_key_id": endpoint.access_key,
+            "aws_secret_access_key": endpoint.secret_key,
+        }
+        return boto3.client(
+            service, region_name=region, endpoint_url=endpoint.url, **{**keys, **options}
+        )
 
     return make
 
@@ -51,7 +58,9 @@ def operate(endpoint, checkout, unique):
     made = []
 
     def deploy(template, **parameters):
-        stacks = {unique: {"template": template, "parameters": {"LogRetentionInDays": "1", **parameters}}}
+        stacks = {
+            unique: {"template": template, "parameters": {"LogRetentionInDays": "1", **parameters}}
+        }
         settings = {"endpoint": endpoint.url, "regions": [REGION], "stacks": stacks}
         (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
         read = environment.load("test")
@@ -69,7 +78,9 @@ def operate(endpoint, checkout, unique):
         for name in one.taps()[0]:
             bus_tap.remove(one.aws, REGION, one.bus, name)
         surveys = deletion.survey(one.aws, one.settings.choose())
-        (result,) = deletion.delete(one.aws, surveys, pairs=one.settings.choose(), empty_buckets=True)
+        (result,) = deletion.delete(
+            one.aws, surveys, pairs=one.settings.choose(), empty_buckets=True
+        )
         assert result.ok, result.problem
 
 

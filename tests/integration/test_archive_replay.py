@@ -10,7 +10,9 @@ def add_rule(one, name, marker):
     """A rule of the bus's own with a queue that may take what it matches; gives the queue's URL."""
     sqs, queue = one.client("sqs"), f"{one.name}-{name}"
     url = sqs.create_queue(QueueName=queue)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
     allow = {
         "Effect": "Allow",
         "Principal": {"Service": "events.amazonaws.com"},
@@ -18,11 +20,14 @@ def add_rule(one, name, marker):
         "Resource": arn,
     }
     sqs.set_queue_attributes(
-        QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})}
+        QueueUrl=url,
+        Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})},
     )
     pattern = json.dumps({"detail": {"marker": [marker]}})
     one.client("events").put_rule(Name=queue, EventBusName=one.bus, EventPattern=pattern)
-    one.client("events").put_targets(Rule=queue, EventBusName=one.bus, Targets=[{"Id": "queue", "Arn": arn}])
+    one.client("events").put_targets(
+        Rule=queue, EventBusName=one.bus, Targets=[{"Id": "queue", "Arn": arn}]
+    )
     return url
 
 
@@ -35,24 +40,34 @@ def archived(operate):
     eventually(lambda: len(one.logged()) == 2)
     one.url = add_rule(one, "pears", "pear")
     yield one
-    one.client("events").remove_targets(Rule=f"{one.name}-pears", EventBusName=one.bus, Ids=["queue"])
+    one.client("events").remove_targets(
+        Rule=f"{one.name}-pears", EventBusName=one.bus, Ids=["queue"]
+    )
     one.client("events").delete_rule(Name=f"{one.name}-pears", EventBusName=one.bus)
     one.client("sqs").delete_queue(QueueUrl=one.url)
 
 
 def received(one):
-    found = one.client("sqs").receive_message(QueueUrl=one.url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+    found = one.client("sqs").receive_message(
+        QueueUrl=one.url, MaxNumberOfMessages=10, VisibilityTimeout=0
+    )
     return [json.loads(message["Body"]) for message in found.get("Messages", [])]
 
 
 def test_archives_are_listed(archived):
     (found,) = json.loads(archived.run("archive-replay", "--json").stdout)
-    assert (found["name"], found["events"], found["state"]) == (archived.outputs["ArchiveName"], 2, "ENABLED")
+    assert (found["name"], found["events"], found["state"]) == (
+        archived.outputs["ArchiveName"],
+        2,
+        "ENABLED",
+    )
     assert archived.outputs["ArchiveName"] in archived.run("archive-replay").stdout
 
 
 def test_a_dry_run_counts_events_and_names_who_would_receive_them(archived):
-    (found,) = json.loads(archived.run("archive-replay", "--since", "10m", "--dry-run", "--json").stdout)
+    (found,) = json.loads(
+        archived.run("archive-replay", "--since", "10m", "--dry-run", "--json").stdout
+    )
     assert (found["archived"], found["events"]) == (2, 2)
     rules = {one["rule"]: (one["events"], one["targets"]) for one in found["rules"]}
     assert rules == {
@@ -62,29 +77,54 @@ def test_a_dry_run_counts_events_and_names_who_would_receive_them(archived):
     options = ("archive-replay", "--since", "10m", "--rule", "CatchAllRule", "--dry-run")
     assert archived.name + "-pears" not in archived.run(*options).stdout
     assert len(archived.logged()) == 2
-    earlier = ("--since", "2020-01-01T00:00:00Z", "--until", "2020-01-02T00:00:00Z", "--dry-run", "--json")
+    earlier = (
+        "--since",
+        "2020-01-01T00:00:00Z",
+        "--until",
+        "2020-01-02T00:00:00Z",
+        "--dry-run",
+        "--json",
+    )
     (found,) = json.loads(archived.run("archive-replay", *earlier).stdout)
     assert found["events"] == 0
 
 
 def test_a_dry_run_counts_what_the_archive_keeps(archived):
     pattern = json.dumps({"detail": {"marker": ["apple"]}})
-    archived.client("events").update_archive(ArchiveName=archived.outputs["ArchiveName"], EventPattern=pattern)
-    (found,) = json.loads(archived.run("archive-replay", "--since", "10m", "--dry-run", "--json").stdout)
+    archived.client("events").update_archive(
+        ArchiveName=archived.outputs["ArchiveName"], EventPattern=pattern
+    )
+    (found,) = json.loads(
+        archived.run("archive-replay", "--since", "10m", "--dry-run", "--json").stdout
+    )
     assert found["events"] == 1
-    assert {one["rule"]: one["events"] for one in found["rules"]} == {"CatchAllRule": 1, f"{archived.name}-pears": 0}
+    assert {one["rule"]: one["events"] for one in found["rules"]} == {
+        "CatchAllRule": 1,
+        f"{archived.name}-pears": 0,
+    }
 
 
 def test_a_replay_brings_the_events_again_and_is_followed_to_its_end(archived):
     done = archived.run("archive-replay", "--since", "10m", "--yes", "--json")
     (replay,) = json.loads(done.stdout)
     assert replay["state"] == "COMPLETED"
-    assert [json.loads(one).get("replay-name") for one in archived.logged()] == [None, None, *[replay["replay"]] * 2]
+    assert [json.loads(one).get("replay-name") for one in archived.logged()] == [
+        None,
+        None,
+        *[replay["replay"]] * 2,
+    ]
     assert [one["detail"] for one in received(archived)] == [{"marker": "pear"}]
 
 
 def test_a_replay_of_another_time_brings_nothing(archived):
-    archived.run("archive-replay", "--since", "2020-01-01T00:00:00Z", "--until", "2020-01-02T00:00:00Z", "--yes")
+    archived.run(
+        "archive-replay",
+        "--since",
+        "2020-01-01T00:00:00Z",
+        "--until",
+        "2020-01-02T00:00:00Z",
+        "--yes",
+    )
     assert len(archived.logged()) == 2
 
 
@@ -95,8 +135,12 @@ def test_a_replay_goes_to_the_chosen_rule_only(archived):
 
 
 def test_a_replay_asks_for_the_chosen_rules(archived):
-    done = archived.run("archive-replay", "--since", "10m", "--rule", "CatchAllRule", "--yes", "--json")
-    told = archived.client("events").describe_replay(ReplayName=json.loads(done.stdout)[0]["replay"])
+    done = archived.run(
+        "archive-replay", "--since", "10m", "--rule", "CatchAllRule", "--yes", "--json"
+    )
+    told = archived.client("events").describe_replay(
+        ReplayName=json.loads(done.stdout)[0]["replay"]
+    )
     assert told["Destination"]["FilterArns"] == [archived.outputs["CatchAllRuleArn"]]
 
 
@@ -117,6 +161,14 @@ def test_a_replay_that_is_not_meant_is_not_started(archived, options, code, said
 
 
 def test_a_replay_that_is_over_or_is_not_there_cannot_be_cancelled(archived):
-    (replay,) = json.loads(archived.run("archive-replay", "--since", "10m", "--yes", "--json").stdout)
-    assert "already completed" in archived.run("archive-replay", "--cancel", replay["replay"], code=1).stderr
-    assert "there is no replay 'nothing'" in archived.run("archive-replay", "--cancel", "nothing", code=1).stderr
+    (replay,) = json.loads(
+        archived.run("archive-replay", "--since", "10m", "--yes", "--json").stdout
+    )
+    assert (
+        "already completed"
+        in archived.run("archive-replay", "--cancel", replay["replay"], code=1).stderr
+    )
+    assert (
+        "there is no replay 'nothing'"
+        in archived.run("archive-replay", "--cancel", "nothing", code=1).stderr
+    )

@@ -10,11 +10,11 @@ import sys
 import in_process
 import pytest
 
-from scripts import demo, environment
-from scripts.aws import Aws
-from scripts.cloudformation import deployment
-from scripts.environment import Environment
-from scripts.local_aws import server
+from eventstacks import demo, environment
+from eventstacks.aws import Aws
+from eventstacks.cloudformation import deployment
+from eventstacks.environment import Environment
+from eventstacks.local import server
 
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
 
@@ -25,7 +25,7 @@ def linted(monkeypatch):
     start = subprocess.run
 
     def answer(arguments, **more):
-        if list(arguments[1:]) == ["-m", "scripts", "lint"]:
+        if list(arguments[1:]) == ["-m", "eventstacks", "lint"]:
             return subprocess.CompletedProcess(arguments, 0, "", "nothing found\n")
         return start(arguments, **more)
 
@@ -45,7 +45,11 @@ def run(tmp_path, monkeypatch):
 def interrupted(run, monkeypatch):
     """interrupted(*times): the demo, with Ctrl-C at these times, on an embedded AWS that was running before."""
 
-    places = {"deploying": (deployment, "deploy"), "waiting": (demo, "watch"), "deleting": (demo, "remove_snapshots")}
+    places = {
+        "deploying": (deployment, "deploy"),
+        "waiting": (demo, "watch"),
+        "deleting": (demo, "remove_snapshots"),
+    }
 
     def pressing(function):
         left = [signal.SIGINT]  # once: the regions wait at the same time
@@ -74,7 +78,9 @@ def stacks():
 
 def own_client(service, region):
     local = environment.load("local")
-    return Aws(Environment("t", local.path, local.regions, {}, endpoint=server.status().url)).client(service, region)
+    return Aws(
+        Environment("t", local.path, local.regions, {}, endpoint=server.status().url)
+    ).client(service, region)
 
 
 def test_every_delivery_is_seen_and_nothing_is_left(run):
@@ -84,8 +90,18 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     groups = re.findall(r"✓ (\S+) +after [\d.]+ s", done.stdout)
     assert len(groups) == 8
     assert sum(one.startswith("/aws/lambda/") for one in groups) == 2
-    steps = [line for line in done.stdout.splitlines() if line.endswith(" s") and not line.startswith(" ")]
-    assert [line.split()[0] for line in steps] == ["Embedded", "Rendered", "Linted", "Deployed", "Deleted"]
+    steps = [
+        line
+        for line in done.stdout.splitlines()
+        if line.endswith(" s") and not line.startswith(" ")
+    ]
+    assert [line.split()[0] for line in steps] == [
+        "Embedded",
+        "Rendered",
+        "Linted",
+        "Deployed",
+        "Deleted",
+    ]
     assert max(map(len, steps)) < 80  # a narrow terminal
     assert server.status() is None
 
@@ -131,7 +147,10 @@ def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interr
     done = interrupted("waiting", "deleting")
     assert done.returncode == 130
     assert stacks()
-    told = {f"{region}/{name}" for region, name in re.findall(r"^  (\S+)  (demo-\S+)$", done.stdout, re.MULTILINE)}
+    told = {
+        f"{region}/{name}"
+        for region, name in re.findall(r"^  (\S+)  (demo-\S+)$", done.stdout, re.MULTILINE)
+    }
     assert told == set(stacks())
     assert re.search(r"database and a snapshot demo-\w{8}", done.stdout)
     assert "make demo ENV=local (deletes the stacks again)" in done.stdout
@@ -142,12 +161,19 @@ def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interr
 def test_on_an_account_it_asks_first(run):
     done = run("demo", "--env", "dev")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        2, "Error: nobody can answer here: say YES=1 (--yes). Nothing was changed.",
-    )  # fmt: skip
+        2,
+        "Error: nobody can answer here: say YES=1 (--yes). Nothing was changed.",
+    )
     ours, theirs = pty.openpty()
     os.write(ours, b"n\n")
-    done = subprocess.run([sys.executable, "-m", "scripts", "demo", "--env", "dev"], stdin=theirs, capture_output=True,
-                          text=True, check=False, timeout=30)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "eventstacks", "demo", "--env", "dev"],
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
     os.close(ours)
     os.close(theirs)
     assert (done.returncode, done.stderr.endswith("Nothing was changed.\n")) == (1, True)

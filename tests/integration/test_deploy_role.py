@@ -9,9 +9,9 @@ import json
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from scripts import environment, rendering
-from scripts.aws import Aws
-from scripts.cloudformation import deployment
+from eventstacks import environment, rendering
+from eventstacks.aws import Aws
+from eventstacks.cloudformation import deployment
 
 REGION = "us-east-1"
 TEMPLATES = rendering.render_all()
@@ -23,18 +23,29 @@ EMPTY = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
 @contextlib.contextmanager
 def pipeline(clients, name, **values):
     """The outputs of a github-deploy-role, for the environment 'dev' and stacks whose names begin with 'made-'."""
-    cloudformation, values = clients("cloudformation", REGION), {"StackNamePrefix": "made-", **values}
+    cloudformation, values = (
+        clients("cloudformation", REGION),
+        {"StackNamePrefix": "made-", **values},
+    )
     cloudformation.create_stack(
-        StackName=name, TemplateBody=(rendering.BUILD / "github-deploy-role.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
-    )  # fmt: skip
-    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+        StackName=name,
+        TemplateBody=(rendering.BUILD / "github-deploy-role.yaml").read_text(),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value} for key, value in values.items()
+        ],
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName=name, WaiterConfig={"Delay": 0.1}
+    )
     (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
     try:
         yield {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
     finally:
         cloudformation.delete_stack(StackName=name)
-        cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=name, WaiterConfig={"Delay": 0.1}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +63,14 @@ def numbered_roles(clients, roles):
         yield outputs
 
 
-def token(subject, audience="sts.amazonaws.com", issuer="https://token.actions.githubusercontent.com"):
+def token(
+    subject, audience="sts.amazonaws.com", issuer="https://token.actions.githubusercontent.com"
+):
     """A token as GitHub writes it, but for the signature, which the embedded AWS does not check."""
     parts = ({"alg": "RS256"}, {"iss": issuer, "sub": f"repo:{subject}", "aud": audience})
-    coded = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts]
+    coded = [
+        base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts
+    ]
     return ".".join([*coded, "c2lnbmF0dXJl"])
 
 
@@ -64,8 +79,11 @@ def assume(clients, role, subject, **claims):
     given = clients("sts", REGION).assume_role_with_web_identity(
         RoleArn=role, RoleSessionName="test", WebIdentityToken=token(subject, **claims)
     )["Credentials"]
-    keys = {"aws_access_key_id": given["AccessKeyId"], "aws_secret_access_key": given["SecretAccessKey"],
-            "aws_session_token": given["SessionToken"]}  # fmt: skip
+    keys = {
+        "aws_access_key_id": given["AccessKeyId"],
+        "aws_secret_access_key": given["SecretAccessKey"],
+        "aws_session_token": given["SessionToken"],
+    }
     return lambda service: clients(service, REGION, **keys)
 
 
@@ -75,40 +93,73 @@ def take(clients, roles):
     return lambda output, subject, **claims: assume(clients, roles[output], subject, **claims)
 
 
-@pytest.mark.parametrize(("output", "subject", "claims"), [
-    ("DeployRoleArn", "someone-else/my-repository:environment:dev", {}),
-    ("DeployRoleArn", f"{REPOSITORY}:environment:prod", {}),
-    ("DeployRoleArn", f"{REPOSITORY}:ref:refs/heads/main", {}),
-    ("DeployRoleArn", f"{REPOSITORY}:pull_request", {}),
-    ("DeployRoleArn", f"{NUMBERED}:environment:dev", {}),
-    ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "https://github.com/my-organization"}),
-    ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "sts.amazonaws.com.cn"}),
-    ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"issuer": "https://token.example.com"}),
-    ("PlanRoleArn", "someone-else/my-repository:pull_request", {}),
-    ("PlanRoleArn", f"{REPOSITORY}-2:pull_request", {}),
-    ("ExecutionRoleArn", f"{REPOSITORY}:environment:dev", {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("output", "subject", "claims"),
+    [
+        ("DeployRoleArn", "someone-else/my-repository:environment:dev", {}),
+        ("DeployRoleArn", f"{REPOSITORY}:environment:prod", {}),
+        ("DeployRoleArn", f"{REPOSITORY}:ref:refs/heads/main", {}),
+        ("DeployRoleArn", f"{REPOSITORY}:pull_request", {}),
+        ("DeployRoleArn", f"{NUMBERED}:environment:dev", {}),
+        (
+            "DeployRoleArn",
+            f"{REPOSITORY}:environment:dev",
+            {"audience": "https://github.com/my-organization"},
+        ),
+        ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "sts.amazonaws.com.cn"}),
+        ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"issuer": "https://token.example.com"}),
+        ("PlanRoleArn", "someone-else/my-repository:pull_request", {}),
+        ("PlanRoleArn", f"{REPOSITORY}-2:pull_request", {}),
+        ("ExecutionRoleArn", f"{REPOSITORY}:environment:dev", {}),
+    ],
+)
 def test_nobody_else_gets_a_role(take, output, subject, claims):
     with pytest.raises(Exception, match="AccessDenied"):
         take(output, subject, **claims)
 
 
-@pytest.mark.parametrize(("output", "whence"), [("DeployRoleArn", "environment:dev"), ("PlanRoleArn", "pull_request")])
-def test_a_repository_with_numbers_gets_the_roles_by_them_alone(clients, numbered_roles, output, whence):
+@pytest.mark.parametrize(
+    ("output", "whence"), [("DeployRoleArn", "environment:dev"), ("PlanRoleArn", "pull_request")]
+)
+def test_a_repository_with_numbers_gets_the_roles_by_them_alone(
+    clients, numbered_roles, output, whence
+):
     """GitHub: OpenID Connect reference, immutable subject claims. The numbers are what nobody can take over."""
     role = numbered_roles[output]
-    assert assume(clients, role, f"{NUMBERED}:{whence}")("sts").get_caller_identity()["Arn"].endswith("/test")
-    for other in (REPOSITORY, "my-organization@1234/my-repository@567", "my-organization@9/my-repository@5678"):
+    assert (
+        assume(clients, role, f"{NUMBERED}:{whence}")("sts")
+        .get_caller_identity()["Arn"]
+        .endswith("/test")
+    )
+    for other in (
+        REPOSITORY,
+        "my-organization@1234/my-repository@567",
+        "my-organization@9/my-repository@5678",
+    ):
         denied(assume, clients, role, f"{other}:{whence}")
 
 
-@pytest.mark.parametrize("name", [
-    "my-organization", "my-organization/", "/my-repository", "my-organization/my-repository/more", "my-organization/*",
-    "my-organization@1234/my-repository", "my-organization/my-repository@5678", "my-organization@/my-repository@",
-    "my-organization@x/my-repository@y", f"repo:{NUMBERED}", f"{NUMBERED}:environment:dev", f"{REPOSITORY}:ref:*",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my-organization",
+        "my-organization/",
+        "/my-repository",
+        "my-organization/my-repository/more",
+        "my-organization/*",
+        "my-organization@1234/my-repository",
+        "my-organization/my-repository@5678",
+        "my-organization@/my-repository@",
+        "my-organization@x/my-repository@y",
+        f"repo:{NUMBERED}",
+        f"{NUMBERED}:environment:dev",
+        f"{REPOSITORY}:ref:*",
+    ],
+)
 def test_a_repository_that_no_token_could_name_is_refused(clients, name):
-    with pytest.raises(Exception, match=r"Repository.* must look like owner/name or owner@123/name@456"):
+    with pytest.raises(
+        Exception, match=r"Repository.* must look like owner/name or owner@123/name@456"
+    ):
         pipeline(clients, "made-wrong", Repository=name).__enter__()
 
 
@@ -118,7 +169,11 @@ def test_the_audience_is_the_same_in_every_partition():
     for role in ("PlanRole", "DeployRole"):
         (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         wanted = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:aud"]
-        assert [wanted] == resources["OidcProvider"]["Properties"]["ClientIdList"] == ["sts.amazonaws.com"]
+        assert (
+            [wanted]
+            == resources["OidcProvider"]["Properties"]["ClientIdList"]
+            == ["sts.amazonaws.com"]
+        )
 
 
 def change_set(client, stack, **more):
@@ -178,9 +233,18 @@ class Taken(Aws):
 
 def environment_of(roles, retention):
     stack = environment.StackSettings(
-        "bus", "made-bus", "custom-event-bus", (REGION,), {"ArchiveRetentionInDays": retention},
-        role=roles["ExecutionRoleArn"], policy={"Statement": [{"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}]},
-    )  # fmt: skip
+        "bus",
+        "made-bus",
+        "custom-event-bus",
+        (REGION,),
+        {"ArchiveRetentionInDays": retention},
+        role=roles["ExecutionRoleArn"],
+        policy={
+            "Statement": [
+                {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}
+            ]
+        },
+    )
     return environment.Environment(
         "test", environment.PARAMETERS / "test.yaml", (REGION,), {"bus": stack}, protect=True
     )
@@ -199,7 +263,10 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
             if (
                 outcome == "created"
             ):  # what the plan leaves: MiniStack, unlike AWS, gives it another id with the next change set
-                assert admin.describe_stacks(StackName="made-bus")["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS"
+                assert (
+                    admin.describe_stacks(StackName="made-bus")["Stacks"][0]["StackStatus"]
+                    == "REVIEW_IN_PROGRESS"
+                )
                 admin.delete_stack(StackName="made-bus")
             (result,) = deployment.deploy(Taken(made, deployer), TEMPLATES, made.choose())
             assert (result.outcome, str(result.problem), result.warnings) == (outcome, "None", ())
@@ -217,17 +284,27 @@ def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_f
     embedded AWS reads it without asking, so that the deployer itself reads here what CloudFormation would.
     """
     text = (rendering.BUILD / "custom-event-bus.yaml").read_text()
-    (tmp_path / "custom-event-bus.yaml").write_text(text + "# so that it is too long for a request\n" * 1400)
+    (tmp_path / "custom-event-bus.yaml").write_text(
+        text + "# so that it is too long for a request\n" * 1400
+    )
     options, s3 = deployment.Options(build=tmp_path), clients("s3", REGION)
     s3.create_bucket(Bucket=unique)
-    given = {"Repository": REPOSITORY, "OidcProviderArn": roles["OidcProviderArn"], "TemplateBucket": unique}
+    given = {
+        "Repository": REPOSITORY,
+        "OidcProviderArn": roles["OidcProviderArn"],
+        "TemplateBucket": unique,
+    }
     with pipeline(clients, "made-long-github-deploy-role", **given) as outputs:
         deployer = assume(clients, outputs["DeployRoleArn"], f"{REPOSITORY}:environment:dev")
         planner = assume(clients, outputs["PlanRoleArn"], f"{REPOSITORY}:pull_request")
-        made = dataclasses.replace(environment_of(outputs, "1"), bucket=unique, endpoint=endpoint.url, protect=False)
+        made = dataclasses.replace(
+            environment_of(outputs, "1"), bucket=unique, endpoint=endpoint.url, protect=False
+        )
         (plan,) = deployment.plan(Taken(made, planner), TEMPLATES, made.choose(), options=options)
         assert "these credentials may not write to templates/" in str(plan.problem)
-        (result,) = deployment.deploy(Taken(made, deployer), TEMPLATES, made.choose(), options=options)
+        (result,) = deployment.deploy(
+            Taken(made, deployer), TEMPLATES, made.choose(), options=options
+        )
         clients("cloudformation", REGION).delete_stack(StackName="made-bus")
         assert (result.outcome, str(result.problem), result.warnings) == ("created", "None", ())
         (key,) = (one["Key"] for one in s3.list_objects_v2(Bucket=unique)["Contents"])
@@ -238,13 +315,17 @@ def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_f
         denied(deployer("s3").list_objects_v2, Bucket=unique)
 
 
-def test_a_stack_can_do_nothing_to_the_roles_of_the_pipeline_however_long_its_name_is(clients, roles):
+def test_a_stack_can_do_nothing_to_the_roles_of_the_pipeline_however_long_its_name_is(
+    clients, roles
+):
     name = f"made-{'long-' * 15}github-deploy-role"
     given = {"Repository": REPOSITORY, "OidcProviderArn": roles["OidcProviderArn"]}
     actions = ["iam:DeleteRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"]
     with pipeline(clients, name, **given) as outputs:
         own = {outputs[f"{role}RoleArn"] for role in ("Deploy", "Execution", "Plan")}
-        assert not any(f"{name}-" in arn for arn in own)  # what a name of 64 characters has no room for
+        assert not any(
+            f"{name}-" in arn for arn in own
+        )  # what a name of 64 characters has no room for
         for arn in {*own, outputs["DeployRoleArn"] + "-of-a-function"}:
             answer = clients("iam").simulate_principal_policy(
                 PolicySourceArn=outputs["ExecutionRoleArn"], ActionNames=actions, ResourceArns=[arn]
@@ -258,40 +339,78 @@ STACK = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/made-x/1"
 SAM = f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"
 
 
-@pytest.mark.parametrize(("role", "action", "resource", "allowed"), [
-    ("Deploy", "CreateChangeSet", SAM, True),  # asked beside the stack itself (serverless-application-model #179)
-    ("Plan", "CreateChangeSet", SAM, True),
-    ("Deploy", "RollbackStack", STACK, True),  # what recover does with UPDATE_FAILED
-    ("Deploy", "RollbackStack", STACK.replace("made-", "other-"), False),
-    ("Plan", "RollbackStack", STACK, False),
-    ("Deploy", "DeleteStack", STACK, False),
-])  # fmt: skip
-def test_a_transform_and_a_rollback_are_in_reach(*, clients, roles, role, action, resource, allowed):
+@pytest.mark.parametrize(
+    ("role", "action", "resource", "allowed"),
+    [
+        (
+            "Deploy",
+            "CreateChangeSet",
+            SAM,
+            True,
+        ),  # asked beside the stack itself (serverless-application-model #179)
+        ("Plan", "CreateChangeSet", SAM, True),
+        ("Deploy", "RollbackStack", STACK, True),  # what recover does with UPDATE_FAILED
+        ("Deploy", "RollbackStack", STACK.replace("made-", "other-"), False),
+        ("Plan", "RollbackStack", STACK, False),
+        ("Deploy", "DeleteStack", STACK, False),
+    ],
+)
+def test_a_transform_and_a_rollback_are_in_reach(
+    *, clients, roles, role, action, resource, allowed
+):
     answer = clients("iam").simulate_principal_policy(
-        PolicySourceArn=roles[f"{role}RoleArn"], ActionNames=[f"cloudformation:{action}"], ResourceArns=[resource]
+        PolicySourceArn=roles[f"{role}RoleArn"],
+        ActionNames=[f"cloudformation:{action}"],
+        ResourceArns=[resource],
     )
     assert [one["EvalDecision"] == "allowed" for one in answer["EvaluationResults"]] == [allowed]
 
 
 # What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
 UNUSED = [
-    "ec2:*", "elasticfilesystem:*", "firehose:*", "organizations:*", "s3files:*", "s3tables:*",
-    "iam:CreateServiceLinkedRole", "iam:AttachRolePolicy", "iam:DetachRolePolicy", "iam:*PermissionsBoundary",
+    "ec2:*",
+    "elasticfilesystem:*",
+    "firehose:*",
+    "organizations:*",
+    "s3files:*",
+    "s3tables:*",
+    "iam:CreateServiceLinkedRole",
+    "iam:AttachRolePolicy",
+    "iam:DetachRolePolicy",
+    "iam:*PermissionsBoundary",
     "kms:*",  # a key's user brings ExtraPolicyArn
-    "cloudtrail:PutInsightSelectors", "cloudtrail:PutEventConfiguration", "logs:CreateLogDelivery",
-    "lambda:*Concurrency", "lambda:*CodeSigningConfig", "lambda:GetLayerVersion", "lambda:PublishVersion",
-    "lambda:PutRuntimeManagementConfig", "lambda:PutFunctionRecursionConfig", "lambda:PutFunctionScalingConfig",
-    "lambda:PassCapacityProvider", "lambda:AssociateRuntimeAlias",
-    "s3:*Object", "s3:*ObjectAcl", "s3:*ObjectVersion", "s3:REST.PUT.OBJECT",
-    "s3:*BucketMetadata*", "s3:DeleteBucket?*",
-]  # fmt: skip
+    "cloudtrail:PutInsightSelectors",
+    "cloudtrail:PutEventConfiguration",
+    "logs:CreateLogDelivery",
+    "lambda:*Concurrency",
+    "lambda:*CodeSigningConfig",
+    "lambda:GetLayerVersion",
+    "lambda:PublishVersion",
+    "lambda:PutRuntimeManagementConfig",
+    "lambda:PutFunctionRecursionConfig",
+    "lambda:PutFunctionScalingConfig",
+    "lambda:PassCapacityProvider",
+    "lambda:AssociateRuntimeAlias",
+    "s3:*Object",
+    "s3:*ObjectAcl",
+    "s3:*ObjectVersion",
+    "s3:REST.PUT.OBJECT",
+    "s3:*BucketMetadata*",
+    "s3:DeleteBucket?*",
+]
 
 
 def test_the_execution_role_may_make_what_our_stacks_consist_of():
     """Held to AWS's own schemas of the resource types (handlers.*.permissions), as cfn-lint carries them."""
     role = TEMPLATES["github-deploy-role"]["Resources"]["ExecutionRole"]
-    actions = [action.lower() for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
-               if statement["Effect"] == "Allow" for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])]  # fmt: skip
+    actions = [
+        action.lower()
+        for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+        for action in (
+            [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+        )
+    ]
     lacking = set()
     kinds = {
         one["Type"]
@@ -301,9 +420,18 @@ def test_the_execution_role_may_make_what_our_stacks_consist_of():
     }
     for kind in kinds:
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
-        asked = {action.lower() for verb, one in handlers.items() if verb != "list" for action in one["permissions"]}
-        lacking |= {(kind, action) for action in asked if not any(fnmatch.fnmatch(action, one) for one in actions)
-                    and not any(fnmatch.fnmatch(action, one.lower()) for one in UNUSED)}  # fmt: skip
+        asked = {
+            action.lower()
+            for verb, one in handlers.items()
+            if verb != "list"
+            for action in one["permissions"]
+        }
+        lacking |= {
+            (kind, action)
+            for action in asked
+            if not any(fnmatch.fnmatch(action, one) for one in actions)
+            and not any(fnmatch.fnmatch(action, one.lower()) for one in UNUSED)
+        }
     assert lacking == set()
 
 
@@ -313,5 +441,7 @@ def test_its_names_are_those_that_our_stacks_give():
     for template in TEMPLATES.values():
         for one in template["Resources"].values():
             if one["Type"] == "AWS::Logs::LogGroup":
-                folder = one["Properties"]["LogGroupName"]["Fn::Sub"].partition("${AWS::StackName}")[0]
+                folder = one["Properties"]["LogGroupName"]["Fn::Sub"].partition(
+                    "${AWS::StackName}"
+                )[0]
                 assert f"log-group:{folder}${{StackNamePrefix}}*" in text

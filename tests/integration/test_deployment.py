@@ -10,14 +10,14 @@ import time
 import in_process
 import pytest
 
-from scripts import environment as environments
-from scripts import rendering
-from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, drift, outputs, recovery
-from scripts.cloudformation.calls import Clock, Remote
-from scripts.cloudformation.deployment import Listener
-from scripts.cloudformation.options import Options
-from scripts.cloudformation.place import Place
+from eventstacks import environment as environments
+from eventstacks import rendering
+from eventstacks.aws import Aws
+from eventstacks.cloudformation import deletion, deployment, drift, outputs, recovery
+from eventstacks.cloudformation.calls import Clock, Remote
+from eventstacks.cloudformation.deployment import Listener
+from eventstacks.cloudformation.options import Options
+from eventstacks.cloudformation.place import Place
 
 QUEUES = """
 Parameters:
@@ -78,7 +78,9 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
                     **more,
                 }
             )
-            (tmp_path / "parameters" / "test.yaml").write_text(text.replace('"!Output ', "!Output ").replace('!"', ""))
+            (tmp_path / "parameters" / "test.yaml").write_text(
+                text.replace('"!Output ', "!Output ").replace('!"', "")
+            )
             return self.load()
 
         def template(self, name, text):
@@ -101,7 +103,9 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
             )
 
         def plan(self, **options):
-            return deployment.plan(self.aws, self.templates, self.environment.choose(), options=Options(**options))
+            return deployment.plan(
+                self.aws, self.templates, self.environment.choose(), options=Options(**options)
+            )
 
         def delete(self):
             pairs = self.environment.choose()
@@ -117,7 +121,7 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
 
             root = Path(rendering.__file__).parents[1]
             return subprocess.Popen(
-                [sys.executable, "-m", "scripts", *arguments, "--env", "test"],
+                [sys.executable, "-m", "eventstacks", *arguments, "--env", "test"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -154,7 +158,10 @@ def test_create_no_change_update_delete(project):
     created = project.run("deploy", "--yes", "--json")
     assert created.returncode == 0, created.err
     found = json.loads(created.out)
-    assert [(one["region"], one["result"]) for one in found] == [("us-east-1", "created"), ("eu-west-1", "created")]
+    assert [(one["region"], one["result"]) for one in found] == [
+        ("us-east-1", "created"),
+        ("eu-west-1", "created"),
+    ]
     for one in found:
         assert one["outputs"] == outputs.read(project.aws, one["stackName"], one["region"])
         assert f":{one['region']}:" in one["outputs"]["Arn"]
@@ -176,13 +183,17 @@ def test_a_plan_leaves_nothing_behind(project):
     project.write({"queues": {}})
     project.plan()
     assert [
-        one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)
+        one
+        for one in project.client().describe_stacks()["Stacks"]
+        if one["StackName"].startswith(project.prefix)
     ] == []
     project.deploy()
     project.write({"queues": {"parameters": {"Delay": 3}}})
     assert project.run("plan").returncode == 3
     assert [
-        one for one in project.change_sets(f"{project.prefix}queues") if one["ExecutionStatus"] == "AVAILABLE"
+        one
+        for one in project.change_sets(f"{project.prefix}queues")
+        if one["ExecutionStatus"] == "AVAILABLE"
     ] == []
 
 
@@ -192,7 +203,9 @@ def test_without_an_answer_nothing_is_changed(project):
     assert refused.returncode == 2
     assert "YES=1" in refused.err
     assert [
-        one for one in project.client().describe_stacks()["Stacks"] if one["StackName"].startswith(project.prefix)
+        one
+        for one in project.client().describe_stacks()["Stacks"]
+        if one["StackName"].startswith(project.prefix)
     ] == []
 
 
@@ -201,7 +214,10 @@ def test_outputs_of_another_stack_and_of_another_region(project):
         {
             "taker": {
                 "parameters": {
-                    "Target": {"us-east-1": "!Output queues.Arn!", "eu-west-1": "!Output queues.Arn@us-east-1!"}
+                    "Target": {
+                        "us-east-1": "!Output queues.Arn!",
+                        "eu-west-1": "!Output queues.Arn@us-east-1!",
+                    }
                 }
             },
             "queues": {},
@@ -210,9 +226,9 @@ def test_outputs_of_another_stack_and_of_another_region(project):
     results = {(one.place.stack, one.place.region): one for one in project.deploy()}
     assert {one.outcome for one in results.values()} == {"created"}
     for region in REGIONS:
-        value = project.aws.client("ssm", region).get_parameter(Name=results["taker", region].outputs["Name"])[
-            "Parameter"
-        ]["Value"]
+        value = project.aws.client("ssm", region).get_parameter(
+            Name=results["taker", region].outputs["Name"]
+        )["Parameter"]["Value"]
         assert value == results["queues", "us-east-1"].outputs["Arn"]
     written = project.run("parameters", "--stack", "taker")
     assert json.loads(written.out) == [
@@ -249,7 +265,9 @@ def test_disable_rollback_leaves_what_was_made(project):
     assert result.status == "CREATE_FAILED"
     place = Place.of(project.environment, project.environment.choose()[0])
     clock = Clock()
-    step = recovery.propose(Remote(place, project.aws.client("cloudformation", place.region), clock))
+    step = recovery.propose(
+        Remote(place, project.aws.client("cloudformation", place.region), clock)
+    )
     assert step.method == "delete_stack"
     assert [one.outcome for one in recovery.carry_out([step], clock, Listener())] == ["deleted"]
 
@@ -271,11 +289,14 @@ def test_drift_is_shown_property_by_property(project):
 
 def test_a_bucket_with_objects_is_not_lost_unasked(project):
     project.template(
-        "bucket", "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n"
+        "bucket",
+        "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n",
     )
     project.write({"bucket": {}}, regions=["us-east-1"])
     (result,) = project.deploy()
-    project.aws.client("s3", "us-east-1").put_object(Bucket=result.outputs["Name"], Key="a", Body=b"x")
+    project.aws.client("s3", "us-east-1").put_object(
+        Bucket=result.outputs["Name"], Key="a", Body=b"x"
+    )
     refused = project.run("delete", "--yes")
     assert refused.returncode == 1
     assert "--empty-buckets" in refused.err
@@ -286,9 +307,13 @@ def test_protection(project):
     project.write({"queues": {}}, regions=["us-east-1"], protect=True)
     project.deploy()
     name = f"{project.prefix}queues"
-    assert project.client().describe_stacks(StackName=name)["Stacks"][0]["EnableTerminationProtection"]
+    assert project.client().describe_stacks(StackName=name)["Stacks"][0][
+        "EnableTerminationProtection"
+    ]
     assert project.run("delete", "--yes").returncode == 1
-    project.client().update_termination_protection(StackName=name, EnableTerminationProtection=False)
+    project.client().update_termination_protection(
+        StackName=name, EnableTerminationProtection=False
+    )
     project.write({"queues": {}}, regions=["us-east-1"])
 
 
@@ -375,7 +400,8 @@ def test_killed_in_the_middle_and_run_again(project):
 
 def test_delete_failed_and_the_way_out(project):
     project.template(
-        "bucket", "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n"
+        "bucket",
+        "Resources:\n  Bucket:\n    Type: AWS::S3::Bucket\nOutputs:\n  Name:\n    Value: !Ref Bucket\n",
     )
     project.write({"bucket": {}}, regions=["us-east-1"])
     (result,) = project.deploy()

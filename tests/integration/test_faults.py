@@ -62,7 +62,11 @@ def proxy(endpoint):  # noqa: C901 - a server, its handler, its faults
             return self._answer(
                 answer.status,
                 text,
-                [(name, value) for name, value in answer.getheaders() if name.lower() == "content-type"],
+                [
+                    (name, value)
+                    for name, value in answer.getheaders()
+                    if name.lower() == "content-type"
+                ],
             )
 
         def _hang_up(self):
@@ -103,7 +107,9 @@ def deploy(proxy, tmp_path, unique, clients, monkeypatch):
     for folder in ("templates", "parameters"):
         (tmp_path / folder).mkdir()
     (tmp_path / "pyproject.toml").write_text("[project]\nversion = '1'\n")
-    (tmp_path / "templates" / "queue.yaml.j2").write_text("Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n")
+    (tmp_path / "templates" / "queue.yaml.j2").write_text(
+        "Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n"
+    )
     settings = {
         "account": "000000000000",
         "endpoint": proxy.url,
@@ -119,7 +125,9 @@ def deploy(proxy, tmp_path, unique, clients, monkeypatch):
         return in_process.run("deploy", "--env", "test", "--yes", "--json", *arguments)
 
     cloudformation = clients("cloudformation", "us-east-1")
-    run.status = lambda: cloudformation.describe_stacks(StackName=f"{unique}-queue")["Stacks"][0]["StackStatus"]
+    run.status = lambda: cloudformation.describe_stacks(StackName=f"{unique}-queue")["Stacks"][0][
+        "StackStatus"
+    ]
     run.change_sets = lambda: [
         one
         for one in cloudformation.list_change_sets(StackName=f"{unique}-queue")["Summaries"]
@@ -136,7 +144,11 @@ def deploy(proxy, tmp_path, unique, clients, monkeypatch):
         {"CreateChangeSet": ["lose"]},
         {"ExecuteChangeSet": ["lose"]},
         {"ExecuteChangeSet": ["cut", BROKEN]},
-        {"DescribeChangeSet": ["cut"], "DescribeStacks": [BROKEN, "cut"], "DescribeStackEvents": ["cut", 1.5]},
+        {
+            "DescribeChangeSet": ["cut"],
+            "DescribeStacks": [BROKEN, "cut"],
+            "DescribeStackEvents": ["cut", 1.5],
+        },
     ],
     ids=["throttled", "made and lost", "executed and lost", "cut", "everywhere"],
 )

@@ -8,9 +8,14 @@ pytestmark = pytest.mark.usefixtures("children_unmeasured", "unmeasured")
 STACK = "order-events"
 
 
-@pytest.mark.parametrize("bus", [[], ["--default-bus"]], ids=["a bus of its own", "the default bus"])
+@pytest.mark.parametrize(
+    "bus", [[], ["--default-bus"]], ids=["a bus of its own", "the default bus"]
+)
 def test_a_new_stack_lints_deploys_and_delivers_its_sample_event(invoke, checkout, bus):
-    before = {path: path.read_text() for path in (checkout / "parameters" / "local.yaml", checkout / ".taskcat.yml")}
+    before = {
+        path: path.read_text()
+        for path in (checkout / "parameters" / "local.yaml", checkout / ".taskcat.yml")
+    }
     invoke("new", "--stack", STACK, *bus)
     for path, text in before.items():
         assert path.read_text().startswith(text)  # nothing but entries at the end

@@ -12,15 +12,22 @@ import zipfile
 
 import pytest
 
-from scripts import rendering
-from scripts.local_aws import deliveries
+from eventstacks import rendering
+from eventstacks.local import deliveries
 
 REGION = "eu-central-1"
 TEMPLATES = rendering.render_all()
-STACKS = [name for name, template in TEMPLATES.items()
-          if any(one["Type"] == "AWS::Events::Rule" for one in template["Resources"].values())]  # fmt: skip
-FUNCTIONS = [(name, logical_id) for name, template in TEMPLATES.items()
-             for logical_id, one in template["Resources"].items() if one["Type"] == "AWS::Lambda::Function"]  # fmt: skip
+STACKS = [
+    name
+    for name, template in TEMPLATES.items()
+    if any(one["Type"] == "AWS::Events::Rule" for one in template["Resources"].values())
+]
+FUNCTIONS = [
+    (name, logical_id)
+    for name, template in TEMPLATES.items()
+    for logical_id, one in template["Resources"].items()
+    if one["Type"] == "AWS::Lambda::Function"
+]
 
 
 def until(find, wanted, wait=60.0):
@@ -42,8 +49,12 @@ def resources(clients):
         if template not in made:
             name = f"{prefix}-{template}"
             body = (rendering.BUILD / f"{template}.yaml").read_text()
-            cloudformation.create_stack(StackName=name, TemplateBody=body, Capabilities=["CAPABILITY_IAM"])
-            cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+            cloudformation.create_stack(
+                StackName=name, TemplateBody=body, Capabilities=["CAPABILITY_IAM"]
+            )
+            cloudformation.get_waiter("stack_create_complete").wait(
+                StackName=name, WaiterConfig={"Delay": 0.1}
+            )
             found = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
             made[template] = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in found}
         return made[template]
@@ -58,9 +69,19 @@ def queue(clients, unique):
     """A dead-letter queue of the test's own, open to every rule: its URL and ARN."""
     sqs = clients("sqs", REGION)
     url = sqs.create_queue(QueueName=unique)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}  # fmt: skip
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})})  # fmt: skip
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    sqs.set_queue_attributes(
+        QueueUrl=url,
+        Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})},
+    )
     return url, arn
 
 
@@ -69,7 +90,9 @@ def rules(clients, template, resources):
     events = clients("events", REGION)
     for logical_id, one in TEMPLATES[template]["Resources"].items():
         if one["Type"] == "AWS::Events::Rule":
-            name = resources(template)[logical_id].rsplit("|", 1)[-1]  # "bus|rule", on a bus of one's own
+            name = resources(template)[logical_id].rsplit("|", 1)[
+                -1
+            ]  # "bus|rule", on a bus of one's own
             named = one["Properties"].get("EventBusName")
             bus = resources(template)[named["Ref"]] if named else "default"
             yield bus, name, events.list_targets_by_rule(Rule=name, EventBusName=bus)["Targets"]
@@ -80,9 +103,13 @@ def refused(clients, url, count):
     sqs, letters = clients("sqs", REGION), {}
 
     def receive():
-        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
+        found = sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )
         for one in found.get("Messages", []):
-            attributes = {key: value["StringValue"] for key, value in one["MessageAttributes"].items()}
+            attributes = {
+                key: value["StringValue"] for key, value in one["MessageAttributes"].items()
+            }
             letters[attributes["TARGET_ARN"]] = attributes["ERROR_CODE"]
         return letters
 
@@ -99,19 +126,28 @@ def listen_and_send(clients, bus, rule, targets, source):
 
 
 @pytest.mark.parametrize("template", STACKS)
-def test_no_other_rule_of_the_bus_may_use_the_targets_of_the_stack(clients, resources, queue, unique, template):
+def test_no_other_rule_of_the_bus_may_use_the_targets_of_the_stack(
+    clients, resources, queue, unique, template
+):
     url, own = queue
     for number, (bus, _, targets) in enumerate(rules(clients, template, resources)):
         arns = {one["Arn"] for one in targets} | {one["DeadLetterConfig"]["Arn"] for one in targets}
-        foreign = [{"Id": f"t{n}", "Arn": arn, "DeadLetterConfig": {"Arn": own}} for n, arn in enumerate(sorted(arns))]
+        foreign = [
+            {"Id": f"t{n}", "Arn": arn, "DeadLetterConfig": {"Arn": own}}
+            for n, arn in enumerate(sorted(arns))
+        ]
         rule = f"{unique}-{number}"
         listen_and_send(clients, bus, rule, foreign, unique)
         assert refused(clients, url, len(arns)) == dict.fromkeys(arns, "NO_PERMISSIONS")
-        clients("events", REGION).remove_targets(Rule=rule, EventBusName=bus, Ids=[one["Id"] for one in foreign])
+        clients("events", REGION).remove_targets(
+            Rule=rule, EventBusName=bus, Ids=[one["Id"] for one in foreign]
+        )
 
 
 @pytest.mark.parametrize("template", STACKS)
-def test_the_rules_of_the_stack_may_use_their_targets_and_no_other(clients, resources, queue, unique, template):
+def test_the_rules_of_the_stack_may_use_their_targets_and_no_other(
+    clients, resources, queue, unique, template
+):
     url, own = queue
     logs, events, sqs = (clients(one, REGION) for one in ("logs", "events", "sqs"))
     logs.create_log_group(logGroupName=f"/aws/events/{unique}")
@@ -126,7 +162,10 @@ def test_the_rules_of_the_stack_may_use_their_targets_and_no_other(clients, reso
     for bus, rule, targets in rules(clients, template, resources):
         # The stack's own targets with the open queue: whatever were refused would be found in it.
         allowed = [one | {"DeadLetterConfig": {"Arn": own}} for one in targets]
-        beyond = [{"Id": f"x{n}", "Arn": arn, "DeadLetterConfig": {"Arn": own}} for n, arn in enumerate(sorted(closed))]
+        beyond = [
+            {"Id": f"x{n}", "Arn": arn, "DeadLetterConfig": {"Arn": own}}
+            for n, arn in enumerate(sorted(closed))
+        ]
         pattern = events.describe_rule(Name=rule, EventBusName=bus)["EventPattern"]
         for arn in (one["Arn"] for one in targets if one["Arn"].split(":")[2] == "lambda"):
             run(clients, arn, "def handler(event, context):\n    print(event)\n")
@@ -135,9 +174,13 @@ def test_the_rules_of_the_stack_may_use_their_targets_and_no_other(clients, reso
         for arn in (one["Arn"] for one in targets):
             kind, name = arn.split(":")[5:7]
             group = name if kind == "log-group" else group_of_function(clients, name)
-            assert until(lambda group=group: messages(logs, group, unique), bool), f"{rule} does not reach {arn}"
+            assert until(lambda group=group: messages(logs, group, unique), bool), (
+                f"{rule} does not reach {arn}"
+            )
         events.remove_targets(Rule=rule, EventBusName=bus, Ids=[one["Id"] for one in beyond])
-        events.put_targets(Rule=rule, EventBusName=bus, Targets=targets)  # as the next test expects them
+        events.put_targets(
+            Rule=rule, EventBusName=bus, Targets=targets
+        )  # as the next test expects them
         events.put_rule(Name=rule, EventBusName=bus, EventPattern=pattern)
 
 
@@ -146,7 +189,9 @@ def run(clients, function, code):
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("index.py", code)
-    clients("lambda", REGION).update_function_code(FunctionName=function, ZipFile=archive.getvalue())
+    clients("lambda", REGION).update_function_code(
+        FunctionName=function, ZipFile=archive.getvalue()
+    )
 
 
 def group_of_function(clients, name):
@@ -155,7 +200,11 @@ def group_of_function(clients, name):
 
 
 def messages(logs, group, text):
-    return [one["message"] for one in logs.filter_log_events(logGroupName=group)["events"] if text in one["message"]]
+    return [
+        one["message"]
+        for one in logs.filter_log_events(logGroupName=group)["events"]
+        if text in one["message"]
+    ]
 
 
 PROBE = """
@@ -174,7 +223,9 @@ def handler(tries, context):
 
 
 @pytest.mark.parametrize(("template", "function"), FUNCTIONS)
-def test_a_function_may_write_its_log_and_give_up_and_nothing_else(clients, resources, unique, template, function):
+def test_a_function_may_write_its_log_and_give_up_and_nothing_else(
+    clients, resources, unique, template, function
+):
     found = resources(template)
     run(clients, found[function], PROBE)
     aws_lambda, logs, s3, sqs = (clients(one, REGION) for one in ("lambda", "logs", "s3", "sqs"))
@@ -187,7 +238,11 @@ def test_a_function_may_write_its_log_and_give_up_and_nothing_else(clients, reso
     entry = {"Source": unique, "DetailType": "probe", "Detail": "{}"}
     may = [
         ("logs", "create_log_stream", {"logGroupName": group, "logStreamName": unique}),
-        ("logs", "put_log_events", {"logGroupName": group, "logStreamName": unique, "logEvents": [event]}),
+        (
+            "logs",
+            "put_log_events",
+            {"logGroupName": group, "logStreamName": unique, "logEvents": [event]},
+        ),
         ("sqs", "send_message", {"QueueUrl": own_queue, **body}),
     ]
     may_not = [
@@ -197,11 +252,15 @@ def test_a_function_may_write_its_log_and_give_up_and_nothing_else(clients, reso
         ("sqs", "send_message", {"QueueUrl": other_queue, **body}),
         ("sqs", "receive_message", {"QueueUrl": own_queue}),
         ("s3", "put_object", {"Bucket": unique, "Key": "probe", "Body": "x"}),
-        *(("s3", call, {"Bucket": name, "Key": "probe"}) for call in ("put_object", "get_object")
-          for logical_id, name in found.items() if logical_id.endswith("Bucket")),
+        *(
+            ("s3", call, {"Bucket": name, "Key": "probe"})
+            for call in ("put_object", "get_object")
+            for logical_id, name in found.items()
+            if logical_id.endswith("Bucket")
+        ),
         ("events", "put_events", {"Entries": [entry]}),
         ("lambda", "get_function", {"FunctionName": found[function]}),
-    ]  # fmt: skip
+    ]
     answer = aws_lambda.invoke(FunctionName=found[function], Payload=json.dumps(may + may_not))
     answers = json.load(answer["Payload"])
     denied = {"AccessDenied", "AccessDeniedException"}
@@ -210,22 +269,34 @@ def test_a_function_may_write_its_log_and_give_up_and_nothing_else(clients, reso
         assert code in denied, attempt
 
 
-def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_folder(clients, resources):
+def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_folder(
+    clients, resources
+):
     found = resources("s3-object-events")
-    policy = json.loads(clients("s3", REGION).get_bucket_policy(Bucket=found["TrailBucket"])["Policy"])
+    policy = json.loads(
+        clients("s3", REGION).get_bucket_policy(Bucket=found["TrailBucket"])["Policy"]
+    )
     bucket, account = f"arn:aws:s3:::{found['TrailBucket']}", "000000000000"
     trail = f"arn:aws:cloudtrail:{REGION}:{account}:trail/{found['Trail']}"
     acl = {"s3:x-amz-acl": "bucket-owner-full-control"}
 
     def admitted(action, resource, source, principal="cloudtrail.amazonaws.com"):
-        return deliveries.admits([policy], principal, action, resource, {"aws:sourcearn": source, **acl})
+        return deliveries.admits(
+            [policy], principal, action, resource, {"aws:sourcearn": source, **acl}
+        )
 
     assert admitted("s3:GetBucketAcl", bucket, trail)
     assert admitted("s3:PutObject", f"{bucket}/AWSLogs/{account}/CloudTrail/x.json.gz", trail)
-    assert not admitted("s3:PutObject", f"{bucket}/AWSLogs/{account}/CloudTrail/x.json.gz", f"{trail}-2")
-    assert not admitted("s3:PutObject", f"{bucket}/AWSLogs/111122223333/CloudTrail/x.json.gz", trail)
+    assert not admitted(
+        "s3:PutObject", f"{bucket}/AWSLogs/{account}/CloudTrail/x.json.gz", f"{trail}-2"
+    )
+    assert not admitted(
+        "s3:PutObject", f"{bucket}/AWSLogs/111122223333/CloudTrail/x.json.gz", trail
+    )
     assert not admitted("s3:GetObject", f"{bucket}/AWSLogs/{account}/CloudTrail/x.json.gz", trail)
-    assert not admitted("s3:PutObject", f"{bucket}/AWSLogs/{account}/x", trail, "delivery.logs.amazonaws.com")
+    assert not admitted(
+        "s3:PutObject", f"{bucket}/AWSLogs/{account}/x", trail, "delivery.logs.amazonaws.com"
+    )
 
 
 def test_no_other_account_may_publish_unless_an_organization_is_named(clients, resources, unique):

@@ -5,10 +5,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from scripts import environment, publishing, rendering
-from scripts.aws import Aws
-from scripts.cloudformation.bucket import BucketError
-from scripts.environment import OutputReference
+from eventstacks import environment, publishing, rendering
+from eventstacks.aws import Aws
+from eventstacks.cloudformation.bucket import BucketError
+from eventstacks.environment import OutputReference
 
 REGION = "eu-central-1"
 TEMPLATES = rendering.render_all()
@@ -17,18 +17,31 @@ TEMPLATES = rendering.render_all()
 @pytest.fixture
 def make(endpoint, unique, clients):
     """make(**settings): an environment on the embedded AWS with a bucket, a bus, and a stack that takes the bus's output."""
-    clients("s3", REGION).create_bucket(Bucket=unique, CreateBucketConfiguration={"LocationConstraint": REGION})
+    clients("s3", REGION).create_bucket(
+        Bucket=unique, CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
 
     def of(regions=(REGION,), **settings):
         def stack(name, **parameters):
-            return environment.StackSettings(name, f"{unique}-{name}", "custom-event-bus", tuple(regions), parameters)
+            return environment.StackSettings(
+                name, f"{unique}-{name}", "custom-event-bus", tuple(regions), parameters
+            )
 
         stacks = {
             "source": stack("source", LogRetentionInDays="7"),
-            "taker": stack("taker", AlarmTopicArn=OutputReference("source", "EventBusArn"), LogRetentionInDays="3"),
+            "taker": stack(
+                "taker",
+                AlarmTopicArn=OutputReference("source", "EventBusArn"),
+                LogRetentionInDays="3",
+            ),
         }
         found = environment.Environment(
-            "test", environment.PARAMETERS / "test.yaml", tuple(regions), stacks, bucket=unique, endpoint=endpoint.url
+            "test",
+            environment.PARAMETERS / "test.yaml",
+            tuple(regions),
+            stacks,
+            bucket=unique,
+            endpoint=endpoint.url,
         )
         return Aws(dataclasses.replace(found, **settings))
 
@@ -42,14 +55,23 @@ def publish(aws):
 def follow(clients, link):
     """What the console does with a link, as far as CloudFormation sees it: DescribeStacks afterwards."""
     url = urlsplit(link.url)
-    form = dict(parse_qsl(url.fragment.partition("?")[2], strict_parsing=True, keep_blank_values=True))
+    form = dict(
+        parse_qsl(url.fragment.partition("?")[2], strict_parsing=True, keep_blank_values=True)
+    )
     cloudformation = clients("cloudformation", link.region)
     cloudformation.create_stack(
-        StackName=form["stackName"], TemplateURL=form["templateURL"], Capabilities=["CAPABILITY_IAM"],
-        Parameters=[{"ParameterKey": key.removeprefix("param_"), "ParameterValue": value}
-                    for key, value in form.items() if key.startswith("param_")],
-    )  # fmt: skip
-    cloudformation.get_waiter("stack_create_complete").wait(StackName=form["stackName"], WaiterConfig={"Delay": 0.1})
+        StackName=form["stackName"],
+        TemplateURL=form["templateURL"],
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {"ParameterKey": key.removeprefix("param_"), "ParameterValue": value}
+            for key, value in form.items()
+            if key.startswith("param_")
+        ],
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName=form["stackName"], WaiterConfig={"Delay": 0.1}
+    )
     (stack,) = cloudformation.describe_stacks(StackName=form["stackName"])["Stacks"]
     return stack
 
@@ -61,19 +83,30 @@ def test_a_followed_link_makes_the_stack_with_the_environments_values(make, clie
         f"https://{REGION}.console.aws.amazon.com/cloudformation/home?region={REGION}#/stacks/create/review?"
     )
     assert source.left_out == {}
-    assert taker.left_out == {"AlarmTopicArn": "!Output source.EventBusArn: this stack is not deployed"}
+    assert taker.left_out == {
+        "AlarmTopicArn": "!Output source.EventBusArn: this stack is not deployed"
+    }
     stack = follow(clients, source)
     try:
-        assert {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}["LogRetentionInDays"] == "7"
-        (arn,) = [one["OutputValue"] for one in stack["Outputs"] if one["OutputKey"] == "EventBusArn"]
+        assert {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}[
+            "LogRetentionInDays"
+        ] == "7"
+        (arn,) = [
+            one["OutputValue"] for one in stack["Outputs"] if one["OutputKey"] == "EventBusArn"
+        ]
         _, taker = publish(aws)  # now there is something to take
         assert taker.left_out == {}
-        assert dict(parse_qsl(urlsplit(taker.url).fragment.partition("?")[2]))["param_AlarmTopicArn"] == arn
+        assert (
+            dict(parse_qsl(urlsplit(taker.url).fragment.partition("?")[2]))["param_AlarmTopicArn"]
+            == arn
+        )
     finally:
         clients("cloudformation", REGION).delete_stack(StackName=source.stack_name)
 
 
-def test_the_whole_build_is_there_and_keeps_its_address_until_it_changes(make, clients, unique, tmp_path, monkeypatch):
+def test_the_whole_build_is_there_and_keeps_its_address_until_it_changes(
+    make, clients, unique, tmp_path, monkeypatch
+):
     urls = publishing.upload(make())
     assert set(urls) == set(TEMPLATES)
     for name, url in urls.items():
@@ -88,10 +121,19 @@ def test_the_whole_build_is_there_and_keeps_its_address_until_it_changes(make, c
     assert set(publishing.upload(make()).values()).isdisjoint(urls.values())
 
 
-@pytest.mark.parametrize(("region", "console"), [
-    ("us-gov-west-1", "https://us-gov-west-1.console.amazonaws-us-gov.com/cloudformation/home?region=us-gov-west-1#"),
-    ("cn-north-1", "https://cn-north-1.console.amazonaws.cn/cloudformation/home?region=cn-north-1#"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("region", "console"),
+    [
+        (
+            "us-gov-west-1",
+            "https://us-gov-west-1.console.amazonaws-us-gov.com/cloudformation/home?region=us-gov-west-1#",
+        ),
+        (
+            "cn-north-1",
+            "https://cn-north-1.console.amazonaws.cn/cloudformation/home?region=cn-north-1#",
+        ),
+    ],
+)
 def test_other_partitions_have_their_own_console(make, region, console):
     assert all(one.url.startswith(console) for one in publish(make(regions=[region])))
 
@@ -112,7 +154,8 @@ def test_a_secret_is_in_no_link(make):
 
 
 @pytest.mark.parametrize(
-    ("bucket", "words"), [(None, "names no bucket"), ("nobody-has-this-one", "there is no such bucket")]
+    ("bucket", "words"),
+    [(None, "names no bucket"), ("nobody-has-this-one", "there is no such bucket")],
 )
 def test_without_a_bucket_it_says_so(make, bucket, words):
     with pytest.raises(BucketError, match=words) as error:
@@ -120,15 +163,18 @@ def test_without_a_bucket_it_says_so(make, bucket, words):
     assert "parameters/test.yaml" in error.value.where
 
 
-def test_the_command_prints_a_link_for_each_stack_and_region(make, endpoint, unique, tmp_path, monkeypatch):
+def test_the_command_prints_a_link_for_each_stack_and_region(
+    make, endpoint, unique, tmp_path, monkeypatch
+):
     from click.testing import CliRunner
 
-    from scripts.commands.publish import command
+    from eventstacks.cli.publish import command
 
     make()
     (tmp_path / "test.yaml").write_text(
         f"account: '000000000000'\nendpoint: {endpoint.url}\nbucket: {unique}\nregions: [{REGION}, us-east-1]\n"
-        "stacks: {custom-event-bus: {}, s3-object-events: {parameters: {KmsKeyArn: !Output custom-event-bus.EventBusArn}}}\n")  # fmt: skip
+        "stacks: {custom-event-bus: {}, s3-object-events: {parameters: {KmsKeyArn: !Output custom-event-bus.EventBusArn}}}\n"
+    )
     monkeypatch.setattr(environment.load, "__defaults__", (tmp_path,))
     done = CliRunner().invoke(command, ["--env", "test"], standalone_mode=False)
     assert done.exception is None

@@ -12,7 +12,11 @@ def test_dead_letters_are_shown_by_rule_target_and_code_and_stay(operate):
         one.put(marker)
     eventually(lambda: len(one.letters()) == 2)
     (found,) = json.loads(one.run("redrive", "--json").stdout)
-    assert (found["rule"], found["code"], found["letters"]) == (one.outputs["CatchAllRuleArn"], "NO_PERMISSIONS", 2)
+    assert (found["rule"], found["code"], found["letters"]) == (
+        one.outputs["CatchAllRuleArn"],
+        "NO_PERMISSIONS",
+        2,
+    )
     assert found["target"].endswith(one.outputs["EventLogGroupName"])
     assert found["example"]["detail"]["marker"] in ("apple", "pear")
     assert len(one.letters()) == 2
@@ -29,7 +33,9 @@ def test_letters_go_to_their_target_and_leave_the_queue(operate):
     bodies = {letter["Body"] for letter in one.letters()}
     done = one.run("redrive", "--to", "target", "--rate", "50", "--yes", "--json")
     assert json.loads(done.stdout) == {"to": "target", "sent": 2, "kept": 0, "problems": []}
-    assert sorted(map(json.loads, one.logged()), key=str) == sorted(map(json.loads, bodies), key=str)
+    assert sorted(map(json.loads, one.logged()), key=str) == sorted(
+        map(json.loads, bodies), key=str
+    )
     assert one.letters() == []
 
 
@@ -37,11 +43,18 @@ def test_a_target_gets_what_its_rule_makes_of_the_event(operate):
     one = operate("custom-event-bus")
     sqs = one.client("sqs")
     url = sqs.create_queue(QueueName=one.name)["QueueUrl"]  # no policy: EventBridge may not
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+        "QueueArn"
+    ]
     target = {
-        "Id": "queue", "Arn": arn, "DeadLetterConfig": {"Arn": one.outputs["DeadLetterQueueArn"]},
-        "InputTransformer": {"InputPathsMap": {"what": "$.detail.marker"}, "InputTemplate": '{"marked": <what>}'},
-    }  # fmt: skip
+        "Id": "queue",
+        "Arn": arn,
+        "DeadLetterConfig": {"Arn": one.outputs["DeadLetterQueueArn"]},
+        "InputTransformer": {
+            "InputPathsMap": {"what": "$.detail.marker"},
+            "InputTemplate": '{"marked": <what>}',
+        },
+    }
     rule = one.outputs["CatchAllRuleArn"].rsplit("/", 1)[-1]
     one.client("events").put_targets(Rule=rule, EventBusName=one.bus, Targets=[target])
     one.put("apple")
@@ -98,13 +111,20 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
     for marker in ("apple", "pear", "plum"):
         one.put(marker)
     eventually(lambda: len(one.letters()) == 3)
-    process, _ = one.start("redrive", "--to", "target", "--rate", "0.01", "--yes", until="3 dead letters")
+    process, _ = one.start(
+        "redrive", "--to", "target", "--rate", "0.01", "--yes", until="3 dead letters"
+    )
     eventually(one.logged)
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     url, sqs = one.outputs["DeadLetterQueueUrl"], one.client("sqs")
 
     def held():
-        return sum(map(int, sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values()))
+        return sum(
+            map(
+                int,
+                sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values(),
+            )
+        )
 
     eventually(lambda: held() == 2)  # what was sent is removed as well
     process.send_signal(signal.SIGINT)
@@ -113,7 +133,11 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
     assert "1 sent to their target and removed, 0 kept" in out
     assert "Traceback" not in said
     left = {json.loads(letter["Body"])["detail"]["marker"] for letter in one.letters()}
-    assert left | {json.loads(line)["detail"]["marker"] for line in one.logged()} == {"apple", "pear", "plum"}
+    assert left | {json.loads(line)["detail"]["marker"] for line in one.logged()} == {
+        "apple",
+        "pear",
+        "plum",
+    }
     assert len(left) == 2
 
 
@@ -121,7 +145,10 @@ def test_only_what_is_meant_is_sent(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
     eventually(one.letters)
-    assert "0 dead letters" in one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--yes").stderr
+    assert (
+        "0 dead letters"
+        in one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--yes").stderr
+    )
     assert "YES=1" in one.run("redrive", "--to", "target", code=2).stderr
     none = one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--json", "--yes")
     assert json.loads(none.stdout) == {"to": "target", "sent": 0, "kept": 0, "problems": []}
@@ -133,9 +160,11 @@ def test_no_is_an_answer(operate, monkeypatch):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
     eventually(one.letters)
-    monkeypatch.setattr("scripts.commands._stacks.confirm", lambda *_, **__: False)
+    monkeypatch.setattr("eventstacks.cli._stacks.confirm", lambda *_, **__: False)
     assert one.run("redrive", "--to", "target", code=1).stderr.endswith("Nothing was changed.\n")
-    assert one.run("archive-replay", "--since", "1h", code=1).stderr.endswith("Nothing was changed.\n")
+    assert one.run("archive-replay", "--since", "1h", code=1).stderr.endswith(
+        "Nothing was changed.\n"
+    )
     assert len(one.letters()) == 1
 
 
@@ -143,9 +172,10 @@ def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):
     one = operate("s3-object-events")
     functions, name = one.client("lambda"), one.outputs["FunctionArn"]
     functions.put_function_event_invoke_config(
-        FunctionName=name, MaximumRetryAttempts=0,
+        FunctionName=name,
+        MaximumRetryAttempts=0,
         DestinationConfig={"OnFailure": {"Destination": one.outputs["DeadLetterQueueArn"]}},
-    )  # fmt: skip
+    )
     event = {
         "detail-type": "Object Created",
         "detail": {"bucket": {"name": "b"}, "reason": "PutObject", "object": {"key": "k"}},
@@ -155,10 +185,18 @@ def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):
     )  # without requester: it fails
     (before,) = eventually(one.letters)
     (found,) = json.loads(one.run("redrive", "--json").stdout)
-    assert (found["rule"], found["code"], found["message"]) == (None, "RetriesExhausted", "'requester'")
+    assert (found["rule"], found["code"], found["message"]) == (
+        None,
+        "RetriesExhausted",
+        "'requester'",
+    )
     assert found["example"] == event
-    assert "does not say from which bus" in one.run("redrive", "--to", "bus", "--yes", code=1).stderr
+    assert (
+        "does not say from which bus" in one.run("redrive", "--to", "bus", "--yes", code=1).stderr
+    )
     one.run("redrive", "--to", "target", "--yes")
-    after = eventually(lambda: [letter["MessageId"] for letter in one.letters()])  # it fails again, and is kept
+    after = eventually(
+        lambda: [letter["MessageId"] for letter in one.letters()]
+    )  # it fails again, and is kept
     assert after != [before["MessageId"]]
     assert len(after) == 1

@@ -24,13 +24,17 @@ def test_the_pages_steps_make_a_rule_on_the_bus_of_the_other_stack(invoke, check
             continue
         for hunk in re.split(r"^@@\n", part, flags=re.MULTILINE)[1:]:
             lines = hunk.splitlines(keepends=True)
-            edit(path, *("".join(one[1:] for one in lines if one[0] in " " + sign) for sign in "-+"))
+            edit(
+                path, *("".join(one[1:] for one in lines if one[0] in " " + sign) for sign in "-+")
+            )
     invoke("lint")
     invoke("deploy", "--stack", "custom-event-bus", "--yes")
     try:
         invoke("deploy", "--stack", "order-rules", "--yes")
         invoke("trace", "tests/events/order-rules/event.json")
-        assert "2 sent" in invoke("send", "--stack", "order-rules", "tests/events/order-rules/event.json")
+        assert "2 sent" in invoke(
+            "send", "--stack", "order-rules", "tests/events/order-rules/event.json"
+        )
         lines = invoke("tail", "--stack", "order-rules", "--once", "--raw").splitlines()
         assert [json.loads(line)["detail"] for line in lines] == [{"what": "a first event"}] * 2
     finally:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from operators import eventually
 
-from scripts import rendering
+from eventstacks import rendering
 
 PAGE = Path(__file__).parents[2] / "docs" / "stacks" / "custom-event-bus.md"
-CALL = re.compile(r"\{\{ (event_log\.log_group|delivery\.dead_letter_queue|alarms\.rule)\(.*?\) \}\}\n", re.DOTALL)
+CALL = re.compile(
+    r"\{\{ (event_log\.log_group|delivery\.dead_letter_queue|alarms\.rule)\(.*?\) \}\}\n", re.DOTALL
+)
 
 
 def as_documented(template):
@@ -19,7 +21,9 @@ def as_documented(template):
     calls = {}
     for call in CALL.finditer(block):
         calls[call[1]] = calls.get(call[1], "") + call[0]
-    calls["event_log.log_group"] = block[: CALL.search(block).start()] + calls["event_log.log_group"]
+    calls["event_log.log_group"] = (
+        block[: CALL.search(block).start()] + calls["event_log.log_group"]
+    )
     return CALL.sub(lambda call: calls.pop(call[1]), template)
 
 
@@ -35,7 +39,9 @@ def test_both_rules_write_to_the_log_group(checkout, operate, scope):
 
 def test_one_rule_is_a_string_in_the_policy_and_several_are_a_list(checkout):
     def rules():
-        policy = rendering.render("custom-event-bus")[1]["Resources"]["EventLogGroupPolicy"]["Properties"]
+        policy = rendering.render("custom-event-bus")[1]["Resources"]["EventLogGroupPolicy"][
+            "Properties"
+        ]
         statements = json.loads(policy["PolicyDocument"]["Fn::Sub"])["Statement"]
         return statements[1]["Condition"]["ArnEquals"]["aws:SourceArn"]
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from scripts import demo, environment, rendering
-from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, outputs
+from eventstacks import demo, environment, rendering
+from eventstacks.aws import Aws
+from eventstacks.cloudformation import deletion, deployment, outputs
 
 REGION = "eu-central-1"
 PATIENCE = 60.0  # seconds for what comes at once on a machine that has nothing else to do
@@ -22,7 +22,11 @@ def templates():
 def make(endpoint, name, template=None, **parameters):
     """An environment with one stack, on the embedded AWS of the test run."""
     stack = environment.StackSettings(
-        name=name, stack_name=name, template=template or name, regions=(REGION,), parameters=parameters
+        name=name,
+        stack_name=name,
+        template=template or name,
+        regions=(REGION,),
+        parameters=parameters,
     )
     return environment.Environment(
         name="test",
@@ -51,7 +55,9 @@ def deploy(endpoint, templates):
     yield one
     for aws in deployed:
         pairs = aws.environment.choose()
-        (result,) = deletion.delete(aws, deletion.survey(aws, pairs), pairs=pairs, empty_buckets=True)
+        (result,) = deletion.delete(
+            aws, deletion.survey(aws, pairs), pairs=pairs, empty_buckets=True
+        )
         assert result.ok, result.problem
 
 
@@ -72,11 +78,20 @@ def dead_letters(aws, url, count=1, wait=PATIENCE):
 
 
 def codes(letters):
-    return {(one["MessageAttributes"]["TARGET_ARN"]["StringValue"], one["MessageAttributes"]["ERROR_CODE"]["StringValue"])
-            for one in letters}  # fmt: skip
+    return {
+        (
+            one["MessageAttributes"]["TARGET_ARN"]["StringValue"],
+            one["MessageAttributes"]["ERROR_CODE"]["StringValue"],
+        )
+        for one in letters
+    }
 
 
-STACKS = {"custom-event-bus": 1, "s3-object-events": 2, "rds-snapshot-events": 1}  # and their log groups
+STACKS = {
+    "custom-event-bus": 1,
+    "s3-object-events": 2,
+    "rds-snapshot-events": 1,
+}  # and their log groups
 
 
 @pytest.mark.parametrize("scope", ["account", "log-group"])
@@ -122,11 +137,14 @@ def test_without_its_permission_the_function_is_not_called(deploy, unique):
 def test_what_the_function_fails_on_is_kept(deploy, unique):
     aws, found = deploy(unique, "s3-object-events")
     aws.client("lambda").put_function_event_invoke_config(
-        FunctionName=found["FunctionArn"], MaximumRetryAttempts=0,
+        FunctionName=found["FunctionArn"],
+        MaximumRetryAttempts=0,
         DestinationConfig={"OnFailure": {"Destination": found["DeadLetterQueueArn"]}},
-    )  # fmt: skip
+    )
     event = {"detail-type": "Object Deleted", "detail": {"marker": unique}}
-    aws.client("lambda").invoke(FunctionName=found["FunctionArn"], InvocationType="Event", Payload=json.dumps(event))
+    aws.client("lambda").invoke(
+        FunctionName=found["FunctionArn"], InvocationType="Event", Payload=json.dumps(event)
+    )
     (letter,) = dead_letters(aws, found["DeadLetterQueueUrl"])
     assert unique in letter["Body"]
 
@@ -139,14 +157,20 @@ def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, c
         upload = s3.create_multipart_upload(Bucket=bucket, Key="new")["UploadId"]
         part = s3.upload_part(Bucket=bucket, Key="new", UploadId=upload, PartNumber=1, Body=b"x")
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-        s3.complete_multipart_upload(Bucket=bucket, Key="new", UploadId=upload, MultipartUpload=parts)
+        s3.complete_multipart_upload(
+            Bucket=bucket, Key="new", UploadId=upload, MultipartUpload=parts
+        )
     else:
         s3.put_object(Bucket=bucket, Key="old" if call == "copy_object" else "new", Body=b"x")
     if call == "copy_object":
         s3.copy_object(Bucket=bucket, Key="new", CopySource={"Bucket": bucket, "Key": "old"})
     delivery = demo.Delivery(found["FunctionLogGroupName"], '"key": "new"', 1, since)
     demo.watch(aws, demo.Act(REGION, "", [delivery]), PATIENCE)
-    name = {"put_object": "PutObject", "copy_object": "CopyObject", "multipart": "CompleteMultipartUpload"}[call]
+    name = {
+        "put_object": "PutObject",
+        "copy_object": "CopyObject",
+        "multipart": "CompleteMultipartUpload",
+    }[call]
     assert [f'"call": "{name}"' in one for one in delivery.messages] == [True]
 
 
@@ -165,21 +189,27 @@ def test_only_keys_with_the_prefix_are_reported(deploy, unique):
         aws.client("s3").put_object(Bucket=found["DataBucketName"], Key=key, Body=b"x")
     delivery = demo.Delivery(found["EventLogGroupName"], "marker", 1, since)
     demo.watch(aws, demo.Act(REGION, "", [delivery]), PATIENCE)
-    assert [json.loads(one)["detail"]["requestParameters"]["key"] for one in delivery.messages] == ["in/marker"]
+    assert [json.loads(one)["detail"]["requestParameters"]["key"] for one in delivery.messages] == [
+        "in/marker"
+    ]
 
 
 def test_only_the_chosen_snapshot_events_are_reported(deploy, unique):
     aws, _ = deploy(unique, "rds-snapshot-events", EventIds="RDS-EVENT-0040")
     (act,) = demo.perform(aws, REGION, demo.new_run())
     demo.watch(aws, act, PATIENCE)
-    assert [json.loads(one)["detail"]["EventID"] for one in act.deliveries[0].messages] == ["RDS-EVENT-0040"]
+    assert [json.loads(one)["detail"]["EventID"] for one in act.deliveries[0].messages] == [
+        "RDS-EVENT-0040"
+    ]
 
 
 @pytest.mark.parametrize("template", STACKS)
 def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
     deploy(unique, template)
     aws, _ = deploy(f"{unique}-second", template)
-    assert [len(one.messages) for one in perform(aws).deliveries] == [one.count for one in perform(aws).deliveries]
+    assert [len(one.messages) for one in perform(aws).deliveries] == [
+        one.count for one in perform(aws).deliveries
+    ]
 
 
 def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
@@ -191,10 +221,19 @@ def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
 
 def test_only_what_the_rule_waits_for_is_paid_for(deploy, unique):
     aws, found = deploy(unique, "s3-object-events")
-    selectors = aws.client("cloudtrail").get_event_selectors(TrailName=found["TrailArn"])["AdvancedEventSelectors"]
-    names = [one["Equals"] for each in selectors for one in each["FieldSelectors"] if one["Field"] == "eventName"]
+    selectors = aws.client("cloudtrail").get_event_selectors(TrailName=found["TrailArn"])[
+        "AdvancedEventSelectors"
+    ]
+    names = [
+        one["Equals"]
+        for each in selectors
+        for one in each["FieldSelectors"]
+        if one["Field"] == "eventName"
+    ]
     pattern = json.loads(
-        aws.client("events").describe_rule(Name=found["ObjectCreatedRuleArn"].rsplit("/", 1)[1])["EventPattern"]
+        aws.client("events").describe_rule(Name=found["ObjectCreatedRuleArn"].rsplit("/", 1)[1])[
+            "EventPattern"
+        ]
     )
     assert names == [pattern["detail"]["eventName"]]
 
@@ -204,38 +243,52 @@ def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
     aws, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
     alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=unique)["MetricAlarms"]
     assert {one["MetricName"] for one in alarms} == {
-        "FailedInvocations", "InvocationsSentToDlq", "InvocationsFailedToBeSentToDlq", "ApproximateNumberOfMessagesVisible",
-    }  # fmt: skip
+        "FailedInvocations",
+        "InvocationsSentToDlq",
+        "InvocationsFailedToBeSentToDlq",
+        "ApproximateNumberOfMessagesVisible",
+    }
     # A queue that nobody uses reports nothing after six hours (SQS guide, 'Monitoring'): a full one must not look empty.
     missing = {one["MetricName"]: one["TreatMissingData"] for one in alarms}
     assert missing.pop("ApproximateNumberOfMessagesVisible") == "ignore"
     assert set(missing.values()) == {"notBreaching"}
     rule = found["CatchAllRuleArn"].rsplit("/", 1)[1]
     dimensions = {
-        (d["Name"], d["Value"]) for one in alarms for d in one["Dimensions"] if one["Namespace"] == "AWS/Events"
+        (d["Name"], d["Value"])
+        for one in alarms
+        for d in one["Dimensions"]
+        if one["Namespace"] == "AWS/Events"
     }
     assert dimensions == {("EventBusName", found["EventBusName"]), ("RuleName", rule)}
 
 
 def test_the_bus_of_an_organization_takes_other_accounts(deploy, unique):
     aws, found = deploy(unique, "custom-event-bus", OrganizationId="o-a1b2c3d4e5")
-    policy = json.loads(aws.client("events").describe_event_bus(Name=found["EventBusName"])["Policy"])
-    assert policy["Statement"][0]["Condition"] == {"StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}
+    policy = json.loads(
+        aws.client("events").describe_event_bus(Name=found["EventBusName"])["Policy"]
+    )
+    assert policy["Statement"][0]["Condition"] == {
+        "StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}
+    }
 
 
 def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monkeypatch):
     from click.testing import CliRunner
 
-    from scripts.__main__ import cli
-    from scripts.commands import _stacks
+    from eventstacks.__main__ import cli
+    from eventstacks.cli import _stacks
 
     aws, found = deploy(unique, "custom-event-bus")
     monkeypatch.setattr(_stacks, "read", lambda *_: (aws, {}, aws.environment.choose()))
     out = {
-        form: CliRunner().invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False).stdout
+        form: CliRunner()
+        .invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False)
+        .stdout
         for form in ("", "--json", "--dotenv")
     }
     assert out[""].splitlines()[0] == f"{unique} in {REGION}"
     assert f"EventBusName                 {found['EventBusName']}" in out[""]
-    assert json.loads(out["--json"]) == [{"stack": unique, "stackName": unique, "region": REGION, "outputs": found}]
+    assert json.loads(out["--json"]) == [
+        {"stack": unique, "stackName": unique, "region": REGION, "outputs": found}
+    ]
     assert f"EVENT_BUS_NAME='{found['EventBusName']}'" in out["--dotenv"].splitlines()

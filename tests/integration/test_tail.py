@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 from operators import PATIENCE, REGION, eventually
 
-from scripts.events import bus_tap
+from eventstacks.bus import bus_tap
 
 
 def test_tail_shows_every_log_group_of_the_stack_in_the_order_of_time(operate):
     one = operate("s3-object-events")
     for key in ("first", "second"):
         one.client("s3").put_object(Bucket=one.outputs["DataBucketName"], Key=key, Body=b"x")
-        eventually(lambda key=key: any(f'"key": "{key}"' in line for line in one.logged("FunctionLogGroupName")))
+        eventually(
+            lambda key=key: any(
+                f'"key": "{key}"' in line for line in one.logged("FunctionLogGroupName")
+            )
+        )
     lines = [json.loads(line) for line in one.run("tail", "--once", "--json").stdout.splitlines()]
     assert {line["logGroup"] for line in lines} == {
         one.outputs["EventLogGroupName"],
@@ -32,9 +36,13 @@ def test_tail_takes_a_filter_and_a_begin_and_prints_raw_messages(operate):
     for marker in ("apple", "pear"):
         one.put(marker)
     eventually(lambda: len(one.logged()) == 2)
-    assert [json.loads(line)["detail"]["marker"] for line in one.run("tail", "--once", "--raw").stdout.splitlines()] == [
-        "apple", "pear",
-    ]  # fmt: skip
+    assert [
+        json.loads(line)["detail"]["marker"]
+        for line in one.run("tail", "--once", "--raw").stdout.splitlines()
+    ] == [
+        "apple",
+        "pear",
+    ]
     pears = one.run("tail", "--once", "--raw", "--filter", "pear").stdout.splitlines()
     assert [json.loads(line)["detail"]["marker"] for line in pears] == ["pear"]
     assert one.run("tail", "--once", "--since", "2100-01-01T00:00:00Z").stdout == ""
@@ -72,7 +80,9 @@ def test_tail_of_a_bus_leaves_nothing_behind(operate, number):
 
 def test_tail_of_a_bus_takes_an_event_pattern(operate):
     one = operate("custom-event-bus")
-    process, _ = one.start("tail", "--bus", "--raw", "--filter", '{"detail-type": ["OrderPaid"]}', until="Following")
+    process, _ = one.start(
+        "tail", "--bus", "--raw", "--filter", '{"detail-type": ["OrderPaid"]}', until="Following"
+    )
     one.put("placed")
     one.put("paid", DetailType="OrderPaid")
     assert json.loads(process.stdout.readline())["detail"] == {"marker": "paid"}

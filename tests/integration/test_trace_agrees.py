@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from scripts import environment, rendering
-from scripts.aws import Aws
-from scripts.commands.backtest import command
-from scripts.documents import parse_template
-from scripts.flow import graph, live, permissions, samples, trace
-from scripts.flow.resolution import Stack
+from eventstacks import environment, rendering
+from eventstacks.aws import Aws
+from eventstacks.cli.backtest import command
+from eventstacks.documents import parse_template
+from eventstacks.flow import graph, live, permissions, samples, trace
+from eventstacks.flow.resolution import Stack
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
 SAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))
@@ -37,11 +37,17 @@ def deploy(clients, unique):
     def one(text, **parameters):
         name = f"{unique}-{len(made)}"
         cloudformation.create_stack(
-            StackName=name, TemplateBody=text, Capabilities=["CAPABILITY_NAMED_IAM"],
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-        )  # fmt: skip
+            StackName=name,
+            TemplateBody=text,
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
+        )
         made.append(name)
-        cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.1})
+        cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=name, WaiterConfig={"Delay": 0.1}
+        )
         return Stack(parse_template(text, name), parameters, name, REGION, ACCOUNT)
 
     yield one
@@ -51,13 +57,18 @@ def deploy(clients, unique):
 
 @pytest.fixture
 def aws(endpoint):
-    return Aws(environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint=endpoint.url))
+    return Aws(
+        environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint=endpoint.url)
+    )
 
 
 def messages(clients, group):
     """What a log group holds, or None where there is no such group."""
     try:
-        return [one["message"] for one in clients("logs", REGION).filter_log_events(logGroupName=group)["events"]]
+        return [
+            one["message"]
+            for one in clients("logs", REGION).filter_log_events(logGroupName=group)["events"]
+        ]
     except ClientError:
         return None
 
@@ -68,21 +79,34 @@ def letters(clients, url):
     found = sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=600
     )
-    return [({key: value["StringValue"] for key, value in one.get("MessageAttributes", {}).items()}, one["Body"])
-            for one in found.get("Messages", [])]  # fmt: skip
+    return [
+        (
+            {key: value["StringValue"] for key, value in one.get("MessageAttributes", {}).items()},
+            one["Body"],
+        )
+        for one in found.get("Messages", [])
+    ]
 
 
 def disguise(event, mark):
     """Nobody may send in the name of AWS: ``test.`` stands for ``aws.``; and a mark by which it is known again."""
     detail = {**event["detail"], "mark": mark}
     for name in {"object", "requestParameters"} & detail.keys():
-        detail[name] = {**detail[name], "key": f"{detail[name]['key']}-{mark}"}  # what the function logs
+        detail[name] = {
+            **detail[name],
+            "key": f"{detail[name]['key']}-{mark}",
+        }  # what the function logs
     return {**event, "source": event["source"].replace("aws.", "test."), "detail": detail}
 
 
 def put(clients, event, bus):
-    entry = {"Source": event["source"], "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"]),
-             "Resources": event["resources"], "EventBusName": bus.rsplit("/", 1)[1]}  # fmt: skip
+    entry = {
+        "Source": event["source"],
+        "DetailType": event["detail-type"],
+        "Detail": json.dumps(event["detail"]),
+        "Resources": event["resources"],
+        "EventBusName": bus.rsplit("/", 1)[1],
+    }
     assert clients("events", REGION).put_events(Entries=[entry])["FailedEntryCount"] == 0
 
 
@@ -93,13 +117,18 @@ def reached(arrival):
 @pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
 def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique):
     sample = samples.read(path)
-    text = re.sub(r"(?<=- )aws\.(?=s3$|rds$)", "test.", rendering.render(sample.stack)[0], flags=re.MULTILINE)
+    text = re.sub(
+        r"(?<=- )aws\.(?=s3$|rds$)", "test.", rendering.render(sample.stack)[0], flags=re.MULTILINE
+    )
     planned = live.locate(aws, [deploy(text, **sample.parameters)], ACCOUNT)
     found = live.read(aws, planned)
     assert live.differences(planned, found) == []
     event = disguise(samples.complete(sample, planned, REGION, ACCOUNT), f"{unique}-event")
     [bus] = trace.entrances(planned, event)
-    offline, online = trace.trace(planned, event, bus), trace.trace(found, event, bus, live.matcher(aws))
+    offline, online = (
+        trace.trace(planned, event, bus),
+        trace.trace(found, event, bus, live.matcher(aws)),
+    )
     rules = {one.arn for one in planned.rules}
     assert {one.rule.arn: one.matched for one in offline.routes} == {
         one.rule.arn: one.matched for one in online.routes if one.rule.arn in rules
@@ -109,7 +138,9 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
         return  # PutEvents writes the caller's account into the event: that it would match is all that can be asked
     # After it goes one that reaches every target: once that is there, what is not there does not come.
     alike = (
-        one for one in map(samples.read, SAMPLES) if (one.stack, one.parameters) == (sample.stack, sample.parameters)
+        one
+        for one in map(samples.read, SAMPLES)
+        if (one.stack, one.parameters) == (sample.stack, sample.parameters)
     )
     following = samples.complete(next(one for one in alike if one.expect), planned, REGION, ACCOUNT)
     following = disguise(following, f"{unique}-following")
@@ -117,7 +148,11 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
     put(clients, following, bus)
     expected = reached(offline)
     targets = reached(trace.trace(planned, following, bus))
-    assert {one.arn for rule in planned.rules for one in rule.targets} == targets.keys() >= expected.keys()
+    assert (
+        {one.arn for rule in planned.rules for one in rule.targets}
+        == targets.keys()
+        >= expected.keys()
+    )
     for arn, delivery in targets.items():
         group = arn.split(":log-group:")[-1]
         if delivery.target.service == "lambda":
@@ -134,8 +169,12 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
         assert got
         if delivery.target.service == "logs":
             said = json.loads(expected[arn].payload.text)
-            assert json.loads(got[0]) == said | {key: json.loads(got[0])[key] for key in ("id", "time")}
-    queue = next(one.name for one in planned.resources.values() if one.logical_id == "DeadLetterQueue")
+            assert json.loads(got[0]) == said | {
+                key: json.loads(got[0])[key] for key in ("id", "time")
+            }
+    queue = next(
+        one.name for one in planned.resources.values() if one.logical_id == "DeadLetterQueue"
+    )
     url = clients("sqs", REGION).get_queue_url(QueueName=queue)["QueueUrl"]
     assert letters(clients, url) == []
 
@@ -211,22 +250,36 @@ def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
     planned = live.locate(aws, [deploy(TARGETS)], ACCOUNT)
     detail = {"order": "47", "items": [1, {"a": None}], "total": 12.5}
     event = samples.complete(
-        samples.parse(json.dumps({"source": "shop", "detail": detail}), "t"), planned, REGION, ACCOUNT
+        samples.parse(json.dumps({"source": "shop", "detail": detail}), "t"),
+        planned,
+        REGION,
+        ACCOUNT,
     )
     [bus] = trace.entrances(planned, event, planned.stacks[0].name + "-a")
     found = trace.trace(planned, event, bus)
     fates = {one.target.id: one.fate for _, one in found.walk()}
     assert fates == {
-        "plain": "delivered", "refused": "dead letter", "lost": "lost", "topic": "delivered", "group": "dead letter",
-        "input": "delivered", "path": "delivered", "made": "delivered", "bus": "delivered", "roleless": "dead letter",
+        "plain": "delivered",
+        "refused": "dead letter",
+        "lost": "lost",
+        "topic": "delivered",
+        "group": "dead letter",
+        "input": "delivered",
+        "path": "delivered",
+        "made": "delivered",
+        "bus": "delivered",
+        "roleless": "dead letter",
         "onward": "delivered",
-    }  # fmt: skip
+    }
     deployed = live.read(aws, planned)
     assert live.differences(planned, deployed) == []
     online = trace.trace(deployed, event, bus, live.matcher(aws))
     assert {one.target.id: one.fate for _, one in online.walk()} == fates
-    urls = {one.logical_id: clients("sqs", REGION).get_queue_url(QueueName=one.name)["QueueUrl"]
-            for one in planned.resources.values() if one.type == "AWS::SQS::Queue"}  # fmt: skip
+    urls = {
+        one.logical_id: clients("sqs", REGION).get_queue_url(QueueName=one.name)["QueueUrl"]
+        for one in planned.resources.values()
+        if one.type == "AWS::SQS::Queue"
+    }
     boxes = {name: [] for name in urls}
 
     def collect():
@@ -255,10 +308,17 @@ def test_live_sees_what_was_broken_by_hand(deploy, aws, clients):
     planned = live.locate(aws, [deploy(rendering.render("s3-object-events")[0])], ACCOUNT)
     assert live.differences(planned, live.read(aws, planned)) == []
     [rule] = planned.rules
-    events, function = clients("events", REGION), next(one.arn for one in rule.targets if one.service == "lambda")
-    for one in json.loads(clients("lambda", REGION).get_policy(FunctionName=function)["Policy"])["Statement"]:
+    events, function = (
+        clients("events", REGION),
+        next(one.arn for one in rule.targets if one.service == "lambda"),
+    )
+    for one in json.loads(clients("lambda", REGION).get_policy(FunctionName=function)["Policy"])[
+        "Statement"
+    ]:
         clients("lambda", REGION).remove_permission(FunctionName=function, StatementId=one["Sid"])
-    events.put_rule(Name=rule.name, EventPattern=json.dumps({"source": ["other"]}), State="DISABLED")
+    events.put_rule(
+        Name=rule.name, EventPattern=json.dumps({"source": ["other"]}), State="DISABLED"
+    )
     events.remove_targets(Rule=rule.name, Ids=["ObjectLogGroup"])
     lines = "\n".join(live.differences(planned, live.read(aws, planned)))
     assert "pattern is {'source': ['other']}" in lines
@@ -316,12 +376,16 @@ Resources:
 def recorded(deploy, endpoint, checkout, unique):
     """Arguments of backtest: a stack whose parameters the environment's file has changed, and four recorded events."""
     deploy(rendering.render("rds-snapshot-events")[0])
-    changed = {"template": "rds-snapshot-events", "parameters": {"EventIds": "RDS-EVENT-0042,RDS-EVENT-0060"}}
+    changed = {
+        "template": "rds-snapshot-events",
+        "parameters": {"EventIds": "RDS-EVENT-0042,RDS-EVENT-0060"},
+    }
     settings = {"endpoint": endpoint.url, "regions": [REGION], "stacks": {f"{unique}-0": changed}}
     (checkout / "parameters" / "test.yaml").write_text(json.dumps(settings))
     event = {"source": "aws.rds", "account": ACCOUNT, "detail-type": "RDS DB Snapshot Event"}
     lines = [
-        json.dumps({**event, "detail": {"EventID": f"RDS-EVENT-{one}"}}) for one in ("0042", "0060", "0091", "0041")
+        json.dumps({**event, "detail": {"EventID": f"RDS-EVENT-{one}"}})
+        for one in ("0042", "0060", "0091", "0041")
     ]
     (checkout / "events.ndjson").write_text("\n".join(lines) + "\n")
     return ["--env", "test", "--stack", f"{unique}-0", "events.ndjson"]
@@ -331,8 +395,14 @@ def test_backtest_against_what_is_deployed(recorded, capfd):
     assert not command.main(recorded, standalone_mode=False)
     first, *lines = capfd.readouterr().out.splitlines()
     assert first == "SnapshotRule: 2 of 4 events before, 2 after"
-    assert [line.strip() for line in lines[::2]] == ["no longer matched: 1, such as", "newly matched: 1, such as"]
-    assert [json.loads(line)["detail"]["EventID"] for line in lines[1::2]] == ["RDS-EVENT-0091", "RDS-EVENT-0060"]
+    assert [line.strip() for line in lines[::2]] == [
+        "no longer matched: 1, such as",
+        "newly matched: 1, such as",
+    ]
+    assert [json.loads(line)["detail"]["EventID"] for line in lines[1::2]] == [
+        "RDS-EVENT-0091",
+        "RDS-EVENT-0060",
+    ]
 
 
 def test_backtest_as_json(recorded, capfd):
@@ -340,8 +410,13 @@ def test_backtest_as_json(recorded, capfd):
     [found] = json.loads(capfd.readouterr().out)
     changed = {"count": 1, "examples": []}
     assert found == {
-        "rule": "SnapshotRule", "events": 4, "before": 2, "after": 2, "gained": changed, "lost": changed,
-    }  # fmt: skip
+        "rule": "SnapshotRule",
+        "events": 4,
+        "before": 2,
+        "after": 2,
+        "gained": changed,
+        "lost": changed,
+    }
 
 
 def test_a_stack_that_is_not_deployed_is_named(aws):
@@ -354,19 +429,31 @@ def test_a_stack_that_is_not_deployed_is_named(aws):
 WORDS = some.sampled_from(["a", "ab", "abc", "b", "B", "", "10.0.0.7", "1"])
 NUMBERS = some.sampled_from([0, 1, -1, 2.5, 300])
 TESTS = some.one_of(
-    WORDS, NUMBERS, some.booleans(), some.none(),
-    *(some.builds(lambda word, key=key: {key: word}, WORDS.filter(bool)) for key in ("prefix", "suffix", "equals-ignore-case")),
+    WORDS,
+    NUMBERS,
+    some.booleans(),
+    some.none(),
+    *(
+        some.builds(lambda word, key=key: {key: word}, WORDS.filter(bool))
+        for key in ("prefix", "suffix", "equals-ignore-case")
+    ),
     some.builds(lambda words: {"anything-but": words}, some.lists(WORDS, min_size=1, max_size=3)),
     some.builds(lambda word: {"anything-but": {"prefix": word}}, WORDS.filter(bool)),
     some.builds(lambda yes: {"exists": yes}, some.booleans()),
     some.builds(lambda word: {"wildcard": f"{word}*"}, WORDS.filter(bool)),
-    some.builds(lambda sign, number: {"numeric": [sign, number]}, some.sampled_from(["<", "<=", "=", ">", ">="]), NUMBERS),
+    some.builds(
+        lambda sign, number: {"numeric": [sign, number]},
+        some.sampled_from(["<", "<=", "=", ">", ">="]),
+        NUMBERS,
+    ),
     some.just({"cidr": "10.0.0.0/24"}),
-)  # fmt: skip
+)
 FIELDS = some.sampled_from(["x", "y", "z"])
 SCALARS = some.one_of(WORDS, NUMBERS, some.booleans(), some.none())
 OBJECTS = some.dictionaries(FIELDS, SCALARS, min_size=1, max_size=2)
-VALUES = some.one_of(SCALARS, some.lists(SCALARS, max_size=3), some.lists(OBJECTS, min_size=1, max_size=2), OBJECTS)
+VALUES = some.one_of(
+    SCALARS, some.lists(SCALARS, max_size=3), some.lists(OBJECTS, min_size=1, max_size=2), OBJECTS
+)
 
 
 @some.composite
@@ -382,11 +469,24 @@ def cases(draw):
     def over(mapping):
         made = {}
         for key in draw(
-            some.lists(some.one_of(some.sampled_from(sorted(mapping)), FIELDS), min_size=1, max_size=2, unique=True)
+            some.lists(
+                some.one_of(some.sampled_from(sorted(mapping)), FIELDS),
+                min_size=1,
+                max_size=2,
+                unique=True,
+            )
         ):
             value = mapping.get(key)
-            inner = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
-            made[key] = over(inner) if isinstance(inner, dict) else leaf(value if isinstance(value, list) else [value])
+            inner = (
+                value[0]
+                if isinstance(value, list) and value and isinstance(value[0], dict)
+                else value
+            )
+            made[key] = (
+                over(inner)
+                if isinstance(inner, dict)
+                else leaf(value if isinstance(value, list) else [value])
+            )
         return made
 
     made = over(detail)
@@ -398,18 +498,30 @@ def cases(draw):
 # No disagreement in 6,000 random cases. Cases recorded on AWS itself hold the matcher in tests/unit/patterns.
 @pytest.mark.usefixtures("unmeasured")
 @settings(
-    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(case=cases())
 def test_random_patterns_and_events(clients, case):
     pattern, detail = case
-    event = {"version": "0", "id": "1", "detail-type": "t", "source": "s", "account": "1", "time": "2024-01-01T00:00:00Z",
-             "region": REGION, "resources": [], "detail": detail}  # fmt: skip
+    event = {
+        "version": "0",
+        "id": "1",
+        "detail-type": "t",
+        "source": "s",
+        "account": "1",
+        "time": "2024-01-01T00:00:00Z",
+        "region": REGION,
+        "resources": [],
+        "detail": detail,
+    }
     ours = trace.match(pattern, event)[0]
     try:
-        theirs = clients("events").test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))[
-            "Result"
-        ]
+        theirs = clients("events").test_event_pattern(
+            EventPattern=json.dumps(pattern), Event=json.dumps(event)
+        )["Result"]
     except ClientError as error:
         theirs = error.response["Error"]["Message"]
     assert ours == theirs

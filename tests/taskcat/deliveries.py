@@ -15,12 +15,12 @@ from typing import Any
 
 import boto3
 
-PATIENCE = (
-    60.0  # seconds for an event to come through; the embedded AWS needs less than one, unless the machine is busy
-)
+PATIENCE = 60.0  # seconds for an event to come through; the embedded AWS needs less than one, unless the machine is busy
 EVENTS = Path(__file__).parents[1] / "events"
 Values = Mapping[str, str]  # outputs or parameters
-Probe = Callable[[str, Values, Values, str], AbstractContextManager[None]]  # region, outputs, parameters, marker
+Probe = Callable[
+    [str, Values, Values, str], AbstractContextManager[None]
+]  # region, outputs, parameters, marker
 _session, _lock = boto3.session.Session(), threading.Lock()
 
 
@@ -40,7 +40,11 @@ def sample(template: str) -> dict[str, Any] | None:
     for path in sorted((EVENTS / template).glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         event = found.get("event", {})
-        if found.get("expect") and not found.get("parameters") and not event.get("source", "aws.").startswith("aws."):
+        if (
+            found.get("expect")
+            and not found.get("parameters")
+            and not event.get("source", "aws.").startswith("aws.")
+        ):
             return dict(event)
     return None
 
@@ -70,13 +74,19 @@ def put_object(region: str, outputs: Values, parameters: Values, marker: str) ->
 
 
 @contextlib.contextmanager
-def make_snapshot(region: str, _outputs: Values, _parameters: Values, marker: str) -> Iterator[None]:
+def make_snapshot(
+    region: str, _outputs: Values, _parameters: Values, marker: str
+) -> Iterator[None]:
     """A snapshot of a database made for it; both are gone afterwards."""
     rds = client("rds", region)
     rds.create_db_instance(
-        DBInstanceIdentifier=marker, DBInstanceClass="db.t4g.micro", Engine="postgres", AllocatedStorage=20,
-        MasterUsername="probe", MasterUserPassword=uuid.uuid4().hex,
-    )  # fmt: skip
+        DBInstanceIdentifier=marker,
+        DBInstanceClass="db.t4g.micro",
+        Engine="postgres",
+        AllocatedStorage=20,
+        MasterUsername="probe",
+        MasterUserPassword=uuid.uuid4().hex,
+    )
     try:
         rds.create_db_snapshot(DBInstanceIdentifier=marker, DBSnapshotIdentifier=marker)
         try:
@@ -106,10 +116,14 @@ def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[s
         deadline = time.monotonic() + PATIENCE
         while missing and not dead and time.monotonic() < deadline:
             dead = dead_letter(region, outputs.get("DeadLetterQueueUrl"))
-            missing = {key: name for key, name in missing.items() if not holds(region, name, marker)}
+            missing = {
+                key: name for key, name in missing.items() if not holds(region, name, marker)
+            }
             time.sleep(0.1 if missing else 0)
     why = f"; a dead letter says {dead}" if dead else f" within {PATIENCE:.0f} s"
-    return len(groups) - len(missing), [f"{key}: no event arrived in {name}{why}" for key, name in missing.items()]
+    return len(groups) - len(missing), [
+        f"{key}: no event arrived in {name}{why}" for key, name in missing.items()
+    ]
 
 
 def holds(region: str, group: str, marker: str) -> bool:
@@ -121,7 +135,15 @@ def holds(region: str, group: str, marker: str) -> bool:
 def dead_letter(region: str, url: str | None) -> str:
     """What EventBridge wrote on a dead letter in the stack's queue; empty when there is none."""
     asked = {"MessageAttributeNames": ["All"], "MaxNumberOfMessages": 1}
-    found = client("sqs", region).receive_message(QueueUrl=url, **asked).get("Messages", []) if url else []
+    found = (
+        client("sqs", region).receive_message(QueueUrl=url, **asked).get("Messages", [])
+        if url
+        else []
+    )
     attributes = found[0].get("MessageAttributes", {}) if found else {}
-    words = [attributes[key]["StringValue"] for key in ("ERROR_CODE", "ERROR_MESSAGE") if key in attributes]
+    words = [
+        attributes[key]["StringValue"]
+        for key in ("ERROR_CODE", "ERROR_MESSAGE")
+        if key in attributes
+    ]
     return ": ".join(words) or ("nothing of why" if found else "")

@@ -48,10 +48,17 @@ def inventory(regions: list[str]) -> set[Thing]:
             else [getattr(there, operation)()]
         )
         return {
-            (region, f"{service} {key}", item[name] if name else item) for page in pages for item in page.get(key, [])
+            (region, f"{service} {key}", item[name] if name else item)
+            for page in pages
+            for item in page.get(key, [])
         }
 
-    asked = [(region, *one) for region in regions for one in LISTS if one[0] not in EVERYWHERE or region == regions[0]]
+    asked = [
+        (region, *one)
+        for region in regions
+        for one in LISTS
+        if one[0] not in EVERYWHERE or region == regions[0]
+    ]
     with ThreadPoolExecutor(8) as pool:
         return set().union(*pool.map(lambda one: names(*one), asked))
 
@@ -60,10 +67,12 @@ def kept_buckets(stack: Any) -> list[str]:
     """The buckets of a taskcat Stack that its template says to keep when it is deleted."""
     resources = stack.template.template["Resources"]
     return [
-        one.physical_id for one in stack.resources(refresh=True)
-        if one.type == "AWS::S3::Bucket" and one.physical_id
+        one.physical_id
+        for one in stack.resources(refresh=True)
+        if one.type == "AWS::S3::Bucket"
+        and one.physical_id
         and str(resources[one.logical_id].get("DeletionPolicy", "")).startswith("Retain")
-    ]  # fmt: skip
+    ]
 
 
 def remove_bucket(name: str) -> bool:

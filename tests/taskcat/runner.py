@@ -1,6 +1,6 @@
 """taskcat on the embedded AWS: create, send an event through, delete, look that nothing is left.
 
-Run by `python -m scripts taskcat`, with taskcat's own Python and AWS_ENDPOINT_URL in the environment.
+Run by `eventstacks taskcat`, with taskcat's own Python and AWS_ENDPOINT_URL in the environment.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 def reasons(events: Iterable[Any], verbs: tuple[str, ...] = ("CREATE", "DELETE")) -> list[str]:
     """The resources that failed, first one first, from a stack's events, newest first; not those merely cancelled."""
     failed = [
-        event for event in events
-        if event.status in {f"{verb}_FAILED" for verb in verbs} and event.type != "AWS::CloudFormation::Stack"
+        event
+        for event in events
+        if event.status in {f"{verb}_FAILED" for verb in verbs}
+        and event.type != "AWS::CloudFormation::Stack"
         and "cancelled" not in event.status_reason
-    ]  # fmt: skip
-    return [f"{one.logical_id} ({one.type}) {one.status}: {one.status_reason}" for one in reversed(failed)]
+    ]
+    return [
+        f"{one.logical_id} ({one.type}) {one.status}: {one.status_reason}"
+        for one in reversed(failed)
+    ]
 
 
 def creation_problems(stack: Any) -> list[str]:
@@ -40,16 +45,24 @@ def creation_problems(stack: Any) -> list[str]:
 
 def deletion_problems(stack: Any) -> list[str]:
     """Why a stack is still there after its deletion."""
-    if stack.launch_exception or stack.status == "DELETE_COMPLETE" or stack.status_reason.startswith("COMPLETE event"):
+    if (
+        stack.launch_exception
+        or stack.status == "DELETE_COMPLETE"
+        or stack.status_reason.startswith("COMPLETE event")
+    ):
         return []  # the last is taskcat's word for a stack that was never complete and is gone
-    return reasons(stack.events(refresh=True), ("DELETE",)) or [f"{stack.status}: {stack.status_reason}"]
+    return reasons(stack.events(refresh=True), ("DELETE",)) or [
+        f"{stack.status}: {stack.status_reason}"
+    ]
 
 
 def look(stack: Any) -> tuple[str, list[str]]:
     """A line on one stack in one region, and its problems."""
     problems, arrived = creation_problems(stack), 0
     if not problems:
-        outputs, parameters = ({one.key: one.value for one in some} for some in (stack.outputs, stack.parameters))
+        outputs, parameters = (
+            {one.key: one.value for one in some} for some in (stack.outputs, stack.parameters)
+        )
         try:
             arrived, problems = deliveries.check(stack.region_name, outputs, parameters)
         except Exception as error:  # noqa: BLE001 - one stack's trouble must not hide the others'
@@ -75,17 +88,28 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
     try:
         with test as stacks, ThreadPoolExecutor(8) as pool:
             test.report(str(output))
-            for line, problems in pool.map(look, sorted(stacks, key=lambda one: (one.test_name, one.region_name))):
+            for line, problems in pool.map(
+                look, sorted(stacks, key=lambda one: (one.test_name, one.region_name))
+            ):
                 print(line, flush=True)
                 yield from problems
             started = [stack for stack in stacks if not stack.launch_exception]
-            buckets = [name for found in pool.map(leftovers.kept_buckets, started) for name in found]
-    except TaskCatException as error:  # raised, too, when it has deleted stacks that failed: they are told of above
+            buckets = [
+                name for found in pool.map(leftovers.kept_buckets, started) for name in found
+            ]
+    except (
+        TaskCatException
+    ) as error:  # raised, too, when it has deleted stacks that failed: they are told of above
         trouble = str(error)
     if not stacks:
-        yield trouble or f"no test in .taskcat.yml is called {test.test_names} and runs in {test.regions}"
+        yield (
+            trouble
+            or f"no test in .taskcat.yml is called {test.test_names} and runs in {test.regions}"
+        )
     for stack in stacks:
-        yield from (f"{stack.test_name}, {stack.region_name}: {one}" for one in deletion_problems(stack))
+        yield from (
+            f"{stack.test_name}, {stack.region_name}: {one}" for one in deletion_problems(stack)
+        )
     kept = sum(map(leftovers.remove_bucket, buckets))
     for region, kind, name in sorted(leftovers.inventory(regions) - before):
         yield f"{region}: left behind: {kind} {name}"

@@ -1,4 +1,4 @@
-"""`python -m scripts taskcat`: what it must not pass, and what it does on an account."""
+"""`eventstacks taskcat`: what it must not pass, and what it does on an account."""
 
 import json
 import shutil
@@ -12,9 +12,9 @@ import runner
 import yaml
 from click.testing import CliRunner
 
-from scripts import rendering
-from scripts.aws import AccountError, Aws
-from scripts.commands import taskcat
+from eventstacks import rendering
+from eventstacks.aws import AccountError, Aws
+from eventstacks.cli import taskcat
 
 ROOT = Path(__file__).parents[2]
 needs_taskcat = pytest.mark.skipif(
@@ -26,7 +26,9 @@ needs_taskcat = pytest.mark.skipif(
 @needs_taskcat
 def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
-    result = CliRunner().invoke(taskcat.command, ["--", "--project-root", str(project)], standalone_mode=False)
+    result = CliRunner().invoke(
+        taskcat.command, ["--", "--project-root", str(project)], standalone_mode=False
+    )
     said, problems = capfd.readouterr()
     assert result.return_value == 1, result.output
     expected = [
@@ -40,7 +42,9 @@ def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
     for line in expected:
         assert line in problems
     assert problems.count("a dead letter says NO_PERMISSIONS: the policy of arn:aws:logs:") == 2
-    assert problems.count("kept-") == 2, "the buckets and logs of the run, and taskcat's own bucket, are gone"
+    assert problems.count("kept-") == 2, (
+        "the buckets and logs of the run, and taskcat's own bucket, are gone"
+    )
     assert problems.count("left behind") == 2
     assert "fails-in-one-region, us-east-1" not in problems
     assert "fails-in-one-region        us-east-1        CREATE_COMPLETE" in said
@@ -64,7 +68,10 @@ def event(name, status, reason="", kind="AWS::SQS::Queue"):
 def test_the_first_failure_comes_first_and_what_follows_from_it_is_left_out():
     newest_first = [
         event(
-            "stack", "CREATE_FAILED", "The following resource(s) failed to create: [A, B]", "AWS::CloudFormation::Stack"
+            "stack",
+            "CREATE_FAILED",
+            "The following resource(s) failed to create: [A, B]",
+            "AWS::CloudFormation::Stack",
         ),
         event("C", "CREATE_FAILED", "Resource creation cancelled"),
         event("B", "CREATE_FAILED", "second"),
@@ -72,15 +79,21 @@ def test_the_first_failure_comes_first_and_what_follows_from_it_is_left_out():
         event("A", "CREATE_IN_PROGRESS"),
     ]
     assert runner.reasons(newest_first) == [
-        "A (AWS::SQS::Queue) CREATE_FAILED: first", "B (AWS::SQS::Queue) CREATE_FAILED: second",
-    ]  # fmt: skip
+        "A (AWS::SQS::Queue) CREATE_FAILED: first",
+        "B (AWS::SQS::Queue) CREATE_FAILED: second",
+    ]
 
 
 def test_a_stack_that_could_not_be_deleted_is_told_with_its_resource():
     stack = SimpleNamespace(
-        status="DELETE_FAILED", status_reason="", launch_exception=False,
-        events=lambda refresh: [event("Bucket", "DELETE_FAILED", "not empty"), event("Bucket", "CREATE_FAILED", "old")],
-    )  # fmt: skip
+        status="DELETE_FAILED",
+        status_reason="",
+        launch_exception=False,
+        events=lambda refresh: [
+            event("Bucket", "DELETE_FAILED", "not empty"),
+            event("Bucket", "CREATE_FAILED", "old"),
+        ],
+    )
     assert runner.deletion_problems(stack) == ["Bucket (AWS::SQS::Queue) DELETE_FAILED: not empty"]
 
 
@@ -92,15 +105,23 @@ def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_p
     for one in tests:
         declared = templates[Path(one["template"]).stem]["Parameters"]
         given = one.get("parameters", {})
-        assert all(isinstance(declared[name].get("Default", ""), str) for name in given), "taskcat would drop it"
-        missing = [name for name, parameter in declared.items() if "Default" not in parameter and name not in given]
+        assert all(isinstance(declared[name].get("Default", ""), str) for name in given), (
+            "taskcat would drop it"
+        )
+        missing = [
+            name
+            for name, parameter in declared.items()
+            if "Default" not in parameter and name not in given
+        ]
         assert not missing
 
 
 def test_something_is_sent_through_every_template_with_a_rule():
     for name, template in rendering.render_all().items():
         if any(one["Type"] == "AWS::Events::Rule" for one in template["Resources"].values()):
-            assert name in deliveries.PROBES or deliveries.sample(name), f"{name} has no sample that it takes"
+            assert name in deliveries.PROBES or deliveries.sample(name), (
+                f"{name} has no sample that it takes"
+            )
 
 
 def test_a_stack_without_a_probe_of_its_own_gets_its_sample_event(monkeypatch, tmp_path):
@@ -136,25 +157,37 @@ def account_run(monkeypatch, tmp_path):
 
     def run(account, *arguments):
         buckets = iter(
-            [["tcat-eventbridge-stacks-old"], ["tcat-eventbridge-stacks-old", "tcat-eventbridge-stacks-new"]]
+            [
+                ["tcat-eventbridge-stacks-old"],
+                ["tcat-eventbridge-stacks-old", "tcat-eventbridge-stacks-new"],
+            ]
         )
-        pages = SimpleNamespace(paginate=lambda Prefix: [{"Buckets": [{"Name": name} for name in next(buckets)]}])  # noqa: N803
-        monkeypatch.setattr(Aws, "client", lambda *_: SimpleNamespace(get_paginator=lambda _: pages))
+        pages = SimpleNamespace(
+            paginate=lambda **_: [{"Buckets": [{"Name": name} for name in next(buckets)]}]
+        )
+        monkeypatch.setattr(
+            Aws, "client", lambda *_: SimpleNamespace(get_paginator=lambda _: pages)
+        )
         monkeypatch.setattr(Aws, "account", lambda _self: account)
-        result = CliRunner().invoke(taskcat.command, ["--env", "dev", *arguments], standalone_mode=False)
+        result = CliRunner().invoke(
+            taskcat.command, ["--env", "dev", *arguments], standalone_mode=False
+        )
         return result, said.read_text().split() if said.exists() else None
 
     return run
 
 
 def test_on_an_account_the_stock_program_runs(account_run):
-    result, arguments = account_run("111122223333", "--yes", "--stack", "custom-event-bus", "--", "--no-delete")
+    result, arguments = account_run(
+        "111122223333", "--yes", "--stack", "custom-event-bus", "--", "--no-delete"
+    )
     assert result.return_value == 0, result.output
     assert "Left behind: the bucket tcat-eventbridge-stacks-new." in result.output
     assert "tcat-eventbridge-stacks-old" not in result.output
     assert arguments[0].endswith("/tests/taskcat/stock.py")
     assert (
-        " ".join(arguments[1:]) == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
+        " ".join(arguments[1:])
+        == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
     )
 
 

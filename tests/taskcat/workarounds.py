@@ -32,7 +32,9 @@ class Printer:
         deadline = time.monotonic() + PATIENCE
         while waiting := stacker.status()["IN_PROGRESS"]:
             if time.monotonic() > deadline:
-                raise TaskCatException(f"still in progress after {PATIENCE:.0f} s: {', '.join(waiting)}")
+                raise TaskCatException(
+                    f"still in progress after {PATIENCE:.0f} s: {', '.join(waiting)}"
+                )
             time.sleep(PAUSE)
 
 

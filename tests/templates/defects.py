@@ -45,14 +45,19 @@ def patterns(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def walk(value: Any) -> Iterator[Any]:
     yield value
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for one in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from walk(one)
 
 
 def mentions(value: Any, name: str) -> bool:
     """Whether an expression refers to a resource: by Ref, GetAtt or inside a Sub."""
     text = json.dumps(value)
-    return any(form in text for form in (f'"Ref": "{name}"', f'"Fn::GetAtt": ["{name}"', f"${{{name}}}", f"${{{name}."))
+    return any(
+        form in text
+        for form in (f'"Ref": "{name}"', f'"Fn::GetAtt": ["{name}"', f"${{{name}}}", f"${{{name}.")
+    )
 
 
 def log_group_without_policy(template: dict[str, Any]) -> list[str]:
@@ -62,20 +67,32 @@ def log_group_without_policy(template: dict[str, Any]) -> list[str]:
         for n in resources(template, "AWS::Logs::LogGroup")
         if any(mentions(t["Arn"], n) for _, t in targets(template))
     ]
-    policies = [p["Properties"]["PolicyDocument"] for p in resources(template, "AWS::Logs::ResourcePolicy").values()]
-    admitted = [p for p in policies if "events.amazonaws.com" in json.dumps(p) and "logs:PutLogEvents" in json.dumps(p)]
+    policies = [
+        p["Properties"]["PolicyDocument"]
+        for p in resources(template, "AWS::Logs::ResourcePolicy").values()
+    ]
+    admitted = [
+        p
+        for p in policies
+        if "events.amazonaws.com" in json.dumps(p) and "logs:PutLogEvents" in json.dumps(p)
+    ]
     return [name for name in written if not any(mentions(policy, name) for policy in admitted)]
 
 
 def bus_without_name_output(template: dict[str, Any]) -> list[str]:
     """PutEvents to a bus that does not exist succeeds: the name has to be handed on."""
     given = [output["Value"] for output in template.get("Outputs", {}).values()]
-    return [bus for bus in resources(template, "AWS::Events::EventBus") if {"Ref": bus} not in given]
+    return [
+        bus for bus in resources(template, "AWS::Events::EventBus") if {"Ref": bus} not in given
+    ]
 
 
 def old_runtime(template: dict[str, Any]) -> list[str]:
-    return [n for n, f in resources(template, "AWS::Lambda::Function").items()
-            if not SUPPORTED_RUNTIMES.match(f["Properties"]["Runtime"])]  # fmt: skip
+    return [
+        n
+        for n, f in resources(template, "AWS::Lambda::Function").items()
+        if not SUPPORTED_RUNTIMES.match(f["Properties"]["Runtime"])
+    ]
 
 
 def costly_trail(template: dict[str, Any]) -> list[str]:
@@ -88,7 +105,8 @@ def costly_trail(template: dict[str, Any]) -> list[str]:
             for selector in properties.get("AdvancedEventSelectors", [])
         ]
         if not fields or any(
-            one.get("eventCategory", {}).get("Equals") != ["Data"] or "readOnly" not in one for one in fields
+            one.get("eventCategory", {}).get("Equals") != ["Data"] or "readOnly" not in one
+            for one in fields
         ):
             found.append(f"{name}: selects more than written data")
         if properties.get("IsMultiRegionTrail"):
@@ -116,67 +134,111 @@ def bare_bucket(template: dict[str, Any]) -> list[str]:
     found = []
     for name, bucket in resources(template, "AWS::S3::Bucket").items():
         properties = bucket.get("Properties", {})
-        wanted = {"BucketEncryption", "LifecycleConfiguration", "OwnershipControls", "PublicAccessBlockConfiguration"}
+        wanted = {
+            "BucketEncryption",
+            "LifecycleConfiguration",
+            "OwnershipControls",
+            "PublicAccessBlockConfiguration",
+        }
         found += [f"{name}: no {one}" for one in sorted(wanted - set(properties))]
-        found += [f"{name}: no {one}" for one in ("DeletionPolicy", "UpdateReplacePolicy") if one not in bucket]
-        denied = [p for p in resources(template, "AWS::S3::BucketPolicy").values()
-                  if mentions(p["Properties"]["Bucket"], name) and "aws:SecureTransport" in json.dumps(p)]  # fmt: skip
+        found += [
+            f"{name}: no {one}"
+            for one in ("DeletionPolicy", "UpdateReplacePolicy")
+            if one not in bucket
+        ]
+        denied = [
+            p
+            for p in resources(template, "AWS::S3::BucketPolicy").values()
+            if mentions(p["Properties"]["Bucket"], name) and "aws:SecureTransport" in json.dumps(p)
+        ]
         found += [] if denied else [f"{name}: answers without TLS"]
     return found
 
 
 def missed_uploads(template: dict[str, Any]) -> list[str]:
     """PutObject is one of three calls that create an object."""
-    calls = [p["detail"]["eventName"] for p in patterns(template) if "eventName" in p.get("detail", {})]
-    return [f"without {sorted(CREATING_CALLS - set(one))}" for one in calls if CREATING_CALLS - set(one)]
+    calls = [
+        p["detail"]["eventName"] for p in patterns(template) if "eventName" in p.get("detail", {})
+    ]
+    return [
+        f"without {sorted(CREATING_CALLS - set(one))}" for one in calls if CREATING_CALLS - set(one)
+    ]
 
 
 def failed_uploads(template: dict[str, Any]) -> list[str]:
     """CloudTrail reports refused calls too."""
-    return [str(p["detail"]["eventName"]) for p in patterns(template)
-            if "eventName" in p.get("detail", {}) and p["detail"].get("errorCode") != [{"exists": False}]]  # fmt: skip
+    return [
+        str(p["detail"]["eventName"])
+        for p in patterns(template)
+        if "eventName" in p.get("detail", {})
+        and p["detail"].get("errorCode") != [{"exists": False}]
+    ]
 
 
 def any_snapshot_event(template: dict[str, Any]) -> list[str]:
     """Without EventID the rule also matches deletions, failures and snapshots that are still being made."""
-    return [str(p["source"]) for p in patterns(template)
-            if p.get("source") == ["aws.rds"] and "EventID" not in p.get("detail", {})]  # fmt: skip
+    return [
+        str(p["source"])
+        for p in patterns(template)
+        if p.get("source") == ["aws.rds"] and "EventID" not in p.get("detail", {})
+    ]
 
 
 def one_partition(template: dict[str, Any]) -> list[str]:
-    return [one for one in walk(template["Resources"]) if isinstance(one, str) and one.startswith("arn:aws:")]
+    return [
+        one
+        for one in walk(template["Resources"])
+        if isinstance(one, str) and one.startswith("arn:aws:")
+    ]
 
 
 def lossy_target(template: dict[str, Any]) -> list[str]:
     found = []
     for rule, target in targets(template):
         found += [
-            f"{rule}/{target['Id']}: no {one}" for one in ("DeadLetterConfig", "RetryPolicy") if one not in target
+            f"{rule}/{target['Id']}: no {one}"
+            for one in ("DeadLetterConfig", "RetryPolicy")
+            if one not in target
         ]
         for name in resources(template, "AWS::SQS::Queue"):
             if not mentions(target.get("DeadLetterConfig"), name):
                 continue
             statements = [
-                statement for policy in resources(template, "AWS::SQS::QueuePolicy").values()
+                statement
+                for policy in resources(template, "AWS::SQS::QueuePolicy").values()
                 if {"Ref": name} in policy["Properties"]["Queues"]
                 for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-            ]  # fmt: skip
-            if not any(s["Principal"] == {"Service": "events.amazonaws.com"} and s["Action"] == "sqs:SendMessage"
-                       and mentions(s["Condition"]["ArnEquals"]["aws:SourceArn"], rule)
-                       for s in statements if s["Effect"] == "Allow"):  # fmt: skip
-                found.append(f"{rule}/{target['Id']}: its dead-letter queue does not let EventBridge in")
+            ]
+            if not any(
+                s["Principal"] == {"Service": "events.amazonaws.com"}
+                and s["Action"] == "sqs:SendMessage"
+                and mentions(s["Condition"]["ArnEquals"]["aws:SourceArn"], rule)
+                for s in statements
+                if s["Effect"] == "Allow"
+            ):
+                found.append(
+                    f"{rule}/{target['Id']}: its dead-letter queue does not let EventBridge in"
+                )
     return found
 
 
 def silent_failure(template: dict[str, Any]) -> list[str]:
     alarms = resources(template, "AWS::CloudWatch::Alarm").values()
     found = []
-    for rule, properties in ((n, r["Properties"]) for n, r in resources(template, "AWS::Events::Rule").items()):
-        for metric in ("FailedInvocations", "InvocationsSentToDlq", "InvocationsFailedToBeSentToDlq"):
+    for rule, properties in (
+        (n, r["Properties"]) for n, r in resources(template, "AWS::Events::Rule").items()
+    ):
+        for metric in (
+            "FailedInvocations",
+            "InvocationsSentToDlq",
+            "InvocationsFailedToBeSentToDlq",
+        ):
             dimensions = [
-                {one["Name"] for one in alarm["Properties"]["Dimensions"]} for alarm in alarms
-                if alarm["Properties"]["MetricName"] == metric and mentions(alarm["Properties"]["Dimensions"], rule)
-            ]  # fmt: skip
+                {one["Name"] for one in alarm["Properties"]["Dimensions"]}
+                for alarm in alarms
+                if alarm["Properties"]["MetricName"] == metric
+                and mentions(alarm["Properties"]["Dimensions"], rule)
+            ]
             wanted = {"RuleName", "EventBusName"} if "EventBusName" in properties else {"RuleName"}
             found += [] if wanted in dimensions else [f"{rule}: {metric}"]
     return found
@@ -187,10 +249,14 @@ def function_without_log_or_end(template: dict[str, Any]) -> list[str]:
     found = []
     for name, function in resources(template, "AWS::Lambda::Function").items():
         groups = resources(template, "AWS::Logs::LogGroup")
-        if not any(mentions(function["Properties"].get("LoggingConfig"), group) for group in groups):
+        if not any(
+            mentions(function["Properties"].get("LoggingConfig"), group) for group in groups
+        ):
             found.append(f"{name}: Lambda's own log group")
-        if not any(mentions(c["Properties"]["FunctionName"], name)
-                   for c in resources(template, "AWS::Lambda::EventInvokeConfig").values()):  # fmt: skip
+        if not any(
+            mentions(c["Properties"]["FunctionName"], name)
+            for c in resources(template, "AWS::Lambda::EventInvokeConfig").values()
+        ):
             found.append(f"{name}: failures lead nowhere")
     return found
 
@@ -206,14 +272,19 @@ def wide_role(template: dict[str, Any]) -> list[str]:
             continue  # what other roles have to say for their wildcards: test_wildcards.py
         for policy in role["Properties"].get("Policies", []):
             text = json.dumps(policy)
-            found += [f"{name}: {one}" for one in ('"*"', ":*:*:*", "logs:CreateLogGroup") if one in text]
+            found += [
+                f"{name}: {one}" for one in ('"*"', ":*:*:*", "logs:CreateLogGroup") if one in text
+            ]
     return found
 
 
 def loose_permission(template: dict[str, Any]) -> list[str]:
     """SourceArn keeps other rules out; SourceAccount would keep all rules out."""
-    return [n for n, p in resources(template, "AWS::Lambda::Permission").items()
-            if "SourceArn" not in p["Properties"] or "SourceAccount" in p["Properties"]]  # fmt: skip
+    return [
+        n
+        for n, p in resources(template, "AWS::Lambda::Permission").items()
+        if "SourceArn" not in p["Properties"] or "SourceAccount" in p["Properties"]
+    ]
 
 
 def clashing_name(template: dict[str, Any]) -> list[str]:
@@ -227,7 +298,11 @@ def clashing_name(template: dict[str, Any]) -> list[str]:
 
 
 def drifting_policy(template: dict[str, Any]) -> list[str]:
-    return [n for n, bus in resources(template, "AWS::Events::EventBus").items() if "Policy" in bus["Properties"]]
+    return [
+        n
+        for n, bus in resources(template, "AWS::Events::EventBus").items()
+        if "Policy" in bus["Properties"]
+    ]
 
 
 def nothing_to_choose(template: dict[str, Any]) -> list[str]:
@@ -235,32 +310,63 @@ def nothing_to_choose(template: dict[str, Any]) -> list[str]:
 
 
 def no_tags(template: dict[str, Any]) -> list[str]:
-    tagged = ("AWS::CloudTrail::Trail", "AWS::CloudWatch::Alarm", "AWS::Events::EventBus", "AWS::IAM::Role",
-              "AWS::Lambda::Function", "AWS::Logs::LogGroup", "AWS::S3::Bucket", "AWS::SQS::Queue")  # fmt: skip
+    tagged = (
+        "AWS::CloudTrail::Trail",
+        "AWS::CloudWatch::Alarm",
+        "AWS::Events::EventBus",
+        "AWS::IAM::Role",
+        "AWS::Lambda::Function",
+        "AWS::Logs::LogGroup",
+        "AWS::S3::Bucket",
+        "AWS::SQS::Queue",
+    )
     return [
-        n for n, r in template["Resources"].items() if r["Type"] in tagged and not r.get("Properties", {}).get("Tags")
+        n
+        for n, r in template["Resources"].items()
+        if r["Type"] in tagged and not r.get("Properties", {}).get("Tags")
     ]
 
 
 def no_archive(template: dict[str, Any]) -> list[str]:
-    archived = [one["Properties"]["SourceArn"] for one in resources(template, "AWS::Events::Archive").values()]
-    return [n for n in resources(template, "AWS::Events::EventBus") if not any(mentions(one, n) for one in archived)]
+    archived = [
+        one["Properties"]["SourceArn"]
+        for one in resources(template, "AWS::Events::Archive").values()
+    ]
+    return [
+        n
+        for n in resources(template, "AWS::Events::EventBus")
+        if not any(mentions(one, n) for one in archived)
+    ]
 
 
 def unencrypted_queue(template: dict[str, Any]) -> list[str]:
     return [
-        n for n, q in resources(template, "AWS::SQS::Queue").items() if "SqsManagedSseEnabled" not in q["Properties"]
+        n
+        for n, q in resources(template, "AWS::SQS::Queue").items()
+        if "SqsManagedSseEnabled" not in q["Properties"]
     ]
 
 
-EVERYWHERE = (log_group_without_policy, one_partition, lossy_target, silent_failure, nothing_to_choose, no_tags)
+EVERYWHERE = (
+    log_group_without_policy,
+    one_partition,
+    lossy_target,
+    silent_failure,
+    nothing_to_choose,
+    no_tags,
+)
 OF_STACK = {
     "custom-event-bus": (bus_without_name_output, no_archive),
     "rds-snapshot-events": (any_snapshot_event,),
     "s3-object-events": (
-        costly_trail, open_trail_bucket, bare_bucket, missed_uploads, failed_uploads,
-        function_without_log_or_end, wide_role,
+        costly_trail,
+        open_trail_bucket,
+        bare_bucket,
+        missed_uploads,
+        failed_uploads,
+        function_without_log_or_end,
+        wide_role,
     ),
-}  # fmt: skip
+}
 # The article's templates do not have these, or no longer in the fixtures (a function that is to run needs a runtime).
 ELSEWHERE = (old_runtime, clashing_name, drifting_policy, loose_permission, unencrypted_queue)

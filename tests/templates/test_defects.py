@@ -5,20 +5,30 @@ from pathlib import Path
 import defects
 import pytest
 
-from scripts import documents, rendering
+from eventstacks import documents, rendering
 
 ARTICLE = Path(__file__).parent.parent / "fixtures" / "article"
-PAIRS = [(stack, check) for stack, checks in defects.OF_STACK.items() for check in (*defects.EVERYWHERE, *checks)]
-ALL = sorted({check for _, check in PAIRS} | set(defects.ELSEWHERE), key=lambda check: check.__name__)
+PAIRS = [
+    (stack, check)
+    for stack, checks in defects.OF_STACK.items()
+    for check in (*defects.EVERYWHERE, *checks)
+]
+ALL = sorted(
+    {check for _, check in PAIRS} | set(defects.ELSEWHERE), key=lambda check: check.__name__
+)
 
 
-@pytest.mark.parametrize(("stack", "check"), PAIRS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("stack", "check"), PAIRS, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_the_articles_template_has_the_defect(stack, check):
     assert check(documents.read_template(ARTICLE / f"{stack}.yaml"))
 
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("stack", rendering.names(Path(__file__).parent.parent.parent / "templates"))
+@pytest.mark.parametrize(
+    "stack", rendering.names(Path(__file__).parent.parent.parent / "templates")
+)
 def test_no_template_of_ours_has_it(stack, check):
     assert check(rendering.render(stack)[1]) == []
 

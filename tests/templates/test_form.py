@@ -5,16 +5,45 @@ from pathlib import Path
 
 import pytest
 
-from scripts import rendering
+from eventstacks import rendering
 
 ROOT = Path(__file__).parent.parent.parent
 STACKS = rendering.names(ROOT / "templates")
-SECTIONS = ["AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings", "Conditions",
-            "Resources", "Outputs"]  # fmt: skip
-RESOURCE_KEYS = ["Type", "DependsOn", "Condition", "CreationPolicy", "UpdatePolicy", "DeletionPolicy", "UpdateReplacePolicy",
-                 "Metadata", "Properties"]  # fmt: skip
-PARAMETER_KEYS = ["Description", "Type", "AllowedValues", "AllowedPattern", "ConstraintDescription", "MinLength", "MaxLength",
-                  "MinValue", "MaxValue", "Default", "NoEcho"]  # fmt: skip
+SECTIONS = [
+    "AWSTemplateFormatVersion",
+    "Description",
+    "Metadata",
+    "Parameters",
+    "Rules",
+    "Mappings",
+    "Conditions",
+    "Resources",
+    "Outputs",
+]
+RESOURCE_KEYS = [
+    "Type",
+    "DependsOn",
+    "Condition",
+    "CreationPolicy",
+    "UpdatePolicy",
+    "DeletionPolicy",
+    "UpdateReplacePolicy",
+    "Metadata",
+    "Properties",
+]
+PARAMETER_KEYS = [
+    "Description",
+    "Type",
+    "AllowedValues",
+    "AllowedPattern",
+    "ConstraintDescription",
+    "MinLength",
+    "MaxLength",
+    "MinValue",
+    "MaxValue",
+    "Default",
+    "NoEcho",
+]
 
 NEED_AN_ANSWER = {"Repository"}  # whose workflows may deploy: any default would be somebody's
 
@@ -78,26 +107,39 @@ def test_the_consoles_form_explains_itself(template):
     assert sorted(interface["ParameterLabels"]) == sorted(template["Parameters"])
     for name, parameter in template["Parameters"].items():
         assert parameter["Description"].endswith("."), name
-        assert {"AllowedValues", "AllowedPattern", "MaxLength", "MaxValue"} & set(parameter), f"{name} takes anything"
-        assert "Default" in parameter or name in NEED_AN_ANSWER, f"{name}: a first stack should need no answer"
+        assert {"AllowedValues", "AllowedPattern", "MaxLength", "MaxValue"} & set(parameter), (
+            f"{name} takes anything"
+        )
+        assert "Default" in parameter or name in NEED_AN_ANSWER, (
+            f"{name}: a first stack should need no answer"
+        )
         if "AllowedPattern" in parameter:
-            assert "ConstraintDescription" in parameter, f"{name}: nobody reads a regular expression"
+            assert "ConstraintDescription" in parameter, (
+                f"{name}: nobody reads a regular expression"
+            )
 
 
 def test_parameters_and_conditions_are_all_used(text, template):
     for name in (*template["Parameters"], *template["Conditions"]):
-        assert len(re.findall(rf"\b{name}\b", text)) > (3 if name in template["Parameters"] else 1), name
+        assert len(re.findall(rf"\b{name}\b", text)) > (
+            3 if name in template["Parameters"] else 1
+        ), name
 
 
 def test_outputs_are_described_and_exported_under_the_stacks_name(template):
     for name, output in template["Outputs"].items():
         assert output["Description"].endswith("."), name
-        if name not in ("TemplateName", "TemplateVersion"):  # AWS lets no exported value change that is imported
+        if name not in (
+            "TemplateName",
+            "TemplateVersion",
+        ):  # AWS lets no exported value change that is imported
             assert output["Export"] == {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
 
 
 def test_no_import_stands_in_the_way_of_an_upgrade(template):
-    assert not any("Export" in template["Outputs"][name] for name in ("TemplateName", "TemplateVersion"))
+    assert not any(
+        "Export" in template["Outputs"][name] for name in ("TemplateName", "TemplateVersion")
+    )
 
 
 def test_the_stack_says_which_template_it_came_from(stack, template):
@@ -111,9 +153,13 @@ def test_the_description_names_area_and_thing(template):
 
 def test_alarms_exist_only_with_a_topic(template):
     kinds = {one["Type"] for one in template["Resources"].values()}
-    alarms = [one for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"]
+    alarms = [
+        one for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"
+    ]
     assert bool(alarms) == ("AWS::Events::Rule" in kinds)
     both = {
-        key for key, one in template["Conditions"].items() if {"Condition": "HasAlarmTopic"} in one.get("Fn::And", ())
+        key
+        for key, one in template["Conditions"].items()
+        if {"Condition": "HasAlarmTopic"} in one.get("Fn::And", ())
     }
     assert {one["Condition"] for one in alarms} <= {"HasAlarmTopic"} | both

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import environment, rendering
-from scripts.flow import graph, samples, trace
+from eventstacks import environment, rendering
+from eventstacks.flow import graph, samples, trace
 
 EVENTS = Path(__file__).parent.parent / "events"
 SAMPLES = sorted(EVENTS.glob("*/*.json"))
@@ -29,7 +29,10 @@ def test_it_takes_its_way(path, templates):
 
 def test_every_rule_of_every_stack_is_taken_by_some_sample(templates):
     taken = {(one.stack, rule) for one in map(samples.read, SAMPLES) for rule in one.expect or ()}
-    rules = {(name, logical_id) for name, template in templates.items()
-             for logical_id, one in template["Resources"].items()
-             if one["Type"] == "AWS::Events::Rule" and "EventPattern" in one["Properties"]}  # fmt: skip
+    rules = {
+        (name, logical_id)
+        for name, template in templates.items()
+        for logical_id, one in template["Resources"].items()
+        if one["Type"] == "AWS::Events::Rule" and "EventPattern" in one["Properties"]
+    }
     assert rules - taken == set()

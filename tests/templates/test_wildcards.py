@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from scripts import documents, rendering
+from eventstacks import documents, rendering
 
 POLICY_KEYS = {"Action", "NotAction", "Resource", "NotResource", "Principal", "NotPrincipal"}
 STACKS = rendering.names(rendering.TEMPLATES)
@@ -38,7 +38,10 @@ def unexplained(text):
         for key, value, top in entries(yaml.compose(text, Loader=documents._TemplateLoader))
         for scalar in scalars(value)
         if "*" in scalar.value
-        and not any("#" in lines[line] for line in (key.start_mark.line - 1, scalar.start_mark.line, top - 1))
+        and not any(
+            "#" in lines[line]
+            for line in (key.start_mark.line - 1, scalar.start_mark.line, top - 1)
+        )
     ]
 
 
@@ -50,14 +53,26 @@ def test_every_wildcard_has_its_reason(stack):
 @pytest.mark.parametrize("stack", STACKS)
 def test_policies_in_json_have_no_wildcard(stack):
     # JSON has no comments, so nothing in it could be explained.
-    for scalar in scalars(yaml.compose(rendering.render(stack)[0], Loader=documents._TemplateLoader)):
+    for scalar in scalars(
+        yaml.compose(rendering.render(stack)[0], Loader=documents._TemplateLoader)
+    ):
         if '"Statement"' in scalar.value:
             assert "*" not in scalar.value
 
 
-@pytest.mark.parametrize("wild", ["Action: s3:*", "Resource: '*'", "Resource: !Sub ${Bucket.Arn}/*", "Action: [a:B, c:*]",
-                                  "Principal: {AWS: '*'}"])  # fmt: skip
-@pytest.mark.parametrize(("before", "count"), [("", 1), ("        # any, since …\n", 0)], ids=["bare", "explained"])
+@pytest.mark.parametrize(
+    "wild",
+    [
+        "Action: s3:*",
+        "Resource: '*'",
+        "Resource: !Sub ${Bucket.Arn}/*",
+        "Action: [a:B, c:*]",
+        "Principal: {AWS: '*'}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("before", "count"), [("", 1), ("        # any, since …\n", 0)], ids=["bare", "explained"]
+)
 def test_a_bare_wildcard_is_seen(wild, before, count):
     statement = f"Resources:\n  R:\n    Policy:\n      Statement:\n      - Effect: Allow\n{before}        {wild}\n"
     assert len(unexplained(statement)) == count

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from botocore.parsers import ResponseParserError
 
-from scripts.aws import AccountError, Aws, UnreachedError
-from scripts.commands._failures import describe
-from scripts.environment import Environment
+from eventstacks.aws import AccountError, Aws, UnreachedError
+from eventstacks.cli._failures import describe
+from eventstacks.environment import Environment
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ def nobody(monkeypatch):
 
 @pytest.fixture
 def ask(tmp_path):
-    return lambda **settings: Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, **settings)).account()
+    return lambda **settings: Aws(
+        Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, **settings)
+    ).account()
 
 
 def test_an_endpoint_that_does_not_answer_is_no_matter_of_credentials(ask, nobody):
@@ -36,7 +38,11 @@ def test_an_endpoint_that_does_not_answer_is_no_matter_of_credentials(ask, nobod
 
 
 def test_a_network_without_aws_is_no_matter_of_credentials(ask, nobody, monkeypatch):
-    for name, value in (("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"), ("HTTPS_PROXY", nobody)):
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("HTTPS_PROXY", nobody),
+    ):
         monkeypatch.setenv(name, value)
     with pytest.raises(UnreachedError) as caught:
         ask()
@@ -50,9 +56,12 @@ def test_without_credentials_they_are_asked_for(ask):
 
 
 ANSWERS = {
-    "html": (200, {}, b"<html><body>Hello</body></html>"), "json": (200, {}, b'{"hello": 1}'), "nothing": (200, {}, b""),
-    "redirect": (302, {"Location": "/login"}, b""), "missing": (404, {}, b"<html><body>Not found</body></html>"),
-}  # fmt: skip
+    "html": (200, {}, b"<html><body>Hello</body></html>"),
+    "json": (200, {}, b'{"hello": 1}'),
+    "nothing": (200, {}, b""),
+    "redirect": (302, {"Location": "/login"}, b""),
+    "missing": (404, {}, b"<html><body>Not found</body></html>"),
+}
 
 
 @pytest.fixture(params=ANSWERS)
@@ -83,7 +92,9 @@ def test_what_is_not_aws_is_called_so(ask, somebody, tmp_path):
     aws = Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, endpoint=somebody))
     with pytest.raises(ResponseParserError) as caught:
         aws.client("cloudformation").describe_stacks()
-    assert describe(caught.value).startswith(f"Error: {somebody} answers something that is not AWS (HTTP ")
+    assert describe(caught.value).startswith(
+        f"Error: {somebody} answers something that is not AWS (HTTP "
+    )
 
 
 def test_no_proxy_leads_to_the_loopback(ask, somebody, monkeypatch):
@@ -101,17 +112,24 @@ def test_a_bad_file_of_settings_is_no_matter_of_credentials(ask, tmp_path, monke
         ask()
 
 
-@pytest.mark.parametrize(("setting", "words"), [
-    ("endpoint_url = localhost:4566", "Invalid endpoint: localhost:4566"),
-    ("credential_process = echo hello", "Expecting value: line 1 column 1"),
-    ("credential_process = /nowhere/login", "No such file or directory: '/nowhere/login'"),
-])  # fmt: skip
-def test_settings_with_which_no_client_can_be_made_are_said(ask, tmp_path, monkeypatch, setting, words):
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("endpoint_url = localhost:4566", "Invalid endpoint: localhost:4566"),
+        ("credential_process = echo hello", "Expecting value: line 1 column 1"),
+        ("credential_process = /nowhere/login", "No such file or directory: '/nowhere/login'"),
+    ],
+)
+def test_settings_with_which_no_client_can_be_made_are_said(
+    ask, tmp_path, monkeypatch, setting, words
+):
     (tmp_path / "config").write_text(f"[default]\n{setting}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with pytest.raises(AccountError) as caught:
         ask()
-    assert str(caught.value).startswith("environment dev: AWS cannot be asked with these settings: ")
+    assert str(caught.value).startswith(
+        "environment dev: AWS cannot be asked with these settings: "
+    )
     assert words in caught.value.what
     assert "endpoint_url and credential_process of the profile" in caught.value.advice
 

@@ -3,10 +3,12 @@
 import os
 import shutil
 
-from scripts import daemons
+from eventstacks import daemons
 
 
-def test_its_directory_for_files_is_there_while_it_lives_and_gone_before_that_is_told(tmp_path, monkeypatch):
+def test_its_directory_for_files_is_there_while_it_lives_and_gone_before_that_is_told(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(os, "getpgrp", lambda: 0)  # the tests lead no group that has to end
     remove, alive = shutil.rmtree, []
 

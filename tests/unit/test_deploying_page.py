@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts import environment
-from scripts.environment import file
-from scripts.environment.model import OutputReference
+from eventstacks import environment
+from eventstacks.environment import file
+from eventstacks.environment.model import OutputReference
 
-EXAMPLES = re.findall(r"```yaml\n(.*?)```", Path("docs/deploying.md").read_text(encoding="utf-8"), re.DOTALL)
+EXAMPLES = re.findall(
+    r"```yaml\n(.*?)```", Path("docs/deploying.md").read_text(encoding="utf-8"), re.DOTALL
+)
 
 
 @pytest.fixture(params=EXAMPLES, ids=["one account", "many accounts"])
@@ -35,8 +37,14 @@ def test_every_key_is_named():
 
 def test_what_the_comments_say_is_so(tmp_path):
     (tmp_path / "prod.yaml").write_text(EXAMPLES[0])
-    bus, second = (environment.load("prod", tmp_path).stacks[one] for one in ("custom-event-bus", "second-bus"))
-    assert (bus.stack_name, bus.template, bus.rollback_minutes) == ("prod-custom-event-bus", "custom-event-bus", 10)
+    bus, second = (
+        environment.load("prod", tmp_path).stacks[one] for one in ("custom-event-bus", "second-bus")
+    )
+    assert (bus.stack_name, bus.template, bus.rollback_minutes) == (
+        "prod-custom-event-bus",
+        "custom-event-bus",
+        10,
+    )
     assert bus.values("eu-west-1")["ArchiveRetentionInDays"] == "30"
     assert second.tags == {"environment": "prod", "team": "billing"}
     assert (second.rollback_alarms, second.rollback_minutes) == ((), 0)

@@ -1,6 +1,6 @@
 import pytest
 
-from scripts import documents
+from eventstacks import documents
 
 SHORT_AND_LONG = [
     ("!Ref Bus", {"Ref": "Bus"}),
@@ -10,7 +10,10 @@ SHORT_AND_LONG = [
     ("!GetAtt [Rule, Arn]", {"Fn::GetAtt": ["Rule", "Arn"]}),
     ("!Sub '${A}-b'", {"Fn::Sub": "${A}-b"}),
     ("!Sub ['${A}', {A: !Ref B}]", {"Fn::Sub": ["${A}", {"A": {"Ref": "B"}}]}),
-    ("!If [C, !Ref A, !Ref AWS::NoValue]", {"Fn::If": ["C", {"Ref": "A"}, {"Ref": "AWS::NoValue"}]}),
+    (
+        "!If [C, !Ref A, !Ref AWS::NoValue]",
+        {"Fn::If": ["C", {"Ref": "A"}, {"Ref": "AWS::NoValue"}]},
+    ),
     ("!Transform {Name: x}", {"Fn::Transform": {"Name": "x"}}),
     ("2012-10-17", "2012-10-17"),  # a policy's version, not a day
 ]
@@ -40,7 +43,10 @@ def test_json_is_yaml_too():
         ("Resources: [a]", "t.yaml: Resources: a mapping"),
         ("Resources: {A: {Type: x, Properties: [1]}}", "t.yaml: Resources.A.Properties: a mapping"),
         ("Outputs: {1: {Value: x}}", "t.yaml: Outputs.1: a name is text"),
-        ("Resources: {A: {Type: x, Properties: &p {P: *p}}}", "t.yaml: nested more than 100 deep, or an alias"),
+        (
+            "Resources: {A: {Type: x, Properties: &p {P: *p}}}",
+            "t.yaml: nested more than 100 deep, or an alias",
+        ),
         ("A: " + "[" * 150 + "]" * 150, "t.yaml: nested more than 100 deep"),
         ("A: " + "!Not [" * 800 + "]" * 800, "t.yaml: nested too deeply"),
         ("", "t.yaml: not a CloudFormation template"),
@@ -56,23 +62,28 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(documents.DocumentError, match=r"none.yaml: cannot be read: No such file"):
         documents.read_template(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"A: \xe9")
-    with pytest.raises(documents.DocumentError, match=r"latin.yaml: is not UTF-8 text: .* at byte 3"):
+    with pytest.raises(
+        documents.DocumentError, match=r"latin.yaml: is not UTF-8 text: .* at byte 3"
+    ):
         documents.read_template(tmp_path / "latin.yaml")
 
 
-@pytest.mark.parametrize(("written", "words"), [
-    ("0x_", "'0x_' is no int; put text in quotes"),
-    ("0b_", "'0b_' is no int"),
-    ("9" * 5000, "is no int"),
-    ("!!int abc", "'abc' is no int"),
-    ("!!bool abc", "'abc' is no bool"),
-    ("!!timestamp abc", "the tag !!timestamp is not known here"),
-    ("!!set {a}", "the tag !!set is not known here"),
-    ("!Otput a.B", "the tag !Otput is not known here"),
-    ("!!map x", "expected a mapping node"),
-    ("{? [a, b] : 1}", "a list or a mapping is no key"),
-    ("{? {a: b} : 1}", "a list or a mapping is no key"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("0x_", "'0x_' is no int; put text in quotes"),
+        ("0b_", "'0b_' is no int"),
+        ("9" * 5000, "is no int"),
+        ("!!int abc", "'abc' is no int"),
+        ("!!bool abc", "'abc' is no bool"),
+        ("!!timestamp abc", "the tag !!timestamp is not known here"),
+        ("!!set {a}", "the tag !!set is not known here"),
+        ("!Otput a.B", "the tag !Otput is not known here"),
+        ("!!map x", "expected a mapping node"),
+        ("{? [a, b] : 1}", "a list or a mapping is no key"),
+        ("{? {a: b} : 1}", "a list or a mapping is no key"),
+    ],
+)
 def test_what_yaml_cannot_make_of_a_text_is_refused_with_line_and_column(written, words):
     with pytest.raises(documents.DocumentError, match=r"p.yaml:2:\d+: not valid YAML: ") as error:
         documents.parse(f"A: 1\nB: {written}\n", "p.yaml")
@@ -86,11 +97,17 @@ def test_dates_stay_as_they_are_written(written):
 
 def test_merge_keys_fill_in_what_a_mapping_lacks():
     text = "d:\n  e: {z: &b {<<: &c {x: 1, y: 2}, x: 3}}\nf: {<<: *b, x: 4}\n"  # b is merged before it is read
-    assert documents.parse(text, "p.yaml") == {"d": {"e": {"z": {"x": 3, "y": 2}}}, "f": {"x": 4, "y": 2}}
+    assert documents.parse(text, "p.yaml") == {
+        "d": {"e": {"z": {"x": 3, "y": 2}}},
+        "f": {"x": 4, "y": 2},
+    }
     with pytest.raises(documents.DocumentError, match="the key 'x' stands here twice"):
         documents.parse("a: &a {x: 1}\nb: {<<: *a, x: 2, x: 3}\n", "p.yaml")
 
 
 def test_sections_with_functions_in_the_place_of_names_are_a_template():
     text = "Resources: {'Fn::ForEach::Topics': [A, [b], {C: {}}], 'Fn::Transform': {Name: AWS::Include}}\nOutputs:\n"
-    assert list(documents.parse_template(text, "t.yaml")["Resources"]) == ["Fn::ForEach::Topics", "Fn::Transform"]
+    assert list(documents.parse_template(text, "t.yaml")["Resources"]) == [
+        "Fn::ForEach::Topics",
+        "Fn::Transform",
+    ]

@@ -13,7 +13,9 @@ import pytest
 
 COMMANDS = [
     path.stem.replace("_", "-")
-    for path in (Path(__file__).parent.parent.parent / "scripts" / "commands").glob("[a-z]*.py")
+    for path in (Path(__file__).parent.parent.parent / "scripts" / "eventstacks" / "cli").glob(
+        "[a-z]*.py"
+    )
 ]
 
 EVENT = "tests/events/custom-event-bus/order-placed.json"
@@ -21,7 +23,7 @@ EVENT = "tests/events/custom-event-bus/order-placed.json"
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "scripts", *arguments],
+        [sys.executable, "-m", "eventstacks", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -32,7 +34,7 @@ def run(*arguments):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; sys.argv = ['scripts', '--help']\nfrom scripts.__main__ import main\nmain()\n"
+        "import sys; sys.argv = ['eventstacks', '--help']\nfrom eventstacks.__main__ import main\nmain()\n"
         "print([one for one in ('boto3', 'botocore', 'rich', 'jinja2', 'yaml', 'cfnlint') if one in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -44,25 +46,41 @@ def test_help_loads_nothing_heavy():
 def test_every_verb_explains_itself_with_an_example(verb):
     done = in_process.run(verb, "--help")
     assert done.returncode == 0, done.stderr
-    assert "python -m scripts" in done.stdout
+    assert "eventstacks" in done.stdout
 
 
 @pytest.mark.parametrize("verb", [[], *([one] for one in COMMANDS)])
 def test_every_file_that_an_example_names_is_there(verb):
     """A name without a folder is a file of the user's own."""
     said = in_process.run(*verb, "--help").stdout
-    examples = [line for line in said.splitlines() if "python -m scripts" in line]
+    examples = [line for line in said.splitlines() if "eventstacks" in line]
     named = re.findall(r"(?<=\s)[\w.-]+(?:/[\w.-]+)+(?=\s|$)", "\n".join(examples))
     assert [one for one in named if not Path(one).exists()] == []
-    assert named or verb not in ([], ["match"], ["trace"])  # these do name one: the expression finds what there is
+    assert named or verb not in (
+        [],
+        ["match"],
+        ["trace"],
+    )  # these do name one: the expression finds what there is
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["deploy", "--env", "nowhere"], 1, "Error: parameters/nowhere.yaml: there is no environment 'nowhere'"),
-        (["deploy", "--env", "dev", "--stack", "custom-bus"], 1, "there is no stack 'custom-bus' in this environment"),
-        (["deploy", "--env", "dev", "--region", "mars-1"], 1, "nothing here is for the region 'mars-1'"),
+        (
+            ["deploy", "--env", "nowhere"],
+            1,
+            "Error: parameters/nowhere.yaml: there is no environment 'nowhere'",
+        ),
+        (
+            ["deploy", "--env", "dev", "--stack", "custom-bus"],
+            1,
+            "there is no stack 'custom-bus' in this environment",
+        ),
+        (
+            ["deploy", "--env", "dev", "--region", "mars-1"],
+            1,
+            "nothing here is for the region 'mars-1'",
+        ),
         (["deploy", "--nonsense"], 2, "No such option"),
         (["deply"], 2, "No such command 'deply'"),
         (["tail", "--since", "999999d"], 2, "'--since': '999999d' is"),
@@ -74,7 +92,11 @@ def test_every_file_that_an_example_names_is_there(verb):
         (["recover", "--force", "--cancel"], 2, "exclude each other"),
         (["send", "--rate", "nan"], 2, "'--rate': nan is no number to count with"),
         (["trace", "--bus", "arn:", EVENT], 1, "Error: --bus: 'arn:' is no bus"),
-        (["trace", "--bus", "arn:aws:events", EVENT], 1, "Error: --bus: 'arn:aws:events' is no bus"),
+        (
+            ["trace", "--bus", "arn:aws:events", EVENT],
+            1,
+            "Error: --bus: 'arn:aws:events' is no bus",
+        ),
         (["trace", "--bus", "", EVENT], 1, "Error: --bus: '' is no bus"),
         (["redrive", "--rate", "nan"], 2, "'--rate': nan is no number to count with"),
         (["redrive", "--rate", "inf"], 2, "'--rate': inf is no number to count with"),
@@ -91,8 +113,14 @@ def test_a_fault_is_said_in_words(arguments, code, words):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_key_pressed_while_it_loads_is_an_interruption(number, tmp_path):
     (tmp_path / "click.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
-    done = subprocess.run([sys.executable, "-m", "scripts"], capture_output=True, text=True, check=False, timeout=30,
-                          env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "eventstacks"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""},
+    )
     assert (done.returncode, done.stderr) == (130, "")
 
 
@@ -100,19 +128,26 @@ def test_a_key_pressed_while_it_loads_is_an_interruption(number, tmp_path):
 def test_every_way_to_end_it_is_an_interruption(number):
     """Also of a verb that reads no environment."""
     code = (
-        "import os, sys\nfrom scripts import __main__ as program\n"
+        "import os, sys\nfrom eventstacks import __main__ as program\n"
         f"program.cli.invoke = lambda _context: os.kill(os.getpid(), {int(number)})\n"
-        "sys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+        "sys.argv = ['eventstacks', 'sample']\nsys.exit(program.main())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
     assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
 
 
 @pytest.mark.parametrize("verb", [("sample", "--list"), ("sample", "order-placed"), ("--help",)])
 def test_a_full_disk_is_said_in_words(verb):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-m", "scripts", *verb], stdout=full, stderr=subprocess.PIPE, text=True,
-                              check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "eventstacks", *verb],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
 
 
@@ -120,20 +155,31 @@ def test_a_full_disk_is_said_in_words(verb):
 def test_a_reader_that_has_seen_enough_is_no_failure(verb):
     ours, theirs = os.pipe()
     os.close(ours)
-    done = subprocess.run([sys.executable, "-m", "scripts", *verb], stdout=theirs, stderr=subprocess.PIPE, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "eventstacks", *verb],
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     os.close(theirs)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_was_printed_before_a_failure_is_there():
     code = (
-        "import sys\nfrom scripts import __main__ as program\n"
+        "import sys\nfrom eventstacks import __main__ as program\n"
         "def work(_context):\n    print('printed')\n    open('/nowhere/at/all')\n"
-        "program.cli.invoke = work\nsys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+        "program.cli.invoke = work\nsys.argv = ['eventstacks', 'sample']\nsys.exit(program.main())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30,
-                          env={**os.environ, "PYTHONUNBUFFERED": ""})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )
     assert (done.returncode, done.stdout) == (1, "printed\n")
     assert done.stderr == "Error: /nowhere/at/all: No such file or directory\n"
 
@@ -142,13 +188,21 @@ def test_what_was_printed_before_a_failure_is_there():
     ("verb", "said"),
     [
         ("match --ndjson", "Error: stdin: it is closed\n"),
-        ("match --pattern -", "Error: -: cannot be read as UTF-8 text: [Errno 9] it is closed: 'stdin'\n"),
+        (
+            "match --pattern -",
+            "Error: -: cannot be read as UTF-8 text: [Errno 9] it is closed: 'stdin'\n",
+        ),
         ("demo --env dev", "say YES=1 (--yes). Nothing was changed.\n"),
     ],
 )
 def test_a_closed_stdin_is_said_in_words(verb, said):
-    done = subprocess.run(["sh", "-c", f'exec "{sys.executable}" -m scripts {verb} <&-'], capture_output=True,
-                          text=True, check=False, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -m eventstacks {verb} <&-'],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode in (1, 2)
     assert done.stderr.endswith(said)
     assert "Traceback" not in done.stderr
@@ -157,28 +211,41 @@ def test_a_closed_stdin_is_said_in_words(verb, said):
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_what_nobody_hears_is_no_failure(closed, tmp_path):
     code = (
-        "import sys\nfrom scripts import __main__ as program\n"
+        "import sys\nfrom eventstacks import __main__ as program\n"
         "def work(_context):\n    print(sys.stdout.isatty(), sys.stderr.isatty(), file=open('made', 'w'))\n    return 7\n"
-        "program.cli.invoke = work\nsys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+        "program.cli.invoke = work\nsys.argv = ['eventstacks', 'sample']\nsys.exit(program.main())"
     )
-    done = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], capture_output=True,
-                          check=False, timeout=30, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
+        capture_output=True,
+        check=False,
+        timeout=30,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
     assert (done.returncode, done.stderr) == (7, b"")
     assert (tmp_path / "made").read_text() == "False False\n"
 
 
 @pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
-@pytest.mark.parametrize("work", ["_stacks.complain([ToolError('no')])", "exec(\"raise ToolError('no')\")"])
+@pytest.mark.parametrize(
+    "work", ["_stacks.complain([ToolError('no')])", "exec(\"raise ToolError('no')\")"]
+)
 def test_errors_are_red_on_a_terminal_that_wants_colours(work, plain):
     code = (
-        "import sys\nfrom scripts import __main__ as program\nfrom scripts.commands import _stacks\n"
-        f"from scripts.errors import ToolError\nprogram.cli.invoke = lambda _context: {work}\n"
-        "sys.argv = ['scripts', 'sample']\nsys.exit(program.main())"
+        "import sys\nfrom eventstacks import __main__ as program\nfrom eventstacks.cli import _stacks\n"
+        f"from eventstacks.errors import ToolError\nprogram.cli.invoke = lambda _context: {work}\n"
+        "sys.argv = ['eventstacks', 'sample']\nsys.exit(program.main())"
     )
     ours, theirs = pty.openpty()
     usual = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=False, timeout=30,
-                   env={**usual, "TERM": "xterm", **plain})  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=theirs,
+        check=False,
+        timeout=30,
+        env={**usual, "TERM": "xterm", **plain},
+    )
     said = os.read(ours, 1000).decode()
     os.close(ours)
     os.close(theirs)
@@ -189,17 +256,25 @@ def test_what_aws_takes_is_not_nested_too_deep(tmp_path):
     event = 999 * '{"a":' + "{}" + 999 * "}"
     (tmp_path / "event.json").write_text(f'{{"source": "shop", "detail": {event}}}')
     (tmp_path / "pattern.json").write_text('{"source": ["shop"]}')
-    done = run("match", "--pattern", str(tmp_path / "pattern.json"), "--event", str(tmp_path / "event.json"))
+    done = run(
+        "match",
+        "--pattern",
+        str(tmp_path / "pattern.json"),
+        "--event",
+        str(tmp_path / "event.json"),
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "true\n", "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_stdout_cannot_encode_is_escaped(encoding):
-    code = (
-        r"import sys; from scripts.__main__ import main; sys.argv = ['scripts', '--version']; main(); print('→\ud800')"
+    code = r"import sys; from eventstacks.__main__ import main; sys.argv = ['eventstacks', '--version']; main(); print('→\ud800')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False,
-                          env={**os.environ, "PYTHONIOENCODING": encoding})  # fmt: skip
     assert done.returncode == 0, done.stderr
     arrow = "→".encode(encoding, "backslashreplace").decode()
     assert done.stdout.decode().splitlines()[-1] == rf"{arrow}\ud800"

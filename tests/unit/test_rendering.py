@@ -1,7 +1,7 @@
 import pytest
 
-from scripts import rendering
-from scripts.rendering import RenderingError
+from eventstacks import rendering
+from eventstacks.rendering import RenderingError
 
 MACROS = "{% macro bus(id) %}\n  {{ id }}:\n    Type: AWS::Events::EventBus\n{% endmacro %}\n"
 GOOD = "{% import 'macros/m.j2' as m %}\nDescription: {{ name }} {{ version }}\nResources:\n{{ m.bus('A') }}\n\n\n{{ m.bus('B') }}"
@@ -29,7 +29,9 @@ def test_the_result_reads_as_if_written_by_hand(templates):
     assert list(template["Resources"]) == ["A", "B"]
 
 
-@pytest.mark.parametrize("head", ["|", ">-", "|2-", "|+1", "| # the code", "!Sub |", "&code |", "!Sub &code |-", "  |"])
+@pytest.mark.parametrize(
+    "head", ["|", ">-", "|2-", "|+1", "| # the code", "!Sub |", "&code |", "!Sub &code |-", "  |"]
+)
 def test_a_block_scalar_keeps_its_blank_lines_however_it_begins(templates, head):
     write(templates, f"Resources:\n  A:\n    X: {head}\n      one\n\n\n      two\n    Y: 1\n")
     text, template = rendering.render("bad", templates)
@@ -56,7 +58,11 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         ("A: 1\n{% if name %}\n", "bad.yaml.j2:2", "Unexpected end of template"),
         ("A: 1\nB: [{{ name }}\n", "bad.yaml.j2", "not valid YAML"),
         ("A: 1\nB: 2\nA: 3\n", "bad.yaml.j2:3", "the key 'A' stands here twice"),
-        ("\n{% import 'macros/none.j2' as x %}", "bad.yaml.j2:2", "there is no template 'macros/none.j2'"),
+        (
+            "\n{% import 'macros/none.j2' as x %}",
+            "bad.yaml.j2:2",
+            "there is no template 'macros/none.j2'",
+        ),
         ("\nA: {{ 1 / 0 }}\n", "bad.yaml.j2:2", "division by zero"),
         ("\nA: {{ function() }}\n", "bad.yaml.j2:2", "missing 1 required positional argument"),
         (
@@ -69,12 +75,18 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         ("\n{% include ['a', 'b'] %}", "bad.yaml.j2:2", "there is no template 'b'"),
         ("A: \udce9", "bad.yaml.j2", "is not UTF-8 text"),
         ("Parameters: [a]\n", "bad.yaml.j2", "Parameters: a mapping"),
-        ("{% import 'macros/m.j2' as m %}\n\n{{ m.bos('A') }}\n", "bad.yaml.j2:3", "has no attribute"),
+        (
+            "{% import 'macros/m.j2' as m %}\n\n{{ m.bos('A') }}\n",
+            "bad.yaml.j2:3",
+            "has no attribute",
+        ),
         ("X: {{ function('none.py') }}\n", "functions/none.py", "cannot be read"),
         ("just words\n", "bad.yaml", "not a CloudFormation template"),
     ],
 )
-def test_a_fault_is_named_with_file_and_line_and_the_old_build_stays(templates, tmp_path, text, place, words):
+def test_a_fault_is_named_with_file_and_line_and_the_old_build_stays(
+    templates, tmp_path, text, place, words
+):
     build = tmp_path / "build"
     rendering.render_all(templates, build)
     before = {path.name: path.read_bytes() for path in build.iterdir()}
@@ -88,7 +100,9 @@ def test_a_fault_is_named_with_file_and_line_and_the_old_build_stays(templates, 
 
 
 def test_an_undefined_name_in_a_macro_is_found_in_the_macros_file(templates):
-    (templates / "macros" / "m.j2").write_text("{% macro bus(id) %}\n  {{ id }}:\n    {{ oops }}\n{% endmacro %}\n")
+    (templates / "macros" / "m.j2").write_text(
+        "{% macro bus(id) %}\n  {{ id }}:\n    {{ oops }}\n{% endmacro %}\n"
+    )
     with pytest.raises(RenderingError, match=r"macros/m.j2:3: 'oops' is undefined"):
         rendering.render("good", templates)
 
@@ -109,7 +123,9 @@ def test_what_no_template_stands_behind_is_removed(templates, tmp_path):
 
 
 def test_a_missing_stack_is_an_error_that_lists_the_others(templates):
-    with pytest.raises(RenderingError, match=r"there is no template 'none.yaml.j2'\nThere are: good"):
+    with pytest.raises(
+        RenderingError, match=r"there is no template 'none.yaml.j2'\nThere are: good"
+    ):
         rendering.render("none", templates)
 
 
@@ -145,7 +161,8 @@ def test_what_is_interrupted_leaves_nothing_half_written(templates, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("[project", "not valid TOML"), ("", "no version"), ("project = 1", "no version")]
+    ("text", "words"),
+    [("[project", "not valid TOML"), ("", "no version"), ("project = 1", "no version")],
 )
 def test_a_project_without_a_version_is_said(tmp_path, text, words):
     (tmp_path / "pyproject.toml").write_text(text)

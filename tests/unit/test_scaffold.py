@@ -6,7 +6,7 @@ from pathlib import Path
 import in_process
 import pytest
 
-from scripts import scaffold
+from eventstacks import scaffold
 
 COMMENTED = """\
 # of the file
@@ -25,22 +25,54 @@ def add(text, name="mine"):
     return scaffold.add(text, "tests", name, [f"template: build/{name}.yaml"], Path("a.yaml"))
 
 
-@pytest.mark.parametrize(("before", "after"), [
-    (COMMENTED, COMMENTED + ENTRY),
-    (COMMENTED.rstrip("\n"), COMMENTED + ENTRY),
-    (COMMENTED + "  # of nobody\n", COMMENTED + "  # of nobody\n" + ENTRY),
-    (COMMENTED + "\n# of general\ngeneral:\n  parameters: {}\n", COMMENTED + ENTRY + "\n# of general\ngeneral:\n  parameters: {}\n"),
-    (COMMENTED + "general: {}\n", COMMENTED + ENTRY + "general: {}\n"),
-    ("# x\n" * 60 + COMMENTED + "general: {}\n", "# x\n" * 60 + COMMENTED + ENTRY + "general: {}\n"),
-    ("tests:\n    a: {}\nb:\n", "tests:\n    a: {}\n    mine:\n      template: build/mine.yaml\nb:\n"),
-    ("tests:\n a: {}\n", "tests:\n a: {}\n mine:\n   template: build/mine.yaml\n"),
-], ids=["at the end", "no newline", "a comment below", "before a commented key", "before a key", "many comments",
-        "indented by four", "indented by one"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (COMMENTED, COMMENTED + ENTRY),
+        (COMMENTED.rstrip("\n"), COMMENTED + ENTRY),
+        (COMMENTED + "  # of nobody\n", COMMENTED + "  # of nobody\n" + ENTRY),
+        (
+            COMMENTED + "\n# of general\ngeneral:\n  parameters: {}\n",
+            COMMENTED + ENTRY + "\n# of general\ngeneral:\n  parameters: {}\n",
+        ),
+        (COMMENTED + "general: {}\n", COMMENTED + ENTRY + "general: {}\n"),
+        (
+            "# x\n" * 60 + COMMENTED + "general: {}\n",
+            "# x\n" * 60 + COMMENTED + ENTRY + "general: {}\n",
+        ),
+        (
+            "tests:\n    a: {}\nb:\n",
+            "tests:\n    a: {}\n    mine:\n      template: build/mine.yaml\nb:\n",
+        ),
+        ("tests:\n a: {}\n", "tests:\n a: {}\n mine:\n   template: build/mine.yaml\n"),
+    ],
+    ids=[
+        "at the end",
+        "no newline",
+        "a comment below",
+        "before a commented key",
+        "before a key",
+        "many comments",
+        "indented by four",
+        "indented by one",
+    ],
+)
 def test_an_entry_is_all_that_changes(before, after):
     assert add(before) == after
 
 
-@pytest.mark.parametrize("text", ["tests: {first: {}}\n", "tests:\n", "tests: [a]\n", "other:\n  a: 1\n", "tests:\n- a\n", "", "- a\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tests: {first: {}}\n",
+        "tests:\n",
+        "tests: [a]\n",
+        "other:\n  a: 1\n",
+        "tests:\n- a\n",
+        "",
+        "- a\n",
+    ],
+)
 def test_a_form_that_is_not_understood_is_left_alone(text):
     with pytest.raises(scaffold.ScaffoldError, match="no place for an entry") as error:
         add(text)
@@ -53,7 +85,8 @@ def test_an_entry_that_is_there_is_not_added_twice():
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Orders", "1st", "order_events", "-orders", "orders-", "a--b", "../x", "a" * 41, "new\n"]
+    "name",
+    ["", "Orders", "1st", "order_events", "-orders", "orders-", "a--b", "../x", "a" * 41, "new\n"],
 )
 def test_bad_names_are_refused(name):
     with pytest.raises(scaffold.ScaffoldError, match="is no name for a stack"):
@@ -94,17 +127,24 @@ def new_orders():
     return in_process.run("new", "--stack", "orders")
 
 
-@pytest.mark.parametrize(("where", "what", "words"), [
-    ("templates/a.yaml.j2", b"A: {{ oops }}", "templates/a.yaml.j2:1: 'oops' is undefined"),
-    (".taskcat.yml", b"tests: [", ".taskcat.yml:1:"),
-    ("parameters/local.yaml", b"A: {", "parameters/local.yaml:1:"),
-    ("parameters/local.yaml", b"? [a]\n: 1\n", "no place for an entry"),
-    ("parameters/local.yaml", b"A: \xe9", "is not UTF-8"),
-    ("templates/scaffold/stack.yaml.j2", b"<% if %>", "templates/scaffold/stack.yaml.j2:1: "),
-    ("templates/scaffold/stack.yaml.j2", b"A: {{ oops }}", "templates/orders.yaml.j2:1: 'oops' is undefined"),
-    ("tests/events", b"a file", "tests/events"),
-    ("build", b"a file", "build: cannot be written: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("where", "what", "words"),
+    [
+        ("templates/a.yaml.j2", b"A: {{ oops }}", "templates/a.yaml.j2:1: 'oops' is undefined"),
+        (".taskcat.yml", b"tests: [", ".taskcat.yml:1:"),
+        ("parameters/local.yaml", b"A: {", "parameters/local.yaml:1:"),
+        ("parameters/local.yaml", b"? [a]\n: 1\n", "no place for an entry"),
+        ("parameters/local.yaml", b"A: \xe9", "is not UTF-8"),
+        ("templates/scaffold/stack.yaml.j2", b"<% if %>", "templates/scaffold/stack.yaml.j2:1: "),
+        (
+            "templates/scaffold/stack.yaml.j2",
+            b"A: {{ oops }}",
+            "templates/orders.yaml.j2:1: 'oops' is undefined",
+        ),
+        ("tests/events", b"a file", "tests/events"),
+        ("build", b"a file", "build: cannot be written: "),
+    ],
+)
 def test_new_does_all_or_nothing(checkout, where, what, words):
     path = checkout / where
     if path.is_dir():

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from scripts import environment, rendering
-from scripts.__main__ import cli
+from eventstacks import environment, rendering
+from eventstacks.__main__ import cli
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
@@ -39,7 +39,9 @@ def test_actions_are_pinned_by_commit_and_say_their_version(path):
 
 
 def test_one_version_of_each_action():
-    used = {use for one in FILES for use in re.findall(r"uses: ([\w-]+/[\w-]+@\S+)", one.read_text())}
+    used = {
+        use for one in FILES for use in re.findall(r"uses: ([\w-]+/[\w-]+@\S+)", one.read_text())
+    }
     assert len({use.partition("@")[0] for use in used}) == len(used)
 
 
@@ -51,7 +53,9 @@ def test_permissions_are_named_and_write_only_what_is_needed(path, workflow):
         assert written <= allowed.get(path.stem, set()), name
     assert "pull_request_target" not in workflow["on"]
     assert all(
-        one["with"]["persist-credentials"] == "false" for one in steps(workflow) if "checkout" in one.get("uses", "")
+        one["with"]["persist-credentials"] == "false"
+        for one in steps(workflow)
+        if "checkout" in one.get("uses", "")
     )
 
 
@@ -64,14 +68,22 @@ def test_what_they_call_is_there(workflow):
     for step in steps(workflow):
         for target in re.findall(r"\bmake ([a-z-]+)", step.get("run", "")):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-        for verb, option in re.findall(r"-m scripts ([a-z-]+) (--[a-z-]+)", step.get("run", "")):
+        for verb, option in re.findall(
+            r"-m eventstacks ([a-z-]+) (--[a-z-]+)", step.get("run", "")
+        ):
             assert option in CliRunner().invoke(cli, [verb, "--help"]).output
 
 
 def test_they_ask_for_the_audience_that_the_roles_want():
-    wanted = rendering.render("github-deploy-role")[1]["Resources"]["OidcProvider"]["Properties"]["ClientIdList"]
-    asked = [one["with"]["audience"] for file in FILES for one in steps(yaml.safe_load(file.read_text()))
-             if "configure-aws-credentials" in one.get("uses", "")]  # fmt: skip
+    wanted = rendering.render("github-deploy-role")[1]["Resources"]["OidcProvider"]["Properties"][
+        "ClientIdList"
+    ]
+    asked = [
+        one["with"]["audience"]
+        for file in FILES
+        for one in steps(yaml.safe_load(file.read_text()))
+        if "configure-aws-credentials" in one.get("uses", "")
+    ]
     assert asked == wanted * 2
 
 
@@ -81,26 +93,39 @@ def test_variables_have_names_that_github_takes_and_go_by_them_everywhere():
     used = {name for text in texts for name in re.findall(r"\bvars\b(\W\w*)", text)}
     assert all(re.fullmatch(r"\.[A-Z][A-Z0-9_]*", name) for name in used), used
     page = (ROOT / "docs/stacks/github-deploy-role.md").read_text()
-    named = {name for text in [page, (ROOT / "parameters/pipeline.yaml").read_text(), *texts]
-             for name in re.findall(r"\bAWS_\w+", text)}  # fmt: skip
+    named = {
+        name
+        for text in [page, (ROOT / "parameters/pipeline.yaml").read_text(), *texts]
+        for name in re.findall(r"\bAWS_\w+", text)
+    }
     assert named == {name.removeprefix(".") for name in used} == set(re.findall(r"\bAWS_\w+", page))
 
 
 def test_what_the_page_sets_is_what_the_plan_looks_its_role_up_in():
     page = (ROOT / "docs/stacks/github-deploy-role.md").read_text()
     given = {
-        name: value for name, value in re.findall(r"gh variable set (\w+) .*--body '(.+)'", page) if value[0] in "[{"
+        name: value
+        for name, value in re.findall(r"gh variable set (\w+) .*--body '(.+)'", page)
+        if value[0] in "[{"
     }
     plan = yaml.safe_load((ROOT / ".github/workflows/plan.yaml").read_text())["jobs"]["plan"]
-    (role,) = (one["with"]["role-to-assume"] for one in plan["steps"] if "role-to-assume" in one.get("with", {}))
+    (role,) = (
+        one["with"]["role-to-assume"]
+        for one in plan["steps"]
+        if "role-to-assume" in one.get("with", {})
+    )
     roles = re.fullmatch(r"\${{ fromJSON\(vars\.(\w+) \|\| '{}'\)\[matrix\.environment\] }}", role)
-    matrix = re.fullmatch(r"\${{ fromJSON\(vars\.(\w+) \|\| '\[\]'\) }}", plan["strategy"]["matrix"]["environment"])
+    matrix = re.fullmatch(
+        r"\${{ fromJSON\(vars\.(\w+) \|\| '\[\]'\) }}", plan["strategy"]["matrix"]["environment"]
+    )
     assert list(json.loads(given[roles[1]])) == json.loads(given[matrix[1]]) == ["dev"]
 
 
 def test_every_python_that_is_allowed():
     allowed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    oldest, newer = (int(minor) for minor in re.fullmatch(r">=3\.(\d+),<3\.(\d+)", allowed).groups())
+    oldest, newer = (
+        int(minor) for minor in re.fullmatch(r">=3\.(\d+),<3\.(\d+)", allowed).groups()
+    )
     test = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text())["jobs"]["test"]
     assert test["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(oldest, newer)]
     assert f"(3, {oldest}) <= sys.version_info < (3, {newer})" in (ROOT / "Makefile").read_text()

@@ -10,8 +10,8 @@ from scripted_cloudformation import (
     environment,
 )
 
-from scripts.cloudformation import deployment
-from scripts.cloudformation.options import Options
+from eventstacks.cloudformation import deployment
+from eventstacks.cloudformation.options import Options
 
 HERE = "us-east-1"
 
@@ -20,7 +20,7 @@ HERE = "us-east-1"
 def clock(monkeypatch):
     fake = FakeClock()
     # What tidies up after Ctrl-C makes a clock of its own; here it must not wait in earnest.
-    monkeypatch.setattr("scripts.cloudformation.change_set.Clock", lambda: FakeClockView(fake))
+    monkeypatch.setattr("eventstacks.cloudformation.change_set.Clock", lambda: FakeClockView(fake))
     return fake
 
 

@@ -18,7 +18,11 @@ def test_a_new_stack_is_created(world):
     w = world()
     w.cfn.outputs["t-bus"] = {"Arn": "arn:queue"}
     (result,) = w.deploy()
-    assert (result.outcome, result.status, result.outputs) == ("created", "CREATE_COMPLETE", {"Arn": "arn:queue"})
+    assert (result.outcome, result.status, result.outputs) == (
+        "created",
+        "CREATE_COMPLETE",
+        {"Arn": "arn:queue"},
+    )
     assert [one.event.logical_id for one in w.ear.heard] == ["t-bus", "Queue", "Queue", "t-bus"]
     assert (w.ear.heard[-1].done, w.ear.heard[-1].total) == (1, 1)
 
@@ -35,7 +39,12 @@ def test_no_change_is_no_failure_and_leaves_no_change_set(world, reason):
     w.cfn.add_stack("t-bus")
     w.cfn.reason = reason
     (result,) = w.deploy()
-    assert (result.outcome, result.ok, w.cfn.change_sets, w.ear.asked) == ("unchanged", True, {}, [])
+    assert (result.outcome, result.ok, w.cfn.change_sets, w.ear.asked) == (
+        "unchanged",
+        True,
+        {},
+        [],
+    )
 
 
 @pytest.mark.parametrize("status", [None, "REVIEW_IN_PROGRESS"])
@@ -120,8 +129,12 @@ def test_a_stack_in_review_with_somebody_elses_change_set_is_not_deleted(world, 
 
     def no(plans):
         for number in range(others):
-            w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=f"theirs-{number}")
-        for one in list(w.cfn.change_sets.values())[1:others]:  # all but the last: the first page tells nothing
+            w.cfn.create_change_set(
+                StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=f"theirs-{number}"
+            )
+        for one in list(w.cfn.change_sets.values())[
+            1:others
+        ]:  # all but the last: the first page tells nothing
             one["status"] = "DELETE_IN_PROGRESS"
         return False
 
@@ -163,7 +176,9 @@ def test_all_pages_of_a_change_set_are_read(world):
     w = world()
     w.cfn.changes = [{**QUEUE, "LogicalResourceId": f"Queue{number}"} for number in range(7)]
     (plan,) = w.plan()
-    assert [one["LogicalResourceId"] for one in plan.change_set.changes] == [f"Queue{number}" for number in range(7)]
+    assert [one["LogicalResourceId"] for one in plan.change_set.changes] == [
+        f"Queue{number}" for number in range(7)
+    ]
 
 
 def test_values_of_the_file_and_nothing_else_are_sent(world):
@@ -186,7 +201,9 @@ def test_values_of_the_file_and_nothing_else_are_sent(world):
 
 def test_secrets_are_not_in_a_plan(world, monkeypatch):
     monkeypatch.setitem(
-        TEMPLATE, "Parameters", {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}}
+        TEMPLATE,
+        "Parameters",
+        {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}},
     )
     w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret"})))
     (plan,) = w.plan()
@@ -199,7 +216,11 @@ def test_secrets_are_not_in_a_plan(world, monkeypatch):
         ({}, {}, {"DisableRollback": False}),
         ({"disable_rollback": True}, {}, {"DisableRollback": True}),
         ({"on_failure": "DELETE"}, {"OnStackFailure": "DELETE"}, {}),
-        ({"express": True}, {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": False}}, {}),
+        (
+            {"express": True},
+            {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": False}},
+            {},
+        ),
         (
             {"express": True, "disable_rollback": True},
             {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": True}},
@@ -213,7 +234,13 @@ def test_disable_rollback_is_said_where_it_may_be(world, options, creating, exec
     w.deploy(**options)
     made = next(given for name, given in w.cfn.calls if name == "create_change_set")
     done = next(given for name, given in w.cfn.calls if name == "execute_change_set")
-    names = {"OnStackFailure", "DeploymentConfig", "ImportExistingResources", "DeploymentMode", "DisableRollback"}
+    names = {
+        "OnStackFailure",
+        "DeploymentConfig",
+        "ImportExistingResources",
+        "DeploymentMode",
+        "DisableRollback",
+    }
     assert {name: value for name, value in made.items() if name in names} == creating
     assert {name: value for name, value in done.items() if name in names} == executing
 
@@ -222,11 +249,23 @@ def test_on_failure_delete_is_not_said_of_an_update(world):
     w = world()
     w.cfn.add_stack("t-bus")
     w.deploy(on_failure="DELETE")
-    assert "OnStackFailure" not in next(given for name, given in w.cfn.calls if name == "create_change_set")
-    assert next(given for name, given in w.cfn.calls if name == "execute_change_set")["DisableRollback"] is False
+    assert "OnStackFailure" not in next(
+        given for name, given in w.cfn.calls if name == "create_change_set"
+    )
+    assert (
+        next(given for name, given in w.cfn.calls if name == "execute_change_set")[
+            "DisableRollback"
+        ]
+        is False
+    )
 
 
-LOSING = {"Action": "Modify", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue", "Replacement": "True"}
+LOSING = {
+    "Action": "Modify",
+    "LogicalResourceId": "Queue",
+    "ResourceType": "AWS::SQS::Queue",
+    "Replacement": "True",
+}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +277,7 @@ LOSING = {"Action": "Modify", "LogicalResourceId": "Queue", "ResourceType": "AWS
     ],
 )
 def test_a_protected_environment_refuses_losses(world, change):
-    from scripts.cloudformation.protection import ProtectedError
+    from eventstacks.cloudformation.protection import ProtectedError
 
     w = world(environment(protect=True))
     w.cfn.add_stack("t-bus")
@@ -266,25 +305,39 @@ def test_protection_is_set_when_nothing_else_changes(world):
     assert plan.settings == ("termination protection",)
     assert "EnableTerminationProtection" not in w.cfn.stacks[stack_id]["more"]
     (result,) = w.deploy()
-    assert (result.outcome, w.cfn.stacks[stack_id]["more"]["EnableTerminationProtection"]) == ("updated", True)
+    assert (result.outcome, w.cfn.stacks[stack_id]["more"]["EnableTerminationProtection"]) == (
+        "updated",
+        True,
+    )
 
 
 def test_topics_alarms_and_the_role_are_sent_and_taken_away(world):
     w = world(
         environment(
-            stack(role="arn:aws:iam::123456789012:role/deploy", rollback_alarms=("arn:alarm",), rollback_minutes=5),
+            stack(
+                role="arn:aws:iam::123456789012:role/deploy",
+                rollback_alarms=("arn:alarm",),
+                rollback_minutes=5,
+            ),
             notifications=("arn:topic",),
         )
     )
     w.deploy()
     made = next(given for name, given in w.cfn.calls if name == "create_change_set")
-    assert (made["RoleARN"], made["NotificationARNs"]) == ("arn:aws:iam::123456789012:role/deploy", ["arn:topic"])
+    assert (made["RoleARN"], made["NotificationARNs"]) == (
+        "arn:aws:iam::123456789012:role/deploy",
+        ["arn:topic"],
+    )
     assert made["RollbackConfiguration"] == {
         "RollbackTriggers": [{"Arn": "arn:alarm", "Type": "AWS::CloudWatch::Alarm"}],
         "MonitoringTimeInMinutes": 5,
     }
     w = world()
-    w.cfn.add_stack("t-bus", NotificationARNs=["arn:topic"], RollbackConfiguration={"MonitoringTimeInMinutes": 5})
+    w.cfn.add_stack(
+        "t-bus",
+        NotificationARNs=["arn:topic"],
+        RollbackConfiguration={"MonitoringTimeInMinutes": 5},
+    )
     w.deploy()
     made = next(given for name, given in w.cfn.calls if name == "create_change_set")
     assert (made["NotificationARNs"], made["RollbackConfiguration"]) == (

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from scripted_cloudformation import STACK, START, FakeCloudFormation, refusal, steps
 
-from scripts.cloudformation import failure, operation
-from scripts.cloudformation.calls import Remote
-from scripts.cloudformation.place import Place
+from eventstacks.cloudformation import failure, operation
+from eventstacks.cloudformation.calls import Remote
+from eventstacks.cloudformation.place import Place
 
 PLACE = Place("test", "bus", "t-bus", "us-east-1")
 
@@ -63,7 +63,10 @@ def test_the_cause_is_before_the_rollback_not_in_it(cfn, clock):
     )
     first, second = error.what.split("; ")
     assert first == "Queue (AWS::SQS::Queue) could not be updated: bad value"
-    assert second == "and then the rollback failed, too: Other (AWS::SQS::Queue) could not be updated: gone"
+    assert (
+        second
+        == "and then the rollback failed, too: Other (AWS::SQS::Queue) could not be updated: gone"
+    )
     assert "--skip" in error.advice
 
 
@@ -158,7 +161,11 @@ def test_a_hooks_own_reason(cfn, clock):
 def test_events_that_come_late_are_read_once_more(cfn, clock):
     stack_id = cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
     running = operation.mark(remote(cfn), stack_id)
-    cfn.play(stack_id, steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "ROLLBACK_COMPLETE")), running.token)
+    cfn.play(
+        stack_id,
+        steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "ROLLBACK_COMPLETE")),
+        running.token,
+    )
     clock.time += 5
     assert operation.follow(remote(cfn), running) == "ROLLBACK_COMPLETE"
     cfn.emit(stack_id, "Queue", "CREATE_FAILED", "Name is taken", at=0.5, token=running.token)
@@ -177,9 +184,17 @@ VALIDATION = {
 
 
 def test_early_validation_of_a_change_set_gives_its_path(cfn, clock):
-    cfn.operation_events = [VALIDATION, {**VALIDATION, "ValidationFailureMode": "WARN", "LogicalResourceId": "Fine"}]
-    error = failure.of_change_set(remote(cfn), "arn:change-set", "The following hook(s)/validation failed")
-    assert "Queue (AWS::SQS::Queue, property Resources.Queue.Properties.Foo): Unsupported property [Foo]" in error.what
+    cfn.operation_events = [
+        VALIDATION,
+        {**VALIDATION, "ValidationFailureMode": "WARN", "LogicalResourceId": "Fine"},
+    ]
+    error = failure.of_change_set(
+        remote(cfn), "arn:change-set", "The following hook(s)/validation failed"
+    )
+    assert (
+        "Queue (AWS::SQS::Queue, property Resources.Queue.Properties.Foo): Unsupported property [Foo]"
+        in error.what
+    )
     assert "Fine" not in error.what
 
 
@@ -190,7 +205,13 @@ def test_validation_of_a_stack_operation(cfn, clock):
         clock,
         steps(
             (0, "STACK", "CREATE_IN_PROGRESS"),
-            (1, "STACK", "CREATE_FAILED", "1 validation error", {"DetailedStatus": "VALIDATION_FAILED"}),
+            (
+                1,
+                "STACK",
+                "CREATE_FAILED",
+                "1 validation error",
+                {"DetailedStatus": "VALIDATION_FAILED"},
+            ),
         ),
         "CREATE_FAILED",
     )
@@ -198,15 +219,25 @@ def test_validation_of_a_stack_operation(cfn, clock):
 
 
 def test_who_began_it_is_no_reason(cfn, clock):
-    failed = steps((0, "STACK", "DELETE_IN_PROGRESS", "User Initiated"), (5, "STACK", "DELETE_FAILED"))
-    assert fails(cfn, clock, failed, "DELETE_FAILED").what == "the stack is in DELETE_FAILED; AWS gives no reason"
+    failed = steps(
+        (0, "STACK", "DELETE_IN_PROGRESS", "User Initiated"), (5, "STACK", "DELETE_FAILED")
+    )
+    assert (
+        fails(cfn, clock, failed, "DELETE_FAILED").what
+        == "the stack is in DELETE_FAILED; AWS gives no reason"
+    )
 
 
 def test_a_failure_of_last_month_is_not_blamed(cfn, clock):
     clock.time = 2_000_000
     old = {**VALIDATION, "ValidationStatusReason": "of last month", "Timestamp": START}
-    early, late = ({**VALIDATION, "Timestamp": START + timedelta(seconds=at)} for at in (1_999_999.5, 2_000_003))
-    failed = steps((0, "STACK", "CREATE_IN_PROGRESS"), (5, "STACK", "ROLLBACK_COMPLETE", "an alarm"))
+    early, late = (
+        {**VALIDATION, "Timestamp": START + timedelta(seconds=at)}
+        for at in (1_999_999.5, 2_000_003)
+    )
+    failed = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"), (5, "STACK", "ROLLBACK_COMPLETE", "an alarm")
+    )
     cfn.operation_events = [old]
     assert fails(cfn, clock, failed).what == "an alarm"
     for ours in (early, late):
@@ -266,7 +297,10 @@ def test_whole_names_of_states_are_compared():
 @pytest.mark.parametrize(
     ("reason", "name"),
     [
-        ("Properties validation failed for resource Q with message: [#/Kms/Key: not a string]", "Kms.Key"),
+        (
+            "Properties validation failed for resource Q with message: [#/Kms/Key: not a string]",
+            "Kms.Key",
+        ),
         ("Encountered unsupported property Foo", "Foo"),
         ("Value of property {/Tags/0} is wrong", "Tags.0"),
         ("Property Name cannot be empty.", "Name"),

@@ -14,13 +14,21 @@ HERE = "us-east-1"
 def test_events_are_asked_by_arn(world):
     w = world()
     w.deploy()
-    assert all(given["StackName"].startswith("arn:") for name, given in w.cfn.calls if name == "describe_stack_events")
+    assert all(
+        given["StackName"].startswith("arn:")
+        for name, given in w.cfn.calls
+        if name == "describe_stack_events"
+    )
 
 
-@pytest.mark.parametrize("wording", ["Stack with id {} does not exist", "Stack [{}] does not exist"])
+@pytest.mark.parametrize(
+    "wording", ["Stack with id {} does not exist", "Stack [{}] does not exist"]
+)
 def test_a_stack_that_vanishes_is_a_deleted_one(world, wording):
     w = world()
-    w.cfn.fail("describe_stack_events", refusal("ValidationError", wording.format("t-bus")), after=3)
+    w.cfn.fail(
+        "describe_stack_events", refusal("ValidationError", wording.format("t-bus")), after=3
+    )
     (result,) = w.deploy(on_failure="DELETE")
     assert not result.ok
     assert "DELETE_COMPLETE" in str(result.problem)
@@ -45,7 +53,12 @@ def test_late_events_of_an_earlier_operation_do_not_end_this_one(world):
     def late(**given):
         answer = execute(**given)
         w.cfn.emit(
-            stack_id, "STACK", "UPDATE_ROLLBACK_COMPLETE", "from before", at=w.clock.now() - 0.01, token="another"
+            stack_id,
+            "STACK",
+            "UPDATE_ROLLBACK_COMPLETE",
+            "from before",
+            at=w.clock.now() - 0.01,
+            token="another",
         )
         return answer
 
@@ -127,13 +140,17 @@ def test_outputs_are_those_after_the_update(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_COMPLETE")
     w.clock.time = 50
-    w.cfn.lag = 6  # longer than the update: at its end DescribeStacks shows the UPDATE_COMPLETE from before
+    w.cfn.lag = (
+        6  # longer than the update: at its end DescribeStacks shows the UPDATE_COMPLETE from before
+    )
     describe = w.cfn.describe_stacks
 
     def lagging(**given):
         found = describe(**given)
         fresh = "LastUpdatedTime" in found["Stacks"][0]
-        found["Stacks"][0]["Outputs"] = [{"OutputKey": "Arn", "OutputValue": "new" if fresh else "old"}]
+        found["Stacks"][0]["Outputs"] = [
+            {"OutputKey": "Arn", "OutputValue": "new" if fresh else "old"}
+        ]
         return found
 
     w.cfn.describe_stacks = lagging
@@ -147,7 +164,9 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
         w = world()
         end = 5 + number * 0.037
         w.clock.time, w.clock.naps = 0.0, []
-        w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE"))
+        w.cfn.timelines["CREATE"] = steps(
+            (0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE")
+        )
         noticed = []
         w.ear.progressed = lambda progress, w=w, noticed=noticed: (
             noticed.append(w.clock.now()) if progress.event.status == "CREATE_COMPLETE" else None
@@ -186,7 +205,9 @@ def test_an_execution_of_which_nothing_is_seen_is_no_success(world):
 def test_a_beginning_that_is_slow_to_show_is_waited_for(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_COMPLETE")
-    w.cfn.timelines["UPDATE"] = steps((15, "STACK", "UPDATE_IN_PROGRESS"), (90, "STACK", "UPDATE_COMPLETE"))
+    w.cfn.timelines["UPDATE"] = steps(
+        (15, "STACK", "UPDATE_IN_PROGRESS"), (90, "STACK", "UPDATE_COMPLETE")
+    )
     (result,) = w.deploy()
     assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
     assert w.clock.now() >= 90

@@ -16,18 +16,18 @@ from scripted_cloudformation import (
     throttle,
 )
 
-from scripts.cloudformation import deletion, recovery
-from scripts.cloudformation.calls import Clock, Remote, Stopped
-from scripts.cloudformation.deployment import Interrupted
-from scripts.cloudformation.place import Place
-from scripts.environment import OutputReference
+from eventstacks.cloudformation import deletion, recovery
+from eventstacks.cloudformation.calls import Clock, Remote, Stopped
+from eventstacks.cloudformation.deployment import Interrupted
+from eventstacks.cloudformation.place import Place
+from eventstacks.environment import OutputReference
 
 HERE = "us-east-1"
 
 
 def interrupt(w, monkeypatch, at):
     """Ctrl-C when the clock has come to ``at``: the main thread's wait is interrupted."""
-    from scripts.cloudformation import schedule
+    from eventstacks.cloudformation import schedule
 
     pressed = threading.Event()
     w.clock.at(at, lambda: (pressed.set(), w.clock.stop()))
@@ -67,7 +67,9 @@ def test_ctrl_c_at_the_question_leaves_nothing(world):
 def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     first, second = stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})
     w = world(environment(first, second))
-    w.cfn.timelines["CREATE"] = steps((0, "STACK", "CREATE_IN_PROGRESS"), (100, "STACK", "CREATE_COMPLETE"))
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"), (100, "STACK", "CREATE_COMPLETE")
+    )
     w.cfn.outputs["t-bus"] = {"Arn": "arn:queue"}
     interrupt(w, monkeypatch, 5)
     with pytest.raises(Interrupted) as caught:
@@ -80,7 +82,9 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
 
 def delete(w):
     pairs = w.environment.choose()
-    return deletion.delete(w.aws, deletion.survey(w.aws, pairs, clock=w.clock), pairs=pairs, clock=w.clock)
+    return deletion.delete(
+        w.aws, deletion.survey(w.aws, pairs, clock=w.clock), pairs=pairs, clock=w.clock
+    )
 
 
 def recover(w):
@@ -88,10 +92,15 @@ def recover(w):
     return recovery.carry_out([recovery.propose(remote)], w.clock, w.ear)
 
 
-@pytest.mark.parametrize(("verb", "state", "call"), [
-    (lambda w: w.deploy(), "CREATE_COMPLETE", "execute_change_set"), (delete, "CREATE_COMPLETE", "delete_stack"),
-    (recover, "UPDATE_FAILED", "rollback_stack"),
-], ids=["deploy", "delete", "recover"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("verb", "state", "call"),
+    [
+        (lambda w: w.deploy(), "CREATE_COMPLETE", "execute_change_set"),
+        (delete, "CREATE_COMPLETE", "delete_stack"),
+        (recover, "UPDATE_FAILED", "rollback_stack"),
+    ],
+    ids=["deploy", "delete", "recover"],
+)
 def test_what_was_not_begun_does_not_go_on(world, monkeypatch, verb, state, call):
     w = world()
     w.cfn.add_stack("t-bus", state)
@@ -112,10 +121,12 @@ def test_credentials_that_end_before_anything_is_executed_leave_nothing(world):
 
 @pytest.mark.parametrize("settings_only", [False, True])
 def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settings_only):
-    from scripts.cloudformation import schedule
+    from eventstacks.cloudformation import schedule
 
     first = stack("bus")
-    second = stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}, policy={"Statement": []})
+    second = stack(
+        "rules", parameters={"Bus": OutputReference("bus", "Arn")}, policy={"Statement": []}
+    )
     w = world(environment(first, second))
     w.cfn.add_stack("t-bus")
     rules = w.cfn.add_stack("t-rules")
@@ -151,15 +162,18 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
     with pytest.raises(Interrupted) as caught:
         w.deploy()
     assert caught.value.places == []
-    assert [given["ChangeSetName"].split("/")[1].startswith("t-bus") for name, given in w.cfn.calls
-            if name == "execute_change_set"] == [True]  # fmt: skip
+    assert [
+        given["ChangeSetName"].split("/")[1].startswith("t-bus")
+        for name, given in w.cfn.calls
+        if name == "execute_change_set"
+    ] == [True]
     assert "policy" not in w.cfn.stacks[rules]["more"]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
 def test_ctrl_c_is_heard_though_it_wakes_nobody():
     """It may come between Python's last look at the signals and the wait itself, which then goes on."""
-    from scripts.cloudformation import schedule
+    from eventstacks.cloudformation import schedule
 
     clock, woken = Clock(), []
 
@@ -182,9 +196,13 @@ GONE = 2**22 + 1  # no such process
 def test_what_a_killed_run_left_is_swept(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    from scripts.cloudformation import change_set
+    from eventstacks.cloudformation import change_set
 
-    others = ["somebody-elses", "stacks-00000000-1-0123456789ab", f"stacks-{change_set._HOST}-{os.getpid()}-0123456789"]
+    others = [
+        "somebody-elses",
+        "stacks-00000000-1-0123456789ab",
+        f"stacks-{change_set._HOST}-{os.getpid()}-0123456789",
+    ]
     left = [f"stacks-{change_set._HOST}-{GONE + number}-0123456789ab" for number in range(3)]
     for name in (*others, *left):  # more than one page
         w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)
@@ -193,9 +211,13 @@ def test_what_a_killed_run_left_is_swept(world):
 
 
 def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
-    from scripts.cloudformation import change_set
+    from eventstacks.cloudformation import change_set
 
-    for others, left in ((), False), (("somebody-elses",), True), (("one", "another", "a-third"), True):
+    for others, left in (
+        ((), False),
+        (("somebody-elses",), True),
+        (("one", "another", "a-third"), True),
+    ):
         w = world()
         for name in (f"stacks-{change_set._HOST}-{GONE}-0123456789ab", *others):
             w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=name)
@@ -205,19 +227,21 @@ def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
 
 @pytest.mark.parametrize(("minutes", "swept"), [(2, False), (9, False), (11, True)])
 def test_a_change_set_that_was_made_a_moment_ago_is_not_swept(world, minutes, swept):
-    from scripts.cloudformation import change_set
+    from eventstacks.cloudformation import change_set
 
     w = world()
     w.cfn.add_stack("t-bus")
     name = f"stacks-{change_set._HOST}-{GONE}-0123456789ab"
-    arn = w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)["Id"]
+    arn = w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)[
+        "Id"
+    ]
     w.cfn.change_sets[arn]["made"] = datetime.now(UTC) - timedelta(minutes=minutes)
     w.plan()
     assert (arn not in w.cfn.change_sets) == swept
 
 
 def test_machines_of_one_name_are_told_apart(monkeypatch):
-    from scripts.cloudformation import change_set
+    from eventstacks.cloudformation import change_set
 
     assert change_set._host() == change_set._HOST
     told = {change_set._host()}
@@ -238,7 +262,7 @@ def test_machines_of_one_name_are_told_apart(monkeypatch):
 
 
 def test_a_machine_that_has_but_a_name_has_an_identity_too(monkeypatch):
-    from scripts.cloudformation import change_set
+    from eventstacks.cloudformation import change_set
 
     def missing(*_, **__):
         raise FileNotFoundError

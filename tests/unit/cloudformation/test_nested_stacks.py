@@ -3,13 +3,21 @@
 import pytest
 from scripted_cloudformation import QUEUE, STACK, TEMPLATE, environment
 
-from scripts.cloudformation.protection import ProtectedError
+from eventstacks.cloudformation.protection import ProtectedError
 
 NESTING = {"Resources": {**TEMPLATE["Resources"], "Orders": {"Type": STACK}}}
-ORDERS = {"Action": "Modify", "LogicalResourceId": "Orders", "ResourceType": STACK, "Replacement": "False"}
+ORDERS = {
+    "Action": "Modify",
+    "LogicalResourceId": "Orders",
+    "ResourceType": STACK,
+    "Replacement": "False",
+}
 CHANGED = {**QUEUE, "Action": "Modify", "Replacement": "False"}
 TABLE = {"Action": "Modify", "LogicalResourceId": "Table", "ResourceType": "AWS::DynamoDB::Table"}
-OUTER, INNER = (f"arn:aws:cloudformation:us-east-1:123456789012:changeSet/{name}/1" for name in ("outer", "inner"))
+OUTER, INNER = (
+    f"arn:aws:cloudformation:us-east-1:123456789012:changeSet/{name}/1"
+    for name in ("outer", "inner")
+)
 
 
 def answer(*changes):
@@ -24,7 +32,11 @@ def nesting(world):
         w = world(found)
         w.template = NESTING
         w.cfn.add_stack("t-bus")
-        w.cfn.changes = [CHANGED, {**ORDERS, "ChangeSetId": OUTER}, {**CHANGED, "LogicalResourceId": "Last"}]
+        w.cfn.changes = [
+            CHANGED,
+            {**ORDERS, "ChangeSetId": OUTER},
+            {**CHANGED, "LogicalResourceId": "Last"},
+        ]
         w.cfn.nested = {
             OUTER: answer({**ORDERS, "LogicalResourceId": "Data", "ChangeSetId": INNER}),
             INNER: answer({**TABLE, **table}),
@@ -38,15 +50,20 @@ def test_a_plan_shows_what_happens_in_nested_stacks(nesting):
     w = nesting(Replacement="True")
     (plan,) = w.plan()
     assert [(one["LogicalResourceId"], one["Replacement"]) for one in plan.change_set.changes] == [
-        ("Queue", "False"), ("Orders", "False"), ("Orders/Data", "False"), ("Orders/Data/Table", "True"),
+        ("Queue", "False"),
+        ("Orders", "False"),
+        ("Orders/Data", "False"),
+        ("Orders/Data/Table", "True"),
         ("Last", "False"),
-    ]  # fmt: skip
+    ]
     assert w.cfn.change_sets == {}
 
 
 def test_a_protected_environment_refuses_losses_in_nested_stacks(nesting):
     w = nesting(environment(protect=True), Replacement="True")
-    with pytest.raises(ProtectedError, match=r"Orders/Data/Table \(AWS::DynamoDB::Table\) would be replaced in"):
+    with pytest.raises(
+        ProtectedError, match=r"Orders/Data/Table \(AWS::DynamoDB::Table\) would be replaced in"
+    ):
         w.deploy()
     assert "execute_change_set" not in w.cfn.names()
     (result,) = w.deploy(allow_replace=frozenset({"Orders/Data/Table"}))
@@ -61,7 +78,9 @@ def test_a_protected_environment_lets_other_changes_of_nested_stacks_pass(nestin
 def test_a_protected_environment_refuses_what_it_was_told_not_to_look_at(nesting):
     w = nesting(environment(protect=True))
     w.cfn.changes = [ORDERS]
-    with pytest.raises(ProtectedError, match=r"Orders \(AWS::CloudFormation::Stack\) might lose what is in it"):
+    with pytest.raises(
+        ProtectedError, match=r"Orders \(AWS::CloudFormation::Stack\) might lose what is in it"
+    ):
         w.deploy(nested=False)
 
 
@@ -93,7 +112,10 @@ def test_why_the_change_set_of_a_nested_stack_failed_is_told(nesting):
     w.cfn.reason = f"Nested change set {OUTER} was not successfully created: Currently in FAILED."
     w.cfn.nested = {
         OUTER: {"StackName": "t-bus-Orders-1X", "StatusReason": w.cfn.reason.replace(OUTER, INNER)},
-        INNER: {"StackName": "t-bus-Orders-1X-Data-2Y", "StatusReason": "Parameters: [Size] must have values"},
+        INNER: {
+            "StackName": "t-bus-Orders-1X-Data-2Y",
+            "StatusReason": "Parameters: [Size] must have values",
+        },
     }
     (plan,) = w.plan()
     assert plan.problem.what == (

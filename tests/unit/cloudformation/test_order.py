@@ -10,9 +10,9 @@ from scripted_cloudformation import (
     stack,
 )
 
-from scripts.cloudformation import deployment
-from scripts.cloudformation.options import Options
-from scripts.environment import OutputReference
+from eventstacks.cloudformation import deployment
+from eventstacks.cloudformation.options import Options
+from eventstacks.environment import OutputReference
 
 HERE = "us-east-1"
 
@@ -32,7 +32,11 @@ def test_a_taker_is_created_with_its_givers_output(world):
     w.cfn.outputs |= {f"t-{name}": {"Arn": f"arn:{name}"} for name in ("bus", "rules")}
     results = w.deploy()
     assert [one.outcome for one in results] == ["created"] * 4
-    sent = {given["StackName"]: given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"}
+    sent = {
+        given["StackName"]: given["Parameters"]
+        for name, given in w.cfn.calls
+        if name == "create_change_set"
+    }
     assert sent["t-rules"] == [{"ParameterKey": "Bus", "ParameterValue": "arn:bus"}]
     assert sent["t-late"] == [{"ParameterKey": "Rules", "ParameterValue": "arn:rules"}]
     assert len(w.ear.asked) == 1
@@ -63,26 +67,35 @@ def test_what_was_shown_is_executed_when_the_output_stays(world):
         w.cfn.outputs[f"t-{name}"] = {"Arn": f"arn:{name}"}
     w.deploy()
     shown = {plan.change_set.arn for plan in w.ear.asked[0]}
-    executed = {given["ChangeSetName"] for name, given in w.cfn.calls if name == "execute_change_set"}
+    executed = {
+        given["ChangeSetName"] for name, given in w.cfn.calls if name == "execute_change_set"
+    }
     assert executed == shown
     assert len(w.ear.asked) == 1
 
 
 def test_another_output_than_was_shown_is_asked_again(world):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     w.cfn.add_stack("t-rules")
     taking(w)
     results = w.deploy()
     assert [one.outcome for one in results] == ["updated", "updated"]
-    assert [[plan.place.stack for plan in plans] for plans in w.ear.asked] == [["bus", "rules"], ["rules"]]
-    assert [given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"][-1] == [
-        {"ParameterKey": "Bus", "ParameterValue": "new"}
+    assert [[plan.place.stack for plan in plans] for plans in w.ear.asked] == [
+        ["bus", "rules"],
+        ["rules"],
     ]
+    assert [given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"][
+        -1
+    ] == [{"ParameterKey": "Bus", "ParameterValue": "new"}]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
 def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     pairs = w.environment.choose("rules")
     (result,) = deployment.deploy(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
     assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
@@ -90,10 +103,18 @@ def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
 
 @pytest.mark.parametrize("names", ["AB", "BA"])
 def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, names):
-    taken = dict(zip(names, (OutputReference("bus", "Arn"), OutputReference("other", "Arn")), strict=True))
-    w = world(environment(stack("bus"), stack("other"), stack("rules", parameters=dict(sorted(taken.items())))))
+    taken = dict(
+        zip(names, (OutputReference("bus", "Arn"), OutputReference("other", "Arn")), strict=True)
+    )
+    w = world(
+        environment(
+            stack("bus"), stack("other"), stack("rules", parameters=dict(sorted(taken.items())))
+        )
+    )
     pairs = [pair for pair in w.environment.choose() if pair[0].name != "other"]
-    plans = deployment.plan(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, options=Options(build=w.options["build"]))
+    plans = deployment.plan(
+        w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, options=Options(build=w.options["build"])
+    )
     assert [plan.waits_for for plan in plans] == [(), ()]
     assert "make deploy ENV=test STACK=other REGION=us-east-1" in str(plans[1].problem)
 
@@ -125,7 +146,9 @@ def slow_deletion(w):
 
 @pytest.mark.parametrize("listing", ["at once", "late"])
 def test_a_new_stack_is_planned_again_where_it_was_planned_before(world, listing):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     taking(w)
     slow_deletion(w)
     if listing == "late":  # a change set that has just been made need not be in the list yet
@@ -140,9 +163,13 @@ def test_a_new_stack_is_planned_again_where_it_was_planned_before(world, listing
 
 @pytest.mark.parametrize("at", ["create_change_set", "execute_change_set"])
 def test_a_new_stack_that_cannot_be_planned_again_is_not_left_in_review(world, at):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     taking(w)
-    w.cfn.fail(at, refusal("ValidationError", "not now"), after=2 if at == "create_change_set" else 1)
+    w.cfn.fail(
+        at, refusal("ValidationError", "not now"), after=2 if at == "create_change_set" else 1
+    )
     bus, rules = w.deploy()
     assert (bus.outcome, rules.outcome) == ("updated", "failed")
     assert "not now" in str(rules.problem)
@@ -157,7 +184,9 @@ def test_a_loss_that_only_the_second_plan_shows_is_refused_and_says_no_more_than
     execute = w.cfn.execute_change_set
 
     def executing(**given):
-        w.cfn.changes = [{"Action": "Remove", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue"}]
+        w.cfn.changes = [
+            {"Action": "Remove", "LogicalResourceId": "Queue", "ResourceType": "AWS::SQS::Queue"}
+        ]
         return execute(**given)
 
     w.cfn.execute_change_set = executing
@@ -165,13 +194,20 @@ def test_a_loss_that_only_the_second_plan_shows_is_refused_and_says_no_more_than
     assert (bus.outcome, refused.outcome) == ("updated", "failed")
     assert "refused, this stack was not touched: Queue" in str(refused.problem)
     assert "nothing was changed" not in str(refused.problem)
-    assert (w.cfn.status(rules), w.cfn.names().count("execute_change_set")) == ("CREATE_COMPLETE", 1)
+    assert (w.cfn.status(rules), w.cfn.names().count("execute_change_set")) == (
+        "CREATE_COMPLETE",
+        1,
+    )
     assert len(w.ear.asked) == 1
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
 def test_a_loop_over_resources_does_not_stop_the_plan_of_a_stack_that_waits(world, monkeypatch):
-    monkeypatch.setitem(TEMPLATE["Resources"], "Fn::ForEach::Topics", ["Name", ["a"], {"${Name}": {"Type": "x"}}])
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    monkeypatch.setitem(
+        TEMPLATE["Resources"], "Fn::ForEach::Topics", ["Name", ["a"], {"${Name}": {"Type": "x"}}]
+    )
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     _, rules = w.plan()
     assert (rules.problem, rules.resources) == (None, {"Queue": "AWS::SQS::Queue"})

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from scripted_cloudformation import DELETED, FakeAws, environment, refusal, stack, steps
 
-from scripts.cloudformation import deletion, recovery, status
-from scripts.cloudformation.calls import Remote
-from scripts.cloudformation.deployment import Listener
-from scripts.cloudformation.failure import DeploymentError
-from scripts.cloudformation.place import Place
-from scripts.environment import OutputReference
+from eventstacks.cloudformation import deletion, recovery, status
+from eventstacks.cloudformation.calls import Remote
+from eventstacks.cloudformation.deployment import Listener
+from eventstacks.cloudformation.failure import DeploymentError
+from eventstacks.cloudformation.place import Place
+from eventstacks.environment import OutputReference
 
 
 @pytest.fixture
@@ -55,7 +55,9 @@ def test_a_stack_in_review_is_deleted(world):
 def test_a_deletion_without_events_ends_too(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
-    w.cfn.delete_stack = lambda **_: w.cfn.emit(stack_id, "STACK", "DELETE_COMPLETE")  # with nobody's token
+    w.cfn.delete_stack = lambda **_: w.cfn.emit(
+        stack_id, "STACK", "DELETE_COMPLETE"
+    )  # with nobody's token
     assert w.recover().outcome == "deleted"
     assert w.clock.now() < 20
 
@@ -68,9 +70,9 @@ def test_a_rollback_that_is_stuck_goes_on_and_skips_what_it_is_told(world):
     )
     result = w.recover(skip=["Queue"])
     assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
-    assert next(given for name, given in w.cfn.calls if name == "continue_update_rollback")["ResourcesToSkip"] == [
-        "Queue"
-    ]
+    assert next(given for name, given in w.cfn.calls if name == "continue_update_rollback")[
+        "ResourcesToSkip"
+    ] == ["Queue"]
 
 
 def test_a_rollback_that_fails_again_says_why(world):
@@ -113,7 +115,9 @@ def test_a_failed_deletion_wants_to_be_told_how(world):
     assert not w.delete()[0].ok
     assert "delete_stack" not in w.cfn.names()
     assert w.recover(retain=["Bucket"]).outcome == "deleted"
-    assert next(given for name, given in w.cfn.calls if name == "delete_stack")["RetainResources"] == ["Bucket"]
+    assert next(given for name, given in w.cfn.calls if name == "delete_stack")[
+        "RetainResources"
+    ] == ["Bucket"]
 
 
 def test_force_is_a_mode_of_deletion(world):
@@ -127,13 +131,16 @@ def test_an_update_is_cancelled_only_when_told(world):
     stack_id = w.cfn.add_stack("t-bus")
     w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS")), "somebody")
     w.cfn.timelines["CANCEL"] = steps(
-        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS", "User cancelled"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE")
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS", "User cancelled"),
+        (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
     )
     assert "make follow" in w.propose().words
     assert w.recover(cancel=True).outcome == "recovered"
 
 
-@pytest.mark.parametrize("state", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"])
+@pytest.mark.parametrize(
+    "state", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"]
+)
 def test_a_sound_stack_is_left_alone(world, state):
     w = world()
     w.cfn.add_stack("t-bus", state)
@@ -141,7 +148,9 @@ def test_a_sound_stack_is_left_alone(world, state):
 
 
 @pytest.mark.parametrize("told", [{"retain": ["Queue"]}, {"force": True}, {"skip": ["Queue"]}])
-@pytest.mark.parametrize("state", ["CREATE_FAILED", "ROLLBACK_FAILED", "UPDATE_FAILED", "CREATE_IN_PROGRESS"])
+@pytest.mark.parametrize(
+    "state", ["CREATE_FAILED", "ROLLBACK_FAILED", "UPDATE_FAILED", "CREATE_IN_PROGRESS"]
+)
 def test_what_a_step_cannot_keep_is_refused_and_not_dropped(world, state, told):
     w = world()
     w.cfn.add_stack("t-bus", state)
@@ -159,18 +168,24 @@ def test_a_sound_stack_beside_a_stuck_one_does_not_stand_in_the_way(world):
 
 
 def test_takers_are_deleted_before_givers(world):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     w.cfn.add_stack("t-bus")
     w.cfn.add_stack("t-rules")
     assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
-    assert [given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"] == [
+    assert [
+        given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"
+    ] == [
         "t-rules",
         "t-bus",
     ]
 
 
 def test_a_giver_stays_while_its_taker_cannot_be_deleted(world):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     w.cfn.add_stack("t-bus")
     w.cfn.add_stack("t-rules")
     w.cfn.timelines["DELETE"] = [
@@ -292,7 +307,10 @@ def test_what_is_retained_is_told_before(world):
         "Table": {"DeletionPolicy": "RetainExceptOnCreate"},
         "Database": {"DeletionPolicy": "Snapshot"},
         "Cluster": {"Type": "AWS::RDS::DBCluster"},
-        "OfCluster": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBClusterIdentifier": {"Ref": "Cluster"}}},
+        "OfCluster": {
+            "Type": "AWS::RDS::DBInstance",
+            "Properties": {"DBClusterIdentifier": {"Ref": "Cluster"}},
+        },
         "Alone": {"Type": "AWS::RDS::DBInstance", "Properties": {"Engine": "postgres"}},
         "Gone": {"Type": "AWS::RDS::DBInstance", "DeletionPolicy": "Delete"},
     }
@@ -322,7 +340,9 @@ def test_a_bucket_is_not_emptied_while_an_export_is_in_use(full):
 
 
 def test_an_importer_that_is_deleted_first_is_in_nobodys_way(world):
-    w = world(environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})))
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
     w.cfn.add_stack("t-bus")
     exporting(w, "t-rules")
     assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
@@ -347,7 +367,9 @@ def test_an_export_in_use_ends_where_the_stack_was_and_says_so(world, begun, tok
 
     def refuse(StackName, ClientRequestToken):  # noqa: N803
         mine = ClientRequestToken if token == "its own" else ""
-        told = steps((0.1, "STACK", "DELETE_IN_PROGRESS"), (0.3, "STACK", "CREATE_COMPLETE", EXPORTED))
+        told = steps(
+            (0.1, "STACK", "DELETE_IN_PROGRESS"), (0.3, "STACK", "CREATE_COMPLETE", EXPORTED)
+        )
         w.cfn.play(stack_id, told if begun else told[1:], mine)
 
     w.cfn.delete_stack = refuse
@@ -363,11 +385,18 @@ def test_a_deletion_that_is_under_way_is_followed(world, end):
     stack_id = w.cfn.add_stack("t-bus")
     w.cfn.play(
         stack_id,
-        steps((0, "STACK", "DELETE_IN_PROGRESS"), (30, "Queue", "DELETE_FAILED", "in use"), (31, "STACK", end)),
+        steps(
+            (0, "STACK", "DELETE_IN_PROGRESS"),
+            (30, "Queue", "DELETE_FAILED", "in use"),
+            (31, "STACK", end),
+        ),
         "somebody",
     )
     (result,) = w.delete()
-    assert (result.outcome, result.status) == ("deleted" if end == "DELETE_COMPLETE" else "failed", end)
+    assert (result.outcome, result.status) == (
+        "deleted" if end == "DELETE_COMPLETE" else "failed",
+        end,
+    )
     assert ("in use" in str(result.problem)) == (end == "DELETE_FAILED")
     assert "delete_stack" not in w.cfn.names()
     assert w.clock.now() < 33
@@ -378,7 +407,11 @@ def test_a_deletion_that_somebody_else_begins_first_ends_too(world):
     stack_id = w.cfn.add_stack("t-bus")
 
     def late(**_):
-        w.cfn.play(stack_id, steps((0, "STACK", "DELETE_IN_PROGRESS"), (30, "STACK", "DELETE_FAILED", "no")), "other")
+        w.cfn.play(
+            stack_id,
+            steps((0, "STACK", "DELETE_IN_PROGRESS"), (30, "STACK", "DELETE_FAILED", "no")),
+            "other",
+        )
 
     w.cfn.delete_stack = late
     (result,) = w.delete()
@@ -404,7 +437,10 @@ def test_a_cancellation_whose_token_is_in_no_event_ends_too(world):
     def cancel(**_):
         w.cfn.play(
             stack_id,
-            steps((0.1, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (50, "STACK", "UPDATE_ROLLBACK_COMPLETE")),
+            steps(
+                (0.1, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+                (50, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
+            ),
             "somebody",
         )
 
@@ -422,7 +458,11 @@ def test_another_run_is_followed_from_its_start(world):
     stack_id = w.cfn.add_stack("t-bus")
     w.cfn.play(
         stack_id,
-        steps((1, "STACK", "UPDATE_IN_PROGRESS"), (2, "Queue", "UPDATE_COMPLETE"), (60, "STACK", "UPDATE_COMPLETE")),
+        steps(
+            (1, "STACK", "UPDATE_IN_PROGRESS"),
+            (2, "Queue", "UPDATE_COMPLETE"),
+            (60, "STACK", "UPDATE_COMPLETE"),
+        ),
         "somebody",
     )
     w.clock.time = 10
@@ -450,14 +490,20 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
 
 
-@pytest.mark.parametrize("again", ["second", "first"])  # an operation's token, on all of its own events
+@pytest.mark.parametrize(
+    "again", ["second", "first"]
+)  # an operation's token, on all of its own events
 def test_what_failed_and_stayed_before_is_no_reason_of_what_is_followed(world, again):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
     begun, ended = (0, "STACK", "UPDATE_IN_PROGRESS"), (20, "STACK", "UPDATE_FAILED")
-    w.cfn.play(stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the first one's"), ended), "first")
+    w.cfn.play(
+        stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the first one's"), ended), "first"
+    )
     w.clock.time = 50
-    w.cfn.play(stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), again)
+    w.cfn.play(
+        stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), again
+    )
     w.clock.time = 60
     (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
     assert (result.outcome, result.status) == ("failed", "UPDATE_FAILED")
@@ -479,7 +525,9 @@ def test_a_continued_rollback_is_followed_from_its_own_start(world):
     stack_id = w.cfn.add_stack("t-bus")
     w.cfn.play(stack_id, STUCK, "first")
     w.clock.time = 100
-    again = steps((0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (100, "STACK", "UPDATE_ROLLBACK_COMPLETE"))
+    again = steps(
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (100, "STACK", "UPDATE_ROLLBACK_COMPLETE")
+    )
     w.cfn.play(stack_id, again, "second")
     w.clock.time = 110
     (result,) = recovery.follow(w.aws, w.environment.choose(), clock=w.clock)
@@ -491,7 +539,11 @@ def test_what_ends_before_it_can_be_followed_is_told(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
     w.clock.time = 10
-    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS"), (5, "STACK", "UPDATE_COMPLETE")), "somebody")
+    w.cfn.play(
+        stack_id,
+        steps((0, "STACK", "UPDATE_IN_PROGRESS"), (5, "STACK", "UPDATE_COMPLETE")),
+        "somebody",
+    )
     w.clock.time = 12
     describe = w.cfn.describe_stack_events
 
@@ -516,6 +568,10 @@ def test_status_names_what_is_not_there_and_advises_on_what_is_stuck(world):
     w.cfn.add_stack("t-rules", "UPDATE_ROLLBACK_FAILED")
     w.cfn.add_stack("t-fine")
     bus, rules, fine = status.read(w.aws, w.environment.choose())
-    assert (bus.status, rules.status, fine.status) == ("NOT_DEPLOYED", "UPDATE_ROLLBACK_FAILED", "CREATE_COMPLETE")
+    assert (bus.status, rules.status, fine.status) == (
+        "NOT_DEPLOYED",
+        "UPDATE_ROLLBACK_FAILED",
+        "CREATE_COMPLETE",
+    )
     assert "make recover" in rules.advice
     assert fine.advice == ""

@@ -14,17 +14,28 @@ import pytest
 from click.testing import CliRunner
 from scripted_cloudformation import FakeAws, environment, refusal, stack
 
-from scripts.__main__ import cli
-from scripts.aws import Aws
-from scripts.cloudformation import deletion, deployment, drift, protection, results, stack_set, stack_sets, status
-from scripts.cloudformation.options import Options
-from scripts.commands import _plan_view, _stacks
-from scripts.commands._failures import describe
-from scripts.environment import StackSet
+from eventstacks.__main__ import cli
+from eventstacks.aws import Aws
+from eventstacks.cli import _plan_view, _stacks
+from eventstacks.cli._failures import describe
+from eventstacks.cloudformation import (
+    deletion,
+    deployment,
+    drift,
+    protection,
+    results,
+    stack_set,
+    stack_sets,
+    status,
+)
+from eventstacks.cloudformation.options import Options
+from eventstacks.environment import StackSet
 
 ACCOUNTS = ("111111111111", "222222222222")
 REGIONS = ("us-east-1", "eu-west-1")
-TEMPLATE = "Resources:\n  Bus:\n    Type: AWS::Events::EventBus\n    Properties:\n      Name: shop\n"
+TEMPLATE = (
+    "Resources:\n  Bus:\n    Type: AWS::Events::EventBus\n    Properties:\n      Name: shop\n"
+)
 
 
 def stand_in(name, **names):
@@ -36,7 +47,10 @@ def stand_in(name, **names):
 
 @pytest.fixture
 def moto_aws(monkeypatch):
-    if "openapi_spec_validator" not in sys.modules and importlib.util.find_spec("openapi_spec_validator") is None:
+    if (
+        "openapi_spec_validator" not in sys.modules
+        and importlib.util.find_spec("openapi_spec_validator") is None
+    ):
         stand_in("openapi_spec_validator", validate=None)
         stand_in("openapi_spec_validator.validation")
         stand_in("openapi_spec_validator.validation.exceptions", OpenAPIValidationError=Exception)
@@ -60,7 +74,8 @@ class World:
             **target,
         }
         self.environment = environment(
-            *(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]), stack_set=StackSet(**target)
+            *(stacks or [stack(regions=REGIONS, tags={"team": "shop"})]),
+            stack_set=StackSet(**target),
         )
         self.aws = Aws(self.environment)
         self.client = self.aws.client("cloudformation", "us-east-1")
@@ -74,7 +89,9 @@ class World:
         return self
 
     def protect(self):
-        self.environment = self.aws.environment = dataclasses.replace(self.environment, protect=True)
+        self.environment = self.aws.environment = dataclasses.replace(
+            self.environment, protect=True
+        )
         self.given = (self.aws, self.templates, self.environment.choose())
 
     def change(self):
@@ -89,24 +106,35 @@ class World:
         calls = []
 
         def listen(name, real):
-            self.patch.setattr(self.client, name, lambda **given: calls.append((name, given)) or real(**given))
+            self.patch.setattr(
+                self.client, name, lambda **given: calls.append((name, given)) or real(**given)
+            )
 
         for name in methods:
             listen(name, getattr(self.client, name))
         return calls
 
     def plan(self, **how):
-        return deployment.plan(*self.given, options=Options(build=self.build, **how), clock=self.clock)
+        return deployment.plan(
+            *self.given, options=Options(build=self.build, **how), clock=self.clock
+        )
 
     def deploy(self, how=None, **more):
-        return deployment.deploy(*self.given, options=Options(build=self.build, **how or {}), clock=self.clock, **more)
+        return deployment.deploy(
+            *self.given, options=Options(build=self.build, **how or {}), clock=self.clock, **more
+        )
 
     def delete(self):
         pairs = self.environment.choose()
-        return deletion.delete(self.aws, deletion.survey(self.aws, pairs), pairs=pairs, clock=self.clock)
+        return deletion.delete(
+            self.aws, deletion.survey(self.aws, pairs), pairs=pairs, clock=self.clock
+        )
 
     def status(self):
-        return [(one.place.region, one.status) for one in status.read(self.aws, self.environment.choose())]
+        return [
+            (one.place.region, one.status)
+            for one in status.read(self.aws, self.environment.choose())
+        ]
 
     def instances(self):
         return sorted(
@@ -127,14 +155,18 @@ def stack_with(regions=REGIONS, **more):
 
 def test_created_in_every_account_and_region_then_nothing_to_do(sets):
     w = sets()
-    assert [plan.settings for plan in w.plan()] == [("stack set t-bus", f"stacks in {', '.join(ACCOUNTS)}")] * 2
+    assert [plan.settings for plan in w.plan()] == [
+        ("stack set t-bus", f"stacks in {', '.join(ACCOUNTS)}")
+    ] * 2
     assert w.client.list_stack_sets()["Summaries"] == []
     assert [one.outcome for one in w.deploy()] == ["created", "created"]
     assert w.instances() == sorted((account, region) for account in ACCOUNTS for region in REGIONS)
     assert [plan.changes for plan in w.plan()] == [False, False]
     assert [one.outcome for one in w.deploy()] == ["unchanged", "unchanged"]
     assert w.status() == [("us-east-1", "2 CURRENT"), ("eu-west-1", "2 CURRENT")]
-    assert w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]["Tags"] == [{"Key": "team", "Value": "shop"}]
+    assert w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]["Tags"] == [
+        {"Key": "team", "Value": "shop"}
+    ]
 
 
 def test_a_template_that_changed_is_an_update(sets):
@@ -155,7 +187,7 @@ def test_an_account_more_gets_its_stacks(sets):
 
 
 def test_saying_no_changes_nothing(sets):
-    from scripts.cloudformation.deployment import Listener
+    from eventstacks.cloudformation.deployment import Listener
 
     class No(Listener):
         def confirm(self, plans):
@@ -178,14 +210,23 @@ def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
     w = sets()
     # moto's operations always succeed: the answers of one that did not are put in their place.
     monkeypatch.setattr(
-        w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": "FAILED"}}
+        w.client,
+        "describe_stack_set_operation",
+        lambda **_: {"StackSetOperation": {"Status": "FAILED"}},
     )
 
     found = [
         {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
-        {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "FAILED", "StatusReason": "role is missing"},
+        {
+            "Account": ACCOUNTS[1],
+            "Region": "eu-west-1",
+            "Status": "FAILED",
+            "StatusReason": "role is missing",
+        },
     ]
-    monkeypatch.setattr(w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found})
+    monkeypatch.setattr(
+        w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found}
+    )
     here, there = w.deploy()
     assert (here.outcome, there.outcome) == ("created", "failed")
     assert f"account {ACCOUNTS[1]}: role is missing" in str(there.problem)
@@ -195,19 +236,42 @@ def test_what_failed_within_the_tolerance_has_failed(sets, monkeypatch):
     w = sets(failure_tolerance=1)
     found = [
         {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "SUCCEEDED"},
-        {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "FAILED", "StatusReason": "role is missing"},
-        {"Account": ACCOUNTS[0], "Region": "eu-west-1", "Status": "CANCELLED", "StatusReason": "not tried"},
+        {
+            "Account": ACCOUNTS[1],
+            "Region": "eu-west-1",
+            "Status": "FAILED",
+            "StatusReason": "role is missing",
+        },
+        {
+            "Account": ACCOUNTS[0],
+            "Region": "eu-west-1",
+            "Status": "CANCELLED",
+            "StatusReason": "not tried",
+        },
     ]
-    monkeypatch.setattr(w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found})
+    monkeypatch.setattr(
+        w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found}
+    )
     here, there = w.deploy()  # moto's operation has SUCCEEDED
     assert (here.ok, there.ok) == (True, False)
-    assert f"account {ACCOUNTS[1]}: role is missing; account {ACCOUNTS[0]}: not tried" in str(there.problem)
+    assert f"account {ACCOUNTS[1]}: role is missing; account {ACCOUNTS[0]}: not tried" in str(
+        there.problem
+    )
 
 
 def test_a_failure_in_a_region_that_the_file_does_not_name_is_not_lost(sets, monkeypatch):
     w = sets()
-    found = [{"Account": ACCOUNTS[1], "Region": "eu-north-1", "Status": "FAILED", "StatusReason": "role is missing"}]
-    monkeypatch.setattr(w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found})
+    found = [
+        {
+            "Account": ACCOUNTS[1],
+            "Region": "eu-north-1",
+            "Status": "FAILED",
+            "StatusReason": "role is missing",
+        }
+    ]
+    monkeypatch.setattr(
+        w.client, "list_stack_set_operation_results", lambda **_: {"Summaries": found}
+    )
     here, there = w.deploy()
     assert (here.ok, there.ok) == (False, True)
     assert f"account {ACCOUNTS[1]} in eu-north-1: role is missing" in str(here.problem)
@@ -227,7 +291,9 @@ def test_a_running_operation_is_waited_for(sets, monkeypatch):
     monkeypatch.setattr(
         w.client,
         "describe_stack_set_operation",
-        lambda **given: asked.append(given["OperationId"]) or {"StackSetOperation": {"Status": next(states)}},
+        lambda **given: (
+            asked.append(given["OperationId"]) or {"StackSetOperation": {"Status": next(states)}}
+        ),
     )
     assert [one.outcome for one in w.deploy()] == ["updated", "updated"]
     assert asked[:3] == ["somebody-elses"] * 3
@@ -250,7 +316,10 @@ def test_an_update_cannot_be_kept_to_one_region(sets):
     w.change()
     calls = w.heard(*CHANGES)
     plans = w.only("eu-west-1").plan()
-    assert ["eu-west-1: it reaches us-east-1, too" in str(plan.problem) for plan in plans] == [True, False]
+    assert ["eu-west-1: it reaches us-east-1, too" in str(plan.problem) for plan in plans] == [
+        True,
+        False,
+    ]
     with pytest.raises(stack_set.RefusedError, match=re.compile("make deploy ENV=test STACK=bus$")):
         w.deploy()
     assert calls == []
@@ -289,16 +358,24 @@ def test_options_that_stack_sets_do_not_have_are_refused(sets, how, name):
 def test_a_protected_environment_updates_a_stack_set_only_by_its_name(sets):
     w = sets()
     w.protect()
-    assert [one.outcome for one in w.deploy()] == ["created", "created"]  # what is new loses nothing
+    assert [one.outcome for one in w.deploy()] == [
+        "created",
+        "created",
+    ]  # what is new loses nothing
     assert [one.outcome for one in w.deploy()] == ["unchanged", "unchanged"]
     w.change()
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: template",)] * 2
     calls = w.heard(*CHANGES)
     for how in ({}, {"allow_replace": frozenset({"Bus"})}):
-        with pytest.raises(protection.ProtectedError, match=re.compile("ARGS='--allow-replace t-bus'$")):
+        with pytest.raises(
+            protection.ProtectedError, match=re.compile("ARGS='--allow-replace t-bus'$")
+        ):
             w.deploy(how)
     assert calls == []
-    assert [one.outcome for one in w.deploy({"allow_replace": frozenset({"t-bus"})})] == ["updated", "updated"]
+    assert [one.outcome for one in w.deploy({"allow_replace": frozenset({"t-bus"})})] == [
+        "updated",
+        "updated",
+    ]
 
 
 def test_stacks_are_created_in_one_region_when_nothing_else_changes(sets):
@@ -310,7 +387,10 @@ def test_stacks_are_created_in_one_region_when_nothing_else_changes(sets):
 
 
 ROLE = "arn:aws:iam::123456789012:role/"
-DEFAULTS = (f"{ROLE}AWSCloudFormationStackSetAdministrationRole", "AWSCloudFormationStackSetExecutionRole")
+DEFAULTS = (
+    f"{ROLE}AWSCloudFormationStackSetAdministrationRole",
+    "AWSCloudFormationStackSetExecutionRole",
+)
 
 
 def test_other_roles_are_an_update_and_back(sets):
@@ -323,11 +403,15 @@ def test_other_roles_are_an_update_and_back(sets):
     assert held(w) == DEFAULTS
     roles = {"administration_role": f"{ROLE}path/Ours", "execution_role": "Theirs"}
     other = sets(**roles)
-    assert [plan.settings for plan in other.plan()] == [("stack set t-bus: administration role, execution role",)] * 2
+    assert [plan.settings for plan in other.plan()] == [
+        ("stack set t-bus: administration role, execution role",)
+    ] * 2
     assert [one.outcome for one in other.deploy()] == ["updated", "updated"]
     assert held(w) == tuple(roles.values())
     assert [plan.changes for plan in other.plan()] == [False, False]
-    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: administration role, execution role",)] * 2
+    assert [plan.settings for plan in w.plan()] == [
+        ("stack set t-bus: administration role, execution role",)
+    ] * 2
     w.deploy()  # without roles in the file
     assert held(w) == DEFAULTS
 
@@ -337,7 +421,9 @@ UNIT = "ou-abcd-12345678"
 
 def by_unit(sets, there=ACCOUNTS, unit=UNIT, held=None, **target):
     """A service-managed stack set as AWS describes it, with current stacks in ``there``; moto knows little of them."""
-    w = sets(permissions="SERVICE_MANAGED", **{"organizational_units": (UNIT,), "accounts": (), **target})
+    w = sets(
+        permissions="SERVICE_MANAGED", **{"organizational_units": (UNIT,), "accounts": (), **target}
+    )
     found = {
         "TemplateBody": TEMPLATE,
         "Parameters": [],
@@ -360,7 +446,9 @@ def by_unit(sets, there=ACCOUNTS, unit=UNIT, held=None, **target):
     w.answer("describe_stack_set_operation", {"StackSetOperation": {"Status": "SUCCEEDED"}})
     w.calls = []
     for method in CHANGES:
-        w.patch.setattr(w.client, method, lambda _name=method, **given: w.calls.append((_name, given)) or {})
+        w.patch.setattr(
+            w.client, method, lambda _name=method, **given: w.calls.append((_name, given)) or {}
+        )
     return w
 
 
@@ -377,10 +465,16 @@ def by_unit(sets, there=ACCOUNTS, unit=UNIT, held=None, **target):
 )
 def test_auto_deployment_is_held_to_the_file(sets, given, wanted, changes):
     w = by_unit(sets, held={"AutoDeployment": given}, auto_deployment=wanted)
-    assert [plan.settings for plan in w.plan()] == [("stack set t-bus: auto deployment",) if changes else ()] * 2
+    assert [plan.settings for plan in w.plan()] == [
+        ("stack set t-bus: auto deployment",) if changes else ()
+    ] * 2
     w.deploy()
-    sent = {"Enabled": True, "RetainStacksOnAccountRemoval": False} if wanted else {"Enabled": False}
-    assert [(name, call["AutoDeployment"]) for name, call in w.calls] == [("update_stack_set", sent)] * changes
+    sent = (
+        {"Enabled": True, "RetainStacksOnAccountRemoval": False} if wanted else {"Enabled": False}
+    )
+    assert [(name, call["AutoDeployment"]) for name, call in w.calls] == [
+        ("update_stack_set", sent)
+    ] * changes
 
 
 def test_capabilities_are_held_to_the_template(sets):
@@ -392,7 +486,11 @@ def test_capabilities_are_held_to_the_template(sets):
 
 def created(w):
     """The regions and targets of the calls that make stacks."""
-    return [(call["Regions"], call["DeploymentTargets"]) for name, call in w.calls if name == "create_stack_instances"]
+    return [
+        (call["Regions"], call["DeploymentTargets"])
+        for name, call in w.calls
+        if name == "create_stack_instances"
+    ]
 
 
 def test_units_are_the_targets_of_service_managed_sets(sets):
@@ -403,7 +501,9 @@ def test_units_are_the_targets_of_service_managed_sets(sets):
 
 
 def test_accounts_narrow_units_down(sets):
-    w = by_unit(sets, there=(), accounts=ACCOUNTS[:1], organizational_units=(UNIT, "ou-abcd-87654321"))
+    w = by_unit(
+        sets, there=(), accounts=ACCOUNTS[:1], organizational_units=(UNIT, "ou-abcd-87654321")
+    )
     w.deploy()
     narrowed = {
         "OrganizationalUnitIds": [UNIT, "ou-abcd-87654321"],
@@ -420,7 +520,9 @@ def test_an_account_that_the_file_names_later_gets_its_stacks(sets):
     assert [targets["Accounts"] for _, targets in created(w)] == [[ACCOUNTS[1]]]
     # AWS says nothing of an account that is in none of the units: nothing has come of it here.
     assert [one.outcome for one in found] == ["failed", "failed"]
-    assert f"account {ACCOUNTS[1]}: no stack was made; is the account in {UNIT}?" in str(found[0].problem)
+    assert f"account {ACCOUNTS[1]}: no stack was made; is the account in {UNIT}?" in str(
+        found[0].problem
+    )
 
 
 def test_a_unit_without_accounts_is_no_change(sets):
@@ -431,7 +533,9 @@ def test_a_unit_without_accounts_is_no_change(sets):
 def test_a_unit_gets_its_stacks_in_a_region_more(sets):
     w = by_unit(sets)
     here = w.client.list_stack_instances()["Summaries"]
-    w.answer("list_stack_instances", {"Summaries": [one for one in here if one["Region"] == "us-east-1"]})
+    w.answer(
+        "list_stack_instances", {"Summaries": [one for one in here if one["Region"] == "us-east-1"]}
+    )
     assert [plan.settings for plan in w.plan()] == [(), (f"stacks in {UNIT}",)]
 
 
@@ -449,7 +553,9 @@ def test_what_the_file_does_not_name_any_more_stays_and_is_said(sets):
     plans = w.plan()
     assert [plan.changes for plan in plans] == [False, False]
     assert [plan.settings for plan in plans] == [(), ()]
-    assert [plan.document()["notes"] for plan in plans] == [[stays(ACCOUNTS[1], region)] for region in REGIONS]
+    assert [plan.document()["notes"] for plan in plans] == [
+        [stays(ACCOUNTS[1], region)] for region in REGIONS
+    ]
     assert [line.plain for line in _plan_view.show(plans)] == [
         "t-bus in us-east-1, eu-west-1: no changes",
         f"  · {stays(ACCOUNTS[1], 'us-east-1')}",
@@ -467,8 +573,12 @@ def test_a_region_and_a_unit_that_the_file_does_not_name_any_more_are_said(sets)
     sets().deploy()
     w = sets(stack_with(regions=REGIONS[1:], tags={"team": "shop"}))
     assert [plan.notes for plan in w.plan()] == [(stays(", ".join(ACCOUNTS), "us-east-1"),)]
-    w = by_unit(sets, unit="ou-abcd-87654321", there=ACCOUNTS[:1], held={"OrganizationalUnitIds": [UNIT]})
-    assert [plan.notes for plan in w.plan()] == [(stays(ACCOUNTS[0], region),) for region in REGIONS]
+    w = by_unit(
+        sets, unit="ou-abcd-87654321", there=ACCOUNTS[:1], held={"OrganizationalUnitIds": [UNIT]}
+    )
+    assert [plan.notes for plan in w.plan()] == [
+        (stays(ACCOUNTS[0], region),) for region in REGIONS
+    ]
 
 
 def test_deleting_takes_what_is_there_whatever_the_file_names(sets):
@@ -483,7 +593,10 @@ def test_a_stack_set_with_stacks_elsewhere_stays(sets):
     sets().deploy()
     w = sets(stack_with(regions=REGIONS[1:]))
     (found,) = w.delete()
-    assert (found.outcome, found.warnings) == ("deleted", ("the stack set stays, for its stacks in us-east-1",))
+    assert (found.outcome, found.warnings) == (
+        "deleted",
+        ("the stack set stays, for its stacks in us-east-1",),
+    )
     assert w.instances() == [(account, "us-east-1") for account in ACCOUNTS]
 
 
@@ -503,11 +616,16 @@ def test_deleting_takes_the_stacks_with_it(sets):
     w.delete()
     assert [name for name, _ in calls] == ["delete_stack_instances", "delete_stack_set"]
     given = calls[0][1]
-    assert (given["RetainStacks"], given["Accounts"], given["Regions"]) == (False, [*ACCOUNTS], sorted(REGIONS))
+    assert (given["RetainStacks"], given["Accounts"], given["Regions"]) == (
+        False,
+        [*ACCOUNTS],
+        sorted(REGIONS),
+    )
 
 
 @pytest.mark.parametrize(
-    ("concurrency", "tolerance", "mode"), [(5, 1, "SOFT"), (3, 1, "SOFT"), (2, 1, "STRICT"), (1, 0, "STRICT")]
+    ("concurrency", "tolerance", "mode"),
+    [(5, 1, "SOFT"), (3, 1, "SOFT"), (2, 1, "STRICT"), (1, 0, "STRICT")],
 )
 def test_the_concurrency_asked_for_is_what_aws_is_told(sets, concurrency, tolerance, mode):
     w = sets(concurrency=concurrency, failure_tolerance=tolerance)
@@ -521,7 +639,9 @@ def test_the_concurrency_asked_for_is_what_aws_is_told(sets, concurrency, tolera
     }
 
 
-@pytest.mark.parametrize(("code", "outcome"), [("OperationIdAlreadyExists", "updated"), ("StaleRequest", "failed")])
+@pytest.mark.parametrize(
+    ("code", "outcome"), [("OperationIdAlreadyExists", "updated"), ("StaleRequest", "failed")]
+)
 def test_an_operation_whose_answer_was_lost_is_followed(sets, code, outcome):
     w = by_unit(sets, held={"TemplateBody": "other"})
     asked = []
@@ -533,7 +653,9 @@ def test_an_operation_whose_answer_was_lost_is_followed(sets, code, outcome):
     w.patch.setattr(w.client, "update_stack_set", lost)
     ended = {"StackSetOperation": {"Status": "SUCCEEDED"}}
     w.patch.setattr(
-        w.client, "describe_stack_set_operation", lambda **given: asked.append(given["OperationId"]) or ended
+        w.client,
+        "describe_stack_set_operation",
+        lambda **given: asked.append(given["OperationId"]) or ended,
     )
     assert [one.outcome for one in w.deploy()] == [outcome] * 2
     assert asked == ([w.calls[0][1]["OperationId"]] if outcome == "updated" else [])
@@ -546,7 +668,10 @@ def test_what_is_sent_of_the_file(sets):
     w.deploy()
     given = calls[0][1]
     assert (given["AdministrationRoleARN"], given["ExecutionRoleName"]) == tuple(roles.values())
-    assert (given["Tags"], given["PermissionModel"]) == ([{"Key": "team", "Value": "shop"}], "SELF_MANAGED")
+    assert (given["Tags"], given["PermissionModel"]) == (
+        [{"Key": "team", "Value": "shop"}],
+        "SELF_MANAGED",
+    )
     w = sets(stack_with(tags={"team": "stock"}), **roles)
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: tags",)] * 2
 
@@ -583,13 +708,25 @@ def moving(w, action="UPDATE", ends="SUCCEEDED"):
     """An operation is under way on the stack set, and ends after two looks. Gives the ids of those that were stopped."""
     states, stopped = iter(["RUNNING", "RUNNING", *[ends] * 99]), []
     running = {"OperationId": "theirs", "Action": action, "Status": "RUNNING"}
-    w.answer("list_stack_set_operations", {"Summaries": [{"OperationId": "old", "Status": "FAILED"}, running]})
+    w.answer(
+        "list_stack_set_operations",
+        {"Summaries": [{"OperationId": "old", "Status": "FAILED"}, running]},
+    )
     w.patch.setattr(
-        w.client, "describe_stack_set_operation", lambda **_: {"StackSetOperation": {"Status": next(states)}}
+        w.client,
+        "describe_stack_set_operation",
+        lambda **_: {"StackSetOperation": {"Status": next(states)}},
     )
     w.patch.setattr(w.client, "stop_stack_set_operation", lambda **given: stopped.append(given))
-    found = {"Account": ACCOUNTS[1], "Region": "eu-west-1", "Status": "CANCELLED", "StatusReason": "not begun"}
-    w.answer("list_stack_set_operation_results", {"Summaries": [found] if ends != "SUCCEEDED" else []})
+    found = {
+        "Account": ACCOUNTS[1],
+        "Region": "eu-west-1",
+        "Status": "CANCELLED",
+        "StatusReason": "not begun",
+    }
+    w.answer(
+        "list_stack_set_operation_results", {"Summaries": [found] if ends != "SUCCEEDED" else []}
+    )
     return stopped
 
 
@@ -630,15 +767,33 @@ def test_what_is_under_way_on_a_stack_set_is_followed(sets, action, ends, found)
 def test_what_failed_in_one_of_several_operations_has_failed(sets):
     w = sets()
     w.deploy()
-    running = [{"OperationId": one, "Action": "CREATE", "Status": "RUNNING"} for one in ("first", "second", "third")]
+    running = [
+        {"OperationId": one, "Action": "CREATE", "Status": "RUNNING"}
+        for one in ("first", "second", "third")
+    ]
     w.answer("list_stack_set_operations", {"Summaries": running})
     w.answer("describe_stack_set_operation", {"StackSetOperation": {"Status": "SUCCEEDED"}})
     failed = {
-        "first": {"Account": ACCOUNTS[0], "Region": "us-east-1", "Status": "FAILED", "StatusReason": "no role"},
-        "second": {"Account": ACCOUNTS[1], "Region": "us-east-1", "Status": "FAILED", "StatusReason": "no quota"},
+        "first": {
+            "Account": ACCOUNTS[0],
+            "Region": "us-east-1",
+            "Status": "FAILED",
+            "StatusReason": "no role",
+        },
+        "second": {
+            "Account": ACCOUNTS[1],
+            "Region": "us-east-1",
+            "Status": "FAILED",
+            "StatusReason": "no quota",
+        },
     }
-    w.patch.setattr(w.client, "list_stack_set_operation_results",
-                    lambda **given: {"Summaries": [failed[one] for one in failed if one == given["OperationId"]]})  # fmt: skip
+    w.patch.setattr(
+        w.client,
+        "list_stack_set_operation_results",
+        lambda **given: {
+            "Summaries": [failed[one] for one in failed if one == given["OperationId"]]
+        },
+    )
     code, out, err = run(w, "follow")
     assert (code, outcomes(out)) == (1, ["failed", "created"])
     assert f"account {ACCOUNTS[0]}: no role; account {ACCOUNTS[1]}: no quota" in err
@@ -699,8 +854,14 @@ def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("drift",), "aws cloudformation detect-stack-set-drift --region us-east-1 --stack-set-name t-bus\n"),
-        (("drift", "--json"), "aws cloudformation list-stack-instances --region us-east-1 --stack-set-name t-bus"),
+        (
+            ("drift",),
+            "aws cloudformation detect-stack-set-drift --region us-east-1 --stack-set-name t-bus\n",
+        ),
+        (
+            ("drift", "--json"),
+            "aws cloudformation list-stack-instances --region us-east-1 --stack-set-name t-bus",
+        ),
         (("recover",), "make deploy ENV=test tries those again"),
         (("recover", "--force"), "make status ENV=test"),
     ],
@@ -718,7 +879,10 @@ def test_a_secret_that_aws_hides_is_no_change(sets, monkeypatch):
     w = sets(stack_with(parameters={"Secret": "s3cret", "Size": "1"}))
     w.deploy()
     held = w.client.describe_stack_set(StackSetName="t-bus")
-    given = [{"ParameterKey": "Secret", "ParameterValue": "****"}, {"ParameterKey": "Size", "ParameterValue": "1"}]
+    given = [
+        {"ParameterKey": "Secret", "ParameterValue": "****"},
+        {"ParameterKey": "Size", "ParameterValue": "1"},
+    ]
     held["StackSet"] |= {"Parameters": given}
     monkeypatch.setattr(w.client, "describe_stack_set", lambda **_: held)
     assert [plan.changes for plan in w.plan()] == [False, False]
@@ -728,7 +892,10 @@ def test_a_secret_that_aws_hides_is_no_change(sets, monkeypatch):
 
 @pytest.mark.parametrize("told", [True, False])
 def test_defaults_that_aws_gives_back_are_no_change(sets, told):
-    given = [{"ParameterKey": "Days", "ParameterValue": "7"}, {"ParameterKey": "On", "ParameterValue": "true"}]
+    given = [
+        {"ParameterKey": "Days", "ParameterValue": "7"},
+        {"ParameterKey": "On", "ParameterValue": "true"},
+    ]
     w = by_unit(sets, held={"Parameters": given if told else []})
     w.templates["queue"]["Parameters"] = {"Days": {"Default": 7}, "On": {"Default": True}}
     assert [plan.changes for plan in w.plan()] == [False, False]

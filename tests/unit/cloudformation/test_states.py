@@ -44,16 +44,28 @@ def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollb
     stack_id = w.cfn.add_stack("t-bus", status)
     (plan,), (result,) = w.plan(), w.deploy()
     for problem in (plan.problem, result.problem):
-        assert f"the stack is in {status}: it can be changed only without a rollback" in str(problem)
-        assert "make deploy ENV=test STACK=bus REGION=us-east-1 ARGS='--disable-rollback'" in str(problem)
+        assert f"the stack is in {status}: it can be changed only without a rollback" in str(
+            problem
+        )
+        assert "make deploy ENV=test STACK=bus REGION=us-east-1 ARGS='--disable-rollback'" in str(
+            problem
+        )
         assert "make recover" in str(problem)
-    assert (w.cfn.status(stack_id), "create_change_set" in w.cfn.names(), w.ear.asked) == (status, False, [])
+    assert (w.cfn.status(stack_id), "create_change_set" in w.cfn.names(), w.ear.asked) == (
+        status,
+        False,
+        [],
+    )
 
 
 @pytest.mark.parametrize("status", ["UPDATE_FAILED", "CREATE_FAILED"])
 @pytest.mark.parametrize(
     "how",
-    [{"disable_rollback": True}, {"on_failure": "DO_NOTHING"}, {"disable_rollback": True, "express": True}],
+    [
+        {"disable_rollback": True},
+        {"on_failure": "DO_NOTHING"},
+        {"disable_rollback": True, "express": True},
+    ],
 )
 def test_a_failure_that_was_not_rolled_back_is_gone_on_from(world, status, how):
     w = world()
@@ -78,7 +90,9 @@ def test_on_failure_delete_follows_to_the_deletion(world, begins):
 def test_create_failed_is_an_end_when_nothing_is_rolled_back(world):
     w = world()
     w.cfn.timelines["CREATE"] = steps(
-        (0, "STACK", "CREATE_IN_PROGRESS"), (1, "Queue", "CREATE_FAILED", "taken"), (2, "STACK", "CREATE_FAILED")
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        (1, "Queue", "CREATE_FAILED", "taken"),
+        (2, "STACK", "CREATE_FAILED"),
     )
     (result,) = w.deploy(disable_rollback=True)
     assert (result.ok, result.status) == (False, "CREATE_FAILED")
@@ -99,7 +113,9 @@ def test_create_failed_is_no_end_when_a_rollback_follows(world):
 def test_an_operation_under_way_is_waited_for(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
-    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS"), (30, "STACK", "UPDATE_COMPLETE")))
+    w.cfn.play(
+        stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS"), (30, "STACK", "UPDATE_COMPLETE"))
+    )
     (result,) = w.deploy()
     assert result.outcome == "updated"
     assert w.clock.time > 30

@@ -3,7 +3,11 @@
 import threading
 
 import pytest
-from botocore.exceptions import ConnectionClosedError, CredentialRetrievalError, EndpointConnectionError
+from botocore.exceptions import (
+    ConnectionClosedError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+)
 from scripted_cloudformation import (
     environment,
     refusal,
@@ -27,14 +31,22 @@ TROUBLES = {
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize(
     "operation",
-    ["describe_stacks", "create_change_set", "describe_change_set", "describe_stack_events", "execute_change_set"],
+    [
+        "describe_stacks",
+        "create_change_set",
+        "describe_change_set",
+        "describe_stack_events",
+        "execute_change_set",
+    ],
 )
 def test_trouble_that_passes_does_not_fail_a_deployment(world, operation, trouble):
     w = world()
     w.cfn.fail(operation, TROUBLES[trouble], times=3)
     (result,) = w.deploy()
     assert result.outcome == "created"
-    assert w.cfn.names().count("execute_change_set") == (4 if operation == "execute_change_set" else 1)
+    assert w.cfn.names().count("execute_change_set") == (
+        4 if operation == "execute_change_set" else 1
+    )
 
 
 @pytest.mark.parametrize("operation", ["create_change_set", "execute_change_set"])
@@ -43,7 +55,9 @@ def test_a_lost_answer_is_not_done_twice(world, operation):
     w.cfn.fail(operation, TROUBLES["cut"], landed=True)
     (result,) = w.deploy()
     assert result.outcome == "created"
-    assert [one.event.status for one in w.ear.heard].count("CREATE_IN_PROGRESS") == 2  # the stack's, and the queue's
+    assert [one.event.status for one in w.ear.heard].count(
+        "CREATE_IN_PROGRESS"
+    ) == 2  # the stack's, and the queue's
     assert len(w.cfn.stacks) == 1
 
 
@@ -104,8 +118,12 @@ def test_a_rollback_is_no_success(world):
 
 
 def test_threads_are_bounded(world, monkeypatch):
-    monkeypatch.setattr("scripts.cloudformation.schedule.THREADS", 4)
-    w = world(environment(*[stack(f"s{number}", regions=("us-east-1", "eu-west-1")) for number in range(40)]))
+    monkeypatch.setattr("eventstacks.cloudformation.schedule.THREADS", 4)
+    w = world(
+        environment(
+            *[stack(f"s{number}", regions=("us-east-1", "eu-west-1")) for number in range(40)]
+        )
+    )
     most = []
     w.ear.planned = lambda plan: most.append(threading.active_count())
     before = threading.active_count()
@@ -119,7 +137,12 @@ def test_half_answers_without_end_end_with_words(world):
     from botocore.parsers import ResponseParserError
 
     w = world()
-    w.cfn.fail("describe_stack_events", ResponseParserError("Unable to parse response"), times=9999, after=2)
+    w.cfn.fail(
+        "describe_stack_events",
+        ResponseParserError("Unable to parse response"),
+        times=9999,
+        after=2,
+    )
     (result,) = w.deploy()
     assert result.outcome == "unknown"
     assert "goes on in AWS" in str(result.problem)

@@ -6,11 +6,11 @@ import pytest
 from botocore.exceptions import ClientError
 from scripted_cloudformation import FakeAws, environment, stack
 
-from scripts.cloudformation import body, bucket, change_set, order, parameters
-from scripts.cloudformation.calls import Clock, is_login, passes, pauses
-from scripts.cloudformation.options import Options, OptionsError
-from scripts.cloudformation.protection import losses
-from scripts.environment import OutputReference
+from eventstacks.cloudformation import body, bucket, change_set, order, parameters
+from eventstacks.cloudformation.calls import Clock, is_login, passes, pauses
+from eventstacks.cloudformation.options import Options, OptionsError
+from eventstacks.cloudformation.protection import losses
+from eventstacks.environment import OutputReference
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,20 @@ def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
         ("first", here): set(),
     }
     chosen = [pair for pair in found.choose() if pair[0].name != "middle"]
-    assert order.predecessors(found, chosen) == {("late", here): {("first", here)}, ("first", here): set()}
+    assert order.predecessors(found, chosen) == {
+        ("late", here): {("first", here)},
+        ("first", here): set(),
+    }
 
 
 def test_a_reference_to_another_region_waits_for_that_one():
     found = environment(
         stack("bus", regions=("us-east-1", "eu-west-1")),
-        stack("rules", regions=("eu-west-1",), parameters={"A": OutputReference("bus", "X", "us-east-1")}),
+        stack(
+            "rules",
+            regions=("eu-west-1",),
+            parameters={"A": OutputReference("bus", "X", "us-east-1")},
+        ),
     )
     assert order.predecessors(found, found.choose())["rules", "eu-west-1"] == {("bus", "us-east-1")}
 
@@ -74,7 +81,9 @@ class S3:
     def __init__(self, region, held, answer=200):
         # As with AWS_USE_FIPS_ENDPOINT: where the client goes is not what CloudFormation reads from.
         partition = "aws-cn" if region.startswith("cn-") else "aws"
-        self.meta = SimpleNamespace(endpoint_url=f"https://s3-fips.{region}", partition=partition, region_name=region)
+        self.meta = SimpleNamespace(
+            endpoint_url=f"https://s3-fips.{region}", partition=partition, region_name=region
+        )
         self.held, self.answer = held, answer
 
     def head_bucket(self, Bucket):  # noqa: N803
@@ -82,12 +91,18 @@ class S3:
             return {"BucketRegion": "eu-central-1"}
         headers = {"x-amz-bucket-region": self.home} if self.answer == 403 else {}
         answer = {"HTTPStatusCode": self.answer, "HTTPHeaders": headers}
-        raise ClientError({"Error": {"Code": str(self.answer)}, "ResponseMetadata": answer}, "HeadBucket")
+        raise ClientError(
+            {"Error": {"Code": str(self.answer)}, "ResponseMetadata": answer}, "HeadBucket"
+        )
 
     def put_object(self, Bucket, Key, Body, ContentType):  # noqa: N803
         if self.held is None:
             raise ClientError(
-                {"Error": {"Code": "AccessDenied", "Message": "no key for you"}, "ResponseMetadata": {}}, "PutObject"
+                {
+                    "Error": {"Code": "AccessDenied", "Message": "no key for you"},
+                    "ResponseMetadata": {},
+                },
+                "PutObject",
             )
         self.held[Bucket, Key] = Body
 
@@ -115,12 +130,20 @@ def test_long_bodies_go_by_way_of_s3(tmp_path, size, by, answer):
         assert found["TemplateURL"] == f"https://store.s3.eu-central-1.amazonaws.com/{key}"
 
 
-@pytest.mark.parametrize(("region", "url"), [
-    ("eu-central-1", "https://s3.eu-central-1.amazonaws.com/my.store"),  # a name with dots fits no certificate
-    ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/my.store"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("region", "url"),
+    [
+        (
+            "eu-central-1",
+            "https://s3.eu-central-1.amazonaws.com/my.store",
+        ),  # a name with dots fits no certificate
+        ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/my.store"),
+    ],
+)
 def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, url):
-    monkeypatch.setenv("AWS_PROFILE", "of-the-shell")  # which is nobody's matter where the environment names its own
+    monkeypatch.setenv(
+        "AWS_PROFILE", "of-the-shell"
+    )  # which is nobody's matter where the environment names its own
     aws = FakeAws(environment(bucket="my.store"), None)
     aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
     aws.fakes["s3", None].home = region
@@ -132,7 +155,11 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
     [
         ({}, 404, "'store': there is no such bucket"),
         ({}, 400, "have the credentials expired"),
-        (None, 403, "'store': these credentials may not write to templates/, AWS says: no key for you"),
+        (
+            None,
+            403,
+            "'store': these credentials may not write to templates/, AWS says: no key for you",
+        ),
     ],
 )
 def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
@@ -143,7 +170,8 @@ def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
 
 
 @pytest.mark.parametrize(
-    ("size", "name", "words"), [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")]
+    ("size", "name", "words"),
+    [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")],
 )
 def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     (tmp_path / "long.yaml").write_text("#" * size)
@@ -155,7 +183,10 @@ def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     ("template", "wanted"),
     [
         ({"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}}, []),
-        ({"Resources": {"R": {"Type": "AWS::IAM::Role"}}}, ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]),
+        (
+            {"Resources": {"R": {"Type": "AWS::IAM::Role"}}},
+            ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+        ),
         (
             {"Transform": "AWS::Serverless-2016-10-31", "Resources": {}},
             ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
@@ -172,7 +203,9 @@ def test_capabilities_are_those_that_the_template_needs(template, wanted):
 
 def test_parameters_for_other_tools():
     pair = (stack(tags={"team": "shop"}, policy={"Statement": []}), "us-east-1")
-    assert parameters.document(pair, {"A": "1"}, "cli") == [{"ParameterKey": "A", "ParameterValue": "1"}]
+    assert parameters.document(pair, {"A": "1"}, "cli") == [
+        {"ParameterKey": "A", "ParameterValue": "1"}
+    ]
     assert parameters.document(pair, {"A": "1"}, "codepipeline") == {
         "Parameters": {"A": "1"},
         "Tags": {"team": "shop"},
@@ -192,9 +225,23 @@ UNKNOWN = "might lose what is in it: AWS does not say what becomes of this neste
         ({"Action": "Modify", "Replacement": "True"}, "would be replaced"),
         ({"Action": "Modify", "Replacement": "Conditional"}, "might be replaced"),
         ({"Action": "Dynamic", "ResourceType": "AWS::SQS::Queue"}, ""),
-        ({"Action": "Dynamic", "ResourceType": "AWS::CloudFormation::Stack", "ChangeSetId": "arn"}, UNKNOWN),
+        (
+            {
+                "Action": "Dynamic",
+                "ResourceType": "AWS::CloudFormation::Stack",
+                "ChangeSetId": "arn",
+            },
+            UNKNOWN,
+        ),
         ({"Action": "Modify", "ResourceType": "AWS::CloudFormation::Stack"}, UNKNOWN),
-        ({"Action": "Modify", "ResourceType": "AWS::CloudFormation::Stack", "ChangeSetId": "arn"}, ""),
+        (
+            {
+                "Action": "Modify",
+                "ResourceType": "AWS::CloudFormation::Stack",
+                "ChangeSetId": "arn",
+            },
+            "",
+        ),
         ({"Action": "Add", "ResourceType": "AWS::CloudFormation::Stack"}, ""),
     ],
 )

@@ -2,9 +2,9 @@
 
 import pytest
 
-from scripts.documents import parse_template
-from scripts.errors import ToolError
-from scripts.flow import backtest, graph
+from eventstacks.documents import parse_template
+from eventstacks.errors import ToolError
+from eventstacks.flow import backtest, graph
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "1"}
 BUS = "  B: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"

@@ -7,9 +7,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from scripts import rendering
-from scripts.documents import parse_template
-from scripts.flow import diagram, graph, svg, trace
+from eventstacks import rendering
+from eventstacks.documents import parse_template
+from eventstacks.flow import diagram, graph, svg, trace
 
 NAMES = sorted(one.name for one in (Path(__file__).parents[2] / "events").iterdir() if one.is_dir())
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,17 +23,25 @@ def test_events_go_from_the_publisher_to_the_dead_letters():
     drawn = picture("s3-object-events")
     titles = {key: one.title for key, one in drawn.nodes.items()}
     assert [(titles[one.source], titles[one.target], one.dashed) for one in drawn.edges] == [
-        ("DataBucket", "Trail", False), ("Trail", "default", False), ("default", "ObjectCreatedRule", False),
-        ("ObjectCreatedRule", "ObjectLogGroup", False), ("ObjectCreatedRule", "ObjectFunction", False),
-        ("ObjectLogGroup", "DeadLetterQueue", True), ("ObjectFunction", "DeadLetterQueue", True),
-    ]  # fmt: skip
+        ("DataBucket", "Trail", False),
+        ("Trail", "default", False),
+        ("default", "ObjectCreatedRule", False),
+        ("ObjectCreatedRule", "ObjectLogGroup", False),
+        ("ObjectCreatedRule", "ObjectFunction", False),
+        ("ObjectLogGroup", "DeadLetterQueue", True),
+        ("ObjectFunction", "DeadLetterQueue", True),
+    ]
 
 
 def test_the_archive_hangs_on_the_bus():
     drawn = picture("custom-event-bus")
     titles = {key: one.title for key, one in drawn.nodes.items()}
     pairs = {(titles[one.source], titles[one.target]) for one in drawn.edges}
-    assert {("EventBus", "Archive"), ("your applications", "EventBus"), ("EventLogGroup", "DeadLetterQueue")} <= pairs
+    assert {
+        ("EventBus", "Archive"),
+        ("your applications", "EventBus"),
+        ("EventLogGroup", "DeadLetterQueue"),
+    } <= pairs
 
 
 def test_a_bus_with_a_key_has_dead_letters_of_its_own():
@@ -115,10 +123,19 @@ Resources:
             ("detail.a.b: x…", "detail.n: > 5"),
         ),
         ({"a": [{"exists": False}, None]}, ("a: absent, null",)),
-        ({"a": [{"anything-but": {"suffix": "x"}}, {"anything-but": ["b", "c"]}]}, ("a: not …x, not b, c",)),
+        (
+            {"a": [{"anything-but": {"suffix": "x"}}, {"anything-but": ["b", "c"]}]},
+            ("a: not …x, not b, c",),
+        ),
         ({"$or": [{"a": [1]}, {"b": ["2"]}]}, ("$or: a: 1 or b: 2",)),
-        ({"a": ["⟨AWS.AccountId⟩", "⟨my-stack.Bucket⟩", "⟨Name?⟩"]}, ("a: this account, [Bucket], [Name?]",)),
-        ({str(number): ["x"] for number in range(20)}, (*(f"{number}: x" for number in range(7)), "… and 13 more")),
+        (
+            {"a": ["⟨AWS.AccountId⟩", "⟨my-stack.Bucket⟩", "⟨Name?⟩"]},
+            ("a: this account, [Bucket], [Name?]",),
+        ),
+        (
+            {str(number): ["x"] for number in range(20)},
+            (*(f"{number}: x" for number in range(7)), "… and 13 more"),
+        ),
     ],
 )
 def test_patterns_in_short(pattern, lines):
@@ -127,14 +144,23 @@ def test_patterns_in_short(pattern, lines):
 
 def test_the_way_of_an_event_is_marked_and_all_else_is_off_it():
     flow = graph.of_template(
-        rendering.render("custom-event-bus")[1], name="s", region="us-east-1", account="123456789012"
+        rendering.render("custom-event-bus")[1],
+        name="s",
+        region="us-east-1",
+        account="123456789012",
     )
     event = {"source": "shop", "account": "123456789012", "region": "us-east-1", "detail": {}}
     [bus] = trace.entrances(flow, event)
     drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
     marks = {one.title: one.mark for one in drawn.nodes.values()}
-    assert marks == {"your applications": "on", "EventBus": "on", "CatchAllRule": "on", "Archive": "on",
-                     "EventLogGroup": "on", "DeadLetterQueue": "off"}  # fmt: skip
+    assert marks == {
+        "your applications": "on",
+        "EventBus": "on",
+        "CatchAllRule": "on",
+        "Archive": "on",
+        "EventLogGroup": "on",
+        "DeadLetterQueue": "off",
+    }
     drawn = diagram.picture(flow, [trace.trace(flow, {**event, "account": "1"}, bus)])
     assert {one.title: one.mark for one in drawn.nodes.values()}["CatchAllRule"] == "off"
     flow.policies = [one for one in flow.policies if "Queue" in one.label]
@@ -159,19 +185,28 @@ Resources:
 
 
 def test_what_a_later_bus_keeps_is_on_the_way():
-    flow = graph.of_template(parse_template(OVER_BUSES, "t"), name="s", region="us-east-1", account="123456789012")
+    flow = graph.of_template(
+        parse_template(OVER_BUSES, "t"), name="s", region="us-east-1", account="123456789012"
+    )
     event = {"source": "shop", "account": "123456789012", "region": "us-east-1", "detail": {}}
     [bus] = [one.arn for one in flow.buses.values() if one.name == "a"]
     drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
     found = {one.title: (one.kind, one.mark) for one in drawn.nodes.values()}
     assert {name: found[name] for name in ("B", "First", "Second")} == {
-        "B": ("event bus", "on"), "First": ("archive", "off"), "Second": ("archive", "on"),
-    }  # fmt: skip
+        "B": ("event bus", "on"),
+        "First": ("archive", "off"),
+        "Second": ("archive", "on"),
+    }
     assert found["Api"] == ("API destination", "on")
 
 
 def test_a_partners_bus_keeps_its_whole_name():
-    rule = {"Type": "AWS::Events::Rule", "Properties": {"EventBusName": "aws.partner/shop.com/x", "EventPattern": {}}}
-    flow = graph.of_template({"Resources": {"Rule": rule}}, name="s", region="us-east-1", account="123456789012")
+    rule = {
+        "Type": "AWS::Events::Rule",
+        "Properties": {"EventBusName": "aws.partner/shop.com/x", "EventPattern": {}},
+    }
+    flow = graph.of_template(
+        {"Resources": {"Rule": rule}}, name="s", region="us-east-1", account="123456789012"
+    )
     assert "aws.partner/shop.com/x" in {one.name for one in flow.buses.values()}
     assert "aws.partner/shop.com/x" in {one.title for one in diagram.picture(flow).nodes.values()}

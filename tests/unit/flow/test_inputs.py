@@ -4,21 +4,40 @@ import json
 
 import pytest
 
-from scripts.flow.graph import Rule, Target
-from scripts.flow.inputs import find, payload
+from eventstacks.flow.graph import Rule, Target
+from eventstacks.flow.inputs import find, payload
 
 RULE = Rule("R", "my-rule", "arn:aws:events:us-east-1:123456789012:rule/my-rule", "bus", {})
 EVENT = {
-    "version": "0", "id": "7bf73129", "detail-type": "EC2 Instance State-change Notification", "source": "aws.ec2",
-    "account": "123456789012", "time": "2015-11-11T21:29:54Z", "region": "us-east-1",
+    "version": "0",
+    "id": "7bf73129",
+    "detail-type": "EC2 Instance State-change Notification",
+    "source": "aws.ec2",
+    "account": "123456789012",
+    "time": "2015-11-11T21:29:54Z",
+    "region": "us-east-1",
     "resources": ["arn:aws:ec2:us-east-1:123456789012:instance/i-abcd1111"],
-    "detail": {"instance-id": "i-0123456789", "state": "RUNNING", "count": 3, "on": True, "none": None,
-               "tags": {"a": "b"}, "list": ["x", "y"], "nested": [{"k": 1}, {"k": 2}]},
-}  # fmt: skip
+    "detail": {
+        "instance-id": "i-0123456789",
+        "state": "RUNNING",
+        "count": 3,
+        "on": True,
+        "none": None,
+        "tags": {"a": "b"},
+        "list": ["x", "y"],
+        "nested": [{"k": 1}, {"k": 2}],
+    },
+}
 PATHS = {
-    "instance": "$.detail.instance-id", "state": "$.detail.state", "count": "$.detail.count", "tags": "$.detail.tags",
-    "list": "$.detail.list", "missing": "$.detail.missing", "first": "$.detail.list[0]", "on": "$.detail.on",
-}  # fmt: skip
+    "instance": "$.detail.instance-id",
+    "state": "$.detail.state",
+    "count": "$.detail.count",
+    "tags": "$.detail.tags",
+    "list": "$.detail.list",
+    "missing": "$.detail.missing",
+    "first": "$.detail.list[0]",
+    "on": "$.detail.on",
+}
 
 
 def receives(arn="arn:aws:lambda:us-east-1:123456789012:function:f", **settings):
@@ -50,10 +69,18 @@ def test_what_only_aws_knows_may_be_a_number():
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("$", EVENT), ("$.detail.state", "RUNNING"), ("$.detail.list[1]", "y"), ("$.detail.list[9]", None),
-     ("$.detail.nested[*].k", [1, 2]), ("$['detail']['instance-id']", "i-0123456789"), ("$.nothing.here", None),
-     ("$.detail.state.deeper", None), ("$.detail-type", "EC2 Instance State-change Notification")],
-)  # fmt: skip
+    [
+        ("$", EVENT),
+        ("$.detail.state", "RUNNING"),
+        ("$.detail.list[1]", "y"),
+        ("$.detail.list[9]", None),
+        ("$.detail.nested[*].k", [1, 2]),
+        ("$['detail']['instance-id']", "i-0123456789"),
+        ("$.nothing.here", None),
+        ("$.detail.state.deeper", None),
+        ("$.detail-type", "EC2 Instance State-change Notification"),
+    ],
+)
 def test_paths(path, expected):
     assert find(path, EVENT) == expected
     assert json.loads(receives(InputPath=path).text) == expected
@@ -63,16 +90,27 @@ def test_paths(path, expected):
     ("template", "expected"),
     [
         ('"instance <instance> is in <state>"', '"instance i-0123456789 is in RUNNING"'),
-        ('{"instance": <instance>, "state": <state>}', '{"instance": "i-0123456789", "state": "RUNNING"}'),
-        ('{"instance": "<instance>", "state": "is <state>"}', '{"instance": "i-0123456789", "state": "is RUNNING"}'),
-        ('{"n": <count>, "b": <on>, "l": <list>, "t": <tags>}', '{"n": 3, "b": true, "l": ["x","y"], "t": {"a":"b"}}'),
+        (
+            '{"instance": <instance>, "state": <state>}',
+            '{"instance": "i-0123456789", "state": "RUNNING"}',
+        ),
+        (
+            '{"instance": "<instance>", "state": "is <state>"}',
+            '{"instance": "i-0123456789", "state": "is RUNNING"}',
+        ),
+        (
+            '{"n": <count>, "b": <on>, "l": <list>, "t": <tags>}',
+            '{"n": 3, "b": true, "l": ["x","y"], "t": {"a":"b"}}',
+        ),
         ('{"t": "<tags> <count> <on>"}', '{"t": "{a:b} 3 true"}'),
         ('{"m": <missing>, "s": "<missing>!"}', '{"m": "", "s": "!"}'),
-        ('{"r": <aws.events.rule-name>, "a": "<aws.events.rule-arn>"}',
-         '{"r": "my-rule", "a": "arn:aws:events:us-east-1:123456789012:rule/my-rule"}'),
+        (
+            '{"r": <aws.events.rule-name>, "a": "<aws.events.rule-arn>"}',
+            '{"r": "my-rule", "a": "arn:aws:events:us-east-1:123456789012:rule/my-rule"}',
+        ),
         ('{"t": <aws.events.event.ingestion-time>}', '{"t": "<aws.events.event.ingestion-time>"}'),
     ],
-)  # fmt: skip
+)
 def test_templates(template, expected):
     made = transformed(template)
     assert (made.text, made.problem) == (expected, "")
@@ -80,12 +118,20 @@ def test_templates(template, expected):
 
 
 def test_the_reserved_events():
-    made = json.loads(transformed('{"whole": <aws.events.event.json>, "envelope": <aws.events.event>}').text)
-    assert made == {"whole": EVENT, "envelope": {key: one for key, one in EVENT.items() if key != "detail"}}
+    made = json.loads(
+        transformed('{"whole": <aws.events.event.json>, "envelope": <aws.events.event>}').text
+    )
+    assert made == {
+        "whole": EVENT,
+        "envelope": {key: one for key, one in EVENT.items() if key != "detail"},
+    }
 
 
 def test_a_path_cannot_redefine_a_reserved_variable():
-    mapping = {"InputPathsMap": {"aws.events.rule-name": "$.source"}, "InputTemplate": '"<aws.events.rule-name>"'}
+    mapping = {
+        "InputPathsMap": {"aws.events.rule-name": "$.source"},
+        "InputTemplate": '"<aws.events.rule-name>"',
+    }
     assert receives(InputTransformer=mapping).text == '"my-rule"'
 
 
@@ -98,7 +144,10 @@ def test_plain_text_is_no_json_and_a_queue_does_not_mind():
 
 def test_what_put_targets_refuses():
     assert "<nobody>" in transformed('{"x": <nobody>}').problem
-    assert "bus takes no" in transformed('{"x": 1}', arn="arn:aws:events:us-east-1:123456789012:event-bus/b").problem
+    assert (
+        "bus takes no"
+        in transformed('{"x": 1}', arn="arn:aws:events:us-east-1:123456789012:event-bus/b").problem
+    )
 
 
 def test_a_log_group_wants_timestamp_and_message():

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
-from scripts.documents import parse_template
-from scripts.flow import graph, live, permissions, running, trace
-from scripts.flow.resolution import Stack
+from eventstacks.documents import parse_template
+from eventstacks.flow import graph, live, permissions, running, trace
+from eventstacks.flow.resolution import Stack
 
 TEXT = """
 Resources:
@@ -20,8 +20,10 @@ Resources:
 
 
 def test_each_difference_names_its_region():
-    stacks = [Stack(parse_template(TEXT, "t"), name="s", region=one, account="123456789012")
-              for one in ("us-east-1", "eu-west-1")]  # fmt: skip
+    stacks = [
+        Stack(parse_template(TEXT, "t"), name="s", region=one, account="123456789012")
+        for one in ("us-east-1", "eu-west-1")
+    ]
     planned = graph.of_stacks(stacks)
     there = [one for one in planned.rules if "eu-west-1" not in one.bus]
     by_hand = replace(there[0], name="other", arn=there[0].arn.replace("first", "other"))
@@ -58,16 +60,28 @@ Resources:
 )
 def test_what_only_aws_knows_is_no_difference(bus, pattern, state, schedule, differs):
     def flow(*values):
-        stack = Stack(parse_template(UNKNOWN % values, "t"), name="s", region="us-east-1", account="123456789012")
+        stack = Stack(
+            parse_template(UNKNOWN % values, "t"),
+            name="s",
+            region="us-east-1",
+            account="123456789012",
+        )
         return graph.of_stacks([stack])
 
     deployed = flow("own", "{source: [shop]}", "ENABLED", "rate(1 day)")
-    found = live.differences(flow(bus, pattern, state, schedule), graph.Flow(rules=deployed.rules, is_whole=True))
+    found = live.differences(
+        flow(bus, pattern, state, schedule), graph.Flow(rules=deployed.rules, is_whole=True)
+    )
     assert [one.split(": ")[2].split()[0] for one in found] == differs
 
 
 def test_a_rule_with_a_name_on_a_bus_that_is_not_there_yet_is_not_deployed():
-    text = UNKNOWN.replace("Properties: {Name: own}", "Properties: {}") % ("!Ref Own", "{source: [a]}", "ENABLED", "x")
+    text = UNKNOWN.replace("Properties: {Name: own}", "Properties: {}") % (
+        "!Ref Own",
+        "{source: [a]}",
+        "ENABLED",
+        "x",
+    )
     stack = Stack(parse_template(text, "t"), name="s", region="us-east-1", account="123456789012")
     found = live.differences(graph.of_stacks([stack]), graph.Flow(is_whole=True))
     assert found == ["us-east-1: rule R is not deployed"]
@@ -100,19 +114,36 @@ class Account:
         rule = planned.rules[0]
         self.answers = {
             "list_event_buses": {"EventBuses": [{"Name": "default", "Arn": rule.bus}]},
-            "list_rules": {"Rules": [{"Name": "r", "Arn": rule.arn, "State": "ENABLED", "EventBusName": "default",
-                                      "EventPattern": json.dumps(rule.pattern)}]},
+            "list_rules": {
+                "Rules": [
+                    {
+                        "Name": "r",
+                        "Arn": rule.arn,
+                        "State": "ENABLED",
+                        "EventBusName": "default",
+                        "EventPattern": json.dumps(rule.pattern),
+                    }
+                ]
+            },
             "list_targets_by_rule": {"Targets": [one.settings for one in rule.targets]},
-            "get_queue_attributes": {"Attributes": {
-                "Policy": json.dumps(allow("sqs:SendMessage")), "KmsMasterKeyId": "alias/mine"}},
+            "get_queue_attributes": {
+                "Attributes": {
+                    "Policy": json.dumps(allow("sqs:SendMessage")),
+                    "KmsMasterKeyId": "alias/mine",
+                }
+            },
             "describe_key": {"KeyMetadata": {"Arn": KEY, "KeyId": "0-1"}},
             "get_policy": {"Policy": json.dumps(allow("lambda:InvokeFunction"))},
             "get_role": {"Role": {"AssumeRolePolicyDocument": allow("sts:AssumeRole")}},
             "list_role_policies": {"PolicyNames": ["same"]},
             "get_role_policy": {"PolicyDocument": allow("states:StartExecution", principal=False)},
-            "list_attached_role_policies": {"AttachedPolicies": [{"PolicyName": "same", "PolicyArn": "arn:p"}]},
-            "get_policy_version": {"PolicyVersion": {"Document": allow("s3:GetObject", principal=False)}},
-        }  # fmt: skip
+            "list_attached_role_policies": {
+                "AttachedPolicies": [{"PolicyName": "same", "PolicyArn": "arn:p"}]
+            },
+            "get_policy_version": {
+                "PolicyVersion": {"Document": allow("s3:GetObject", principal=False)}
+            },
+        }
 
     def client(self, service, _region=None):
         return Client(service, self.answers)
@@ -152,12 +183,18 @@ def account():
 
 @pytest.mark.parametrize(
     ("target", "allowed", "reason"),
-    [("own", True, "policy of q, key alias/mine"), ("theirs", False, "no queue policy"),
-     ("f", True, "permission of F"), ("m", True, "x/same")],
-)  # fmt: skip
+    [
+        ("own", True, "policy of q, key alias/mine"),
+        ("theirs", False, "no queue policy"),
+        ("f", True, "permission of F"),
+        ("m", True, "x/same"),
+    ],
+)
 def test_what_lets_events_pass_is_read(account, target, allowed, reason):
     [rule] = account[1].rules
-    [found] = [permissions.of_target(account[1], rule, one) for one in rule.targets if one.id == target]
+    [found] = [
+        permissions.of_target(account[1], rule, one) for one in rule.targets if one.id == target
+    ]
     assert (found.allowed, reason in found.reason) == (allowed, True), found
 
 
@@ -166,4 +203,6 @@ def test_a_function_that_is_deployed_runs_with_the_code_of_its_template(account)
     event = {"source": "shop", "region": "us-east-1", "account": HERE}
     deliveries = trace.trace(found, event, found.rules[0].bus).routes[0].deliveries
     [delivery] = [one for one in deliveries if one.target.id == "f"]
-    assert running.run(found.resources[delivery.target.arn], delivery.payload.text).result == '"shop"'
+    assert (
+        running.run(found.resources[delivery.target.arn], delivery.payload.text).result == '"shop"'
+    )

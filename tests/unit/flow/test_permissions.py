@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.documents import parse_template, read_template
-from scripts.flow import graph, permissions
-from scripts.flow.permissions import like
-from scripts.flow.resolution import Stack
+from eventstacks.documents import parse_template, read_template
+from eventstacks.flow import graph, permissions
+from eventstacks.flow.permissions import like
+from eventstacks.flow.resolution import Stack
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
 POLICY = "{Version: '2012-10-17', Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: %s, Resource: '*'%s}]}"
@@ -37,11 +37,15 @@ FUNCTION = "  T: {Type: AWS::Lambda::Function, Properties: {FunctionName: f}}\n"
 MACHINE = "  T: {Type: AWS::StepFunctions::StateMachine}\n"
 
 
-def queue_policy(condition=SOURCE, action="'sqs:SendMessage'", kind="SQS::QueuePolicy", key="Queues"):
+def queue_policy(
+    condition=SOURCE, action="'sqs:SendMessage'", kind="SQS::QueuePolicy", key="Queues"
+):
     return f"  P: {{Type: 'AWS::{kind}', Properties: {{{key}: [!Ref T], PolicyDocument: {POLICY % (action, condition)}}}}}\n"
 
 
-def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="lambda:InvokeFunction"):
+def permission(
+    more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="lambda:InvokeFunction"
+):
     given = f"FunctionName: {function}, Action: '{action}', Principal: events.amazonaws.com{more}"
     return f"  P: {{Type: AWS::Lambda::Permission, Properties: {{{given}}}}}\n"
 
@@ -54,17 +58,58 @@ def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="
         (QUEUE + queue_policy(action="'SQS:Send*'"), True, "P"),
         (QUEUE, False, "no queue policy"),
         (QUEUE + queue_policy(action="'sqs:ReceiveMessage'"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {ArnEquals: {'aws:SourceArn': 'arn:aws:events:us-east-1:123456789012:rule/b/x'}}"),
-         None, "depends on"),  # the rule has no name yet, and may get that one
-        (QUEUE + queue_policy(", Condition: {ArnLike: {'aws:SourceArn': 'arn:aws:events:*:123456789012:rule/*'}}"), True, "P"),
-        (QUEUE + queue_policy(", Condition: {ArnLike: {'aws:SourceArn': 'arn:aws:sns:*'}}"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceAccount': !Ref AWS::AccountId}}"), True, "P"),
-        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalOrgID': o-1}}"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {StringEqualsIfExists: {'aws:PrincipalOrgID': o-1}}"), True, "P"),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {ArnEquals: {'aws:SourceArn': 'arn:aws:events:us-east-1:123456789012:rule/b/x'}}"
+            ),
+            None,
+            "depends on",
+        ),  # the rule has no name yet, and may get that one
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {ArnLike: {'aws:SourceArn': 'arn:aws:events:*:123456789012:rule/*'}}"
+            ),
+            True,
+            "P",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {ArnLike: {'aws:SourceArn': 'arn:aws:sns:*'}}"),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {StringEquals: {'aws:SourceAccount': !Ref AWS::AccountId}}"
+            ),
+            True,
+            "P",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalOrgID': o-1}}"),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE
+            + queue_policy(", Condition: {StringEqualsIfExists: {'aws:PrincipalOrgID': o-1}}"),
+            True,
+            "P",
+        ),
         (QUEUE + queue_policy(", Condition: {Bool: {'aws:SecureTransport': 'true'}}"), True, "P"),
-        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceAccount': !Ref Key}}"), None, "⟨s.Key?⟩"),
+        (
+            QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceAccount': !Ref Key}}"),
+            None,
+            "⟨s.Key?⟩",
+        ),
         (QUEUE + queue_policy().replace("Effect: Allow", "Effect: Deny"), False, "denies"),
-        (TOPIC + queue_policy(action="'sns:Publish'", kind="SNS::TopicPolicy", key="Topics"), True, "P"),
+        (
+            TOPIC + queue_policy(action="'sns:Publish'", kind="SNS::TopicPolicy", key="Topics"),
+            True,
+            "P",
+        ),
         (TOPIC, False, "no topic policy"),
         (FUNCTION + permission(), True, "P"),
         (FUNCTION + permission(function="!GetAtt T.Arn"), True, "P"),
@@ -74,35 +119,137 @@ def permission(more=", SourceArn: !GetAtt Rule.Arn", function="!Ref T", action="
         (FUNCTION + permission(", SourceAccount: !Ref AWS::AccountId"), False, "no permission"),
         (FUNCTION + permission(action="lambda:GetFunction"), False, "no permission"),
         (FUNCTION + permission(", PrincipalOrgID: o-1"), False, "no permission"),
-        (QUEUE + queue_policy(", Condition: {'ForAllValues:StringEquals': {'aws:PrincipalOrgPaths': o-1}}"), True, "P"),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {'ForAllValues:StringEquals': {'aws:PrincipalOrgPaths': o-1}}"
+            ),
+            True,
+            "P",
+        ),
         (QUEUE + queue_policy().replace("Principal", "NotPrincipal"), None, "depends on"),
         # Whether EventBridge sends these is not known.
-        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceOrgID': o-1}}"), None, "depends on"),
-        (QUEUE + queue_policy(", Condition: {StringNotEquals: {'aws:SourceVpce': vpce-1}}"), None, "depends on"),
-        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceOrgID': 'true'}}"), None, "depends on"),
-        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': 'true'}}"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': !Ref Key}}"), None, "⟨s.Key?⟩"),
-        (QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': []}}"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'true'}}"), True, "P"),
-        (QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'false'}}"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalServiceName': events.amazonaws.com}}"), True, "P"),
-        (QUEUE + queue_policy(", Condition: {StringEquals: {'aws:PrincipalServiceName': sns.amazonaws.com}}"), False, "no queue policy"),
-        (QUEUE + queue_policy(", Condition: {StringEqualsIgnoreCase: {'aws:SourceArn': !GetAtt Rule.Arn}}"), True, "P"),
-        (QUEUE + queue_policy(", Condition: {StringNotEqualsIgnoreCase: {'aws:SourceArn': !GetAtt Rule.Arn}}"), False, "no queue policy"),
+        (
+            QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceOrgID': o-1}}"),
+            None,
+            "depends on",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {StringNotEquals: {'aws:SourceVpce': vpce-1}}"),
+            None,
+            "depends on",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceOrgID': 'true'}}"),
+            None,
+            "depends on",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': 'true'}}"),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': !Ref Key}}"),
+            None,
+            "⟨s.Key?⟩",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {'Null': {'aws:SourceArn': []}}"),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'true'}}"),
+            True,
+            "P",
+        ),
+        (
+            QUEUE + queue_policy(", Condition: {Bool: {'aws:PrincipalIsAWSService': 'false'}}"),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {StringEquals: {'aws:PrincipalServiceName': events.amazonaws.com}}"
+            ),
+            True,
+            "P",
+        ),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {StringEquals: {'aws:PrincipalServiceName': sns.amazonaws.com}}"
+            ),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {StringEqualsIgnoreCase: {'aws:SourceArn': !GetAtt Rule.Arn}}"
+            ),
+            True,
+            "P",
+        ),
+        (
+            QUEUE
+            + queue_policy(
+                ", Condition: {StringNotEqualsIgnoreCase: {'aws:SourceArn': !GetAtt Rule.Arn}}"
+            ),
+            False,
+            "no queue policy",
+        ),
         # Who is named may be anybody where only AWS knows; what is a name that AWS makes is no service.
         (QUEUE + queue_policy().replace("events.amazonaws.com", "!Ref Key"), None, "⟨s.Key?⟩"),
-        (QUEUE + queue_policy().replace("events.amazonaws.com", "!Sub '${Key}.amazonaws.com'"), None, "⟨s.Key?⟩"),
-        (QUEUE + queue_policy().replace("events.amazonaws.com", "[!Ref Key, events.amazonaws.com]"), True, "P"),
-        (QUEUE + queue_policy().replace("{Service: events.amazonaws.com}", "!Ref Key"), None, "⟨s.Key?⟩"),
-        (QUEUE + queue_policy().replace("Service: events.amazonaws.com", "AWS: !Sub 'arn:aws:iam::${Key}:root'"), False, "no queue policy"),
-        (QUEUE + queue_policy().replace("Service: events.amazonaws.com", "AWS: !GetAtt T.Arn"), False, "no queue policy"),
-        (QUEUE + queue_policy().replace("Effect: Allow", "Effect: Deny").replace("events.amazonaws.com", "!Ref Key"), None, "may deny"),
+        (
+            QUEUE + queue_policy().replace("events.amazonaws.com", "!Sub '${Key}.amazonaws.com'"),
+            None,
+            "⟨s.Key?⟩",
+        ),
+        (
+            QUEUE
+            + queue_policy().replace("events.amazonaws.com", "[!Ref Key, events.amazonaws.com]"),
+            True,
+            "P",
+        ),
+        (
+            QUEUE + queue_policy().replace("{Service: events.amazonaws.com}", "!Ref Key"),
+            None,
+            "⟨s.Key?⟩",
+        ),
+        (
+            QUEUE
+            + queue_policy().replace(
+                "Service: events.amazonaws.com", "AWS: !Sub 'arn:aws:iam::${Key}:root'"
+            ),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE + queue_policy().replace("Service: events.amazonaws.com", "AWS: !GetAtt T.Arn"),
+            False,
+            "no queue policy",
+        ),
+        (
+            QUEUE
+            + queue_policy()
+            .replace("Effect: Allow", "Effect: Deny")
+            .replace("events.amazonaws.com", "!Ref Key"),
+            None,
+            "may deny",
+        ),
         (FUNCTION + permission().replace("events.amazonaws.com", "!Ref Key"), None, "⟨s.Key?⟩"),
-        (FUNCTION + permission().replace("events.amazonaws.com", "s3.amazonaws.com"), False, "no permission"),
+        (
+            FUNCTION + permission().replace("events.amazonaws.com", "s3.amazonaws.com"),
+            False,
+            "no permission",
+        ),
         (FUNCTION + permission(", EventSourceToken: x"), None, "depends on"),
         (MACHINE, False, "needs a role"),
     ],
-)  # fmt: skip
+)
 def test_resource_policies(resources, allowed, reason):
     found = verdict(resources)
     assert (found.allowed, reason in found.reason) == (allowed, True), found
@@ -120,7 +267,12 @@ def test_an_inline_policy_guards_its_one_queue_or_topic(kind):
     policy = queue_policy(action=f"'{action}'", kind=kind, key=key).replace("[!Ref T]", "!Ref T")
     assert verdict(target + policy).reason == "P"
     assert verdict(target + policy.replace(action, "x:Other")).allowed is False
-    assert verdict(target + target.replace("T:", "Other:") + policy.replace("!Ref T", "!Ref Other")).allowed is False
+    assert (
+        verdict(
+            target + target.replace("T:", "Other:") + policy.replace("!Ref T", "!Ref Other")
+        ).allowed
+        is False
+    )
 
 
 PERIMETER = "Effect: Deny, Principal: '*', Action: '*', Resource: '*', Condition: {StringNotEqualsIfExists: {'aws:PrincipalOrgID': o-1}%s}"
@@ -146,16 +298,26 @@ def test_a_role_is_no_service_and_may_be_of_an_organization():
     own = "Bool: {'aws:PrincipalIsAWSService': 'false'}"
     assert verdict(MACHINE + role % own, "!Ref T", ", RoleArn: !GetAtt Role.Arn").allowed is True
     organization = "StringEquals: {'aws:PrincipalOrgID': o-1}"
-    assert verdict(MACHINE + role % organization, "!Ref T", ", RoleArn: !GetAtt Role.Arn").allowed is None
+    assert (
+        verdict(MACHINE + role % organization, "!Ref T", ", RoleArn: !GetAtt Role.Arn").allowed
+        is None
+    )
 
 
 @pytest.mark.parametrize(
     ("function", "allowed"),
-    [("!Ref Alias", True), ("!Sub '${T}:live'", True), ("!Ref T", False), ("!Sub '${T}:other'", False)],
+    [
+        ("!Ref Alias", True),
+        ("!Sub '${T}:live'", True),
+        ("!Ref T", False),
+        ("!Sub '${T}:other'", False),
+    ],
 )
 def test_an_alias_of_a_function_has_permissions_of_its_own(function, allowed):
     alias = "  Alias: {Type: AWS::Lambda::Alias, Properties: {FunctionName: !Ref T, Name: live}}\n"
-    assert verdict(FUNCTION + alias + permission(function=function), "!Ref Alias").allowed is allowed
+    assert (
+        verdict(FUNCTION + alias + permission(function=function), "!Ref Alias").allowed is allowed
+    )
 
 
 def test_a_queue_of_others_is_not_judged():
@@ -174,28 +336,43 @@ ROLE = """
 def test_a_role_must_trust_eventbridge_and_allow_the_action():
     with_role = ", RoleArn: !GetAtt Role.Arn"
     assert verdict(MACHINE + ROLE % "events.amazonaws.com", "!Ref T", with_role).reason == "Role/p"
-    assert "does not trust" in verdict(MACHINE + ROLE % "lambda.amazonaws.com", "!Ref T", with_role).reason
+    assert (
+        "does not trust"
+        in verdict(MACHINE + ROLE % "lambda.amazonaws.com", "!Ref T", with_role).reason
+    )
     other = (ROLE % "events.amazonaws.com").replace("StartExecution", "ListExecutions")
     assert verdict(MACHINE + other, "!Ref T", with_role).allowed is False
-    attached = other.replace("Properties:", "Properties:\n      ManagedPolicyArns: ['arn:aws:iam::aws:policy/X']")
+    attached = other.replace(
+        "Properties:", "Properties:\n      ManagedPolicyArns: ['arn:aws:iam::aws:policy/X']"
+    )
     assert verdict(MACHINE + attached, "!Ref T", with_role).allowed is None
 
 
 def test_a_role_for_an_api_destination_covers_its_id():
     destination = "  T: {Type: AWS::Events::ApiDestination, Properties: {Name: d}}\n"
-    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "events:InvokeApiDestination")
-    role = role.replace("!Ref T", "!Sub 'arn:aws:events:us-east-1:123456789012:api-destination/${T}/*'")
+    role = (ROLE % "events.amazonaws.com").replace(
+        "states:StartExecution", "events:InvokeApiDestination"
+    )
+    role = role.replace(
+        "!Ref T", "!Sub 'arn:aws:events:us-east-1:123456789012:api-destination/${T}/*'"
+    )
     assert verdict(destination + role, more=", RoleArn: !GetAtt Role.Arn").reason == "Role/p"
 
 
 def test_targets_that_are_not_looked_into():
-    assert verdict("", "'arn:aws:events:us-east-1:123456789012:target/create-snapshot'").allowed is None
+    assert (
+        verdict("", "'arn:aws:events:us-east-1:123456789012:target/create-snapshot'").allowed
+        is None
+    )
 
 
 def test_a_policy_attached_to_the_role_counts():
     bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
     policy = "  More: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref Role], PolicyDocument: {Statement: {Effect: Allow, Action: 'states:*', Resource: '*'}}}}\n"
-    assert verdict(MACHINE + bare_role + policy, "!Ref T", ", RoleArn: !GetAtt Role.Arn").reason == "More"
+    assert (
+        verdict(MACHINE + bare_role + policy, "!Ref T", ", RoleArn: !GetAtt Role.Arn").reason
+        == "More"
+    )
 
 
 def bus_policy(principal, more=""):
@@ -203,18 +380,32 @@ def bus_policy(principal, more=""):
     return f"  P: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref T, StatementId: x, Statement: {statement}}}}}\n"
 
 
-@pytest.mark.parametrize(("policy", "allowed"), [
-    ("", False),
-    (bus_policy("{Service: events.amazonaws.com}", SOURCE), True),
-    (bus_policy("{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}", SOURCE), True),  # as in the guide
-    (bus_policy("{AWS: '123456789012'}"), True),
-    (bus_policy("{AWS: '999999999999'}"), False),
-    (bus_policy("{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:role/sender'}"), False),
-    (bus_policy("'*'", ", Condition: {StringEquals: {'aws:PrincipalOrgID': o-1}}"), False),  # it wants a role then
-    (bus_policy("{AWS: !Ref Key}"), None),
-    (bus_policy("{AWS: '123456789012'}") + bus_policy("{Service: events.amazonaws.com}").replace("  P:", "  D:")
-        .replace("Effect: Allow", "Effect: Deny"), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("policy", "allowed"),
+    [
+        ("", False),
+        (bus_policy("{Service: events.amazonaws.com}", SOURCE), True),
+        (
+            bus_policy("{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}", SOURCE),
+            True,
+        ),  # as in the guide
+        (bus_policy("{AWS: '123456789012'}"), True),
+        (bus_policy("{AWS: '999999999999'}"), False),
+        (bus_policy("{AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:role/sender'}"), False),
+        (
+            bus_policy("'*'", ", Condition: {StringEquals: {'aws:PrincipalOrgID': o-1}}"),
+            False,
+        ),  # it wants a role then
+        (bus_policy("{AWS: !Ref Key}"), None),
+        (
+            bus_policy("{AWS: '123456789012'}")
+            + bus_policy("{Service: events.amazonaws.com}")
+            .replace("  P:", "  D:")
+            .replace("Effect: Allow", "Effect: Deny"),
+            False,
+        ),
+    ],
+)
 def test_a_bus_needs_a_role_or_a_policy(policy, allowed):
     bus = "  T: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
     found = verdict(bus + policy)
@@ -231,7 +422,12 @@ LOGS = "'arn:aws:logs:us-east-1:123456789012:log-group:/aws/events/*:*'"
 BOTH = "[events.amazonaws.com, delivery.logs.amazonaws.com]"
 
 
-def logs_policy(principals=BOTH, actions="['logs:CreateLogStream', 'logs:PutLogEvents']", resource=LOGS, condition=""):
+def logs_policy(
+    principals=BOTH,
+    actions="['logs:CreateLogStream', 'logs:PutLogEvents']",
+    resource=LOGS,
+    condition="",
+):
     document = f"{{Statement: [{{Effect: Allow, Principal: {{Service: {principals}}}, Action: {actions}, Resource: {resource}{condition}}}]}}"
     return f'  P: {{Type: AWS::Logs::ResourcePolicy, Properties: {{PolicyName: p, PolicyDocument: !Sub ["${{d}}", {{d: !ToJsonString {document}}}]}}}}\n'
 
@@ -248,16 +444,26 @@ def logs_policy(principals=BOTH, actions="['logs:CreateLogStream', 'logs:PutLogE
         (logs_policy(resource="'arn:aws:logs:us-east-1:123456789012:log-group:/other/*:*'"), False),
         # CreateLogStream carries no aws:SourceArn, so a condition on it shuts EventBridge out.
         (logs_policy(condition=SOURCE), False),
-        (logs_policy(condition=", Condition: {StringEquals: {'aws:SourceAccount': '123456789012'}}"), None),
+        (
+            logs_policy(
+                condition=", Condition: {StringEquals: {'aws:SourceAccount': '123456789012'}}"
+            ),
+            None,
+        ),
     ],
 )
-@pytest.mark.parametrize("target", ["!GetAtt T.Arn", "!Sub 'arn:aws:logs:us-east-1:123456789012:log-group:${T}'"])
+@pytest.mark.parametrize(
+    "target", ["!GetAtt T.Arn", "!Sub 'arn:aws:logs:us-east-1:123456789012:log-group:${T}'"]
+)
 def test_log_groups(policy, allowed, target):
     assert verdict(GROUP + policy, target).allowed is allowed
 
 
 def test_a_log_group_takes_no_role():
-    assert "no RoleArn" in verdict(GROUP + logs_policy() + ROLE % "x", more=", RoleArn: !GetAtt Role.Arn").reason
+    assert (
+        "no RoleArn"
+        in verdict(GROUP + logs_policy() + ROLE % "x", more=", RoleArn: !GetAtt Role.Arn").reason
+    )
 
 
 def test_a_policy_on_the_group_itself():
@@ -271,7 +477,12 @@ def test_a_queue_with_a_customer_key_asks_the_key():
     document = POLICY % ("['kms:Decrypt', 'kms:GenerateDataKey']", "")
     key = f"  Key2: {{Type: AWS::KMS::Key, Properties: {{KeyPolicy: {document}}}}}\n"
     assert verdict(keyed % "!Ref Key2" + queue_policy() + key).allowed is True
-    assert verdict(keyed % "!GetAtt Key2.Arn" + queue_policy() + key.replace("'kms:Decrypt', ", "")).allowed is False
+    assert (
+        verdict(
+            keyed % "!GetAtt Key2.Arn" + queue_policy() + key.replace("'kms:Decrypt', ", "")
+        ).allowed
+        is False
+    )
     alias = "  Alias: {Type: AWS::KMS::Alias, Properties: {AliasName: alias/mine, TargetKeyId: !Ref Key2}}\n"
     for named in ("!Ref Alias", "alias/mine"):
         assert verdict(keyed % named + queue_policy() + key + alias).allowed is True
@@ -281,8 +492,13 @@ def test_a_queue_with_a_customer_key_asks_the_key():
             == "the key Key2 does not allow events.amazonaws.com kms:Decrypt"
         )
     assert verdict(keyed % "alias/aws/sqs" + queue_policy()).allowed is False
-    through = document.replace("'*'", "'*', Condition: {StringEquals: {'kms:ViaService': sqs.us-east-1.amazonaws.com}}")
-    assert verdict(keyed % "!Ref Key2" + queue_policy() + key.replace(document, through)).allowed is None
+    through = document.replace(
+        "'*'", "'*', Condition: {StringEquals: {'kms:ViaService': sqs.us-east-1.amazonaws.com}}"
+    )
+    assert (
+        verdict(keyed % "!Ref Key2" + queue_policy() + key.replace(document, through)).allowed
+        is None
+    )
     assert verdict(keyed % "!Ref Key" + queue_policy()).allowed is None
 
 
@@ -290,10 +506,16 @@ def test_a_queue_with_a_customer_key_asks_the_key():
 def test_a_role_asks_the_key_itself(key):
     keyed = QUEUE.replace("SQS::Queue}", f"SQS::Queue, Properties: {{KmsMasterKeyId: {key}}}}}")
     keyed += f"  Key2: {{Type: AWS::KMS::Key, Properties: {{KeyPolicy: {POLICY % ('kms:Decrypt', '')}}}}}\n"
-    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "sqs:SendMessage").replace("!Ref T", "'*'")
+    role = (
+        (ROLE % "events.amazonaws.com")
+        .replace("states:StartExecution", "sqs:SendMessage")
+        .replace("!Ref T", "'*'")
+    )
     found = verdict(keyed + role, more=", RoleArn: !GetAtt Role.Arn")
     assert (found.allowed, "whether the role may use the key" in found.reason) == (None, True)
-    refused = verdict(keyed + role.replace("sqs:SendMessage", "sqs:Other"), more=", RoleArn: !GetAtt Role.Arn")
+    refused = verdict(
+        keyed + role.replace("sqs:SendMessage", "sqs:Other"), more=", RoleArn: !GetAtt Role.Arn"
+    )
     assert refused.allowed is False
     assert verdict(QUEUE + role, more=", RoleArn: !GetAtt Role.Arn").allowed is True
 
@@ -304,8 +526,16 @@ Resources:
   K: {Type: AWS::KMS::Key}
   A: {Type: AWS::KMS::Alias, Properties: {AliasName: alias/mine, TargetKeyId: !Ref K}}
 """
-    both = [Stack(parse_template(text, "t"), name="s", region=one, account="123456789012", scope=f"s@{one}")
-            for one in ("us-east-1", "eu-west-1")]  # fmt: skip
+    both = [
+        Stack(
+            parse_template(text, "t"),
+            name="s",
+            region=one,
+            account="123456789012",
+            scope=f"s@{one}",
+        )
+        for one in ("us-east-1", "eu-west-1")
+    ]
     flow = graph.of_stacks(both)
     regions = ["us-east-1", "eu-west-1"]
     assert [permissions.key_of(flow, "alias/mine", one).region for one in regions] == regions
@@ -313,9 +543,16 @@ Resources:
 
 @pytest.mark.parametrize(
     ("resources", "reason"),
-    [(QUEUE + queue_policy(), "P"), (QUEUE, "no queue policy"),
-     (QUEUE.replace("Queue}", "Queue, Properties: {FifoQueue: true, QueueName: q.fifo}}") + queue_policy(), "FIFO")],
-)  # fmt: skip
+    [
+        (QUEUE + queue_policy(), "P"),
+        (QUEUE, "no queue policy"),
+        (
+            QUEUE.replace("Queue}", "Queue, Properties: {FifoQueue: true, QueueName: q.fifo}}")
+            + queue_policy(),
+            "FIFO",
+        ),
+    ],
+)
 def test_dead_letter_queues(resources, reason):
     flow = flow_of(resources)
     found = permissions.of_dead_letters(flow, flow.rules[0], flow.rules[0].targets[0].arn)
@@ -325,14 +562,24 @@ def test_dead_letter_queues(resources, reason):
 
 def test_a_dead_letter_queue_of_another_region_takes_nothing():
     flow = graph.of_template(
-        parse_template("Resources: {Rule: {Type: AWS::Events::Rule, Properties: {Name: r}}}", "test"), **WHERE
+        parse_template(
+            "Resources: {Rule: {Type: AWS::Events::Rule, Properties: {Name: r}}}", "test"
+        ),
+        **WHERE,
     )
-    assert "region" in permissions.of_dead_letters(flow, flow.rules[0], "arn:aws:sqs:eu-west-1:123456789012:q").reason
+    assert (
+        "region"
+        in permissions.of_dead_letters(
+            flow, flow.rules[0], "arn:aws:sqs:eu-west-1:123456789012:q"
+        ).reason
+    )
 
 
 @pytest.mark.parametrize("stack", ["custom-event-bus", "s3-object-events", "rds-snapshot-events"])
 def test_the_article_has_no_logs_policy_and_no_dead_letter_queue(stack):
-    flow = graph.of_template(read_template(Path("tests/fixtures/article") / f"{stack}.yaml"), **WHERE)
+    flow = graph.of_template(
+        read_template(Path("tests/fixtures/article") / f"{stack}.yaml"), **WHERE
+    )
     [rule] = flow.rules
     groups = [one for one in rule.targets if one.service == "logs"]
     assert [permissions.of_target(flow, rule, one).allowed for one in groups] == [False]
@@ -340,9 +587,15 @@ def test_the_article_has_no_logs_policy_and_no_dead_letter_queue(stack):
 
 
 def test_of_the_articles_stacks_the_function_is_reached():
-    flow = graph.of_template(read_template(Path("tests/fixtures/article/s3-object-events.yaml")), **WHERE)
+    flow = graph.of_template(
+        read_template(Path("tests/fixtures/article/s3-object-events.yaml")), **WHERE
+    )
     [rule] = flow.rules
-    assert [permissions.of_target(flow, rule, one).allowed for one in rule.targets if one.service == "lambda"] == [True]
+    assert [
+        permissions.of_target(flow, rule, one).allowed
+        for one in rule.targets
+        if one.service == "lambda"
+    ] == [True]
 
 
 def test_without_its_resources_nothing_is_known_to_be_allowed():
@@ -354,9 +607,21 @@ def test_without_its_resources_nothing_is_known_to_be_allowed():
 
 @pytest.mark.parametrize(
     ("pattern", "value", "expected"),
-    [("a*c", "abc", True), ("a?c", "ac", False), ("*", "", True), ("a.c", "abc", False), ("⟨x⟩", "⟨x⟩", True),
-     ("⟨x⟩", "b", None), ("arn:⟨x⟩:a", "arn:q:b", False), ("arn:⟨x⟩:*", "arn:⟨x⟩:b", True), ("p/*", "p/⟨y⟩", True),
-     ("r/⟨A⟩", "r/⟨B⟩", False), ("r/⟨A?⟩", "r/⟨B⟩", None), ("r/⟨A⟩", "r/⟨B?⟩", None), ("r/⟨A⟩/x", "r/⟨A⟩/y", False)],
-)  # fmt: skip
+    [
+        ("a*c", "abc", True),
+        ("a?c", "ac", False),
+        ("*", "", True),
+        ("a.c", "abc", False),
+        ("⟨x⟩", "⟨x⟩", True),
+        ("⟨x⟩", "b", None),
+        ("arn:⟨x⟩:a", "arn:q:b", False),
+        ("arn:⟨x⟩:*", "arn:⟨x⟩:b", True),
+        ("p/*", "p/⟨y⟩", True),
+        ("r/⟨A⟩", "r/⟨B⟩", False),
+        ("r/⟨A?⟩", "r/⟨B⟩", None),
+        ("r/⟨A⟩", "r/⟨B?⟩", None),
+        ("r/⟨A⟩/x", "r/⟨A⟩/y", False),
+    ],
+)
 def test_likeness(pattern, value, expected):
     assert like(pattern, value) is expected

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.documents import parse_template
-from scripts.flow.resolution import Stack, is_known, partition_of
+from eventstacks.documents import parse_template
+from eventstacks.flow.resolution import Stack, is_known, partition_of
 
 TEMPLATE = parse_template(
     """
@@ -63,10 +63,16 @@ def stack():
         ({"Ref": "Plain"}, "plain"),
         ({"Ref": "Queue"}, "https://sqs.eu-west-1.amazonaws.com/111122223333/⟨shop.Queue⟩"),
         ({"Ref": "Topic"}, "arn:aws:sns:eu-west-1:111122223333:t"),
-        ({"Fn::GetAtt": ["Named", "Arn"]}, "arn:aws:events:eu-west-1:111122223333:rule/shop-bus/mine"),
+        (
+            {"Fn::GetAtt": ["Named", "Arn"]},
+            "arn:aws:events:eu-west-1:111122223333:rule/shop-bus/mine",
+        ),
         ({"Fn::GetAtt": "Plain.Arn"}, "arn:aws:events:eu-west-1:111122223333:rule/plain"),
         ({"Fn::GetAtt": ["Named", "RuleName"]}, "mine"),
-        ({"Fn::GetAtt": ["Group", "Arn"]}, "arn:aws:logs:eu-west-1:111122223333:log-group:/aws/events/g:*"),
+        (
+            {"Fn::GetAtt": ["Group", "Arn"]},
+            "arn:aws:logs:eu-west-1:111122223333:log-group:/aws/events/g:*",
+        ),
         ({"Fn::GetAtt": ["Bucket", "Arn"]}, "arn:aws:s3:::⟨shop.Bucket⟩"),
         ({"Fn::GetAtt": ["Bucket", "DomainName"]}, "⟨shop.Bucket.DomainName⟩"),
         ({"Fn::GetAtt": ["Role", "Arn"]}, "arn:aws:iam::111122223333:role/team/r"),
@@ -130,9 +136,12 @@ def test_without_a_place_everything_of_it_is_a_symbol():
 
 def test_names_of_a_deployed_stack_take_the_place_of_symbols(stack):
     stack.physical = {
-        "Bucket": "shop-bucket-1x", "Rule": "shop-bus|shop-Rule-2y", "Queue": "http://127.0.0.1:4566/111122223333/q-3z",
-        "Group": "/aws/events/g", "Topic": "arn:aws:sns:eu-west-1:111122223333:t-4",
-    }  # fmt: skip
+        "Bucket": "shop-bucket-1x",
+        "Rule": "shop-bus|shop-Rule-2y",
+        "Queue": "http://127.0.0.1:4566/111122223333/q-3z",
+        "Group": "/aws/events/g",
+        "Topic": "arn:aws:sns:eu-west-1:111122223333:t-4",
+    }
     found = stack.resources()
     assert found["Bucket"].ref == "shop-bucket-1x"
     assert found["Rule"].arn.endswith(":rule/shop-bus/shop-Rule-2y")
@@ -146,15 +155,27 @@ def test_a_resource_that_names_itself_does_not_hang(stack):
 
 
 def test_conditions_that_hang_on_each_other_do_not_hang():
-    circle = Stack({"Conditions": {"A": {"Fn::Not": [{"Condition": "B"}]}, "B": {"Fn::Not": [{"Condition": "A"}]}}})
+    circle = Stack(
+        {
+            "Conditions": {
+                "A": {"Fn::Not": [{"Condition": "B"}]},
+                "B": {"Fn::Not": [{"Condition": "A"}]},
+            }
+        }
+    )
     assert circle.condition("A") is None
 
 
 @pytest.mark.parametrize(
     ("region", "partition"),
-    [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-isob-east-1", "aws-iso-b"),
-     ("eusc-de-east-1", "aws-eusc")],
-)  # fmt: skip
+    [
+        ("eu-west-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ],
+)
 def test_partitions(region, partition):
     assert partition_of(region) == partition
 
@@ -174,6 +195,11 @@ def test_names_and_conditions_that_hang_on_very_many_others_are_unknown(length, 
         for at in range(length)
     } | {f"B{length}": {"Type": "AWS::Events::EventBus", "Properties": {"Name": "last"}}}
     conditions = {f"C{at}": {"Fn::Not": [{"Condition": f"C{at + 1}"}]} for at in range(length)}
-    made = Stack({"Resources": resources, "Conditions": conditions | {f"C{length}": {"Fn::Equals": ["a", "a"]}}})
+    made = Stack(
+        {
+            "Resources": resources,
+            "Conditions": conditions | {f"C{length}": {"Fn::Equals": ["a", "a"]}},
+        }
+    )
     assert (made.resources()["B0"].name == "last") is known
     assert (made.condition("C0") is not None) is known

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from scripts import rendering
-from scripts.flow import diagram, graph, permissions, svg, trace
+from eventstacks import rendering
+from eventstacks.flow import diagram, graph, permissions, svg, trace
 
 STACKS = ["custom-event-bus", "s3-object-events", "rds-snapshot-events"]
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
@@ -14,7 +14,13 @@ RELEVANT = ("AWS::Events", "AWS::Logs", "AWS::SQS", "AWS::Lambda", "AWS::CloudTr
 
 def places(value, path=()):
     """Every path below a value."""
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, inner in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         yield (*path, key)
         yield from places(inner, (*path, key))
 
@@ -36,12 +42,22 @@ ANYTHING = [{"Ref": "Nobody"}, None, [], {}, 7, "text", "", {"Fn::If": ["Nobody"
 @pytest.mark.parametrize("stack", STACKS)
 def test_anything_anywhere(stack, by):
     template = rendering.render(stack)[1]
-    template["Resources"] = {key: one for key, one in template["Resources"].items() if one["Type"].startswith(RELEVANT)}
-    event = {"source": "aws.s3", "account": "1", "region": "us-east-1", "detail-type": "x", "detail": {"a": 1}}
+    template["Resources"] = {
+        key: one for key, one in template["Resources"].items() if one["Type"].startswith(RELEVANT)
+    }
+    event = {
+        "source": "aws.s3",
+        "account": "1",
+        "region": "us-east-1",
+        "detail-type": "x",
+        "detail": {"a": 1},
+    }
     for path in places(template["Resources"]):
         if "Tags" in path or "Code" in path:
             continue
-        flow = graph.of_template({**template, "Resources": replaced(template["Resources"], path, by)}, **WHERE)
+        flow = graph.of_template(
+            {**template, "Resources": replaced(template["Resources"], path, by)}, **WHERE
+        )
         for rule in flow.rules:
             for target in rule.targets:
                 permissions.of_target(flow, rule, target)
@@ -60,10 +76,19 @@ def test_json_that_is_text_may_be_as_deep_as_it_likes(depth):
             resource["Properties"]["EventPattern"] = text
         elif resource["Type"] == "AWS::Logs::ResourcePolicy":
             resource["Properties"]["PolicyDocument"] = text
-    everything = {"EventPattern": {"source": ["a"]}, "Targets": [{"Id": "t", "Arn": "x", "Input": text}]}
+    everything = {
+        "EventPattern": {"source": ["a"]},
+        "Targets": [{"Id": "t", "Arn": "x", "Input": text}],
+    }
     template["Resources"]["Everything"] = {"Type": "AWS::Events::Rule", "Properties": everything}
     flow = graph.of_template(template, **WHERE)
-    event = {"source": "a", "account": "1", "region": "us-east-1", "detail-type": "x", "detail": {"a": 1}}
+    event = {
+        "source": "a",
+        "account": "1",
+        "region": "us-east-1",
+        "detail-type": "x",
+        "detail": {"a": 1},
+    }
     for bus in list(flow.buses):
         trace.as_data(trace.trace(flow, event, bus))
     svg.draw(diagram.picture(flow), "custom-event-bus")

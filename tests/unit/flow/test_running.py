@@ -2,12 +2,18 @@
 
 import json
 
-from scripts.flow import running
-from scripts.flow.resolution import Resource
+from eventstacks.flow import running
+from eventstacks.flow.resolution import Resource
 
 
 def function(code, **more):
-    given = {"Runtime": "python3.13", "Handler": "index.handler", "Timeout": 20, "Code": {"ZipFile": code}, **more}
+    given = {
+        "Runtime": "python3.13",
+        "Handler": "index.handler",
+        "Timeout": 20,
+        "Code": {"ZipFile": code},
+        **more,
+    }
     return Resource("F", "AWS::Lambda::Function", given, "f", "f", "arn:f", region="eu-west-1")
 
 
@@ -24,7 +30,9 @@ def test_it_sees_its_own_variables_and_no_credentials(monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("HOME_OF_MINE", "x")
     code = "import os\ndef handler(event, context): return dict(os.environ)"
-    seen = json.loads(running.run(function(code, Environment={"Variables": {"TABLE": "t"}}), "{}").result)
+    seen = json.loads(
+        running.run(function(code, Environment={"Variables": {"TABLE": "t"}}), "{}").result
+    )
     assert (seen["TABLE"], seen["AWS_REGION"]) == ("t", "eu-west-1")
     assert not {"AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "HOME_OF_MINE"} & seen.keys()
 
@@ -36,13 +44,17 @@ def test_a_failure_is_told():
 
 
 def test_it_is_stopped_after_its_timeout():
-    done = running.run(function("import time\ndef handler(event, context): time.sleep(60)", Timeout=1), "{}")
+    done = running.run(
+        function("import time\ndef handler(event, context): time.sleep(60)", Timeout=1), "{}"
+    )
     assert not done.ok
     assert "Timeout" in done.log
 
 
 def test_a_timeout_that_only_aws_knows_is_lambdas_own():
-    assert running.run(function("def handler(event, context): return 1", Timeout="⟨Timeout?⟩"), "{}").ok
+    assert running.run(
+        function("def handler(event, context): return 1", Timeout="⟨Timeout?⟩"), "{}"
+    ).ok
 
 
 def test_other_functions_are_not_run():

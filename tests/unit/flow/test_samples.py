@@ -4,35 +4,52 @@ import json
 
 import pytest
 
-from scripts.documents import parse_template
-from scripts.flow import graph, samples, trace
-from scripts.flow.samples import SampleError
+from eventstacks.documents import parse_template
+from eventstacks.flow import graph, samples, trace
+from eventstacks.flow.samples import SampleError
 
 FLOW = graph.of_template(
     parse_template("Resources: {B: {Type: AWS::S3::Bucket, Properties: {BucketName: mine}}}", "t"),
-    name="s", region="eu-west-1", account="111122223333",
-)  # fmt: skip
+    name="s",
+    region="eu-west-1",
+    account="111122223333",
+)
 
 
 def complete(text):
-    return samples.complete(samples.parse(json.dumps(text), "file"), FLOW, "eu-west-1", "111122223333")
+    return samples.complete(
+        samples.parse(json.dumps(text), "file"), FLOW, "eu-west-1", "111122223333"
+    )
 
 
 def test_what_eventbridge_fills_in_may_be_left_out():
     event = complete({"source": "shop", "detail": {"a": 1}})
     assert {key: event[key] for key in ("account", "region", "detail", "source", "resources")} == {
-        "account": "111122223333", "region": "eu-west-1", "detail": {"a": 1}, "source": "shop", "resources": [],
-    }  # fmt: skip
+        "account": "111122223333",
+        "region": "eu-west-1",
+        "detail": {"a": 1},
+        "source": "shop",
+        "resources": [],
+    }
 
 
 def test_names_of_the_stack_are_resolved():
-    event = complete({"event": {"detail": {"b": ["${B}", "${AWS::AccountId}", "$ {x}"]}, "resources": ["${B.Arn}"]}})
+    event = complete(
+        {
+            "event": {
+                "detail": {"b": ["${B}", "${AWS::AccountId}", "$ {x}"]},
+                "resources": ["${B.Arn}"],
+            }
+        }
+    )
     assert event["detail"]["b"] == ["mine", "111122223333", "$ {x}"]
     assert event["resources"] == ["arn:aws:s3:::mine"]
 
 
 def test_in_an_event_that_was_sent_they_are_text():
-    assert complete({"source": "shop", "detail": {"b": "${B} ${HOME}"}})["detail"] == {"b": "${B} ${HOME}"}
+    assert complete({"source": "shop", "detail": {"b": "${B} ${HOME}"}})["detail"] == {
+        "b": "${B} ${HOME}"
+    }
 
 
 def test_an_entry_of_put_events_becomes_an_event():
@@ -44,10 +61,17 @@ def test_an_entry_of_put_events_becomes_an_event():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[", "not valid JSON"), ("[]", "JSON object"), ('{"event": {}, "expects": {}}', "'expects'"),
-     ('{"event": {}, "expect": ["R"]}', "expect is"), ('{"event": {}, "parameters": [1]}', "parameters is"),
-     ('{"event": {}, "expect": {"R": "t"}}', "no list"), ('{"a": NaN}', "NaN is not JSON"), ("[" * 999_999, "too deeply")],
-)  # fmt: skip
+    [
+        ("[", "not valid JSON"),
+        ("[]", "JSON object"),
+        ('{"event": {}, "expects": {}}', "'expects'"),
+        ('{"event": {}, "expect": ["R"]}', "expect is"),
+        ('{"event": {}, "parameters": [1]}', "parameters is"),
+        ('{"event": {}, "expect": {"R": "t"}}', "no list"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ("[" * 999_999, "too deeply"),
+    ],
+)
 def test_what_is_no_sample(text, words):
     with pytest.raises(SampleError, match=words) as caught:
         samples.parse(text, "file.json")
@@ -56,7 +80,10 @@ def test_what_is_no_sample(text, words):
 
 def test_lines_that_are_no_events_are_named():
     lines = samples.parse_lines('{"a": 1}\n\n{"a": "\u2028"}\n', "f")
-    assert [(one.event, one.where) for one in lines] == [({"a": 1}, "f:1"), ({"a": "\u2028"}, "f:3")]
+    assert [(one.event, one.where) for one in lines] == [
+        ({"a": 1}, "f:1"),
+        ({"a": "\u2028"}, "f:3"),
+    ]
     with pytest.raises(SampleError, match="f:3"):
         samples.parse_lines('{"a": 1}\n\n{', "f")
 
@@ -96,14 +123,19 @@ Resources:
 @pytest.mark.parametrize(
     ("source", "expect", "found"),
     [
-        ("a", {"R": ["t"]}, []), ("a", {"R": ["Q"]}, []), ("a", {"R": []}, []), ("b", {}, []),
+        ("a", {"R": ["t"]}, []),
+        ("a", {"R": ["Q"]}, []),
+        ("a", {"R": []}, []),
+        ("b", {}, []),
         ("a", {}, ["R matches, which is not expected"]),
         ("b", {"R": ["t"]}, ["R does not match"]),
         ("a", {"R": ["u"]}, ["R does not deliver to u"]),
     ],
-)  # fmt: skip
+)
 def test_deviations(source, expect, found):
     flow = graph.of_template(parse_template(RULES, "t"), name="s", region="eu-west-1", account="1")
-    event = samples.complete(samples.parse(json.dumps({"source": source}), "f"), flow, "eu-west-1", "1")
+    event = samples.complete(
+        samples.parse(json.dumps({"source": source}), "f"), flow, "eu-west-1", "1"
+    )
     [bus] = trace.entrances(flow, event)
     assert samples.deviations([trace.trace(flow, event, bus)], expect) == found

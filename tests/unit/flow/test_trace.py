@@ -4,28 +4,35 @@ import json
 
 import pytest
 
-from scripts.documents import parse_template
-from scripts.environment import Environment, OutputReference, StackSettings
-from scripts.errors import ToolError
-from scripts.flow import graph, trace
+from eventstacks.documents import parse_template
+from eventstacks.environment import Environment, OutputReference, StackSettings
+from eventstacks.errors import ToolError
+from eventstacks.flow import graph, trace
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 EVENT = {
-    "version": "0", "id": "1", "detail-type": "placed", "source": "shop", "account": ACCOUNT,
-    "time": "2024-01-01T00:00:00Z", "region": REGION, "resources": [], "detail": {"total": 5, "bucket": "mine"},
-}  # fmt: skip
+    "version": "0",
+    "id": "1",
+    "detail-type": "placed",
+    "source": "shop",
+    "account": ACCOUNT,
+    "time": "2024-01-01T00:00:00Z",
+    "region": REGION,
+    "resources": [],
+    "detail": {"total": 5, "bucket": "mine"},
+}
 DEFAULT = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
 
 
 def flow_of(resources, **where):
     text = "Parameters: {Other: {Type: String}}\nResources:\n" + resources
-    return graph.of_template(parse_template(text, "t"), **{"name": "s", "region": REGION, "account": ACCOUNT, **where})
+    return graph.of_template(
+        parse_template(text, "t"), **{"name": "s", "region": REGION, "account": ACCOUNT, **where}
+    )
 
 
 def rule(name="R", pattern="{source: [shop]}", targets="", more=""):
-    return (
-        f"  {name}: {{Type: AWS::Events::Rule, Properties: {{EventPattern: {pattern}, Targets: [{targets}]{more}}}}}\n"
-    )
+    return f"  {name}: {{Type: AWS::Events::Rule, Properties: {{EventPattern: {pattern}, Targets: [{targets}]{more}}}}}\n"
 
 
 def route(flow, event=None, bus=DEFAULT):
@@ -51,7 +58,9 @@ def test_a_rule_that_matches_delivers_the_event():
 
 
 def test_a_rule_that_does_not_match_says_which_field():
-    found = route(flow_of(rule(pattern="{source: [other], detail: {total: [{numeric: ['>', 9]}]}}")))
+    found = route(
+        flow_of(rule(pattern="{source: [other], detail: {total: [{numeric: ['>', 9]}]}}"))
+    )
     assert found.matched is False
     assert [one.split(":")[0] for one in found.why] == ["detail.total", "source"]
 
@@ -75,12 +84,15 @@ def test_what_cannot_be_delivered(targets, policies, fate, words):
     flow = flow_of(rule(targets=targets) + QUEUE + policies)
     [delivery] = route(flow).deliveries
     assert (delivery.fate, words in delivery.why_lost) == (fate, True), delivery
-    assert delivery.dead_letters == ("D" if fate == "dead letter" else "" if "D.Arn" not in targets else "D")
+    assert delivery.dead_letters == (
+        "D" if fate == "dead letter" else "" if "D.Arn" not in targets else "D"
+    )
     assert trace.trace(flow, EVENT, DEFAULT).is_lost is (fate != "unknown")
 
 
 @pytest.mark.parametrize(
-    ("more", "words"), [(", State: DISABLED", "disabled"), (", ScheduleExpression: rate(1 day)", "rate(1 day)")]
+    ("more", "words"),
+    [(", State: DISABLED", "disabled"), (", ScheduleExpression: rate(1 day)", "rate(1 day)")],
 )
 def test_rules_that_cannot_match(more, words):
     made = (
@@ -99,8 +111,16 @@ def test_read_only_management_events_need_a_state_of_their_own():
         "detail": {"eventName": "GetRole", "readOnly": True, "managementEvent": True},
     }
     assert route(flow_of(rule()), event).matched is False
-    assert route(flow_of(rule(more=", State: ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")), event).matched is True
-    assert route(flow_of(rule()), {**event, "detail": {**event["detail"], "readOnly": False}}).matched is True
+    assert (
+        route(
+            flow_of(rule(more=", State: ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")), event
+        ).matched
+        is True
+    )
+    assert (
+        route(flow_of(rule()), {**event, "detail": {**event["detail"], "readOnly": False}}).matched
+        is True
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +154,11 @@ def test_a_deep_pattern_in_text_is_matched_all_the_same(levels):
     def nested(leaf):
         return '{"a": ' * levels + leaf + "}" * levels
 
-    flow = flow_of(rule(pattern=f"""'{{"detail": {nested('["x"]')}}}'""", targets=TO_QUEUE) + QUEUE + OPEN % ("Q", "Q"))
+    flow = flow_of(
+        rule(pattern=f"""'{{"detail": {nested('["x"]')}}}'""", targets=TO_QUEUE)
+        + QUEUE
+        + OPEN % ("Q", "Q")
+    )
     [delivery] = route(flow, {"detail": json.loads(nested('"x"'))}).deliveries
     assert delivery.fate == "delivered"
     missed = route(flow, {"detail": json.loads(nested('"y"'))})
@@ -158,7 +182,10 @@ ARCHIVES = """
 def test_archives_keep_what_their_pattern_matches():
     bus = DEFAULT.replace("default", "b")
     assert trace.trace(flow_of(BUS + ARCHIVES), EVENT, bus).archives == ("All",)
-    assert trace.trace(flow_of(BUS + ARCHIVES), {**EVENT, "source": "other"}, bus).archives == ("All", "Some")
+    assert trace.trace(flow_of(BUS + ARCHIVES), {**EVENT, "source": "other"}, bus).archives == (
+        "All",
+        "Some",
+    )
 
 
 @pytest.mark.parametrize("bus", ["!Ref Bus", "!GetAtt Bus.Arn", "b"])
@@ -179,9 +206,14 @@ def test_where_an_event_arrives():
 
 
 def test_a_bus_of_another_stack_in_the_account_is_no_entrance():
-    own, other = (flow_of(BUS.replace("b}", f"{name}}}") + rule(more=", EventBusName: !Ref Bus")) for name in "bc")
+    own, other = (
+        flow_of(BUS.replace("b}", f"{name}}}") + rule(more=", EventBusName: !Ref Bus"))
+        for name in "bc"
+    )
     assert [*own.buses] != [*other.buses]
-    account = graph.Flow(buses=own.buses | other.buses, rules=own.rules + other.rules, is_whole=True)
+    account = graph.Flow(
+        buses=own.buses | other.buses, rules=own.rules + other.rules, is_whole=True
+    )
     for flow in (own, other):
         account.stacks = flow.stacks
         assert trace.entrances(account, EVENT) == trace.entrances(flow, EVENT)
@@ -203,7 +235,11 @@ ROLE = """
 
 
 def hop(to, name="R", on="default"):
-    return rule(name, targets=f"{{Id: t, Arn: '{to}', RoleArn: !GetAtt Role.Arn}}", more=f", EventBusName: {on}")
+    return rule(
+        name,
+        targets=f"{{Id: t, Arn: '{to}', RoleArn: !GetAtt Role.Arn}}",
+        more=f", EventBusName: {on}",
+    )
 
 
 def test_an_event_goes_on_over_buses_and_stops_at_a_loop():
@@ -231,32 +267,44 @@ def test_of_an_account_that_was_read_it_is_known_which_buses_there_are(place, ro
     flow = flow_of(ROLE + (to if role else to.replace(", RoleArn: !GetAtt Role.Arn", "")))
     flow.is_whole = True
     [delivery] = route(flow).deliveries
-    assert (delivery.fate, delivery.onward, words in delivery.why_lost) == (fate, None, True), delivery
+    assert (delivery.fate, delivery.onward, words in delivery.why_lost) == (fate, None, True), (
+        delivery
+    )
     flow.is_whole = False
     assert route(flow).deliveries[0].fate == ("delivered" if role else "unknown")
 
 
 def environment(*stacks):
-    return Environment("test", None, ("us-east-1", "eu-west-1"), {one.name: one for one in stacks}, account=ACCOUNT)
+    return Environment(
+        "test", None, ("us-east-1", "eu-west-1"), {one.name: one for one in stacks}, account=ACCOUNT
+    )
 
 
 BUS_ONLY = parse_template(
     "Resources:\n" + BUS + "Outputs: {Arn: {Value: !GetAtt Bus.Arn, Export: {Name: bus-arn}}}", "b"
 )
 FORWARDS = parse_template(
-    "Parameters: {To: {Type: String}}\nResources:\n" + ROLE + hop("X").replace("'X'", "!Ref To"), "f"
+    "Parameters: {To: {Type: String}}\nResources:\n" + ROLE + hop("X").replace("'X'", "!Ref To"),
+    "f",
 )
 
 
 def test_an_event_crosses_one_border_of_a_region_and_no_second():
     three = {
-        "target": BUS_ONLY, "there": FORWARDS,
-        "again": parse_template("Resources:\n" + ROLE + hop(DEFAULT.replace("default", "c"), "Again", "b"), "a"),
-    }  # fmt: skip
+        "target": BUS_ONLY,
+        "there": FORWARDS,
+        "again": parse_template(
+            "Resources:\n" + ROLE + hop(DEFAULT.replace("default", "c"), "Again", "b"), "a"
+        ),
+    }
     stacks = (
         StackSettings("target", "p-target", "target", ("eu-west-1",)),
         StackSettings(
-            "there", "p-there", "there", ("us-east-1",), {"To": OutputReference("target", "Arn", "eu-west-1")}
+            "there",
+            "p-there",
+            "there",
+            ("us-east-1",),
+            {"To": OutputReference("target", "Arn", "eu-west-1")},
         ),
         StackSettings("again", "p-again", "again", ("eu-west-1",)),
     )
@@ -268,22 +316,33 @@ def test_an_event_crosses_one_border_of_a_region_and_no_second():
 
 
 def test_exports_are_found_among_the_stacks_of_a_region():
-    importing = parse_template("Resources:\n" + ROLE + hop("X").replace("'X'", "!ImportValue bus-arn"), "i")
-    stacks = (StackSettings("target", "t", "target", ("us-east-1",)), StackSettings("i", "i", "i", ("us-east-1",)))
+    importing = parse_template(
+        "Resources:\n" + ROLE + hop("X").replace("'X'", "!ImportValue bus-arn"), "i"
+    )
+    stacks = (
+        StackSettings("target", "t", "target", ("us-east-1",)),
+        StackSettings("i", "i", "i", ("us-east-1",)),
+    )
     flow = graph.of_environment(environment(*stacks), {"target": BUS_ONLY, "i": importing}, "i")
     assert flow.rules[0].targets[0].arn == DEFAULT.replace("default", "b")
 
 
 def test_a_policy_counts_in_whatever_stack_it_stands():
     policy = parse_template(
-        "Parameters: {Url: {Type: String}}\nResources:\n" + (OPEN % ("Q", "Q")).replace("!Ref Q", "!Ref Url"), "p"
+        "Parameters: {Url: {Type: String}}\nResources:\n"
+        + (OPEN % ("Q", "Q")).replace("!Ref Q", "!Ref Url"),
+        "p",
     )
-    queue = parse_template("Resources:\n" + rule(targets=TO_QUEUE) + QUEUE + "Outputs: {Url: {Value: !Ref Q}}", "q")
+    queue = parse_template(
+        "Resources:\n" + rule(targets=TO_QUEUE) + QUEUE + "Outputs: {Url: {Value: !Ref Q}}", "q"
+    )
     stacks = (
         StackSettings("p", "p", "p", ("us-east-1",), {"Url": OutputReference("q", "Url")}),
         StackSettings("q", "q", "q", ("us-east-1",)),
     )
-    [delivery] = route(graph.of_environment(environment(*stacks), {"p": policy, "q": queue})).deliveries
+    [delivery] = route(
+        graph.of_environment(environment(*stacks), {"p": policy, "q": queue})
+    ).deliveries
     assert (delivery.fate, delivery.permission.reason) == ("delivered", "PQ")
 
 
@@ -300,8 +359,12 @@ Resources:
     )
     both = StackSettings("a", "a", "t", ("us-east-1", "eu-west-1"))
     flow = graph.of_environment(environment(both), {"t": template})
-    fates = [delivery.fate for bus in flow.buses for one in trace.trace(flow, EVENT, bus).routes
-             for delivery in one.deliveries]  # fmt: skip
+    fates = [
+        delivery.fate
+        for bus in flow.buses
+        for one in trace.trace(flow, EVENT, bus).routes
+        for delivery in one.deliveries
+    ]
     assert fates == ["delivered", "delivered"]
 
 
@@ -324,12 +387,23 @@ Outputs: {{Out: {{Value: {value}, Export: {{Name: x}}}}}}
 
 
 def test_names_of_unnamed_things_differ_between_stacks_and_regions():
-    template = parse_template("Resources: {Q: {Type: AWS::SQS::Queue}, B: {Type: AWS::S3::Bucket}}", "t")
-    pair = StackSettings("a", "a", "t", ("us-east-1", "eu-west-1")), StackSettings("b", "b", "t", ("us-east-1",))
+    template = parse_template(
+        "Resources: {Q: {Type: AWS::SQS::Queue}, B: {Type: AWS::S3::Bucket}}", "t"
+    )
+    pair = (
+        StackSettings("a", "a", "t", ("us-east-1", "eu-west-1")),
+        StackSettings("b", "b", "t", ("us-east-1",)),
+    )
     assert len(graph.of_environment(environment(*pair), {"t": template}).resources) == 6
 
 
 def test_the_trace_as_data_is_json():
-    data = trace.as_data(trace.trace(flow_of(rule(targets=WITH_DLQ) + QUEUE + OPEN % ("D", "D")), EVENT, DEFAULT))
+    data = trace.as_data(
+        trace.trace(flow_of(rule(targets=WITH_DLQ) + QUEUE + OPEN % ("D", "D")), EVENT, DEFAULT)
+    )
     [target] = json.loads(json.dumps(data))["rules"][0]["targets"]
-    assert (target["fate"], target["dead_letters"], target["permission"]["allowed"]) == ("dead letter", "D", False)
+    assert (target["fate"], target["dead_letters"], target["permission"]["allowed"]) == (
+        "dead letter",
+        "D",
+        False,
+    )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.patterns.grammar import PatternError
-from scripts.patterns.matcher import Pattern
-from scripts.patterns.wildcard import is_complex, parse
+from eventstacks.patterns.grammar import PatternError
+from eventstacks.patterns.matcher import Pattern
+from eventstacks.patterns.wildcard import is_complex, parse
 
 NOT_NUMERIC = "Value of {} must be numeric"
 ONE_KEY = "Only one key allowed in match expression"
 TOO_MANY = "Too many elements in numeric expression"
-INSIDE_IGNORE_CASE = "Inside anything-but/equals-ignore-case list, number|start|null|boolean is not supported."
+INSIDE_IGNORE_CASE = (
+    "Inside anything-but/equals-ignore-case list, number|start|null|boolean is not supported."
+)
 
 
 @pytest.mark.parametrize(
@@ -23,11 +25,17 @@ INSIDE_IGNORE_CASE = "Inside anything-but/equals-ignore-case list, number|start|
         ({"prefix": 1}, "prefix match pattern must be a string"),
         ({"prefix": {}}, "Prefix expression name not found"),
         ({"prefix": {"suffix": "a"}}, "Unsupported prefix pattern: suffix"),
-        ({"prefix": {"equals-ignore-case": None}}, "equals-ignore-case match pattern must be a string"),
+        (
+            {"prefix": {"equals-ignore-case": None}},
+            "equals-ignore-case match pattern must be a string",
+        ),
         ({"prefix": {"equals-ignore-case": "a", "b": 1}}, ONE_KEY),
         ({"prefix": "a", "suffix": "b"}, ONE_KEY),
         ({"suffix": ["a"]}, "suffix match pattern must be a string"),
-        ({"equals-ignore-case": {"prefix": "a"}}, "equals-ignore-case match pattern must be a string"),
+        (
+            {"equals-ignore-case": {"prefix": "a"}},
+            "equals-ignore-case match pattern must be a string",
+        ),
         ({"exactly": 5}, "exact match pattern must be a string"),
         ({"wildcard": ["a*"]}, "wildcard match pattern must be a string"),
         ({"wildcard": "é**"}, "Consecutive wildcard characters at pos 3"),
@@ -60,12 +68,24 @@ INSIDE_IGNORE_CASE = "Inside anything-but/equals-ignore-case list, number|start|
         ({"numeric": [">", 5, "<", 5]}, "Bottom must be less than top"),
         ({"numeric": ["=", 9007199254740993]}, "Cannot compare number : 9007199254740993"),
         ({"numeric": ["=", 5], "x": 1}, TOO_MANY),
-        ({"anything-but": None}, "Value of anything-but must be an array or single string/number value."),
+        (
+            {"anything-but": None},
+            "Value of anything-but must be an array or single string/number value.",
+        ),
         ({"anything-but": {}}, "Anything-But expression name not found"),
         ({"anything-but": {"numeric": ["=", 1]}}, "Unsupported anything-but pattern: numeric"),
-        ({"anything-but": ["a", None]}, "Inside anything but list, start|null|boolean is not supported."),
-        ({"anything-but": ["a", 1]}, "Inside anything but list, either all values are number or string, mixed type"),
-        ({"anything-but": []}, "Inside anything but list, either all values are number or string, mixed type"),
+        (
+            {"anything-but": ["a", None]},
+            "Inside anything but list, start|null|boolean is not supported.",
+        ),
+        (
+            {"anything-but": ["a", 1]},
+            "Inside anything but list, either all values are number or string, mixed type",
+        ),
+        (
+            {"anything-but": []},
+            "Inside anything but list, either all values are number or string, mixed type",
+        ),
         ({"anything-but": {"prefix": ["a", ""]}}, "Null prefix/suffix not allowed"),
         ({"anything-but": {"suffix": 1}}, "prefix/suffix match pattern must be a string"),
         ({"anything-but": {"equals-ignore-case": [1]}}, INSIDE_IGNORE_CASE),
@@ -94,7 +114,11 @@ def test_refused_in_the_words_of_aws(test, what):
         ({"a": {"b": "x"}}, '"b" must be an object or an array', "a.b"),
         ({"a": {"$or": {}}}, "It must be an Array followed with $or.", "a.$or"),
         ({"$or": [{"a": ["x"]}]}, "There must have at least 2 Objects in $or relationship.", "$or"),
-        ({"$or": [{"a": ["x"]}, "b"]}, "Only JSON object is allowed in array of $or relationship.", "$or"),
+        (
+            {"$or": [{"a": ["x"]}, "b"]},
+            "Only JSON object is allowed in array of $or relationship.",
+            "$or",
+        ),
         ({"$or": [{"a": ["x"]}, {}]}, "Empty objects are not allowed", ""),
         (
             {"$or": [{"a": ["x"]}, {"b": {"prefix": ["c"]}}]},
@@ -121,7 +145,13 @@ def test_more_than_a_thousand_combinations_are_refused():
 
 
 @pytest.mark.parametrize(
-    "pattern", [{"a": [{"anything-but": {"prefix": []}}]}, {"prefix": ["x"]}, '{"a": ["x"]} and more', {"": ["x"]}]
+    "pattern",
+    [
+        {"a": [{"anything-but": {"prefix": []}}]},
+        {"prefix": ["x"]},
+        '{"a": ["x"]} and more',
+        {"": ["x"]},
+    ],
 )
 def test_taken_although_it_looks_odd(pattern):
     Pattern(pattern)

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.patterns.index import RuleSet
-from scripts.patterns.matcher import Pattern
+from eventstacks.patterns.index import RuleSet
+from eventstacks.patterns.matcher import Pattern
 
-WORDS = st.sampled_from(["", "a", "b", "ab", "A", "aB", "ba", "é", "É", "ß", "SS", "10.0.0.1", "10.0.0.9", "a*", "1"])
+WORDS = st.sampled_from(
+    ["", "a", "b", "ab", "A", "aB", "ba", "é", "É", "ß", "SS", "10.0.0.1", "10.0.0.9", "a*", "1"]
+)
 NUMBERS = st.sampled_from([-1, 0, 1, 1.0, 1.5, 2, 2**53 + 1])
 LEAVES = WORDS | NUMBERS | st.none() | st.booleans()
 KEYS = st.sampled_from(["a", "b", "a.b"])  # few, so that patterns and events meet
@@ -21,10 +23,16 @@ TESTS = st.one_of(
     st.fixed_dictionaries({"prefix": WORDS | st.fixed_dictionaries({"equals-ignore-case": WORDS})}),
     st.fixed_dictionaries({"suffix": WORDS | st.fixed_dictionaries({"equals-ignore-case": WORDS})}),
     st.fixed_dictionaries({"equals-ignore-case": WORDS}),
-    st.fixed_dictionaries({"wildcard": st.sampled_from(["*", "a*", "*b", "a*b", "*a*", r"a\*", r"*\*", "ab"])}),
+    st.fixed_dictionaries(
+        {"wildcard": st.sampled_from(["*", "a*", "*b", "a*b", "*a*", r"a\*", r"*\*", "ab"])}
+    ),
     st.fixed_dictionaries({"cidr": st.sampled_from(["10.0.0.0/8", "10.0.0.0/29", "::/8"])}),
     st.fixed_dictionaries(
-        {"numeric": st.sampled_from([["=", 1], [">", 0], ["<=", 1], [">=", 0, "<", 2], [">", -1, "<=", 1]])}
+        {
+            "numeric": st.sampled_from(
+                [["=", 1], [">", 0], ["<=", 1], [">=", 0, "<", 2], [">", -1, "<=", 1]]
+            )
+        }
     ),
     st.fixed_dictionaries(
         {
@@ -68,7 +76,9 @@ def test_the_index_agrees_with_the_matcher(patterns, events):
     compiled = {f"rule{number}": Pattern(pattern) for number, pattern in enumerate(patterns)}
     rules = RuleSet(compiled)
     for event in events:
-        assert rules.matching(event) == [name for name, pattern in compiled.items() if pattern.matches(event)]
+        assert rules.matching(event) == [
+            name for name, pattern in compiled.items() if pattern.matches(event)
+        ]
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -106,7 +116,9 @@ def test_names_come_once_and_in_order():
 
 
 def test_rules_that_ask_only_for_absence():
-    rules = RuleSet({"none": Pattern({"a": [{"exists": False}]}), "some": Pattern({"a": [{"exists": True}]})})
+    rules = RuleSet(
+        {"none": Pattern({"a": [{"exists": False}]}), "some": Pattern({"a": [{"exists": True}]})}
+    )
     assert rules.matching({}) == ["none"]
     assert rules.matching({"a": [{"b": 1}]}) == ["none"]
     assert rules.matching({"a": 0}) == ["some"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.patterns.fields import EventError
-from scripts.patterns.index import RuleSet
-from scripts.patterns.matcher import Pattern
-from scripts.patterns.values import read_json
+from eventstacks.patterns.fields import EventError
+from eventstacks.patterns.index import RuleSet
+from eventstacks.patterns.matcher import Pattern
+from eventstacks.patterns.values import read_json
 
 VALUES = [
     # wanted, what matches, what does not
@@ -26,7 +26,11 @@ VALUES = [
     ([{"equals-ignore-case": "Straße"}], ["STRASSE", "straße"], ["strasse", "strase"]),
     ([{"equals-ignore-case": "k"}], ["k", "K"], ["\u212a"]),
     ([{"equals-ignore-case": "a.c"}], ["A.C"], ["abc"]),
-    ([{"equals-ignore-case": "🚀"}], ["??"], ["🚀"]),  # event-ruler folds UTF-16 halves, which no byte equals
+    (
+        [{"equals-ignore-case": "🚀"}],
+        ["??"],
+        ["🚀"],
+    ),  # event-ruler folds UTF-16 halves, which no byte equals
     ([{"wildcard": "a*c"}], ["ac", "abc", "abcc", "a\nc"], ["acd", "bac", 5]),
     ([{"wildcard": "*b*b*"}], ["bb", "abab"], ["b", "abc"]),
     ([{"wildcard": "*"}], ["", "x"], [5, None]),
@@ -45,7 +49,11 @@ VALUES = [
     ([{"numeric": [">", 1, "<=", 5]}], [1.1, 5], [1, 5.1, "3", True]),
     ([{"numeric": [">=", -1, "<", 1]}], [-1, 0], [1, -1.5]),
     ([{"numeric": ["<", 0]}], [-1e300], [0, None]),
-    ([{"cidr": "10.1.0.0/16"}], ["10.1.0.0", "10.1.255.255", "010.1.0.1"], ["10.2.0.0", "10.1.0", "10.1.0.256", 10]),
+    (
+        [{"cidr": "10.1.0.0/16"}],
+        ["10.1.0.0", "10.1.255.255", "010.1.0.1"],
+        ["10.2.0.0", "10.1.0", "10.1.0.256", 10],
+    ),
     ([{"cidr": "2001:db8::/32"}], ["2001:DB8::1"], ["2001:db9::", "::"]),
     ([{"cidr": "::/8"}], ["::1"], ["0.0.0.1"]),
     (["10.0.0.1"], ["10.0.0.1", "010.0.0.1", "::ffff:a00:1"], ["10.0.0.2", "10.0.0.1/32"]),
@@ -65,14 +73,18 @@ def test_each_operator(wanted, value, expected):
     pattern = Pattern({"detail": {"x": wanted}})
     assert pattern.matches({"detail": {"x": value}}) is expected
     assert (pattern.explain({"detail": {"x": value}}) == []) is expected
-    assert RuleSet({"only": pattern}).matching({"detail": {"x": value}}) == (["only"] if expected else [])
+    assert RuleSet({"only": pattern}).matching({"detail": {"x": value}}) == (
+        ["only"] if expected else []
+    )
 
 
 def test_all_operators_in_one_index():
     patterns = {str(wanted): Pattern({"x": wanted}) for wanted, _, _ in VALUES}
     rules = RuleSet(patterns)
     for value in [value for _, good, bad in VALUES for value in [*good, *bad]]:
-        assert rules.matching({"x": value}) == [name for name, one in patterns.items() if one.matches({"x": value})]
+        assert rules.matching({"x": value}) == [
+            name for name, one in patterns.items() if one.matches({"x": value})
+        ]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +107,11 @@ def test_all_operators_in_one_index():
         ({"a": {"b": [1], "c": [2]}}, {"a": [{"b": 1, "c": 3}, {"b": 1, "c": 2}]}, True),
         ({"a": {"b": {"d": [1]}, "c": [2]}}, {"a": [{"b": [{"d": 0}, {"d": 1}], "c": 2}]}, True),
         ({"a": {"b": {"d": [1], "e": [2]}}}, {"a": [{"b": [{"d": 1}, {"e": 2}]}]}, False),
-        ({"a": {"b": [1]}, "c": {"d": [2]}}, {"a": [{"b": 0}, {"b": 1}], "c": [{"d": 2}, {"d": 0}]}, True),
+        (
+            {"a": {"b": [1]}, "c": {"d": [2]}},
+            {"a": [{"b": 0}, {"b": 1}], "c": [{"d": 2}, {"d": 0}]},
+            True,
+        ),
         ({"a": {"b": [1], "c": [2]}}, {"a": [[{"b": 1}, {"c": 2}]]}, False),
         # missing from the element, though not from the array
         ({"a": {"b": [1], "c": [{"exists": False}]}}, {"a": [{"b": 1}, {"c": 2}]}, True),
@@ -107,8 +123,16 @@ def test_all_operators_in_one_index():
         ({"a": ["x"], "$or": [{"b": [1]}, {"c": [1]}]}, {"a": "x", "c": 1}, True),
         ({"$or": [{"b": [1]}, {"c": [1]}], "a": ["x"]}, {"c": 1}, False),
         ({"d": {"$or": [{"b": [1]}, {"$or": [{"c": [1]}, {"c": [2]}]}]}}, {"d": {"c": 2}}, True),
-        ({"$or": [{"a": [1]}, {"b": [1]}], "c": {"$or": [{"a": [1]}, {"b": [1]}]}}, {"b": 1, "c": {"a": 1}}, True),
-        ({"$or": [{"a": [1]}, {"b": [1]}], "c": {"$or": [{"a": [1]}, {"b": [1]}]}}, {"b": 1, "a": 1}, False),
+        (
+            {"$or": [{"a": [1]}, {"b": [1]}], "c": {"$or": [{"a": [1]}, {"b": [1]}]}},
+            {"b": 1, "c": {"a": 1}},
+            True,
+        ),
+        (
+            {"$or": [{"a": [1]}, {"b": [1]}], "c": {"$or": [{"a": [1]}, {"b": [1]}]}},
+            {"b": 1, "a": 1},
+            False,
+        ),
     ],
 )
 def test_fields_together(pattern, event, expected):
@@ -161,7 +185,10 @@ def explain(pattern, event):
 
 
 def test_each_failing_field_is_named_with_what_was_found_and_wanted():
-    pattern = {"source": ["shop"], "detail": {"state": ["paid", {"prefix": "re"}], "total": [{"numeric": [">", 9]}]}}
+    pattern = {
+        "source": ["shop"],
+        "detail": {"state": ["paid", {"prefix": "re"}], "total": [{"numeric": [">", 9]}]},
+    }
     event = {"source": "shop", "detail": {"state": ["new", None], "total": "12"}}
     assert explain(pattern, event) == [
         'detail.state: "new", null; would match: "paid", or something that starts with "re"',
@@ -174,8 +201,14 @@ def test_each_failing_field_is_named_with_what_was_found_and_wanted():
     [
         ({}, 'detail.a.b: missing; would match: "x"'),
         ({"a": "{}"}, 'detail.a.b: missing (detail.a is "{}", not an object); would match: "x"'),
-        ({"a": {"b": {"c": 1}}}, "detail.a.b: missing (detail.a.b is an object: patterns compare values)"),
-        ({"a": {"b": []}}, "detail.a.b: missing (detail.a.b is an array without values: patterns compare values)"),
+        (
+            {"a": {"b": {"c": 1}}},
+            "detail.a.b: missing (detail.a.b is an object: patterns compare values)",
+        ),
+        (
+            {"a": {"b": []}},
+            "detail.a.b: missing (detail.a.b is an array without values: patterns compare values)",
+        ),
     ],
 )
 def test_what_is_missing_is_explained(detail, said):
@@ -211,5 +244,8 @@ def test_values_of_different_array_elements_are_explained():
     ],
 )
 def test_operators_in_words(wanted, words):
-    assert explain({"a": [wanted], "b": [{"exists": False}]}, {"b": 1})[-1] == "b: 1; would match: no such field"
+    assert (
+        explain({"a": [wanted], "b": [{"exists": False}]}, {"b": 1})[-1]
+        == "b: 1; would match: no such field"
+    )
     assert str(Pattern({"a": [wanted]}).alternatives[0].conditions[0]) == words

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.patterns.verdict import judge
+from eventstacks.patterns.verdict import judge
 
 CASES = Path(__file__).parents[4] / "shared" / "patterns"
 
@@ -15,7 +15,9 @@ CASES = Path(__file__).parents[4] / "shared" / "patterns"
 def read_cases(name):
     file = CASES / f"{name}.ndjson"
     if not file.exists():
-        pytest.skip(f"the recorded cases are not beside the checkout: ../shared/patterns/{name}.ndjson")
+        pytest.skip(
+            f"the recorded cases are not beside the checkout: ../shared/patterns/{name}.ndjson"
+        )
     return file.read_text(encoding="utf-8").splitlines()
 
 
@@ -40,4 +42,6 @@ def test_nearly_every_verdict_of_event_ruler(name):
 
 def test_the_error_texts_of_aws():
     told = [(json.loads(line).get("error"), judge(line)) for line in read_cases("aws-validated")]
-    assert [(error, answer) for error, answer in told if error and answer.get("error") != error] == []
+    assert [
+        (error, answer) for error, answer in told if error and answer.get("error") != error
+    ] == []

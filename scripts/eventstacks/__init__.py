@@ -1,0 +1,1 @@
+"""Production stacks for event-driven architectures on Amazon EventBridge, and their tools."""

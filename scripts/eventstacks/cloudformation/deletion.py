@@ -1,0 +1,287 @@
+"""Deletion: what it would take and leave, then those first that need the others."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from eventstacks import documents
+from eventstacks.cloudformation import calls, failure, operation, order, schedule, stack_sets
+from eventstacks.cloudformation.calls import Clock, Remote
+from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.results import Listener, Result, Run
+from eventstacks.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from eventstacks.aws import Aws
+    from eventstacks.cloudformation.order import Key, Pair
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What deleting one stack in one region would do; ``stack`` is None when there is none."""
+
+    place: Place
+    stack: Mapping[str, Any] | None = None
+    deleted: Mapping[str, str] = field(default_factory=dict)  # logical id → type
+    retained: Mapping[str, str] = field(
+        default_factory=dict
+    )  # logical id → physical id: these stay
+    snapshots: tuple[str, ...] = ()  # logical ids of which a snapshot stays
+    full_buckets: Mapping[str, str] = field(default_factory=dict)  # name → logical id
+    importers: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # name of an export → stacks that import it
+    problem: ToolError | None = None
+
+
+def survey(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Survey]:
+    """What ``delete`` would take and leave, in the order of ``pairs``. Changes nothing. Raises aws.AccountError."""
+    if aws.environment.stack_set:  # what is in other accounts cannot be looked into from here
+        return [
+            Survey(Place.of(aws.environment, pair), {"StackStatus": "", "StackId": ""})
+            for pair in pairs
+        ]
+
+    def job(remote: Remote) -> Survey:
+        try:
+            return _survey(aws, remote)
+        except (ToolError, *calls.TROUBLE) as error:
+            return Survey(remote.place, problem=failure.wrap(error, remote.place))
+
+    return schedule.everywhere(aws, pairs, job, clock)
+
+
+def _survey(aws: Aws, remote: Remote) -> Survey:
+    place, stack, environment = remote.place, remote.stack(), aws.environment
+    if stack is None:
+        return Survey(place)
+    if stack.get("EnableTerminationProtection") or environment.protect:
+        raise failure.DeploymentError(
+            "this stack is protected against deletion",
+            where=str(place),
+            status=stack["StackStatus"],
+            advice=f"Set 'protect: false' in {environment.path} and take its termination protection away:\n"
+            f"aws cloudformation update-termination-protection --no-enable-termination-protection "
+            f"--region {place.region} --stack-name {place.stack_name}",
+        )
+    template: Any = {}
+    if stack["StackStatus"] != "REVIEW_IN_PROGRESS":
+        template = remote.call(
+            "get_template", StackName=stack["StackId"], TemplateStage="Processed"
+        )["TemplateBody"]
+    if isinstance(template, str):
+        template = documents.parse_template(template, str(place))
+    declared = template.get("Resources") or {}
+    held = [
+        (one, _policy(declared.get(one["LogicalResourceId"]) or {}))
+        for page in remote.pages("list_stack_resources", StackName=stack["StackId"])
+        for one in page["StackResourceSummaries"]
+        if one.get("ResourceStatus") != "DELETE_COMPLETE"
+    ]
+    gone = {
+        one["LogicalResourceId"]: one["ResourceType"]
+        for one, policy in held
+        if not policy.startswith("Retain")
+    }
+    stays = {
+        one["LogicalResourceId"]: one.get("PhysicalResourceId", "")
+        for one, policy in held
+        if policy.startswith("Retain")
+    }
+    snapshots = tuple(one["LogicalResourceId"] for one, policy in held if policy == "Snapshot")
+    buckets = {
+        one.get("PhysicalResourceId"): one["LogicalResourceId"]
+        for one, policy in held
+        if one["ResourceType"] == "AWS::S3::Bucket" and one["LogicalResourceId"] in gone
+    }
+    s3 = aws.client("s3", place.region) if buckets else None
+    full = {
+        name: logical_id
+        for name, logical_id in buckets.items()
+        if name and _holds_objects(s3, name)
+    }
+    return Survey(place, stack, gone, stays, snapshots, full, _importers(remote, stack))
+
+
+def _policy(resource: Mapping[str, Any]) -> str:
+    """What becomes of a resource of a template. Source: User Guide, 'DeletionPolicy attribute', for its defaults."""
+    kind, is_of_cluster = (
+        resource.get("Type"),
+        "DBClusterIdentifier" in (resource.get("Properties") or {}),
+    )
+    is_database = kind == "AWS::RDS::DBCluster" or (
+        kind == "AWS::RDS::DBInstance" and not is_of_cluster
+    )
+    return str(resource.get("DeletionPolicy", "Snapshot" if is_database else "Delete"))
+
+
+def _importers(remote: Remote, stack: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Name of an export → names of the stacks that import it, for those of a stack that are imported.
+
+    ListImports is refused for an export that nobody imports, and to whoever may not call it: then CloudFormation will
+    say so when it is to delete. Source: API reference of ListImports.
+    """
+    found: dict[str, list[str]] = {}
+    for name in (one["ExportName"] for one in stack.get("Outputs") or () if one.get("ExportName")):
+        with contextlib.suppress(ClientError):
+            found[name] = [
+                one
+                for page in remote.pages("list_imports", ExportName=name)
+                for one in page["Imports"]
+            ]
+    return {name: stacks for name, stacks in found.items() if stacks}
+
+
+def _holds_objects(s3: Any, bucket: str) -> bool:
+    try:
+        found = s3.list_object_versions(Bucket=bucket, MaxKeys=1)
+    except ClientError:
+        return False  # gone, or not ours to look into: CloudFormation will say
+    return bool(found.get("Versions") or found.get("DeleteMarkers"))
+
+
+def empty_bucket(s3: Any, bucket: str) -> int:
+    """Deletes every version of every object; gives their number. Raises ToolError for those that cannot be deleted."""
+    count = 0
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        objects = [
+            {"Key": one["Key"], "VersionId": one["VersionId"]}
+            for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        ]
+        if objects:
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise ToolError(
+                    f"{errors[0]['Key']} cannot be deleted: {errors[0].get('Message')}",
+                    where=f"bucket {bucket}",
+                )
+            count += len(objects)
+    return count
+
+
+def delete(
+    aws: Aws,
+    surveys: Sequence[Survey],
+    *,
+    pairs: Sequence[Pair],
+    empty_buckets: bool = False,
+    retain: Sequence[str] = (),
+    force: bool = False,
+    listener: Listener | None = None,
+    clock: Clock | None = None,
+) -> list[Result]:
+    """Deletes the stacks that ``survey`` found, the takers of an output before its givers.
+
+    A bucket that holds objects is emptied only with ``empty_buckets``. A stack in DELETE_FAILED is tried again only
+    with ``retain`` (logical ids to keep) or ``force`` (keep whatever cannot be deleted); a stack in any other state is
+    left alone with these. Raises Interrupted after Ctrl-C; what goes wrong with one stack stands in its result.
+    """
+    time = clock or Clock()
+    if aws.environment.stack_set:
+        if retain or force:
+            raise failure.DeploymentError(
+                "stacks in many accounts are deleted whole: --retain and --force are for a stack in DELETE_FAILED",
+                where=str(aws.environment.path),
+            )
+        return stack_sets.delete(aws, pairs, listener or Listener(), time)
+    run = Run(schedule.remotes(aws, pairs, time), time, listener)
+    found = {one.place.key: one for one in surveys}
+    forward = order.predecessors(aws.environment, pairs)
+    after: dict[Key, set[Key]] = {
+        key: {other for other in forward if key in forward[other]} for key in forward
+    }
+
+    def work(remote: Remote) -> Result:
+        one, place = found[remote.place.key], remote.place
+        if one.problem:
+            raise one.problem
+        if one.stack is None:
+            return Result(place, "unchanged")
+        stack_id = one.stack["StackId"]
+        now = remote.stack(stack_id) or {"StackStatus": "DELETE_COMPLETE"}  # since the survey
+        if now["StackStatus"] == "DELETE_COMPLETE":
+            return Result(place, "deleted", status="DELETE_COMPLETE")
+        if now["StackStatus"] == "DELETE_IN_PROGRESS" and not (retain or force):
+            run.start(place)
+            running = operation.under_way(
+                remote, stack_id
+            )  # AWS accepts a second deletion, which does nothing
+        else:
+            arguments = _prepare(aws, remote, one, now, retain, force=force, empty=empty_buckets)
+            running = operation.start(
+                remote,
+                "delete_stack",
+                stack_id,
+                begin=lambda: run.start(place),
+                StackName=stack_id,
+                **arguments,
+            )
+        end = run.follow(remote, running, len(one.deleted) + len(one.retained))
+        if end != "DELETE_COMPLETE":
+            raise failure.of_operation(remote, running, end)
+        return Result(place, "deleted", status=end)
+
+    return run.in_order(work, after, "not deleted, since {} takes its outputs")
+
+
+def _prepare(
+    aws: Aws,
+    remote: Remote,
+    one: Survey,
+    now: Mapping[str, Any],
+    retain: Sequence[str],
+    *,
+    force: bool,
+    empty: bool,
+) -> dict[str, Any]:
+    """The arguments of DeleteStack, once nothing stands in its way any more. Raises DeploymentError for what does.
+
+    Source: API reference of DeleteStack: RetainResources is for stacks in DELETE_FAILED, and so is DeletionMode. In any
+    other state nothing could be kept: the stack would go with what the caller wanted to keep.
+    """
+    place, status = one.place, now["StackStatus"]
+    if (retain or force) and status != "DELETE_FAILED":
+        raise failure.keeping_nothing("delete", status, place)
+    # A bucket that is retained keeps what is in it, too.
+    full = [name for name, logical_id in one.full_buckets.items() if logical_id not in retain]
+    if full and not (empty or force):
+        raise failure.DeploymentError(
+            f"the bucket {full[0]} is not empty",
+            where=str(place),
+            status=status,
+            advice=f"To delete what is in it, too: {place.command('delete', '--empty-buckets')}",
+        )
+    if status == "DELETE_FAILED" and not (retain or force or full):
+        raise failure.DeploymentError(
+            "its deletion has failed before",
+            where=str(place),
+            status=status,
+            advice=failure.advice(status, place),
+        )
+    if one.importers and (
+        left := _importers(remote, now)
+    ):  # those before it may have been deleted since
+        what = "; ".join(
+            f"its export {name} is in use by {', '.join(stacks)}" for name, stacks in left.items()
+        )
+        raise failure.DeploymentError(
+            f"not touched: {what}",
+            where=str(place),
+            status=status,
+            advice="Delete those stacks first, or deploy them without it.",
+        )
+    for bucket in full if empty else ():
+        empty_bucket(aws.client("s3", place.region), bucket)
+    return (
+        {"RetainResources": list(retain)}
+        if retain
+        else {"DeletionMode": "FORCE_DELETE_STACK"}
+        if force
+        else {}
+    )

@@ -1,0 +1,173 @@
+"""Who may deliver, on the embedded AWS: what is recorded of AWS decides."""
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+from raw_stacks import ACCOUNT, eventually, resource, template
+
+
+@pytest.mark.parametrize("permission", ["logs-group", "logs-account"])
+def test_every_target_gets_the_event(deploy, permission):
+    stack = deploy("local/targets.yaml", Allow=f"{permission},lambda,sqs,sns,dlq")
+    assert stack.status == "CREATE_COMPLETE", stack.reasons()
+    stack.put(name="one")
+    [line] = stack.lines(stack.ids["Log"])
+    event = json.loads(line)
+    assert (event["source"], event["detail"], event["account"]) == (
+        "test",
+        {"name": "one"},
+        ACCOUNT,
+    )
+    assert json.loads(stack.messages("Queue")[0]["Body"])["detail"] == {"name": "one"}
+    [note] = eventually(lambda: stack.messages("TopicQueue"))
+    assert json.loads(json.loads(note["Body"])["Message"])["detail"] == {"name": "one"}
+    assert eventually(lambda: "got one" in str(stack.lines(stack.ids["FunctionLog"])))
+    assert stack.messages("DeadLetters") == []
+
+
+def test_a_log_groups_policy_may_do_without_the_log_delivery_service(deploy):
+    """A template that AWS publishes does (serverless-patterns, eventbridge-cloudwatch)."""
+    stack = deploy("local/targets.yaml", LogPrincipals="events.amazonaws.com")
+    stack.put(name="one")
+    assert eventually(lambda: stack.lines(stack.ids["Log"]))
+    assert stack.messages("DeadLetters") == []
+
+
+@pytest.mark.parametrize(
+    ("target", "parameters"),
+    [
+        ("Log", {"Allow": "no,lambda,sqs,sns,dlq"}),
+        ("Log", {"LogPrincipals": "delivery.logs.amazonaws.com"}),
+        ("Log", {"LogActions": "logs:PutLogEvents"}),
+        ("Log", {"LogActions": "logs:CreateLogStream"}),
+        ("Log", {"SourceRule": "another"}),
+        ("Function", {"Allow": "logs-group,no,sqs,sns,dlq"}),
+        ("Queue", {"Allow": "logs-group,lambda,no,sns,dlq"}),
+        ("Topic", {"Allow": "logs-group,lambda,sqs,no,dlq"}),
+    ],
+)
+def test_without_its_permission_the_event_ends_in_the_dead_letter_queue(deploy, target, parameters):
+    stack = deploy("local/targets.yaml", **parameters)
+    assert stack.status == "CREATE_COMPLETE", stack.reasons()
+    stack.put(name="one")
+    [letter] = stack.messages("DeadLetters")
+    why = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
+    assert json.loads(letter["Body"])["detail"] == {"name": "one"}
+    assert set(why) == {"RULE_ARN", "TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE"}
+    assert why["ERROR_CODE"] == "NO_PERMISSIONS"
+    assert why["RULE_ARN"].endswith(f":rule/{stack.name}-bus/{stack.name}-rule")
+    assert stack.ids[target].rsplit("/", 1)[-1] in why["TARGET_ARN"]
+    if target == "Log":
+        assert stack.lines(stack.ids["Log"]) == []
+
+
+def test_a_dead_letter_needs_permission_too(deploy):
+    stack = deploy("local/targets.yaml", Allow="no,lambda,sqs,sns,no")
+    stack.put(name="one")
+    assert stack.messages("DeadLetters") == []
+    assert len(stack.messages("Queue")) == 1
+
+
+def test_a_target_that_is_gone_is_a_dead_letter(deploy):
+    stack = deploy("local/targets.yaml")
+    stack.client("sqs").delete_queue(QueueUrl=stack.ids["Queue"])
+    stack.put(name="one")
+    [letter] = stack.messages("DeadLetters")
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_RESOURCE"
+
+
+def test_a_queue_of_another_region_is_not_reached(deploy, unique):
+    there = deploy("local/targets.yaml", name=f"{unique}-there", region="us-west-2")
+    here = deploy("local/targets.yaml")
+    names = {
+        key: stack.ids[key].rsplit("/", 1)[1]
+        for key, stack in (("Queue", there), ("DeadLetters", here))
+    }
+    target = {"Id": "Far", "Arn": f"arn:aws:sqs:us-west-2:{ACCOUNT}:{names['Queue']}"}
+    target["DeadLetterConfig"] = {
+        "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{names['DeadLetters']}"
+    }
+    here.client("events").put_targets(**rule_of(here), Targets=[target])
+    here.put(name="one")
+    [letter] = here.messages("DeadLetters")
+    assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_RESOURCE"
+    assert there.messages("Queue") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("$.detail.items[1].name", "two"),
+        ("$.detail.items[*].name", ["one", "two"]),
+        ("$.detail.none[0]", None),
+    ],
+)
+def test_an_input_path_leads_where_trace_says_for_every_target(deploy, path, expected):
+    stack = deploy("local/targets.yaml")
+    targets = stack.client("events").list_targets_by_rule(
+        Rule=rule_of(stack)["Rule"], EventBusName=f"{stack.name}-bus"
+    )
+    targets = [one | {"InputPath": path} for one in targets["Targets"] if one["Id"] != "Function"]
+    stack.client("events").put_targets(**rule_of(stack), Targets=targets)
+    stack.put(items=[{"name": "one"}, {"name": "two"}])
+    assert [json.loads(one) for one in stack.lines(stack.ids["Log"])] == [expected]
+    assert [json.loads(one["Body"]) for one in stack.messages("Queue")] == [expected]
+    [note] = eventually(lambda: stack.messages("TopicQueue"))
+    assert json.loads(json.loads(note["Body"])["Message"]) == expected
+
+
+def test_a_rule_that_also_wants_read_only_calls_gets_all_others(deploy):
+    stack = deploy("local/targets.yaml")
+    events, pattern = stack.client("events"), json.dumps({"detail": {"name": ["one"]}})
+    state = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
+    name, bus = (rule_of(stack)[key] for key in ("Rule", "EventBusName"))
+    events.put_rule(Name=name, EventBusName=bus, State=state, EventPattern=pattern)
+    stack.put(name="one")
+    stack.put(name="two")
+    assert [json.loads(one["Body"])["detail"]["name"] for one in stack.messages("Queue")] == ["one"]
+    assert events.describe_rule(Name=name, EventBusName=bus)["State"] == state
+    events.put_rule(Name=name, EventBusName=bus, State="DISABLED", EventPattern=pattern)
+    stack.put(name="one")
+    assert stack.messages("Queue") == []
+
+
+def rule_of(stack):
+    return {"Rule": f"{stack.name}-rule", "EventBusName": f"{stack.name}-bus"}
+
+
+def log_target(stack, **more):
+    return {
+        "Id": "Log",
+        "Arn": f"arn:aws:logs:eu-central-1:{ACCOUNT}:log-group:{stack.ids['Log']}",
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [('{"timestamp": <when>, "message": "<name> came"}', ["one came"]), ('{"name": <name>}', [])],
+)
+def test_a_transformer_for_a_log_group_makes_timestamp_and_message(deploy, text, lines):
+    stack = deploy("local/targets.yaml")
+    paths = {"name": "$.detail.name", "when": "$.detail.when"}
+    transformer = {"InputPathsMap": paths, "InputTemplate": text}
+    dead = {
+        "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{stack.ids['DeadLetters'].rsplit('/', 1)[1]}"
+    }
+    target = log_target(stack, InputTransformer=transformer, DeadLetterConfig=dead)
+    stack.client("events").put_targets(**rule_of(stack), Targets=[target])
+    stack.put(name="one", when=1_700_000_000_000)
+    assert stack.lines(stack.ids["Log"]) == lines
+    assert bool(stack.messages("DeadLetters")) is not bool(lines)
+
+
+def test_a_log_group_takes_no_role(deploy):
+    stack = deploy("local/targets.yaml")
+    target = log_target(stack, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/any")
+    with pytest.raises(ClientError, match="RoleArn is not supported"):
+        stack.client("events").put_targets(**rule_of(stack), Targets=[target])
+    rule = resource("AWS::Events::Rule", EventPattern={"source": ["x"]}, Targets=[target])
+    failed = deploy(template(Rule=rule), name=f"{stack.name}-b")
+    assert failed.status == "ROLLBACK_COMPLETE"
+    assert "RoleArn is not supported" in failed.reasons()

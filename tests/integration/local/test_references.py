@@ -1,0 +1,341 @@
+"""A resource that names another one which is not there fails with AWS's words, when it is created and when it changes."""
+
+import pytest
+from raw_stacks import ACCOUNT, resource, template
+
+HERE = f"arn:aws:{{}}:eu-central-1:{ACCOUNT}:"
+QUEUE, TOPIC = HERE.format("sqs") + "gone", HERE.format("sns") + "gone"
+QUEUE_URL = f"https://sqs.eu-central-1.amazonaws.com/{ACCOUNT}/gone"
+NO_ROLE = f"arn:aws:iam::{ACCOUNT}:role/gone"
+BUS = HERE.format("events") + "event-bus/gone"
+ALLOW = {
+    "Effect": "Allow",
+    "Principal": {"Service": "events.amazonaws.com"},
+    "Action": "*",
+    "Resource": "*",
+}
+POLICY = {"Version": "2012-10-17", "Statement": [ALLOW]}
+GRANT = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}],
+}
+FUNCTION = {
+    "Runtime": "python3.13",
+    "Handler": "index.handler",
+    "Code": {"ZipFile": "def handler(event, context): pass"},
+}
+MACHINE = {"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}
+SCHEDULE = {"FlexibleTimeWindow": {"Mode": "OFF"}, "ScheduleExpression": "rate(1 day)"}
+METRIC = {"MetricName": "m", "MetricNamespace": "n", "MetricValue": "1"}
+UNTRUSTED = {
+    "lambda": "The role defined for the function cannot be assumed by Lambda.",
+    "pipes": "The provided customer role cannot be assumed by Pipes",
+    "scheduler": "The execution role you provide must allow AWS EventBridge Scheduler to assume the role.",
+    "states": "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume",
+}
+NO_SOURCE = "SQS Error Code: AWS.SimpleQueueService.NonExistentQueue."
+
+
+def att(name, key="Arn"):
+    return {"Fn::GetAtt": [name, key]}
+
+
+def role(service, *actions):
+    """A role that the service assumes, with these actions on every resource."""
+    statements = [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}]
+    own = {
+        "PolicyName": "own",
+        "PolicyDocument": {"Version": "2012-10-17", "Statement": statements},
+    }
+    trust = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    trusting = {"Version": "2012-10-17", "Statement": [trust]}
+    return resource(
+        "AWS::IAM::Role", AssumeRolePolicyDocument=trusting, Policies=[own] if actions else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties", "reason"),
+    [
+        ("Lambda::Function", {**FUNCTION, "Role": NO_ROLE}, UNTRUSTED["lambda"]),
+        (
+            "Lambda::Alias",
+            {"FunctionName": "gone", "Name": "live", "FunctionVersion": "1"},
+            "Function not found: gone",
+        ),
+        (
+            "Lambda::EventInvokeConfig",
+            {"FunctionName": "gone", "Qualifier": "$LATEST"},
+            "function not found: gone",
+        ),
+        (
+            "Lambda::EventSourceMapping",
+            {"FunctionName": "gone", "EventSourceArn": QUEUE},
+            "Function not found: gone",
+        ),
+        (
+            "Lambda::Permission",
+            {"FunctionName": "gone", "Action": "lambda:InvokeFunction", "Principal": "*"},
+            "Function not found: gone",
+        ),
+        (
+            "Lambda::Url",
+            {"TargetFunctionArn": "gone", "AuthType": "NONE"},
+            "function not found: gone",
+        ),
+        ("Lambda::Version", {"FunctionName": "gone"}, "Function not found: gone"),
+        (
+            "SQS::QueuePolicy",
+            {"Queues": [QUEUE_URL], "PolicyDocument": POLICY},
+            "The specified queue does not exist.",
+        ),
+        (
+            "SQS::Queue",
+            {"RedrivePolicy": {"deadLetterTargetArn": QUEUE, "maxReceiveCount": 3}},
+            "Invalid value for the parameter RedrivePolicy",
+        ),
+        ("SNS::TopicPolicy", {"Topics": [TOPIC], "PolicyDocument": POLICY}, "Topic does not exist"),
+        (
+            "SNS::Subscription",
+            {"TopicArn": TOPIC, "Protocol": "sqs", "Endpoint": QUEUE},
+            "Topic does not exist",
+        ),
+        (
+            "S3::Bucket",
+            {
+                "NotificationConfiguration": {
+                    "QueueConfigurations": [{"Event": "s3:ObjectCreated:*", "Queue": QUEUE}]
+                }
+            },
+            "Unable to validate the following destination configurations",
+        ),
+        (
+            "S3::BucketPolicy",
+            {"Bucket": "gone", "PolicyDocument": POLICY},
+            "The specified bucket does not exist",
+        ),
+        ("Events::Archive", {"SourceArn": BUS}, "Event bus gone does not exist."),
+        (
+            "Events::EventBusPolicy",
+            {"EventBusName": "gone", "StatementId": "a", "Statement": ALLOW},
+            "Event bus gone does not exist.",
+        ),
+        (
+            "Logs::LogGroup",
+            {"KmsKeyId": HERE.format("kms") + "key/gone"},
+            "The specified KMS key does not exist",
+        ),
+        ("Logs::LogStream", {"LogGroupName": "gone"}, "The specified log group does not exist."),
+        (
+            "Logs::MetricFilter",
+            {"LogGroupName": "gone", "FilterPattern": "", "MetricTransformations": [METRIC]},
+            "The specified log group does not exist.",
+        ),
+        (
+            "Logs::SubscriptionFilter",
+            {"LogGroupName": "gone", "FilterPattern": "", "DestinationArn": QUEUE},
+            "The specified log group does not exist.",
+        ),
+        (
+            "IAM::ManagedPolicy",
+            {"Roles": ["gone"], "PolicyDocument": GRANT},
+            "The role with name gone cannot be found.",
+        ),
+        (
+            "IAM::Policy",
+            {"PolicyName": "a", "Roles": ["gone"], "PolicyDocument": GRANT},
+            "The role with name gone cannot be found.",
+        ),
+        (
+            "IAM::Role",
+            {
+                "AssumeRolePolicyDocument": POLICY,
+                "ManagedPolicyArns": [f"arn:aws:iam::{ACCOUNT}:policy/gone"],
+            },
+            f"Policy arn:aws:iam::{ACCOUNT}:policy/gone does not exist or is not attachable.",
+        ),
+        (
+            "KMS::Alias",
+            {"AliasName": "alias/references", "TargetKeyId": "gone"},
+            "Key 'gone' does not exist",
+        ),
+        ("Pipes::Pipe", {"RoleArn": NO_ROLE, "Source": QUEUE, "Target": QUEUE}, UNTRUSTED["pipes"]),
+        (
+            "Scheduler::Schedule",
+            {**SCHEDULE, "Target": {"Arn": QUEUE, "RoleArn": NO_ROLE}},
+            UNTRUSTED["scheduler"],
+        ),
+        (
+            "Scheduler::Schedule",
+            {**SCHEDULE, "GroupName": "gone", "Target": {"Arn": QUEUE, "RoleArn": NO_ROLE}},
+            "Schedule group gone does not exist.",
+        ),
+        (
+            "StepFunctions::StateMachine",
+            {"RoleArn": NO_ROLE, "Definition": MACHINE},
+            UNTRUSTED["states"],
+        ),
+    ],
+)
+def test_what_a_resource_names_has_to_be_there(deploy, kind, properties, reason):
+    stack = deploy(template(Own=resource(f"AWS::{kind}", **properties)))
+    assert stack.status == "ROLLBACK_COMPLETE"
+    assert reason in stack.reasons()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    ("service", "kind", "properties"),
+    [
+        ("lambda", "Lambda::Function", {**FUNCTION, "Role": att("Role")}),
+        ("pipes", "Pipes::Pipe", {"RoleArn": att("Role"), "Source": TOPIC, "Target": QUEUE}),
+        (
+            "scheduler",
+            "Scheduler::Schedule",
+            {**SCHEDULE, "Target": {"Arn": QUEUE, "RoleArn": att("Role")}},
+        ),
+        ("states", "StepFunctions::StateMachine", {"RoleArn": att("Role"), "Definition": MACHINE}),
+    ],
+)
+def test_a_role_has_to_trust_the_service_that_takes_it(deploy, service, kind, properties, trusted):
+    trusting = role(service if trusted else "events")
+    stack = deploy(template(Role=trusting, Own=resource(f"AWS::{kind}", **properties)))
+    assert stack.status == ("CREATE_COMPLETE" if trusted else "ROLLBACK_COMPLETE")
+    assert (UNTRUSTED[service] in stack.reasons()) is not trusted
+
+
+@pytest.mark.parametrize("reader", ["lambda", "pipes"])
+@pytest.mark.parametrize(
+    ("actions", "queue", "reason"),
+    [
+        (["sqs:ReceiveMessage"], QUEUE, NO_SOURCE),
+        (
+            ["sqs:DeleteMessage"],
+            att("Queue"),
+            "role does not have permissions to call ReceiveMessage on SQS",
+        ),
+        (["sqs:*"], att("Queue"), None),
+    ],
+)
+def test_who_reads_a_queue_needs_it_and_may_receive(deploy, reader, actions, queue, reason):
+    there = {"Queue": resource("AWS::SQS::Queue"), "Role": role(reader, *actions)}
+    if reader == "lambda":
+        there["Function"] = resource("AWS::Lambda::Function", **FUNCTION, Role=att("Role"))
+        own = resource(
+            "AWS::Lambda::EventSourceMapping",
+            FunctionName={"Ref": "Function"},
+            EventSourceArn=queue,
+        )
+    else:
+        there["Target"] = resource("AWS::SQS::Queue")
+        own = resource("AWS::Pipes::Pipe", RoleArn=att("Role"), Source=queue, Target=att("Target"))
+    stack = deploy(template(**there, Own=own))
+    assert stack.status == ("ROLLBACK_COMPLETE" if reason else "CREATE_COMPLETE")
+    assert (reason or "") in stack.reasons()
+
+
+def test_what_names_only_what_is_there_is_created(deploy):
+    """Every kind that is refused above, beside what it names."""
+    stack = deploy(
+        template(
+            Queue=resource("AWS::SQS::Queue"),
+            QueuePolicy=resource(
+                "AWS::SQS::QueuePolicy", Queues=[{"Ref": "Queue"}], PolicyDocument=POLICY
+            ),
+            Topic=resource("AWS::SNS::Topic"),
+            TopicPolicy=resource(
+                "AWS::SNS::TopicPolicy", Topics=[{"Ref": "Topic"}], PolicyDocument=POLICY
+            ),
+            Subscription=resource(
+                "AWS::SNS::Subscription",
+                TopicArn={"Ref": "Topic"},
+                Protocol="sqs",
+                Endpoint=att("Queue"),
+            ),
+            Bucket=resource("AWS::S3::Bucket"),
+            BucketPolicy=resource(
+                "AWS::S3::BucketPolicy", Bucket={"Ref": "Bucket"}, PolicyDocument=POLICY
+            ),
+            Bus=resource("AWS::Events::EventBus", Name={"Ref": "AWS::StackName"}),
+            Archive=resource("AWS::Events::Archive", SourceArn=att("Bus")),
+            BusPolicy=resource(
+                "AWS::Events::EventBusPolicy",
+                EventBusName={"Ref": "Bus"},
+                StatementId="a",
+                Statement=ALLOW,
+            ),
+            DefaultPolicy=resource(
+                "AWS::Events::EventBusPolicy", StatementId="references", Statement=ALLOW
+            ),
+            Key=resource("AWS::KMS::Key", KeyPolicy=POLICY),
+            Alias=resource(
+                "AWS::KMS::Alias", AliasName="alias/references", TargetKeyId={"Ref": "Key"}
+            ),
+            Group=resource("AWS::Logs::LogGroup", KmsKeyId=att("Key")),
+            Stream=resource("AWS::Logs::LogStream", LogGroupName={"Ref": "Group"}),
+            Metric=resource(
+                "AWS::Logs::MetricFilter",
+                LogGroupName={"Ref": "Group"},
+                FilterPattern="",
+                MetricTransformations=[METRIC],
+            ),
+            Role=role("lambda"),
+            Function=resource("AWS::Lambda::Function", **FUNCTION, Role=att("Role")),
+            Version=resource("AWS::Lambda::Version", FunctionName={"Ref": "Function"}),
+            Live=resource(
+                "AWS::Lambda::Alias",
+                FunctionName=att("Function"),
+                Name="live",
+                FunctionVersion=att("Version", "Version"),
+            ),
+            Permission=resource(
+                "AWS::Lambda::Permission",
+                FunctionName={"Ref": "Live"},
+                Action="lambda:InvokeFunction",
+                Principal="*",
+            ),
+            Managed=resource(
+                "AWS::IAM::ManagedPolicy", Roles=[{"Ref": "Role"}], PolicyDocument=GRANT
+            ),
+            Managing=resource(
+                "AWS::IAM::Role",
+                AssumeRolePolicyDocument=POLICY,
+                ManagedPolicyArns=[{"Ref": "Managed"}],
+            ),
+            Schedules=resource("AWS::Scheduler::ScheduleGroup", Name={"Ref": "AWS::StackName"}),
+            Scheduling=role("scheduler"),
+            Schedule=resource(
+                "AWS::Scheduler::Schedule",
+                **SCHEDULE,
+                GroupName={"Ref": "Schedules"},
+                Target={"Arn": att("Queue"), "RoleArn": att("Scheduling")},
+            ),
+        )
+    )
+    assert stack.status == "CREATE_COMPLETE", stack.reasons()
+
+
+def test_an_update_cannot_name_what_is_not_there_either(deploy):
+    def function(arn):
+        return resource("AWS::Lambda::Function", **FUNCTION, Role=arn)
+
+    stack = deploy(template(Role=role("lambda"), Function=function(att("Role"))))
+    assert (
+        stack.update(template(Role=role("lambda"), Function=function(NO_ROLE)))
+        == "UPDATE_ROLLBACK_COMPLETE"
+    )
+    assert UNTRUSTED["lambda"] in stack.reasons()
+    kept = stack.client("lambda").get_function_configuration(FunctionName=stack.ids["Function"])[
+        "Role"
+    ]
+    assert kept.endswith(stack.ids["Role"])
+
+
+def test_a_property_that_is_missing_is_named(deploy):
+    stack = deploy(template(Own=resource("AWS::Lambda::Function", **FUNCTION)))
+    assert stack.status == "ROLLBACK_COMPLETE"
+    assert "[#: required key [Role] not found]" in stack.reasons()

@@ -1,0 +1,242 @@
+"""What the embedded AWS refuses as AWS does, and whom it does not serve."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from botocore.exceptions import ClientError
+from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
+
+from eventstacks import rendering
+
+
+@pytest.mark.parametrize(
+    ("kind", "properties"),
+    [
+        ("AWS::Logs::LogGroup", {"LogGroupName": "{}"}),
+        ("AWS::SQS::Queue", {"QueueName": "{}"}),
+        ("AWS::SNS::Topic", {"TopicName": "{}"}),
+        ("AWS::Events::EventBus", {"Name": "{}"}),
+        ("AWS::Events::Rule", {"Name": "{}", "EventPattern": {"source": ["x"]}}),
+        ("AWS::IAM::Role", {"RoleName": "{}", "AssumeRolePolicyDocument": {"Statement": []}}),
+    ],
+)
+def test_a_second_stack_does_not_take_over_a_name(deploy, unique, kind, properties):
+    body = template(
+        One={"Type": kind, "Properties": json.loads(json.dumps(properties).replace("{}", unique))}
+    )
+    assert deploy(body, name=f"{unique}-a").status == "CREATE_COMPLETE"
+    second = deploy(body, name=f"{unique}-b")
+    assert second.status == "ROLLBACK_COMPLETE"
+    assert "already exists" in second.reasons()
+
+
+def test_a_bucket_with_an_object_is_not_deleted(deploy, unique):
+    stack = deploy(template(Bucket=resource("AWS::S3::Bucket", BucketName=unique)))
+    stack.client("s3").put_object(Bucket=unique, Key="a", Body=b"")
+    stack.cloudformation.delete_stack(StackName=stack.name)
+    assert stack.settle() == "DELETE_FAILED"
+    stack.client("s3").delete_object(Bucket=unique, Key="a")
+    stack.cloudformation.delete_stack(StackName=stack.name)
+
+
+def test_a_bus_with_a_rule_of_another_stack_is_not_deleted(deploy, unique):
+    stack = deploy(
+        template(Bus=resource("AWS::Events::EventBus", Name=unique)), name=f"{unique}-bus"
+    )
+    deploy(
+        template(
+            Rule=resource("AWS::Events::Rule", EventBusName=unique, EventPattern={"source": ["x"]})
+        ),
+        name=f"{unique}-rule",
+    )
+    events = stack.client("events")
+    with pytest.raises(ClientError, match="EventBus can't be deleted since it has rules") as caught:
+        events.delete_event_bus(Name=unique)
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    stack.cloudformation.delete_stack(StackName=stack.name)
+    assert stack.settle() == "DELETE_FAILED"
+    assert "EventBus can't be deleted since it has rules" in stack.reasons()
+    assert len(events.list_rules(EventBusName=unique)["Rules"]) == 1
+    stack.cloudformation.delete_stack(StackName=f"{unique}-rule")
+    eventually(lambda: not events.list_rules(EventBusName=unique)["Rules"])
+    stack.cloudformation.delete_stack(StackName=stack.name)
+    assert eventually(
+        lambda: unique not in [one["Name"] for one in events.list_event_buses()["EventBuses"]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({"EventPattern": {"source": []}}, "Event pattern is not valid"),
+        ({"EventPattern": {"source": ["x"]}, "EventBusName": "nowhere"}, "Event bus nowhere"),
+        (
+            {
+                "EventPattern": {"source": ["x"]},
+                "Targets": [
+                    {"Id": str(n), "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:q"} for n in range(6)
+                ],
+            },
+            "5 targets",
+        ),
+    ],
+)
+def test_a_rule_that_aws_refuses_is_refused(deploy, properties, reason):
+    stack = deploy(template(Rule=resource("AWS::Events::Rule", **properties)))
+    assert stack.status == "ROLLBACK_COMPLETE"
+    assert reason in stack.reasons()
+
+
+def test_a_permission_needs_its_function(deploy):
+    properties = {
+        "FunctionName": "nobody",
+        "Action": "lambda:InvokeFunction",
+        "Principal": "events.amazonaws.com",
+    }
+    stack = deploy(template(Permission=resource("AWS::Lambda::Permission", **properties)))
+    assert "Function not found" in stack.reasons()
+
+
+def test_a_stack_policy_keeps_what_it_protects(deploy, unique):
+    def body(display, retention):
+        group = resource("AWS::Logs::LogGroup", LogGroupName=unique, RetentionInDays=retention)
+        return template(Topic=resource("AWS::SNS::Topic", DisplayName=display), Log=group)
+
+    stack = deploy(body("a", 7))
+    rules = [
+        {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"},
+        {
+            "Effect": "Deny",
+            "Action": "Update:*",
+            "Principal": "*",
+            "Resource": "LogicalResourceId/Log",
+        },
+    ]
+    stack.cloudformation.set_stack_policy(
+        StackName=stack.name, StackPolicyBody=json.dumps({"Statement": rules})
+    )
+    assert stack.update(body("b", 7)) == "UPDATE_COMPLETE"
+    assert stack.update(body("b", 14)) == "UPDATE_ROLLBACK_COMPLETE"
+    assert "Action denied by stack policy" in stack.reasons()
+
+
+def test_a_change_set_shows_values_before_and_after(deploy):
+    stack = deploy(template(Topic=resource("AWS::SNS::Topic", DisplayName="old")))
+    body = json.dumps(template(Topic=resource("AWS::SNS::Topic", DisplayName="new")))
+    stack.cloudformation.create_change_set(
+        StackName=stack.name, ChangeSetName="c", TemplateBody=body
+    )
+    where = {"StackName": stack.name, "ChangeSetName": "c", "IncludePropertyValues": True}
+    describe = stack.cloudformation.describe_change_set
+    [change] = eventually(lambda: describe(**where)["Changes"])
+    [detail] = change["ResourceChange"]["Details"]
+    values = [detail["Target"][key] for key in ("Path", "BeforeValue", "AfterValue")]
+    assert values == ["/Properties/DisplayName", "old", "new"]
+
+
+def planned(stack, body, name="c", **parameters):
+    """Logical id → (Replacement, {property: (before, after)}) of a change set, which stays unexecuted."""
+    given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+    where = {"StackName": stack.name, "ChangeSetName": name}
+    stack.cloudformation.create_change_set(
+        **where, TemplateBody=text_of(body), Parameters=given, Capabilities=["CAPABILITY_NAMED_IAM"]
+    )
+    answer = stack.cloudformation.describe_change_set(**where, IncludePropertyValues=True)
+    assert answer["Changes"] or "didn't contain changes" in answer["StatusReason"]
+    found = {}
+    for change in (one["ResourceChange"] for one in answer["Changes"]):
+        targets = [one["Target"] for one in change["Details"]]
+        values = {one["Name"]: (one.get("BeforeValue"), one.get("AfterValue")) for one in targets}
+        found[change["LogicalResourceId"]] = change.get("Replacement"), values
+    return found
+
+
+def test_a_change_set_has_what_changes_and_nothing_else(deploy):
+    text = rendering.render("s3-object-events")[0]
+    stack = deploy(text)
+    try:
+        assert planned(stack, text, "nothing") == {}
+        words = "Objects that were created in the data bucket."
+        assert planned(stack, text.replace(words, "Objects."), "words") == {
+            "ObjectCreatedRule": ("False", {"Description": (words, "Objects.")})
+        }
+        assert planned(stack, text, "days", LogRetentionInDays="7") == {
+            group: ("False", {"RetentionInDays": ("30", "7")})
+            for group in ("ObjectLogGroup", "ObjectFunctionLogGroup")
+        }
+    finally:  # an account has room for ten resource policies of CloudWatch Logs, here as on AWS
+        stack.cloudformation.delete_stack(StackName=stack.name)
+
+
+def test_a_reference_to_another_resource_is_a_change(deploy):
+    def body(queue):
+        target = {"Protocol": "sqs", "Endpoint": {"Fn::GetAtt": [queue, "Arn"]}}
+        topic = resource("AWS::SNS::Topic", Subscription=[target])
+        return template(A=resource("AWS::SQS::Queue"), B=resource("AWS::SQS::Queue"), Topic=topic)
+
+    stack = deploy(body("A"))
+    [(name, (replacement, values))] = planned(stack, body("B")).items()
+    assert (name, replacement) == ("Topic", "False")
+    before, after = (
+        json.loads(one)[0]["Endpoint"].rsplit(":", 1)[-1] for one in values["Subscription"]
+    )
+    assert (before, after) == tuple(stack.ids[one].rsplit("/", 1)[-1] for one in "AB")
+
+
+def test_what_a_replacement_will_give_is_not_known_before(deploy, unique):
+    def body(name):
+        reads = resource("AWS::SNS::Topic", DisplayName={"Fn::Sub": "${Queue.QueueName}"})
+        return template(Queue=resource("AWS::SQS::Queue", QueueName=name), Topic=reads)
+
+    stack = deploy(body(f"{unique}-a"))
+    assert planned(stack, body(f"{unique}-b")) == {
+        "Queue": ("True", {"QueueName": (f"{unique}-a", f"{unique}-b")}),
+        "Topic": ("False", {"DisplayName": (f"{unique}-a", "{{changeSet:KNOWN_AFTER_APPLY}}")}),
+    }
+
+
+def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, unique):
+    conditional = {**resource("AWS::SNS::Topic"), "Condition": "Never"}
+    body = {
+        **template(Topic=resource("AWS::SNS::Topic"), Other=conditional),
+        "Conditions": {"Never": {"Fn::Equals": ["a", "b"]}},
+    }
+    cloudformation, where = clients("cloudformation"), {"StackName": unique, "ChangeSetName": "c"}
+    cloudformation.create_change_set(**where, ChangeSetType="CREATE", TemplateBody=json.dumps(body))
+    changes = eventually(lambda: cloudformation.describe_change_set(**where)["Changes"])
+    cloudformation.delete_stack(StackName=unique)
+    assert [one["ResourceChange"]["LogicalResourceId"] for one in changes] == ["Topic"]
+
+
+def test_a_template_comes_from_a_buckets_regional_url(clients, unique):
+    s3 = clients("s3")
+    s3.create_bucket(
+        Bucket=unique, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    s3.put_object(
+        Bucket=unique, Key="a/b.json", Body=json.dumps(template(Topic=resource("AWS::SNS::Topic")))
+    )
+    stack = Stack(clients, unique, f"https://{unique}.s3.eu-central-1.amazonaws.com/a/b.json")
+    assert stack.status == "CREATE_COMPLETE"
+
+
+@pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site"])
+def test_browsers_are_refused(endpoint, header):
+    request = urllib.request.Request(endpoint.url + "/_ministack/health", headers={header: "null"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert caught.value.code == 403
+
+
+def test_the_partition_and_the_account(deploy):
+    outputs = {
+        name: {"Value": {"Ref": f"AWS::{name}"}} for name in ("Partition", "AccountId", "Region")
+    }
+    stack = deploy(
+        {**template(Topic=resource("AWS::SNS::Topic")), "Outputs": outputs}, region="eu-west-1"
+    )
+    found = stack.cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]["Outputs"]
+    values = {one["OutputKey"]: one["OutputValue"] for one in found}
+    assert values == {"Partition": "aws", "AccountId": ACCOUNT, "Region": "eu-west-1"}

@@ -1,0 +1,228 @@
+# ruff: noqa: N803 - the arguments of AWS's operations
+from __future__ import annotations
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+from tests.unit.bus.operations import FakeAws, Service, TurningClock
+
+from eventstacks.bus import dead_letters
+from eventstacks.bus.dead_letters import Mailbox
+from eventstacks.bus.redelivery import NotRedeliveredError
+from eventstacks.cloudformation.calls import Stopped
+
+RULE = "arn:aws:events:r:1:rule/bus/all"
+TARGET = "arn:aws:sqs:r:1:queue"
+REFUSED = ClientError({"Error": {"Code": "InternalError", "Message": "no"}}, "DeleteMessage")
+
+
+def message(number, body=None, **attributes):
+    given = {
+        "RULE_ARN": RULE,
+        "TARGET_ARN": TARGET,
+        "ERROR_CODE": "NO_PERMISSIONS",
+        "ERROR_MESSAGE": "no",
+    } | attributes
+    why = {key: {"StringValue": value} for key, value in given.items() if value}
+    return {
+        "MessageId": str(number),
+        "ReceiptHandle": f"h{number}",
+        "MessageAttributes": why,
+        "Body": json.dumps({"id": number} if body is None else body),
+    }
+
+
+class Queue(Service):
+    """A queue; what is received is hidden until it is released."""
+
+    def __init__(self, *messages):
+        self.visible, self.hidden, self.fails = list(messages), {}, {}
+
+    def receive_message(self, MaxNumberOfMessages, **_):
+        found, self.visible = self.visible[:MaxNumberOfMessages], self.visible[MaxNumberOfMessages:]
+        self.hidden |= {one["ReceiptHandle"]: one for one in found}
+        return {"Messages": found} if found else {}
+
+    def delete_message(self, QueueUrl, ReceiptHandle):
+        if ReceiptHandle in self.fails:
+            raise self.fails[ReceiptHandle]
+        del self.hidden[ReceiptHandle]
+
+    def change_message_visibility_batch(self, QueueUrl, Entries):
+        assert len(Entries) <= 10
+        assert len({one["Id"] for one in Entries}) == len(Entries)
+        self.visible += [
+            self.hidden.pop(one["ReceiptHandle"])
+            for one in Entries
+            if one["VisibilityTimeout"] == 0
+        ]
+
+    def ids(self):
+        return sorted(int(one["MessageId"]) for one in [*self.visible, *self.hidden.values()])
+
+
+class Way:
+    """Delivers to a list; refuses the ids in ``refuses``, and calls ``then`` after each delivery."""
+
+    def __init__(self, *refuses, then=lambda: None):
+        self.refuses, self.delivered, self.then = refuses, [], then
+
+    def deliver(self, rule, target, event):
+        if event["id"] in self.refuses:
+            raise NotRedeliveredError("not this one")
+        self.delivered.append(event["id"])
+        self.then()
+
+
+def mailbox(queue, limit=1000):
+    box = Mailbox(FakeAws(sqs=queue), "r", "url")
+    box.fetch(limit, 300)
+    return box
+
+
+def redrive(box, way, rate=None, turns=1000):
+    return list(
+        dead_letters.redrive(box, list(box.letters.values()), way, TurningClock(turns), rate=rate)
+    )
+
+
+def test_what_is_taken_leaves_the_queue_and_what_is_refused_stays():
+    queue = Queue(*map(message, range(25)))
+    box, way = mailbox(queue), Way(3, 17)
+    results = redrive(box, way)
+    assert sorted(way.delivered) == [one for one in range(25) if one not in (3, 17)]
+    assert {letter.id: problem for letter, problem in results if problem} == {
+        "3": "not this one",
+        "17": "not this one",
+    }
+    assert queue.ids() == [3, 17]
+    box.release()
+    assert len(queue.visible) == 2
+
+
+def test_nothing_is_deleted_before_it_is_delivered():
+    queue = Queue(message(1))
+    held = []
+    redrive(mailbox(queue), Way(then=lambda: held.append(queue.ids())))
+    assert (held, queue.ids()) == ([[1]], [])
+
+
+def test_letters_that_come_meanwhile_wait_for_the_next_run():
+    queue = Queue(message(0))
+    way = Way(then=lambda: queue.visible.append(message(1)))
+    redrive(mailbox(queue), way)
+    assert (way.delivered, queue.ids()) == ([0], [1])
+
+
+@pytest.mark.parametrize("error", [REFUSED, ResponseParserError("half an answer")])
+def test_a_letter_that_cannot_be_deleted_is_told(error):
+    queue = Queue(message(1))
+    queue.fails = {"h1": error}
+    ((_, problem),) = redrive(mailbox(queue), Way())
+    assert problem.startswith("delivered, but still in the queue")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no time"),
+        TypeError("no text"),
+        RecursionError("too deep"),
+        ResponseParserError("half an answer"),
+        REFUSED,
+    ],
+)
+def test_a_letter_that_nothing_can_be_made_of_leaves_the_others(error):
+    queue, way = Queue(message(1), message(2)), Way()
+
+    def deliver(rule, target, event):
+        if event["id"] == 1:
+            raise error
+
+    way.deliver = deliver
+    assert [problem for _, problem in redrive(mailbox(queue), way)] == [str(error), ""]
+    assert queue.ids() == [1]
+
+
+def test_letters_that_others_may_see_again_are_left_alone():
+    queue = Queue(message(1))
+    box, way = mailbox(queue), Way()
+    box.expires = 0.0
+    ((_, problem),) = redrive(box, way)
+    assert (way.delivered, problem) == ([], "not reached in time; the next run takes it")
+
+
+def test_an_interrupted_run_leaves_the_rest_in_the_queue():
+    queue = Queue(*map(message, range(5)))
+    box, way = mailbox(queue), Way()
+    with pytest.raises(Stopped):
+        redrive(box, way, rate=1, turns=2)
+    box.release()
+    assert (way.delivered, [one["MessageId"] for one in queue.visible]) == ([0, 1], ["2", "3", "4"])
+
+
+def test_the_rate_is_kept():
+    clock = TurningClock(1000)
+    queue = Queue(*map(message, range(5)))
+    box = mailbox(queue)
+    list(dead_letters.redrive(box, list(box.letters.values()), Way(), clock, rate=4))
+    assert clock.now() == pytest.approx(1.0)
+
+
+def test_no_more_letters_are_taken_than_asked_for():
+    queue = Queue(*map(message, range(25)))
+    assert len(mailbox(queue, limit=12).letters) == 12
+    assert len(queue.visible) == 13
+
+
+def test_letters_are_grouped_by_rule_target_and_code_the_most_first():
+    letters = [
+        dead_letters.parse(one)
+        for one in (message(1), message(2, ERROR_CODE="NO_RESOURCE"), message(3))
+    ]
+    found = dead_letters.group(letters)
+    assert {key: len(of) for key, of in found.items()} == {
+        ("bus/all", "queue", "NO_PERMISSIONS"): 2,
+        ("bus/all", "queue", "NO_RESOURCE"): 1,
+    }
+    assert next(iter(found))[2] == "NO_PERMISSIONS"
+
+
+def test_a_record_of_a_function_is_read():
+    record = {
+        "version": "1.0",
+        "requestContext": {
+            "functionArn": "arn:aws:lambda:r:1:function:f:$LATEST",
+            "condition": "RetriesExhausted",
+        },
+        "requestPayload": {"id": 9},
+        "responsePayload": {"errorMessage": "boom"},
+    }
+    found = dead_letters.parse(message(1, record, RULE_ARN=""))
+    assert (found.rule, found.target) == ("", "arn:aws:lambda:r:1:function:f:$LATEST")
+    assert (found.code, found.message, found.event) == ("RetriesExhausted", "boom", {"id": 9})
+    assert found.names() == ("(function)", "function:f:$LATEST", "RetriesExhausted")
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [("", "ENCRYPTED"), ("SDK_CLIENT_ERROR", "SDK_CLIENT_ERROR")]
+)
+def test_a_letter_of_a_bus_names_the_bus(given, code):
+    bus = "arn:aws:events:r:1:event-bus/orders"
+    detail = {
+        "event-bus-arn": bus,
+        "kms-key-arn": "arn:aws:kms:r:1:key/k",
+        "encrypted-payload": "AgR4",
+    }
+    event = {"source": "aws.events", "detail-type": "Encrypted Events", "detail": detail}
+    found = dead_letters.parse(message(1, event, RULE_ARN="", TARGET_ARN="", ERROR_CODE=given))
+    assert found.names() == ("(bus)", "event-bus/orders", code)
+    assert (found.rule, found.target, found.event) == ("", bus, event)
+
+
+@pytest.mark.parametrize("body", ["no JSON", '{"something": "else"}', "[]", 100_000 * "["])
+def test_what_is_no_dead_letter_is_shown_as_that(body):
+    found = dead_letters.parse({"MessageId": "1", "ReceiptHandle": "h", "Body": body})
+    assert (found.code, found.event, found.message) == ("NOT_A_DEAD_LETTER", None, body[:200])

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from eventstacks.bus import entries
+from eventstacks.bus.entries import SIZE_LIMIT, Refusal
+
+ENTRY = {"Source": "a.b", "DetailType": "x", "Detail": "{}"}
+
+
+def read(value, **defaults) -> entries.Entry:
+    record = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return entries.read(record, **defaults)
+
+
+def refusal(value, **defaults) -> str:
+    with pytest.raises(Refusal) as caught:
+        read(value, **defaults)
+    return caught.value.code
+
+
+def test_an_entry_as_put_events_takes_it():
+    given = {
+        **ENTRY,
+        "Time": "2020-03-29T12:00:00+02:00",
+        "Resources": ["arn:é"],
+        "TraceHeader": "Root=1",
+        "EventBusName": "orders",
+    }
+    entry = read(given)
+    assert entry.fields == {**given, "Time": 1585476000}
+    assert entry.size == 3 + 1 + 2 + 14 + 6
+
+
+def test_a_sample_is_sent_as_the_event_that_it_holds():
+    event = b'{"source": "a.b", "detail-type": "x", "detail": {"n": 1.10}}'
+    sample = b'{"event": ' + event + b', "expect": {"Rule": ["Target"]}}'
+    assert read(sample).fields == read(event).fields
+
+
+def test_a_detail_with_the_words_of_a_sample_is_a_detail():
+    detail = {"event": {"name": "x"}, "expect": 1}
+    assert json.loads(read(detail, source="a.b", detail_type="x").fields["Detail"]) == detail
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        '{"n": 1.10, "big": 123456789012345678901234567890, "tiny": 1e-400, "n": 2}',
+        '{"digits": ' + "9" * 5000 + "}",
+        '{ "text": "\\ud800 \\u0000", "ü": [] }',
+        "{}",
+    ],
+)
+def test_a_detail_is_passed_on_as_it_was_written(detail):
+    as_object = '{"DetailType":"x", "Detail" : ' + detail + ' , "Source":"a.b"}'
+    assert read(as_object.encode()).fields["Detail"] == detail
+    assert read({**ENTRY, "Detail": detail}).fields["Detail"] == detail
+    assert read(f" {detail}\r".encode(), source="a.b", detail_type="x").fields["Detail"] == detail
+    event = (
+        '{"source":"a.b","detail-type":"x","detail":'
+        + detail
+        + ',"time":"2020-01-01T00:00:00Z","id":"1"}'
+    )
+    assert read(event.encode()).fields == {
+        "Source": "a.b",
+        "DetailType": "x",
+        "Detail": detail,
+        "Time": 1577836800,
+    }
+
+
+def test_a_detail_with_the_name_of_a_field_is_still_a_detail():
+    assert json.loads(read({"Source": "oven"}, source="a.b", detail_type="x").fields["Detail"]) == {
+        "Source": "oven"
+    }
+    detail = {"Rejected": {"Code": "no"}, "id": 1}
+    assert json.loads(read(detail, source="a.b", detail_type="x").fields["Detail"]) == detail
+
+
+@pytest.mark.parametrize(
+    ("record", "code"),
+    [
+        (b"\xff{}", "InvalidUtf8"),
+        (b"{", "InvalidJson"),
+        (b"", "InvalidJson"),
+        (b'{"a": NaN}', "InvalidJson"),
+        (b"[]", "MalformedDetail"),
+        (b"1", "MalformedDetail"),
+        (b"null", "MalformedDetail"),
+        ({**ENTRY, "Source": ""}, "InvalidArgument"),
+        ({**ENTRY, "Source": 5}, "InvalidArgument"),
+        ({"DetailType": "x", "Detail": "{}"}, "InvalidArgument"),
+        ({"Source": "a", "Detail": "{}"}, "InvalidArgument"),
+        ({"Source": "a", "DetailType": "x"}, "InvalidArgument"),
+        ({**ENTRY, "Resource": []}, "InvalidArgument"),
+        ({**ENTRY, "Resources": "arn"}, "InvalidArgument"),
+        ({**ENTRY, "Resources": [1]}, "InvalidArgument"),
+        ({**ENTRY, "Detail": "[]"}, "MalformedDetail"),
+        ({**ENTRY, "Detail": "{"}, "MalformedDetail"),
+        ({**ENTRY, "Detail": [1]}, "MalformedDetail"),
+        ({**ENTRY, "Detail": 5}, "MalformedDetail"),
+        ({**ENTRY, "Time": "2020-03-29T12:00:00"}, "InvalidArgument"),
+        ({**ENTRY, "Time": "now"}, "InvalidArgument"),
+        (b'{"Source":"a","DetailType":"x","Detail":"{}","Time":1e999}', "InvalidArgument"),
+        ({**ENTRY, "Time": []}, "InvalidArgument"),
+        (b'{"Source":"\\ud800","DetailType":"x","Detail":"{}"}', "InvalidUtf8"),
+        (b'{"Source":"x","DetailType":"x","Detail":"{}","TraceHeader":"\\ud800"}', "InvalidUtf8"),
+        (b'{"Source":"x","DetailType":"x","Detail":"{}","EventBusName":"\\ud800"}', "InvalidUtf8"),
+    ],
+)
+def test_what_is_refused_before_it_is_sent(record, code):
+    assert refusal(record) == code
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"), [("DetailType", 128), ("TraceHeader", 500), ("EventBusName", 1600)]
+)
+def test_lengths(field, limit):
+    assert read({**ENTRY, field: "ü" * limit}).fields[field] == "ü" * limit
+    assert refusal({**ENTRY, field: "ü" * (limit + 1)}) == "InvalidArgument"
+
+
+def test_a_source_longer_than_an_entry_is_refused():
+    assert refusal({**ENTRY, "Source": "x" * (SIZE_LIMIT + 1)}) == "InvalidArgument"
+
+
+def test_the_size_of_an_entry_is_under_one_megabyte():
+    def entry(size: int) -> dict:
+        return {
+            **ENTRY,
+            "Time": 1,
+            "Resources": ["é"],
+            "Detail": '{"":"' + "x" * (size - 14 - 2 - 4 - 7) + '"}',
+        }
+
+    assert read(entry(SIZE_LIMIT - 1)).size == SIZE_LIMIT - 1
+    assert refusal(entry(SIZE_LIMIT)) == "EntryTooLarge"
+    assert refusal(entry(SIZE_LIMIT + 1)) == "EntryTooLarge"
+
+
+@pytest.mark.parametrize(
+    "form", ["{detail}", '{{"Source":"a","DetailType":"x","Detail":{detail}}}', "{escaped}"]
+)
+def test_nesting(form):
+    def record(levels: int) -> bytes:
+        detail = '{"a":' * (levels - 1) + "{}" + "}" * (levels - 1)
+        return form.format(detail=detail, escaped=json.dumps({**ENTRY, "Detail": detail})).encode()
+
+    defaults = {"source": "a", "detail_type": "x"} if form == "{detail}" else {}
+    assert read(record(1000), **defaults)
+    assert refusal(record(1001), **defaults) == "MalformedDetail"
+    assert refusal(record(100_000), **defaults) == "MalformedDetail"
+
+
+def test_brackets_in_text_are_no_nesting():
+    assert read({"text": "[{" * 5000}, source="a", detail_type="x")

@@ -1,0 +1,227 @@
+# ruff: noqa: N803 - the arguments of AWS's operations
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import ClientError
+from tests.unit.bus.operations import FakeAws, MissingError, Service
+
+from eventstacks.bus.redelivery import Redelivery
+from eventstacks.errors import ToolError
+
+RULE = "arn:aws:events:r:1:rule/orders/all"
+EVENT = {
+    "id": "i",
+    "source": "com.example",
+    "detail-type": "T",
+    "detail": {"a": 1},
+    "resources": ["x"],
+    "time": "2026-05-01T08:00:00Z",
+}
+ENCRYPTED = {
+    **EVENT,
+    "source": "aws.events",
+    "detail-type": "Encrypted Events",
+    "detail": {"event-bus-arn": "arn:aws:events:r:1:event-bus/orders", "encrypted-payload": "AgR4"},
+}
+LOG_GROUP = "arn:aws:logs:r:1:log-group:/aws/events/x"
+
+
+class Events(Service):
+    def __init__(self, *targets, buses=("orders", "default"), refuses=False):
+        self.targets, self.buses, self.refuses, self.entries = targets, buses, refuses, []
+        self.meta = type("Meta", (), {"region_name": "r"})
+
+    def describe_event_bus(self, Name):
+        if Name not in self.buses:
+            raise MissingError
+
+    def list_targets_by_rule(self, Rule, EventBusName):
+        if (Rule, EventBusName) != ("all", "orders"):
+            raise MissingError
+        return {"Targets": [{"Id": str(number), **one} for number, one in enumerate(self.targets)]}
+
+    def put_events(self, Entries):
+        if self.refuses:
+            return {
+                "FailedEntryCount": 1,
+                "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slower"}],
+            }
+        self.entries += Entries
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
+
+
+class Logs(Service):
+    def __init__(self, **answer):
+        self.answer, self.events = answer, []
+
+    def create_log_stream(self, logGroupName, logStreamName):
+        raise MissingError("ResourceAlreadyExistsException")
+
+    def put_log_events(self, logGroupName, logStreamName, logEvents):
+        self.events += [(logGroupName, one) for one in logEvents]
+        return self.answer
+
+
+class Sqs(Service):
+    def __init__(self):
+        self.messages = []
+
+    def get_queue_url(self, QueueName, QueueOwnerAWSAccountId):
+        return {"QueueUrl": f"{QueueOwnerAWSAccountId}/{QueueName}"}
+
+    def send_message(self, **message):
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("bus", ["orders", "default", "aws.partner/shop.com/orders"])
+def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
+    events, path = Events(buses=[bus]), "all" if bus == "default" else f"{bus}/all"
+    Redelivery(FakeAws(events=events), "bus").deliver(
+        f"arn:aws:events:r:1:rule/{path}", "arn:aws:sqs:r:1:q", EVENT
+    )
+    (entry,) = events.entries
+    assert entry.pop("Time").isoformat() == "2026-05-01T08:00:00+00:00"
+    assert entry == {
+        "EventBusName": bus,
+        "Source": "com.example",
+        "DetailType": "T",
+        "Detail": '{"a":1}',
+        "Resources": ["x"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("way", "rule", "events", "event", "problem"),
+    [
+        ("bus", RULE, Events(refuses=True), EVENT, "ThrottlingException: slower"),
+        ("bus", RULE, Events(buses=()), EVENT, "there is no event bus 'orders'"),
+        ("bus", RULE, Events(), {**EVENT, "source": "aws.s3"}, "only AWS may put"),
+        ("bus", "", Events(), EVENT, "does not say from which bus"),
+        ("target", RULE, Events(), EVENT, "the rule has no target"),
+        ("target", "arn:aws:events:r:1:rule/gone", Events(), EVENT, "the rule has no target"),
+        (
+            "target",
+            RULE,
+            Events({"Arn": LOG_GROUP}, {"Arn": LOG_GROUP, "Input": "{}"}),
+            EVENT,
+            "the rule has 2 targets",
+        ),
+        (
+            "target",
+            RULE,
+            Events({"Arn": LOG_GROUP, "InputTransformer": {"InputTemplate": '{"a": 1}'}}),
+            EVENT,
+            "a log group needs",
+        ),
+        ("target", RULE, Events({"Arn": LOG_GROUP}), None, "no dead letter"),
+        ("bus", RULE, Events(), ["no", "event"], "no dead letter"),
+        ("bus", RULE, Events(), {"source": "x"}, "no dead letter"),
+        ("bus", RULE, Events(), ENCRYPTED, "Decrypt its detail.encrypted-payload"),
+        (
+            "target",
+            RULE,
+            Events({"Arn": LOG_GROUP}),
+            ENCRYPTED,
+            "Decrypt its detail.encrypted-payload",
+        ),
+        ("target", "", Events(), ENCRYPTED, "EventBridge wrote this one encrypted"),
+        (
+            "target",
+            RULE,
+            Events(
+                {
+                    "Arn": LOG_GROUP,
+                    "InputTransformer": {"InputTemplate": '{"timestamp": "noon", "message": 1}'},
+                }
+            ),
+            EVENT,
+            "no time: 'noon'",
+        ),
+        (
+            "target",
+            RULE,
+            Events(
+                {
+                    "Arn": LOG_GROUP,
+                    "InputTransformer": {"InputTemplate": '{"timestamp": null, "message": 1}'},
+                }
+            ),
+            EVENT,
+            "no time: None",
+        ),
+    ],
+)
+def test_what_is_not_taken_is_an_error(way, rule, events, event, problem):
+    logs = Logs()
+    with pytest.raises(ToolError, match=problem):
+        Redelivery(FakeAws(events=events, logs=logs), way).deliver(rule, LOG_GROUP, event)
+    assert (events.entries, logs.events) == ([], [])
+
+
+def test_a_kind_of_target_that_cannot_be_reached_and_a_bus_of_another_account_are_errors():
+    for arn, problem in (
+        ("arn:aws:kinesis:r:1:stream/x", "cannot deliver to kinesis"),
+        ("arn:aws:events:r:2:event-bus/x", "another account"),
+    ):
+        with pytest.raises(ToolError, match=problem):
+            Redelivery(FakeAws(events=Events({"Arn": arn})), "target").deliver(RULE, arn, EVENT)
+
+
+def test_a_bus_as_target_gets_the_event():
+    arn, events = (
+        "arn:aws:events:s:1:event-bus/default",
+        Events({"Arn": "arn:aws:events:s:1:event-bus/default"}),
+    )
+    Redelivery(FakeAws(events=events), "target").deliver(RULE, arn, EVENT)
+    assert [(one["EventBusName"], one["Detail"]) for one in events.entries] == [
+        ("default", '{"a":1}')
+    ]
+
+
+def test_a_log_group_gets_the_event():
+    logs = Logs()
+    Redelivery(FakeAws(events=Events({"Arn": f"{LOG_GROUP}:*"}), logs=logs), "target").deliver(
+        RULE, LOG_GROUP, EVENT
+    )
+    ((group, entry),) = logs.events
+    assert (group, entry["message"][:10]) == ("/aws/events/x", '{"id":"i",')
+
+
+@pytest.mark.parametrize(("stamp", "moment"), [("5", 5), ('"5"', 5), ("<t>", 1777622400000)])
+def test_a_log_group_gets_what_the_transformer_makes_at_its_time(stamp, moment):
+    transformer = {
+        "InputPathsMap": {"d": "$.detail", "t": "$.time"},
+        "InputTemplate": f'{{"timestamp": {stamp}, "message": <d>}}',
+    }
+    logs = Logs()
+    events = Events({"Arn": LOG_GROUP, "InputTransformer": transformer})
+    Redelivery(FakeAws(events=events, logs=logs), "target").deliver(RULE, LOG_GROUP, EVENT)
+    assert [entry for _, entry in logs.events] == [{"timestamp": moment, "message": '{"a":1}'}]
+
+
+def test_a_log_event_that_is_too_old_for_the_group_is_an_error():
+    aws = FakeAws(
+        events=Events({"Arn": LOG_GROUP}),
+        logs=Logs(rejectedLogEventsInfo={"tooOldLogEventEndIndex": 0}),
+    )
+    with pytest.raises(ToolError, match="refuses its time"):
+        Redelivery(aws, "target").deliver(RULE, LOG_GROUP, EVENT)
+
+
+def test_a_fifo_queue_gets_its_group():
+    arn, sqs = "arn:aws:sqs:r:1:q.fifo", Sqs()
+    events = Events({"Arn": arn, "SqsParameters": {"MessageGroupId": "g"}, "InputPath": "$.detail"})
+    Redelivery(FakeAws(events=events, sqs=sqs), "target").deliver(RULE, arn, EVENT)
+    assert sqs.messages == [
+        {"QueueUrl": "1/q.fifo", "MessageBody": '{"a":1}', "MessageGroupId": "g"}
+    ]
+
+
+def test_a_log_group_that_is_gone_is_an_error():
+    class Gone(Logs):
+        def create_log_stream(self, logGroupName, logStreamName):
+            raise MissingError
+
+    aws = FakeAws(events=Events({"Arn": LOG_GROUP}), logs=Gone())
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        Redelivery(aws, "target").deliver(RULE, LOG_GROUP, EVENT)

@@ -1,0 +1,38 @@
+"""The live table, and a question that comes while it stands."""
+
+import io
+import threading
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from eventstacks.cli import _live, _stacks
+from eventstacks.cloudformation.place import Place
+
+
+@pytest.mark.parametrize("answer", [True, False])
+@pytest.mark.parametrize("running", [True, False])
+def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
+    drawn = []
+
+    def ask(*_, **__):
+        if running:  # another thread's stack begins meanwhile
+            begins = threading.Thread(
+                target=reporter.started, args=(Place("dev", "bus", "bus", "us-east-1"), 3)
+            )
+            begins.start()
+            begins.join()
+        drawn.append(reporter._live.is_started)
+        return answer
+
+    monkeypatch.setattr(
+        _stacks, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
+    )
+    monkeypatch.setattr(_stacks, "confirm", ask)
+    with _live.Reporter(
+        SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
+    ) as reporter:
+        assert reporter.confirm([]) is answer
+        assert drawn == [False]
+        assert reporter._live.is_started is (answer or running)

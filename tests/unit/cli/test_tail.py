@@ -1,0 +1,82 @@
+"""tail when AWS goes away."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from eventstacks.cli import tail
+
+# The verb, without a stack behind it; botocore's own pauses are left out.
+TAIL = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import botocore.endpoint
+from eventstacks.__main__ import main
+from eventstacks.aws import Aws
+from eventstacks.cli import _operations
+from eventstacks.environment import Environment
+from eventstacks.bus import log_groups
+
+botocore.endpoint.time = SimpleNamespace(sleep=lambda _seconds: None)
+aws = Aws(Environment("stub", Path("stub.yaml"), ("us-east-1",), {}, endpoint=sys.argv[1]))
+_operations.deployed = lambda *_: (aws, [])
+log_groups.of_stacks = lambda *_: [log_groups.Group("us-east-1", name, name) for name in "ab"]
+sys.argv = ["eventstacks", "tail", "--raw"]
+sys.exit(main())
+"""
+
+
+class Logs(BaseHTTPRequestHandler):
+    def do_POST(self):
+        event = {
+            "timestamp": int(time.time() * 1000),
+            "message": "here",
+            "logStreamName": "s",
+            "eventId": "1",
+        }
+        answer = json.dumps({"events": [event]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("message", ["START RequestId", 100_000 * "[", "5"])
+def test_what_is_no_json_is_a_line(message, capsys):
+    tail._Printer("json")(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {"id": "1"})
+    assert json.loads(capsys.readouterr().out)["message"] == message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_an_answer_it_says_so_and_ends_when_told(number):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Logs)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [sys.executable, "-c", TAIL, f"http://127.0.0.1:{server.server_port}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert [process.stdout.readline() for _ in "ab"] == ["here\n", "here\n"]
+            server.shutdown()
+            server.server_close()
+            assert process.stderr.readline() == "2 log groups: a, b\n"
+            assert process.stderr.readline().startswith(
+                "No answer, trying again: Could not connect"
+            )
+            time.sleep(0.3)  # it waits now
+            process.send_signal(number)
+            _, said = process.communicate(timeout=5)
+        finally:
+            process.kill()
+    assert (process.returncode, said) == (130, "\nInterrupted.\n")

@@ -1,0 +1,227 @@
+"""The verbs trace and diagrams: what they print, and with which exit code."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from eventstacks.cli import backtest, diagrams, trace
+from eventstacks.errors import ToolError
+
+ARTICLE = "tests/fixtures/article/custom-event-bus.yaml"
+PLACED = "tests/events/custom-event-bus/order-placed.json"
+S3 = "tests/events/s3-object-events/put-object.json"
+
+
+@pytest.fixture
+def run(capfd):
+    """run(*arguments): exit code, stdout, stderr."""
+
+    def invoke(*arguments, command=trace.command):
+        code = command.main([str(one) for one in arguments], standalone_mode=False)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return invoke
+
+
+@pytest.fixture
+def event(tmp_path):
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps({"source": "shop", "detail-type": "placed", "detail": {"a": 1}}))
+    return path
+
+
+def test_an_event_that_is_delivered(run, event):
+    code, out, err = run(event, "--stack", "custom-event-bus")
+    assert (code, err) == (0, "")
+    assert "✓ rule CatchAllRule" in out
+    assert "→ logs EventLogGroup: delivered" in out
+    assert "✓ EventLogGroupPolicy[WriteEvents]" in out
+    assert "✓ archive Archive keeps it" in out
+    assert "\x1b" not in out
+
+
+def test_in_a_pipe_nothing_is_cut_or_changed(run, tmp_path):
+    text = f":key: [bold]{'x' * 500}"
+    (tmp_path / "event.json").write_text(json.dumps({"source": "shop", "detail": {"text": text}}))
+    _, out, _ = run(tmp_path / "event.json", "--stack", "custom-event-bus")
+    assert text in out.splitlines()[0]
+
+
+def test_of_the_articles_stack_the_event_is_lost(run, event):
+    code, out, _ = run(event, "--template", ARTICLE)
+    assert code == 1
+    assert "Log: lost" in out
+    assert "no Logs resource policy lets events.amazonaws.com do logs:PutLogEvents" in out
+    assert "no dead-letter queue" in out
+
+
+def test_nothing_that_matches_is_a_failure_and_says_why(run, event):
+    code, out, _ = run(event, "--stack", "rds-snapshot-events")
+    assert code == 1
+    assert 'source: "shop"; would match: "aws.rds"' in out
+
+
+def test_the_articles_sender_names_a_bus_that_is_not_there(run, event):
+    code, out, _ = run(event, "--bus", "MyCustomEventBus")
+    assert code == 1
+    assert "us-east-1 has no such bus" in out
+
+
+def test_one_json_document(run):
+    code, out, err = run(S3, "--json")
+    assert (code, err) == (0, "")
+    [bus] = json.loads(out)["buses"]
+    assert [one["fate"] for one in bus["rules"][0]["targets"]] == ["delivered", "delivered"]
+
+
+def test_one_line_for_each_event(run, tmp_path):
+    path = tmp_path / "events.ndjson"
+    path.write_text('{"source": "shop"}\n{"source": "other", "account": "1"}\n')
+    code, out, _ = run(path, "--ndjson", "--stack", "custom-event-bus")
+    assert code == 1
+    assert [json.loads(line)["buses"][0]["rules"][0]["matched"] for line in out.splitlines()] == [
+        True,
+        False,
+    ]
+
+
+def test_a_sample_that_takes_another_way_is_a_failure(run, tmp_path):
+    folder = tmp_path / "custom-event-bus"
+    folder.mkdir()
+    sample = json.loads(Path(PLACED).read_text()) | {"expect": {}}
+    (folder / "wrong.json").write_text(json.dumps(sample))
+    code, _, err = run(folder / "wrong.json")
+    assert code == 1
+    assert "CatchAllRule matches, which is not expected" in err
+
+
+def test_a_sample_that_expects_nothing_succeeds(run):
+    assert run("tests/events/custom-event-bus/foreign-account.json")[0] == 0
+
+
+def test_the_code_of_a_function_runs(run):
+    code, out, _ = run(S3, "--run")
+    assert code == 0
+    assert '"call":"PutObject"' in out
+
+
+@pytest.mark.parametrize("suffix", ["svg", "mmd"])
+def test_the_way_is_drawn(run, tmp_path, suffix):
+    path = tmp_path / f"way.{suffix}"
+    assert run(S3, "--diagram", path)[0] == 0
+    assert "ObjectCreatedRule" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--diagram", "no/such/folder/way.svg"], click.FileError),
+        (["--diagram", "x.svg", "--ndjson"], click.UsageError),
+        (["--diagram", "x.png"], click.UsageError),
+        (["--diagram", "-"], click.UsageError),
+        (["--live", "--template", ARTICLE], click.UsageError),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, event, options, error):
+    with pytest.raises(error):
+        run(event, *options)
+    assert not Path(options[1]).exists()
+
+
+def test_a_file_that_is_no_text_is_named(run, tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ToolError, match=r"x\.json: cannot be read as UTF-8"):
+        run(tmp_path / "x.json", "--ndjson")
+
+
+def test_a_file_of_lines_says_how_it_is_read(run, tmp_path):
+    path = tmp_path / "events.ndjson"
+    path.write_text('{"source": "shop"}\n{"source": "other"}\n')
+    with pytest.raises(ToolError, match="Extra data") as caught:
+        run(path)
+    assert "--ndjson" in caught.value.advice
+    path.write_text('{"source": "shop"} x\n')
+    with pytest.raises(ToolError, match="Extra data") as caught:
+        run(path)
+    assert caught.value.advice == ""
+
+
+def test_an_unknown_stack_is_named(run, event):
+    with pytest.raises(ToolError, match="no-such"):
+        run(event, "--stack", "no-such")
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    """A folder of pages as the checkout has it."""
+    shutil.copytree(diagrams.DOCS, tmp_path / "stacks")
+    monkeypatch.setattr(diagrams, "DOCS", tmp_path / "stacks")
+    return tmp_path / "stacks"
+
+
+def test_the_diagrams_of_the_checkout_are_fresh(run):
+    assert run("--check", command=diagrams.command) == (0, "", "")
+
+
+def test_a_stale_diagram_is_found_and_drawn_anew_and_the_text_around_it_stays(run, pages):
+    page, image = pages / "custom-event-bus.md", pages / "custom-event-bus.svg"
+    fresh, drawn = page.read_text(), image.read_bytes()
+    page.write_text("before\n" + fresh.replace("<b>CatchAllRule", "<b>OldRule") + "after\n")
+    image.unlink()
+    code, _, err = run("--check", command=diagrams.command)
+    assert code == 1
+    assert err.splitlines() == [
+        f"{image}: missing; run `make docs`",
+        f"{page}: not what it is made from; run `make docs`",
+    ]
+    assert not image.exists()
+    assert run(command=diagrams.command)[0] == 0
+    assert image.read_bytes() == drawn
+    assert page.read_text() == "before\n" + fresh + "after\n"
+
+
+def test_a_page_without_markers_gets_them_at_its_end(run, pages):
+    page = pages / "custom-event-bus.md"
+    page.write_text("# A title\n\nSome text.\n")
+    run(command=diagrams.command)
+    text = page.read_text()
+    assert text.startswith("# A title\n\nSome text.\n\n<!-- flow: ")
+    assert text.endswith("</details>\n<!-- end of flow -->\n")
+
+
+@pytest.mark.parametrize(
+    ("goal", "command"),
+    [
+        ("trace EVENT=e.json ENV=dev", "trace e.json --env dev"),
+        ("backtest STACK=s FILE=f.ndjson", "backtest --env local --stack s f.ndjson"),
+    ],
+)
+def test_make_says_what_was_said(goal, command):
+    own = (
+        "MAKE",
+        "MFLAGS",
+        "ENV",
+        "STACK",
+        "REGION",
+        "FILE",
+        "EVENT",
+        "ARGS",
+    )  # of the make that runs the tests
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    done = subprocess.run(
+        ["make", "--dry-run", *goal.split()], capture_output=True, text=True, check=True, env=bare
+    )
+    assert " ".join(done.stdout.split()).endswith(f"eventstacks {command}")
+
+
+def test_the_verbs_explain_themselves():
+    for module in (trace, diagrams, backtest):
+        found = CliRunner().invoke(module.command, ["--help"])
+        assert "Example" in found.output

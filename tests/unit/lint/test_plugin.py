@@ -1,0 +1,86 @@
+"""The plug-in as people use it: through cfn-lint itself, and its page in the docs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eventstacks.lint import RULES
+from eventstacks.lint._page import page
+
+pytestmark = pytest.mark.usefixtures("children_unmeasured")
+PLUGIN = Path("scripts/eventstacks/lint").resolve()
+ARTICLE = Path("tests/fixtures/article").resolve()
+CFN_LINT = str(Path(sys.executable).with_name("cfn-lint"))
+
+
+def find(rules: str, *files: Path, cwd: Path, **variables: str) -> set[tuple[str, str, str]]:
+    """Our findings as the command says them: file, id, path."""
+    run = subprocess.run(
+        [CFN_LINT, "-a", rules, "--format", "json", "--", *files],
+        cwd=cwd,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert not run.stderr
+    found = [
+        (Path(one["Filename"]).stem, one["Rule"]["Id"], "/".join(map(str, one["Location"]["Path"])))
+        for one in json.loads(run.stdout)
+    ]
+    assert "E0002" not in {rule for _, rule, _ in found}
+    return {one for one in found if re.fullmatch(r"[EWI]98\d\d", one[1])}
+
+
+def test_what_is_wrong_with_the_article_is_found_from_any_folder(tmp_path):
+    assert find(str(PLUGIN), *sorted(ARTICLE.glob("*.yaml")), cwd=tmp_path) == {
+        ("custom-event-bus", "W9801", "Resources/CatchAll/Properties/Targets/0/Arn"),
+        ("custom-event-bus", "W9817", "Resources/CatchAll/Properties/Targets/0"),
+        ("rds-snapshot-events", "W9801", "Resources/Snapshots/Properties/Targets/0/Arn"),
+        ("rds-snapshot-events", "W9817", "Resources/Snapshots/Properties/Targets/0"),
+        ("s3-object-events", "W9801", "Resources/Rule/Properties/Targets/0/Arn"),
+        ("s3-object-events", "W9817", "Resources/Rule/Properties/Targets/0"),
+        ("s3-object-events", "W9817", "Resources/Rule/Properties/Targets/1"),
+    }
+
+
+def test_the_plugin_is_a_module_as_well(tmp_path):
+    article = ARTICLE / "rds-snapshot-events.yaml"
+    found = find("eventstacks.lint", article, cwd=tmp_path, PYTHONPATH=str(PLUGIN.parents[1]))
+    assert {rule for _, rule, _ in found} == {"W9801", "W9817"}
+
+
+def test_cfn_lint_typed_by_hand_in_the_checkout_takes_the_rules(checkout):
+    template = ARTICLE / "rds-snapshot-events.yaml"
+    run = subprocess.run(
+        [CFN_LINT, "--", str(template)],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "W9801" in run.stdout
+
+
+def test_the_page_in_the_docs_is_what_the_rules_say():
+    assert Path("docs/lint-rules.md").read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_explains_itself(rule):
+    assert re.fullmatch(r"[EWI]98\d\d", rule.id)
+    assert rule.source_url.startswith("https://docs.aws.amazon.com/")
+    assert rule.shortdesc
+    assert rule.description.endswith(".")
+    assert not rule.shortdesc.endswith(".")
+
+
+def test_every_check_is_there():
+    assert {int(rule.id[3:]) for rule in RULES} == set(range(1, 22))

@@ -1,0 +1,94 @@
+"""A template that is broken, or says things in unexpected ways, breaks no rule of ours."""
+
+import copy
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+FIXTURES = sorted(Path("tests/fixtures/lint").glob("*/bad*.yaml"))
+ODD = (
+    None,
+    "x",
+    5,
+    True,
+    [],
+    {},
+    [[]],
+    ["x"],
+    {"Ref": "Nobody"},
+    {"Ref": "AWS::NoValue"},
+    {"Fn::GetAtt": "Nobody.Arn"},
+    {"Fn::If": ["Nothing", "x"]},
+    {"Fn::If": ["Nothing", {"a": 1}, {"Ref": "AWS::NoValue"}]},
+    {"Fn::Sub": ["${x}", {}]},
+    {"Fn::Sub": None},
+    {"Fn::Join": ["", None]},
+    {"Fn::ImportValue": {"Fn::Sub": "${AWS::StackName}-x"}},
+)
+
+
+def places(value, path=()):
+    """Every place of a template below its resources' types."""
+    if path and path[-1] != "Type":
+        yield path
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_no_value_in_any_place_breaks_a_rule(lint, tmp_path, path):
+    _, template = lint(path)
+    template = json.loads(json.dumps(template))
+    chance = random.Random(path.parent.name)
+    everywhere = list(places(template["Resources"]))
+    for _ in range(40):
+        changed = copy.deepcopy(template)
+        where = chance.choice(everywhere)
+        inner = changed["Resources"]
+        for key in where[:-1]:
+            inner = inner[key]
+        inner[where[-1]] = odd = chance.choice(ODD)
+        file = tmp_path / "template.json"
+        file.write_text(json.dumps(changed))
+        try:
+            lint(file)
+        except Exception as error:
+            error.add_note(f"{where}: {odd}")
+            raise
+
+
+@pytest.mark.parametrize("depth", [90, 900, 9_000])
+def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(lint, tmp_path, depth):
+    text = '{"detail":' * depth + "[1]" + "}" * depth
+    rule = {
+        "Type": "AWS::Events::Rule",
+        "Properties": {"EventPattern": text, "Targets": [{"Id": "a", "Arn": "b"}]},
+    }
+    (tmp_path / "template.json").write_text(json.dumps({"Resources": {"Rule": rule}}))
+    lint(tmp_path / "template.json")
+
+
+def test_of_several_refusals_of_a_text_the_same_one_is_told_every_time(lint, tmp_path):
+    texts = [
+        '{"source": ${Any}}' + " " * number for number in range(12)
+    ]  # a set of each would have its own order
+    patterns = [{"EventPattern": {"Fn::Sub": text}} for text in texts]
+    rules = {
+        f"Rule{n}": {"Type": "AWS::Events::Rule", "Properties": one}
+        for n, one in enumerate(patterns)
+    }
+    template = {"Parameters": {"Any": {"Type": "String"}}, "Resources": rules}
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    found, _ = lint(tmp_path / "template.json")
+    assert len(found) == len(rules)
+    assert len({one.message for one in found}) == 1

@@ -1,0 +1,99 @@
+"""Decisions that need no server: what policies and selectors say."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
+
+from eventstacks.local import announcements, deliveries
+
+ARN = "arn:aws:s3:::data/a/b.txt"
+QUEUE = "arn:aws:sqs:eu-central-1:000000000000:q"
+
+
+def allow(**more):
+    return {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:*",
+        "Resource": "*",
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("statements", "verdict"),
+    [
+        ([allow()], True),
+        ([], False),
+        ([allow(Principal="*")], True),
+        ([allow(Principal={"Service": "s3.amazonaws.com"})], False),
+        ([allow(Action="sqs:ReceiveMessage")], False),
+        ([allow(Resource=QUEUE + "2")], False),
+        ([allow(Condition={"ArnEquals": {"aws:SourceArn": "rule"}})], True),
+        ([allow(Condition={"ArnLike": {"aws:SourceArn": "other*"}})], False),
+        ([allow(Condition={"StringEquals": {"aws:SourceAccount": "000000000000"}})], True),
+        ([allow(), allow(Effect="Deny")], False),
+    ],
+)
+def test_a_resource_policy_admits(statements, verdict):
+    keys = {"aws:sourcearn": "rule"}
+    asked = (deliveries.EVENTS, "sqs:SendMessage", QUEUE, keys)
+    assert deliveries.admits([{"Statement": statements}], *asked) is verdict
+
+
+def test_a_deny_in_another_policy_wins():
+    policies = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
+    assert not deliveries.admits(policies, deliveries.EVENTS, "sqs:SendMessage", QUEUE, {})
+
+
+def advanced(**fields):
+    return {
+        "FieldSelectors": [
+            {"Field": key.replace("_", "."), **value} for key, value in fields.items()
+        ]
+    }
+
+
+def basic(*values, **more):
+    return {"DataResources": [{"Type": "AWS::S3::Object", "Values": list(values)}], **more}
+
+
+@pytest.mark.parametrize(
+    ("selector", "verdict"),
+    [
+        (advanced(eventCategory={"Equals": ["Data"]}), True),
+        (advanced(eventCategory={"Equals": ["Management"]}), False),
+        (advanced(resources_ARN={"StartsWith": ["arn:aws:s3:::data/"]}), True),
+        (
+            advanced(resources_ARN={"StartsWith": ["arn:aws:s3:::other/", "arn:aws:s3:::data/a"]}),
+            True,
+        ),
+        (advanced(resources_ARN={"NotStartsWith": ["arn:aws:s3:::data/"]}), False),
+        (advanced(resources_ARN={"EndsWith": [".txt"], "NotEndsWith": [".tmp"]}), True),
+        (advanced(eventName={"NotEquals": ["PutObject"]}), False),
+        (advanced(readOnly={"Equals": ["true"]}), False),
+        (basic("arn:aws:s3:::data/"), True),
+        (basic("arn:aws:s3:::other/"), False),
+        (basic("arn:aws:s3"), True),
+        (basic(), False),
+        (basic("arn:aws:s3", ReadWriteType="ReadOnly"), False),
+        (basic("arn:aws:s3", ReadWriteType="WriteOnly"), True),
+        ({"DataResources": [{"Type": "AWS::Lambda::Function", "Values": ["arn:aws:s3"]}]}, False),
+    ],
+)
+def test_a_selector_takes_an_object(selector, verdict):
+    values = {"eventCategory": "Data", "resources.type": "AWS::S3::Object", "resources.ARN": ARN}
+    assert (
+        announcements.selects(selector, {**values, "readOnly": "false", "eventName": "PutObject"})
+        is verdict
+    )
+
+
+def test_looking_at_the_embedded_aws_does_not_load_it():
+    code = "import sys; from eventstacks.local import server; print([name for name in sys.modules if name.startswith('ministack')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
