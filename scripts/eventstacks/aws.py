@@ -4,16 +4,70 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import threading
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's name
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+from botocore.parsers import ResponseParserError
 
 from eventstacks.environment import EMBEDDED
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from eventstacks.environment import Environment
 
+AWS_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # whatever a call may raise
+# Seconds to keep retrying: before an operation was started, and while one is in progress.
+RETRY_SHORT, RETRY_LONG = 30.0, 600.0
+_MAX_BACKOFF = 20.0
+LOGIN_ERRORS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+LOGIN_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+    }
+)
+BUSY_CODES = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "BandwidthLimitExceeded",
+        "PriorRequestNotComplete",
+        "SlowDown",
+        "RequestTimeout",
+        "RequestTimeoutException",
+    }
+)
 MADE_UP = (
     "test"  # both halves of the credentials that an endpoint of one's own gets: never the user's
 )
@@ -25,8 +79,6 @@ def _check_answer(url: str, operation_model: Any, response_dict: dict[str, Any],
 
     Of the protocols whose answers have an outermost element or bracket; a 5xx may come from whatever is in between.
     """
-    from botocore.parsers import ResponseParserError
-
     protocol, status = operation_model.service_model.resolved_protocol, response_dict["status_code"]
     body = response_dict["body"]
     if status >= 500 or not isinstance(body, bytes):
@@ -81,7 +133,6 @@ class Aws:
         Raises UnreachedError when nobody answers.
         """
         from botocore import exceptions as trouble
-        from botocore.parsers import ResponseParserError
 
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
@@ -127,7 +178,7 @@ class Aws:
     def _make(self, service: str, region: str) -> Any:
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ProfileNotFound
+        from botocore.exceptions import ProfileNotFound
 
         if self._session is None:
             try:
@@ -195,3 +246,110 @@ class Aws:
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
         )
+
+
+class Cancelled(Exception):  # noqa: N818 - the user pressed Ctrl-C: not an error
+    """Raised in waiting threads after Ctrl-C."""
+
+
+class Clock:
+    """Time and cancellation for everything that waits. Tests pass their own clock.
+
+    ``on_retry`` is called with each transient error before the retry, in any thread.
+    """
+
+    def __init__(self, on_retry: Callable[[Exception], None] = lambda _trouble: None) -> None:
+        self.on_retry = on_retry
+        self._stop = threading.Event()
+
+    def now(self) -> float:
+        """Return seconds of a monotonic clock."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises Cancelled as soon as ``stop`` is called."""
+        if self._stop.wait(seconds):
+            raise Cancelled
+
+    def stop(self) -> None:
+        """Wake all threads that sleep on this clock."""
+        self._stop.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Return True after ``stop`` was called."""
+        return self._stop.is_set()
+
+
+def error_code(error: Exception) -> str:
+    """Return the error code of an AWS response, or ''."""
+    return (
+        str(error.response.get("Error", {}).get("Code", ""))
+        if isinstance(error, ClientError)
+        else ""
+    )
+
+
+def error_message(error: Exception) -> str:
+    """Return the message of an AWS response, or the text of the exception."""
+    words = (
+        error.response.get("Error", {}).get("Message") if isinstance(error, ClientError) else None
+    )
+    return str(words or error)
+
+
+def is_login_error(error: Exception) -> bool:
+    """Return True if credentials are missing, invalid or expired: retrying cannot help."""
+    return isinstance(error, LOGIN_ERRORS) or error_code(error) in LOGIN_CODES
+
+
+def is_transient(error: Exception) -> bool:
+    """Return True if retrying the call can succeed: throttling, 5xx, lost connections.
+
+    Source: CloudFormation API Reference, Common Errors.
+    """
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return error_code(error) in BUSY_CODES or status >= 500
+    return isinstance(error, HTTPClientError | ConnectionError | ResponseParserError)
+
+
+def backoff(first: float = 0.5) -> Iterator[float]:
+    """Yield growing delays in seconds, with jitter so that throttled clients spread out."""
+    longest = first
+    while True:
+        yield random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+        longest = min(longest * 2, _MAX_BACKOFF)
+
+
+def call(
+    method: Callable[..., Any], *, clock: Clock, retry_for: float = RETRY_SHORT, **arguments: Any
+) -> Any:
+    """Return ``method(**arguments)``; retry transient errors for up to ``retry_for`` seconds.
+
+    This is in addition to botocore's own retries. Raises the error that is not transient, or the
+    last one when the time is over.
+    """
+    begun = clock.now()
+    for pause in backoff():
+        try:
+            return method(**arguments)
+        except AWS_ERRORS as error:
+            if not is_transient(error) or clock.now() + pause - begun > retry_for:
+                raise
+            clock.on_retry(error)
+        clock.sleep(pause)
+    raise AssertionError  # backoff() does not end
+
+
+@contextmanager
+def suppress_aws_error(*codes: str) -> Iterator[None]:
+    """Suppress AWS errors with these codes.
+
+    Compares codes, not classes: threads that share a client can get different exception classes.
+    """
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) not in codes:
+            raise

@@ -1,23 +1,113 @@
-"""The errors that a user is meant to read."""
+"""Errors that a user can fix, and the commands that error texts recommend."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from enum import StrEnum
+from typing import ClassVar
+
+
+class ErrorCode(StrEnum):
+    """Stable codes of errors: part of the output with ``--json``; code and tests use these, never a sentence."""
+
+    FAILED = "failed"
+    # Files and values
+    FILE_UNREADABLE = "file_unreadable"
+    FILE_UNWRITABLE = "file_unwritable"
+    DOCUMENT_INVALID = "document_invalid"
+    TEMPLATE_NOT_FOUND = "template_not_found"
+    TEMPLATE_INVALID = "template_invalid"
+    TEMPLATE_TOO_LARGE = "template_too_large"
+    ENVIRONMENT_NOT_FOUND = "environment_not_found"
+    ENVIRONMENT_INVALID = "environment_invalid"
+    PARAMETER_INVALID = "parameter_invalid"
+    CIRCULAR_DEPENDENCY = "circular_dependency"
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    # AWS
+    CREDENTIALS = "credentials"
+    WRONG_ACCOUNT = "wrong_account"
+    ENDPOINT_UNREACHABLE = "endpoint_unreachable"
+    ACCESS_DENIED = "access_denied"
+    AWS_ERROR = "aws_error"
+    LOCAL_AWS_FAILED = "local_aws_failed"
+    UNSUPPORTED = "unsupported"
+    # Stacks
+    STACK_NOT_DEPLOYED = "stack_not_deployed"
+    STACK_BUSY = "stack_busy"
+    STACK_STUCK = "stack_stuck"
+    STACK_FAILED = "stack_failed"
+    STACK_PROTECTED = "stack_protected"
+    STACK_IN_USE = "stack_in_use"
+    STACK_SKIPPED = "stack_skipped"
+    CHANGE_SET_FAILED = "change_set_failed"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    DECLINED = "declined"
+    BUCKET_INVALID = "bucket_invalid"
+    # Events and patterns
+    BUS_NOT_FOUND = "bus_not_found"
+    EVENT_INVALID = "event_invalid"
+    EVENT_REJECTED = "event_rejected"
+    PATTERN_INVALID = "pattern_invalid"
+    JOURNAL_INVALID = "journal_invalid"
+    INTERRUPTED = "interrupted"
+
 
 class ToolError(Exception):
-    """Something a user can mend: what was wrong, where, and what to do next.
+    """An error the user can fix: what is wrong, where, and what to do next.
 
-    Every room derives its own errors from this one. The commands print it on stderr and exit with 1; anything
-    else that escapes is a fault of this program.
+    The command line prints it on stderr and exits with 1; any other exception that escapes is a bug.
 
-    ``where`` names the place (file and line, key, stack, region), ``advice`` the next step; both may be empty.
+    ``where`` names file and line, key, stack or region; ``advice`` is the next step. Both may be empty.
     """
 
-    def __init__(self, what: str, *, where: str = "", advice: str = "") -> None:
+    default_code: ClassVar[ErrorCode] = ErrorCode.FAILED
+
+    def __init__(
+        self, what: str, *, code: ErrorCode | None = None, where: str = "", advice: str = ""
+    ) -> None:
         super().__init__(what)
         self.what = what
+        self.code = code or self.default_code
         self.where = where
         self.advice = advice
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n{self.advice}" if self.advice else text
+
+    def document(self) -> dict[str, str]:
+        """Return the error as ``--json`` prints it."""
+        return {
+            "code": self.code.value,
+            "message": self.what,
+            "where": self.where,
+            "advice": self.advice,
+        }
+
+
+def command_line(
+    verb: str,
+    *options: str,
+    env: str = "",
+    stack: str = "",
+    region: str = "",
+    yes: bool = False,
+) -> str:
+    """Return the command that runs a verb, in the form the user came with: make or eventstacks.
+
+    The Makefile sets EVENTSTACKS_MAKE. ``options`` are further words of the command line.
+    """
+    if os.environ.get("EVENTSTACKS_MAKE"):
+        words = [f"{name}={value}" for name, value in _variables(env, stack, region, yes=yes)]
+        arguments = [f"ARGS={shlex.quote(shlex.join(options))}"] if options else []
+        return " ".join(["make", verb, *words, *arguments])
+    named = [("--env", env), ("--stack", stack), ("--region", region)]
+    words = [word for name, value in named if value for word in (name, value)]
+    return shlex.join(["eventstacks", verb, *words, *options, *(["--yes"] if yes else [])])
+
+
+def _variables(env: str, stack: str, region: str, *, yes: bool) -> list[tuple[str, str]]:
+    pairs = [("ENV", env), ("STACK", stack), ("REGION", region), ("YES", "1" if yes else "")]
+    return [(name, value) for name, value in pairs if value]

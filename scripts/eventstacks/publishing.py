@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from eventstacks import rendering
-from eventstacks.cloudformation import bucket, calls, order, outputs
+from eventstacks.aws import Clock
+from eventstacks.cloudformation import bucket, order, outputs
 from eventstacks.cloudformation.parameters import Values
 from eventstacks.errors import ToolError
 
@@ -46,7 +47,7 @@ def upload(aws: Aws) -> dict[str, str]:
     The keys begin with a hash of all that is in ``build/``: what was published once does not change under a link.
     Raises BucketError when the environment names no bucket, or one that is not there or not open to us.
     """
-    clock = calls.Clock()
+    clock = Clock()
     if not (store := bucket.find(aws, clock)):
         raise bucket.BucketError(
             "this environment names no bucket to publish to",

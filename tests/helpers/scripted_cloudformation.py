@@ -19,7 +19,7 @@ from botocore import xform_name
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
-from eventstacks.cloudformation.calls import Stopped
+from eventstacks.aws import Cancelled
 from eventstacks.cloudformation.deployment import Listener
 from eventstacks.environment import Environment, StackSettings
 
@@ -55,7 +55,7 @@ class FakeClock:
 
     def sleep(self, seconds):
         if self._stopped:
-            raise Stopped
+            raise Cancelled
         with self.lock:
             self.naps.append(seconds)
             self.time += seconds
@@ -64,13 +64,13 @@ class FakeClock:
                 self.alarms.remove((at, action))
                 action()
         if self._stopped:
-            raise Stopped
+            raise Cancelled
         assert self.time < 100_000, "waits for ever"
 
     def stop(self):
         self._stopped = True
 
-    def hear(self, trouble):
+    def on_retry(self, trouble):
         pass
 
     @property
@@ -498,7 +498,7 @@ class FakeClockView:
     def sleep(self, seconds):
         self.clock.time += seconds
 
-    def hear(self, trouble):
+    def on_retry(self, trouble):
         pass
 
 

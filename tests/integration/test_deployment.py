@@ -12,12 +12,12 @@ import pytest
 
 from eventstacks import environment as environments
 from eventstacks import rendering
-from eventstacks.aws import Aws
+from eventstacks.aws import Aws, Clock
 from eventstacks.cloudformation import deletion, deployment, drift, outputs, recovery
-from eventstacks.cloudformation.calls import Clock, Remote
 from eventstacks.cloudformation.deployment import Listener
 from eventstacks.cloudformation.options import Options
 from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.stack import Remote
 
 QUEUES = """
 Parameters:

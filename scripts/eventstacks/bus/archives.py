@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eventstacks.aws import RETRY_LONG, Clock, call
 from eventstacks.bus import buses, log_groups
-from eventstacks.cloudformation import calls
 from eventstacks.errors import ToolError
 from eventstacks.flow import trace
 
@@ -153,14 +153,14 @@ def follow(
     aws: Aws,
     replays: Sequence[tuple[Archive, str]],
     window: tuple[datetime, datetime],
-    clock: calls.Clock,
+    clock: Clock,
 ) -> Iterator[Progress]:
     """The progress of replays (archive, name) of a window until all are over."""
     running = list(replays)
     while running:
         for archive, name in tuple(running):
             ask = aws.client("events", archive.region).describe_replay
-            told = calls.call(ask, clock=clock, patience=calls.LONG, ReplayName=name)
+            told = call(ask, clock=clock, retry_for=RETRY_LONG, ReplayName=name)
             last = (
                 told.get("EventLastReplayedTime") or window[0]
             )  # the time of the event that was replayed last

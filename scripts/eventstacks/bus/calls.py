@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
 
-from eventstacks.cloudformation import calls
+from eventstacks.aws import is_login_error, is_transient
 
 # EventBridge API reference, PutEvents, and those of any busy service; every other code of an entry is for good.
 PASSING = frozenset(
@@ -22,7 +22,7 @@ PASSING = frozenset(
         "ServiceUnavailableException",
     }
 )
-# The signature is at fault: no entry is, and none must be refused for it. What else is: calls.is_login.
+# The signature is at fault: no entry is, and none must be refused for it. What else is: is_login_error.
 CREDENTIALS = frozenset(
     {
         "SignatureDoesNotMatch",
@@ -108,7 +108,7 @@ def _error(code: str, message: str = "", status: int = 200) -> ClientError:
 
 
 def _passes(code: str) -> bool:
-    return code in PASSING or calls.passes(_error(code))
+    return code in PASSING or is_transient(_error(code))
 
 
 def _refusal(status: int, answer: dict[str, Any]) -> Failure:
@@ -116,9 +116,9 @@ def _refusal(status: int, answer: dict[str, Any]) -> Failure:
     code = str(answer.get("__type", status)).rsplit("#", 1)[-1].split(":")[0]
     message = str(answer.get("message") or answer.get("Message") or f"HTTP {status}")
     error = _error(code, message, status)
-    if code in CREDENTIALS or calls.is_login(error):
+    if code in CREDENTIALS or is_login_error(error):
         raise error
-    passing = _passes(code) or calls.passes(error) or status == 429
+    passing = _passes(code) or is_transient(error) or status == 429
     return Failure(
         code, message, passing, whole=not passing and not code.startswith("AccessDenied")
     )

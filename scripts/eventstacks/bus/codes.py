@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventstacks.cloudformation import calls
+from eventstacks.aws import error_code
 
 GONE, EXISTS = "ResourceNotFoundException", "ResourceAlreadyExistsException"
 NO_QUEUE = (
@@ -24,4 +24,4 @@ class Ignoring:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, Exception) and calls.code(error) in self._codes
+        return isinstance(error, Exception) and error_code(error) in self._codes

@@ -8,15 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.cloudformation import calls
+from eventstacks.aws import AWS_ERRORS
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from eventstacks.aws import Aws
+    from eventstacks.aws import Aws, Clock
     from eventstacks.bus.redelivery import Redelivery
-    from eventstacks.cloudformation.calls import Clock
 
 _LONGEST = 43_200  # seconds: the longest time a message can be hidden (SQS API)
 
@@ -178,11 +177,11 @@ def redrive(
             return letter, "not reached in time; the next run takes it"
         try:  # anybody may put a message into a queue: it may hold what no event of EventBridge does
             way.deliver(letter.rule, letter.target, letter.event)
-        except (ToolError, ValueError, TypeError, RecursionError, *calls.TROUBLE) as error:
+        except (ToolError, ValueError, TypeError, RecursionError, *AWS_ERRORS) as error:
             return letter, str(error)
         try:
             mailbox.remove(letter)
-        except calls.TROUBLE as error:
+        except AWS_ERRORS as error:
             return letter, f"delivered, but still in the queue: {error}"
         return letter, ""
 

@@ -10,8 +10,8 @@ from itertools import count
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
+from eventstacks.aws import RETRY_LONG, Clock, call
 from eventstacks.bus.codes import GONE, Ignoring
-from eventstacks.cloudformation import calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,20 +78,20 @@ def _short(name: str) -> str:
 
 
 def read(
-    aws: Aws, group: Group, since: int, pattern: str = "", clock: calls.Clock | None = None
+    aws: Aws, group: Group, since: int, pattern: str = "", clock: Clock | None = None
 ) -> Iterator[Entry]:
     """The events of one group from ``since`` (ms) on, page by page; none for a group that is not there (yet).
 
     FilterLogEvents gives them in the order of their time stamps (API reference).
     """
-    logs, clock = aws.client("logs", group.region), clock or calls.Clock()
+    logs, clock = aws.client("logs", group.region), clock or Clock()
     alike: Counter[tuple[str, int, str]] = Counter()
     given: dict[str, Any] = {"logGroupName": group.name, "startTime": since}
     given |= {"filterPattern": pattern} if pattern else {}
     while True:
         page: dict[str, Any] = {"events": []}
         with Ignoring(GONE):
-            page = calls.call(logs.filter_log_events, clock=clock, patience=calls.LONG, **given)
+            page = call(logs.filter_log_events, clock=clock, retry_for=RETRY_LONG, **given)
         for one in page["events"]:
             place = (one["logStreamName"], one["timestamp"], one["message"])
             alike[place] += 1  # MiniStack gives no ids to what functions write
@@ -109,7 +109,7 @@ def merge(
     since: int,
     pattern: str = "",
     *,
-    clock: calls.Clock | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Entry]:
     """What the groups hold from ``since`` (ms) on, in the order of time, in the memory of a page a group."""
     return heapq.merge(
@@ -124,14 +124,14 @@ def follow(
     since: int,
     pattern: str = "",
     *,
-    clock: calls.Clock | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Entry]:
     """Like ``merge``, and then what comes, without end; each event once, in the order of time as far as it is known.
 
     An event that becomes visible more than a minute after a later one of the same groups is not seen. Ten minutes
     without an answer are waited out.
     """
-    clock = clock or calls.Clock()
+    clock = clock or Clock()
     seen: dict[tuple[Group, str], int] = {}  # what the next look may bring again
     newest, number = since, count()
     waiting: list[

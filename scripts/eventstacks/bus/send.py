@@ -23,13 +23,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from eventstacks.aws import error_code
 from eventstacks.bus import buses, entries
 from eventstacks.bus.batches import Item, Packer
 from eventstacks.bus.calls import Caller, Failure
 from eventstacks.bus.entries import COUNT_LIMIT, Entry, Refusal
 from eventstacks.bus.ledger import Ledger, Outcome, Summary
 from eventstacks.bus.records import Chunk
-from eventstacks.cloudformation.calls import code
 
 __all__ = [
     "Chunk",
@@ -227,7 +227,7 @@ class Router:
             except buses.BusError as error:
                 self._known[key] = ("ResourceNotFoundException", f"{error.where}: {error.what}")
             except ClientError as error:
-                self._known[key] = (code(error), str(error))
+                self._known[key] = (error_code(error), str(error))
         if refusal := self._known[key]:
             raise Refusal(*refusal)
 

@@ -100,9 +100,9 @@ def _replay(
 ) -> int:
     from rich.progress import Progress as Bars
 
+    from eventstacks.aws import Clock
     from eventstacks.bus import archives
     from eventstacks.cli import _stacks
-    from eventstacks.cloudformation.calls import Clock
 
     console, replays = _stacks.console(err=as_json), list[tuple[Any, str]]()
     ends: dict[str, Progress] = {}

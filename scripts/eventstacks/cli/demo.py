@@ -160,13 +160,13 @@ def _regions(environment: Environment) -> list[str]:
 def _delete(aws: Aws, run: str, *, stays: bool) -> None:
     """All that the run has made. Ctrl-C ends it, after saying what is left and how it goes."""
     from eventstacks import demo
-    from eventstacks.cloudformation.calls import TROUBLE
+    from eventstacks.aws import AWS_ERRORS
 
     begun = time.monotonic()
     try:
         try:
             demo.remove_snapshots(aws, _regions(aws.environment), run)
-        except TROUBLE as error:  # the stacks are to go in any case
+        except AWS_ERRORS as error:  # the stacks are to go in any case
             click.echo(
                 f"Error: a database or a snapshot demo-{run} stays, delete it by hand: {error}",
                 err=True,

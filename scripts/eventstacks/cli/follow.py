@@ -20,9 +20,9 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from eventstacks.cli import _stacks
 
     aws, _, pairs = _stacks.read(env, stack, region)
+    from eventstacks.aws import Clock
     from eventstacks.cli import _live
     from eventstacks.cloudformation import recovery, stack_sets
-    from eventstacks.cloudformation.calls import Clock
 
     with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
         if aws.environment.stack_set:

@@ -48,9 +48,9 @@ def command(
             "--skip, --retain, --force and --cancel exclude each other: each is for another state."
         )
     aws, _, pairs = _stacks.read(env, stack, region)
+    from eventstacks.aws import Clock
     from eventstacks.cli import _live
     from eventstacks.cloudformation import recovery, schedule, stack_sets
-    from eventstacks.cloudformation.calls import Clock
 
     clock = Clock()
     if aws.environment.stack_set:

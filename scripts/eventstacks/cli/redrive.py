@@ -111,10 +111,10 @@ def command(
 def _redrive(
     boxes: Sequence[tuple[Mailbox, Sequence[Letter]]], way: str, rate: float | None, as_json: bool
 ) -> int:
+    from eventstacks.aws import Clock
     from eventstacks.bus import dead_letters
     from eventstacks.bus.redelivery import Redelivery
     from eventstacks.cli import _stacks
-    from eventstacks.cloudformation.calls import Clock
 
     sent, kept = 0, dict[tuple[str, str, str], list[str]]()
     try:

@@ -68,10 +68,10 @@ def command(env: str, stack: str | None, region: str | None, since: datetime, **
       eventstacks tail --env dev --stack s3-object-events --since 1h
       eventstacks tail --stack custom-event-bus --bus --filter '{"source": ["com.example.shop"]}'
     """
+    from eventstacks.aws import Clock
     from eventstacks.bus import log_groups
     from eventstacks.cli import _operations
     from eventstacks.cli._stacks import counted
-    from eventstacks.cloudformation.calls import Clock
 
     bus, pattern, once = given["bus"], given["pattern"], given["once"]
     if once and bus:

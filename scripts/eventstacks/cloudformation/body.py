@@ -12,8 +12,7 @@ from eventstacks.errors import ToolError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from eventstacks.aws import Aws
-    from eventstacks.cloudformation.calls import Clock
+    from eventstacks.aws import Aws, Clock
 
 # CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes
 IN_REQUEST, IN_S3 = 51_200, 1_000_000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 
-from eventstacks.cloudformation import calls
+from eventstacks.aws import Clock, call, error_code, error_message
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class Bucket:
     url: str
     where: str
 
-    def put(self, key: str, body: bytes, clock: calls.Clock) -> str:
+    def put(self, key: str, body: bytes, clock: Clock) -> str:
         """Stores a template; gives its URL. Raises BucketError when these credentials may not."""
         key = f"{FOLDER}/{key}"
         try:
-            calls.call(
+            call(
                 self.client.put_object,
                 clock=clock,
                 Bucket=self.name,
@@ -45,14 +45,14 @@ class Bucket:
                 ContentType="application/yaml",
             )
         except ClientError as error:
-            if calls.code(error) != "AccessDenied":
+            if error_code(error) != "AccessDenied":
                 raise
-            said = f"these credentials may not write to {FOLDER}/, AWS says: {calls.message(error)}"
+            said = f"these credentials may not write to {FOLDER}/, AWS says: {error_message(error)}"
             raise BucketError(f"{self.name!r}: {said}", where=self.where) from None
         return f"{self.url}/{key}"
 
 
-def find(aws: Aws, clock: calls.Clock) -> Bucket | None:
+def find(aws: Aws, clock: Clock) -> Bucket | None:
     """The environment's bucket, in whichever region it is; None when it names none. Raises BucketError: it is gone.
 
     HeadBucket names the region also where it refuses (403) for want of s3:ListBucket, in a header (S3 API reference).
@@ -62,9 +62,7 @@ def find(aws: Aws, clock: calls.Clock) -> Bucket | None:
         return None
     where = f"{environment.path}: bucket"
     try:
-        region = calls.call(aws.client("s3").head_bucket, clock=clock, Bucket=name).get(
-            "BucketRegion"
-        )
+        region = call(aws.client("s3").head_bucket, clock=clock, Bucket=name).get("BucketRegion")
     except ClientError as error:
         answer = error.response["ResponseMetadata"]
         # HEAD has no body, so these are all that AWS says; an expired token is a bare 400.

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.cloudformation import calls, events, failure
-from eventstacks.cloudformation.calls import Clock
+from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
+from eventstacks.cloudformation import events, failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from eventstacks.cloudformation.calls import Remote
     from eventstacks.cloudformation.options import Options
+    from eventstacks.cloudformation.stack import Remote
     from eventstacks.environment import Environment, StackSettings
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
@@ -143,7 +143,7 @@ def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) ->
         made = remote.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
         arn, stack_id = made["Id"], made["StackId"]
     except ClientError as error:
-        if calls.code(error) != "AlreadyExistsException" or name not in calls.message(error):
+        if error_code(error) != "AlreadyExistsException" or name not in error_message(error):
             raise
         # The answer was lost, and the call was made a second time: the name is ours alone.
         found = remote.call("describe_change_set", ChangeSetName=name, StackName=stack_name)
@@ -203,18 +203,18 @@ def discard(remote: Remote, change_set: ChangeSet) -> None:
     tidy.
     """
     remote = replace(remote, clock=Clock())  # Ctrl-C has stopped the run's own
-    with contextlib.suppress(*calls.TROUBLE):
+    with contextlib.suppress(*AWS_ERRORS):
         for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
             try:
-                remote.call("delete_change_set", patience=10, ChangeSetName=change_set.arn)
+                remote.call("delete_change_set", retry_for=10, ChangeSetName=change_set.arn)
                 break
             except ClientError as error:
                 if (
-                    calls.code(error) != "InvalidChangeSetStatus"
+                    error_code(error) != "InvalidChangeSetStatus"
                 ):  # still being made: it cannot be deleted yet
                     break
             remote.clock.sleep(pause)
-        stack = remote.stack(change_set.stack_id, patience=10) if change_set.made_stack else None
+        stack = remote.stack(change_set.stack_id, retry_for=10) if change_set.made_stack else None
         if (
             not stack or stack["StackStatus"] != "REVIEW_IN_PROGRESS"
         ):  # somebody has put something in it
@@ -224,12 +224,12 @@ def discard(remote: Remote, change_set: ChangeSet) -> None:
             for one in _held(remote, change_set.stack_id)
             if one["ChangeSetId"] != change_set.arn
         ]:
-            remote.call("delete_stack", patience=10, StackName=change_set.stack_id)
+            remote.call("delete_stack", retry_for=10, StackName=change_set.stack_id)
 
 
 def _held(remote: Remote, stack_id: str) -> list[Mapping[str, Any]]:
     """The change sets of a stack, but for those that are being deleted."""
-    pages = remote.pages("list_change_sets", patience=10, StackName=stack_id)
+    pages = remote.pages("list_change_sets", retry_for=10, StackName=stack_id)
     found = [one for page in pages for one in page.get("Summaries") or ()]
     return [one for one in found if not str(one.get("Status")).startswith("DELETE_")]
 
@@ -241,7 +241,7 @@ def sweep(remote: Remote, stack: Mapping[str, Any]) -> bool:
     """
     try:
         found = _held(remote, stack["StackId"])
-    except calls.TROUBLE:
+    except AWS_ERRORS:
         return False
     ours = [
         one

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from eventstacks import documents
-from eventstacks.cloudformation import calls, failure, operation, order, schedule, stack_sets
-from eventstacks.cloudformation.calls import Clock, Remote
+from eventstacks.aws import AWS_ERRORS, Clock
+from eventstacks.cloudformation import failure, operation, order, schedule, stack_sets
 from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Listener, Result, Run
 from eventstacks.errors import ToolError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from eventstacks.aws import Aws
     from eventstacks.cloudformation.order import Key, Pair
+    from eventstacks.cloudformation.stack import Remote
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def survey(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> li
     def job(remote: Remote) -> Survey:
         try:
             return _survey(aws, remote)
-        except (ToolError, *calls.TROUBLE) as error:
+        except (ToolError, *AWS_ERRORS) as error:
             return Survey(remote.place, problem=failure.wrap(error, remote.place))
 
     return schedule.everywhere(aws, pairs, job, clock)

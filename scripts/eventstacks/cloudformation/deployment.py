@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
 from eventstacks.cloudformation import (
     body,
-    calls,
     change_set,
     events,
     failure,
@@ -20,18 +20,18 @@ from eventstacks.cloudformation import (
     schedule,
     stack_sets,
 )
-from eventstacks.cloudformation.calls import Clock
 from eventstacks.cloudformation.options import Options
 from eventstacks.cloudformation.parameters import Values
 from eventstacks.cloudformation.results import Interrupted, Listener, Plan, Result, Run
+from eventstacks.cloudformation.stack import is_missing
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.calls import Remote
     from eventstacks.cloudformation.order import Key, Pair
+    from eventstacks.cloudformation.stack import Remote
     from eventstacks.cloudformation.stack_sets import Templates
 
 __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
@@ -116,7 +116,7 @@ class _Run(Run):
         remote = self.remotes[key]
         try:
             made = self._plan_one(key, remote, wait=wait, ours=ours)
-        except (ToolError, *calls.TROUBLE) as error:
+        except (ToolError, *AWS_ERRORS) as error:
             made = Plan(remote.place, problem=failure.wrap(error, remote.place))
         self.plans[key] = made
         self.listener.planned(made)
@@ -242,7 +242,7 @@ class _Run(Run):
         except ClientError as error:
             self.executed.discard(key)  # refused; after anything else it may well be under way
             if (
-                calls.is_missing(error) or calls.code(error) == "ChangeSetNotFound"
+                is_missing(error) or error_code(error) == "ChangeSetNotFound"
             ):  # executing one deletes the others
                 raise failure.DeploymentError(
                     "what was planned is gone: another deployment of this stack is under way, or has just ended",
@@ -268,9 +268,9 @@ class _Run(Run):
         ]
         try:
             protection.apply(remote, settings, running.stack_id, made.settings)
-        except calls.TROUBLE as error:
+        except AWS_ERRORS as error:
             warnings.append(
-                f"deployed, but not set: {', '.join(made.settings)}: {calls.message(error)}"
+                f"deployed, but not set: {', '.join(made.settings)}: {error_message(error)}"
             )
         return self._result(
             key,

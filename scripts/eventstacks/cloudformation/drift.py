@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.cloudformation import calls, failure, schedule, stack_sets
+from eventstacks.aws import AWS_ERRORS, RETRY_LONG
+from eventstacks.cloudformation import failure, schedule, stack_sets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from eventstacks.aws import Aws
-    from eventstacks.cloudformation.calls import Clock, Remote
+    from eventstacks.aws import Aws, Clock
     from eventstacks.cloudformation.order import Pair
     from eventstacks.cloudformation.place import Place
+    from eventstacks.cloudformation.stack import Remote
     from eventstacks.errors import ToolError
 
 
@@ -70,7 +71,7 @@ def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> li
 def _try(remote: Remote) -> Drift:
     try:
         return _detect(remote)
-    except calls.TROUBLE as error:
+    except AWS_ERRORS as error:
         return Drift(remote.place, "UNKNOWN", problem=failure.wrap(error, remote.place))
 
 
@@ -82,7 +83,7 @@ def _detect(remote: Remote) -> Drift:
         lambda answer: answer["DetectionStatus"] != "DETECTION_IN_PROGRESS",
         "describe_stack_drift_detection_status",
         longest=2.0,
-        patience=calls.LONG,
+        retry_for=RETRY_LONG,
         StackDriftDetectionId=remote.call("detect_stack_drift", StackName=stack["StackId"])[
             "StackDriftDetectionId"
         ],

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.cloudformation import calls
+from eventstacks.aws import RETRY_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from eventstacks.cloudformation.calls import Remote
+    from eventstacks.cloudformation.stack import Remote
 
 NESTED = "AWS::CloudFormation::Stack"
 # What a root event may say last. CREATE_FAILED and UPDATE_FAILED may be followed by a rollback.
@@ -81,7 +81,7 @@ class Event:
 
 
 def read(
-    remote: Remote, stack_id: str, seen: set[str], *, patience: float = calls.BRIEFLY
+    remote: Remote, stack_id: str, seen: set[str], *, retry_for: float = RETRY_SHORT
 ) -> list[Event]:
     """The events that are not in ``seen``, oldest first; ``seen`` then holds them.
 
@@ -89,7 +89,7 @@ def read(
     One call, when no more than a page of events is new.
     """
     fresh: dict[str, Event] = {}
-    for page in remote.pages("describe_stack_events", StackName=stack_id, patience=patience):
+    for page in remote.pages("describe_stack_events", StackName=stack_id, retry_for=retry_for):
         found = page.get("StackEvents") or ()
         fresh |= {one["EventId"]: Event.of(one) for one in found if one["EventId"] not in seen}
         if any(one["EventId"] in seen for one in found):

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from eventstacks.cloudformation import calls, events
+from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
+from eventstacks.cloudformation import events
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from eventstacks.cloudformation.calls import Remote
     from eventstacks.cloudformation.events import Event
     from eventstacks.cloudformation.operation import Operation
     from eventstacks.cloudformation.place import Place
+    from eventstacks.cloudformation.stack import Remote
 
 _PROPERTY = re.compile(
     r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)"
@@ -125,12 +126,12 @@ def wrap(error: Exception, place: Place) -> ToolError:
     """What AWS or the way to it has against a call, as an error that says where and what to do."""
     if isinstance(error, ToolError):
         return error
-    if calls.is_login(error):
+    if is_login_error(error):
         advice = "Log in again and repeat the command: it goes on where this one ended."
         return DeploymentError(
             "the credentials are not valid, or not any more", where=str(place), advice=advice
         )
-    said = f"AWS says: {calls.message(error)}" if calls.code(error) else calls.message(error)
+    said = f"AWS says: {error_message(error)}" if error_code(error) else error_message(error)
     return DeploymentError(
         said, where=str(place), advice=f"What the stack is in: {place.command('status')}"
     )
@@ -187,7 +188,7 @@ def _refusal(hook: str | None, reason: str | None) -> str:
 def _inside(remote: Remote, nested: Event, since: datetime | None, depth: int) -> Cause | None:
     try:
         found = events.read(remote, nested.physical_id, set())
-    except calls.TROUBLE:
+    except AWS_ERRORS:
         return None  # deleted, or not ours to read: the parent's words must do
     cause = root_cause(
         remote, [one for one in found if since is None or one.at >= since], since, depth + 1
@@ -205,7 +206,7 @@ def validations(remote: Remote, since: datetime | None = None, **where: str) -> 
     try:
         pages = remote.pages("describe_events", Filters={"FailedEvents": True}, **where)
         found = [one for page in pages for one in page.get("OperationEvents") or ()]
-    except calls.TROUBLE:
+    except AWS_ERRORS:
         return []
     causes = []
     for one in found:
@@ -241,7 +242,7 @@ def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
     The root's own says no more than which one failed: github.com/aws/aws-sam-cli/issues/2406.
     """
     within, advice = "", f"Nothing was changed. Mend it, then {remote.place.command('plan')}"
-    with contextlib.suppress(*calls.TROUBLE):  # then the words that are there must do
+    with contextlib.suppress(*AWS_ERRORS):  # then the words that are there must do
         while (nested := _NESTED.search(reason)) and nested[1] != arn:
             arn = nested[1]
             found = remote.call("describe_change_set", ChangeSetName=arn)
@@ -259,7 +260,7 @@ def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
 
 def of_operation(remote: Remote, operation: Operation, status: str) -> DeploymentError:
     """The error for an operation that ended badly. Its events are read once more: some come late."""
-    with contextlib.suppress(*calls.TROUBLE):  # then what has been seen must do
+    with contextlib.suppress(*AWS_ERRORS):  # then what has been seen must do
         operation.take(events.read(remote, operation.stack_id, operation.seen))
     found = operation.events
     cause = root_cause(remote, found, found[0].at if found else None)

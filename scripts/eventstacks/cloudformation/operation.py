@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.cloudformation import calls, events
+from eventstacks.aws import AWS_ERRORS, RETRY_LONG, error_code, error_message, is_login_error
+from eventstacks.cloudformation import events
+from eventstacks.cloudformation.stack import is_missing
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from eventstacks.cloudformation.calls import Remote
     from eventstacks.cloudformation.change_set import ChangeSet
     from eventstacks.cloudformation.events import Event
+    from eventstacks.cloudformation.stack import Remote
 
 TICK = 0.6  # seconds between two looks: the end is noticed after half of it on average
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
@@ -156,7 +158,7 @@ def start(
     operation = mark(remote, stack_id)
     begin()
     try:
-        remote.call(method, patience=calls.LONG, ClientRequestToken=operation.token, **arguments)
+        remote.call(method, retry_for=RETRY_LONG, ClientRequestToken=operation.token, **arguments)
     except ClientError as error:
         if not is_started(error):
             raise
@@ -170,7 +172,7 @@ def execute(
 
     def is_started(error: ClientError) -> bool:
         # The change set is known to this run alone: when it is being executed, this run's first call did it.
-        return calls.code(error) == "InvalidChangeSetStatus" and str(
+        return error_code(error) == "InvalidChangeSetStatus" and str(
             remote.call("describe_change_set", ChangeSetName=change_set.arn).get("ExecutionStatus")
         ).startswith("EXECUTE_")
 
@@ -192,21 +194,21 @@ def follow(
 
     ``heard`` gets every event of the operation once. One DescribeStackEvents per tick: the stack's own event carries
     its status. A failed call is never the operation's failure: what passes is waited out for ten minutes.
-    Raises LostSightError when AWS cannot be asked any more, Stopped after Ctrl-C.
+    Raises LostSightError when AWS cannot be asked any more, Cancelled after Ctrl-C.
     """
     ticks = itertools.chain(_FIRST_TICKS, itertools.repeat(TICK))
     while True:
         try:
             mine = operation.take(
-                events.read(remote, operation.stack_id, operation.seen, patience=calls.LONG)
+                events.read(remote, operation.stack_id, operation.seen, retry_for=RETRY_LONG)
             )
             operation.silent = 0 if mine else operation.silent + 1
             for one in mine:
                 heard(one)
             if end := _ended(remote, operation):
                 return end
-        except calls.TROUBLE as error:
-            if calls.is_missing(error):  # deleted, and forgotten already
+        except AWS_ERRORS as error:
+            if is_missing(error):  # deleted, and forgotten already
                 return "DELETE_COMPLETE"
             raise _lost(remote, operation, error) from None
         remote.clock.sleep(next(ticks))
@@ -219,7 +221,7 @@ def _ended(remote: Remote, operation: Operation) -> str:
         return end
     if not end and (operation.started or not operation.silent or operation.silent % _SILENCE):
         return ""
-    stack = remote.stack(operation.stack_id, patience=calls.LONG) or {
+    stack = remote.stack(operation.stack_id, retry_for=RETRY_LONG) or {
         "StackStatus": "DELETE_COMPLETE"
     }
     now = stack["StackStatus"]
@@ -251,9 +253,9 @@ def _rested(operation: Operation, now: str) -> str:
 
 
 def _lost(remote: Remote, operation: Operation, error: Exception) -> LostSightError:
-    login = calls.is_login(error)
+    login = is_login_error(error)
     why = (
-        "the credentials have expired" if login else f"AWS cannot be asked: {calls.message(error)}"
+        "the credentials have expired" if login else f"AWS cannot be asked: {error_message(error)}"
     )
     seen = (
         f"last seen in {operation.status}" if operation.status else "not seen since it was started"
@@ -288,7 +290,7 @@ def settle(
     for attempt in range(_LOOKS):
         try:
             found = remote.stack(stack_id) or {}
-        except calls.TROUBLE:
+        except AWS_ERRORS:
             break
         is_new = (
             old is None

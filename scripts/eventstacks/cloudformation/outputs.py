@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.cloudformation.calls import Clock, Remote
+from eventstacks.aws import Clock
 from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.stack import Remote
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:

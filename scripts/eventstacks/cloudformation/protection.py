@@ -11,8 +11,8 @@ from eventstacks.errors import ToolError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventstacks.cloudformation.calls import Remote
     from eventstacks.cloudformation.results import Plan
+    from eventstacks.cloudformation.stack import Remote
     from eventstacks.environment import Environment, StackSettings
 
 _TERMINATION, _POLICY = "termination protection", "stack policy"

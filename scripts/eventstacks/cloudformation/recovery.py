@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from eventstacks.aws import Clock
 from eventstacks.cloudformation import events, failure, operation, schedule
-from eventstacks.cloudformation.calls import Clock, Remote
 from eventstacks.cloudformation.results import Listener, Result, Run
+from eventstacks.cloudformation.stack import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

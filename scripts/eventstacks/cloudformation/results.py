@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.cloudformation import calls, failure, operation, schedule
-from eventstacks.cloudformation.calls import Stopped
+from eventstacks.aws import AWS_ERRORS, Cancelled
+from eventstacks.cloudformation import failure, operation, schedule
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from eventstacks.cloudformation.calls import Clock, Remote
+    from eventstacks.aws import Clock
     from eventstacks.cloudformation.change_set import ChangeSet
     from eventstacks.cloudformation.events import Event
     from eventstacks.cloudformation.order import Key
     from eventstacks.cloudformation.place import Place
+    from eventstacks.cloudformation.stack import Remote
 
 
 @dataclass
@@ -160,7 +161,7 @@ class Run:
 
             def attempt() -> Result:
                 if self.clock.stopped:
-                    raise Stopped
+                    raise Cancelled
                 if failed := sorted(
                     str(self.remotes[one].place) for one in before[key] if not self.results[one].ok
                 ):
@@ -179,12 +180,12 @@ class Run:
         return [self.results[key] for key in self.remotes]
 
     def start(self, place: Place) -> None:
-        """Counts ``place`` to what is under way; raises Stopped when nothing is to be started any more.
+        """Counts ``place`` to what is under way; raises Cancelled when nothing is to be started any more.
 
         Called last of all before AWS is: Ctrl-C may have come while a question was open, or a bucket was emptied.
         """
         if self.clock.stopped:
-            raise Stopped
+            raise Cancelled
         self.under_way.add(place)
 
     def attempt(self, places: Collection[Place], work: Callable[[], list[Result]]) -> list[Result]:
@@ -195,11 +196,11 @@ class Run:
         begun = self.clock.now()
         try:
             results = work()
-        except Stopped:
+        except Cancelled:
             results = [Result(place, "interrupted") for place in places]
         except operation.LostSightError as error:
             results = [Result(place, "unknown", problem=error) for place in places]
-        except (ToolError, *calls.TROUBLE) as error:
+        except (ToolError, *AWS_ERRORS) as error:
             status = getattr(error, "status", "")
             results = [
                 Result(place, "failed", status=status, problem=failure.wrap(error, place))

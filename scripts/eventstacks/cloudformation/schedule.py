@@ -6,8 +6,9 @@ import graphlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from eventstacks.cloudformation.calls import Clock, Remote
+from eventstacks.aws import Clock
 from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.stack import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import ClientError
 
 from eventstacks import documents
-from eventstacks.cloudformation import body, calls, change_set, failure, order
-from eventstacks.cloudformation.calls import Remote
+from eventstacks.aws import RETRY_LONG, error_code
+from eventstacks.cloudformation import body, change_set, failure, order
 from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Plan, Result
+from eventstacks.cloudformation.stack import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from eventstacks.aws import Aws
-    from eventstacks.cloudformation.calls import Clock
+    from eventstacks.aws import Aws, Clock
     from eventstacks.cloudformation.order import Pair
     from eventstacks.environment import StackSet
 
@@ -104,7 +104,7 @@ class Set:
         try:
             return dict(self.remote.call("describe_stack_set", **self.name)["StackSet"])
         except ClientError as error:
-            if calls.code(error) == "StackSetNotFoundException":
+            if error_code(error) == "StackSetNotFoundException":
                 return None
             raise
 
@@ -381,7 +381,7 @@ class Set:
             operation = answer.get("OperationId") or operation
         except ClientError as error:
             if (
-                calls.code(error) != "OperationIdAlreadyExistsException"
+                error_code(error) != "OperationIdAlreadyExistsException"
             ):  # the answer was lost; it has been started
                 raise
         return self._failures(self._wait(operation), operation)
@@ -393,7 +393,7 @@ class Set:
             lambda answer: answer["StackSetOperation"]["Status"] in _ENDED,
             "describe_stack_set_operation",
             longest=5.0,
-            patience=calls.LONG,
+            retry_for=RETRY_LONG,
             OperationId=operation,
             **self.name,
         )["StackSetOperation"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from eventstacks.cloudformation import calls, failure, protection, schedule
+from eventstacks.aws import AWS_ERRORS
+from eventstacks.cloudformation import failure, protection, schedule
 from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Interrupted, Plan, Result, Run
 from eventstacks.cloudformation.stack_set import RefusedError, Set
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from eventstacks.aws import Aws
-    from eventstacks.cloudformation.calls import Clock
+    from eventstacks.aws import Aws, Clock
     from eventstacks.cloudformation.options import Options
     from eventstacks.cloudformation.order import Pair
     from eventstacks.cloudformation.results import Listener
@@ -91,7 +91,7 @@ def plan(
 def _plan(one: Set, templates: Templates, options: Options) -> list[Plan]:
     try:
         one.compare(templates[one.settings.template], options.build)
-    except (ToolError, *calls.TROUBLE) as error:
+    except (ToolError, *AWS_ERRORS) as error:
         return [Plan(place, problem=failure.wrap(error, place)) for place in one.places.values()]
     return one.plans()
 

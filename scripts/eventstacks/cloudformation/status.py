@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from eventstacks.aws import Clock
 from eventstacks.cloudformation import events, failure, schedule, stack_set, stack_sets
-from eventstacks.cloudformation.calls import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.calls import Remote
     from eventstacks.cloudformation.order import Pair
     from eventstacks.cloudformation.place import Place
+    from eventstacks.cloudformation.stack import Remote
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from botocore.exceptions import ClientError
 
-from eventstacks.cloudformation.calls import Clock, Stopped
+from eventstacks.aws import Cancelled, Clock
 
 
 class MissingError(ClientError):
@@ -42,4 +42,4 @@ class TurningClock(Clock):
         self.number += 1
         self.turn(self.number)
         if self.number >= self.turns:
-            raise Stopped
+            raise Cancelled

@@ -8,10 +8,10 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from tests.unit.bus.operations import FakeAws, Service, TurningClock
 
+from eventstacks.aws import Cancelled
 from eventstacks.bus import dead_letters
 from eventstacks.bus.dead_letters import Mailbox
 from eventstacks.bus.redelivery import NotRedeliveredError
-from eventstacks.cloudformation.calls import Stopped
 
 RULE = "arn:aws:events:r:1:rule/bus/all"
 TARGET = "arn:aws:sqs:r:1:queue"
@@ -157,7 +157,7 @@ def test_letters_that_others_may_see_again_are_left_alone():
 def test_an_interrupted_run_leaves_the_rest_in_the_queue():
     queue = Queue(*map(message, range(5)))
     box, way = mailbox(queue), Way()
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         redrive(box, way, rate=1, turns=2)
     box.release()
     assert (way.delivered, [one["MessageId"] for one in queue.visible]) == ([0, 1], ["2", "3", "4"])

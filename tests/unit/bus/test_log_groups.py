@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from tests.unit.bus.operations import FakeAws, MissingError, Service, TurningClock
 
+from eventstacks.aws import Cancelled
 from eventstacks.bus import log_groups
 from eventstacks.bus.log_groups import Group
-from eventstacks.cloudformation.calls import Stopped
 
 A, B = Group("r", "a", "a"), Group("r", "b", "b")
 NOW = 1_760_000_000_000
@@ -46,7 +46,7 @@ class Logs(Service):
 def messages(entries):
     """What came until the clock ended."""
     found = []
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         found += (found.append(one.message) for one in entries)
     return [one for one in found if one]
 

@@ -135,7 +135,7 @@ def test_the_embedded_aws_by_hand(tmp_path, monkeypatch):
         assert url in run("local", "status")[1]
         assert json.loads(run("local", "status", "--json")[1])["stacks"] == []
     finally:
-        assert "Stopped." in run("local", "down")[1]
+        assert "Cancelled." in run("local", "down")[1]
     assert server.status() is None
 
 

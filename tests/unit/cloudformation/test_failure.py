@@ -6,8 +6,8 @@ import pytest
 from scripted_cloudformation import STACK, START, FakeCloudFormation, refusal, steps
 
 from eventstacks.cloudformation import failure, operation
-from eventstacks.cloudformation.calls import Remote
 from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.stack import Remote
 
 PLACE = Place("test", "bus", "t-bus", "us-east-1")
 

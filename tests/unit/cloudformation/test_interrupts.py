@@ -16,10 +16,11 @@ from scripted_cloudformation import (
     throttle,
 )
 
+from eventstacks.aws import Cancelled, Clock
 from eventstacks.cloudformation import deletion, recovery
-from eventstacks.cloudformation.calls import Clock, Remote, Stopped
 from eventstacks.cloudformation.deployment import Interrupted
 from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.stack import Remote
 from eventstacks.environment import OutputReference
 
 HERE = "us-east-1"
@@ -182,7 +183,7 @@ def test_ctrl_c_is_heard_though_it_wakes_nobody():
         _thread.interrupt_main()
         try:
             clock.sleep(60)
-        except Stopped:
+        except Cancelled:
             woken.append(True)
 
     with pytest.raises(KeyboardInterrupt):

@@ -6,10 +6,10 @@ import pytest
 from scripted_cloudformation import DELETED, FakeAws, environment, refusal, stack, steps
 
 from eventstacks.cloudformation import deletion, recovery, status
-from eventstacks.cloudformation.calls import Remote
 from eventstacks.cloudformation.deployment import Listener
 from eventstacks.cloudformation.failure import DeploymentError
 from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation.stack import Remote
 from eventstacks.environment import OutputReference
 
 

@@ -6,8 +6,8 @@ import pytest
 from botocore.exceptions import ClientError
 from scripted_cloudformation import FakeAws, environment, stack
 
+from eventstacks.aws import Clock, backoff, is_login_error, is_transient
 from eventstacks.cloudformation import body, bucket, change_set, order, parameters
-from eventstacks.cloudformation.calls import Clock, is_login, passes, pauses
 from eventstacks.cloudformation.options import Options, OptionsError
 from eventstacks.cloudformation.protection import losses
 from eventstacks.environment import OutputReference
@@ -250,7 +250,7 @@ def test_what_counts_as_a_loss(change, words):
 
 
 def test_pauses_grow_apart_and_end_growing():
-    found = [pause for pause, _ in zip(pauses(), range(50), strict=False)]
+    found = [pause for pause, _ in zip(backoff(), range(50), strict=False)]
     assert all(0.25 <= pause <= 20 for pause in found)
     assert min(found[-10:]) >= 10
     assert len(set(found)) == 50
@@ -260,4 +260,8 @@ def test_a_refusal_is_neither_trouble_that_passes_nor_a_missing_login():
     from scripted_cloudformation import refusal, throttle
 
     denied = refusal("AccessDenied", "no", 403)
-    assert (passes(denied), is_login(denied), passes(throttle())) == (False, False, True)
+    assert (is_transient(denied), is_login_error(denied), is_transient(throttle())) == (
+        False,
+        False,
+        True,
+    )
