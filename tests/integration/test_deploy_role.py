@@ -52,7 +52,15 @@ def pipeline(clients, name, **values):
 def roles(clients):
     with pipeline(clients, "made-github-deploy-role", Repository=REPOSITORY) as outputs:
         yield outputs
-    assert clients("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
+    assert providers(clients) == [outputs["OidcProviderArn"]], "deleting the stack deletes it"
+    clients("iam").delete_open_id_connect_provider(
+        OpenIDConnectProviderArn=outputs["OidcProviderArn"]
+    )
+
+
+def providers(clients):
+    listed = clients("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    return [one["Arn"] for one in listed]
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +182,27 @@ def test_the_audience_is_the_same_in_every_partition():
             == resources["OidcProvider"]["Properties"]["ClientIdList"]
             == ["sts.amazonaws.com"]
         )
+
+
+def test_the_identity_provider_survives_its_own_arn_as_a_parameter(clients, roles):
+    cloudformation, name = clients("cloudformation", REGION), "made-github-deploy-role"
+    values = {
+        "StackNamePrefix": "made-",
+        "Repository": REPOSITORY,
+        "OidcProviderArn": roles["OidcProviderArn"],
+    }
+    cloudformation.update_stack(
+        StackName=name,
+        UsePreviousTemplate=True,
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value} for key, value in values.items()
+        ],
+    )
+    cloudformation.get_waiter("stack_update_complete").wait(
+        StackName=name, WaiterConfig={"Delay": 0.1}
+    )
+    assert providers(clients) == [roles["OidcProviderArn"]]
 
 
 def change_set(client, stack, **more):

@@ -212,6 +212,19 @@ def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
     ]
 
 
+def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
+    aws = Aws(make(endpoint, unique, "s3-object-events"))
+    pairs = aws.environment.choose()
+    (result,) = deployment.deploy(aws, templates, pairs)
+    assert result.ok, result.problem
+    found = outputs.read(aws, unique, REGION)
+    (result,) = deletion.delete(aws, deletion.survey(aws, pairs), pairs=pairs)
+    assert result.ok, result.problem
+    for name in (found["DataBucketName"], found["TrailBucketName"]):
+        policy = json.loads(aws.client("s3").get_bucket_policy(Bucket=name)["Policy"])
+        assert policy["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
 def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
     aws, found = deploy(unique, "custom-event-bus", KeepArchive="no")
     assert not {"ArchiveName", "ArchiveArn"} & found.keys()
