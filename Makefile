@@ -140,7 +140,7 @@ metrics: $(STAMP) ## is it working? matched, invoked, failed, dead letters of ea
 
 ##@ The flow of events
 .PHONY: trace diagrams backtest
-trace: $(STAMP) ## what an event would do: make trace EVENT=file.json [ENV=…] [STACK=…] [ARGS=--run]
+trace: $(STAMP) ## what an event would do: make trace EVENT=file.json [ENV=…] [STACK=…] [ARGS=--json]
 	@$(RUN) trace $(call given,EVENT) $(SCOPE) $(MORE)
 diagrams: $(STAMP) ## draw the flow of each stack into docs/stacks
 	@$(RUN) diagrams $(MORE)

@@ -15,7 +15,7 @@ from eventstacks.aws import Aws
 from eventstacks.cli.backtest import command
 from eventstacks.documents import parse_template
 from eventstacks.flow import graph, live, permissions, samples, trace
-from eventstacks.flow.resolution import Stack
+from eventstacks.flow.resolve import Stack
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
 SAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))

@@ -12,7 +12,7 @@ from eventstacks.bus import buses
 from eventstacks.bus.codes import EXISTS, GONE, Ignoring
 from eventstacks.bus.dead_letters import is_encrypted
 from eventstacks.errors import ToolError
-from eventstacks.flow import graph, inputs
+from eventstacks.flow import graph, payload
 
 if TYPE_CHECKING:
     from eventstacks.aws import Aws
@@ -50,7 +50,7 @@ class Redelivery:
         if self._way == "bus":
             self._to_bus(rule, event)
         elif not rule:
-            self._hand_over(graph.Target("", target), inputs.compact(event))
+            self._hand_over(graph.Target("", target), payload.compact(event))
         else:
             self._to_target(rule, graph.bare(target), event)
 
@@ -78,7 +78,7 @@ class Redelivery:
             )
         # When EventBridge first took the event is not in the letter; it was not before the event's own time.
         sender = graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None)
-        made = inputs.payload(sender, found[0], event, event.get("time"))
+        made = payload.build(sender, found[0], event, event.get("time"))
         if made.problem:
             raise NotRedeliveredError(made.problem, where=arn, advice="Send it to the bus.")
         if not found[0].is_bus:
@@ -87,7 +87,7 @@ class Redelivery:
             self._put(
                 arn,
                 event
-                if made.text == inputs.compact(event)
+                if made.text == payload.compact(event)
                 else {**event, "detail": json.loads(made.text)},
             )
         else:
@@ -103,7 +103,7 @@ class Redelivery:
             "EventBusName": buses.name_of(bus),
             "Source": event["source"],
             "DetailType": event["detail-type"],
-            "Detail": inputs.compact(event["detail"]),
+            "Detail": payload.compact(event["detail"]),
             "Resources": event.get("resources", []),
             "Time": datetime.fromisoformat(event["time"]),
         }
@@ -144,7 +144,7 @@ class Redelivery:
         ):  # it makes the log event itself (EventBridge guide, targets)
             made = json.loads(text)
             text, when = made["message"], _milliseconds(made["timestamp"], target.arn)
-            text = text if isinstance(text, str) else inputs.compact(text)
+            text = text if isinstance(text, str) else payload.compact(text)
         self._open_stream(target.arn)
         answer = self._client("logs", target.arn).put_log_events(
             **_stream(target.arn), logEvents=[{"timestamp": when, "message": text}]

@@ -8,31 +8,29 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from eventstacks.cli import _stacks
-from eventstacks.flow import running
-from eventstacks.flow.inputs import compact
+from eventstacks.flow.payload import compact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from eventstacks.flow.graph import Flow
     from eventstacks.flow.trace import Arrival, Delivery
 
 STYLES = {"delivered": "green", "dead letter": "yellow", "lost": "bold red", "unknown": "magenta"}
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[magenta]?[/]"}
 
 
-def show(arrivals: Iterable[Arrival], run: Flow | None) -> None:
-    """Prints the ways of an event, each as a tree: bus → rules → targets. ``run``: where to find functions to run."""
+def show(arrivals: Iterable[Arrival]) -> None:
+    """Prints the ways of an event, each as a tree: bus → rules → targets."""
     console = _stacks.console()
     if not console.is_terminal:
         console.width = 1_000_000  # a tree cuts at the width
     for arrival in arrivals:
         tree = Tree(f"event [dim]{escape(compact(arrival.event))}[/]")
-        _add_arrival(tree, arrival, run)
+        _add_arrival(tree, arrival)
         console.print(tree)
 
 
-def _add_arrival(tree: Tree, arrival: Arrival, run: Flow | None) -> None:
+def _add_arrival(tree: Tree, arrival: Arrival) -> None:
     region = arrival.bus.split(":")[3]
     tree = tree.add(f"bus [bold]{escape(arrival.label)}[/]  [dim]{escape(arrival.bus)}[/]")
     if not arrival.exists:
@@ -47,14 +45,14 @@ def _add_arrival(tree: Tree, arrival: Arrival, run: Flow | None) -> None:
         if not route.deliveries and route.matched:
             branch.add("[red]the rule has no target[/]")
         for one in route.deliveries:
-            _add_delivery(branch, one, run, compact(arrival.event))
+            _add_delivery(branch, one, compact(arrival.event))
     if not arrival.routes:
         tree.add(f"{MARKS[False]} no rule of these stacks is on this bus")
     for archive in arrival.archives:
         tree.add(f"{MARKS[True]} archive [bold]{escape(archive)}[/] keeps it")
 
 
-def _add_delivery(branch: Tree, one: Delivery, run: Flow | None, event: str) -> None:
+def _add_delivery(branch: Tree, one: Delivery, event: str) -> None:
     queue = f" {escape(one.dead_letters)}" if one.dead_letters else ""
     style = STYLES[one.fate]
     leaf = branch.add(
@@ -66,17 +64,5 @@ def _add_delivery(branch: Tree, one: Delivery, run: Flow | None, event: str) -> 
         leaf.add(f"{MARKS[one.permission.allowed]} {escape(one.permission.reason)}")
     taken = "the event" if one.payload.text == event else escape(one.payload.text)
     leaf.add(f"receives {taken if one.fate in ('delivered', 'unknown') else 'nothing'}")
-    for line in _run(run, one) if run and one.fate == "delivered" else ():
-        leaf.add(escape(line))
     if one.onward:
-        _add_arrival(leaf, one.onward, run)
-
-
-def _run(flow: Flow, delivery: Delivery) -> list[str]:
-    """Runs an inline Lambda target; gives what it answered and wrote."""
-    function = flow.resources.get(delivery.target.arn)
-    if delivery.target.service != "lambda" or function is None:
-        return []
-    if (done := running.run(function, delivery.payload.text)) is None:
-        return ["its code is not inline Python: not run"]
-    return [f"ran: {done.result}" if done.ok else "ran, and failed", *done.log.splitlines()]
+        _add_arrival(leaf, one.onward)

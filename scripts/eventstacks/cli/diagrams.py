@@ -14,7 +14,7 @@ DOCS = Path("docs/stacks")
     "--check", is_flag=True, help="Draw nothing; exit 1 if a diagram is not what its template says."
 )
 def command(check: bool) -> int:
-    """Draw the flow of each stack into docs/stacks: as SVG, and as Mermaid between the markers of its page.
+    """Draw the flow of each stack as Mermaid, between the markers of its page in docs/stacks.
 
     \b
     Examples:
@@ -23,29 +23,21 @@ def command(check: bool) -> int:
     """
     from eventstacks import reference, rendering
     from eventstacks.cli import _pages
-    from eventstacks.flow import diagram, graph, svg
+    from eventstacks.flow import diagram, graph
 
     files: dict[Path, str] = {}
     for name, template in rendering.render_all().items():
         drawn = diagram.picture(graph.of_template(template))
         if drawn.nodes:  # none: a stack without events
             page = DOCS / f"{name}.md"
-            files[DOCS / f"{name}.svg"] = svg.draw(drawn, f"The flow of {name}")
             files[page] = reference.insert(
-                _pages.read(page), "flow", _section(name, diagram.mermaid(drawn))
+                _pages.read(page), "flow", _section(diagram.mermaid(drawn))
             )
     return _pages.settle(files, check=check)
 
 
-def _section(name: str, mermaid: str) -> str:
-    return f"""![The flow of {name}]({name}.svg)
-
-Drawn with the defaults of all parameters.
-
-<details>
-<summary>The same as text</summary>
+def _section(mermaid: str) -> str:
+    return f"""Drawn with the default of each parameter.
 
 ```mermaid
-{mermaid}```
-
-</details>"""
+{mermaid}```"""

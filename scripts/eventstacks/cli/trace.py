@@ -31,15 +31,12 @@ Find = Callable[["Sample"], tuple["Flow", str, str]]
 @click.option(
     "--template", type=_input.FILE, help="Trace through this template alone, in no environment."
 )
-@click.option(
-    "--run", is_flag=True, help="Run the code of inline Lambda targets, without credentials."
-)
 @click.option("--live", is_flag=True, help="Read rules, targets and policies from the account.")
 @click.option(
     "--diagram",
     type=click.File("w", encoding="utf-8", lazy=True),
     metavar="FILE",
-    help="Draw the way into a .svg or .mmd file.",
+    help="Write a diagram of the route (Mermaid, .mmd).",
 )
 @click.option(
     "--ndjson",
@@ -55,7 +52,6 @@ def command(
     region: str | None,
     bus: str | None,
     template: Path | None,
-    run: bool,
     live: bool,
     diagram: IO[str] | None,
     ndjson: bool,
@@ -75,15 +71,13 @@ def command(
 
     from eventstacks.cli import _trace
     from eventstacks.flow import diagram as drawing
-    from eventstacks.flow import samples, svg
+    from eventstacks.flow import samples
     from eventstacks.flow import trace as tracing
 
     if (template and live) or (ndjson and diagram):
         raise click.UsageError("Give --template or --live; --ndjson or --diagram.")
-    if diagram and not diagram.name.endswith((".svg", ".mmd")):
-        raise click.UsageError(
-            f"--diagram draws into a .svg or a .mmd (Mermaid) file, not into {diagram.name}."
-        )
+    if diagram and not diagram.name.endswith(".mmd"):
+        raise click.UsageError(f"--diagram writes a .mmd (Mermaid) file, not {diagram.name}.")
     if bus is not None:
         from eventstacks.bus import buses as names
 
@@ -113,15 +107,12 @@ def command(
             }
             print(json.dumps(data, ensure_ascii=False, indent=None if ndjson else 2), flush=ndjson)
         else:
-            _trace.show(arrivals, flow if run else None)
+            _trace.show(arrivals)
         for deviation in deviations:
             click.echo(f"{sample.where}: {deviation}", err=True)
         if diagram:
             drawn = drawing.picture(flow, arrivals)
-            is_image = diagram.name.endswith(".svg")
-            diagram.write(
-                svg.draw(drawn, f"The way of {event.stem}") if is_image else drawing.mermaid(drawn)
-            )
+            diagram.write(drawing.mermaid(drawn))
     return int(failed)
 
 
@@ -163,7 +154,7 @@ def _of_environment(env: str, stack: str | None, region: str | None) -> tuple[Fi
     """The flow of the environment's templates."""
     from eventstacks.cli import _stacks
     from eventstacks.flow import graph, trace
-    from eventstacks.flow.resolution import symbol_of
+    from eventstacks.flow.resolve import symbol_of
 
     aws, templates, _ = _stacks.read(env, stack, region)
     settings = aws.environment

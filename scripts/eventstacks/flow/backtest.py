@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eventstacks.errors import ToolError
-from eventstacks.flow.resolution import SYMBOL
+from eventstacks.flow.resolve import SYMBOL
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
 

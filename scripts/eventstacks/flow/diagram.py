@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.graph import INPUTS, as_list
-from eventstacks.flow.resolution import SYMBOL, as_dict
+from eventstacks.flow.resolve import SYMBOL, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks.documents import is_too_deep
 from eventstacks.environment import OutputReference
-from eventstacks.flow.resolution import Resource, Stack, as_dict
+from eventstacks.flow.resolve import Resource, Stack, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

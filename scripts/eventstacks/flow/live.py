@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, permissions, trace
-from eventstacks.flow.resolution import Resource, is_known
+from eventstacks.flow.resolve import Resource, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from eventstacks.aws import Aws
     from eventstacks.flow.graph import Flow, Json
-    from eventstacks.flow.resolution import Stack
+    from eventstacks.flow.resolve import Stack
 
 # Fields of a target that AWS gives back as they were put.
 _KEPT = ("RoleArn", "DeadLetterConfig", *graph.INPUTS)

@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.graph import Flow, Json, Policy, Rule, Target, as_list, documents_of
-from eventstacks.flow.resolution import SYMBOL, as_dict, is_known
+from eventstacks.flow.resolve import SYMBOL, as_dict, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from eventstacks.flow.resolution import Resource
+    from eventstacks.flow.resolve import Resource
 
 EVENTS = "events.amazonaws.com"
 # What EventBridge does to a target, by the service in its ARN. Those that have no resource policy for it need a role.

@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.errors import ToolError
-from eventstacks.flow import inputs, permissions
+from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import bus_arn, of_stacks
-from eventstacks.flow.resolution import SYMBOL, Stack, as_dict
+from eventstacks.flow.resolve import SYMBOL, Stack, as_dict
 from eventstacks.patterns.grammar import OPERATORS, PatternError
 from eventstacks.patterns.matcher import Pattern
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from eventstacks.flow.graph import Flow, Json, Rule, Target
+    from eventstacks.flow.payload import Payload
     from eventstacks.flow.permissions import Verdict
 
 Matched = tuple[
@@ -35,7 +36,7 @@ class Delivery:
 
     target: Target
     label: str
-    payload: inputs.Payload
+    payload: Payload
     permission: Verdict
     fate: str
     dead_letters: str = ""  # the label of the queue
@@ -222,7 +223,7 @@ class _Walk:
         flow, label, made = (
             self.flow,
             self.flow.label(target.arn),
-            inputs.payload(rule, target, self.event),
+            payload.build(rule, target, self.event),
         )
         permission = permissions.of_target(flow, rule, target)
         problem, onward = made.problem, None

@@ -1,6 +1,6 @@
 from typing import Any
 
-from eventstacks.flow.resolution import SYMBOL, is_known
+from eventstacks.flow.resolve import SYMBOL, is_known
 from eventstacks.lint._rule import GUIDE, RULE, Findings, FlowRule, Node, View
 from eventstacks.lint._view import FILLINGS, is_open
 from eventstacks.patterns.grammar import PatternError, parse_pattern

@@ -1,6 +1,6 @@
 from eventstacks.flow.graph import Json, Rule, Target
-from eventstacks.flow.inputs import is_json, payload
-from eventstacks.flow.resolution import SYMBOL
+from eventstacks.flow.payload import build, is_json
+from eventstacks.flow.resolve import SYMBOL
 from eventstacks.lint._rule import GUIDE, Findings, FlowRule, View
 from eventstacks.lint._view import FILLINGS
 
@@ -50,7 +50,7 @@ def _problem(rule: Rule, arn: str, transformer: Json, filling: str) -> str:
         "InputTemplate": SYMBOL.sub(filling, template),
         "InputPathsMap": dict.fromkeys(paths, "$.x"),
     }
-    made = payload(rule, Target("", arn, {"InputTransformer": settings}), {"x": "x"})
+    made = build(rule, Target("", arn, {"InputTransformer": settings}), {"x": "x"})
     if made.problem or not made.text.lstrip().startswith(("{", "[")) or is_json(made.text):
         return made.problem
     return "the InputTemplate is not JSON once its variables are filled: check its quotes, commas and brackets"

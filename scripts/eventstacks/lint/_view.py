@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow import graph
 from eventstacks.flow.graph import Flow, as_list, documents_of, of_stacks
-from eventstacks.flow.resolution import SYMBOL, Stack
+from eventstacks.flow.resolve import SYMBOL, Stack
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
 
@@ -44,7 +44,7 @@ class Node:
 
     @cached_property
     def value(self) -> Any:
-        """Resolved; what only AWS knows is a symbol (``eventstacks.flow.resolution``)."""
+        """Resolved; what only AWS knows is a symbol (``eventstacks.flow.resolve``)."""
         return self.stack.resolve(self.raw)
 
     def get(self, *keys: str) -> Node | None:

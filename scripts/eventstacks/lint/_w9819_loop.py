@@ -1,6 +1,6 @@
 from eventstacks.flow.graph import as_list
 from eventstacks.flow.permissions import evaluate, policies_of_role
-from eventstacks.flow.resolution import Resource
+from eventstacks.flow.resolve import Resource
 from eventstacks.lint._rule import GUIDE, Findings, FlowRule, Node, View
 from eventstacks.lint._view import VIA_TRAIL, pattern_of, tests_of
 

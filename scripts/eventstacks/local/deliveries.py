@@ -16,7 +16,7 @@ from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region, set_request_region
 from ministack.services import eventbridge, iam
 
-from eventstacks.flow import inputs
+from eventstacks.flow import payload
 from eventstacks.local.ministack import AwsError, Json, Stock, around, call, log, send
 
 EVENTS = "events.amazonaws.com"
@@ -261,7 +261,7 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
                 "InputPath"
             ):  # MiniStack's own knows no index, and takes the whole event then
                 target = {
-                    "Input": inputs.compact(inputs.find(path, view.event_with_detail())),
+                    "Input": payload.compact(payload.find(path, view.event_with_detail())),
                     **target,
                 }
             SENDERS.get(kind, stock)(target, event, rule, view)

@@ -8,8 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from eventstacks.documents import parse_template
-from eventstacks.flow import graph, live, permissions, running, trace
-from eventstacks.flow.resolution import Stack
+from eventstacks.flow import graph, live, permissions
+from eventstacks.flow.resolve import Stack
 
 TEXT = """
 Resources:
@@ -196,13 +196,3 @@ def test_what_lets_events_pass_is_read(account, target, allowed, reason):
         permissions.of_target(account[1], rule, one) for one in rule.targets if one.id == target
     ]
     assert (found.allowed, reason in found.reason) == (allowed, True), found
-
-
-def test_a_function_that_is_deployed_runs_with_the_code_of_its_template(account):
-    _, found = account
-    event = {"source": "shop", "region": "us-east-1", "account": HERE}
-    deliveries = trace.trace(found, event, found.rules[0].bus).routes[0].deliveries
-    [delivery] = [one for one in deliveries if one.target.id == "f"]
-    assert (
-        running.run(found.resources[delivery.target.arn], delivery.payload.text).result == '"shop"'
-    )

@@ -8,7 +8,7 @@ import pytest
 from eventstacks.documents import parse_template, read_template
 from eventstacks.flow import graph, permissions
 from eventstacks.flow.permissions import like
-from eventstacks.flow.resolution import Stack
+from eventstacks.flow.resolve import Stack
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
 POLICY = "{Version: '2012-10-17', Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: %s, Resource: '*'%s}]}"

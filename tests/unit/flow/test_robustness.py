@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from eventstacks import rendering
-from eventstacks.flow import diagram, graph, permissions, svg, trace
+from eventstacks.flow import diagram, graph, permissions, trace
 
 STACKS = ["custom-event-bus", "s3-object-events", "rds-snapshot-events"]
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
@@ -63,7 +63,7 @@ def test_anything_anywhere(stack, by):
                 permissions.of_target(flow, rule, target)
         for bus in list(flow.buses):
             trace.as_data(trace.trace(flow, event, bus))
-        svg.draw(diagram.picture(flow), stack)
+        diagram.mermaid(diagram.picture(flow))
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -91,4 +91,4 @@ def test_json_that_is_text_may_be_as_deep_as_it_likes(depth):
     }
     for bus in list(flow.buses):
         trace.as_data(trace.trace(flow, event, bus))
-    svg.draw(diagram.picture(flow), "custom-event-bus")
+    diagram.mermaid(diagram.picture(flow))

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow.resolution import SYMBOL, as_dict
+from eventstacks.flow.resolve import SYMBOL, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Payload:
     problem: str = ""
 
 
-def payload(
+def build(
     rule: Rule, target: Target, event: Mapping[str, Any], ingestion_time: str | None = None
 ) -> Payload:
     """What ``target`` of ``rule`` receives for an event that matched.

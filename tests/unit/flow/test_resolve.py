@@ -3,7 +3,7 @@
 import pytest
 
 from eventstacks.documents import parse_template
-from eventstacks.flow.resolution import Stack, is_known, partition_of
+from eventstacks.flow.resolve import Stack, is_known, partition_of
 
 TEMPLATE = parse_template(
     """

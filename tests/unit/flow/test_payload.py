@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eventstacks.flow.graph import Rule, Target
-from eventstacks.flow.inputs import find, payload
+from eventstacks.flow.payload import build, find
 
 RULE = Rule("R", "my-rule", "arn:aws:events:us-east-1:123456789012:rule/my-rule", "bus", {})
 EVENT = {
@@ -41,7 +41,7 @@ PATHS = {
 
 
 def receives(arn="arn:aws:lambda:us-east-1:123456789012:function:f", **settings):
-    return payload(RULE, Target("T", arn, settings), EVENT)
+    return build(RULE, Target("T", arn, settings), EVENT)
 
 
 def transformed(template, **more):
