@@ -160,7 +160,7 @@ bench-lint: $(STAMP) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
 	@$(VENV)/bin/python tests/bench/lint.py $(MORE)
 
 ##@ Development
-.PHONY: test taskcat check docs format lock clean
+.PHONY: test taskcat check docs dist format lock clean
 test: $(STAMP) ## unit, template and integration tests on the embedded AWS; coverage of branches, 95 % at least
 	$(VENV)/bin/coverage erase
 	$(VENV)/bin/coverage run -m pytest -n 4 --dist worksteal $(MORE)
@@ -178,7 +178,10 @@ check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
 docs: $(STAMP) ## write what the docs take from the code: diagrams, tables of parameters and outputs, helps
 	@$(RUN) diagrams
 	@$(RUN) docs
-format: $(STAMP) ## let ruff format and mend
+dist: $(STAMP) ## build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(VENV)/bin/hatchling build
+format: $(STAMP) ## format and auto-fix
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 COMPILE := $(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -188,4 +191,4 @@ lock: $(STAMP) ## update the lock files from pyproject.toml
 	for group in peers scan taskcat; do $(COMPILE) --group $$group --output-file requirements-$$group.lock; done
 clean: ## remove what can be made again
 	-test -x $(VENV)/bin/python && $(RUN) local down
-	rm -rf build taskcat_outputs $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf build dist taskcat_outputs $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*

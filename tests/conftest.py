@@ -53,7 +53,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _checkout: None) -
     for file in ("pyproject.toml", ".cfnlintrc", ".yamllint", ".taskcat.yml"):
         if (ROOT / file).exists():
             shutil.copy(ROOT / file, top)
-    (top / "scripts").symlink_to(ROOT / "scripts")  # where .cfnlintrc finds our rules
     monkeypatch.chdir(top)
     return top
 

@@ -10,12 +10,11 @@ import functools
 import os
 import re
 import tempfile
-import tomllib
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventstacks import documents
+from eventstacks import __version__, documents
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
@@ -34,17 +33,6 @@ class RenderingError(ToolError):
 def names(directory: Path = TEMPLATES) -> list[str]:
     """The stacks that have a template."""
     return sorted(path.name.removesuffix(SUFFIX) for path in directory.glob(f"*{SUFFIX}"))
-
-
-def version(root: Path = Path()) -> str:
-    """The project's version, the stamp that every stack carries as an output."""
-    path = root / "pyproject.toml"
-    try:
-        return str(tomllib.loads(documents.read_text(path))["project"]["version"])
-    except tomllib.TOMLDecodeError as error:
-        raise RenderingError(f"not valid TOML: {error}", where=str(path)) from None
-    except (KeyError, TypeError):
-        raise RenderingError("there is no version in it", where=f"{path}: [project]") from None
 
 
 def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]:
@@ -70,7 +58,7 @@ def render(name: str, directory: Path = TEMPLATES) -> tuple[str, dict[str, Any]]
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    jinja.globals.update(name=name, version=version(), function=function)
+    jinja.globals.update(name=name, version=__version__, function=function)
     try:
         text = _tidy(jinja.get_template(f"{name}{SUFFIX}").render())
     except ToolError:

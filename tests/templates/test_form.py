@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eventstacks import rendering
+from eventstacks import __version__, rendering
 
 ROOT = Path(__file__).parent.parent.parent
 STACKS = rendering.names(ROOT / "templates")
@@ -144,7 +144,7 @@ def test_no_import_stands_in_the_way_of_an_upgrade(template):
 
 def test_the_stack_says_which_template_it_came_from(stack, template):
     assert template["Outputs"]["TemplateName"]["Value"] == stack
-    assert template["Outputs"]["TemplateVersion"]["Value"] == rendering.version()
+    assert template["Outputs"]["TemplateVersion"]["Value"] == __version__
 
 
 def test_the_description_names_area_and_thing(template):

@@ -1,6 +1,6 @@
 import pytest
 
-from eventstacks import rendering
+from eventstacks import __version__, rendering
 from eventstacks.rendering import RenderingError
 
 MACROS = "{% macro bus(id) %}\n  {{ id }}:\n    Type: AWS::Events::EventBus\n{% endmacro %}\n"
@@ -23,7 +23,7 @@ def write(templates, text, name="bad"):
 def test_the_result_reads_as_if_written_by_hand(templates):
     text, template = rendering.render("good", templates)
     assert text == (
-        f"Description: good {rendering.version()}\n\nResources:\n  A:\n    Type: AWS::Events::EventBus\n\n"
+        f"Description: good {__version__}\n\nResources:\n  A:\n    Type: AWS::Events::EventBus\n\n"
         "  B:\n    Type: AWS::Events::EventBus\n"
     )
     assert list(template["Resources"]) == ["A", "B"]
@@ -158,13 +158,3 @@ def test_what_is_interrupted_leaves_nothing_half_written(templates, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         rendering.render_all(templates, tmp_path / "build")
     assert list((tmp_path / "build").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("[project", "not valid TOML"), ("", "no version"), ("project = 1", "no version")],
-)
-def test_a_project_without_a_version_is_said(tmp_path, text, words):
-    (tmp_path / "pyproject.toml").write_text(text)
-    with pytest.raises(RenderingError, match=rf"pyproject.toml.*: .*{words}"):
-        rendering.version(tmp_path)

@@ -13,7 +13,7 @@ from eventstacks.lint import RULES
 from eventstacks.lint._page import page
 
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
-PLUGIN = Path("scripts/eventstacks/lint").resolve()
+PLUGIN = "eventstacks.lint"
 ARTICLE = Path("tests/fixtures/article").resolve()
 CFN_LINT = str(Path(sys.executable).with_name("cfn-lint"))
 
@@ -39,7 +39,7 @@ def find(rules: str, *files: Path, cwd: Path, **variables: str) -> set[tuple[str
 
 
 def test_what_is_wrong_with_the_article_is_found_from_any_folder(tmp_path):
-    assert find(str(PLUGIN), *sorted(ARTICLE.glob("*.yaml")), cwd=tmp_path) == {
+    assert find(PLUGIN, *sorted(ARTICLE.glob("*.yaml")), cwd=tmp_path) == {
         ("custom-event-bus", "W9801", "Resources/CatchAll/Properties/Targets/0/Arn"),
         ("custom-event-bus", "W9817", "Resources/CatchAll/Properties/Targets/0"),
         ("rds-snapshot-events", "W9801", "Resources/Snapshots/Properties/Targets/0/Arn"),
@@ -50,9 +50,11 @@ def test_what_is_wrong_with_the_article_is_found_from_any_folder(tmp_path):
     }
 
 
-def test_the_plugin_is_a_module_as_well(tmp_path):
+def test_a_folder_with_its_own_scripts_package_changes_nothing(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").write_text("raise RuntimeError('not yours')")
     article = ARTICLE / "rds-snapshot-events.yaml"
-    found = find("eventstacks.lint", article, cwd=tmp_path, PYTHONPATH=str(PLUGIN.parents[1]))
+    found = find(PLUGIN, article, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert {rule for _, rule, _ in found} == {"W9801", "W9817"}
 
 
