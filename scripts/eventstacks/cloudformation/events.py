@@ -76,8 +76,11 @@ class Event:
 
     @property
     def is_root(self) -> bool:
-        """Whether it is about the stack itself."""
-        return self.type == NESTED and self.physical_id in (self.stack_id, "")
+        """Return True for an event of the stack itself.
+
+        The events of a nested stack have its type too, and no physical id when its creation failed early.
+        """
+        return self.type == NESTED and self.physical_id == self.stack_id
 
 
 def read(

@@ -3,6 +3,7 @@
 import pytest
 from scripted_cloudformation import (
     CREATED,
+    STACK,
     UPDATED,
     refusal,
     steps,
@@ -211,3 +212,18 @@ def test_a_beginning_that_is_slow_to_show_is_waited_for(world):
     (result,) = w.deploy()
     assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
     assert w.clock.now() >= 90
+
+
+def test_a_nested_stack_without_a_physical_id_is_not_the_root(world):
+    w = world()
+    early = {"ResourceType": STACK, "PhysicalResourceId": ""}
+    w.cfn.timelines["CREATE"] = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        (1, "Orders", "CREATE_FAILED", "no such template", early),
+        (40, "STACK", "ROLLBACK_IN_PROGRESS"),
+        (41, "STACK", "ROLLBACK_COMPLETE"),
+    )
+    (result,) = w.deploy()
+    assert (result.outcome, result.status) == ("failed", "ROLLBACK_COMPLETE")
+    assert result.problem.what.startswith("Orders (AWS::CloudFormation::Stack)")
+    assert w.clock.now() >= 41
