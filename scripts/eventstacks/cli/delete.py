@@ -57,6 +57,8 @@ def command(
             click.echo(f"  not empty: {bucket}", err=as_json)
         for export, stacks in one.importers.items():
             click.echo(f"  in use: {export} by {', '.join(stacks)}", err=as_json)
+        for output, stacks in one.consumers.items():
+            click.echo(f"  in use: output {output} by {', '.join(stacks)}", err=as_json)
     if there and not _stacks.confirm(
         f"Delete {_stacks.counted(len(there), 'stack')} of {aws.environment.name}?",
         aws.environment,

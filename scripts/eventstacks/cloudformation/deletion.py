@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -13,14 +13,14 @@ from eventstacks.aws import AWS_ERRORS, Clock
 from eventstacks.cloudformation import failure, operation, order, schedule, stack_sets
 from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Listener, Result, Run
-from eventstacks.errors import ToolError
+from eventstacks.cloudformation.stack import Remote
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventstacks.aws import Aws
     from eventstacks.cloudformation.order import Key, Pair
-    from eventstacks.cloudformation.stack import Remote
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Survey:
     importers: Mapping[str, Sequence[str]] = field(
         default_factory=dict
     )  # name of an export → stacks that import it
+    # output → deployed stacks of the environment that use it (!Output) and are not deleted too
+    consumers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     problem: ToolError | None = None
 
 
@@ -49,9 +51,12 @@ def survey(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> li
             for pair in pairs
         ]
 
+    consumers = _consumers(aws, pairs, clock)
+
     def job(remote: Remote) -> Survey:
         try:
-            return _survey(aws, remote)
+            found = _survey(aws, remote)
+            return replace(found, consumers=consumers.get(remote.place.key, {}))
         except (ToolError, *AWS_ERRORS) as error:
             return Survey(remote.place, problem=failure.wrap(error, remote.place))
 
@@ -108,6 +113,26 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
         if name and _holds_objects(s3, name)
     }
     return Survey(place, stack, gone, stays, snapshots, full, _importers(remote, stack))
+
+
+def _consumers(
+    aws: Aws, pairs: Sequence[Pair], clock: Clock | None
+) -> dict[Key, dict[str, list[str]]]:
+    """Stack to be deleted → its outputs → the deployed stacks outside of ``pairs`` that use them."""
+    chosen = {order.key(pair) for pair in pairs}
+    others = [pair for pair in aws.environment.choose() if order.key(pair) not in chosen]
+    others = [
+        pair for pair in others if any(key in chosen for key, _ in order.references(pair).values())
+    ]
+    found: dict[Key, dict[str, list[str]]] = {}
+    stacks = schedule.everywhere(aws, others, Remote.stack, clock)
+    for pair, stack in zip(others, stacks, strict=True):
+        if stack and stack["StackStatus"] not in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
+            place = str(Place.of(aws.environment, pair))
+            for key, output in order.references(pair).values():
+                if key in chosen and place not in found.get(key, {}).get(output, ()):
+                    found.setdefault(key, {}).setdefault(output, []).append(place)
+    return found
 
 
 def _policy(resource: Mapping[str, Any]) -> str:
@@ -249,6 +274,19 @@ def _prepare(
     place, status = one.place, now["StackStatus"]
     if (retain or force) and status != "DELETE_FAILED":
         raise failure.keeping_nothing("delete", status, place)
+    if one.consumers:
+        what = "; ".join(
+            f"its output {name} is used by {', '.join(stacks)}"
+            for name, stacks in one.consumers.items()
+        )
+        raise failure.DeploymentError(
+            f"not deleted: {what}",
+            code=ErrorCode.STACK_IN_USE,
+            where=str(place),
+            status=status,
+            advice="Delete these stacks first, or in the same run, or remove the !Output from "
+            f"{aws.environment.path} and deploy them.",
+        )
     # A bucket that is retained keeps what is in it, too.
     full = [name for name, logical_id in one.full_buckets.items() if logical_id not in retain]
     if full and not (empty or force):
@@ -273,6 +311,7 @@ def _prepare(
         )
         raise failure.DeploymentError(
             f"not touched: {what}",
+            code=ErrorCode.STACK_IN_USE,
             where=str(place),
             status=status,
             advice="Delete those stacks first, or deploy them without it.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
 from eventstacks.cloudformation import events
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +52,16 @@ _ADVICE = {
 class DeploymentError(ToolError):
     """An operation on a stack that failed, or was not even started; ``status`` is the stack's."""
 
-    def __init__(self, what: str, *, where: str = "", advice: str = "", status: str = "") -> None:
-        super().__init__(what, where=where, advice=advice)
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        advice: str = "",
+        status: str = "",
+        code: ErrorCode | None = None,
+    ) -> None:
+        super().__init__(what, code=code, where=where, advice=advice)
         self.status = status
 
 

@@ -11,6 +11,7 @@ from eventstacks.cloudformation.failure import DeploymentError
 from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
 from eventstacks.environment import OutputReference
+from eventstacks.errors import ErrorCode
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def world(clock):
         def recover(self, **more):
             return recovery.carry_out([self.propose(**more)], self.clock, Listener())[0]
 
-        def delete(self, **more):
-            pairs = self.environment.choose()
+        def delete(self, stack=None, **more):
+            pairs = self.environment.choose(stack)
             surveys = deletion.survey(self.aws, pairs, clock=self.clock)
             return deletion.delete(self.aws, surveys, pairs=pairs, clock=self.clock, **more)
 
@@ -228,8 +229,8 @@ class Bucket:
 def full(world):
     """full(status): a stack in that state, with a queue and a bucket that holds objects, as ``w.s3``."""
 
-    def make(status="CREATE_COMPLETE", **more):
-        w = world()
+    def make(status="CREATE_COMPLETE", found=None, **more):
+        w = world(found)
         w.s3 = w.aws.fakes["s3", "us-east-1"] = Bucket(**more)
         w.stack_id = w.cfn.add_stack("t-bus")
         w.cfn.emit(w.stack_id, "Queue", "CREATE_COMPLETE")
@@ -354,6 +355,31 @@ def test_who_may_not_list_imports_may_delete(world):
     exporting(w)
     w.cfn.fail("list_imports", refusal("AccessDenied", "no", 403), times=9)
     assert w.delete()[0].outcome == "deleted"
+
+
+def consuming():
+    """A bus and two stacks that use its output, one of them by way of the other's Region."""
+    return environment(
+        stack("bus"),
+        stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}),
+        stack("audit", parameters={"Bus": OutputReference("bus", "Arn", "us-east-1")}),
+    )
+
+
+def test_a_stack_whose_output_is_used_is_not_deleted_alone(full):
+    w = full(found=consuming())
+    w.cfn.add_stack("t-rules")  # audit is not deployed: it needs nothing
+    (survey,) = deletion.survey(w.aws, w.environment.choose("bus"), clock=w.clock)
+    assert survey.consumers == {"Arn": ["t-rules in us-east-1"]}
+    (result,) = w.delete("bus", empty_buckets=True)
+    assert (result.outcome, result.problem.code) == ("failed", ErrorCode.STACK_IN_USE)
+    assert "t-rules in us-east-1" in result.problem.what
+    assert ("delete_stack" in w.cfn.names(), len(w.s3.versions)) == (False, 2)
+    assert [one.outcome for one in w.delete(empty_buckets=True)] == [
+        "deleted",
+        "deleted",
+        "unchanged",
+    ]
 
 
 EXPORTED = "Export X cannot be deleted as it is in use by t-rules"
