@@ -64,9 +64,15 @@ def survey(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> li
 
 
 def _survey(aws: Aws, remote: Remote) -> Survey:
-    place, stack, environment = remote.place, remote.stack(), aws.environment
-    if stack is None:
+    place, environment = remote.place, aws.environment
+    newest = remote.newest_root_event()
+    if newest is None:
         return Survey(place)
+    # By its ARN: by name the answer can be an older stack that had this name.
+    stack = remote.stack(newest["StackId"]) or {
+        "StackId": newest["StackId"],
+        "StackStatus": newest["ResourceStatus"],
+    }
     if stack.get("EnableTerminationProtection") or environment.protect:
         raise failure.DeploymentError(
             "this stack is protected against deletion",
@@ -230,9 +236,10 @@ def delete(
         if one.stack is None:
             return Result(place, "unchanged")
         stack_id = one.stack["StackId"]
-        now = remote.stack(stack_id) or {"StackStatus": "DELETE_COMPLETE"}  # since the survey
-        if now["StackStatus"] == "DELETE_COMPLETE":
+        newest = remote.newest_root_event(stack_id)
+        if newest is None or newest["ResourceStatus"] == "DELETE_COMPLETE":
             return Result(place, "deleted", status="DELETE_COMPLETE")
+        now = {**one.stack, "StackStatus": newest["ResourceStatus"]}
         if now["StackStatus"] == "DELETE_IN_PROGRESS" and not (retain or force):
             run.start(place)
             running = operation.under_way(

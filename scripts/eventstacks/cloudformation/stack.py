@@ -66,3 +66,20 @@ class Remote:
                 return None
             raise
         return dict(answer["Stacks"][0])
+
+    def newest_root_event(self, stack: str = "") -> dict[str, Any] | None:
+        """Return the stack's own newest event, or None if there is no such stack.
+
+        ``stack``: an ARN; by default the stack that has the name now. Events are written when
+        something happens, while DescribeStacks can answer with what was true some seconds ago.
+        """
+        name = stack or self.place.stack_name
+        try:
+            for page in self.pages("describe_stack_events", StackName=name):
+                for event in page.get("StackEvents") or ():
+                    if event.get("PhysicalResourceId") == event["StackId"]:
+                        return dict(event)
+        except ClientError as error:
+            if not is_missing(error):
+                raise
+        return None

@@ -94,18 +94,19 @@ def recover(w):
 
 
 @pytest.mark.parametrize(
-    ("verb", "state", "call"),
+    ("verb", "state", "call", "looks"),
     [
-        (lambda w: w.deploy(), "CREATE_COMPLETE", "execute_change_set"),
-        (delete, "CREATE_COMPLETE", "delete_stack"),
-        (recover, "UPDATE_FAILED", "rollback_stack"),
+        (lambda w: w.deploy(), "CREATE_COMPLETE", "execute_change_set", 0),
+        (delete, "CREATE_COMPLETE", "delete_stack", 1),
+        (recover, "UPDATE_FAILED", "rollback_stack", 0),
     ],
     ids=["deploy", "delete", "recover"],
 )
-def test_what_was_not_begun_does_not_go_on(world, monkeypatch, verb, state, call):
+def test_what_was_not_begun_does_not_go_on(world, monkeypatch, verb, state, call, looks):
     w = world()
     w.cfn.add_stack("t-bus", state)
-    w.cfn.fail("describe_stack_events", throttle(), times=99)  # while the marker is taken
+    # while the marker is taken
+    w.cfn.fail("describe_stack_events", throttle(), times=99, after=looks)
     interrupt(w, monkeypatch, 5)
     with pytest.raises(Interrupted) as caught:
         verb(w)

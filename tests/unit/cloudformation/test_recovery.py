@@ -357,6 +357,30 @@ def test_who_may_not_list_imports_may_delete(world):
     assert w.delete()[0].outcome == "deleted"
 
 
+@pytest.mark.parametrize("before", [None, "ROLLBACK_COMPLETE"])
+def test_a_deletion_does_not_end_by_what_describe_stacks_knew_some_seconds_ago(world, before):
+    w = world()
+    if before:  # a first stack of the name, deleted since
+        first = w.cfn.add_stack("t-bus", before)
+        answer = w.cfn.describe_stacks(StackName=first)
+        w.cfn.emit(first, "STACK", "DELETE_COMPLETE")
+    w.clock.time = 10
+    stack_id = w.cfn.add_stack("t-bus")
+    describe = w.cfn.describe_stacks
+
+    def late(StackName):  # noqa: N803
+        if StackName == "t-bus" and before:
+            return answer
+        if not before and w.clock.now() < 12:
+            raise refusal("ValidationError", f"Stack with id {StackName} does not exist")
+        return describe(StackName=StackName)
+
+    w.cfn.describe_stacks = late
+    (result,) = w.delete()
+    assert (result.outcome, w.cfn.status(stack_id)) == ("deleted", "DELETE_COMPLETE")
+    assert "delete_stack" in w.cfn.names()
+
+
 def consuming():
     """A bus and two stacks that use its output, one of them by way of the other's Region."""
     return environment(
