@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
-from eventstacks.cloudformation import events, failure
+from eventstacks.cloudformation import events, failure, noecho
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from eventstacks.cloudformation.noecho import Secrets
     from eventstacks.cloudformation.options import Options
     from eventstacks.cloudformation.stack import Remote
     from eventstacks.environment import Environment, StackSettings
@@ -131,9 +132,12 @@ def capabilities(template: Mapping[str, Any]) -> list[str]:
     )
 
 
-def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) -> ChangeSet:
+def make(
+    remote: Remote, arguments: dict[str, Any], secrets: Secrets, *, stack_was_there: bool
+) -> ChangeSet:
     """Makes a change set, waits for it and reads it whole. One without changes is deleted and comes back ``unchanged``.
 
+    What comes back holds no value of ``secrets``, nor do the errors.
     Raises failure.DeploymentError when it fails; nothing is left behind then, nor when the waiting is stopped.
     """
     kind, stack_name = arguments["ChangeSetType"], arguments["StackName"]
@@ -165,7 +169,7 @@ def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) ->
             return replace(pending, made_stack=False, unchanged=True)
         token = found.get("NextToken")
         rest = remote.pages("describe_change_set", NextToken=token, **which) if token else ()
-        changes = tuple(_changes(remote, chain([found], rest)))
+        changes = tuple(map(secrets.change, _changes(remote, chain([found], rest))))
     except BaseException:
         discard(remote, pending)
         raise
@@ -174,7 +178,9 @@ def make(remote: Remote, arguments: dict[str, Any], *, stack_was_there: bool) ->
         drift=found.get("StackDriftStatus", ""),
         changes=changes,
         parameters={
-            one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
+            one["ParameterKey"]: noecho.MASK
+            if one["ParameterKey"] in secrets.parameters
+            else one.get("ResolvedValue") or one.get("ParameterValue", "")
             for one in found.get("Parameters") or ()
         },
     )

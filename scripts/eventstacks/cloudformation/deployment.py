@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from eventstacks import documents
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
 from eventstacks.cloudformation import (
     body,
     change_set,
     events,
     failure,
+    noecho,
     operation,
     order,
     outputs,
@@ -117,7 +119,7 @@ class _Run(Run):
         try:
             made = self._plan_one(key, remote, wait=wait, ours=ours)
         except (ToolError, *AWS_ERRORS) as error:
-            made = Plan(remote.place, problem=failure.wrap(error, remote.place))
+            made = Plan(remote.place, problem=failure.wrap(error, remote.place, remote.mask))
         self.plans[key] = made
         self.listener.planned(made)
         return made
@@ -165,6 +167,7 @@ class _Run(Run):
             return Plan(
                 place, stack=stack, waits_for=waits_for, resources=resources if not stack else {}
             )
+        secrets = self.secrets(remote, template, values, stack)
         arguments = change_set.request(
             self.aws.environment, pair[0], template, values, stack, self.options
         )
@@ -173,24 +176,32 @@ class _Run(Run):
         )
         changed = protection.differences(remote, self.aws.environment, pair[0], stack)
         theirs = stack is not None and not change_set.sweep(remote, stack) and not ours
-        made = change_set.make(
-            remote, arguments, stack_was_there=theirs
-        )  # from here on nothing may go wrong
+        # From here on nothing may fail: the change set would be left behind.
+        made = change_set.make(remote, arguments, secrets, stack_was_there=theirs)
         if made.unchanged and made.kind == "CREATE":
             raise failure.DeploymentError(
                 f"the template yields no resource, so there is no stack to make in {place.region}",
                 where=str(self.options.build / f"{pair[0].template}.yaml"),
                 advice="It has none, or its conditions take all of them away.",
             )
-        declared = template.get("Parameters") or {}
-        secret = {
-            name for name, one in declared.items() if str(one.get("NoEcho")).lower() == "true"
-        }
-        # AWS hides them, too; whatever stands in for it may not.
-        shown = {
-            name: "****" if name in secret else value for name, value in made.parameters.items()
-        }
-        return Plan(place, replace(made, parameters=shown), stack, values, settings=changed)
+        return Plan(place, made, stack, values, settings=changed)
+
+    def secrets(
+        self, remote: Remote, template: Mapping[str, Any], values: Mapping[str, str], stack: Any
+    ) -> noecho.Secrets:
+        """Return what a plan must not show; remember it for the errors of this stack.
+
+        The deployed template is read only if it has NoEcho parameters: AWS shows their values as ****.
+        """
+        held = (stack or {}).get("Parameters") or ()
+        templates = [template]
+        if any(one.get("ParameterValue") == noecho.MASK for one in held):
+            body = remote.call("get_template", StackName=stack["StackId"])["TemplateBody"]
+            is_text = isinstance(body, str)
+            templates.append(documents.parse_template(body, str(remote.place)) if is_text else body)
+        found = noecho.Secrets.of(values, *templates)
+        remote.secrets.update(found.values)
+        return found
 
     def discard(self, plans: Iterable[Plan]) -> None:
         """Leaves no change set behind."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from eventstacks.aws import RETRY_SHORT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from eventstacks.cloudformation.stack import Remote
@@ -56,8 +56,8 @@ class Event:
     detail: str = ""  # DetailedStatus: VALIDATION_FAILED …
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> Event:
-        """From one entry of DescribeStackEvents."""
+    def of(cls, raw: Mapping[str, Any], mask: Callable[[str], str] = str) -> Event:
+        """From one entry of DescribeStackEvents; ``mask`` is applied to AWS's reasons."""
         return cls(
             raw["EventId"],
             raw["Timestamp"],
@@ -66,11 +66,11 @@ class Event:
             raw.get("PhysicalResourceId", ""),
             raw.get("ResourceType", ""),
             raw.get("ResourceStatus", ""),
-            raw.get("ResourceStatusReason", ""),
+            mask(raw.get("ResourceStatusReason") or ""),
             raw.get("ClientRequestToken", ""),
             raw.get("HookType", ""),
             raw.get("HookStatus", ""),
-            raw.get("HookStatusReason", ""),
+            mask(raw.get("HookStatusReason") or ""),
             raw.get("DetailedStatus", ""),
         )
 
@@ -94,7 +94,11 @@ def read(
     fresh: dict[str, Event] = {}
     for page in remote.pages("describe_stack_events", StackName=stack_id, retry_for=retry_for):
         found = page.get("StackEvents") or ()
-        fresh |= {one["EventId"]: Event.of(one) for one in found if one["EventId"] not in seen}
+        fresh |= {
+            one["EventId"]: Event.of(one, remote.mask)
+            for one in found
+            if one["EventId"] not in seen
+        }
         if any(one["EventId"] in seen for one in found):
             break
     seen.update(fresh)

@@ -13,7 +13,7 @@ from eventstacks.cloudformation import events
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from eventstacks.cloudformation.events import Event
@@ -130,8 +130,11 @@ def keeping_nothing(verb: str, status: str, place: Place) -> DeploymentError:
     )
 
 
-def wrap(error: Exception, place: Place) -> ToolError:
-    """What AWS or the way to it has against a call, as an error that says where and what to do."""
+def wrap(error: Exception, place: Place, mask: Callable[[str], str] = str) -> ToolError:
+    """What AWS or the way to it has against a call, as an error that says where and what to do.
+
+    ``mask`` is applied to AWS's words: a refusal can repeat the value of a secret.
+    """
     if isinstance(error, ToolError):
         return error
     if is_login_error(error):
@@ -139,7 +142,8 @@ def wrap(error: Exception, place: Place) -> ToolError:
         return DeploymentError(
             "the credentials are not valid, or not any more", where=str(place), advice=advice
         )
-    said = f"AWS says: {error_message(error)}" if error_code(error) else error_message(error)
+    words = mask(error_message(error))
+    said = f"AWS says: {words}" if error_code(error) else words
     return DeploymentError(
         said, where=str(place), advice=f"What the stack is in: {place.command('status')}"
     )
@@ -241,7 +245,7 @@ def validations(remote: Remote, since: datetime | None = None, **where: str) -> 
                     path or property_of(reason),
                 )
             )
-    return list(dict.fromkeys(map(str, causes)))
+    return list(dict.fromkeys(remote.mask(str(one)) for one in causes))
 
 
 def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
@@ -258,7 +262,7 @@ def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
                 f"in the nested stack {found['StackName']}: ",
                 found.get("StatusReason") or reason,
             )
-    what = "; ".join(validations(remote, ChangeSetName=arn)) or reason
+    what = "; ".join(validations(remote, ChangeSetName=arn)) or remote.mask(reason)
     if within:
         advice += " (ARGS=--no-nested if it is only the look into nested stacks that AWS cannot do)"
     return DeploymentError(

@@ -202,10 +202,11 @@ class Run:
             results = [Result(place, "unknown", problem=error) for place in places]
         except (ToolError, *AWS_ERRORS) as error:
             status = getattr(error, "status", "")
-            results = [
-                Result(place, "failed", status=status, problem=failure.wrap(error, place))
-                for place in places
-            ]
+            results = []
+            for place in places:
+                remote = self.remotes.get(place.key)
+                problem = failure.wrap(error, place, remote.mask if remote else str)
+                results.append(Result(place, "failed", status=status, problem=problem))
         for result in results:
             if result.outcome not in ("interrupted", "unknown"):
                 self.under_way.discard(result.place)

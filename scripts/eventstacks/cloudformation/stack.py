@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import RETRY_SHORT, call, error_code, error_message
+from eventstacks.cloudformation import noecho
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,11 @@ class Remote:
     place: Place
     client: Any
     clock: Clock
+    secrets: set[str] = field(default_factory=set)  # values of NoEcho parameters
+
+    def mask(self, text: str) -> str:
+        """Replace the values of NoEcho parameters in AWS's words."""
+        return noecho.mask_text(text, self.secrets)
 
     def call(self, method: str, **arguments: Any) -> Any:
         """As the function ``call``, of a method of the client; ``retry_for`` may be among the arguments."""

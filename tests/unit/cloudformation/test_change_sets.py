@@ -9,6 +9,7 @@ from scripted_cloudformation import (
     environment,
     refusal,
     stack,
+    steps,
 )
 
 HERE = "us-east-1"
@@ -199,15 +200,114 @@ def test_values_of_the_file_and_nothing_else_are_sent(world):
     ]
 
 
-def test_secrets_are_not_in_a_plan(world, monkeypatch):
-    monkeypatch.setitem(
-        TEMPLATE,
-        "Parameters",
-        {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}},
-    )
-    w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret"})))
+SECRET = {
+    "Parameters": {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}},
+    "Resources": {
+        "Store": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {
+                "Value": {"Fn::Sub": "db://u:${Secret}@h"},
+                "Description": {"Ref": "Size"},
+            },
+        },
+        "Reader": {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {
+                "Environment": {"Variables": {"URL": {"Fn::GetAtt": ["Store", "Value"]}}},
+                "MemorySize": {"Ref": "Size"},
+            },
+        },
+    },
+}
+
+
+def changed(resource, path, before, after, **more):
+    return {
+        "Action": "Modify",
+        "LogicalResourceId": resource,
+        "ResourceType": "AWS::SSM::Parameter",
+        "Details": [
+            {
+                "Target": {
+                    "Attribute": "Properties",
+                    "Path": f"/Properties/{path}",
+                    "BeforeValue": before,
+                    "AfterValue": after,
+                }
+            }
+        ],
+        **more,
+    }
+
+
+def secretive(world, *, deployed=True):
+    w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret-now"})))
+    w.template = SECRET
+    if deployed:
+        hidden = [{"ParameterKey": "Secret", "ParameterValue": "****"}]
+        w.cfn.add_stack("t-bus", Parameters=hidden)
+        w.cfn.get_template = lambda **_: {"TemplateBody": SECRET}
+    return w
+
+
+def test_secrets_are_not_in_a_plan(world):
+    w = secretive(world)
+    w.cfn.changes = [
+        changed("Store", "Value", "db://u:before@h", "db://u:s3cret-now@h"),
+        changed(
+            "Reader",
+            "Environment/Variables/URL",
+            "db://u:before@h",
+            "db://u:s3cret-now@h",
+            AfterContext='{"Properties":{"Value":"db://u:before@h"}}',
+        ),
+        changed("Reader", "MemorySize", "1", "3"),
+        changed("Other", "Name", "x", "of s3cret-now"),
+    ]
     (plan,) = w.plan()
     assert plan.change_set.parameters == {"Size": "3", "Secret": "****"}
+    values = [
+        (one["Details"][0]["Target"]["BeforeValue"], one["Details"][0]["Target"]["AfterValue"])
+        for one in plan.change_set.changes
+    ]
+    assert values == [("****", "****"), ("****", "****"), ("1", "3"), ("x", "of ****")]
+    text = json.dumps(plan.document())
+    assert "before" not in text
+    assert "s3cret-now" not in text
+
+
+def test_a_secret_of_the_deployed_template_is_not_in_a_plan_either(world):
+    w = secretive(world)
+    w.template = TEMPLATE
+    w.cfn.changes = [changed("Store", "Value", "db://u:before@h", "plain")]
+    (plan,) = w.plan()
+    assert "before" not in json.dumps(plan.document())
+
+
+@pytest.mark.parametrize("at", ["create_change_set", "execute_change_set"])
+def test_secrets_are_not_in_a_refusal(world, at):
+    w = secretive(world)
+    w.cfn.fail(at, refusal("ValidationError", "Value 's3cret-now' at 'x' is too long"), times=9)
+    (result,) = w.deploy()
+    assert result.problem.what == "AWS says: Value '****' at 'x' is too long"
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_secrets_are_not_in_the_reason_of_a_failure(world, deployed):
+    w = secretive(world, deployed=deployed)
+    failed = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        (1, "Store", "CREATE_FAILED", "invalid value db://u:s3cret-now@h"),
+        (2, "STACK", "ROLLBACK_COMPLETE"),
+    )
+    w.cfn.timelines |= {"CREATE": failed, "UPDATE": failed}
+    (result,) = w.deploy()
+    assert "invalid value db://u:****@h" in result.problem.what
+    assert "s3cret-now" not in "".join(one.event.reason for one in w.ear.heard)
+    w = secretive(world)
+    w.cfn.reason = "Parameter Secret: s3cret-now is not allowed"
+    (result,) = w.deploy()
+    assert "Secret: **** is not allowed" in result.problem.what
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,9 @@ def recover(w):
     ],
     ids=["deploy", "delete", "recover"],
 )
-def test_what_was_not_begun_does_not_go_on(world, monkeypatch, verb, state, call, looks):
+def test_what_was_not_begun_does_not_go_on(  # noqa: PLR0917
+    world, monkeypatch, verb, state, call, looks
+):
     w = world()
     w.cfn.add_stack("t-bus", state)
     # while the marker is taken
