@@ -1,65 +1,113 @@
-"""``eventstacks VERB``: every verb is a file in ``commands/``, loaded when it is called."""
+"""The command ``eventstacks VERB``. A verb's module is loaded when the verb is called."""
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import json
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM)
-EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+import click
+from click.shell_completion import shell_complete
 
-if (
-    __name__ == "__main__"
-):  # while the rest is being loaded nothing is under way that has to be ended
-    for ending in ENDINGS:
-        if signal.getsignal(ending) is not signal.SIG_IGN:
-            signal.signal(ending, lambda *_: os._exit(EXIT_INTERRUPTED))
+from eventstacks.cli.lazy import lazy_imports
+from eventstacks.errors import ErrorCode, ToolError
 
-import contextlib  # noqa: E402
-import errno  # noqa: E402
-import importlib  # noqa: E402
-import io  # noqa: E402
-from pathlib import Path  # noqa: E402
+with lazy_imports():
+    from eventstacks import aws
+    from eventstacks.cli import output
 
-import click  # noqa: E402
+if TYPE_CHECKING:
+    from types import FrameType
 
-COMMANDS = Path(__file__).parent / "cli"
-DEEPEST = 4000  # calls: AWS takes details nested 1000 deep, and Python 3.11 reads JSON no deeper than its limit, 1000
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MAX_DEPTH = 4000  # calls: AWS accepts JSON nested 1,000 deep, and Python reads it by recursion
+COMPLETE = "_EVENTSTACKS_COMPLETE"  # click's variable for shell completion
+
+
+class Verb(NamedTuple):
+    """Where a verb's function is, and what ``eventstacks --help`` says of it."""
+
+    module: str  # of eventstacks.cli
+    section: str
+    help: str  # at most 60 characters: one line of 80 columns
+
+
+VERBS = {
+    "plan": Verb("plan", "Stacks", "Show what a deployment would change."),
+    "deploy": Verb("deploy", "Stacks", "Create or update stacks."),
+    "status": Verb("status", "Stacks", "Show what is deployed, and in which state."),
+    "outputs": Verb("outputs", "Stacks", "Print stack outputs."),
+    "drift": Verb("drift", "Stacks", "Show what was changed outside of CloudFormation."),
+    "follow": Verb("follow", "Stacks", "Watch operations in progress."),
+    "recover": Verb("recover", "Stacks", "Recover stacks stuck in a failed state."),
+    "delete": Verb("delete", "Stacks", "Delete stacks in reverse dependency order."),
+    "parameters": Verb("parameters", "Stacks", "Print a stack's parameters for other tools."),
+    "publish": Verb("publish", "Stacks", "Upload templates; print links to the console's form."),
+    "send": Verb("send", "Events", "Send events to a bus."),
+    "sample": Verb("sample", "Events", "Print a sample event."),
+    "tail": Verb("tail", "Events", "Follow the events that stacks receive and log."),
+    "metrics": Verb("metrics", "Events", "Show matches, invocations and failures of each rule."),
+    "redrive": Verb("redrive", "Events", "Show dead-letter queue messages; redeliver them."),
+    "archive-replay": Verb("archive_replay", "Events", "Replay archived events."),
+    "trace": Verb("trace", "Flow", "Show which targets an event reaches, and why not."),
+    "match": Verb("match", "Flow", "Test whether an event pattern matches an event."),
+    "backtest": Verb("backtest", "Flow", "Compare matches of recorded events: local, deployed."),
+    "demo": Verb("demo", "Project", "Deploy the stacks and watch events flow through them."),
+    "new": Verb("new", "Project", "Create a new stack from a template."),
+    "render": Verb("render", "Project", "Render templates/ into build/."),
+    "lint": Verb("lint", "Project", "Lint the rendered templates."),
+    "local": Verb("local", "Project", "Start, stop and inspect the embedded AWS."),
+    "taskcat": Verb("taskcat", "Project", "Test deployments in many Regions with taskcat."),
+    "docs": Verb("docs", "Project", "Generate the reference pages of docs/."),
+    "diagrams": Verb("diagrams", "Project", "Generate the diagrams of docs/stacks/."),
+}
 
 
 class Verbs(click.Group):
-    """A group whose commands are the modules of ``eventstacks.cli``."""
+    """The group of all verbs: ``VERBS`` says where each is, without loading it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The verbs, from the names of the files."""
-        return sorted(path.stem.replace("_", "-") for path in COMMANDS.glob("[a-z]*.py"))
+        """Return the names of the verbs."""
+        return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb's command, its module loaded now."""
-        if cmd_name not in self.list_commands(ctx):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load a verb's module and return its command, or None if there is no such verb."""
+        if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(
-            f"eventstacks.cli.{cmd_name.replace('-', '_')}"
-        ).command
+        with lazy_imports():
+            module = importlib.import_module(f"eventstacks.cli.{VERBS[cmd_name].module}")
+            # A module with one verb calls it ``command``.
+            command = getattr(module, cmd_name.replace("-", "_"), None) or module.command
         command.name = cmd_name
-        return command
+        return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb of a command line; suggest the nearest for a misspelt one."""
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, VERBS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " Run: eventstacks --help"
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
-class Closed(io.RawIOBase):
-    """Stdin after ``<&-``: reading it is an error, and the words name it."""
-
-    def readable(self) -> bool:
-        """Yes, as far as the question goes."""
-        return True
-
-    def readinto(self, _buffer: object) -> int:
-        """Raises OSError."""
-        raise OSError(errno.EBADF, "it is closed", "stdin")
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the verbs by section."""
+        for section in dict.fromkeys(verb.section for verb in VERBS.values()):
+            with formatter.section(section):
+                of_section = [
+                    (n, verb.help) for n, verb in VERBS.items() if verb.section == section
+                ]
+                formatter.write_dl(of_section)
 
 
 @click.group(
-    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(package_name="eventstacks")
 def cli() -> None:
@@ -73,78 +121,77 @@ def cli() -> None:
 
 
 def main() -> int:
-    """Runs one verb and turns what went wrong into words and an exit code."""
-    sys.setrecursionlimit(DEEPEST)
-    for one in (
-        ENDINGS
-    ):  # a cancelled CI job ends like Ctrl-C; what a script runs in the background hears neither
-        if signal.getsignal(one) is not signal.SIG_IGN:
-            signal.signal(one, signal.default_int_handler)
-    _prepare_streams()
+    """Run one verb and return its exit code: 0, 1 failed, 2 usage, 3 changes found, 130 interrupted."""
+    sys.setrecursionlimit(MAX_DEPTH)
+    for number in SIGNALS:
+        # One that is ignored stays so: nohup, or a script's background job.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # else an encoding such as Latin-1 refuses characters
+            stream.reconfigure(errors="backslashreplace")
+    if instruction := os.environ.get(COMPLETE):
+        return shell_complete(cli, {}, "eventstacks", COMPLETE, instruction)
     try:
-        code = _run()
+        code = _run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # `… | head` has seen enough
-        code = 0
-    except OSError as error:  # also of what is written: a full disk
-        code = _fail(error)
-    else:
-        return code
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # what cannot be written now goes nowhere: else Python tries once more
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except BrokenPipeError:  # `… | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return code
 
 
-def _prepare_streams() -> None:
-    """Each is there, also after `<&-` and `>&-` (the next file that is opened would take its place), and takes all."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the program
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # half a surrogate has no form in UTF-8, and much has none in Latin-1
-            stream.reconfigure(errors="backslashreplace")
-    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(Closed()))
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
-def _run() -> int:
-    from eventstacks.cli import _stacks
-
+def _run(arguments: list[str]) -> int:
+    """Invoke the verb. click's own ``main`` is not used: it exits with 1 for a closed pipe."""
+    as_json = "--json" in arguments
     try:
-        # Not cli.main(): that would make an exit code 1 of a closed pipe.
-        with cli.make_context("eventstacks", sys.argv[1:], color=_stacks.colour()) as context:
+        with cli.make_context("eventstacks", arguments) as context:
             code = cli.invoke(context)
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        print("\nInterrupted.", file=sys.stderr)  # noqa: T201 - the last word of every command
-        return EXIT_INTERRUPTED
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        output.echo(f"\nInterrupted. {error}".rstrip(), err=True)  # str: what continues in AWS
+        if as_json:
+            interrupted = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=str(error))
+            _print_error_document(interrupted)
+        return output.EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
+        if as_json:
+            _print_error_document(ToolError(error.format_message(), code=ErrorCode.USAGE))
         return error.exit_code
-    except OSError:
+    except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001 - raised again if it is a fault of this program
-        return _fail(error)
+    except Exception as error:
+        if (known := as_tool_error(error)) is None:
+            raise
+        output.print_errors([known])
+        if as_json:
+            _print_error_document(known)
+        return output.EXIT_FAILED
     return code if isinstance(code, int) else 0
 
 
-def _fail(error: Exception) -> int:
-    from eventstacks.cli import _stacks
-    from eventstacks.cli._failures import describe
+def _print_error_document(error: ToolError) -> None:
+    click.echo(json.dumps({"error": error.document()}))
 
-    if (text := describe(error)) is None:
-        raise error
-    with contextlib.suppress(OSError):  # nobody is left to hear it
-        click.secho(text, err=True, fg="red", color=_stacks.colour())
-    return EXIT_FAILED
+
+def as_tool_error(error: Exception) -> ToolError | None:
+    """Return an error of the system or of AWS as a ToolError; None for a bug of this program."""
+    if isinstance(error, ToolError):
+        return error
+    if isinstance(error, OSError):
+        return ToolError(error.strerror or str(error), where=str(error.filename or ""))
+    if not isinstance(error, aws.AWS_ERRORS):
+        return None
+    message, operation = aws.error_message(error), getattr(error, "operation_name", "")
+    if operation:
+        message = f"AWS refused {operation}: {message} ({aws.error_code(error) or 'no code'})"
+    return ToolError(message, code=ErrorCode.AWS_ERROR)
 
 
 if __name__ == "__main__":

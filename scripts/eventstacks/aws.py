@@ -295,7 +295,8 @@ def error_message(error: Exception) -> str:
     words = (
         error.response.get("Error", {}).get("Message") if isinstance(error, ClientError) else None
     )
-    return str(words or error)
+    # botocore quotes the bytes of a response that it cannot parse: b'<html>…
+    return str(words or error).partition(", invalid XML received")[0]
 
 
 def is_login_error(error: Exception) -> bool:

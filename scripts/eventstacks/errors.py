@@ -12,6 +12,7 @@ class ErrorCode(StrEnum):
     """Stable codes of errors: part of the output with ``--json``; code and tests use these, never a sentence."""
 
     FAILED = "failed"
+    USAGE = "usage"  # wrong options or arguments: exit code 2
     # Files and values
     FILE_UNREADABLE = "file_unreadable"
     FILE_UNWRITABLE = "file_unwritable"

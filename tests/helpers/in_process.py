@@ -7,13 +7,13 @@ import sys
 from types import SimpleNamespace
 from unittest import mock
 
-from eventstacks.__main__ import main
+from eventstacks.__main__ import SIGNALS, main
 
 
 def run(*arguments):
     """Its exit code, stdout and stderr; signal handlers are as they were afterwards."""
     out, err = io.StringIO(), io.StringIO()
-    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {one: signal.getsignal(one) for one in SIGNALS}
     try:
         with (
             mock.patch.object(sys, "argv", ["eventstacks", *arguments]),

@@ -162,7 +162,7 @@ def test_on_an_account_it_asks_first(run):
     done = run("demo", "--env", "dev")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
-        "Error: nobody can answer here: say YES=1 (--yes). Nothing was changed.",
+        "Error: no terminal for the prompt; pass --yes. Nothing was changed.",
     )
     ours, theirs = pty.openpty()
     os.write(ours, b"n\n")

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from botocore.parsers import ResponseParserError
 
+from eventstacks.__main__ import as_tool_error
 from eventstacks.aws import AccountError, Aws, UnreachedError
-from eventstacks.cli._failures import describe
 from eventstacks.environment import Environment
 
 
@@ -92,8 +92,8 @@ def test_what_is_not_aws_is_called_so(ask, somebody, tmp_path):
     aws = Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, endpoint=somebody))
     with pytest.raises(ResponseParserError) as caught:
         aws.client("cloudformation").describe_stacks()
-    assert describe(caught.value).startswith(
-        f"Error: {somebody} answers something that is not AWS (HTTP "
+    assert as_tool_error(caught.value).what.startswith(
+        f"{somebody} answers something that is not AWS (HTTP "
     )
 
 

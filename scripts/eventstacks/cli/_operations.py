@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eventstacks.cli.output import print_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventstacks.aws import Aws
     from eventstacks.bus.stacks import Deployed
     from eventstacks.flow.graph import Flow
+
+__all__ = ["deployed", "flow", "print_table"]
 
 
 def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[Deployed]]:
@@ -30,25 +34,3 @@ def flow(aws: Aws, stacks: Sequence[Deployed]) -> Flow:
 
     known = graph.stacks_of(aws.environment, rendering.render_all())
     return live.read(aws, live.locate(aws, [known[one.place.key] for one in stacks], aws.guard()))
-
-
-def print_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
-) -> None:
-    """A table on a terminal; lines of tabs elsewhere."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from eventstacks.cli import _stacks
-
-    out = _stacks.console()
-    if not out.is_terminal:
-        for row in (heads, *rows):
-            print("\t".join(row))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in heads:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)

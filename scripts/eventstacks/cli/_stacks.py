@@ -1,90 +1,38 @@
-"""What the verbs for stacks share: reading the environment, and how a run starts, asks, reports and ends."""
+"""Old names; use ``cli.output`` and ``cli.options``."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventstacks import aws
+from eventstacks.cli import options
+from eventstacks.cli.output import (
+    confirm,
+    console,
+    counted,
+    print_json,
+)
+from eventstacks.cli.output import (
+    print_errors as complain,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from rich.console import Console
-
-    from eventstacks.aws import Aws
     from eventstacks.cloudformation.order import Pair
     from eventstacks.cloudformation.results import Result
-    from eventstacks.environment import Environment
-    from eventstacks.errors import ToolError
+
+__all__ = ["complain", "confirm", "console", "counted", "print_json", "read", "summarize"]
 
 
 def read(
     env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[Aws, dict[str, Any], list[Pair]]:
-    """AWS for the environment, its templates (rendered now), and the (stack, region) pairs that are meant.
-
-    Every verb that talks to AWS starts here, so that a fault in a file is found before the first call.
-    """
-    from eventstacks import environment, rendering
-    from eventstacks.aws import Aws
-
-    found = environment.load(env)
-    pairs = found.choose(stack, region)
-    templates = rendering.render_all()
-    environment.check_parameters(found, templates)
-    return Aws(found, connections=connections), templates, pairs
-
-
-def colour() -> bool | None:
-    """As click takes it: False for plain lines, with NO_COLOR and on a dumb terminal; None for what the stream is."""
-    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
-
-
-def console(*, err: bool = False) -> Console:
-    """Colour on a terminal, plain lines elsewhere and with NO_COLOR; long lines are not broken in a pipe."""
-    from rich.console import Console
-
-    found = Console(stderr=err, highlight=False, emoji=False, force_terminal=colour())
-    found.soft_wrap = not found.is_terminal
-    return found
-
-
-def counted(number: int, one: str, several: str = "") -> str:
-    """``1 record``, ``1,234 records``; ``several`` where an s at the end does not do."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, default=str))
-
-
-def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
-    """Asks on a terminal; a protected environment wants its name typed. Raises UsageError where nobody can answer."""
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise click.UsageError("nobody can answer here: say YES=1 (--yes). Nothing was changed.")
-    if environment.protect:
-        answer = click.prompt(
-            f"{question} Type the name of the environment, {environment.name}, to go on",
-            default="",
-            show_default=False,
-            err=True,
-        )
-        return bool(answer == environment.name)
-    return click.confirm(question, err=True)
-
-
-def complain(problems: Iterable[ToolError | None]) -> bool:
-    """Says what went wrong on stderr; gives whether anything did."""
-    found = [one for one in problems if one]
-    for one in found:
-        click.secho(f"Error: {one}", err=True, fg="red")
-    return bool(found)
+) -> tuple[aws.Aws, dict[str, Any], list[Pair]]:
+    """Do as ``options.connect``, without the header line."""
+    chosen, templates, stacks = options.load(env, stack, region)
+    return aws.Aws(chosen, connections=connections), templates, stacks
 
 
 def summarize(results: Sequence[Result], *, as_json: bool) -> int:

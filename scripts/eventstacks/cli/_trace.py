@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.tree import Tree
 
-from eventstacks.cli import _stacks
+from eventstacks.cli import output
 from eventstacks.flow.payload import compact
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[magenta]?[/]"}
 
 def show(arrivals: Iterable[Arrival]) -> None:
     """Prints the ways of an event, each as a tree: bus → rules → targets."""
-    console = _stacks.console()
+    console = output.console(markup=True)
     if not console.is_terminal:
         console.width = 1_000_000  # a tree cuts at the width
     for arrival in arrivals:

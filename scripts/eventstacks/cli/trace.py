@@ -152,12 +152,11 @@ def _of_template(path: Path, region: str | None) -> tuple[Find, Matcher]:
 
 def _of_environment(env: str, stack: str | None, region: str | None) -> tuple[Find, Matcher]:
     """The flow of the environment's templates."""
-    from eventstacks.cli import _stacks
+    from eventstacks.cli import options
     from eventstacks.flow import graph, trace
     from eventstacks.flow.resolve import symbol_of
 
-    aws, templates, _ = _stacks.read(env, stack, region)
-    settings = aws.environment
+    settings, templates, _ = options.load(env, stack, region)
 
     @cache  # many events may go one way
     def flow(name: str | None, parameters: tuple[tuple[str, str], ...]) -> Flow:

@@ -47,7 +47,7 @@ def test_no_is_an_answer_and_nobody_is_none(asked):
     assert "1 stacks in eu-west-1 of account 111122223333" in asked[0]
     done = CliRunner().invoke(cli, ["demo", "--env", "dev"])
     assert done.exit_code == 2
-    assert "say YES=1" in done.stderr
+    assert "--yes" in done.stderr
 
 
 @pytest.mark.usefixtures("asked")

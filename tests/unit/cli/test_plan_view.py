@@ -236,13 +236,19 @@ def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
         Result(
             place,
             "failed",
-            problem=DeploymentError("no", where="t-bus in us-east-1", advice="make recover"),
+            problem=DeploymentError(
+                "no", where="t-bus in us-east-1", advice="make recover ENV=test"
+            ),
         ),
     )
     assert _stacks.summarize([good], as_json=False) == 0
     assert "Arn=x" in capsys.readouterr().out
     assert _stacks.summarize([bad, good], as_json=True) == 1
-    assert capsys.readouterr().err.splitlines() == ["Error: t-bus in us-east-1: no", "make recover"]
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: no",
+        "  t-bus in us-east-1",
+        "  Run: make recover ENV=test",
+    ]
 
 
 def test_that_nothing_had_to_change_is_said_in_words(capsys):

@@ -1,0 +1,134 @@
+"""Options that several verbs have, and what they name: an environment, its templates and stacks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from eventstacks import aws, environment, rendering
+from eventstacks.bus import moments
+from eventstacks.cli import output
+from eventstacks.errors import ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from click.shell_completion import CompletionItem
+
+    from eventstacks.cloudformation.order import Pair
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+class Time(click.ParamType["datetime"]):
+    """A point in time: 15m, 3h, 7d ago, or an ISO 8601 timestamp."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the time; a wrong one is an error of usage that names the option."""
+        try:
+            return moments.parse(value)
+        except ToolError as error:
+            self.fail(f"{error.what}. {error.advice}", param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of floats without nan and infinity, which click's own range accepts."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; a wrong one is an error of usage that names the option."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+RATE = FiniteRange(min=0.001)  # per second: one in a quarter of an hour is the slowest
+
+
+def _complete_environment(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[str | CompletionItem]:
+    return [name for name in environment.names() if name.startswith(incomplete)]
+
+
+def _complete_stack(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[str | CompletionItem]:
+    try:
+        stacks = environment.load(ctx.params.get("env") or "local").stacks
+    except ToolError:
+        return []
+    return [name for name in stacks if name.startswith(incomplete)]
+
+
+def _set_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[output.QUIET] = value
+
+
+env_option = click.option(
+    "--env",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=_complete_environment,
+    help="The environment: parameters/NAME.yaml.",
+)
+stack_option = click.option(
+    "--stack",
+    metavar="NAME",
+    shell_complete=_complete_stack,
+    help="Only this stack of the environment.",
+)
+region_option = click.option("--region", metavar="NAME", help="Only this Region.")
+yes_option = click.option("--yes", is_flag=True, envvar="YES", help="Do not ask for confirmation.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document on stdout, all else on stderr."
+)
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_quiet,
+    help="No header line and no progress.",
+)
+
+
+def where_options(function: F) -> F:
+    """Add ``--env``, ``--stack``, ``--region`` and ``--quiet``."""
+    return env_option(stack_option(region_option(quiet_option(function))))
+
+
+def load(
+    env: str, stack: str | None, region: str | None
+) -> tuple[environment.Environment, dict[str, Any], list[Pair]]:
+    """Return an environment, its rendered templates, and the stacks that are meant. Calls no AWS."""
+    chosen = environment.load(env)
+    stacks = chosen.choose(stack, region)
+    templates = rendering.render_all()
+    environment.check_parameters(chosen, templates)
+    return chosen, templates, stacks
+
+
+def connect(
+    env: str, stack: str | None, region: str | None, *, connections: int = 32
+) -> tuple[aws.Aws, dict[str, Any], list[Pair]]:
+    """Return AWS for an environment, its rendered templates, and the stacks that are meant.
+
+    Every verb that talks to AWS starts here: an error in a file is found before the first call, the
+    account is checked, and the header line is printed.
+    """
+    chosen, templates, stacks = load(env, stack, region)
+    connection = aws.Aws(chosen, connections=connections)
+    account = connection.guard()
+    endpoint = connection.client("sts").meta.endpoint_url if chosen.endpoint else "AWS"
+    output.header(chosen, account, [where for _, where in stacks], endpoint)
+    return connection, templates, stacks

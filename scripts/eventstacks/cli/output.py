@@ -1,0 +1,272 @@
+"""Everything that verbs show: tables, JSON, errors, the header line, questions and progress.
+
+All text from AWS and from events passes through ``safe`` on its way to the terminal: the console
+and every function of this module apply it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live
+from rich.segment import Segment
+from rich.spinner import Spinner
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
+
+    from eventstacks.environment import Environment
+    from eventstacks.errors import ErrorCode, ToolError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 2, 3, 130
+QUIET = "eventstacks.quiet"  # key of click's context for --quiet
+PROGRESS_DELAY = 1.0  # seconds until progress is shown
+MAX_ADVICE = 3  # different pieces of advice for one failure in several stacks
+# Control characters (C0, DEL, C1), line and paragraph separators, bidirectional marks, embeddings,
+# overrides and isolates, and lone surrogates: a terminal obeys them, or a reader is misled by them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_KEPT_IN_LINES = "\n\t"
+_COMMANDS = ("make ", "eventstacks ", "aws ")
+_STATES = (  # the first that fits a whole upper-case word decides on its colour
+    (re.compile(r"\w*(FAILED|ROLLBACK|INOPERABLE|MODIFIED)\w*"), "bold red"),
+    (re.compile(r"\w*_IN_PROGRESS|\w*PENDING|RUNNING|STARTING"), "cyan"),
+    (re.compile(r"DRIFTED|OUTDATED|CANCELLED|DISABLED|SUSPENDED"), "yellow"),
+    (re.compile(r"\w*_COMPLETE|COMPLETED|IN_SYNC|CURRENT|SUCCEEDED|ENABLED"), "green"),
+    (re.compile(r"NOT_DEPLOYED|NOT_CHECKED|DELETED"), "dim"),
+)
+
+
+def safe(text: object, *, lines: bool = False) -> str:
+    r"""Return text with every control character escaped, as ``\x1b`` or ``\u202e``.
+
+    With ``lines`` line feeds and tabs stay: for text over several lines that this program made.
+    """
+
+    def escape(found: re.Match[str]) -> str:
+        character = found[0]
+        if lines and character in _KEPT_IN_LINES:
+            return character
+        code = ord(character)
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _UNSAFE.sub(escape, str(text))
+
+
+def is_plain() -> bool:
+    """Return True if NO_COLOR, CI or TERM=dumb ask for plain lines, also on a terminal."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("CI")
+    return bool(plain) or os.environ.get("TERM") == "dumb"
+
+
+def is_quiet() -> bool:
+    """Return True if the verb was called with --quiet."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(QUIET))
+
+
+class _SafeConsole(Console):
+    """A console that escapes the control characters of every text it renders."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(safe(segment.text, lines=True), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again, for ``__main__`` to decide on the exit code."""
+        raise  # noqa: PLE0704 - rich calls this while it handles BrokenPipeError
+
+
+def console(*, err: bool = False, markup: bool = False) -> Console:
+    """Return a console: colour on a terminal; plain lines in a pipe, with NO_COLOR, CI or TERM=dumb.
+
+    Long lines are wrapped only on a terminal.
+    """
+    made = _SafeConsole(
+        stderr=err,
+        highlight=False,
+        emoji=False,
+        markup=markup,
+        force_terminal=False if is_plain() else None,
+    )
+    made.soft_wrap = not made.is_terminal
+    return made
+
+
+def echo(text: object = "", *, err: bool = False, style: str = "") -> None:
+    """Print text, with control characters escaped; line feeds stay."""
+    console(err=err).print(Text(safe(text, lines=True), style=style), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a warning on stderr."""
+    echo(text, err=True, style="yellow")
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 record`` or ``1,234 records``; ``plural`` where an s does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def time_text(time: datetime | None) -> str:
+    """Return a time in UTC with its zone, as ``2026-05-01 12:30:00Z``, or ''."""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}" if time else ""
+
+
+def state_style(word: str) -> str:
+    """Return the style of a state such as UPDATE_COMPLETE, or ''."""
+    return next((style for pattern, style in _STATES if pattern.fullmatch(word)), "")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout. Times become ISO 8601 in UTC; the text is ASCII."""
+    click.echo(json.dumps(value, indent=2, default=_json_value))
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
+        return zoned.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)
+
+
+def print_table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    right: Sequence[str] = (),
+    notes: Mapping[int, str] | None = None,
+) -> None:
+    """Print a table: aligned on a terminal, tab-separated lines in a pipe.
+
+    States are coloured by their value. Where the terminal is too narrow, the last columns follow on
+    an indented line under their row. ``notes`` are further lines, by the number of the row.
+    """
+    out, notes = console(), notes or {}
+    cells = [[safe("" if cell is None else cell) for cell in row] for row in rows]
+    if not out.is_terminal:
+        for number, row in enumerate([list(heads), *cells]):
+            click.echo("\t".join(row))
+            for line in notes.get(number - 1, "").splitlines():
+                click.echo(f"    {safe(line)}")
+        return
+    widths = [max(cell_len(row[index]) for row in [heads, *cells]) for index in range(len(heads))]
+    shown = len(heads)
+    while shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > out.width:
+        shown -= 1
+
+    def aligned(row: Sequence[str], style: Callable[[str], str]) -> Text:
+        text = Text()
+        for head, cell, width in zip(heads[:shown], row, widths, strict=False):
+            space = " " * (width - cell_len(cell))
+            text.append(space if head in right else "").append(cell, style(cell))
+            text.append("  " if head in right else space + "  ")
+        text.rstrip()
+        return text
+
+    out.print(aligned(heads, lambda _: "bold"), soft_wrap=True)
+    for number, row in enumerate(cells):
+        out.print(aligned(row, state_style), soft_wrap=True)
+        rest = [
+            Text.assemble((f"{head} ", "dim"), (cell, state_style(cell)))
+            for head, cell in zip(heads[shown:], row[shown:], strict=True)
+            if cell
+        ]
+        if rest:
+            out.print(Text("    ") + Text("  ").join(rest))
+        for words in notes.get(number, "").splitlines():
+            out.print(Text(f"    {safe(words)}"), soft_wrap=True)
+
+
+def header(environment: Environment, account: str, regions: Iterable[str], endpoint: str) -> None:
+    """Print one line on stderr: environment, account, Regions and endpoint. Nothing with --quiet."""
+    if not is_quiet():
+        where = ", ".join(dict.fromkeys(regions))
+        words = [environment.name, f"account {account}" if account else "", where, endpoint]
+        echo(" · ".join(filter(None, words)), err=True, style="dim")
+
+
+def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
+    """Ask on the terminal; a protected environment wants its name typed, exactly.
+
+    Raises UsageError if there is no terminal to ask on.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise click.UsageError("no terminal for the prompt; pass --yes. Nothing was changed.")
+    if environment.protect:
+        words = f"{question} Type the name of the environment, {environment.name}, to continue"
+        answer = click.prompt(words, default="", show_default=False, err=True)
+        return bool(answer == environment.name)
+    return click.confirm(question, err=True)
+
+
+@contextmanager
+def progress(text: str, describe: Callable[[], str] | None = None) -> Iterator[None]:
+    """Show a spinner with ``text`` on a terminal's stderr while the block takes over a second.
+
+    ``describe`` returns more words for each redraw, for example a count.
+    """
+    out = console(err=True)
+    if not out.is_terminal or is_quiet():
+        yield
+        return
+    spinner = Spinner("dots", text=safe(text))
+
+    def draw() -> Spinner:
+        spinner.update(text=safe(f"{text} {describe()}" if describe else text))
+        return spinner
+
+    live = Live(console=out, get_renderable=draw, refresh_per_second=8, transient=True)
+    timer = threading.Timer(PROGRESS_DELAY, live.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        live.stop()
+
+
+def print_errors(errors: Iterable[ToolError | None]) -> bool:
+    """Print errors on stderr; the same failure in several places once. Return whether there are any."""
+    groups: dict[tuple[ErrorCode, str], list[ToolError]] = {}
+    for error in errors:
+        if error:
+            groups.setdefault((error.code, error.what), []).append(error)
+    for group in groups.values():
+        echo(_error_text(group), err=True, style="red")
+    return bool(groups)
+
+
+def _error_text(group: Sequence[ToolError]) -> str:
+    """Return what failed, where, and what to do next: three lines or more."""
+    places = ", ".join(dict.fromkeys(error.where for error in group if error.where))
+    advice = list(dict.fromkeys(error.advice for error in group if error.advice))
+    more = [f"(and {len(advice) - MAX_ADVICE} more like this)"] if advice[MAX_ADVICE:] else []
+    rest = [
+        f"Run: {line}" if line.startswith(_COMMANDS) else line
+        for text in [places, *advice[:MAX_ADVICE], *more]
+        for line in text.splitlines()
+    ]
+    return "\n".join([f"Error: {group[0].what}", *(f"  {line}" for line in rest)])
