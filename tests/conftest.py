@@ -38,6 +38,7 @@ def _checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for name in [one for one in os.environ if one.startswith("AWS_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("EVENTSTACKS_MAKE", "1")  # advice in the form of make
     # A client that is made without an endpoint must fail, not find somebody's account.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

@@ -68,7 +68,7 @@ def perform(aws: Aws, region: str, run: str) -> Iterator[Act]:
     }
     for stack in aws.environment.stacks.values():
         if stack.template in acts and region in stack.regions:
-            found = outputs.read(aws, stack.stack_name, region)
+            found = outputs.read(aws, aws.environment.ref(stack.name, region))
             words, deliveries = acts[stack.template](aws, region, found, run)
             yield Act(region, words, deliveries)
 

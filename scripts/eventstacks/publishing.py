@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from eventstacks import rendering
 from eventstacks.aws import Clock
-from eventstacks.cloudformation import bucket, order, outputs
+from eventstacks.cloudformation import bucket, outputs
 from eventstacks.cloudformation.parameters import Values
 from eventstacks.errors import ToolError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Pair
+    from eventstacks.environment import StackRef
 
 CONSOLES = {  # partition → domain of its console, after the region
     "aws": "console.aws.amazon.com",
@@ -64,7 +64,7 @@ def upload(aws: Aws) -> dict[str, str]:
 
 def link(
     aws: Aws,
-    pair: Pair,
+    ref: StackRef,
     template_url: str,
     declared: Mapping[str, Mapping[str, Any]],
     values: Values,
@@ -75,9 +75,9 @@ def link(
     Source: CloudFormation User Guide, 'Create quick-create links for stacks'. Raises PublishingError for a region
     whose console is not known.
     """
-    settings, region = pair
+    settings, region = ref.settings, ref.region
     taken, given, left_out = (
-        order.references(pair),
+        aws.environment.references(ref),
         {"templateURL": template_url, "stackName": settings.stack_name},
         {},
     )
@@ -100,21 +100,21 @@ def link(
 
 
 def links(
-    aws: Aws, pairs: Sequence[Pair], templates: Mapping[str, Mapping[str, Any]]
+    aws: Aws, refs: Sequence[StackRef], templates: Mapping[str, Mapping[str, Any]]
 ) -> list[Link]:
     """Uploads, and gives a link for each stack and region. Raises PublishingError, BucketError."""
-    for _, region in pairs:
-        _console(aws, region)
+    for ref in refs:
+        _console(aws, ref.region)
     urls, values = upload(aws), Values(aws)
     return [
         link(
             aws,
-            pair,
-            urls[pair[0].template],
-            templates[pair[0].template].get("Parameters") or {},
+            ref,
+            urls[ref.settings.template],
+            templates[ref.settings.template].get("Parameters") or {},
             values,
         )
-        for pair in pairs
+        for ref in refs
     ]
 
 

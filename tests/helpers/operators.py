@@ -23,7 +23,7 @@ class Operator:
     def __init__(self, aws, settings, template):
         self.aws, self.settings = aws, settings
         self.name = next(iter(settings.stacks))
-        self.outputs = outputs.read(aws, self.name, REGION)
+        self.outputs = outputs.read(aws, settings.ref(self.name, REGION))
         self.bus = self.outputs.get("EventBusName", "default")
         self.running = []
 

@@ -79,7 +79,7 @@ def operate(endpoint, checkout, unique):
             bus_tap.remove(one.aws, REGION, one.bus, name)
         surveys = deletion.survey(one.aws, one.settings.choose())
         (result,) = deletion.delete(
-            one.aws, surveys, pairs=one.settings.choose(), empty_buckets=True
+            one.aws, surveys, refs=one.settings.choose(), empty_buckets=True
         )
         assert result.ok, result.problem
 

@@ -16,7 +16,6 @@ from eventstacks.aws import Aws, Clock
 from eventstacks.cloudformation import deletion, deployment, drift, outputs, recovery
 from eventstacks.cloudformation.deployment import Listener
 from eventstacks.cloudformation.options import Options
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
 
 QUEUES = """
@@ -112,7 +111,7 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
             return deletion.delete(
                 self.aws,
                 deletion.survey(self.aws, pairs),
-                pairs=pairs,
+                refs=pairs,
                 empty_buckets=True,
             )
 
@@ -163,7 +162,9 @@ def test_create_no_change_update_delete(project):
         ("eu-west-1", "created"),
     ]
     for one in found:
-        assert one["outputs"] == outputs.read(project.aws, one["stackName"], one["region"])
+        assert one["outputs"] == outputs.read(
+            project.aws, project.environment.ref(one["stack"], one["region"])
+        )
         assert f":{one['region']}:" in one["outputs"]["Arn"]
     assert project.run("plan").returncode == 0
     again = project.run("deploy", "--json")  # nothing to ask: nobody needs to answer
@@ -223,7 +224,7 @@ def test_outputs_of_another_stack_and_of_another_region(project):
             "queues": {},
         }
     )
-    results = {(one.place.stack, one.place.region): one for one in project.deploy()}
+    results = {(one.ref.stack, one.ref.region): one for one in project.deploy()}
     assert {one.outcome for one in results.values()} == {"created"}
     for region in REGIONS:
         value = project.aws.client("ssm", region).get_parameter(
@@ -263,7 +264,7 @@ def test_disable_rollback_leaves_what_was_made(project):
     project.write({"broken": {}}, regions=["us-east-1"])
     (result,) = project.deploy(disable_rollback=True)
     assert result.status == "CREATE_FAILED"
-    place = Place.of(project.environment, project.environment.choose()[0])
+    place = project.environment.choose()[0]
     clock = Clock()
     step = recovery.propose(
         Remote(place, project.aws.client("cloudformation", place.region), clock)

@@ -146,9 +146,9 @@ def test_an_unknown_console_is_told_before_anything_is_uploaded(make, clients, u
 
 def test_a_secret_is_in_no_link(make):
     aws = make()
-    pair = aws.environment.choose("source")[0]
+    ref = aws.environment.choose("source")[0]
     declared = {"LogRetentionInDays": {"Type": "Number", "NoEcho": True}}
-    found = publishing.link(aws, pair, "https://x", declared, publishing.Values(aws))
+    found = publishing.link(aws, ref, "https://x", declared, publishing.Values(aws))
     assert found.left_out == {"LogRetentionInDays": "it is secret (NoEcho)"}
     assert "param_" not in found.url
 

@@ -50,13 +50,13 @@ def deploy(endpoint, templates):
         (result,) = deployment.deploy(aws, templates, aws.environment.choose())
         assert result.ok, result.problem
         deployed.append(aws)
-        return aws, outputs.read(aws, name, REGION)
+        return aws, outputs.read(aws, aws.environment.ref(name, REGION))
 
     yield one
     for aws in deployed:
         pairs = aws.environment.choose()
         (result,) = deletion.delete(
-            aws, deletion.survey(aws, pairs), pairs=pairs, empty_buckets=True
+            aws, deletion.survey(aws, pairs), refs=pairs, empty_buckets=True
         )
         assert result.ok, result.problem
 
@@ -218,7 +218,7 @@ def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
     (result,) = deployment.deploy(aws, templates, pairs)
     assert result.ok, result.problem
     found = outputs.read(aws, unique, REGION)
-    (result,) = deletion.delete(aws, deletion.survey(aws, pairs), pairs=pairs)
+    (result,) = deletion.delete(aws, deletion.survey(aws, pairs), refs=pairs)
     assert result.ok, result.problem
     for name in (found["DataBucketName"], found["TrailBucketName"]):
         policy = json.loads(aws.client("s3").get_bucket_policy(Bucket=name)["Policy"])
@@ -302,6 +302,6 @@ def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monk
     assert out[""].splitlines()[0] == f"{unique} in {REGION}"
     assert f"EventBusName                 {found['EventBusName']}" in out[""]
     assert json.loads(out["--json"]) == [
-        {"stack": unique, "stackName": unique, "region": REGION, "outputs": found}
+        {"stack": unique, "stack_name": unique, "region": REGION, "outputs": found}
     ]
     assert f"EVENT_BUS_NAME='{found['EventBusName']}'" in out["--dotenv"].splitlines()

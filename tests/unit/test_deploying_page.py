@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from eventstacks import environment
-from eventstacks.environment import file
-from eventstacks.environment.model import OutputReference
+from eventstacks.environment import OutputReference
 
 EXAMPLES = re.findall(
     r"```yaml\n(.*?)```", Path("docs/deploying.md").read_text(encoding="utf-8"), re.DOTALL
@@ -26,13 +25,13 @@ def test_each_file_is_one_that_can_be_read(example):
 
 
 def test_every_key_is_named():
-    whole, sets = (yaml.load(one, file._Loader) for one in EXAMPLES)
+    whole, sets = (yaml.load(one, environment._Loader) for one in EXAMPLES)
     text = Path("docs/deploying.md").read_text(encoding="utf-8")
     beside = {key for key in ("endpoint", "stack_set") if f"`{key}`" in text}
-    assert {*whole, *beside} == set(file._ENVIRONMENT_KEYS)
-    assert {key for one in whole["stacks"].values() for key in one} == set(file._STACK_KEYS)
+    assert {*whole, *beside} == set(environment._ENVIRONMENT_KEYS)
+    assert {key for one in whole["stacks"].values() for key in one} == set(environment._STACK_KEYS)
     roles = {key for key in ("administration_role", "execution_role") if f"`{key}`" in text}
-    assert {*sets["stack_set"], *roles} == set(file._STACK_SET_KEYS)
+    assert {*sets["stack_set"], *roles} == set(environment._STACK_SET_KEYS)
 
 
 def test_what_the_comments_say_is_so(tmp_path):

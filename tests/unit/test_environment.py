@@ -1,6 +1,6 @@
 import pytest
 
-from eventstacks import documents, environment, rendering
+from eventstacks import documents, environment, parameter_checks, rendering
 from eventstacks.environment import EnvironmentFileError, OutputReference
 
 GOOD = """
@@ -67,7 +67,7 @@ def test_an_environment_is_read_whole(tmp_path):
         "Days": "3",
         "BusArn": OutputReference("bus", "Arn", "eu-west-1"),
     }
-    environment.check_parameters(dev, {"bus": TEMPLATE})
+    parameter_checks.check_parameters(dev, {"bus": TEMPLATE})
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_a_second_copy_of_everything_is_not_protected(tmp_path):
 
 @pytest.mark.parametrize("allowed", [[True, False], ["true", "false"], [1.5, True]])
 def test_values_that_a_template_allows_are_text(allowed):
-    assert environment.refusal({"AllowedValues": allowed}, "true") is None
-    assert "is not one of" in environment.refusal({"AllowedValues": allowed}, "True")
+    assert parameter_checks.refusal({"AllowedValues": allowed}, "true") is None
+    assert "is not one of" in parameter_checks.refusal({"AllowedValues": allowed}, "True")
 
 
 def test_a_policy_is_as_aws_gives_it_back_and_its_version_no_day(tmp_path):
@@ -337,7 +337,7 @@ def test_values_are_held_to_the_template(tmp_path, old, new, place, words):
     assert old in GOOD
     dev = load(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(EnvironmentFileError) as error:
-        environment.check_parameters(dev, {"bus": TEMPLATE})
+        parameter_checks.check_parameters(dev, {"bus": TEMPLATE})
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: {place}"
     assert words in error.value.what
 
@@ -357,7 +357,7 @@ def test_a_rule_of_a_template_that_makes_no_sense_is_said_to_be_one(tmp_path, ru
         EnvironmentFileError,
         match=r"the template 'bus': Parameters.Days: what it says about the value",
     ):
-        environment.check_parameters(load(tmp_path, GOOD), {"bus": template})
+        parameter_checks.check_parameters(load(tmp_path, GOOD), {"bus": template})
 
 
 @pytest.mark.parametrize(
@@ -373,8 +373,8 @@ def test_a_rule_of_a_template_that_makes_no_sense_is_said_to_be_one(tmp_path, ru
 )
 def test_a_secret_is_in_no_message(rule):
     declared, value = {"NoEcho": True, **rule}, "7777" if "MaxValue" in rule else "hunter-2"
-    assert value not in environment.refusal(declared, value)
-    assert value in environment.refusal({**declared, "NoEcho": False}, value)
+    assert value not in parameter_checks.refusal(declared, value)
+    assert value in parameter_checks.refusal({**declared, "NoEcho": False}, value)
 
 
 @pytest.mark.parametrize(
@@ -399,25 +399,27 @@ def test_a_number_that_yaml_reads_otherwise_is_refused(tmp_path, written):
 def test_a_parameter_without_default_must_be_given(tmp_path):
     template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Topic": {"Type": "String"}}}
     with pytest.raises(EnvironmentFileError, match="needs a value for Topic"):
-        environment.check_parameters(load(tmp_path, GOOD), {"bus": template})
+        parameter_checks.check_parameters(load(tmp_path, GOOD), {"bus": template})
 
 
 def test_choosing_stacks_and_regions(tmp_path):
     dev = load(tmp_path, GOOD)
-    assert [(s.name, r) for s, r in dev.choose()] == [
+    assert [(ref.stack, ref.region) for ref in dev.choose()] == [
         ("bus", "us-east-1"),
         ("bus", "eu-west-1"),
         ("rules", "us-east-1"),
     ]
-    assert [(s.name, r) for s, r in dev.choose("bus", "eu-west-1")] == [("bus", "eu-west-1")]
-    with pytest.raises(EnvironmentFileError, match="there is no stack 'rule'"):
+    assert [(ref.stack, ref.region) for ref in dev.choose("bus", "eu-west-1")] == [
+        ("bus", "eu-west-1")
+    ]
+    with pytest.raises(EnvironmentFileError, match="stack 'rule' not found"):
         dev.choose("rule")
-    with pytest.raises(EnvironmentFileError, match="nothing here is for the region 'eu-west-1'"):
+    with pytest.raises(EnvironmentFileError, match="region 'eu-west-1' is not in this environment"):
         dev.choose("rules", "eu-west-1")
 
 
 @pytest.mark.parametrize("name", ["local", "dev", "prod"])
 def test_the_environments_of_the_checkout_fit_their_templates(name):
-    environment.check_parameters(
+    parameter_checks.check_parameters(
         environment.load(name), {one: rendering.render(one)[1] for one in rendering.names()}
     )

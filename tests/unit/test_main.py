@@ -135,12 +135,12 @@ def test_every_file_that_an_example_names_is_there(verb):
         (
             ["deploy", "--env", "dev", "--stack", "custom-bus"],
             1,
-            "there is no stack 'custom-bus' in this environment",
+            "stack 'custom-bus' not found in this environment",
         ),
         (
             ["deploy", "--env", "dev", "--region", "mars-1"],
             1,
-            "nothing here is for the region 'mars-1'",
+            "region 'mars-1' is not in this environment",
         ),
         (["deploy", "--nonsense"], 2, "No such option"),
         (["deply"], 2, "No such command 'deply'. Did you mean 'deploy'?"),

@@ -70,10 +70,10 @@ def of_stacks(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> 
     for one in stacks:
         for logical, physical in one.of_type("AWS::Events::Archive").items():
             if name in (None, logical, physical):
-                told = aws.client("events", one.place.region).describe_archive(ArchiveName=physical)
+                told = aws.client("events", one.ref.region).describe_archive(ArchiveName=physical)
                 found.append(
                     Archive(
-                        one.place.region,
+                        one.ref.region,
                         physical,
                         told["ArchiveArn"],
                         told["EventSourceArn"],
@@ -106,7 +106,7 @@ def choose_rules(
     }
     known = {**arns, **{arn: arn for arn in arns.values()}}
     for one in stacks:
-        if one.place.region == archive.region:
+        if one.ref.region == archive.region:
             known |= {
                 key: arns[name]
                 for key, (its, name) in one.rules.items()

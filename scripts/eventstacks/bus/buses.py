@@ -11,6 +11,7 @@ from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from eventstacks.aws import Aws
+    from eventstacks.environment import StackRef
 
 OUTPUT = "EventBusName"
 
@@ -58,13 +59,13 @@ def check(client: Any, bus: str) -> None:
     )
 
 
-def of_stack(aws: Aws, stack_name: str, region: str) -> str:
+def of_stack(aws: Aws, ref: StackRef) -> str:
     """The bus of a deployed stack: its output EventBusName. Raises BusError, or NoStackError: not deployed."""
-    found = outputs.read(aws, stack_name, region)
+    found = outputs.read(aws, ref)
     if OUTPUT not in found:
         raise BusError(
             f"the stack has no output {OUTPUT}",
-            where=f"stack {stack_name}, region {region}",
+            where=str(ref),
             advice="Name a stack with a bus (--stack), or the bus itself (--bus).",
         )
     return found[OUTPUT]

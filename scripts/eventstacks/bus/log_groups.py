@@ -50,7 +50,7 @@ def of_stacks(aws: Aws, stacks: Sequence[Deployed]) -> list[Group]:
     """Every log group that the stacks write to: their own, and those of their functions and rules elsewhere."""
     found: dict[tuple[str, str], None] = {}
     for one in stacks:
-        region = one.place.region
+        region = one.ref.region
         names = list(one.of_type("AWS::Logs::LogGroup").values())
         for function in one.of_type("AWS::Lambda::Function").values():
             settings = aws.client("lambda", region).get_function_configuration(

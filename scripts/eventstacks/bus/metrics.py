@@ -59,8 +59,8 @@ def read(
     found = []
     by_region: dict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
     for one in stacks:
-        by_region[one.place.region] += [
-            (one.place.stack, key, *value) for key, value in one.rules.items()
+        by_region[one.ref.region] += [
+            (one.ref.stack, key, *value) for key, value in one.rules.items()
         ]
     for region, rules in by_region.items():
         asked = [(rule, name) for rule in rules for name in NAMES]

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.cloudformation import outputs
-from eventstacks.cloudformation.place import Place
+from eventstacks.environment import StackRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Pair
+    from eventstacks.environment import StackRef
 
 
 @dataclass(frozen=True)
 class Deployed:
     """One stack in one region; ``resources``: (logical id, type, physical id); ``rules``: logical id → (bus, name)."""
 
-    place: Place
+    ref: StackRef
     outputs: Mapping[str, str]
     resources: tuple[tuple[str, str, str], ...]
     rules: Mapping[str, tuple[str, str]]
@@ -30,24 +30,23 @@ class Deployed:
         return {logical: physical for logical, one, physical in self.resources if one == kind}
 
 
-def find(aws: Aws, pairs: Sequence[Pair], *, every: bool) -> list[Deployed]:
-    """The stacks of ``pairs`` that are deployed, in their order.
+def find(aws: Aws, refs: Sequence[StackRef], *, every: bool) -> list[Deployed]:
+    """The stacks of ``refs`` that are deployed, in their order.
 
     Raises NoStackError when none is, or with ``every`` when one is not.
     """
     missing: list[outputs.NoStackError] = []
 
-    def read(pair: Pair) -> Deployed | None:
-        place = Place.of(aws.environment, pair)
+    def read(ref: StackRef) -> Deployed | None:
         try:
-            put_out = outputs.read(aws, place.stack_name, place.region)
+            put_out = outputs.read(aws, ref)
         except outputs.NoStackError as error:
             missing.append(error)
             return None
-        pages = aws.client("cloudformation", place.region).get_paginator("list_stack_resources")
+        pages = aws.client("cloudformation", ref.region).get_paginator("list_stack_resources")
         found = [
             one
-            for page in pages.paginate(StackName=place.stack_name)
+            for page in pages.paginate(StackName=ref.stack_name)
             for one in page["StackResourceSummaries"]
         ]
         resources = [
@@ -61,16 +60,16 @@ def find(aws: Aws, pairs: Sequence[Pair], *, every: bool) -> list[Deployed]:
             if kind == "AWS::Events::EventBus" and physical
         ]
         rules = {
-            logical: _locate(aws.client("events", place.region), physical, own)
+            logical: _locate(aws.client("events", ref.region), physical, own)
             for logical, kind, physical in resources
             if kind == "AWS::Events::Rule" and physical
         }
         return Deployed(
-            place, put_out, tuple((one, kind, name) for one, kind, name in resources if name), rules
+            ref, put_out, tuple((one, kind, name) for one, kind, name in resources if name), rules
         )
 
     with ThreadPoolExecutor(8) as pool:
-        found = [one for one in pool.map(read, pairs) if one]
+        found = [one for one in pool.map(read, refs) if one]
     if missing and (every or not found):
         raise missing[0]
     return found

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventstacks.cloudformation.deployment import Plan
-    from eventstacks.cloudformation.place import Place
     from eventstacks.cloudformation.results import Progress, Result
-    from eventstacks.environment import Environment
+    from eventstacks.environment import Environment, StackRef
 
 
 class Reporter(Listener):
@@ -35,7 +34,7 @@ class Reporter(Listener):
         # Held for moments and while nothing is printed: printing redraws the table, which needs it.
         self._lock, self._asking = threading.Lock(), threading.Lock()
         self._rows: dict[
-            Place, tuple[float, int, int, tuple[str, ...]]
+            StackRef, tuple[float, int, int, tuple[str, ...]]
         ] = {}  # begun, done, total, current
         self._planned = self._ended = 0
         self._live = Live(
@@ -51,13 +50,13 @@ class Reporter(Listener):
         self._live.stop()
         if not isinstance(error, KeyboardInterrupt):
             return
-        places = error.places if isinstance(error, Interrupted) else None
-        nothing = " Nothing goes on in AWS; no change set is left." if places == [] else ""
+        refs = error.refs if isinstance(error, Interrupted) else None
+        nothing = " Nothing goes on in AWS; no change set is left." if refs == [] else ""
         click.echo(f"\nInterrupted.{nothing}", err=True)
-        for place in places or ():
+        for ref in refs or ():
             click.echo(
-                f"{place} goes on in AWS.\n  follow: {place.command('follow')}\n"
-                f"  cancel: {place.command('recover', '--cancel')}",
+                f"{ref} goes on in AWS.\n  follow: {ref.command('follow')}\n"
+                f"  cancel: {ref.command('recover', '--cancel')}",
                 err=True,
             )
         raise click.exceptions.Exit(130) from None
@@ -81,9 +80,9 @@ class Reporter(Listener):
                 self._live.start()
             return answer
 
-    def started(self, place: Place, total: int) -> None:
+    def started(self, ref: StackRef, total: int) -> None:
         with self._lock:
-            self._rows[place] = (time.monotonic(), 0, total, ())
+            self._rows[ref] = (time.monotonic(), 0, total, ())
         if (
             self._console.is_terminal and not self._asking.locked()
         ):  # else it begins with the answer
@@ -91,25 +90,25 @@ class Reporter(Listener):
 
     def progressed(self, progress: Progress) -> None:
         with self._lock:
-            begun = self._rows[progress.place][0]
-            self._rows[progress.place] = (begun, progress.done, progress.total, progress.current)
+            begun = self._rows[progress.ref][0]
+            self._rows[progress.ref] = (begun, progress.done, progress.total, progress.current)
         event = progress.event
         if not self._console.is_terminal or event.status.endswith("_FAILED"):
             reason = f"  {event.reason}" if event.reason else ""
             style = "red" if "FAILED" in event.status or "ROLLBACK" in event.status else ""
-            where = f"{event.at:%H:%M:%S} {progress.place.region} {progress.place.stack_name}"
+            where = f"{event.at:%H:%M:%S} {progress.ref.region} {progress.ref.stack_name}"
             self._console.print(
                 Text(f"{where} {event.logical_id} {event.status}{reason}", style=style)
             )
 
     def finished(self, result: Result) -> None:
         with self._lock:
-            self._rows.pop(result.place, None)
+            self._rows.pop(result.ref, None)
             self._ended += 1
         if result.outcome != "unchanged":
             self._console.print(
                 Text.assemble(
-                    f"{result.place.region} {result.place.stack_name} ",
+                    f"{result.ref.region} {result.ref.stack_name} ",
                     (result.outcome, "green" if result.ok else "bold red"),
                     f" ({result.seconds:.1f} s)",
                 )
@@ -121,12 +120,12 @@ class Reporter(Listener):
             table.add_column(no_wrap=True, overflow="ellipsis", width=width)
         with self._lock:
             rows = list(self._rows.items())
-        for place, (begun, done, total, current) in rows[: max(3, self._console.height - 4)]:
+        for ref, (begun, done, total, current) in rows[: max(3, self._console.height - 4)]:
             minutes, seconds = divmod(int(time.monotonic() - begun), 60)
             bar = "━" * (10 * done // max(total, 1))
             table.add_row(
-                place.region,
-                Text(place.stack_name, style="bold"),
+                ref.region,
+                Text(ref.stack_name, style="bold"),
                 Text.assemble((f"{bar:<10}", "green"), f" {done}/{total}"),
                 f"{minutes}:{seconds:02}",
                 Text(", ".join(current), style="cyan"),

@@ -20,11 +20,11 @@ def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list
     """AWS, and what is deployed of the environment; a stack that is named has to be."""
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.bus import stacks
 
     aws.guard()
-    return aws, stacks.find(aws, pairs, every=stack is not None)
+    return aws, stacks.find(aws, refs, every=stack is not None)
 
 
 def flow(aws: Aws, stacks: Sequence[Deployed]) -> Flow:
@@ -33,4 +33,4 @@ def flow(aws: Aws, stacks: Sequence[Deployed]) -> Flow:
     from eventstacks.flow import graph, live
 
     known = graph.stacks_of(aws.environment, rendering.render_all())
-    return live.read(aws, live.locate(aws, [known[one.place.key] for one in stacks], aws.guard()))
+    return live.read(aws, live.locate(aws, [known[one.ref] for one in stacks], aws.guard()))

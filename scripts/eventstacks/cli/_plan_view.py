@@ -38,10 +38,10 @@ def show(plans: Sequence[Plan]) -> Iterator[Text]:
     for plan in plans:
         lines = list(_lines(plan))
         key = (
-            plan.place.stack_name,
-            tuple(line.plain.replace(plan.place.region, "<region>") for line in lines),
+            plan.ref.stack_name,
+            tuple(line.plain.replace(plan.ref.region, "<region>") for line in lines),
         )
-        groups.setdefault(key, ([], lines))[0].append(plan.place.region)
+        groups.setdefault(key, ([], lines))[0].append(plan.ref.region)
     for (name, _), (regions, lines) in groups.items():
         yield Text.assemble((name, "bold"), " in ", ", ".join(regions), ": ") + lines[0]
         yield from lines[1:]
@@ -56,7 +56,7 @@ def _lines(plan: Plan) -> Iterator[Text]:
     if plan.problem:
         yield Text("cannot be planned", style="red")
         elsewhere = (
-            plan.problem.where if plan.problem.where != str(plan.place) else ""
+            plan.problem.where if plan.problem.where != str(plan.ref) else ""
         )  # the giver of an output, say
         yield Text(f"  ! {elsewhere}{': ' if elsewhere else ''}{plan.problem.what}", style="red")
     elif plan.waits_for:

@@ -21,15 +21,15 @@ from eventstacks.cli.output import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eventstacks.cloudformation.order import Pair
     from eventstacks.cloudformation.results import Result
+    from eventstacks.environment import StackRef
 
 __all__ = ["complain", "confirm", "console", "counted", "print_json", "read", "summarize"]
 
 
 def read(
     env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[aws.Aws, dict[str, Any], list[Pair]]:
+) -> tuple[aws.Aws, dict[str, Any], list[StackRef]]:
     """Do as ``options.connect``, without the header line."""
     chosen, templates, stacks = options.load(env, stack, region)
     return aws.Aws(chosen, connections=connections), templates, stacks
@@ -45,7 +45,7 @@ def summarize(results: Sequence[Result], *, as_json: bool) -> int:
         click.echo("No changes.", err=as_json)
     for one in results:
         for warning in one.warnings:
-            click.secho(f"Warning: {one.place}: {warning}", err=True, fg="yellow")
+            click.secho(f"Warning: {one.ref}: {warning}", err=True, fg="yellow")
     complain(
         one.problem for one in sorted(results, key=lambda one: one.outcome == "failed")
     )  # the reasons last
@@ -69,7 +69,7 @@ def _print_table(results: Sequence[Result]) -> None:
     out = console()
     if not out.is_terminal:
         for one in results:
-            print(f"{one.place.stack_name}\t{one.place.region}\t{one.outcome}\t{one.seconds:.1f} s")
+            print(f"{one.ref.stack_name}\t{one.ref.region}\t{one.outcome}\t{one.seconds:.1f} s")
             for name, value in one.outputs.items():
                 print(f"  {name}={value}")
         return
@@ -91,8 +91,8 @@ def _print_table(results: Sequence[Result]) -> None:
             else [str(len(one.outputs))]
         )
         table.add_row(
-            one.place.stack_name,
-            one.place.region,
+            one.ref.stack_name,
+            one.ref.region,
             Text(one.outcome, style=_STYLES.get(one.outcome, "")),
             f"{one.seconds:.1f}",
             Text("\n".join(lines), style="dim", no_wrap=True, overflow="ellipsis"),
@@ -100,4 +100,4 @@ def _print_table(results: Sequence[Result]) -> None:
     out.print()
     out.print(table)
     if not listed:
-        out.print(f"The outputs: make outputs ENV={results[0].place.environment}", style="dim")
+        out.print(f"The outputs: make outputs ENV={results[0].ref.environment}", style="dim")

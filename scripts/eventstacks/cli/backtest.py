@@ -47,10 +47,8 @@ def command(
     from eventstacks.flow import backtest, graph, live, samples
 
     events = [one.event for one in samples.parse_lines(_input.read(file), str(file))]
-    aws, templates, [(_, place), *_] = _stacks.read(env, stack, region)
-    planned = live.locate(
-        aws, [graph.stacks_of(aws.environment, templates)[stack, place]], aws.guard()
-    )
+    aws, templates, [ref, *_] = _stacks.read(env, stack, region)
+    planned = live.locate(aws, [graph.stacks_of(aws.environment, templates)[ref]], aws.guard())
     found = backtest.compare(planned, live.read(aws, planned), events)
     if as_json:
         print(json.dumps([one.as_data(examples) for one in found], ensure_ascii=False, indent=2))

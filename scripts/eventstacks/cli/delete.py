@@ -39,16 +39,16 @@ def command(
     """
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.cli import _live
     from eventstacks.cloudformation import deletion
 
-    surveys = deletion.survey(aws, pairs)
+    surveys = deletion.survey(aws, refs)
     there = [one for one in surveys if one.stack and not one.problem]
     for one in there:
         counted = _stacks.counted(len(one.deleted), "resource")
         what = "the stacks in every account" if aws.environment.stack_set else counted
-        click.echo(f"{one.place}: {what} would be deleted", err=as_json)
+        click.echo(f"{one.ref}: {what} would be deleted", err=as_json)
         for name, physical in one.retained.items():
             click.echo(f"  stays: {name}  {physical}", err=as_json)
         for name in one.snapshots:
@@ -70,7 +70,7 @@ def command(
         results = deletion.delete(
             aws,
             surveys,
-            pairs=pairs,
+            refs=refs,
             empty_buckets=empty_buckets,
             retain=retain,
             force=force,

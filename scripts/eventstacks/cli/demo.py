@@ -89,8 +89,8 @@ def _demonstrate(
 
     from eventstacks import demo, rendering
     from eventstacks.cloudformation import deployment
-    from eventstacks.environment import check_parameters
     from eventstacks.local import server
+    from eventstacks.parameter_checks import check_parameters
 
     run, begun = demo.new_run(), time.monotonic()
     account = aws.guard()
@@ -154,7 +154,7 @@ def _demonstrate(
 
 def _regions(environment: Environment) -> list[str]:
     """Where there is a stack; a stack may have a region that is not among the environment's."""
-    return list(dict.fromkeys(region for _, region in environment.choose()))
+    return list(dict.fromkeys(ref.region for ref in environment.choose()))
 
 
 def _delete(aws: Aws, run: str, *, stays: bool) -> None:
@@ -185,11 +185,11 @@ def _remove(aws: Aws) -> int:
     from eventstacks import demo
     from eventstacks.cloudformation import deletion
 
-    pairs = aws.environment.choose()
-    surveys = deletion.survey(aws, pairs)
-    ended = deletion.delete(aws, surveys, pairs=pairs, empty_buckets=True)
+    refs = aws.environment.choose()
+    surveys = deletion.survey(aws, refs)
+    ended = deletion.delete(aws, surveys, refs=refs, empty_buckets=True)
     for one in surveys:
-        demo.remove_buckets(aws, one.place.region, one.retained)
+        demo.remove_buckets(aws, one.ref.region, one.retained)
     for result in ended:
         if not result.ok:
             click.echo(f"Error: {result.problem}", err=True)
@@ -230,14 +230,12 @@ def _show_delivery(one: Delivery) -> None:
 
 def _tell_what_stays(environment: Environment, run: str, results: Sequence[Result]) -> None:
     """The stacks, with their states where these are known: an interrupted run has seen no result."""
-    known = {one.place.key: one.status for one in results}
+    known = {one.ref: one.status for one in results}
     click.echo(
         "\nWhat stays:" if known else "\nWhat stays, as far as it was made and not yet deleted:"
     )
-    for stack, region in environment.choose():
-        click.echo(
-            f"  {region}  {stack.stack_name}  {known.get((stack.name, region), '')}".rstrip()
-        )
+    for ref in environment.choose():
+        click.echo(f"  {ref.region}  {ref.stack_name}  {known.get(ref, '')}".rstrip())
     click.echo(f"  in each region a database and a snapshot demo-{run}: delete them by hand")
     look = "make local-status, " if environment.endpoint == "embedded" else ""
     click.echo(f"Go on: {look}make demo ENV={environment.name} (deletes the stacks again)")

@@ -80,12 +80,12 @@ def command(
     options = build_options(**given)
     from eventstacks.cli import _stacks
 
-    aws, templates, pairs = _stacks.read(env, stack, region)
+    aws, templates, refs = _stacks.read(env, stack, region)
     from eventstacks.cli import _live
     from eventstacks.cloudformation import deployment
 
-    with _live.Reporter(aws.environment, len(pairs), yes=yes, as_json=as_json) as reporter:
-        results = deployment.deploy(aws, templates, pairs, options=options, listener=reporter)
+    with _live.Reporter(aws.environment, len(refs), yes=yes, as_json=as_json) as reporter:
+        results = deployment.deploy(aws, templates, refs, options=options, listener=reporter)
     if not results:
         click.echo("Nothing was changed.", err=True)
         return 1

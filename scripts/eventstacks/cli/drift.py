@@ -23,14 +23,14 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.cloudformation import drift
 
-    found = drift.detect(aws, pairs)
+    found = drift.detect(aws, refs)
     if as_json:
         _stacks.print_json([one.document() for one in found])
     for one in found if not as_json else ():
-        print(f"{one.place}: {one.status}")
+        print(f"{one.ref}: {one.status}")
         for resource in one.resources:
             print(f"  {resource.logical_id}  {resource.type}  {resource.status}")
             for each in resource.differences:

@@ -19,16 +19,16 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.aws import Clock
     from eventstacks.cli import _live
     from eventstacks.cloudformation import recovery, stack_sets
 
-    with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
+    with _live.Reporter(aws.environment, len(refs), yes=True, as_json=as_json) as reporter:
         if aws.environment.stack_set:
-            results = stack_sets.follow(aws, pairs, reporter, Clock())
+            results = stack_sets.follow(aws, refs, reporter, Clock())
         else:
-            results = recovery.follow(aws, pairs, listener=reporter)
+            results = recovery.follow(aws, refs, listener=reporter)
     if not results:
         click.echo("Nothing is under way.", err=True)
     return _stacks.summarize(results, as_json=as_json)

@@ -25,14 +25,14 @@ def command(arguments: tuple[str, ...]) -> int:
     import sys
     from pathlib import Path
 
-    from eventstacks import environment, rendering
+    from eventstacks import environment, parameter_checks, rendering
     from eventstacks.cli._stacks import counted
 
     templates = rendering.render_all()
     regions = set(OTHER_PARTITIONS)
     for name in environment.names():
         found = environment.load(name)
-        environment.check_parameters(found, templates)
+        parameter_checks.check_parameters(found, templates)
         regions.update(region for stack in found.stacks.values() for region in stack.regions)
     files = [str(rendering.BUILD / f"{name}.yaml") for name in templates]
     lint = [

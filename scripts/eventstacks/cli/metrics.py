@@ -40,7 +40,7 @@ def command(env: str, stack: str | None, region: str | None, since: datetime, as
         raise click.UsageError("--since is in the future.")
     aws, stacks = _operations.deployed(env, stack, region)
     out = _stacks.console()
-    names = [(rule, one.place.stack, one.place.region) for one in stacks for rule in one.rules]
+    names = [(rule, one.ref.stack, one.ref.region) for one in stacks for rule in one.rules]
     taken = sum(max((len(name[column]) for name in names), default=0) + 2 for column in range(3))
     room = (
         (out.width - taken) // len(HEADS) - len(" 1,234,567  ")

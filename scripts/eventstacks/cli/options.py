@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from eventstacks import aws, environment, rendering
+from eventstacks import aws, environment, parameter_checks, rendering
 from eventstacks.bus import moments
 from eventstacks.cli import output
 from eventstacks.errors import ToolError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-    from eventstacks.cloudformation.order import Pair
+    from eventstacks.environment import StackRef
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -109,18 +109,18 @@ def where_options(function: F) -> F:
 
 def load(
     env: str, stack: str | None, region: str | None
-) -> tuple[environment.Environment, dict[str, Any], list[Pair]]:
+) -> tuple[environment.Environment, dict[str, Any], list[StackRef]]:
     """Return an environment, its rendered templates, and the stacks that are meant. Calls no AWS."""
     chosen = environment.load(env)
     stacks = chosen.choose(stack, region)
     templates = rendering.render_all()
-    environment.check_parameters(chosen, templates)
+    parameter_checks.check_parameters(chosen, templates)
     return chosen, templates, stacks
 
 
 def connect(
     env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[aws.Aws, dict[str, Any], list[Pair]]:
+) -> tuple[aws.Aws, dict[str, Any], list[StackRef]]:
     """Return AWS for an environment, its rendered templates, and the stacks that are meant.
 
     Every verb that talks to AWS starts here: an error in a file is found before the first call, the
@@ -130,5 +130,5 @@ def connect(
     connection = aws.Aws(chosen, connections=connections)
     account = connection.guard()
     endpoint = connection.client("sts").meta.endpoint_url if chosen.endpoint else "AWS"
-    output.header(chosen, account, [where for _, where in stacks], endpoint)
+    output.header(chosen, account, [ref.region for ref in stacks], endpoint)
     return connection, templates, stacks

@@ -23,23 +23,21 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, dote
     """
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.cloudformation import outputs
-    from eventstacks.cloudformation.place import Place
 
     aws.guard()
-    places = [Place.of(aws.environment, pair) for pair in pairs]
-    found = [(place, outputs.read(aws, place.stack_name, place.region)) for place in places]
+    found = [(ref, outputs.read(aws, ref)) for ref in refs]
     if as_json:
-        _stacks.print_json([{**place.document(), "outputs": values} for place, values in found])
+        _stacks.print_json([{**ref.document(), "outputs": values} for ref, values in found])
         return 0
     many_stacks, many_regions = (
-        len({one.stack for one in places}) > 1,
-        len({one.region for one in places}) > 1,
+        len({one.stack for one in refs}) > 1,
+        len({one.region for one in refs}) > 1,
     )
-    for place, values in found:
+    for ref, values in found:
         if not dotenv:
-            print(place)
+            print(ref)
         for name, value in values.items():
             if not dotenv:
                 print(f"  {name:<28} {value}")
@@ -48,9 +46,9 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, dote
                 r"(?<=[a-z0-9])(?=[A-Z])", "_", name
             )  # with only what makes it the only one
             parts = [
-                place.stack if many_stacks else "",
+                ref.stack if many_stacks else "",
                 snake,
-                place.region if many_regions else "",
+                ref.region if many_regions else "",
             ]
             key, quoted = (
                 re.sub(r"\W", "_", "_".join(filter(None, parts))).upper(),

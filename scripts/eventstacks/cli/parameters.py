@@ -28,10 +28,8 @@ def command(env: str, stack: str, region: str | None, form: str) -> int:
     """
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.cloudformation import parameters
 
-    _stacks.print_json(
-        parameters.document(pairs[0], parameters.Values(aws).resolve(pairs[0]), form)
-    )
+    _stacks.print_json(parameters.document(refs[0], parameters.Values(aws).resolve(refs[0]), form))
     return 0

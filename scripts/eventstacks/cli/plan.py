@@ -28,12 +28,12 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
     options = build_options(**given)
     from eventstacks.cli import _stacks
 
-    aws, templates, pairs = _stacks.read(env, stack, region)
+    aws, templates, refs = _stacks.read(env, stack, region)
     from eventstacks.cli import _live
     from eventstacks.cloudformation import deployment
 
-    with _live.Reporter(aws.environment, len(pairs), yes=True, as_json=as_json) as reporter:
-        plans = deployment.plan(aws, templates, pairs, options=options, listener=reporter)
+    with _live.Reporter(aws.environment, len(refs), yes=True, as_json=as_json) as reporter:
+        plans = deployment.plan(aws, templates, refs, options=options, listener=reporter)
     if as_json:
         _stacks.print_json([one.document() for one in plans])
     else:

@@ -25,9 +25,9 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     from eventstacks import publishing
     from eventstacks.cli import _stacks
 
-    aws, templates, pairs = _stacks.read(env, stack, region)
+    aws, templates, refs = _stacks.read(env, stack, region)
     aws.guard()
-    found = publishing.links(aws, pairs, templates)
+    found = publishing.links(aws, refs, templates)
     if as_json:
         _stacks.print_json([asdict(one) for one in found])
         return 0

@@ -47,7 +47,7 @@ def command(
         raise click.UsageError(
             "--skip, --retain, --force and --cancel exclude each other: each is for another state."
         )
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.aws import Clock
     from eventstacks.cli import _live
     from eventstacks.cloudformation import recovery, schedule, stack_sets
@@ -56,22 +56,22 @@ def command(
     if aws.environment.stack_set:
         if not cancel:
             raise stack_sets.no_recovery(aws)
-        running = stack_sets.under_way(aws, pairs, clock)
+        running = stack_sets.under_way(aws, refs, clock)
         for words in running or ["Nothing is under way."]:
             click.echo(words, err=as_json)
         question = "Stop that, in all accounts and regions? Nothing is rolled back."
         if running and not _stacks.confirm(question, aws.environment, yes=yes):
             click.echo("Nothing was changed.", err=True)
             return 1
-        with _live.Reporter(aws.environment, len(pairs), yes=yes, as_json=as_json) as reporter:
-            stopped = stack_sets.follow(aws, pairs, reporter, clock, stop=True) if running else []
+        with _live.Reporter(aws.environment, len(refs), yes=yes, as_json=as_json) as reporter:
+            stopped = stack_sets.follow(aws, refs, reporter, clock, stop=True) if running else []
         return _stacks.summarize(stopped, as_json=as_json)
     steps = [
         recovery.propose(one, skip=skip, retain=retain, force=force, cancel=cancel)
-        for one in schedule.remotes(aws, pairs, clock)
+        for one in schedule.remotes(aws, refs, clock)
     ]
     for step in steps:
-        click.echo(f"{step.place} {step.words}", err=as_json)
+        click.echo(f"{step.ref} {step.words}", err=as_json)
     wanted = [step for step in steps if step.method]
     if wanted and not _stacks.confirm("Do that?", aws.environment, yes=yes):
         click.echo("Nothing was changed.", err=True)

@@ -66,7 +66,7 @@ def command(
     aws, stacks = _operations.deployed(env, stack, region)
     way, rate, limit, wanted = given["way"], given["rate"], given["limit"], given["only"] or ""
     boxes = [
-        dead_letters.Mailbox(aws, one.place.region, url)
+        dead_letters.Mailbox(aws, one.ref.region, url)
         for one in stacks
         for name, url in one.outputs.items()
         if name.endswith("DeadLetterQueueUrl")

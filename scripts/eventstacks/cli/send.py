@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from eventstacks.bus.ledger import Ledger
     from eventstacks.bus.records import Chunk
     from eventstacks.bus.send import Destination, Settings
-    from eventstacks.cloudformation.order import Pair
-    from eventstacks.environment import Environment
+    from eventstacks.environment import Environment, StackRef
 
 EXIT_INTERRUPTED = 130
 SHOWN = 100  # refusals that a dry run tells of
@@ -111,8 +110,8 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
         raise click.UsageError("--resume and --restart exclude each other.")
     if given["threads"] * given["processes"] > CALLS:
         raise click.UsageError(f"--threads x --processes is more than {CALLS}.")
-    aws, _, places = _stacks.read(env, stack, region, connections=given["threads"])
-    destinations = _destinations(aws, places, given["buses"], named=bool(stack))
+    aws, _, refs = _stacks.read(env, stack, region, connections=given["threads"])
+    destinations = _destinations(aws, refs, given["buses"], named=bool(stack))
     pairs = [(one.region, one.bus) for one in destinations]
     names = ("source", "detail_type", "trace_header", "threads", "rate", "attempts")
     settings = Settings(**{name: given[name] for name in names})
@@ -143,19 +142,19 @@ def make_client(environment: Environment, threads: int, region: str) -> Any:
 
 
 def _destinations(
-    aws: Aws, places: Sequence[Pair], names: Sequence[str], *, named: bool
+    aws: Aws, refs: Sequence[StackRef], names: Sequence[str], *, named: bool
 ) -> list[Destination]:
-    """The buses of ``names`` in the regions of ``places``; else of the stack that is ``named``, or the only one."""
+    """The buses of ``names`` in the regions of ``refs``; else of the stack that is ``named``, or the only one."""
     from eventstacks.bus import buses
     from eventstacks.bus.send import Destination
 
     aws.guard()
     if names:
         pairs = [
-            (of_arn or one, name) for name, of_arn in map(buses.parse, names) for _, one in places
+            (of_arn or ref.region, name) for name, of_arn in map(buses.parse, names) for ref in refs
         ]
     elif named or len(aws.environment.stacks) == 1:
-        pairs = [(one, buses.of_stack(aws, chosen.stack_name, one)) for chosen, one in places]
+        pairs = [(ref.region, buses.of_stack(aws, ref)) for ref in refs]
     else:
         raise click.UsageError(
             f"Which bus? Give --stack ({', '.join(aws.environment.stacks)}) or --bus."

@@ -28,10 +28,10 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     from eventstacks.cli import _stacks
 
-    aws, _, pairs = _stacks.read(env, stack, region)
+    aws, _, refs = _stacks.read(env, stack, region)
     from eventstacks.cloudformation import status
 
-    found = status.read(aws, pairs)
+    found = status.read(aws, refs)
     if as_json:
         _stacks.print_json([one.document() for one in found])
         return 0
@@ -45,11 +45,13 @@ def lines(found: Sequence[Status], width: int | None) -> Iterator[str]:
     names, regions, states = (
         max(map(len, column))
         for column in zip(
-            *((one.place.stack_name, one.place.region, one.status) for one in found), strict=True
+            *((one.ref.stack_name, one.ref.region, one.status) for one in found), strict=True
         )
     )
     for one in found:
-        start = f"{one.place.stack_name:<{names}}  {one.place.region:<{regions}}  {one.status:<{states}}"
+        start = (
+            f"{one.ref.stack_name:<{names}}  {one.ref.region:<{regions}}  {one.status:<{states}}"
+        )
         changed = f"{one.changed:%Y-%m-%d %H:%M:%S}" if one.changed else ""
         more = "  ".join(filter(None, [changed, one.drift, "protected" if one.protected else ""]))
         whole = f"{start}  {more}".rstrip()

@@ -113,10 +113,10 @@ def _follow_buses(aws: Aws, stacks: list[Deployed], bus: str, pattern: str, show
     if pattern:
         grammar.parse_pattern(pattern)
     if bus == STACK_BUS:  # a stack without a bus of its own hangs on the default one
-        chosen = [(one.place.region, one.outputs.get(buses.OUTPUT, "default")) for one in stacks]
+        chosen = [(one.ref.region, one.outputs.get(buses.OUTPUT, "default")) for one in stacks]
     else:
         name, of_arn = buses.parse(bus)
-        chosen = [(of_arn or one.place.region, name) for one in stacks]
+        chosen = [(of_arn or one.ref.region, name) for one in stacks]
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: Any) -> None:

@@ -166,7 +166,7 @@ def _of_environment(env: str, stack: str | None, region: str | None) -> tuple[Fi
 
     def find(sample: Sample) -> tuple[Flow, str, str]:
         name = stack or sample.stack
-        where = region or sample.region or settings.choose(name)[0][1]
+        where = region or sample.region or settings.choose(name)[0].region
         found = flow(name, tuple(sorted(sample.parameters.items())))
         return found, where, settings.account or symbol_of("AWS::AccountId")
 
@@ -180,9 +180,9 @@ def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Find, 
     from eventstacks.cli import _stacks
     from eventstacks.flow import graph, live
 
-    aws, templates, pairs = _stacks.read(env, stack, region)
+    aws, templates, refs = _stacks.read(env, stack, region)
     stacks, account = graph.stacks_of(aws.environment, templates), aws.guard()
-    planned = live.locate(aws, [stacks[one.name, where] for one, where in pairs], account)
+    planned = live.locate(aws, [stacks[ref] for ref in refs], account)
     found = live.read(aws, planned)
     for difference in live.differences(planned, found):
         click.echo(f"differs: {difference}", err=True)
@@ -191,7 +191,7 @@ def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Find, 
         meant = aws.environment.choose(
             stack or sample.stack, region
         )  # they make the buses that the event arrives on
-        own = replace(found, stacks=[stacks[one.name, where] for one, where in meant])
-        return own, region or sample.region or meant[0][1], account
+        own = replace(found, stacks=[stacks[ref] for ref in meant])
+        return own, region or sample.region or meant[0].region, account
 
     return find, live.matcher(aws)

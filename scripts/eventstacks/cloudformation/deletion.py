@@ -11,7 +11,6 @@ from botocore.exceptions import ClientError
 from eventstacks import documents
 from eventstacks.aws import AWS_ERRORS, Clock
 from eventstacks.cloudformation import failure, operation, order, schedule, stack_sets
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Listener, Result, Run
 from eventstacks.cloudformation.stack import Remote
 from eventstacks.errors import ErrorCode, ToolError
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Key, Pair
+    from eventstacks.environment import StackRef
 
 
 @dataclass(frozen=True)
 class Survey:
     """What deleting one stack in one region would do; ``stack`` is None when there is none."""
 
-    place: Place
+    ref: StackRef
     stack: Mapping[str, Any] | None = None
     deleted: Mapping[str, str] = field(default_factory=dict)  # logical id → type
     retained: Mapping[str, str] = field(
@@ -43,31 +42,28 @@ class Survey:
     problem: ToolError | None = None
 
 
-def survey(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Survey]:
-    """What ``delete`` would take and leave, in the order of ``pairs``. Changes nothing. Raises aws.AccountError."""
+def survey(aws: Aws, refs: Sequence[StackRef], *, clock: Clock | None = None) -> list[Survey]:
+    """What ``delete`` would take and leave, in the order of ``refs``. Changes nothing. Raises aws.AccountError."""
     if aws.environment.stack_set:  # what is in other accounts cannot be looked into from here
-        return [
-            Survey(Place.of(aws.environment, pair), {"StackStatus": "", "StackId": ""})
-            for pair in pairs
-        ]
+        return [Survey(ref, {"StackStatus": "", "StackId": ""}) for ref in refs]
 
-    consumers = _consumers(aws, pairs, clock)
+    consumers = _consumers(aws, refs, clock)
 
     def job(remote: Remote) -> Survey:
         try:
             found = _survey(aws, remote)
-            return replace(found, consumers=consumers.get(remote.place.key, {}))
+            return replace(found, consumers=consumers.get(remote.ref, {}))
         except (ToolError, *AWS_ERRORS) as error:
-            return Survey(remote.place, problem=failure.wrap(error, remote.place))
+            return Survey(remote.ref, problem=failure.wrap(error, remote.ref))
 
-    return schedule.everywhere(aws, pairs, job, clock)
+    return schedule.everywhere(aws, refs, job, clock)
 
 
 def _survey(aws: Aws, remote: Remote) -> Survey:
-    place, environment = remote.place, aws.environment
+    ref, environment = remote.ref, aws.environment
     newest = remote.newest_root_event()
     if newest is None:
-        return Survey(place)
+        return Survey(ref)
     # By its ARN: by name the answer can be an older stack that had this name.
     stack = remote.stack(newest["StackId"]) or {
         "StackId": newest["StackId"],
@@ -76,11 +72,11 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
     if stack.get("EnableTerminationProtection") or environment.protect:
         raise failure.DeploymentError(
             "this stack is protected against deletion",
-            where=str(place),
+            where=str(ref),
             status=stack["StackStatus"],
             advice=f"Set 'protect: false' in {environment.path} and take its termination protection away:\n"
             f"aws cloudformation update-termination-protection --no-enable-termination-protection "
-            f"--region {place.region} --stack-name {place.stack_name}",
+            f"--region {ref.region} --stack-name {ref.stack_name}",
         )
     template: Any = {}
     if stack["StackStatus"] != "REVIEW_IN_PROGRESS":
@@ -88,7 +84,7 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
             "get_template", StackName=stack["StackId"], TemplateStage="Processed"
         )["TemplateBody"]
     if isinstance(template, str):
-        template = documents.parse_template(template, str(place))
+        template = documents.parse_template(template, str(ref))
     declared = template.get("Resources") or {}
     held = [
         (one, _policy(declared.get(one["LogicalResourceId"]) or {}))
@@ -112,32 +108,33 @@ def _survey(aws: Aws, remote: Remote) -> Survey:
         for one, policy in held
         if one["ResourceType"] == "AWS::S3::Bucket" and one["LogicalResourceId"] in gone
     }
-    s3 = aws.client("s3", place.region) if buckets else None
+    s3 = aws.client("s3", ref.region) if buckets else None
     full = {
         name: logical_id
         for name, logical_id in buckets.items()
         if name and _holds_objects(s3, name)
     }
-    return Survey(place, stack, gone, stays, snapshots, full, _importers(remote, stack))
+    return Survey(ref, stack, gone, stays, snapshots, full, _importers(remote, stack))
 
 
 def _consumers(
-    aws: Aws, pairs: Sequence[Pair], clock: Clock | None
-) -> dict[Key, dict[str, list[str]]]:
-    """Stack to be deleted → its outputs → the deployed stacks outside of ``pairs`` that use them."""
-    chosen = {order.key(pair) for pair in pairs}
-    others = [pair for pair in aws.environment.choose() if order.key(pair) not in chosen]
+    aws: Aws, refs: Sequence[StackRef], clock: Clock | None
+) -> dict[StackRef, dict[str, list[str]]]:
+    """Stack to be deleted → its outputs → the deployed stacks outside of ``refs`` that use them."""
+    chosen = set(refs)
+    others = [ref for ref in aws.environment.choose() if ref not in chosen]
     others = [
-        pair for pair in others if any(key in chosen for key, _ in order.references(pair).values())
+        ref
+        for ref in others
+        if any(source in chosen for source, _ in aws.environment.references(ref).values())
     ]
-    found: dict[Key, dict[str, list[str]]] = {}
+    found: dict[StackRef, dict[str, list[str]]] = {}
     stacks = schedule.everywhere(aws, others, Remote.stack, clock)
-    for pair, stack in zip(others, stacks, strict=True):
+    for ref, stack in zip(others, stacks, strict=True):
         if stack and stack["StackStatus"] not in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-            place = str(Place.of(aws.environment, pair))
-            for key, output in order.references(pair).values():
-                if key in chosen and place not in found.get(key, {}).get(output, ()):
-                    found.setdefault(key, {}).setdefault(output, []).append(place)
+            for source, output in aws.environment.references(ref).values():
+                if source in chosen and str(ref) not in found.get(source, {}).get(output, ()):
+                    found.setdefault(source, {}).setdefault(output, []).append(str(ref))
     return found
 
 
@@ -201,7 +198,7 @@ def delete(
     aws: Aws,
     surveys: Sequence[Survey],
     *,
-    pairs: Sequence[Pair],
+    refs: Sequence[StackRef],
     empty_buckets: bool = False,
     retain: Sequence[str] = (),
     force: bool = False,
@@ -221,27 +218,27 @@ def delete(
                 "stacks in many accounts are deleted whole: --retain and --force are for a stack in DELETE_FAILED",
                 where=str(aws.environment.path),
             )
-        return stack_sets.delete(aws, pairs, listener or Listener(), time)
-    run = Run(schedule.remotes(aws, pairs, time), time, listener)
-    found = {one.place.key: one for one in surveys}
-    forward = order.predecessors(aws.environment, pairs)
-    after: dict[Key, set[Key]] = {
-        key: {other for other in forward if key in forward[other]} for key in forward
+        return stack_sets.delete(aws, refs, listener or Listener(), time)
+    run = Run(schedule.remotes(aws, refs, time), time, listener)
+    found = {one.ref: one for one in surveys}
+    forward = order.predecessors(aws.environment, refs)
+    after: dict[StackRef, set[StackRef]] = {
+        ref: {other for other in forward if ref in forward[other]} for ref in forward
     }
 
     def work(remote: Remote) -> Result:
-        one, place = found[remote.place.key], remote.place
+        one, ref = found[remote.ref], remote.ref
         if one.problem:
             raise one.problem
         if one.stack is None:
-            return Result(place, "unchanged")
+            return Result(ref, "unchanged")
         stack_id = one.stack["StackId"]
         newest = remote.newest_root_event(stack_id)
         if newest is None or newest["ResourceStatus"] == "DELETE_COMPLETE":
-            return Result(place, "deleted", status="DELETE_COMPLETE")
+            return Result(ref, "deleted", status="DELETE_COMPLETE")
         now = {**one.stack, "StackStatus": newest["ResourceStatus"]}
         if now["StackStatus"] == "DELETE_IN_PROGRESS" and not (retain or force):
-            run.start(place)
+            run.start(ref)
             running = operation.under_way(
                 remote, stack_id
             )  # AWS accepts a second deletion, which does nothing
@@ -251,14 +248,14 @@ def delete(
                 remote,
                 "delete_stack",
                 stack_id,
-                begin=lambda: run.start(place),
+                begin=lambda: run.start(ref),
                 StackName=stack_id,
                 **arguments,
             )
         end = run.follow(remote, running, len(one.deleted) + len(one.retained))
         if end != "DELETE_COMPLETE":
             raise failure.of_operation(remote, running, end)
-        return Result(place, "deleted", status=end)
+        return Result(ref, "deleted", status=end)
 
     return run.in_order(work, after, "not deleted, since {} takes its outputs")
 
@@ -278,9 +275,9 @@ def _prepare(
     Source: API reference of DeleteStack: RetainResources is for stacks in DELETE_FAILED, and so is DeletionMode. In any
     other state nothing could be kept: the stack would go with what the caller wanted to keep.
     """
-    place, status = one.place, now["StackStatus"]
+    ref, status = one.ref, now["StackStatus"]
     if (retain or force) and status != "DELETE_FAILED":
-        raise failure.keeping_nothing("delete", status, place)
+        raise failure.keeping_nothing("delete", status, ref)
     if one.consumers:
         what = "; ".join(
             f"its output {name} is used by {', '.join(stacks)}"
@@ -289,7 +286,7 @@ def _prepare(
         raise failure.DeploymentError(
             f"not deleted: {what}",
             code=ErrorCode.STACK_IN_USE,
-            where=str(place),
+            where=str(ref),
             status=status,
             advice="Delete these stacks first, or in the same run, or remove the !Output from "
             f"{aws.environment.path} and deploy them.",
@@ -299,16 +296,16 @@ def _prepare(
     if full and not (empty or force):
         raise failure.DeploymentError(
             f"the bucket {full[0]} is not empty",
-            where=str(place),
+            where=str(ref),
             status=status,
-            advice=f"To delete what is in it, too: {place.command('delete', '--empty-buckets')}",
+            advice=f"To delete what is in it, too: {ref.command('delete', '--empty-buckets')}",
         )
     if status == "DELETE_FAILED" and not (retain or force or full):
         raise failure.DeploymentError(
             "its deletion has failed before",
-            where=str(place),
+            where=str(ref),
             status=status,
-            advice=failure.advice(status, place),
+            advice=failure.advice(status, ref),
         )
     if one.importers and (
         left := _importers(remote, now)
@@ -319,12 +316,12 @@ def _prepare(
         raise failure.DeploymentError(
             f"not touched: {what}",
             code=ErrorCode.STACK_IN_USE,
-            where=str(place),
+            where=str(ref),
             status=status,
             advice="Delete those stacks first, or deploy them without it.",
         )
     for bucket in full if empty else ():
-        empty_bucket(aws.client("s3", place.region), bucket)
+        empty_bucket(aws.client("s3", ref.region), bucket)
     return (
         {"RetainResources": list(retain)}
         if retain

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Key, Pair
     from eventstacks.cloudformation.stack import Remote
     from eventstacks.cloudformation.stack_sets import Templates
+    from eventstacks.environment import StackRef
 
 __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
 
@@ -42,7 +42,7 @@ __all__ = ["Interrupted", "Listener", "Plan", "Result", "deploy", "plan"]
 def plan(
     aws: Aws,
     templates: Templates,
-    pairs: Sequence[Pair],
+    refs: Sequence[StackRef],
     *,
     options: Options | None = None,
     listener: Listener | None = None,
@@ -54,20 +54,20 @@ def plan(
     """
     how, time = options or Options(), clock or Clock()
     if aws.environment.stack_set:
-        return stack_sets.plan(aws, pairs, templates, how, time)
-    return _Run(aws, templates, pairs, how, listener, time).plan()
+        return stack_sets.plan(aws, refs, templates, how, time)
+    return _Run(aws, templates, refs, how, listener, time).plan()
 
 
 def deploy(
     aws: Aws,
     templates: Templates,
-    pairs: Sequence[Pair],
+    refs: Sequence[StackRef],
     *,
     options: Options | None = None,
     listener: Listener | None = None,
     clock: Clock | None = None,
 ) -> list[Result]:
-    """Creates or updates the stacks of ``pairs`` (``environment.choose()``) from the bytes of ``build/``.
+    """Creates or updates the stacks of ``refs`` (``environment.choose()``) from the bytes of ``build/``.
 
     ``templates``: ``rendering.render_all()``. Plans everything, asks ``listener.confirm`` when there is something to
     do ([] when it says no), executes exactly what was shown, and follows. A failed stack keeps those that need its
@@ -76,8 +76,8 @@ def deploy(
     """
     how, time = options or Options(), clock or Clock()
     if aws.environment.stack_set:
-        return stack_sets.deploy(aws, pairs, templates, how, listener or Listener(), time)
-    return _Run(aws, templates, pairs, how, listener, time).deploy()
+        return stack_sets.deploy(aws, refs, templates, how, listener or Listener(), time)
+    return _Run(aws, templates, refs, how, listener, time).deploy()
 
 
 class _Run(Run):
@@ -87,46 +87,46 @@ class _Run(Run):
         self,
         aws: Aws,
         templates: Templates,
-        pairs: Sequence[Pair],
+        refs: Sequence[StackRef],
         options: Options,
         listener: Listener | None,
         clock: Clock,
     ) -> None:
-        super().__init__(schedule.remotes(aws, pairs, clock), clock, listener)
+        super().__init__(schedule.remotes(aws, refs, clock), clock, listener)
         self.aws, self.templates, self.options = aws, templates, options
         self.stays = (
             options.disable_rollback or options.on_failure == "DO_NOTHING"
         )  # what fails is not rolled back
-        self.pairs = {order.key(pair): pair for pair in pairs}
-        self.before = order.predecessors(aws.environment, pairs)
+        self.refs = tuple(refs)
+        self.before = order.predecessors(aws.environment, refs)
         self.values = Values(aws)
-        self.plans: dict[Key, Plan] = {}
-        self.executed: set[Key] = set()
+        self.plans: dict[StackRef, Plan] = {}
+        self.executed: set[StackRef] = set()
 
     # --- planning --------------------------------------------------------------------------
 
     def plan(self) -> list[Plan]:
         try:
-            return schedule.at_once(self.pairs, self.plan_one, self.clock)
+            return schedule.at_once(self.refs, self.plan_one, self.clock)
         except KeyboardInterrupt:
             raise Interrupted(()) from None
         finally:
             self.discard(self.plans.values())
 
-    def plan_one(self, key: Key, *, wait: bool = False, ours: bool = False) -> Plan:
+    def plan_one(self, ref: StackRef, *, wait: bool = False, ours: bool = False) -> Plan:
         """``wait`` for an operation that is under way on the stack. ``ours``: this run has brought it into review."""
-        remote = self.remotes[key]
+        remote = self.remotes[ref]
         try:
-            made = self._plan_one(key, remote, wait=wait, ours=ours)
+            made = self._plan_one(remote, wait=wait, ours=ours)
         except (ToolError, *AWS_ERRORS) as error:
-            made = Plan(remote.place, problem=failure.wrap(error, remote.place, remote.mask))
-        self.plans[key] = made
+            made = Plan(remote.ref, problem=failure.wrap(error, remote.ref, remote.mask))
+        self.plans[ref] = made
         self.listener.planned(made)
         return made
 
-    def _plan_one(self, key: Key, remote: Remote, *, wait: bool, ours: bool) -> Plan:
-        pair, place, stack = self.pairs[key], remote.place, remote.stack()
-        template = self.templates[pair[0].template]
+    def _plan_one(self, remote: Remote, *, wait: bool, ours: bool) -> Plan:
+        ref, stack = remote.ref, remote.stack()
+        template = self.templates[ref.settings.template]
         if stack and wait and operation.is_under_way(stack):
             status = self.follow(remote, operation.under_way(remote, stack["StackId"]))
             found = operation.settle(remote, stack["StackId"], status) or stack
@@ -135,18 +135,18 @@ class _Run(Run):
             status = stack["StackStatus"]
             raise failure.DeploymentError(
                 f"the stack is in {status} and cannot be changed",
-                where=str(place),
+                where=str(ref),
                 status=status,
-                advice=failure.advice(status, place),
+                advice=failure.advice(status, ref),
             )
         if stack and stack["StackStatus"] in events.MAYBE_ENDS and not self.stays:
-            raise failure.stays_failed(stack["StackStatus"], place)
+            raise failure.stays_failed(stack["StackStatus"], ref)
         try:
-            values = self.values.resolve(pair)
+            values = self.values.resolve(ref)
         except outputs.NoStackError:
-            taken = order.references(pair).values()
+            taken = self.aws.environment.references(ref).values()
             coming = sorted(
-                {giver for giver, _ in taken if giver in self.pairs} - self.results.keys()
+                {giver for giver, _ in taken if giver in self.refs} - self.results.keys(), key=str
             )
             if not coming:
                 raise
@@ -156,7 +156,8 @@ class _Run(Run):
                         giver, name
                     )  # waiting would not help: it raises where this is not there either
             waits_for = tuple(
-                name if region == pair[1] else f"{name} in {region}" for name, region in coming
+                one.stack if one.region == ref.region else f"{one.stack} in {one.region}"
+                for one in coming
             )
             declared = {
                 name: one
@@ -165,26 +166,26 @@ class _Run(Run):
             }
             resources = {name: str(one.get("Type")) for name, one in declared.items()}
             return Plan(
-                place, stack=stack, waits_for=waits_for, resources=resources if not stack else {}
+                ref, stack=stack, waits_for=waits_for, resources=resources if not stack else {}
             )
         secrets = self.secrets(remote, template, values, stack)
         arguments = change_set.request(
-            self.aws.environment, pair[0], template, values, stack, self.options
+            self.aws.environment, ref.settings, template, values, stack, self.options
         )
         arguments |= body.arguments(
-            self.aws, self.options.build / f"{pair[0].template}.yaml", self.clock
+            self.aws, self.options.build / f"{ref.settings.template}.yaml", self.clock
         )
-        changed = protection.differences(remote, self.aws.environment, pair[0], stack)
+        changed = protection.differences(remote, self.aws.environment, ref.settings, stack)
         theirs = stack is not None and not change_set.sweep(remote, stack) and not ours
         # From here on nothing may fail: the change set would be left behind.
         made = change_set.make(remote, arguments, secrets, stack_was_there=theirs)
         if made.unchanged and made.kind == "CREATE":
             raise failure.DeploymentError(
-                f"the template yields no resource, so there is no stack to make in {place.region}",
-                where=str(self.options.build / f"{pair[0].template}.yaml"),
+                f"the template yields no resource, so there is no stack to make in {ref.region}",
+                where=str(self.options.build / f"{ref.settings.template}.yaml"),
                 advice="It has none, or its conditions take all of them away.",
             )
-        return Plan(place, made, stack, values, settings=changed)
+        return Plan(ref, made, stack, values, settings=changed)
 
     def secrets(
         self, remote: Remote, template: Mapping[str, Any], values: Mapping[str, str], stack: Any
@@ -198,7 +199,7 @@ class _Run(Run):
         if any(one.get("ParameterValue") == noecho.MASK for one in held):
             body = remote.call("get_template", StackName=stack["StackId"])["TemplateBody"]
             is_text = isinstance(body, str)
-            templates.append(documents.parse_template(body, str(remote.place)) if is_text else body)
+            templates.append(documents.parse_template(body, str(remote.ref)) if is_text else body)
         found = noecho.Secrets.of(values, *templates)
         remote.secrets.update(found.values)
         return found
@@ -206,20 +207,20 @@ class _Run(Run):
     def discard(self, plans: Iterable[Plan]) -> None:
         """Leaves no change set behind."""
         made = {
-            one.place.key: one.change_set
+            one.ref: one.change_set
             for one in plans
             if one.change_set and not one.change_set.unchanged
         }
         schedule.at_once(
-            made, lambda key: change_set.discard(self.remotes[key], made[key]), self.clock
+            made, lambda ref: change_set.discard(self.remotes[ref], made[ref]), self.clock
         )
 
     # --- executing -------------------------------------------------------------------------
 
     def deploy(self) -> list[Result]:
         try:
-            schedule.at_once(self.pairs, lambda key: self.plan_one(key, wait=True), self.clock)
-            plans = [self.plans[key] for key in self.pairs]
+            schedule.at_once(self.refs, lambda ref: self.plan_one(ref, wait=True), self.clock)
+            plans = [self.plans[ref] for ref in self.refs]
             protection.check(self.aws.environment, plans, self.options.allow_replace)
             if any(one.changes for one in plans) and not self.listener.confirm(plans):
                 return []
@@ -227,38 +228,38 @@ class _Run(Run):
         except KeyboardInterrupt:
             raise Interrupted(self.under_way) from None
         finally:
-            self.discard(one for key, one in self.plans.items() if key not in self.executed)
+            self.discard(one for ref, one in self.plans.items() if ref not in self.executed)
 
     def execute(self, remote: Remote) -> Result:
-        key = remote.place.key
-        made, settings = self.current_plan(key), self.pairs[key][0]
+        ref = remote.ref
+        made, settings = self.current_plan(ref), ref.settings
         if made.problem or made.change_set is None:
             raise made.problem or AssertionError
         if made.change_set.unchanged:
-            self.start(remote.place)
+            self.start(remote.ref)
             stack = dict(made.stack or {})
             protection.apply(remote, settings, made.change_set.stack_id, made.settings)
             return self._result(
-                key, "updated" if made.settings else "unchanged", stack["StackStatus"], stack
+                ref, "updated" if made.settings else "unchanged", stack["StackStatus"], stack
             )
 
         def begin() -> None:
-            self.start(remote.place)
-            self.executed.add(key)
+            self.start(remote.ref)
+            self.executed.add(ref)
 
         try:
             running = operation.execute(
                 remote, made.change_set, self.options.executing(made.change_set.kind), begin
             )
         except ClientError as error:
-            self.executed.discard(key)  # refused; after anything else it may well be under way
+            self.executed.discard(ref)  # refused; after anything else it may well be under way
             if (
                 is_missing(error) or error_code(error) == "ChangeSetNotFound"
             ):  # executing one deletes the others
                 raise failure.DeploymentError(
                     "what was planned is gone: another deployment of this stack is under way, or has just ended",
-                    where=str(remote.place),
-                    advice=f"Wait for it, then deploy again: {remote.place.command('follow')}",
+                    where=str(remote.ref),
+                    advice=f"Wait for it, then deploy again: {remote.ref.command('follow')}",
                 ) from None
             raise
         running.stays = self.stays
@@ -284,7 +285,7 @@ class _Run(Run):
                 f"deployed, but not set: {', '.join(made.settings)}: {error_message(error)}"
             )
         return self._result(
-            key,
+            ref,
             "created" if made.change_set.kind == "CREATE" else "updated",
             status,
             stack,
@@ -293,30 +294,28 @@ class _Run(Run):
 
     def _result(
         self,
-        key: Key,
+        ref: StackRef,
         outcome: str,
         status: str,
         stack: Mapping[str, Any],
         warnings: Sequence[str] = (),
     ) -> Result:
         found = outputs.of(stack)
-        self.values.set(key, found)
+        self.values.set(ref, found)
         return Result(
-            self.remotes[key].place, outcome, status=status, outputs=found, warnings=tuple(warnings)
+            self.remotes[ref].ref, outcome, status=status, outputs=found, warnings=tuple(warnings)
         )
 
-    def current_plan(self, key: Key) -> Plan:
+    def current_plan(self, ref: StackRef) -> Plan:
         """The plan that was shown, when it still holds now that the stacks before it are done, or a new one.
 
         A new one that does more than create a new stack's resources is shown and asked for again.
         """
-        shown = self.plans[key]
-        if shown.problem or (
-            shown.change_set and dict(shown.values) == self.values.resolve(self.pairs[key])
-        ):
+        shown = self.plans[ref]
+        if shown.problem or (shown.change_set and dict(shown.values) == self.values.resolve(ref)):
             return shown
         old = shown.change_set
-        made = self.plan_one(key, ours=old is not None and old.made_stack)
+        made = self.plan_one(ref, ours=old is not None and old.made_stack)
         if old:  # after the new one, so that a stack in review is not deleted under it: its deletion takes a while
             replaced = made.change_set is not None and not made.change_set.unchanged
             self.discard(
@@ -333,7 +332,7 @@ class _Run(Run):
         )
         creates = made.change_set is not None and made.change_set.kind == "CREATE"
         if not creates and not self.listener.confirm([made]):
-            raise failure.DeploymentError("not wanted", where=str(made.place))
+            raise failure.DeploymentError("not wanted", where=str(made.ref))
         return made
 
 

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventstacks.aws import Aws, Clock
-    from eventstacks.cloudformation.order import Pair
-    from eventstacks.cloudformation.place import Place
     from eventstacks.cloudformation.stack import Remote
+    from eventstacks.environment import StackRef
     from eventstacks.errors import ToolError
 
 
@@ -42,7 +41,7 @@ class DriftedResource:
 class Drift:
     """What detection found for one stack in one region: IN_SYNC, DRIFTED, UNKNOWN or NOT_DEPLOYED."""
 
-    place: Place
+    ref: StackRef
     status: str
     resources: tuple[DriftedResource, ...] = ()
     problem: ToolError | None = None
@@ -50,35 +49,35 @@ class Drift:
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            **self.place.document(),
+            **self.ref.document(),
             "status": self.status,
             "resources": [asdict(one) for one in self.resources],
             "error": str(self.problem) if self.problem else None,
         }
 
 
-def detect(aws: Aws, pairs: Sequence[Pair], *, clock: Clock | None = None) -> list[Drift]:
+def detect(aws: Aws, refs: Sequence[StackRef], *, clock: Clock | None = None) -> list[Drift]:
     """Runs drift detection on every stack at once.
 
     Raises aws.AccountError, and stack_set.RefusedError for stacks in many accounts; other trouble stands in
     ``problem``.
     """
     if aws.environment.stack_set:
-        raise stack_sets.no_drift(aws, pairs)
-    return schedule.everywhere(aws, pairs, _try, clock)
+        raise stack_sets.no_drift(aws, refs)
+    return schedule.everywhere(aws, refs, _try, clock)
 
 
 def _try(remote: Remote) -> Drift:
     try:
         return _detect(remote)
     except AWS_ERRORS as error:
-        return Drift(remote.place, "UNKNOWN", problem=failure.wrap(error, remote.place))
+        return Drift(remote.ref, "UNKNOWN", problem=failure.wrap(error, remote.ref))
 
 
 def _detect(remote: Remote) -> Drift:
     stack = remote.stack()
     if stack is None:
-        return Drift(remote.place, "NOT_DEPLOYED")
+        return Drift(remote.ref, "NOT_DEPLOYED")
     found = remote.until(
         lambda answer: answer["DetectionStatus"] != "DETECTION_IN_PROGRESS",
         "describe_stack_drift_detection_status",
@@ -91,7 +90,7 @@ def _detect(remote: Remote) -> Drift:
     problem = None
     if found["DetectionStatus"] == "DETECTION_FAILED":
         why = f"drift could not be detected: {found.get('DetectionStatusReason')}"
-        problem = failure.DeploymentError(why, where=str(remote.place))
+        problem = failure.DeploymentError(why, where=str(remote.ref))
     pages = remote.pages(
         "describe_stack_resource_drifts",
         StackName=stack["StackId"],
@@ -100,7 +99,7 @@ def _detect(remote: Remote) -> Drift:
     resources = tuple(
         _resource(one) for page in pages for one in page.get("StackResourceDrifts") or ()
     )
-    return Drift(remote.place, found.get("StackDriftStatus", "UNKNOWN"), resources, problem)
+    return Drift(remote.ref, found.get("StackDriftStatus", "UNKNOWN"), resources, problem)
 
 
 def _resource(raw: Mapping[str, Any]) -> DriftedResource:

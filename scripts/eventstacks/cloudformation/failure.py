@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from eventstacks.cloudformation.events import Event
     from eventstacks.cloudformation.operation import Operation
-    from eventstacks.cloudformation.place import Place
     from eventstacks.cloudformation.stack import Remote
+    from eventstacks.environment import StackRef
 
 _PROPERTY = re.compile(
     r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)"
@@ -94,17 +94,17 @@ class Cause:
         )
 
 
-def advice(status: str, place: Place) -> str:
+def advice(status: str, ref: StackRef) -> str:
     """What to do about a stack in this status; whole names count: UPDATE_ROLLBACK_COMPLETE is no ROLLBACK_COMPLETE."""
     if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
-        return f"An operation is under way: {place.command('follow')}"
-    onward = place.command("deploy", "--disable-rollback")
+        return f"An operation is under way: {ref.command('follow')}"
+    onward = ref.command("deploy", "--disable-rollback")
     return _ADVICE.get(status, "").format(
-        recover=place.command("recover"), deploy=place.command("deploy"), onward=onward
+        recover=ref.command("recover"), deploy=ref.command("deploy"), onward=onward
     )
 
 
-def stays_failed(status: str, place: Place) -> DeploymentError:
+def stays_failed(status: str, ref: StackRef) -> DeploymentError:
     """The error for a deployment that would roll back, of a stack whose last failure was not rolled back.
 
     AWS refuses it when the change set is executed: 'This stack is currently in a non-terminal [UPDATE_FAILED] state.
@@ -113,24 +113,24 @@ def stays_failed(status: str, place: Place) -> DeploymentError:
     """
     return DeploymentError(
         f"the stack is in {status}: it can be changed only without a rollback",
-        where=str(place),
+        where=str(ref),
         status=status,
-        advice=advice(status, place),
+        advice=advice(status, ref),
     )
 
 
-def keeping_nothing(verb: str, status: str, place: Place) -> DeploymentError:
+def keeping_nothing(verb: str, status: str, ref: StackRef) -> DeploymentError:
     """The error for a deletion that is to keep something, of a stack of which nothing can be kept."""
     return DeploymentError(
         f"not touched: the stack is in {status}, and --retain and --force are for one in DELETE_FAILED",
-        where=str(place),
+        where=str(ref),
         status=status,
-        advice=f"With all that is in it: {place.command(verb)}\n"
+        advice=f"With all that is in it: {ref.command(verb)}\n"
         "What is to stay needs 'DeletionPolicy: Retain' in the template, deployed before.",
     )
 
 
-def wrap(error: Exception, place: Place, mask: Callable[[str], str] = str) -> ToolError:
+def wrap(error: Exception, ref: StackRef, mask: Callable[[str], str] = str) -> ToolError:
     """What AWS or the way to it has against a call, as an error that says where and what to do.
 
     ``mask`` is applied to AWS's words: a refusal can repeat the value of a secret.
@@ -140,12 +140,12 @@ def wrap(error: Exception, place: Place, mask: Callable[[str], str] = str) -> To
     if is_login_error(error):
         advice = "Log in again and repeat the command: it goes on where this one ended."
         return DeploymentError(
-            "the credentials are not valid, or not any more", where=str(place), advice=advice
+            "the credentials are not valid, or not any more", where=str(ref), advice=advice
         )
     words = mask(error_message(error))
     said = f"AWS says: {words}" if error_code(error) else words
     return DeploymentError(
-        said, where=str(place), advice=f"What the stack is in: {place.command('status')}"
+        said, where=str(ref), advice=f"What the stack is in: {ref.command('status')}"
     )
 
 
@@ -253,7 +253,7 @@ def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
 
     The root's own says no more than which one failed: github.com/aws/aws-sam-cli/issues/2406.
     """
-    within, advice = "", f"Nothing was changed. Mend it, then {remote.place.command('plan')}"
+    within, advice = "", f"Nothing was changed. Mend it, then {remote.ref.command('plan')}"
     with contextlib.suppress(*AWS_ERRORS):  # then the words that are there must do
         while (nested := _NESTED.search(reason)) and nested[1] != arn:
             arn = nested[1]
@@ -266,7 +266,7 @@ def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
     if within:
         advice += " (ARGS=--no-nested if it is only the look into nested stacks that AWS cannot do)"
     return DeploymentError(
-        f"AWS refuses the change: {within}{what}", where=str(remote.place), advice=advice
+        f"AWS refuses the change: {within}{what}", where=str(remote.ref), advice=advice
     )
 
 
@@ -301,7 +301,7 @@ def of_operation(remote: Remote, operation: Operation, status: str) -> Deploymen
             reasons.append(f"and then the rollback failed, too: {again}")
     return DeploymentError(
         "; ".join(reasons),
-        where=str(remote.place),
+        where=str(remote.ref),
         status=status,
-        advice=f"It is now in {status}. {advice(status, remote.place)}".rstrip(),
+        advice=f"It is now in {status}. {advice(status, remote.ref)}".rstrip(),
     )

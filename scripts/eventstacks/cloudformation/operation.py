@@ -262,8 +262,8 @@ def _lost(remote: Remote, operation: Operation, error: Exception) -> LostSightEr
     )
     return LostSightError(
         f"{why}. The operation goes on in AWS without being watched ({seen})",
-        where=str(remote.place),
-        advice=("Log in again, then: " if login else "") + remote.place.command("follow"),
+        where=str(remote.ref),
+        advice=("Log in again, then: " if login else "") + remote.ref.command("follow"),
     )
 
 
@@ -271,8 +271,8 @@ def unseen(remote: Remote, status: str) -> LostSightError:
     """The error for an operation that AWS has accepted, and of which nothing was seen: the end may be another's."""
     return LostSightError(
         f"AWS has accepted it, and no event tells of it; the stack is in {status}",
-        where=str(remote.place),
-        advice=f"Whether it was done: {remote.place.command('plan')}",
+        where=str(remote.ref),
+        advice=f"Whether it was done: {remote.ref.command('plan')}",
     )
 
 

@@ -1,60 +1,44 @@
-"""Which stack waits for which: the order follows from the outputs that parameters take."""
+"""The order of stacks: each after those whose outputs its parameters take."""
 
 from __future__ import annotations
 
 import graphlib
 from typing import TYPE_CHECKING
 
-from eventstacks.environment import OutputReference
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from eventstacks.environment import Environment, StackSettings
-
-Pair = tuple["StackSettings", str]
-Key = tuple[str, str]  # the stack's key in the environment's file, and the region
+    from eventstacks.environment import Environment, StackRef
 
 
 class OrderError(ToolError):
-    """Stacks that wait for each other."""
+    """Stacks that depend on each other."""
+
+    default_code = ErrorCode.CIRCULAR_DEPENDENCY
 
 
-def key(pair: Pair) -> Key:
-    """What a pair is known by."""
-    return pair[0].name, pair[1]
+def predecessors(
+    environment: Environment, refs: Iterable[StackRef]
+) -> dict[StackRef, set[StackRef]]:
+    """Return for each stack those of ``refs`` to be done before it.
 
-
-def references(pair: Pair) -> dict[str, tuple[Key, str]]:
-    """Parameter → (whose output, which output) for one stack in one region."""
-    stack, region = pair
-    return {
-        parameter: ((value.stack, value.region or region), value.output)
-        for parameter, value in stack.values(region).items()
-        if isinstance(value, OutputReference)
-    }
-
-
-def predecessors(environment: Environment, pairs: Iterable[Pair]) -> dict[Key, set[Key]]:
-    """For each pair those of ``pairs`` that must be done before it, also by way of a stack that is not among them.
-
-    Raises OrderError for a circle, with its stacks.
+    A dependency through a stack that is not among ``refs`` counts, too. Raises OrderError for a circular dependency.
     """
-    everything = {
-        (stack.name, region): {source for source, _ in references((stack, region)).values()}
-        for stack in environment.stacks.values()
-        for region in stack.regions
+    dependencies = {
+        ref: {source for source, _ in environment.references(ref).values()}
+        for ref in environment.choose()
     }
-    wanted = {key(pair) for pair in pairs}
-    before: dict[Key, set[Key]] = {}
+    before: dict[StackRef, set[StackRef]] = {}
     try:
-        for one in graphlib.TopologicalSorter(everything).static_order():
-            sources = everything.get(one, set())
-            before[one] = sources.union(*(before.get(source, set()) for source in sources))
+        for ref in graphlib.TopologicalSorter(dependencies).static_order():
+            sources = dependencies.get(ref, set())
+            before[ref] = sources.union(*(before.get(source, set()) for source in sources))
     except graphlib.CycleError as error:
-        circle = " → ".join(f"{stack} ({region})" for stack, region in reversed(error.args[1]))
+        circle = " → ".join(f"{ref.stack} ({ref.region})" for ref in reversed(error.args[1]))
         raise OrderError(
-            f"these stacks wait for each other: {circle}", where=f"{environment.path}: stacks"
+            f"circular dependency: {circle}", where=f"{environment.path}: stacks"
         ) from None
-    return {one: before[one] & wanted for one in before if one in wanted}
+    wanted = set(refs)
+    return {ref: before[ref] & wanted for ref in before if ref in wanted}

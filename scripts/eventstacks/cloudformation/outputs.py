@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import Clock
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
 from eventstacks.errors import ToolError
 
@@ -13,13 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from eventstacks.aws import Aws
+    from eventstacks.environment import StackRef
 
 
 class NoStackError(ToolError):
     """A stack, or an output of it, that is asked for and is not there."""
 
-    def __init__(self, what: str, place: Place) -> None:
-        super().__init__(what, where=str(place), advice=place.command("deploy"))
+    def __init__(self, what: str, ref: StackRef) -> None:
+        super().__init__(what, where=str(ref), advice=ref.command("deploy"))
 
 
 def of(stack: Mapping[str, Any]) -> dict[str, str]:
@@ -27,11 +27,9 @@ def of(stack: Mapping[str, Any]) -> dict[str, str]:
     return {one["OutputKey"]: one.get("OutputValue", "") for one in stack.get("Outputs") or ()}
 
 
-def read(aws: Aws, stack_name: str, region: str) -> dict[str, str]:
+def read(aws: Aws, ref: StackRef) -> dict[str, str]:
     """The outputs of a deployed stack, by key. Raises NoStackError when it is not there."""
-    names = {one.stack_name: one.name for one in aws.environment.stacks.values()}
-    place = Place(aws.environment.name, names.get(stack_name, stack_name), stack_name, region)
-    stack = Remote(place, aws.client("cloudformation", region), Clock()).stack()
+    stack = Remote(ref, aws.client("cloudformation", ref.region), Clock()).stack()
     if stack is None or stack["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-        raise NoStackError("this stack is not deployed", place)
+        raise NoStackError("this stack is not deployed", ref)
     return of(stack)

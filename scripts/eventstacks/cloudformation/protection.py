@@ -55,7 +55,7 @@ def check(
     found = [
         (
             change["LogicalResourceId"],
-            f"{change['LogicalResourceId']} ({change['ResourceType']}) {loss} in {plan.place}",
+            f"{change['LogicalResourceId']} ({change['ResourceType']}) {loss} in {plan.ref}",
         )
         for plan in plans
         if plan.change_set

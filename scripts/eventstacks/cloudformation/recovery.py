@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Pair
-    from eventstacks.cloudformation.place import Place
+    from eventstacks.environment import StackRef
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +28,9 @@ class Step:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def place(self) -> Place:
+    def ref(self) -> StackRef:
         """Whose step it is."""
-        return self.remote.place
+        return self.remote.ref
 
 
 # Status, and what is done about it when it takes no more words than that.
@@ -75,7 +74,7 @@ def propose(
     Raises DeploymentError when more must be said first, and when the step could not keep what it is told to keep.
     Source: API reference of ContinueUpdateRollback, RollbackStack, CancelUpdateStack, DeleteStack.
     """
-    place, stack = remote.place, remote.stack()
+    ref, stack = remote.ref, remote.stack()
     if stack is None:
         return Step(remote, "", "", "is not deployed; there is nothing to recover")
     status, stack_id = stack["StackStatus"], stack["StackId"]
@@ -83,7 +82,7 @@ def propose(
     if status == "UPDATE_ROLLBACK_FAILED":
         if root := stack.get("RootId"):
             raise failure.DeploymentError(
-                f"a nested stack is recovered from its root stack, {root}", where=str(place)
+                f"a nested stack is recovered from its root stack, {root}", where=str(ref)
             )
         arguments = {"ResourcesToSkip": list(skip)} if skip else {}
         left = f", leaving {', '.join(skip)} as it is" if skip else ""
@@ -97,10 +96,11 @@ def propose(
             listed = ", ".join(f"{name} ({reason})" for name, reason in stuck.items())
             raise failure.DeploymentError(
                 f"say what may stay: {listed or 'AWS does not say what could not be deleted'}",
-                where=str(place),
+                where=str(ref),
                 status=status,
-                advice=place.command(
-                    "recover", " ".join(f"--retain {name}" for name in stuck) or "--force"
+                advice=ref.command(
+                    "recover",
+                    *([word for name in stuck for word in ("--retain", name)] or ["--force"]),
                 ),
             )
         arguments = (
@@ -109,18 +109,18 @@ def propose(
         method, kept = "delete_stack", ", ".join(retain) or "whatever cannot be deleted"
         words = f"could not be deleted: delete it, keeping {kept}"
     elif operation.is_under_way(stack):
-        cannot = f"is in {status}{' and cannot be stopped now' if cancel else ''}. {failure.advice(status, place)}"
+        cannot = f"is in {status}{' and cannot be stopped now' if cancel else ''}. {failure.advice(status, ref)}"
         method, words = (_CANCELLATIONS if cancel else {}).get(status, ("", cannot))
     else:
         method, words = _STEPS.get(status, ("", f"is in {status}; there is nothing to recover"))
     if method and (retain or force) and status != "DELETE_FAILED":
-        raise failure.keeping_nothing("recover", status, place)
+        raise failure.keeping_nothing("recover", status, ref)
     if method and skip and status != "UPDATE_ROLLBACK_FAILED":
         raise failure.DeploymentError(
             f"not touched: the stack is in {status}, and --skip is for one in UPDATE_ROLLBACK_FAILED",
-            where=str(place),
+            where=str(ref),
             status=status,
-            advice=f"Without it: {place.command('recover')}",
+            advice=f"Without it: {ref.command('recover')}",
         )
     return Step(remote, stack_id, method, words, arguments)
 
@@ -148,7 +148,7 @@ def carry_out(steps: Sequence[Step], clock: Clock, listener: Listener) -> list[R
             remote,
             step.method,
             step.stack_id,
-            begin=lambda: run.start(remote.place),
+            begin=lambda: run.start(remote.ref),
             StackName=step.stack_id,
             **step.arguments,
         )
@@ -157,14 +157,18 @@ def carry_out(steps: Sequence[Step], clock: Clock, listener: Listener) -> list[R
 
 
 def follow(
-    aws: Aws, pairs: Sequence[Pair], *, listener: Listener | None = None, clock: Clock | None = None
+    aws: Aws,
+    refs: Sequence[StackRef],
+    *,
+    listener: Listener | None = None,
+    clock: Clock | None = None,
 ) -> list[Result]:
     """Follows the operations that are under way; gives a result for each, [] when there are none.
 
     Raises aws.AccountError, and Interrupted after Ctrl-C.
     """
     time = clock or Clock()
-    remotes = schedule.remotes(aws, pairs, time)
+    remotes = schedule.remotes(aws, refs, time)
     stacks = dict(zip(remotes, schedule.at_once(remotes, Remote.stack, time), strict=True))
     moving = {
         remote: stack["StackId"]
@@ -174,7 +178,7 @@ def follow(
     run = Run(moving, time, listener)
 
     def start(remote: Remote) -> operation.Operation:
-        run.start(remote.place)
+        run.start(remote.ref)
         return operation.under_way(remote, moving[remote])
 
     return run.in_order(lambda remote: _finish(run, remote, start))
@@ -203,4 +207,4 @@ def _finish(run: Run, remote: Remote, start: Callable[[Remote], operation.Operat
     )
     if status not in _OUTCOMES or rolled_back:
         raise failure.of_operation(remote, running, status)
-    return Result(remote.place, _OUTCOMES[status], status=status)
+    return Result(remote.ref, _OUTCOMES[status], status=status)

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
     from eventstacks.aws import Clock
     from eventstacks.cloudformation.change_set import ChangeSet
     from eventstacks.cloudformation.events import Event
-    from eventstacks.cloudformation.order import Key
-    from eventstacks.cloudformation.place import Place
     from eventstacks.cloudformation.stack import Remote
+    from eventstacks.environment import StackRef
 
 
 @dataclass
 class Plan:
     """What a deployment would do to one stack in one region."""
 
-    place: Place
+    ref: StackRef
     change_set: ChangeSet | None = None  # None: ``problem``, or ``waits_for``
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
     values: Mapping[str, str] = field(default_factory=dict)
@@ -51,7 +50,7 @@ class Plan:
         """For ``--json``."""
         made = self.change_set
         return {
-            **self.place.document(),
+            **self.ref.document(),
             "changes": self.changes,
             "type": made.kind if made else None,
             "resources": list(made.changes) if made else [],
@@ -68,7 +67,7 @@ class Plan:
 class Result:
     """How it ended for one stack in one region."""
 
-    place: Place
+    ref: StackRef
     outcome: str  # created updated unchanged deleted recovered · failed skipped interrupted unknown
     seconds: float = 0.0
     status: str = ""  # the stack's status in CloudFormation
@@ -84,7 +83,7 @@ class Result:
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            **self.place.document(),
+            **self.ref.document(),
             "result": self.outcome,
             "status": self.status,
             "seconds": round(self.seconds, 2),
@@ -98,7 +97,7 @@ class Result:
 class Progress:
     """One event of an operation, and how far it is."""
 
-    place: Place
+    ref: StackRef
     event: Event
     done: int
     total: int
@@ -115,7 +114,7 @@ class Listener:
         """Whether these plans are to be carried out; asked once, and again for what could not be shown before."""
         return True
 
-    def started(self, place: Place, total: int) -> None:
+    def started(self, ref: StackRef, total: int) -> None:
         """An operation with ``total`` resources is under way."""
 
     def progressed(self, progress: Progress) -> None:
@@ -126,11 +125,11 @@ class Listener:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while operations are under way: ``places`` go on in AWS."""
+    """Ctrl-C while operations are under way: ``refs`` go on in AWS."""
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, refs: Iterable[StackRef]) -> None:
         super().__init__()
-        self.places = sorted(places, key=str)
+        self.refs = sorted(refs, key=str)
 
 
 class Run:
@@ -139,57 +138,52 @@ class Run:
     def __init__(
         self, remotes: Iterable[Remote], clock: Clock, listener: Listener | None = None
     ) -> None:
-        self.remotes = {one.place.key: one for one in remotes}
+        self.remotes = {one.ref: one for one in remotes}
         self.clock, self.listener = clock, listener or Listener()
-        self.results: dict[Key, Result] = {}
-        self.under_way: set[Place] = set()  # started, and no end seen
+        self.results: dict[StackRef, Result] = {}
+        self.under_way: set[StackRef] = set()  # started, and no end seen
 
     def in_order(
         self,
         work: Callable[[Remote], Result],
-        before: Mapping[Key, set[Key]] | None = None,
+        before: Mapping[StackRef, set[StackRef]] | None = None,
         why: str = "",
     ) -> list[Result]:
         """``work`` for every stack, after those before it; what goes wrong becomes its result.
 
         When one of those before it failed it is skipped: ``why`` says it, {} being those. Raises Interrupted.
         """
-        before = before or {key: set() for key in self.remotes}
+        before = before or {ref: set() for ref in self.remotes}
 
-        def job(key: Key) -> None:
-            place = self.remotes[key].place
+        def job(ref: StackRef) -> None:
 
             def attempt() -> Result:
                 if self.clock.stopped:
                     raise Cancelled
-                if failed := sorted(
-                    str(self.remotes[one].place) for one in before[key] if not self.results[one].ok
-                ):
-                    problem = failure.DeploymentError(
-                        why.format(", ".join(failed)), where=str(place)
-                    )
-                    return Result(place, "skipped", problem=problem)
-                return work(self.remotes[key])
+                if failed := sorted(str(one) for one in before[ref] if not self.results[one].ok):
+                    problem = failure.DeploymentError(why.format(", ".join(failed)), where=str(ref))
+                    return Result(ref, "skipped", problem=problem)
+                return work(self.remotes[ref])
 
-            (self.results[key],) = self.attempt([place], lambda: [attempt()])
+            (self.results[ref],) = self.attempt([ref], lambda: [attempt()])
 
         try:
             schedule.run(before, job, self.clock)
         except KeyboardInterrupt:
             raise Interrupted(self.under_way) from None
-        return [self.results[key] for key in self.remotes]
+        return [self.results[ref] for ref in self.remotes]
 
-    def start(self, place: Place) -> None:
-        """Counts ``place`` to what is under way; raises Cancelled when nothing is to be started any more.
+    def start(self, ref: StackRef) -> None:
+        """Counts ``ref`` to what is under way; raises Cancelled when nothing is to be started any more.
 
         Called last of all before AWS is: Ctrl-C may have come while a question was open, or a bucket was emptied.
         """
         if self.clock.stopped:
             raise Cancelled
-        self.under_way.add(place)
+        self.under_way.add(ref)
 
-    def attempt(self, places: Collection[Place], work: Callable[[], list[Result]]) -> list[Result]:
-        """``work()``, timed and told; what goes wrong becomes a result for each of ``places``.
+    def attempt(self, refs: Collection[StackRef], work: Callable[[], list[Result]]) -> list[Result]:
+        """``work()``, timed and told; what goes wrong becomes a result for each of ``refs``.
 
         They leave ``under_way`` unless it ended without knowing how the operation did.
         """
@@ -197,27 +191,27 @@ class Run:
         try:
             results = work()
         except Cancelled:
-            results = [Result(place, "interrupted") for place in places]
+            results = [Result(ref, "interrupted") for ref in refs]
         except operation.LostSightError as error:
-            results = [Result(place, "unknown", problem=error) for place in places]
+            results = [Result(ref, "unknown", problem=error) for ref in refs]
         except (ToolError, *AWS_ERRORS) as error:
             status = getattr(error, "status", "")
             results = []
-            for place in places:
-                remote = self.remotes.get(place.key)
-                problem = failure.wrap(error, place, remote.mask if remote else str)
-                results.append(Result(place, "failed", status=status, problem=problem))
+            for ref in refs:
+                remote = self.remotes.get(ref)
+                problem = failure.wrap(error, ref, remote.mask if remote else str)
+                results.append(Result(ref, "failed", status=status, problem=problem))
         for result in results:
             if result.outcome not in ("interrupted", "unknown"):
-                self.under_way.discard(result.place)
+                self.under_way.discard(result.ref)
             result.seconds = self.clock.now() - begun
             self.listener.finished(result)
         return results
 
     def follow(self, remote: Remote, running: operation.Operation, total: int = 0) -> str:
         """``operation.follow``, with the listener told of every event and how many of ``total`` resources are done."""
-        place, states = remote.place, dict[str, str]()
-        self.listener.started(place, total)
+        ref, states = remote.ref, dict[str, str]()
+        self.listener.started(ref, total)
 
         def heard(event: Event) -> None:
             if not event.is_root:
@@ -226,6 +220,6 @@ class Run:
                 name for name, status in states.items() if status.endswith("_IN_PROGRESS")
             )
             done, most = len(states) - len(current), max(total, len(states))
-            self.listener.progressed(Progress(place, event, done, most, current))
+            self.listener.progressed(Progress(ref, event, done, most, current))
 
         return operation.follow(remote, running, heard)

@@ -7,14 +7,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from eventstacks.aws import Clock
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
+from eventstacks.environment import StackRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Pair
+    from eventstacks.environment import StackRef
 
 Found = TypeVar("Found")
 Item = TypeVar("Item")
@@ -56,18 +56,15 @@ def at_once(items: Collection[Item], job: Callable[[Item], Found], clock: Clock)
     return [done[item] for item in items]
 
 
-def remotes(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[Remote]:
-    """The stacks of ``pairs``, all on one clock. Raises aws.AccountError for the wrong account."""
+def remotes(aws: Aws, refs: Sequence[StackRef], clock: Clock) -> list[Remote]:
+    """The stacks of ``refs``, all on one clock. Raises aws.AccountError for the wrong account."""
     aws.guard()
-    return [
-        Remote(Place.of(aws.environment, pair), aws.client("cloudformation", pair[1]), clock)
-        for pair in pairs
-    ]
+    return [Remote(ref, aws.client("cloudformation", ref.region), clock) for ref in refs]
 
 
 def everywhere(
-    aws: Aws, pairs: Sequence[Pair], job: Callable[[Remote], Found], clock: Clock | None = None
+    aws: Aws, refs: Sequence[StackRef], job: Callable[[Remote], Found], clock: Clock | None = None
 ) -> list[Found]:
-    """``job`` for every pair at once; results in their order. Raises aws.AccountError."""
+    """``job`` for every ref at once; results in their order. Raises aws.AccountError."""
     clock = clock or Clock()
-    return at_once(remotes(aws, pairs, clock), job, clock)
+    return at_once(remotes(aws, refs, clock), job, clock)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from eventstacks.aws import Clock
-    from eventstacks.cloudformation.place import Place
+    from eventstacks.environment import StackRef
 
 
 def is_missing(error: Exception) -> bool:
@@ -29,7 +29,7 @@ def is_missing(error: Exception) -> bool:
 class Remote:
     """A stack as CloudFormation holds it, and patient calls about it."""
 
-    place: Place
+    ref: StackRef
     client: Any
     clock: Clock
     secrets: set[str] = field(default_factory=set)  # values of NoEcho parameters
@@ -62,10 +62,10 @@ class Remote:
         return found
 
     def stack(self, stack_id: str = "", *, retry_for: float = RETRY_SHORT) -> dict[str, Any] | None:
-        """DescribeStacks of ``stack_id``, or of the stack that has the place's name now; None when there is none."""
+        """DescribeStacks of ``stack_id``, or of the stack that has this name now; None when there is none."""
         try:
             answer = self.call(
-                "describe_stacks", retry_for=retry_for, StackName=stack_id or self.place.stack_name
+                "describe_stacks", retry_for=retry_for, StackName=stack_id or self.ref.stack_name
             )
         except ClientError as error:
             if is_missing(error):
@@ -79,7 +79,7 @@ class Remote:
         ``stack``: an ARN; by default the stack that has the name now. Events are written when
         something happens, while DescribeStacks can answer with what was true some seconds ago.
         """
-        name = stack or self.place.stack_name
+        name = stack or self.ref.stack_name
         try:
             for page in self.pages("describe_stack_events", StackName=name):
                 for event in page.get("StackEvents") or ():

@@ -13,18 +13,18 @@ from botocore.exceptions import ClientError
 
 from eventstacks import documents
 from eventstacks.aws import RETRY_LONG, error_code
-from eventstacks.cloudformation import body, change_set, failure, order
-from eventstacks.cloudformation.place import Place
+from eventstacks.cloudformation import body, change_set, failure
 from eventstacks.cloudformation.results import Plan, Result
 from eventstacks.cloudformation.stack import Remote
+from eventstacks.environment import OutputReference, StackRef
+from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from eventstacks.aws import Aws, Clock
-    from eventstacks.cloudformation.order import Pair
-    from eventstacks.environment import StackSet
+    from eventstacks.environment import StackRef, StackSet
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OUTCOMES = {
@@ -46,9 +46,9 @@ class RefusedError(failure.DeploymentError):
     """What would be more than was asked for, or cannot be done with stack sets: refused before anything is changed."""
 
 
-def command(place: Place, verb: str) -> str:
+def command(ref: StackRef, verb: str) -> str:
     """What to type for a stack set: in all its regions, since an update cannot be kept to one."""
-    return f"make {verb} ENV={place.environment} STACK={place.stack}"
+    return command_line(verb, env=ref.environment, stack=ref.stack)
 
 
 def _defaults(template: Mapping[str, Any]) -> dict[str, str]:
@@ -80,14 +80,14 @@ def _automatic(given: Mapping[str, Any] | None) -> tuple[bool, bool]:
 class Set:
     """One stack set, and the stacks that the environment wants of it."""
 
-    def __init__(self, aws: Aws, pairs: Sequence[Pair], clock: Clock) -> None:
-        self.aws, self.settings = aws, pairs[0][0]
+    def __init__(self, aws: Aws, refs: Sequence[StackRef], clock: Clock) -> None:
+        self.aws, self.settings = aws, refs[0].settings
         self.target = cast("StackSet", aws.environment.stack_set)  # whoever comes here has looked
         self.by_unit = self.target.permissions == "SERVICE_MANAGED"
-        self.places = {pair[1]: Place.of(aws.environment, pair) for pair in pairs}  # by region
+        self.refs = {ref.region: ref for ref in refs}  # by region
         self.region = aws.environment.regions[0]
         self.remote = Remote(
-            next(iter(self.places.values())), aws.client("cloudformation", self.region), clock
+            next(iter(self.refs.values())), aws.client("cloudformation", self.region), clock
         )
         self.name = {"StackSetName": self.settings.stack_name}
         self.arguments: dict[str, Any] = {}  # of CreateStackSet and UpdateStackSet
@@ -124,8 +124,9 @@ class Set:
         )
         values = settings.values(settings.regions[0])
         if any(
-            order.references((settings, one)) or settings.values(one) != values
-            for one in settings.regions
+            any(isinstance(value, OutputReference) for value in settings.values(region).values())
+            or settings.values(region) != values
+            for region in settings.regions
         ):
             raise failure.DeploymentError(
                 "in many accounts a parameter can neither take another stack's output nor differ between regions",
@@ -191,16 +192,16 @@ class Set:
                 )
                 if differs
             ]
-        others = [one for one in settings.regions if one not in self.places]
+        others = [one for one in settings.regions if one not in self.refs]
         if self.differs and others:
             # UpdateStackSet takes Regions, but with a new template or parameters all other stacks become OUTDATED.
             raise RefusedError(
                 f"this stack set has to be updated ({', '.join(self.differs)}), which cannot be kept to "
-                f"{', '.join(self.places)}: it reaches {', '.join(others)}, too",
-                where=str(self.remote.place),
-                advice=f"Without a region: {command(self.remote.place, 'deploy')}",
+                f"{', '.join(self.refs)}: it reaches {', '.join(others)}, too",
+                where=str(self.remote.ref),
+                advice=f"Without a region: {command(self.remote.ref, 'deploy')}",
             )
-        missing = {region: self._missing(region, there, held or {}) for region in self.places}
+        missing = {region: self._missing(region, there, held or {}) for region in self.refs}
         self.missing = {region: found for region, found in missing.items() if found}
         self.left = [one for one in there if not self._is_wanted(one)]
 
@@ -230,10 +231,10 @@ class Set:
             and (not unit or unit in target.organizational_units)
         )
 
-    def _left(self, place: Place) -> list[str]:
-        """What stays at a place though the file does not name it; regions that it does not name stand at the first."""
-        mine = [place.region]
-        if place is self.remote.place:
+    def _left(self, ref: StackRef) -> list[str]:
+        """What stays in a region though the file does not name it; regions that it does not name stand at the first."""
+        mine = [ref.region]
+        if ref is self.remote.ref:
             mine += sorted({one["Region"] for one in self.left} - set(self.settings.regions))
         found = {
             region: sorted({one["Account"] for one in self.left if one["Region"] == region})
@@ -270,8 +271,8 @@ class Set:
             region: [f"stacks in {', '.join(missing)}"] for region, missing in self.missing.items()
         }
         return [
-            Plan(place, settings=(*common, *there.get(region, ())), notes=tuple(self._left(place)))
-            for region, place in self.places.items()
+            Plan(ref, settings=(*common, *there.get(region, ())), notes=tuple(self._left(ref)))
+            for region, ref in self.refs.items()
         ]
 
     def deploy(self) -> list[Result]:
@@ -295,10 +296,10 @@ class Set:
             failed = self._nowhere() | failed
         outcome = "updated" if self.differs else "unchanged"
         results = self._results(
-            {one: "created" if one in self.missing else outcome for one in self.places}, failed
+            {one: "created" if one in self.missing else outcome for one in self.refs}, failed
         )
         for result in results:
-            result.warnings = tuple(self._left(result.place))
+            result.warnings = tuple(self._left(result.ref))
         return results
 
     def _nowhere(self) -> dict[tuple[str, str], str]:
@@ -331,9 +332,9 @@ class Set:
     def delete(self) -> list[Result]:
         """Deletes the stacks in the regions that are meant, and the set when none is left."""
         if self.held() is None:
-            return self._results(dict.fromkeys(self.places, "unchanged"), {})
+            return self._results(dict.fromkeys(self.refs, "unchanged"), {})
         self._settle()
-        there = [one for one in self.instances() if one["Region"] in self.places]
+        there = [one for one in self.instances() if one["Region"] in self.refs]
         key = "OrganizationalUnitId" if self.by_unit else "Account"
         targets = sorted(
             {one[key] for one in there}
@@ -353,7 +354,7 @@ class Set:
             if there
             else {}
         )
-        results = self._results(dict.fromkeys(self.places, "deleted"), failed)
+        results = self._results(dict.fromkeys(self.refs, "deleted"), failed)
         if left := sorted({one["Region"] for one in self.instances()}):
             results[0].warnings = (f"the stack set stays, for its stacks in {', '.join(left)}",)
         else:
@@ -413,7 +414,7 @@ class Set:
         if failed or found["Status"] == "SUCCEEDED":
             return failed
         return {
-            ("all", region): found.get("StatusReason") or found["Status"] for region in self.places
+            ("all", region): found.get("StatusReason") or found["Status"] for region in self.refs
         }
 
     def running(self) -> list[dict[str, Any]]:
@@ -449,35 +450,35 @@ class Set:
             else:
                 outcome = _OUTCOMES.get(one.get("Action", ""), "unchanged")
                 failed |= self._failures(found, operation)
-        results = self._results(dict.fromkeys(self.places, outcome), failed) if outcome else []
+        results = self._results(dict.fromkeys(self.refs, outcome), failed) if outcome else []
         for result in results:
-            result.warnings = tuple(self._words(result.place, left))
+            result.warnings = tuple(self._words(result.ref, left))
         return results
 
-    def _words(self, place: Place, failed: Mapping[tuple[str, str], str]) -> list[str]:
-        """What failed at a place. Regions that are not looked at are told of at the first one: operations reach all."""
+    def _words(self, ref: StackRef, failed: Mapping[tuple[str, str], str]) -> list[str]:
+        """What failed in a region. Regions that are not looked at are told of at the first one: operations reach all."""
         here = [
             f"account {account}: {why}"
             for (account, where), why in failed.items()
-            if where == place.region
+            if where == ref.region
         ]
         elsewhere = [
             f"account {account} in {where}: {why}"
             for (account, where), why in failed.items()
-            if where not in self.places
+            if where not in self.refs
         ]
-        return here + (elsewhere if place is self.remote.place else [])
+        return here + (elsewhere if ref is self.remote.ref else [])
 
     def _results(
         self, outcomes: Mapping[str, str], failed: Mapping[tuple[str, str], str]
     ) -> list[Result]:
         results = []
-        for region, place in self.places.items():
-            result = Result(place, outcomes[region])
-            if here := self._words(place, failed):
-                result.outcome, advice = "failed", f"Mend it, then {command(place, 'deploy')}"
+        for region, ref in self.refs.items():
+            result = Result(ref, outcomes[region])
+            if here := self._words(ref, failed):
+                result.outcome, advice = "failed", f"Mend it, then {command(ref, 'deploy')}"
                 result.problem = failure.DeploymentError(
-                    "; ".join(here), where=str(place), advice=advice
+                    "; ".join(here), where=str(ref), advice=advice
                 )
             results.append(result)
         return results

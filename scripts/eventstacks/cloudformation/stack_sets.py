@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from eventstacks.aws import AWS_ERRORS
 from eventstacks.cloudformation import failure, protection, schedule
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Interrupted, Plan, Result, Run
 from eventstacks.cloudformation.stack_set import RefusedError, Set
+from eventstacks.environment import StackRef
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
     from eventstacks.aws import Aws, Clock
     from eventstacks.cloudformation.options import Options
-    from eventstacks.cloudformation.order import Pair
     from eventstacks.cloudformation.results import Listener
+    from eventstacks.environment import StackRef
 
     Templates = Mapping[str, Mapping[str, Any]]  # rendering.render_all()
 
 
-def _sets(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[Set]:
+def _sets(aws: Aws, refs: Sequence[StackRef], clock: Clock) -> list[Set]:
     aws.guard()
-    by_name: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        by_name.setdefault(pair[0].name, []).append(pair)
+    by_name: dict[str, list[StackRef]] = {}
+    for ref in refs:
+        by_name.setdefault(ref.settings.name, []).append(ref)
     return [Set(aws, mine, clock) for mine in by_name.values()]
 
 
@@ -39,11 +39,11 @@ def _each(
     run = Run((), clock, listener)
     try:
         done = schedule.at_once(
-            sets, lambda one: run.attempt(one.places.values(), lambda: work(one)), clock
+            sets, lambda one: run.attempt(one.refs.values(), lambda: work(one)), clock
         )
     except KeyboardInterrupt:
         raise Interrupted(
-            place for one in sets if one.under_way for place in one.places.values()
+            ref for one in sets if one.under_way for ref in one.refs.values()
         ) from None
     return [result for results in done for result in results]
 
@@ -81,24 +81,24 @@ def _protect(aws: Aws, sets: Iterable[Set], allowed: frozenset[str]) -> None:
 
 
 def plan(
-    aws: Aws, pairs: Sequence[Pair], templates: Templates, options: Options, clock: Clock
+    aws: Aws, refs: Sequence[StackRef], templates: Templates, options: Options, clock: Clock
 ) -> list[Plan]:
     """A plan per stack and region, without change sets. Raises RefusedError for options that cannot be had."""
     _refuse(aws, options)
-    return [plan for one in _sets(aws, pairs, clock) for plan in _plan(one, templates, options)]
+    return [plan for one in _sets(aws, refs, clock) for plan in _plan(one, templates, options)]
 
 
 def _plan(one: Set, templates: Templates, options: Options) -> list[Plan]:
     try:
         one.compare(templates[one.settings.template], options.build)
     except (ToolError, *AWS_ERRORS) as error:
-        return [Plan(place, problem=failure.wrap(error, place)) for place in one.places.values()]
+        return [Plan(ref, problem=failure.wrap(error, ref)) for ref in one.refs.values()]
     return one.plans()
 
 
 def deploy(
     aws: Aws,
-    pairs: Sequence[Pair],
+    refs: Sequence[StackRef],
     templates: Templates,
     options: Options,
     listener: Listener,
@@ -109,7 +109,7 @@ def deploy(
     Raises RefusedError and ProtectedError, before anything is changed, and Interrupted.
     """
     _refuse(aws, options)
-    planned = {one: _plan(one, templates, options) for one in _sets(aws, pairs, clock)}
+    planned = {one: _plan(one, templates, options) for one in _sets(aws, refs, clock)}
     plans = [plan for found in planned.values() for plan in found]
     if refused := next(
         (plan.problem for plan in plans if isinstance(plan.problem, RefusedError)), None
@@ -127,7 +127,7 @@ def deploy(
     return _each(list(planned), work, listener, clock)
 
 
-def delete(aws: Aws, pairs: Sequence[Pair], listener: Listener, clock: Clock) -> list[Result]:
+def delete(aws: Aws, refs: Sequence[StackRef], listener: Listener, clock: Clock) -> list[Result]:
     """Deletes the stacks in every account, then the stack sets. Raises Interrupted."""
 
     def work(one: Set) -> list[Result]:
@@ -137,42 +137,41 @@ def delete(aws: Aws, pairs: Sequence[Pair], listener: Listener, clock: Clock) ->
             )
         return one.delete()
 
-    return _each(_sets(aws, pairs, clock), work, listener, clock)
+    return _each(_sets(aws, refs, clock), work, listener, clock)
 
 
-def count(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> dict[Place, Counter[str]]:
-    """How many stacks are in which state, for each pair."""
+def count(aws: Aws, refs: Sequence[StackRef], clock: Clock) -> dict[StackRef, Counter[str]]:
+    """How many stacks are in which state, for each ref."""
     found = {}
-    for one in _sets(aws, pairs, clock):
+    for one in _sets(aws, refs, clock):
         there = [
             (each["Region"], each.get("Status", ""))
             for each in (one.instances() if one.held() else ())
         ]
-        for region, place in one.places.items():
-            found[place] = Counter(status for where, status in there if where == region)
+        for region, ref in one.refs.items():
+            found[ref] = Counter(status for where, status in there if where == region)
     return found
 
 
-def under_way(aws: Aws, pairs: Sequence[Pair], clock: Clock) -> list[str]:
+def under_way(aws: Aws, refs: Sequence[StackRef], clock: Clock) -> list[str]:
     """The operations that have not ended, in words."""
     return [
         f"{one.settings.stack_name}: {each.get('Action', 'operation')} is {each['Status']}"
-        for one in _sets(aws, pairs, clock)
+        for one in _sets(aws, refs, clock)
         for each in one.running()
     ]
 
 
 def follow(
-    aws: Aws, pairs: Sequence[Pair], listener: Listener, clock: Clock, *, stop: bool = False
+    aws: Aws, refs: Sequence[StackRef], listener: Listener, clock: Clock, *, stop: bool = False
 ) -> list[Result]:
     """Follows the operations that are under way, or has them ``stop``; [] when there are none. Raises Interrupted."""
-    return _each(_sets(aws, pairs, clock), lambda one: one.follow(stop=stop), listener, clock)
+    return _each(_sets(aws, refs, clock), lambda one: one.follow(stop=stop), listener, clock)
 
 
-def no_drift(aws: Aws, pairs: Sequence[Pair]) -> RefusedError:
+def no_drift(aws: Aws, refs: Sequence[StackRef]) -> RefusedError:
     """Why drift is not looked for here, and how AWS does it. Source: API reference of DetectStackSetDrift."""
-    first = Place.of(aws.environment, pairs[0])
-    names = dict.fromkeys(pair[0].stack_name for pair in pairs)
+    names = dict.fromkeys(ref.settings.stack_name for ref in refs)
     where = f"--region {aws.environment.regions[0]} --stack-set-name"
     return RefusedError(
         "drift is looked for in the stacks of one account, and this environment keeps stack sets",
@@ -181,7 +180,7 @@ def no_drift(aws: Aws, pairs: Sequence[Pair]) -> RefusedError:
             [
                 "AWS looks for it in all accounts:",
                 *(f"aws cloudformation detect-stack-set-drift {where} {name}" for name in names),
-                f"Wait for it (make follow ENV={first.environment}), then read DriftStatus of each stack:",
+                f"Wait for it (make follow ENV={aws.environment.name}), then read DriftStatus of each stack:",
                 *(f"aws cloudformation list-stack-instances {where} {name}" for name in names),
             ]
         ),

@@ -13,16 +13,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.order import Pair
-    from eventstacks.cloudformation.place import Place
     from eventstacks.cloudformation.stack import Remote
+    from eventstacks.environment import StackRef
 
 
 @dataclass(frozen=True)
 class Status:
     """One stack in one region. ``status`` is CloudFormation's, or NOT_DEPLOYED."""
 
-    place: Place
+    ref: StackRef
     status: str
     changed: datetime | None = None
     drift: str = ""  # DRIFTED, IN_SYNC, or '' when nobody has looked
@@ -31,40 +30,40 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
-        return self.place.document() | {
-            name: value for name, value in vars(self).items() if name != "place"
+        return self.ref.document() | {
+            name: value for name, value in vars(self).items() if name != "ref"
         }
 
 
-def read(aws: Aws, pairs: Sequence[Pair]) -> list[Status]:
-    """One DescribeStacks per pair, in their order. Raises aws.AccountError, ClientError."""
+def read(aws: Aws, refs: Sequence[StackRef]) -> list[Status]:
+    """One DescribeStacks per ref, in their order. Raises aws.AccountError, ClientError."""
     if aws.environment.stack_set:
-        found = stack_sets.count(aws, pairs, Clock())
+        found = stack_sets.count(aws, refs, Clock())
         return [
             Status(
-                place,
+                ref,
                 ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
                 or "NOT_DEPLOYED",
-                advice=stack_set.command(place, "deploy") if counts.keys() - {"CURRENT"} else "",
+                advice=stack_set.command(ref, "deploy") if counts.keys() - {"CURRENT"} else "",
             )
-            for place, counts in found.items()
+            for ref, counts in found.items()
         ]
-    return schedule.everywhere(aws, pairs, _read)
+    return schedule.everywhere(aws, refs, _read)
 
 
 def _read(remote: Remote) -> Status:
     stack = remote.stack()
     if stack is None:
-        return Status(remote.place, "NOT_DEPLOYED")
+        return Status(remote.ref, "NOT_DEPLOYED")
     status, drift = (
         stack["StackStatus"],
         (stack.get("DriftInformation") or {}).get("StackDriftStatus", ""),
     )
     return Status(
-        remote.place,
+        remote.ref,
         status,
         stack.get("LastUpdatedTime") or stack["CreationTime"],
         drift="" if drift == "NOT_CHECKED" else drift,
         protected=bool(stack.get("EnableTerminationProtection")),
-        advice="" if status in events.GOOD_ENDS else failure.advice(status, remote.place),
+        advice="" if status in events.GOOD_ENDS else failure.advice(status, remote.ref),
     )

@@ -19,7 +19,7 @@ from eventstacks.flow.resolve import Resource, Stack, as_dict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventstacks.environment import Environment
+    from eventstacks.environment import Environment, StackRef
 
 Json = dict[str, Any]
 INPUTS = ("Input", "InputPath", "InputTransformer")
@@ -173,32 +173,35 @@ def stacks_of(
     environment: Environment,
     templates: Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Mapping[str, str]] | None = None,
-) -> dict[tuple[str, str], Stack]:
-    """Every stack of an environment, by name and region, its values and imports looked up among the others.
+) -> dict[StackRef, Stack]:
+    """Every stack of an environment, its values and imports looked up among the others.
 
     ``templates``: name → parsed template. ``overrides``: stack → parameters that differ from what the environment says.
     """
     made = {
-        (one.name, region): Stack(
-            templates[one.template],
-            name=one.stack_name,
-            region=region,
+        ref: Stack(
+            templates[ref.settings.template],
+            name=ref.stack_name,
+            region=ref.region,
             account=environment.account or "",
-            scope=one.stack_name if len(one.regions) == 1 else f"{one.stack_name}@{region}",
+            scope=ref.stack_name
+            if len(ref.settings.regions) == 1
+            else f"{ref.stack_name}@{ref.region}",
         )
-        for one in environment.stacks.values()
-        for region in one.regions
+        for ref in environment.choose()
     }
-    for (name, region), stack in made.items():
-        values = {**environment.stacks[name].values(region), **(overrides or {}).get(name, {})}
+    for ref, stack in made.items():
+        values = {**ref.values(), **(overrides or {}).get(ref.stack, {})}
         stack.parameters = {
-            key: partial(made[one.stack, one.region or region].output, one.output)
+            key: partial(
+                made[environment.ref(one.stack, one.region or ref.region)].output, one.output
+            )
             if isinstance(one, OutputReference)
             else one
             for key, one in values.items()
         }
         stack.imports = partial(
-            _import, [other for (_, there), other in made.items() if there == region]
+            _import, [other for one, other in made.items() if one.region == ref.region]
         )
     return made
 
@@ -216,7 +219,7 @@ def of_environment(
 ) -> Flow:
     """The flow of an environment, or of one of its stacks. For the arguments see ``stacks_of``."""
     stacks = stacks_of(environment, templates, overrides)
-    return of_stacks(stacks[one.name, region] for one, region in environment.choose(stack))
+    return of_stacks(stacks[ref] for ref in environment.choose(stack))
 
 
 def of_stacks(stacks: Iterable[Stack]) -> Flow:

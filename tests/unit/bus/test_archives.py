@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from refs import stack_ref
 from tests.unit.bus.operations import FakeAws, Service, TurningClock
 
 from eventstacks.bus import archives, log_groups
 from eventstacks.bus.archives import Archive
 from eventstacks.bus.stacks import Deployed
 from eventstacks.cli import archive_replay
-from eventstacks.cloudformation.place import Place
 from eventstacks.flow import graph
 
 ARCHIVE = Archive(
@@ -98,7 +98,7 @@ def test_rules_are_chosen_by_any_of_their_names(bus):
             return [{"Rules": [{"Name": "all", "Arn": arn}] if EventBusName == bus else []}]
 
     archive = Archive(**{**ARCHIVE.__dict__, "bus": f"arn:aws:events:r:1:event-bus/{bus}"})
-    stacks = [Deployed(Place("dev", "s", "dev-s", "r"), {}, (), {"CatchAll": (bus, "all")})]
+    stacks = [Deployed(stack_ref("dev", "s", "dev-s", "r"), {}, (), {"CatchAll": (bus, "all")})]
     names = ["all", arn, "CatchAll"]
     assert archives.choose_rules(FakeAws(events=Rules()), archive, names, stacks) == [arn] * 3
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from refs import stack_ref
 from tests.unit.bus.operations import FakeAws, Service
 
 from eventstacks.bus import metrics
 from eventstacks.bus.stacks import Deployed
-from eventstacks.cloudformation.place import Place
 
 NOW = datetime.now(UTC)
 
@@ -45,7 +45,7 @@ class CloudWatch(Service):
 
 
 def stack(**rules):
-    return Deployed(Place("test", "shop", "test-shop", "r"), {}, (), rules)
+    return Deployed(stack_ref("test", "shop", "test-shop", "r"), {}, (), rules)
 
 
 def test_values_fall_into_their_periods_and_buses_are_told_apart():

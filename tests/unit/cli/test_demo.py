@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from refs import stack_ref
 from tests.unit.bus.operations import FakeAws, MissingError, Service
 
-from eventstacks import aws, demo, environment, rendering
+from eventstacks import aws, demo, environment, parameter_checks, rendering
 from eventstacks.__main__ import cli
 from eventstacks.cli import _stacks
 from eventstacks.cloudformation import deletion, deployment
-from eventstacks.cloudformation.place import Place
 from eventstacks.environment import Environment, StackSettings
 
 NAME = "demo-0123abcd"
@@ -53,12 +53,12 @@ def test_no_is_an_answer_and_nobody_is_none(asked):
 @pytest.mark.usefixtures("asked")
 def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     monkeypatch.setattr(aws.Aws, "guard", lambda _: "111122223333")
-    monkeypatch.setattr(environment, "check_parameters", lambda *_: None)
+    monkeypatch.setattr(parameter_checks, "check_parameters", lambda *_: None)
     monkeypatch.setattr(rendering, "render_all", dict)
     monkeypatch.setattr(
         subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr="fine\n")
     )
-    result = SimpleNamespace(ok=True, place=Place("dev", "bus", "demo-bus", "eu-west-1"))
+    result = SimpleNamespace(ok=True, ref=stack_ref("dev", "bus", "demo-bus", "eu-west-1"))
     monkeypatch.setattr(deployment, "deploy", lambda *_: [result])
     monkeypatch.setattr(deletion, "survey", lambda *_: [])
     monkeypatch.setattr(deletion, "delete", lambda *_, **__: [])

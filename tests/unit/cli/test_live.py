@@ -5,10 +5,10 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from refs import stack_ref
 from rich.console import Console
 
 from eventstacks.cli import _live, _stacks
-from eventstacks.cloudformation.place import Place
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -19,7 +19,7 @@ def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
     def ask(*_, **__):
         if running:  # another thread's stack begins meanwhile
             begins = threading.Thread(
-                target=reporter.started, args=(Place("dev", "bus", "bus", "us-east-1"), 3)
+                target=reporter.started, args=(stack_ref("dev", "bus", "bus", "us-east-1"), 3)
             )
             begins.start()
             begins.join()

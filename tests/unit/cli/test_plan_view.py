@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
+from refs import stack_ref
 from rich.console import Console
 
 from eventstacks.cli import _live, _plan_view, _stacks
@@ -15,12 +16,11 @@ from eventstacks.cloudformation.deployment import Plan
 from eventstacks.cloudformation.events import Event
 from eventstacks.cloudformation.failure import DeploymentError
 from eventstacks.cloudformation.outputs import NoStackError
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.results import Interrupted, Progress, Result
 
 
 def plan(*changes, region="us-east-1", kind="UPDATE", **more):
-    place = Place("test", "bus", "t-bus", region)
+    place = stack_ref("test", "bus", "t-bus", region)
     return Plan(
         place,
         ChangeSet(
@@ -73,10 +73,10 @@ def test_what_systems_manager_holds_is_no_change_as_long_as_it_is_the_same():
 
 
 def test_a_problem_of_another_stack_names_it():
-    giver = Place("test", "orders", "t-orders", "eu-west-1")
+    giver = stack_ref("test", "orders", "t-orders", "eu-west-1")
     lines = text(replace(plan(), problem=NoStackError("this stack is not deployed", giver)))
     assert lines[1] == "  ! t-orders in eu-west-1: this stack is not deployed"
-    own = text(replace(plan(), problem=NoStackError("this stack is not deployed", plan().place)))
+    own = text(replace(plan(), problem=NoStackError("this stack is not deployed", plan().ref)))
     assert own[1] == "  ! this stack is not deployed"
 
 
@@ -171,7 +171,7 @@ def test_regions_with_the_same_changes_share_lines_and_others_do_not():
 
 
 def test_that_there_is_nothing_to_do_is_said_in_words():
-    place = Place("test", "bus", "t-bus", "us-east-1")
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
     same = Plan(place, ChangeSet("arn", "stack", "UPDATE", made_stack=False, unchanged=True))
     assert text(same) == ["t-bus in us-east-1: no changes", "No changes."]
 
@@ -190,7 +190,7 @@ def test_secrets_are_not_shown():
 
 
 def test_problems_and_waiting_are_told():
-    place = Place("test", "bus", "t-bus", "us-east-1")
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
     assert "  ! refused" in text(Plan(place, problem=DeploymentError("refused")))
     lines = text(Plan(place, waits_for=("rules",), resources={"Queue": "AWS::SQS::Queue"}))
     assert lines[0] == "t-bus in us-east-1: created after rules, whose outputs it takes"
@@ -205,7 +205,7 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
         "console",
         lambda **_: Console(file=out, force_terminal=terminal, width=100, highlight=False),
     )
-    place = Place("test", "bus", "t-bus", "us-east-1")
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
     event = Event(
         "1",
         datetime(2026, 1, 1, tzinfo=UTC),
@@ -230,7 +230,7 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
 
 
 def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
-    place = Place("test", "bus", "t-bus", "us-east-1")
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
     good, bad = (
         Result(place, "created", outputs={"Arn": "x"}),
         Result(
@@ -252,7 +252,7 @@ def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
 
 
 def test_that_nothing_had_to_change_is_said_in_words(capsys):
-    place = Place("test", "bus", "t-bus", "us-east-1")
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
     same, new = Result(place, "unchanged"), Result(place, "created")
     assert _stacks.summarize([same, same], as_json=False) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "No changes."
@@ -268,7 +268,7 @@ def test_on_a_narrow_terminal_only_the_outputs_of_the_summary_give_way(monkeypat
     monkeypatch.setattr(
         _stacks, "console", lambda **_: Console(file=out, force_terminal=True, width=width)
     )
-    place = Place("test", "bus", "t-bus-with-a-long-name-of-its-own", "eu-central-1")
+    place = stack_ref("test", "bus", "t-bus-with-a-long-name-of-its-own", "eu-central-1")
     _stacks.summarize(
         [Result(place, "unchanged", outputs={"Arn": "arn:aws:" + "x" * 200})], as_json=False
     )
@@ -279,7 +279,7 @@ def test_on_a_narrow_terminal_only_the_outputs_of_the_summary_give_way(monkeypat
 
 
 def test_after_ctrl_c_it_is_said_what_goes_on_and_how_to_end_it(capsys):
-    place = Place("test", "bus", "t-bus", "us-east-1")
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
     for error, words in (
         (
             Interrupted([place]),

@@ -4,11 +4,11 @@
 import json
 
 from click.testing import CliRunner
+from refs import stack_ref
 
 from eventstacks.__main__ import cli
 from eventstacks.bus.stacks import Deployed
 from eventstacks.cli import _operations
-from eventstacks.cloudformation.place import Place
 
 
 class Sqs:
@@ -39,7 +39,7 @@ class Sqs:
 def test_the_queue_of_the_bus_is_looked_at_too(monkeypatch):
     outputs = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "QueueUrl": "other"}
     sqs = Sqs()
-    stacks = [Deployed(Place("dev", "orders", "dev-orders", "us-east-1"), outputs, (), {})]
+    stacks = [Deployed(stack_ref("dev", "orders", "dev-orders", "us-east-1"), outputs, (), {})]
     monkeypatch.setattr(_operations, "deployed", lambda *_: (sqs, stacks))
     done = CliRunner().invoke(cli, ["redrive", "--json"])
     assert done.exit_code == 0, done.output

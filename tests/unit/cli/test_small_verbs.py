@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
+from refs import stack_ref
 
 from eventstacks import rendering
 from eventstacks.__main__ import cli
 from eventstacks.cli import status, taskcat
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.status import Status
 from eventstacks.errors import ToolError
 from eventstacks.local import server
@@ -135,7 +135,7 @@ def test_the_embedded_aws_by_hand(tmp_path, monkeypatch):
         assert url in run("local", "status")[1]
         assert json.loads(run("local", "status", "--json")[1])["stacks"] == []
     finally:
-        assert "Cancelled." in run("local", "down")[1]
+        assert "Stopped." in run("local", "down")[1]
     assert server.status() is None
 
 
@@ -152,16 +152,16 @@ def test_each_stack_has_a_line_in_the_status(monkeypatch, tmp_path):
 
 CHANGED = datetime(2026, 5, 1, 12, 30, 0, tzinfo=UTC)
 STATUSES = [
-    Status(Place("dev", "bus", "dev-bus", "us-east-1"), "CREATE_COMPLETE", CHANGED),
+    Status(stack_ref("dev", "bus", "dev-bus", "us-east-1"), "CREATE_COMPLETE", CHANGED),
     Status(
-        Place("dev", "objects", "dev-objects", "ap-southeast-2"),
+        stack_ref("dev", "objects", "dev-objects", "ap-southeast-2"),
         "UPDATE_ROLLBACK_COMPLETE",
         CHANGED,
         "IN_SYNC",
         protected=True,
         advice="Do it.",
     ),
-    Status(Place("dev", "new", "dev-new", "us-east-1"), "NOT_DEPLOYED"),
+    Status(stack_ref("dev", "new", "dev-new", "us-east-1"), "NOT_DEPLOYED"),
 ]
 
 

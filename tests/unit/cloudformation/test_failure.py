@@ -3,13 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from refs import stack_ref
 from scripted_cloudformation import STACK, START, FakeCloudFormation, refusal, steps
 
 from eventstacks.cloudformation import failure, operation
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
 
-PLACE = Place("test", "bus", "t-bus", "us-east-1")
+PLACE = stack_ref("test", "bus", "t-bus", "us-east-1")
 
 
 @pytest.fixture

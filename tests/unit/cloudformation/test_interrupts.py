@@ -19,7 +19,6 @@ from scripted_cloudformation import (
 from eventstacks.aws import Cancelled, Clock
 from eventstacks.cloudformation import deletion, recovery
 from eventstacks.cloudformation.deployment import Interrupted
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
 from eventstacks.environment import OutputReference
 
@@ -75,7 +74,7 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     interrupt(w, monkeypatch, 5)
     with pytest.raises(Interrupted) as caught:
         w.deploy()
-    assert [place.stack for place in caught.value.places] == ["bus"]
+    assert [place.stack for place in caught.value.refs] == ["bus"]
     assert [one["execution"] for one in w.cfn.change_sets.values()] == ["EXECUTE_IN_PROGRESS"]
     assert w.cfn.find("t-rules") is None
     assert w.cfn.names().count("execute_change_set") == 1
@@ -84,12 +83,12 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
 def delete(w):
     pairs = w.environment.choose()
     return deletion.delete(
-        w.aws, deletion.survey(w.aws, pairs, clock=w.clock), pairs=pairs, clock=w.clock
+        w.aws, deletion.survey(w.aws, pairs, clock=w.clock), refs=pairs, clock=w.clock
     )
 
 
 def recover(w):
-    remote = Remote(Place.of(w.environment, w.environment.choose()[0]), w.cfn, w.clock)
+    remote = Remote(w.environment.choose()[0], w.cfn, w.clock)
     return recovery.carry_out([recovery.propose(remote)], w.clock, w.ear)
 
 
@@ -112,7 +111,7 @@ def test_what_was_not_begun_does_not_go_on(  # noqa: PLR0917
     interrupt(w, monkeypatch, 5)
     with pytest.raises(Interrupted) as caught:
         verb(w)
-    assert (caught.value.places, w.cfn.change_sets, call in w.cfn.names()) == ([], {}, False)
+    assert (caught.value.refs, w.cfn.change_sets, call in w.cfn.names()) == ([], {}, False)
 
 
 def test_credentials_that_end_before_anything_is_executed_leave_nothing(world):
@@ -165,7 +164,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
     monkeypatch.setattr(schedule, "wait", interrupted)
     with pytest.raises(Interrupted) as caught:
         w.deploy()
-    assert caught.value.places == []
+    assert caught.value.refs == []
     assert [
         given["ChangeSetName"].split("/")[1].startswith("t-bus")
         for name, given in w.cfn.calls

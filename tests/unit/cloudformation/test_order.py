@@ -49,7 +49,7 @@ def test_a_failure_stops_those_that_need_it_and_no_others(world):
     w.cfn.play = lambda stack_id, timeline, token="": play(
         stack_id, ROLLED_BACK if "/t-bus/" in stack_id else timeline, token
     )
-    results = {one.place.stack: one for one in w.deploy()}
+    results = {one.ref.stack: one for one in w.deploy()}
     assert {name: one.outcome for name, one in results.items()} == {
         "bus": "failed",
         "rules": "skipped",
@@ -82,7 +82,7 @@ def test_another_output_than_was_shown_is_asked_again(world):
     taking(w)
     results = w.deploy()
     assert [one.outcome for one in results] == ["updated", "updated"]
-    assert [[plan.place.stack for plan in plans] for plans in w.ear.asked] == [
+    assert [[plan.ref.stack for plan in plans] for plans in w.ear.asked] == [
         ["bus", "rules"],
         ["rules"],
     ]
@@ -111,7 +111,7 @@ def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, 
             stack("bus"), stack("other"), stack("rules", parameters=dict(sorted(taken.items())))
         )
     )
-    pairs = [pair for pair in w.environment.choose() if pair[0].name != "other"]
+    pairs = [pair for pair in w.environment.choose() if pair.stack != "other"]
     plans = deployment.plan(
         w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, options=Options(build=w.options["build"])
     )

@@ -8,7 +8,6 @@ from scripted_cloudformation import DELETED, FakeAws, environment, refusal, stac
 from eventstacks.cloudformation import deletion, recovery, status
 from eventstacks.cloudformation.deployment import Listener
 from eventstacks.cloudformation.failure import DeploymentError
-from eventstacks.cloudformation.place import Place
 from eventstacks.cloudformation.stack import Remote
 from eventstacks.environment import OutputReference
 from eventstacks.errors import ErrorCode
@@ -21,10 +20,10 @@ def world(clock):
             self.environment = found or environment()
             self.aws, self.clock = FakeAws(self.environment, clock), clock
             self.cfn = self.aws.client("cloudformation", "us-east-1")
-            self.place = Place.of(self.environment, self.environment.choose()[0])
+            self.ref = self.environment.choose()[0]
 
         def propose(self, **more):
-            return recovery.propose(Remote(self.place, self.cfn, self.clock), **more)
+            return recovery.propose(Remote(self.ref, self.cfn, self.clock), **more)
 
         def recover(self, **more):
             return recovery.carry_out([self.propose(**more)], self.clock, Listener())[0]
@@ -32,7 +31,7 @@ def world(clock):
         def delete(self, stack=None, **more):
             pairs = self.environment.choose(stack)
             surveys = deletion.survey(self.aws, pairs, clock=self.clock)
-            return deletion.delete(self.aws, surveys, pairs=pairs, clock=self.clock, **more)
+            return deletion.delete(self.aws, surveys, refs=pairs, clock=self.clock, **more)
 
     return World
 
@@ -475,7 +474,7 @@ def test_a_stack_that_is_deleted_between_the_survey_and_its_turn_is_deleted(worl
     pairs = w.environment.choose()
     surveys = deletion.survey(w.aws, pairs, clock=w.clock)
     w.cfn.emit(stack_id, "STACK", "DELETE_COMPLETE")
-    (result,) = deletion.delete(w.aws, surveys, pairs=pairs, clock=w.clock)
+    (result,) = deletion.delete(w.aws, surveys, refs=pairs, clock=w.clock)
     assert (result.outcome, "delete_stack" in w.cfn.names()) == ("deleted", False)
 
 

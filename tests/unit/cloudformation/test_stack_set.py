@@ -126,13 +126,12 @@ class World:
     def delete(self):
         pairs = self.environment.choose()
         return deletion.delete(
-            self.aws, deletion.survey(self.aws, pairs), pairs=pairs, clock=self.clock
+            self.aws, deletion.survey(self.aws, pairs), refs=pairs, clock=self.clock
         )
 
     def status(self):
         return [
-            (one.place.region, one.status)
-            for one in status.read(self.aws, self.environment.choose())
+            (one.ref.region, one.status) for one in status.read(self.aws, self.environment.choose())
         ]
 
     def instances(self):
@@ -842,7 +841,7 @@ def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
     w.patch.setattr(w.client, "describe_stack_set_operation", look)
     with pytest.raises(results.Interrupted) as caught:
         stack_sets.follow(w.aws, w.environment.choose(), deployment.Listener(), w.clock)
-    assert [str(one) for one in caught.value.places] == ["t-bus in eu-west-1", "t-bus in us-east-1"]
+    assert [str(one) for one in caught.value.refs] == ["t-bus in eu-west-1", "t-bus in us-east-1"]
     w.only("eu-west-1")  # the verbs that it names say the region
     w.clock._stopped = False
     stopped = moving(w, ends="STOPPED")

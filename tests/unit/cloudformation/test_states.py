@@ -47,7 +47,7 @@ def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollb
         assert f"the stack is in {status}: it can be changed only without a rollback" in str(
             problem
         )
-        assert "make deploy ENV=test STACK=bus REGION=us-east-1 ARGS='--disable-rollback'" in str(
+        assert "make deploy ENV=test STACK=bus REGION=us-east-1 ARGS=--disable-rollback" in str(
             problem
         )
         assert "make recover" in str(problem)

@@ -38,18 +38,10 @@ def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
         stack("middle", parameters={"A": OutputReference("first", "X")}),
         stack("first"),
     )
-    here = "us-east-1"
+    late, middle, first = (found.ref(name, "us-east-1") for name in ("late", "middle", "first"))
     before = order.predecessors(found, found.choose())
-    assert before == {
-        ("late", here): {("middle", here), ("first", here)},
-        ("middle", here): {("first", here)},
-        ("first", here): set(),
-    }
-    chosen = [pair for pair in found.choose() if pair[0].name != "middle"]
-    assert order.predecessors(found, chosen) == {
-        ("late", here): {("first", here)},
-        ("first", here): set(),
-    }
+    assert before == {late: {middle, first}, middle: {first}, first: set()}
+    assert order.predecessors(found, [late, first]) == {late: {first}, first: set()}
 
 
 def test_a_reference_to_another_region_waits_for_that_one():
@@ -61,7 +53,9 @@ def test_a_reference_to_another_region_waits_for_that_one():
             parameters={"A": OutputReference("bus", "X", "us-east-1")},
         ),
     )
-    assert order.predecessors(found, found.choose())["rules", "eu-west-1"] == {("bus", "us-east-1")}
+    assert order.predecessors(found, found.choose())[found.ref("rules", "eu-west-1")] == {
+        found.ref("bus", "us-east-1")
+    }
 
 
 def test_a_circle_is_named():
@@ -202,11 +196,12 @@ def test_capabilities_are_those_that_the_template_needs(template, wanted):
 
 
 def test_parameters_for_other_tools():
-    pair = (stack(tags={"team": "shop"}, policy={"Statement": []}), "us-east-1")
-    assert parameters.document(pair, {"A": "1"}, "cli") == [
+    shop = environment(stack(tags={"team": "shop"}, policy={"Statement": []}))
+    (ref,) = shop.choose()
+    assert parameters.document(ref, {"A": "1"}, "cli") == [
         {"ParameterKey": "A", "ParameterValue": "1"}
     ]
-    assert parameters.document(pair, {"A": "1"}, "codepipeline") == {
+    assert parameters.document(ref, {"A": "1"}, "codepipeline") == {
         "Parameters": {"A": "1"},
         "Tags": {"team": "shop"},
         "StackPolicy": {"Statement": []},

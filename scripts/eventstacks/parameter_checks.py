@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
-from eventstacks.environment.model import (
+from eventstacks.environment import (
     Environment,
     EnvironmentFileError,
     OutputReference,

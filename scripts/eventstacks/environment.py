@@ -1,28 +1,192 @@
-"""Reading ``parameters/<env>.yaml``: strictly, so that a slip is an error before anything is asked of AWS."""
+"""Environments: which stacks are deployed where, with which values.
+
+An environment is one file, ``parameters/<env>.yaml``. Reading is strict: an unknown key, stack or parameter, or a value
+that the template does not allow, is an error before any AWS call.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import yaml
 
 from eventstacks import documents
-from eventstacks.environment.model import (
-    EMBEDDED,
-    Environment,
-    EnvironmentFileError,
-    OutputReference,
-    StackSet,
-    StackSettings,
-    Value,
-    nearest,
-)
+from eventstacks.errors import ToolError, command_line
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+EMBEDDED = "embedded"
 PARAMETERS = Path("parameters")
+
+
+class EnvironmentFileError(ToolError):
+    """A fault in ``parameters/<env>.yaml``."""
+
+
+@dataclass(frozen=True)
+class OutputReference:
+    """``!Output stack.Output`` or ``!Output stack.Output@region``: the output of another stack of the environment."""
+
+    stack: str
+    output: str
+    region: str | None = None  # None: the region of the stack that takes the value
+
+    def __str__(self) -> str:
+        return f"!Output {self.stack}.{self.output}" + (f"@{self.region}" if self.region else "")
+
+
+Value = str | OutputReference
+
+
+@dataclass(frozen=True)
+class StackSet:
+    """The accounts beyond one: what CloudFormation StackSets need to know."""
+
+    permissions: str = "SERVICE_MANAGED"  # or SELF_MANAGED
+    accounts: tuple[str, ...] = ()
+    organizational_units: tuple[str, ...] = ()
+    concurrency: int = 1  # accounts at a time, per region
+    failure_tolerance: int = 0  # accounts that may fail, per region
+    auto_deployment: bool = False
+    administration_role: str | None = None
+    execution_role: str | None = None
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """One stack of an environment; ``name`` is its key in the file."""
+
+    name: str
+    stack_name: str  # as CloudFormation knows it: the environment's prefix and the key
+    template: str  # templates/<template>.yaml.j2, build/<template>.yaml
+    regions: tuple[str, ...]
+    parameters: Mapping[str, Value | dict[str, Value]] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    policy: Mapping[str, Any] | None = None
+    role: str | None = None
+    rollback_alarms: tuple[str, ...] = ()
+    rollback_minutes: int = 0
+
+    def values(self, region: str) -> dict[str, Value]:
+        """The parameters as one region gets them: a value per region is chosen, all others are as they stand."""
+        return {
+            key: value[region] if isinstance(value, dict) else value
+            for key, value in self.parameters.items()
+        }
+
+
+@dataclass(frozen=True)
+class StackRef:
+    """One stack in one region of one environment.
+
+    Hashable: plans, results and dependencies are keyed by it. ``settings`` are not compared.
+    """
+
+    environment: str
+    stack: str  # its key in the environment file
+    stack_name: str  # its name in CloudFormation
+    region: str
+    settings: StackSettings = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.stack_name} in {self.region}"
+
+    def values(self) -> dict[str, Value]:
+        """Return the stack's parameters with the values for this region."""
+        return self.settings.values(self.region)
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command that runs a verb for this stack; ``options`` are further words."""
+        return command_line(
+            verb, *options, env=self.environment, stack=self.stack, region=self.region
+        )
+
+    def document(self) -> dict[str, str]:
+        """Return what identifies the stack in the output with ``--json``."""
+        return {"stack": self.stack, "stack_name": self.stack_name, "region": self.region}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What ``parameters/<name>.yaml`` says, checked for its form; ``check_parameters`` holds it to the templates."""
+
+    name: str
+    path: Path
+    regions: tuple[str, ...]
+    stacks: Mapping[str, StackSettings]
+    account: str | None = None
+    profile: str | None = None
+    prefix: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    protect: bool = False
+    bucket: str | None = None  # for template bodies over 51,200 bytes, and for publishing
+    endpoint: str | None = (
+        None  # None: AWS; "embedded": the embedded AWS; else the URL of something that speaks AWS
+    )
+    notifications: tuple[str, ...] = ()
+    stack_set: StackSet | None = None
+
+    def ref(self, stack: str, region: str) -> StackRef:
+        """Return the reference to a stack, by its key in the file, in a region."""
+        settings = self.stacks[stack]
+        return StackRef(self.name, stack, settings.stack_name, region, settings)
+
+    def choose(self, stack: str | None = None, region: str | None = None) -> list[StackRef]:
+        """Return the stacks and regions a command is for: all, or those of ``stack`` and ``region``.
+
+        Raises EnvironmentFileError if there is none.
+        """
+        if stack is not None and stack not in self.stacks:
+            raise EnvironmentFileError(
+                f"stack {stack!r} not found in this environment{nearest(stack, self.stacks)}",
+                where=f"{self.path}: stacks",
+                advice=f"Stacks: {', '.join(self.stacks)}. Add an entry under `stacks:` to deploy another template.",
+            )
+        wanted = [self.stacks[stack]] if stack else list(self.stacks.values())
+        refs = [
+            self.ref(one.name, where)
+            for one in wanted
+            for where in one.regions
+            if region in (None, where)
+        ]
+        if not refs:
+            known = sorted({where for one in wanted for where in one.regions})
+            raise EnvironmentFileError(
+                f"region {region!r} is not in this environment",
+                where=f"{self.path}: regions",
+                advice=f"Regions: {', '.join(known) or 'none'}.",
+            )
+        return refs
+
+    def references(self, ref: StackRef) -> dict[str, tuple[StackRef, str]]:
+        """Return parameter → (stack, output) for the parameters that take the output of a stack."""
+        return {
+            parameter: (self.ref(value.stack, value.region or ref.region), value.output)
+            for parameter, value in ref.values().items()
+            if isinstance(value, OutputReference)
+        }
+
+    def prefixed(self, prefix: str) -> Environment:
+        """A second copy of everything, each stack's name beginning with ``prefix``; unprotected: it can be deleted."""
+        stacks = {
+            name: replace(one, stack_name=prefix + one.stack_name)
+            for name, one in self.stacks.items()
+        }
+        return replace(self, prefix=prefix + self.prefix, stacks=stacks, protect=False)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a misspelt name was probably meant to be, as the end of a sentence, or ''."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
 
 _ENVIRONMENT_KEYS = (
     "account",
