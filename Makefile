@@ -139,11 +139,9 @@ metrics: $(STAMP) ## is it working? matched, invoked, failed, dead letters of ea
 	@$(RUN) metrics $(SCOPE) $(MORE)
 
 ##@ The flow of events
-.PHONY: trace diagrams backtest
+.PHONY: trace backtest
 trace: $(STAMP) ## what an event would do: make trace EVENT=file.json [ENV=…] [STACK=…] [ARGS=--json]
 	@$(RUN) trace $(call given,EVENT) $(SCOPE) $(MORE)
-diagrams: $(STAMP) ## draw the flow of each stack into docs/stacks
-	@$(RUN) diagrams $(MORE)
 backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK and what is deployed
 	@$(RUN) backtest $(SCOPE) $(MORE) $(call given,FILE)
 
@@ -173,11 +171,9 @@ check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
-	$(RUN) diagrams --check
-	$(RUN) docs --check
-docs: $(STAMP) ## write what the docs take from the code: diagrams, tables of parameters and outputs, helps
-	@$(RUN) diagrams
-	@$(RUN) docs
+	$(VENV)/bin/python -m dev.docs --check
+docs: $(STAMP) ## write the generated parts of docs/: diagrams, tables, command help
+	@$(VENV)/bin/python -m dev.docs
 dist: $(STAMP) ## build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(VENV)/bin/hatchling build

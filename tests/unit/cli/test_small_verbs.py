@@ -1,7 +1,6 @@
-"""The verbs that only read and print: render, docs, sample, local, taskcat before it starts."""
+"""The verbs that only read and print: render, sample, local, taskcat before it starts."""
 
 import json
-import shutil
 from datetime import UTC, datetime
 
 import pytest
@@ -31,50 +30,6 @@ def test_render_lists_what_it_wrote(checkout):
         f"build/{name}.yaml" for name in rendering.names()
     ]
     assert f"{(checkout / 'build' / 'custom-event-bus.yaml').stat().st_size:,} bytes" in out
-
-
-def test_docs_are_written_and_a_stale_page_is_named(checkout, request):
-    shutil.copytree(request.config.rootpath / "docs", checkout / "docs")
-    run("docs")
-    assert run("docs", "--check")[0] == 0
-    page = checkout / "docs" / "stacks" / "custom-event-bus.md"
-    text = page.read_text()
-    page.write_text(text.replace("| `ArchiveRetentionInDays`", "| `ArchiveDays`"))
-    (checkout / "docs" / "commands.md").unlink()
-    code, _, err = run("docs", "--check")
-    assert code == 1
-    assert err.splitlines() == [
-        "docs/stacks/custom-event-bus.md: not what it is made from; run `make docs`",
-        "docs/commands.md: missing; run `make docs`",
-    ]
-    run("docs")
-    assert page.read_text() == text
-    commands = (checkout / "docs" / "commands.md").read_text()
-    assert "## deploy" in commands
-    assert "## local up\n\n```\nUsage: eventstacks local up [OPTIONS]" in commands
-    assert "--port INTEGER RANGE" in commands
-    said = CliRunner().invoke(cli, ["deploy", "--help"]).stdout
-    (help_option,) = [
-        line for line in said.splitlines() if line.endswith("Show this message and exit.")
-    ]
-    section = commands.split("## deploy\n")[1].split("\n## ")[0]
-    assert [
-        line for line in section.splitlines() if line.endswith("Show this message and exit.")
-    ] == [help_option]
-    assert "-h, --help" in help_option
-
-
-def test_the_readme_leads_to_the_commands(request):
-    assert "(docs/commands.md)" in (request.config.rootpath / "README.md").read_text()
-
-
-def test_a_new_template_gets_a_page(checkout, request):
-    shutil.copytree(request.config.rootpath / "docs", checkout / "docs")
-    (checkout / "docs" / "stacks" / "rds-snapshot-events.md").unlink()
-    run("docs")
-    page = (checkout / "docs" / "stacks" / "rds-snapshot-events.md").read_text()
-    assert page.startswith("# rds-snapshot-events\n")
-    assert "| `EventIds` |" in page
 
 
 def test_samples_are_listed_and_made():

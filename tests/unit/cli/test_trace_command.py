@@ -1,16 +1,13 @@
 """The verbs trace and diagrams: what they print, and with which exit code."""
 
 import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from eventstacks.cli import backtest, diagrams, trace
+from eventstacks.cli import backtest, trace
 from eventstacks.errors import ToolError
 
 ARTICLE = "tests/fixtures/article/custom-event-bus.yaml"
@@ -151,64 +148,7 @@ def test_an_unknown_stack_is_named(run, event):
         run(event, "--stack", "no-such")
 
 
-@pytest.fixture
-def pages(tmp_path, monkeypatch):
-    """A folder of pages as the checkout has it."""
-    shutil.copytree(diagrams.DOCS, tmp_path / "stacks")
-    monkeypatch.setattr(diagrams, "DOCS", tmp_path / "stacks")
-    return tmp_path / "stacks"
-
-
-def test_the_diagrams_of_the_checkout_are_fresh(run):
-    assert run("--check", command=diagrams.command) == (0, "", "")
-
-
-def test_an_outdated_diagram_is_found_and_replaced_and_the_text_around_it_stays(run, pages):
-    page = pages / "custom-event-bus.md"
-    fresh = page.read_text()
-    page.write_text("before\n" + fresh.replace("<b>CatchAllRule", "<b>OldRule") + "after\n")
-    code, _, err = run("--check", command=diagrams.command)
-    assert code == 1
-    assert err.splitlines() == [f"{page}: not what it is made from; run `make docs`"]
-    assert run(command=diagrams.command)[0] == 0
-    assert page.read_text() == "before\n" + fresh + "after\n"
-
-
-def test_a_page_without_markers_gets_them_at_its_end(run, pages):
-    page = pages / "custom-event-bus.md"
-    page.write_text("# A title\n\nSome text.\n")
-    run(command=diagrams.command)
-    text = page.read_text()
-    assert text.startswith("# A title\n\nSome text.\n\n<!-- flow: ")
-    assert text.endswith("```\n<!-- end of flow -->\n")
-
-
-@pytest.mark.parametrize(
-    ("goal", "command"),
-    [
-        ("trace EVENT=e.json ENV=dev", "trace e.json --env dev"),
-        ("backtest STACK=s FILE=f.ndjson", "backtest --env local --stack s f.ndjson"),
-    ],
-)
-def test_make_says_what_was_said(goal, command):
-    own = (
-        "MAKE",
-        "MFLAGS",
-        "ENV",
-        "STACK",
-        "REGION",
-        "FILE",
-        "EVENT",
-        "ARGS",
-    )  # of the make that runs the tests
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    done = subprocess.run(
-        ["make", "--dry-run", *goal.split()], capture_output=True, text=True, check=True, env=bare
-    )
-    assert " ".join(done.stdout.split()).endswith(f"eventstacks {command}")
-
-
 def test_the_verbs_explain_themselves():
-    for module in (trace, diagrams, backtest):
+    for module in (trace, backtest):
         found = CliRunner().invoke(module.command, ["--help"])
         assert "Example" in found.output

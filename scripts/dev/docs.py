@@ -1,0 +1,181 @@
+"""Write the generated parts of ``docs/``, or check that they are up to date: ``python -m dev.docs [--check]``.
+
+Generated are the diagrams and the tables of parameters and outputs in ``docs/stacks/``, and the whole of
+``docs/commands.md`` and ``docs/lint-rules.md``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eventstacks import documents, rendering
+from eventstacks.__main__ import cli
+from eventstacks.flow import diagram, graph
+from eventstacks.lint import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DOCS = Path("docs")
+HELP_WIDTH = 100
+
+LINT_RULES = """\
+# Lint rules
+
+`make lint` checks these in addition to cfn-lint's own rules. They work for any template, from any folder, wherever cfn-lint
+and eventstacks are installed together: `cfn-lint -a eventstacks.lint -- my-template.yaml`. Each rule has fixtures in
+`tests/fixtures/lint/`.
+
+Parameters are assumed to take any value that they allow, whatever the default, and both outcomes of every condition are
+tried: a finding is something that a deployment can run into. If the template does not decide it, nothing is reported.
+Something *missing* is only reported if it is missing under all conditions, so a parameter may leave it out on purpose.
+To turn off a finding, use `ignore_checks` in `.cfnlintrc`, or `cfn-lint: config:` in the Metadata of a resource, as for every rule
+of cfn-lint.
+
+E: AWS rejects it, or it cannot work. W: it deploys, but loses events or has side effects.
+
+| Rule | What | Why |
+| --- | --- | --- |
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated page, as it should be."""
+    result: dict[Path, str] = {}
+    for name, template in rendering.render_all().items():
+        path = DOCS / "stacks" / f"{name}.md"
+        page = documents.read_text(path) if path.exists() else f"# {name}\n"
+        flow = diagram.picture(graph.of_template(template))
+        if flow.nodes:
+            text = f"Drawn with the default of each parameter.\n\n```mermaid\n{diagram.mermaid(flow)}```"
+            page = insert(page, "flow", text)
+        page = insert(page, "parameters", parameters(template))
+        result[path] = insert(page, "outputs", outputs(template))
+    result[DOCS / "commands.md"] = commands()
+    rows = (f"| {r.id} | [{r.shortdesc}]({r.source_url}) | {r.description} |\n" for r in RULES)
+    result[DOCS / "lint-rules.md"] = LINT_RULES + "".join(rows)
+    return result
+
+
+def insert(page: str, name: str, block: str) -> str:
+    """Return the page with ``block`` between its markers for ``name``; without markers it is appended.
+
+    Raises ValueError if the closing marker is missing.
+    """
+    begin, end = f"<!-- {name}: written by `make docs` -->", f"<!-- end of {name} -->"
+    if begin not in page:
+        page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"page {page.splitlines()[0]!r}: closing marker {end} not found")
+    return f"{before}{begin}\n{block.strip()}\n{end}{after}"
+
+
+def parameters(template: Mapping[str, Any]) -> str:
+    """Return a Markdown table of the template's parameters, in the order of the console's form.
+
+    Source: AWS CloudFormation User Guide, 'AWS::CloudFormation::Interface'.
+    """
+    declared = template.get("Parameters") or {}
+    interface = (template.get("Metadata") or {}).get("AWS::CloudFormation::Interface") or {}
+    in_form = [
+        name
+        for group in interface.get("ParameterGroups") or ()
+        for name in group.get("Parameters") or ()
+        if name in declared
+    ]
+    rows = [
+        (
+            f"`{name}`",
+            _description(declared[name]),
+            _values(declared[name]),
+            _default(declared[name]),
+        )
+        for name in dict.fromkeys([*in_form, *declared])
+    ]
+    return _table(("parameter", "what it is for", "values", "default"), rows)
+
+
+def outputs(template: Mapping[str, Any]) -> str:
+    """Return a Markdown table of the template's outputs."""
+    rows = []
+    for name, output in (template.get("Outputs") or {}).items():
+        condition = f" Only if `{output['Condition']}`." if "Condition" in output else ""
+        rows.append((f"`{name}`", _description(output) + condition))
+    return _table(("output", "what it is"), rows)
+
+
+def commands() -> str:
+    """Return the page of commands: the help of each, and of its subcommands."""
+    top = click.Context(
+        cli,
+        info_name="eventstacks",
+        terminal_width=HELP_WIDTH,
+        max_content_width=HELP_WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    verbs = (cli.get_command(top, name) for name in cli.list_commands(top))
+    helps = "\n".join(_help(verb, top) for verb in verbs if verb)
+    return f"# Commands\n\nThe output of `eventstacks COMMAND --help`.\n\n{helps}"
+
+
+def _help(verb: click.Command, parent: click.Context) -> str:
+    context = click.Context(verb, info_name=verb.name, parent=parent)
+    path = context.command_path.removeprefix("eventstacks ")
+    subcommands = verb.commands.values() if isinstance(verb, click.Group) else ()
+    section = f"## {path}\n\n```\n{verb.get_help(context)}\n```\n"
+    return "\n".join([section, *(_help(one, context) for one in subcommands)])
+
+
+def _description(declared: Mapping[str, Any]) -> str:
+    return str(declared.get("Description", ""))
+
+
+def _values(parameter: Mapping[str, Any]) -> str:
+    minimum, maximum = parameter.get("MinValue"), parameter.get("MaxValue")
+    if "AllowedValues" in parameter:
+        return ", ".join(f"`{documents.text_of(value)}`" for value in parameter["AllowedValues"])
+    if minimum is not None and maximum is not None:
+        return f"{minimum} to {maximum}"
+    if "ConstraintDescription" in parameter:
+        return str(parameter["ConstraintDescription"])
+    if minimum is not None:
+        return f"at least {minimum}"
+    if maximum is not None:
+        return f"at most {maximum}"
+    return {"Number": "a number", "List<Number>": "numbers"}.get(str(parameter.get("Type")), "text")
+
+
+def _default(parameter: Mapping[str, Any]) -> str:
+    if "Default" not in parameter:
+        return "none: required"
+    return f"`{documents.text_of(parameter['Default'])}`" if parameter["Default"] != "" else "empty"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    cells = ([cell.replace("|", "\\|").strip() for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def main(*, check: bool) -> int:
+    """Write the pages that are out of date and return 0; with ``check`` name them and return 1."""
+    wanted = pages()
+    stale = [p for p, text in wanted.items() if not p.exists() or documents.read_text(p) != text]
+    for path in stale:
+        if check:
+            click.echo(f"{path}: out of date. Run: make docs", err=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
+            click.echo(f"{path}  written")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(check=sys.argv[1:] == ["--check"]))
