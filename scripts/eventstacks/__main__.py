@@ -62,8 +62,6 @@ VERBS = {
     "lint": Verb("lint", "Project", "Lint the rendered templates."),
     "local": Verb("local", "Project", "Start, stop and inspect the embedded AWS."),
     "taskcat": Verb("taskcat", "Project", "Test deployments in many Regions with taskcat."),
-    "docs": Verb("docs", "Project", "Generate the reference pages of docs/."),
-    "diagrams": Verb("diagrams", "Project", "Generate the diagrams of docs/stacks/."),
 }
 
 

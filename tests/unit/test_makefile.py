@@ -5,7 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
+
+from eventstacks.__main__ import cli
 
 ROOT = Path(__file__).parents[2]
 EVENTSTACKS = (
@@ -129,3 +132,10 @@ def test_audit_reads_every_lock_and_fails_if_one_is_not_audited(project, broken)
 
 def test_audit_passes_if_all_are_audited(project):
     assert make(project, "audit").returncode == 0
+
+
+def test_no_option_of_a_command_is_read_from_the_environment():
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        for parameter in cli.get_command(context, name).params:
+            assert parameter.envvar is None, (name, parameter.name)

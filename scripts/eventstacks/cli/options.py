@@ -89,7 +89,7 @@ stack_option = click.option(
     help="Only this stack of the environment.",
 )
 region_option = click.option("--region", metavar="NAME", help="Only this Region.")
-yes_option = click.option("--yes", is_flag=True, envvar="YES", help="Do not ask for confirmation.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout, all else on stderr."
 )
