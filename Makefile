@@ -40,7 +40,8 @@ export EVENTSTACKS_MAKE := 1
 
 VENV := .venv
 STAMP := $(VENV)/.installed
-RUNS_ON := (3, 11) <= sys.version_info < (3, 15)
+# The tools for development, in the same environment.
+DEV := $(VENV)/.installed-dev
 RUN := $(VENV)/bin/eventstacks
 SCOPE = --env $(call given,ENV) $(addprefix --stack ,$(call given,STACK)) $(addprefix --region ,$(call given,REGION))
 CONFIRM = $(call if-yes,YES,--yes)
@@ -52,19 +53,18 @@ help: ## print this
 	/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nENV=local is the embedded AWS (no account, no Docker). Every verb explains itself: %s VERB --help\n' '$(RUN)'
 
-# Debian's python3 without python3-venv leaves an environment that has no pip: the next attempt must not take it.
-$(STAMP): requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(not $(RUNS_ON) and "Python 3.11 to 3.14 is needed: make PYTHON=python3.14 …")'
-	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $@
-
-# What cannot live beside our own pins has an environment of its own.
+# Each prints one line per step with its time.
+INSTALL := $(PYTHON) scripts/dev/install.py
+$(STAMP): requirements-run.lock requirements-uv.lock
+	@$(INSTALL) $(VENV) $< --editable
+	@touch $@
+$(DEV): requirements.lock $(STAMP)
+	@$(INSTALL) $(VENV) $<
+	@touch $@
+# Programs with conflicting pins have environments of their own.
 .venv-%/.installed: requirements-%.lock
-	$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
-	touch $@
+	@$(INSTALL) $(@D) $<
+	@touch $@
 
 ##@ Start here
 .PHONY: demo setup
@@ -78,7 +78,7 @@ new: $(STAMP) ## start a stack of your own: make new STACK=order-events [ARGS=--
 	@$(RUN) new $(addprefix --stack ,$(call given,STACK)) $(MORE)
 render: $(STAMP) ## templates/*.yaml.j2 -> build/*.yaml
 	@$(RUN) render $(MORE)
-lint: $(STAMP) ## cfn-lint for every region of every environment, yamllint for style
+lint: $(DEV) ## cfn-lint for every region of every environment, yamllint for style
 	@$(RUN) lint $(MORE)
 	@$(VENV)/bin/yamllint --strict .
 scan: render .venv-scan/.installed ## checkov over build/ and the workflows; what is skipped, and why, stands in the templates
@@ -147,26 +147,26 @@ backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK a
 
 ##@ Benchmarks
 .PHONY: bench-patterns bench-send bench-deploy bench-lint
-bench-patterns: $(STAMP) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
+bench-patterns: $(DEV) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
 	@PYTHONPATH=. $(VENV)/bin/python tests/bench/patterns.py
-bench-send: $(STAMP) ## the sender's speed, memory and account under faults, against a stub on loopback
+bench-send: $(DEV) ## the sender's speed, memory and account under faults, against a stub on loopback
 	@$(VENV)/bin/python tests/bench/send.py $(MORE)
-bench-deploy: $(STAMP) .venv-peers/.installed ## how soon a deployment's end is noticed, and its time beside sceptre and awscli
+bench-deploy: $(DEV) .venv-peers/.installed ## how soon a deployment's end is noticed, and its time beside sceptre and awscli
 	@$(VENV)/bin/python tests/bench/deploy.py
 
-bench-lint: $(STAMP) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
+bench-lint: $(DEV) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
 	@$(VENV)/bin/python tests/bench/lint.py $(MORE)
 
 ##@ Development
 .PHONY: test taskcat check docs dist format lock clean
-test: $(STAMP) ## unit, template and integration tests on the embedded AWS; coverage of branches, 95 % at least
+test: $(DEV) ## unit, template and integration tests on the embedded AWS; coverage of branches, 95 % at least
 	$(VENV)/bin/coverage erase
 	$(VENV)/bin/coverage run -m pytest -n 4 --dist worksteal $(MORE)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report --skip-covered --fail-under=95
 taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four regions, deliveries asserted (ENV=dev: stock taskcat on your account)
 	@$(RUN) taskcat $(SCOPE) $(CONFIRM) $(MORE)
-check: $(STAMP) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
+check: $(DEV) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -177,14 +177,15 @@ docs: $(STAMP) ## write the generated parts of docs/: diagrams, tables, command 
 dist: $(STAMP) ## build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(VENV)/bin/hatchling build
-format: $(STAMP) ## format and auto-fix
+format: $(DEV) ## format and auto-fix
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
-COMPILE := $(VENV)/bin/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
-lock: $(STAMP) ## update the lock files from pyproject.toml
-	$(COMPILE) --extra local --extra dev --output-file requirements.lock pyproject.toml
-	for group in peers scan taskcat; do $(COMPILE) --group $$group --output-file requirements-$$group.lock; done
+lock: $(DEV) ## update the lock files from pyproject.toml
+	$(COMPILE) --upgrade --extra local --extra dev --group build --output-file requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --extra local --group build --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
+	for group in peers scan taskcat uv; do $(COMPILE) --upgrade --group $$group --output-file requirements-$$group.lock; done
 clean: ## remove what can be made again
 	-test -x $(VENV)/bin/python && $(RUN) local down
 	rm -rf build dist taskcat_outputs $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*

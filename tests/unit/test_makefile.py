@@ -36,8 +36,8 @@ def project(tmp_path):
         (tmp_path / "parameters" / f"{name}.yaml").touch()
     write_program(tmp_path / ".venv/bin/eventstacks", EVENTSTACKS)
     write_program(tmp_path / ".venv-scan/bin/pip-audit", PIP_AUDIT)
-    for folder in (".venv", ".venv-scan"):
-        (tmp_path / folder / ".installed").touch()
+    for stamp in (".venv/.installed", ".venv/.installed-dev", ".venv-scan/.installed"):
+        (tmp_path / stamp).touch()
     return tmp_path
 
 

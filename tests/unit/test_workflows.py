@@ -128,7 +128,10 @@ def test_every_python_that_is_allowed():
     )
     test = yaml.safe_load((ROOT / ".github/workflows/test.yaml").read_text())["jobs"]["test"]
     assert test["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(oldest, newer)]
-    assert f"(3, {oldest}) <= sys.version_info < (3, {newer})" in (ROOT / "Makefile").read_text()
+    assert (
+        f"OLDEST, NEWER = (3, {oldest}), (3, {newer})"
+        in (ROOT / "scripts/dev/install.py").read_text()
+    )
     assert f"Python 3.{oldest} to 3.{newer - 1}" in (ROOT / "README.md").read_text()
     # What cfn-lint takes is known only once it is installed: pip reads it before.
     assert f"<3.{newer}" in importlib.metadata.metadata("cfn-lint")["Requires-Python"]

@@ -1,0 +1,78 @@
+"""Setting up: one line per step, uv where it works, pip where it does not."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from dev import install
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Commands are recorded, not run; those whose text holds a word of ``failing`` fail."""
+    commands, failing = [], set()
+
+    def run(command, *, check, **_options):
+        text = " ".join(map(str, command))
+        commands.append(text.replace(f"{tmp_path}/", ""))
+        code = int(any(word in text for word in failing))
+        if code and check:
+            raise subprocess.CalledProcessError(code, command)
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    monkeypatch.setattr(install, "ROOT", tmp_path / "elsewhere")
+    (tmp_path / "some.lock").write_text("one==1 \\\n    --hash=x\n    # via two\ntwo==2 \\\n")
+    return SimpleNamespace(
+        commands=commands,
+        failing=failing,
+        install=lambda **options: install.main(
+            tmp_path / "env", tmp_path / "some.lock", editable=False, **options
+        ),
+    )
+
+
+def test_uv_installs_if_it_is_there(world, capsys):
+    assert world.install() == 0
+    assert world.commands[-1].startswith(
+        "env/bin/uv pip install --python env/bin/python --require-hashes"
+    )
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Install 2 packages (")
+    assert line.endswith(" s")
+
+
+def test_pip_installs_if_uv_cannot(world):
+    world.failing.add("uv pip install")
+    assert world.install() == 0
+    assert world.commands[-1].startswith("env/bin/python -m pip")
+    assert world.commands[-1].endswith("--require-hashes --requirement some.lock")
+
+
+def test_pip_installs_if_there_is_no_uv(world):
+    world.failing.add("bin/uv")
+    assert world.install() == 0
+    assert any("requirements-uv.lock" in command for command in world.commands)
+    assert world.commands[-1].startswith("env/bin/python -m pip")
+
+
+def test_an_environment_without_pip_is_completed(world, capsys):
+    world.failing.add("pip --version")
+    assert world.install() == 0
+    assert world.commands[1] == f"{sys.executable} -m venv env"
+    assert "Create " in capsys.readouterr().out
+
+
+def test_a_failure_of_pip_is_the_exit_code(world):
+    world.failing.add("--require-hashes")
+    assert world.install() == 1
+
+
+@pytest.mark.parametrize("version", [(3, 10, 1), (3, 15, 0)])
+def test_an_unsupported_python_is_refused(world, monkeypatch, capsys, version):
+    monkeypatch.setattr(install.sys, "version_info", version)
+    assert world.install() == 1
+    assert "Python 3.11 to 3.14 is required" in capsys.readouterr().err
+    assert world.commands == []
