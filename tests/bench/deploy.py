@@ -41,7 +41,7 @@ Resources:
 SECOND = "Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n"
 
 
-def project(directory, endpoint, prefix, stacks, regions=REGIONS, templates=None):  # noqa: PLR0917
+def project(directory, prefix, stacks, regions=REGIONS, templates=None):
     """A checkout in miniature: the tools, the templates, one environment called bench."""
     shutil.rmtree(directory, ignore_errors=True)
     (directory / "parameters").mkdir(parents=True)
@@ -55,7 +55,7 @@ def project(directory, endpoint, prefix, stacks, regions=REGIONS, templates=None
             (directory / "templates" / f"{name}.yaml.j2").write_text(text)
     settings = {
         "account": "000000000000",
-        "endpoint": endpoint,
+        "endpoint": "embedded",
         "regions": regions,
         "prefix": prefix,
         "stacks": stacks,
@@ -67,10 +67,7 @@ def project(directory, endpoint, prefix, stacks, regions=REGIONS, templates=None
 def clean_environment(endpoint):
     keep = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return keep | {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": REGIONS[0],
+        **endpoint.variables(REGIONS[0]),
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -156,10 +153,10 @@ def median(values):
     return statistics.median(values)
 
 
-def lags(directory, url, count=16):
+def lags(directory, endpoint, count=16):
     """Seconds between CloudFormation's own time of the end and this program's noticing, for stacks that end at odd times."""
     stacks = {f"slow{number}": {"template": "delayed"} for number in range(count)}
-    project(directory, url, "lag-", stacks, regions=REGIONS[:1], templates={"delayed": DELAYED})
+    project(directory, "lag-", stacks, regions=REGIONS[:1], templates={"delayed": DELAYED})
     os.chdir(directory)
     environment = environments.load("bench")
     aws = Aws(environment)
@@ -198,12 +195,11 @@ def lags(directory, url, count=16):
     return noticed, len(calls), ticks
 
 
-def many(directory, url):
+def many(directory, endpoint):
     """100 small stacks x 4 regions: seconds and peak memory of the process in MB."""
     regions = ["us-east-1", "us-west-2", "eu-west-1", "eu-central-1"]
     project(
         directory,
-        url,
         "many-",
         {f"s{number}": {"template": "second"} for number in range(100)},
         regions=regions,
@@ -222,7 +218,7 @@ def many(directory, url):
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=directory,
-        env=clean_environment(url),
+        env=clean_environment(endpoint),
         capture_output=True,
         text=True,
         check=False,
@@ -243,10 +239,11 @@ def row(what, value, wanted="", *, ok=None):
 
 def main():
     home = Path(tempfile.mkdtemp(prefix="bench-deploy-"))
-    url = server.start(home / "aws", 0).url
+    os.environ["LOCAL_AWS_DIR"] = str(home / "aws")
+    endpoint = server.start(port=0)
     try:
         row("measure", "figure", "wanted")
-        found, calls, ticks = lags(home / "lag", url)
+        found, calls, ticks = lags(home / "lag", endpoint)
         row(
             "lag of noticing the end, median",
             f"{median(found):.2f} s",
@@ -267,17 +264,17 @@ def main():
         }
         for number in range(RUNS):
             stacks = {name: {"parameters": {"LogRetentionInDays": 1}} for name in PRODUCT}
-            mine = project(home / "ours", url, f"o{number}-", stacks)
-            times["ours"].append(ours(mine, url))
-            times["ours again"].append(ours(mine, url))
+            mine = project(home / "ours", f"o{number}-", stacks)
+            times["ours"].append(ours(mine, endpoint))
+            times["ours again"].append(ours(mine, endpoint))
             command = awscli(mine / "build", f"a{number}-")
-            times["aws"].append(timed(command, mine, url))
+            times["aws"].append(timed(command, mine, endpoint))
             time.sleep(1.1)  # it names its change sets by the second, and falls over its own
-            times["aws again"].append(timed(command, mine, url))
+            times["aws again"].append(timed(command, mine, endpoint))
             sceptre_project(home / "sceptre", mine / "build", f"s{number}-")
             command = [PEERS / "sceptre", "--dir", home / "sceptre", "launch", "--yes", "."]
-            times["sceptre"].append(timed(command, home, url))
-            times["sceptre again"].append(timed(command, home, url))
+            times["sceptre"].append(timed(command, home, endpoint))
+            times["sceptre again"].append(timed(command, home, endpoint))
             for region in REGIONS:
                 clear(aws.client("cloudformation", region))
         took = {name: median(values) for name, values in times.items()}
@@ -305,13 +302,13 @@ def main():
             "<= 2.5",
             ok=took["ours again"] <= 2.5 * took["aws again"],
         )
-        seconds, memory, threads, stacks = many(home / "many", url)
+        seconds, memory, threads, stacks = many(home / "many", endpoint)
         row(f"{stacks} small stacks (100 x 4 regions)", f"{seconds:.1f} s")
         row("  peak memory of the process", f"{memory} MB", "< 300 MB", ok=memory < 300)
         row("  most threads at a time", str(threads), "bounded", ok=threads <= 40)
     finally:
         os.chdir(ROOT)
-        server.stop(home / "aws")
+        server.stop()
         shutil.rmtree(home, ignore_errors=True)
 
 

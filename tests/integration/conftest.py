@@ -21,6 +21,8 @@ from eventstacks.local import server
 def endpoint(tmp_path_factory):
     """eventstacks.local.server.Endpoint of a running embedded AWS that nobody else uses."""
     directory = tmp_path_factory.mktemp("local-aws")
+    before = os.environ.get("LOCAL_AWS_DIR")
+    os.environ["LOCAL_AWS_DIR"] = str(directory)  # `endpoint: embedded` is this one
     server.INHERITED += tuple(
         name for name in os.environ if name.startswith("COVERAGE_")
     )  # its code is measured, too
@@ -28,6 +30,9 @@ def endpoint(tmp_path_factory):
         yield server.start(directory, 0)
     finally:
         server.stop(directory)
+        del os.environ["LOCAL_AWS_DIR"]
+        if before:
+            os.environ["LOCAL_AWS_DIR"] = before
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +44,19 @@ def clients(endpoint):
             "aws_access_key_id": endpoint.access_key,
             "aws_secret_access_key": endpoint.secret_key,
         }
-        return boto3.client(
+        client = boto3.client(
             service, region_name=region, endpoint_url=endpoint.url, **{**keys, **options}
         )
+        # boto3 does not sign AssumeRoleWithWebIdentity; the embedded AWS requires an access key in every request.
+        scope = f"{endpoint.access_key}/20260101/{region}/{service}/aws4_request"
+        client.meta.events.register(
+            "before-send",
+            lambda request, **_: (
+                request.headers.setdefault("Authorization", f"AWS4-HMAC-SHA256 Credential={scope}")
+                and None
+            ),
+        )
+        return client
 
     return make
 
@@ -61,7 +76,7 @@ def operate(endpoint, checkout, unique):
         stacks = {
             unique: {"template": template, "parameters": {"LogRetentionInDays": "1", **parameters}}
         }
-        settings = {"endpoint": endpoint.url, "regions": [REGION], "stacks": stacks}
+        settings = {"endpoint": "embedded", "regions": [REGION], "stacks": stacks}
         (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
         read = environment.load("test")
         aws = Aws(read)
@@ -87,8 +102,6 @@ def operate(endpoint, checkout, unique):
 @pytest.fixture
 def invoke(checkout, endpoint):
     """invoke(*arguments): a verb, with ENV=local on the embedded AWS of the test run; it has to succeed."""
-    local = checkout / "parameters" / "local.yaml"
-    local.write_text(local.read_text().replace("endpoint: embedded", f"endpoint: {endpoint.url}"))
 
     def call(*arguments):
         done = CliRunner().invoke(cli, arguments, standalone_mode=False)

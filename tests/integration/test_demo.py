@@ -13,7 +13,6 @@ import pytest
 from eventstacks import demo, environment
 from eventstacks.aws import Aws
 from eventstacks.cloudformation import deployment
-from eventstacks.environment import Environment
 from eventstacks.local import server
 
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
@@ -77,10 +76,7 @@ def stacks():
 
 
 def own_client(service, region):
-    local = environment.load("local")
-    return Aws(
-        Environment("t", local.path, local.regions, {}, endpoint=server.status().url)
-    ).client(service, region)
+    return Aws(environment.load("local")).client(service, region)
 
 
 def test_every_delivery_is_seen_and_nothing_is_left(run):

@@ -327,7 +327,7 @@ def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_f
         deployer = assume(clients, outputs["DeployRoleArn"], f"{REPOSITORY}:environment:dev")
         planner = assume(clients, outputs["PlanRoleArn"], f"{REPOSITORY}:pull_request")
         made = dataclasses.replace(
-            environment_of(outputs, "1"), bucket=unique, endpoint=endpoint.url, protect=False
+            environment_of(outputs, "1"), bucket=unique, endpoint="embedded", protect=False
         )
         (plan,) = deployment.plan(Taken(made, planner), TEMPLATES, made.choose(), options=options)
         assert "these credentials may not write to templates/" in str(plan.problem)

@@ -70,7 +70,7 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
             text = json.dumps(
                 {
                     "account": "000000000000",
-                    "endpoint": endpoint.url,
+                    "endpoint": "embedded",
                     "regions": regions,
                     "prefix": self.prefix,
                     "stacks": stacks,

@@ -299,10 +299,15 @@ def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_fol
     )
 
 
-def test_no_other_account_may_publish_unless_an_organization_is_named(clients, resources, unique):
-    found = resources("custom-event-bus")
+def test_no_other_account_may_publish_unless_an_organization_is_named(
+    clients, endpoint, resources, unique
+):
+    found, root = resources("custom-event-bus"), endpoint.access_key
     arn = clients("events", REGION).describe_event_bus(Name=found["EventBus"])["Arn"]
-    for account, source in (("111122223333", f"{unique}-elsewhere"), ("test", f"{unique}-here")):
+    for account, source in (
+        (f"{root}-111122223333", f"{unique}-elsewhere"),
+        (root, f"{unique}-here"),
+    ):
         entry = {"Source": source, "DetailType": "probe", "Detail": "{}", "EventBusName": arn}
         clients("events", REGION, aws_access_key_id=account).put_events(Entries=[entry])
     arrived = until(lambda: messages(clients("logs", REGION), found["EventLogGroup"], unique), bool)

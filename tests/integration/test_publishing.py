@@ -41,7 +41,7 @@ def make(endpoint, unique, clients):
             tuple(regions),
             stacks,
             bucket=unique,
-            endpoint=endpoint.url,
+            endpoint="embedded",
         )
         return Aws(dataclasses.replace(found, **settings))
 
@@ -172,7 +172,7 @@ def test_the_command_prints_a_link_for_each_stack_and_region(
 
     make()
     (tmp_path / "test.yaml").write_text(
-        f"account: '000000000000'\nendpoint: {endpoint.url}\nbucket: {unique}\nregions: [{REGION}, us-east-1]\n"
+        f"account: '000000000000'\nendpoint: embedded\nbucket: {unique}\nregions: [{REGION}, us-east-1]\n"
         "stacks: {custom-event-bus: {}, s3-object-events: {parameters: {KmsKeyArn: !Output custom-event-bus.EventBusArn}}}\n"
     )
     monkeypatch.setattr(environment.load, "__defaults__", (tmp_path,))

@@ -33,7 +33,7 @@ def make(endpoint, name, template=None, **parameters):
         path=environment.PARAMETERS / "test.yaml",
         regions=(REGION,),
         stacks={name: stack},
-        endpoint=endpoint.url,
+        endpoint="embedded",
     )
 
 

@@ -58,7 +58,7 @@ def deploy(clients, unique):
 @pytest.fixture
 def aws(endpoint):
     return Aws(
-        environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint=endpoint.url)
+        environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint="embedded")
     )
 
 
@@ -380,7 +380,7 @@ def recorded(deploy, endpoint, checkout, unique):
         "template": "rds-snapshot-events",
         "parameters": {"EventIds": "RDS-EVENT-0042,RDS-EVENT-0060"},
     }
-    settings = {"endpoint": endpoint.url, "regions": [REGION], "stacks": {f"{unique}-0": changed}}
+    settings = {"endpoint": "embedded", "regions": [REGION], "stacks": {f"{unique}-0": changed}}
     (checkout / "parameters" / "test.yaml").write_text(json.dumps(settings))
     event = {"source": "aws.rds", "account": ACCOUNT, "detail-type": "RDS DB Snapshot Event"}
     lines = [

@@ -8,6 +8,8 @@ from dataclasses import asdict
 
 import click
 
+from eventstacks.errors import ToolError
+
 
 @click.group(name="local")
 def command() -> None:
@@ -41,10 +43,31 @@ def up(port: int | None) -> None:
             err=True,
         )
     click.echo(f"The embedded AWS answers on {endpoint.url}")
-    click.echo(
-        f"AWS_ENDPOINT_URL={endpoint.url} AWS_ACCESS_KEY_ID={endpoint.access_key} ", nl=False
-    )
-    click.echo(f"AWS_SECRET_ACCESS_KEY={endpoint.secret_key} aws …  speaks to it")
+    click.echo('To use it with the AWS CLI: eval "$(eventstacks local env)"')
+
+
+@command.command()
+def env() -> None:
+    """Print shell commands that point the AWS CLI and SDKs to it. Starts it if necessary.
+
+    The access key is random for each start; requests without it are refused.
+
+    \b
+    Example: eval "$(eventstacks local env)" && aws cloudformation list-stacks
+    """
+    import shlex
+
+    from eventstacks import environment
+    from eventstacks.local import server
+
+    endpoint = server.start()
+    try:
+        region = environment.load("local").regions[0]
+    except ToolError:  # outside a project
+        region = "us-east-1"
+    click.echo("unset AWS_PROFILE AWS_SESSION_TOKEN")
+    for name, value in endpoint.variables(region).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
 
 
 @command.command()

@@ -14,7 +14,7 @@ from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, now_iso, set_request_region
 from ministack.services import eventbridge, rds, s3
 
-from eventstacks.local.ministack import Json, Stock, around, call
+from eventstacks.local.ministack import Json, Original, call, patch
 
 OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; the reads are GET and HEAD
     ("PUT", False, False): "PutObject",
@@ -168,12 +168,12 @@ def report(
     )
 
 
-@around("handle_request", s3)
+@patch("handle_request", s3)
 async def on_s3(
-    stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any
+    original: Original, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any
 ) -> Any:
     """An S3 request, and then its CloudTrail event. AWS records refused requests too; here they are not."""
-    answer = await stock(method, path, headers, body, query, **rest)
+    answer = await original(method, path, headers, body, query, **rest)
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     name = OBJECT_CALLS.get((method, "uploadId" in query, "x-amz-copy-source" in headers))
     extra = set(query) - {
@@ -222,10 +222,12 @@ def copy_snapshot(form: dict[str, list[str]]) -> Any:
 rds._ACTION_MAP["CopyDBSnapshot"] = copy_snapshot
 
 
-@around("handle_request", rds)
-async def on_rds(stock: Stock, method: str, path: str, headers: Any, body: Any, query: Any) -> Any:
+@patch("handle_request", rds)
+async def on_rds(
+    original: Original, method: str, path: str, headers: Any, body: Any, query: Any
+) -> Any:
     """An RDS request, and then the events of the snapshot that it made, copied or deleted."""
-    answer = await stock(method, path, headers, body, query)
+    answer = await original(method, path, headers, body, query)
     form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
     action, source = form.get("Action", ""), form.get("SourceDBSnapshotIdentifier", "")
     names = (form.get(f"{kind}SnapshotIdentifier") for kind in ("TargetDB", "DBCluster", "DB"))

@@ -1,4 +1,4 @@
-"""The embedded AWS itself: MiniStack in this process, mended, behind a guard, on 127.0.0.1 alone."""
+"""Process of the embedded AWS: MiniStack with this package's patches, behind a guard, on 127.0.0.1."""
 
 import asyncio
 import contextlib
@@ -7,15 +7,16 @@ import math
 import os
 import re
 import resource
+import secrets
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eventstacks import daemons
 from eventstacks.errors import ToolError
-from eventstacks.local import ministack, server
+from eventstacks.local import daemons, ministack, server
 
 SETTINGS = {
     "BIND_HOST": "127.0.0.1",
@@ -25,75 +26,76 @@ SETTINGS = {
     "TZ": "UTC",
     "LOG_LEVEL": "WARNING",
 }
-BROWSER = {
-    b"origin",
-    b"sec-fetch-site",
-    b"sec-fetch-mode",
-}  # only browsers send them; a rebound page sends no Origin
+CHECK_SECONDS = 1.0  # between two looks whether the state directory still exists
 
 
-def mend() -> None:
-    """Put this room's parts into MiniStack. Raises ToolError when something of MiniStack's is not where it was."""
+def apply_patches() -> None:
+    """Patch MiniStack. Raises ToolError if a name that the patches use does not exist in the installed version."""
     try:
         from eventstacks.local import (
             announcements,
             deliveries,
             functions,
+            guard,
             references,
             resources,
             strictness,
         )
 
-        ministack.check(announcements, deliveries, functions, references, resources, strictness)
-        functions.mend()
+        ministack.check(
+            announcements, deliveries, functions, guard, references, resources, strictness
+        )
+        functions.apply_patches()
     except (ImportError, AttributeError, KeyError) as error:
-        advice = "Install the pinned one (make setup), or mend scripts/eventstacks/local."
         raise ToolError(
-            f"MiniStack has changed, it lacks: {error}", where="embedded AWS", advice=advice
+            f"the installed MiniStack lacks a name that is needed: {error}",
+            where="embedded AWS",
+            advice="Install the pinned version: pip install 'eventstacks[local]' (make setup in a checkout).",
         ) from error
 
 
 def report() -> dict[str, Any]:
-    """Memory in bytes at its peak, and the stacks, as 'region/name'."""
+    """Return the peak memory in bytes and the stacks as 'region/name'."""
     from eventstacks.local import strictness
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    with contextlib.suppress(
-        OSError
-    ):  # Linux counts in the peak of the process that started this one
-        memory = 1024 * int(
-            re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]
-        )
+    with contextlib.suppress(OSError):  # Linux includes the peak of the parent process in ru_maxrss
+        status = Path("/proc/self/status").read_text()
+        memory = 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
     return {"memory": memory, "stacks": strictness.stack_names()}
 
 
-async def serve(listener: socket.socket, idle: float) -> None:
-    """Serve on the bound socket until SIGTERM, or until no request came for ``idle`` seconds."""
-    import ministack.app as stock
+async def serve(
+    listener: socket.socket, idle: float, access_key: str, is_held: Callable[[], bool]
+) -> None:
+    """Serve until SIGTERM, until no request came for ``idle`` seconds, or until the state directory is deleted."""
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
+    from ministack.app import app as ministack_app
+
+    from eventstacks.local.guard import Guard, answer
 
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     end = loop.call_later(idle, over.set)
 
-    async def guard(scope: Any, receive: Any, send: Any) -> None:
-        """Keep web pages out: a function is a program on this machine, and MiniStack answers every origin."""
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal end
-        refused = any(name.lower() in BROWSER for name, _ in scope.get("headers", ()))
-        if refused or scope.get("path") == server.STATUS_PATH:
-            told = {"message": "the embedded AWS answers no browser"} if refused else report()
-            answer = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-            await send(
-                {"type": f"{answer}.start", "status": 403 if refused else 200, "headers": []}
-            )
-            await send({"type": f"{answer}.body", "body": json.dumps(told).encode()})
+        if scope.get("path") == server.STATUS_PATH:
+            await answer(scope["type"], 200, json.dumps(report()), send)
         else:
-            # Policies that ask for TLS take the loopback for it: nobody listens on the way.
-            await stock.app({**scope, "scheme": "https"}, receive, send)
+            await ministack_app(scope, receive, send)
             end.cancel()
             end = loop.call_later(idle, over.set)
 
+    def watch() -> None:
+        if is_held():
+            loop.call_later(CHECK_SECONDS, watch)
+        else:
+            over.set()
+
+    watch()
     loop.add_signal_handler(signal.SIGTERM, over.set)
+    guard = Guard(app, listener.getsockname()[1], access_key)
     config = Config.from_mapping(
         bind=[f"fd://{listener.detach()}"], keep_alive_timeout=75, graceful_timeout=1
     )
@@ -101,40 +103,49 @@ async def serve(listener: socket.socket, idle: float) -> None:
     await hypercorn_serve(guard, config, shutdown_trigger=over.wait)
 
 
-def settings() -> tuple[int, float]:
-    """The port, and the seconds to wait for a request; ends the process when one of them is nothing of the kind."""
-    told, idle = sys.argv[3], os.environ.get("LOCAL_AWS_IDLE") or "1800"
-    try:
-        if (port := int(told)) not in range(65536):
-            raise ValueError  # noqa: TRY301 - as for what is no number
-    except ValueError:  # --port was looked at before: it can only be the variable
-        sys.stderr.write(
-            f"LOCAL_AWS_PORT is {told!r}, but a port is a number from 0 (any free one) to 65535\n"
+def _bad_setting(message: str) -> None:
+    sys.stderr.write(message)
+    sys.exit(daemons.EXIT_BAD_SETTING)
+
+
+def settings(port: str, idle: str) -> tuple[int, float]:
+    """Return the port and the idle time in seconds; end the process if one of them is invalid."""
+    if not (port.isdecimal() and int(port) < 65536):  # --port is checked by the command line
+        _bad_setting(
+            f"invalid LOCAL_AWS_PORT {port!r}: use a port from 0 (any free port) to 65535\n"
         )
-        sys.exit(daemons.MISUSED)
-    try:
-        if not 0 < (seconds := float(idle)) < math.inf:
-            raise ValueError  # noqa: TRY301
-    except ValueError:
-        sys.stderr.write(
-            f"LOCAL_AWS_IDLE is {idle!r}, but it is a number of seconds, more than 0\n"
-        )
-        sys.exit(daemons.MISUSED)
-    return port, seconds
+    with contextlib.suppress(ValueError):
+        if 0 < float(idle) < math.inf:
+            return int(port), float(idle)
+    _bad_setting(f"invalid LOCAL_AWS_IDLE {idle!r}: use a number of seconds greater than 0\n")
+    raise AssertionError
 
 
 def main() -> None:
-    """Run in the foreground; argv: checkout, state directory, port (0: any). ``server.start`` makes a daemon of it."""
-    with daemons.claimed(Path(sys.argv[2])) as tell:
-        asked, idle = settings()
+    """Run in the foreground. Arguments: state directory, port (0: any). ``server.start`` runs it as a daemon."""
+    where = Path(sys.argv[1])
+    with daemons.lock(where) as alive:
+        wanted, idle = settings(sys.argv[2], os.environ.get("LOCAL_AWS_IDLE") or "1800")
         try:
-            listener = socket.create_server(("127.0.0.1", asked))
-            port = listener.getsockname()[1]
-            os.environ |= SETTINGS | {"GATEWAY_PORT": str(port)}
-            mend()
-            tell(url=f"http://127.0.0.1:{port}")  # whoever starts it asks there until it answers
-            asyncio.run(serve(listener, idle))
+            listener = socket.create_server(("127.0.0.1", wanted))
         except OSError as error:
-            sys.exit(f"port {sys.argv[3]} of 127.0.0.1: {error.strerror}")
+            sys.exit(f"port {wanted} of 127.0.0.1: {error.strerror}")
+        port = listener.getsockname()[1]
+        # MiniStack takes the key in these variables for root's; each function gets those of its role instead.
+        keys = {
+            "access_key": f"LKIA{secrets.token_hex(16).upper()}",
+            "secret_key": secrets.token_urlsafe(30),
+        }
+        os.environ |= SETTINGS | {
+            "GATEWAY_PORT": str(port),
+            "AWS_ACCESS_KEY_ID": keys["access_key"],
+            "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
+        }
+        try:
+            apply_patches()
         except ToolError as error:
             sys.exit(str(error))
+        daemons.publish(alive, url=f"http://127.0.0.1:{port}", **keys)
+        asyncio.run(
+            serve(listener, idle, keys["access_key"], lambda: daemons.is_held(where, alive))
+        )

@@ -17,7 +17,7 @@ from ministack.core.responses import get_account_id, get_region, set_request_reg
 from ministack.services import eventbridge, iam
 
 from eventstacks.flow import payload
-from eventstacks.local.ministack import AwsError, Json, Stock, around, call, log, send
+from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
 
 EVENTS = "events.amazonaws.com"
 OWN_POLICY = ("lambda", "sqs", "sns")
@@ -234,11 +234,11 @@ def bury(target: Json, rule: Json, view: Any, code: str, message: str) -> None:
     )
 
 
-SENDERS: dict[str, Stock] = {"logs": to_log_group, "lambda": to_function, "event-bus": to_bus}
+SENDERS: dict[str, Original] = {"logs": to_log_group, "lambda": to_function, "event-bus": to_bus}
 
 
-@around("_invoke_target", eventbridge)
-def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = None) -> None:
+@patch("_invoke_target", eventbridge)
+def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any = None) -> None:
     """In place of MiniStack's own delivery: ask, deliver, and bury what was not taken. Raises nothing."""
     view, arn, kind = (
         view or eventbridge._pattern_event_view(event),
@@ -264,7 +264,7 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
                     "Input": payload.compact(payload.find(path, view.event_with_detail())),
                     **target,
                 }
-            SENDERS.get(kind, stock)(target, event, rule, view)
+            SENDERS.get(kind, original)(target, event, rule, view)
         except NotDelivered as failure:
             bury(target, rule, view, *failure.args)
         except AwsError as failure:  # from CloudWatch Logs
@@ -273,14 +273,14 @@ def deliver(stock: Stock, target: Json, event: Json, rule: Json, view: Any = Non
         log.exception("not delivered to %s, nor to its dead-letter queue", arn)
 
 
-@around("_dispatch_event", eventbridge)
-def dispatch(stock: Stock, event: Json, view: Any = None) -> None:
+@patch("_dispatch_event", eventbridge)
+def dispatch(original: Original, event: Json, view: Any = None) -> None:
     """Archive what comes to a bus, also what MiniStack's services put there themselves; AWS archives no replays.
 
     MiniStack's own passes over every rule that is not merely ENABLED.
     """
     view = view or eventbridge._pattern_event_view(event)
-    stock(event, view)
+    original(event, view)
     for key, rule in list(eventbridge._rules.items()):
         is_here = rule.get("EventBusName", "default") == event.get("EventBusName", "default")
         if (
@@ -295,17 +295,17 @@ def dispatch(stock: Stock, event: Json, view: Any = None) -> None:
     eventbridge._archive_event(event, view, once="ReplayName" not in event)
 
 
-@around("_archive_event", eventbridge)
-def archive(stock: Stock, event: Json, view: Any = None, *, once: bool = False) -> None:
+@patch("_archive_event", eventbridge)
+def archive(original: Original, event: Json, view: Any = None, *, once: bool = False) -> None:
     """Once for each event: MiniStack's own call, after PutEvents, would be the second."""
     if once:  # a replay compares numbers; the services write text
-        stock({**event, "Time": int(eventbridge._coerce_timestamp(event["Time"]))}, view)
+        original({**event, "Time": int(eventbridge._coerce_timestamp(event["Time"]))}, view)
 
 
-@around("_validate_target_arn", eventbridge)
-def check_target(stock: Stock, target: Json) -> Any:
+@patch("_validate_target_arn", eventbridge)
+def check_target(original: Original, target: Json) -> Any:
     """PutTargets refuses a role on a log group (terraform-aws-eventbridge issue 136; the wording is from there)."""
     if target.get("RoleArn") and ":log-group:" in target["Arn"]:
         text = f"RoleArn is not supported for target {target['Arn']}."
         return 400, {}, json.dumps({"__type": "ValidationException", "message": text}).encode()
-    return stock(target)
+    return original(target)

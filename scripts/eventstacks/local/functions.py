@@ -2,6 +2,7 @@
 
 import os
 import queue
+import secrets
 import threading
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ministack.core import lambda_runtime
 from ministack.services import lambda_svc
 
-from eventstacks.local.ministack import Stock, around
+from eventstacks.local.ministack import Original, patch
 
 HANDLER_CALL = "result = handler_fn(event, context)"  # in the worker's script: the request id is set just before it
 ANSWER = "        _real_stdout.flush()\n\nrun()"  # in the worker's script: what it says of one invocation leaves it
@@ -23,10 +24,11 @@ _logging.basicConfig(datefmt="%Y-%m-%dT%H:%M:%S",
                      format="[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s")
 _logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_request_id", _request[0]) or True)
 """
+SECRET = secrets.token_hex(16)
 SLOTS = threading.BoundedSemaphore(2 * (os.cpu_count() or 2))
 
 
-def mend() -> None:
+def apply_patches() -> None:
     """Put the logging into the worker's script, and the whole log into what a worker answers.
 
     MiniStack takes a function for silent whose log has not come 50 ms after its answer, which on a busy machine
@@ -45,12 +47,12 @@ def mend() -> None:
     worker._drain_stderr = _of_python(worker._drain_stderr)  # after a time-out
 
 
-def _of_python(stock: Stock) -> Stock:
+def _of_python(original: Original) -> Original:
     """The workers of other languages write no mark; how MiniStack reads their log is left as it is."""
 
     def drain(worker: Any, *arguments: Any, **more: Any) -> Any:
         is_ours = str(worker.config.get("Runtime", "python")).startswith("python")
-        return log_of(worker) if is_ours else stock(worker, *arguments, **more)
+        return log_of(worker) if is_ours else original(worker, *arguments, **more)
 
     return drain
 
@@ -75,14 +77,20 @@ def log_of(worker: Any) -> str:
     return "\n".join(lines)
 
 
-@around("_execute_function", lambda_svc)
-def in_turn(stock: Stock, *arguments: Any) -> Any:
+@patch("execution_credentials", lambda_runtime, lambda_svc)
+def unpredictable_credentials(original: Original, config: dict[str, Any]) -> Any:
+    """Make a function's credentials depend on a secret of this start; MiniStack derives them from ARNs alone."""
+    return original({**config, "FunctionArn": f"{config['FunctionArn']}:{SECRET}"})
+
+
+@patch("_execute_function", lambda_svc)
+def in_turn(original: Original, *arguments: Any) -> Any:
     """Run a function when few others run: a burst of events queues, as on AWS, and starts no interpreter for each."""
     taken = SLOTS.acquire(
         timeout=5
     )  # no longer: a function that waits for another one would hold up itself
     try:
-        return stock(*arguments)
+        return original(*arguments)
     finally:
         if taken:
             SLOTS.release()

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 Json = dict[str, Any]
-Stock = Callable[..., Any]  # a function of MiniStack's
+Original = Callable[..., Any]  # a function of MiniStack's
 log = logging.getLogger("local_aws")
 
 
@@ -22,13 +22,13 @@ class AwsError(Exception):
     """An error answer of a service; its text starts with the error's code."""
 
 
-def around(name: str, *owners: Any) -> Callable[[Stock], Stock]:
+def patch(name: str, *owners: Any) -> Callable[[Original], Original]:
     """Put the decorated function in the place of MiniStack's in each module or table; it gets that one as its first.
 
     Raises KeyError where there is none.
     """
 
-    def put(outer: Stock) -> Stock:
+    def put(outer: Original) -> Original:
         for table in (vars(owner) if isinstance(owner, ModuleType) else owner for owner in owners):
             table[name] = functools.partial(outer, table[name])
         return outer

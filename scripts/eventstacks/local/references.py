@@ -16,7 +16,7 @@ from ministack.services.cloudformation import provisioners
 
 from eventstacks.local import resources
 from eventstacks.local.deliveries import role_may
-from eventstacks.local.ministack import Json, Stock, around
+from eventstacks.local.ministack import Json, Original, patch
 
 KNOWN = resources.KNOWN  # with the types that MiniStack lacks
 Refusal = str | None  # why AWS refuses; None where it does not
@@ -49,7 +49,7 @@ def name_of(reference: str) -> str:
 
 
 def listed(value: Any) -> list[Any]:
-    """A policy writes one thing without a list around it."""
+    """A policy writes one thing without a list patch it."""
     return value if isinstance(value, list) else [value]
 
 
@@ -198,7 +198,9 @@ CHECKS: dict[str, Callable[[Json], Refusal]] = {
 }
 
 
-def ask(check: Callable[[Json], Refusal], position: int, stock: Stock, *arguments: Any) -> Any:
+def ask(
+    check: Callable[[Json], Refusal], position: int, original: Original, *arguments: Any
+) -> Any:
     """Create or update a resource, unless its properties, at that position, name what is not there."""
     try:
         refused = check(arguments[position])
@@ -206,10 +208,10 @@ def ask(check: Callable[[Json], Refusal], position: int, stock: Stock, *argument
         refused = f"Properties validation failed with message: [#: required key [{missing.args[0]}] not found]"
     if refused:
         raise ValueError(refused)
-    return stock(*arguments)
+    return original(*arguments)
 
 
 for _kind, _check in CHECKS.items():
     for _verb, _position in {"create": 1, "update": 2}.items():
         if _verb in KNOWN[_kind]:
-            around(_verb, KNOWN[_kind])(functools.partial(ask, _check, _position))
+            patch(_verb, KNOWN[_kind])(functools.partial(ask, _check, _position))

@@ -14,7 +14,7 @@ from ministack.services import eventbridge, s3
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local.deliveries import admits
-from eventstacks.local.ministack import AwsError, Json, Stock, around, call, send
+from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 
@@ -100,17 +100,17 @@ def put_identity_provider(verb: str, _name: str, props: Json) -> tuple[str, Json
     return arn, {"Arn": arn}
 
 
-@around("create", KNOWN["AWS::Events::EventBus"])
-@around("update", KNOWN["AWS::Events::EventBus"])
-def with_bus_settings(stock: Stock, *arguments: Any) -> Any:
+@patch("create", KNOWN["AWS::Events::EventBus"])
+@patch("update", KNOWN["AWS::Events::EventBus"])
+def with_bus_settings(original: Original, *arguments: Any) -> Any:
     """A bus's dead-letter queue, log level and key, which MiniStack's provisioner drops (they are kept, not used)."""
-    made, props = stock(*arguments), arguments[-2]
+    made, props = original(*arguments), arguments[-2]
     kept = ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier")
     eventbridge._event_buses[made[0]] |= {key: props[key] for key in kept if key in props}
     return made
 
 
-def handlers(put: Stock, key: str, limit: int) -> dict[str, Stock]:
+def handlers(put: Original, key: str, limit: int) -> dict[str, Original]:
     """What MiniStack's CloudFormation calls; the property ``key`` names the resource, else a name of ``limit`` letters.
 
     A delete is content when the thing is gone already.

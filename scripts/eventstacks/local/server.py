@@ -1,28 +1,44 @@
-"""The embedded AWS, seen from outside: start, look, stop. One lives per state directory."""
+"""Start, inspect and stop the embedded AWS from outside its process. One runs per state directory."""
+
+from __future__ import annotations
 
 import json
 import os
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventstacks import daemons
+from eventstacks.local import daemons
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+PACKAGES = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"
-DAEMON = "import sys; sys.path.insert(0, sys.argv[1]); from eventstacks.local import daemon; daemon.main()"
+DAEMON = "import sys; sys.path.insert(0, sys.argv.pop(1)); from eventstacks.local import daemon; daemon.main()"
 INHERITED = ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an embedded AWS answers, and the made-up credentials that are root there (account 000000000000)."""
+    """Address and credentials of an embedded AWS: its root user in account 000000000000.
+
+    Requests need the access key ID, which is random for each start: keep it secret. ``<access_key>-<12 digits>`` is
+    the root user of that account.
+    """
 
     url: str
-    access_key: str = "test"
-    secret_key: str = "test"  # noqa: S105 - made up, and the same for everyone
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+    def variables(self, region: str) -> dict[str, str]:
+        """Return the environment variables with which the AWS CLI and SDKs use this endpoint."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_REGION": region,
+        }
 
 
 @dataclass(frozen=True)
@@ -38,15 +54,31 @@ class Status:
 
 
 def directory(state_dir: Path | None) -> Path:
-    """The state directory: the given one, else LOCAL_AWS_DIR, else .local-aws in the checkout."""
-    return Path(state_dir or os.environ.get("LOCAL_AWS_DIR") or CHECKOUT / ".local-aws").resolve()
+    """Return the state directory: the given one, LOCAL_AWS_DIR, or that of the project in the current folder.
+
+    Outside a project (no ``parameters`` folder) it is eventstacks/local-aws in XDG_STATE_HOME or ~/.local/state.
+    """
+    if given := state_dir or os.environ.get("LOCAL_AWS_DIR"):
+        return Path(given).resolve()
+    if Path("parameters").is_dir():
+        return Path(".local-aws").resolve()
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state, "eventstacks", "local-aws").resolve()
 
 
-def ask(url: str) -> dict[str, Any] | None:
-    """The daemon's account of its memory (bytes) and stacks, or None when it does not answer."""
+def _endpoint(state: dict[str, Any]) -> Endpoint:
+    return Endpoint(state["url"], state["access_key"], state["secret_key"])
+
+
+def _ask(endpoint: Endpoint) -> dict[str, Any] | None:
+    """Return memory (bytes) and stacks, or None if it does not answer."""
+    authorization = f"AWS4-HMAC-SHA256 Credential={endpoint.access_key}/"
+    request = urllib.request.Request(  # noqa: S310 - the URL is http://127.0.0.1
+        endpoint.url + STATUS_PATH, headers={"Authorization": authorization}
+    )
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            url + STATUS_PATH, timeout=5
+            request, timeout=5
         ) as answer:
             return dict(json.load(answer))
     except (OSError, ValueError):
@@ -54,36 +86,35 @@ def ask(url: str) -> dict[str, Any] | None:
 
 
 def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
-    """The embedded AWS of the state directory, started as a daemon unless it runs already; it answers on return.
+    """Return the embedded AWS of the state directory, started as a daemon unless it runs; it answers on return.
 
-    ``port`` (else LOCAL_AWS_PORT, else 4566; 0: any free one) counts only when it has to be started. Raises ToolError
-    when the port is taken or it does not come up within 30 seconds, with the last lines of its log.
+    ``port`` (default: LOCAL_AWS_PORT, else 4566; 0: any free port) matters only if it is started. Raises ToolError if
+    the port is taken, the state directory cannot be used, or it does not answer within 30 seconds.
     """
-    where, asked = (
-        directory(state_dir),
-        port if port is not None else os.environ.get("LOCAL_AWS_PORT") or 4566,
-    )
-    # Lambda functions inherit the daemon's environment: nothing of the user's but the search path is in it.
+    where = directory(state_dir)
+    wanted = port if port is not None else os.environ.get("LOCAL_AWS_PORT") or 4566
+    # Lambda functions inherit this environment: nothing of the user's except the search path and the locale.
     kept = {key: os.environ[key] for key in INHERITED if key in os.environ}
     paths = {"HOME": str(where), "TMPDIR": str(where / "tmp"), "STATE_DIR": str(where / "state")}
-    command = [sys.executable, "-c", DAEMON, str(CHECKOUT), str(where), str(asked)]
-    advice = "If the port is taken, choose another: LOCAL_AWS_PORT=4567 make local-up"
-    found = daemons.start(
-        where, command, kept | paths, lambda told: ask(told["url"]) is not None, advice
+    state = daemons.start(
+        where,
+        [sys.executable, "-c", DAEMON, str(PACKAGES), str(where), str(wanted)],
+        kept | paths,
+        lambda state: _ask(_endpoint(state)) is not None,
+        "If the port is in use, choose another one: LOCAL_AWS_PORT=4567 (0: any free port).",
     )
-    return Endpoint(found["url"])
+    return _endpoint(state)
 
 
 def status(state_dir: Path | None = None) -> Status | None:
-    """The running embedded AWS of the state directory, or None. One that does not answer has memory 0."""
+    """Return the running embedded AWS of the state directory, or None. One that does not answer has memory 0."""
     where = directory(state_dir)
-    if found := daemons.living(where):
-        return Status(
-            **found, **(ask(found["url"]) or {"memory": 0, "stacks": []}), log=where / "log"
-        )
-    return None
+    if not (state := daemons.read_state(where)):
+        return None
+    answer = _ask(_endpoint(state)) or {"memory": 0, "stacks": []}
+    return Status(state["pid"], state["url"], state["since"], **answer, log=where / "log")
 
 
 def stop(state_dir: Path | None = None) -> bool:
-    """Stop it and wait until it is gone, killing it if need be; False when none was running."""
+    """Stop it and wait for its end, killing it if need be; False if none was running."""
     return daemons.stop(directory(state_dir))

@@ -24,7 +24,7 @@ from ministack.services.cloudformation import (
 )
 
 from eventstacks.local.deliveries import admits
-from eventstacks.local.ministack import Json, Stock, around
+from eventstacks.local.ministack import Json, Original, patch
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 NAMED = {  # type -> the property that names it
@@ -45,7 +45,7 @@ RULED = (
 )
 
 
-def check_name(kind: str, stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
+def check_name(kind: str, original: Original, logical_id: str, props: Json, stack: str) -> Any:
     """A second resource under a name that is taken fails; MiniStack lets it take the first one over."""
     name, account, port = props.get(NAMED[kind]), get_account_id(), os.environ["GATEWAY_PORT"]
     ids = (
@@ -56,15 +56,15 @@ def check_name(kind: str, stock: Stock, logical_id: str, props: Json, stack: str
     if name and any(drift._DRIFT_READERS[kind][0](one, props) is not None for one in ids):
         text = f"Resource of type '{kind}' with identifier '{name}' already exists."
         raise ValueError(f"{text} (HandlerErrorCode: AlreadyExists)")
-    return stock(logical_id, props, stack)
+    return original(logical_id, props, stack)
 
 
 for _kind in NAMED:
-    around("create", KNOWN[_kind])(functools.partial(check_name, _kind))
+    patch("create", KNOWN[_kind])(functools.partial(check_name, _kind))
 
 
-@around("create", KNOWN["AWS::Events::Rule"])
-def check_rule(stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
+@patch("create", KNOWN["AWS::Events::Rule"])
+def check_rule(original: Original, logical_id: str, props: Json, stack: str) -> Any:
     """What PutRule and PutTargets check; MiniStack's provisioner writes past them when it makes a rule."""
     pattern, targets = props.get("EventPattern") or "", props.get("Targets") or []
     if (bus := provisioners._eb_rule_bus_name(props)) not in {"default", *eventbridge._event_buses}:
@@ -81,17 +81,17 @@ def check_rule(stock: Stock, logical_id: str, props: Json, stack: str) -> Any:
         raise ValueError(
             f"{json.loads(refused[2])['message']} (Service: EventBridge, Status Code: 400)"
         )
-    return stock(logical_id, props, stack)
+    return original(logical_id, props, stack)
 
 
-@around("delete", KNOWN["AWS::S3::Bucket"])
-def check_empty(stock: Stock, name: str, props: Json) -> None:
+@patch("delete", KNOWN["AWS::S3::Bucket"])
+def check_empty(original: Original, name: str, props: Json) -> None:
     """A bucket with objects in it is not deleted."""
     if (s3._buckets.get(name) or {}).get("objects"):
         raise ValueError(
             "The bucket you tried to delete is not empty (Service: S3, Status Code: 409)"
         )
-    stock(name, props)
+    original(name, props)
 
 
 def has_rules(bus: str) -> bool:
@@ -99,53 +99,53 @@ def has_rules(bus: str) -> bool:
     return any(rule["EventBusName"] == bus for rule in eventbridge._rules.values())
 
 
-@around("_delete_event_bus", eventbridge)
-def check_bus(stock: Stock, data: Json) -> Any:
+@patch("_delete_event_bus", eventbridge)
+def check_bus(original: Original, data: Json) -> Any:
     """DeleteEventBus itself."""
     if has_rules(data.get("Name", "")):
         return responses.error_response_json("ValidationException", RULED, 400)
-    return stock(data)
+    return original(data)
 
 
-@around("delete", KNOWN["AWS::Events::EventBus"])
-def check_bus_of_stack(stock: Stock, name: str, props: Json) -> None:
+@patch("delete", KNOWN["AWS::Events::EventBus"])
+def check_bus_of_stack(original: Original, name: str, props: Json) -> None:
     """A stack's bus, on which other stacks may have rules."""
     if has_rules(name):
         raise ValueError(
             f"{RULED} (Service: EventBridge, Status Code: 400)"
         )  # the end is as elsewhere, a guess here
-    stock(name, props)
+    original(name, props)
 
 
-@around("extract_resource_arn", iam_actions)
-def resource_of(stock: Stock, service: str, *request: Any) -> str:
+@patch("extract_resource_arn", iam_actions)
+def resource_of(original: Original, service: str, *request: Any) -> str:
     """The ARN that a request is judged by, where MiniStack would refuse what AWS allows.
 
     That of a log group ends with ':*', as !GetAtt Arn does, except where tags are meant (service authorization
     reference of CloudWatch Logs). A change set named by its ARN is judged by that (seen on AWS by
     widdix/complete-aws-iam-reference, issue 6).
     """
-    arn, tags = stock(service, *request), "Tag" in request[2].get("x-amz-target", "")
+    arn, tags = original(service, *request), "Tag" in request[2].get("x-amz-target", "")
     if service == "cloudformation" and arn == "*":
         return str(request[4].get("ChangeSetName", ["*"])[0])
     return f"{arn}:*" if service == "logs" and ":log-group:" in arn and not tags else arn
 
 
-@around("_resolve_document", helpers)
-def resolve_url(stock: Stock, params: Json, body_key: str, url_key: str, label: str) -> Any:
+@patch("_resolve_document", helpers)
+def resolve_url(original: Original, params: Json, body_key: str, url_key: str, label: str) -> Any:
     """``https://bucket.s3.region.amazonaws.com/key`` is ``/bucket/key`` to MiniStack."""
     virtual = r"https://([^/]+)\.s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?/"
     urls = [
         re.sub(virtual, r"https://s3.amazonaws.com/\1/", one) for one in params.get(url_key, [""])
     ]
-    return stock({**params, url_key: urls}, body_key, url_key, label)
+    return original({**params, url_key: urls}, body_key, url_key, label)
 
 
-@around("_evaluate_conditions", changesets, engine, handlers, stacks)
-def evaluate_conditions(stock: Stock, template: Json, params: Json) -> Any:
+@patch("_evaluate_conditions", changesets, engine, handlers, stacks)
+def evaluate_conditions(original: Original, template: Json, params: Json) -> Any:
     """Conditions take pseudo parameters and Fn::FindInMap (user guide, 'Condition functions'); MiniStack does not."""
     conditions, mappings = template.get("Conditions") or {}, template.get("Mappings") or {}
-    return stock(
+    return original(
         {
             **template,
             "Conditions": engine._resolve_refs(conditions, {}, params, {}, mappings, "", ""),
@@ -197,29 +197,29 @@ def resolved(
     return found
 
 
-@around("_resolve_props_for_diff", changesets)
-def resolve_for_diff(_stock: Stock, template: Json, *rest: Any) -> Json:
+@patch("_resolve_props_for_diff", changesets)
+def resolve_for_diff(_stock: Original, template: Json, *rest: Any) -> Json:
     """What a change set compares."""
     return {"Resources": resolved(template, *rest)} if template else {}
 
 
-@around("_reference_details", stacks)
+@patch("_reference_details", stacks)
 def reference_details(
-    stock: Stock, definition: Json, replacements: dict[str, str], *rest: Any
+    original: Original, definition: Json, replacements: dict[str, str], *rest: Any
 ) -> Any:
     """Who reads an attribute of a resource that changes in place does not change with it.
 
     AWS does not know that beforehand and lists such readers as well, with an AfterValue of KNOWN_AFTER_APPLY (seen in
     aws-cloudformation/cloudformation-coverage-roadmap, issue 2113); docs/local-aws.md says that this is quieter.
     """
-    return stock(
+    return original(
         definition, {name: one for name, one in replacements.items() if one != "False"}, *rest
     )
 
 
-@around("_update_resource", stacks)
+@patch("_update_resource", stacks)
 def update_if_allowed(
-    stock: Stock, kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any
+    original: Original, kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any
 ) -> Any:
     """A stack policy keeps its resources from updates (user guide, 'Prevent updates to stack resources')."""
     policy = (cloudformation._stacks.get(stack) or {}).get("_stack_policy")
@@ -233,13 +233,13 @@ def update_if_allowed(
         raise ValueError(
             f"Action denied by stack policy: Statement does not allow {action} on {what}"
         )
-    return stock(kind, name, old, new, stack, *rest)
+    return original(kind, name, old, new, stack, *rest)
 
 
-@around("DescribeChangeSet", handlers._ACTION_HANDLERS)
-def with_property_values(stock: Stock, params: dict[str, list[str]]) -> Any:
+@patch("DescribeChangeSet", handlers._ACTION_HANDLERS)
+def with_property_values(original: Original, params: dict[str, list[str]]) -> Any:
     """DescribeChangeSet with IncludePropertyValues: each property before and after."""
-    answer = stock(params)
+    answer = original(params)
     _, of = changesets._find_change_set(
         params["ChangeSetName"][0], params.get("StackName", [""])[0]
     )

@@ -1,8 +1,6 @@
 """What the embedded AWS refuses as AWS does, and whom it does not serve."""
 
 import json
-import urllib.error
-import urllib.request
 
 import pytest
 from botocore.exceptions import ClientError
@@ -220,14 +218,6 @@ def test_a_template_comes_from_a_buckets_regional_url(clients, unique):
     )
     stack = Stack(clients, unique, f"https://{unique}.s3.eu-central-1.amazonaws.com/a/b.json")
     assert stack.status == "CREATE_COMPLETE"
-
-
-@pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site"])
-def test_browsers_are_refused(endpoint, header):
-    request = urllib.request.Request(endpoint.url + "/_ministack/health", headers={header: "null"})
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
-    assert caught.value.code == 403
 
 
 def test_the_partition_and_the_account(deploy):

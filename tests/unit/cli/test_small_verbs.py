@@ -212,7 +212,7 @@ def test_taskcat_here_gets_an_embedded_aws_and_nothing_of_the_users(
     assert run("taskcat", "--stack", "custom-event-bus", "--region", "us-east-1")[0] == code
     assert arguments()[1:] == ["--test-names", "custom-event-bus", "--regions", "us-east-1"]
     assert "AWS_ENDPOINT_URL=http://127.0.0.1:" in environment()
-    assert "AWS_ACCESS_KEY_ID=test" in environment()
+    assert "AWS_ACCESS_KEY_ID=LKIA" in environment()
     assert "mine" not in environment().lower()
 
 

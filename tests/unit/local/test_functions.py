@@ -24,7 +24,7 @@ def worker(monkeypatch):
     )  # given back
     for name in ("_drain_stderr", "_drain_stderr_bounded"):
         monkeypatch.setattr(lambda_runtime.Worker, name, getattr(lambda_runtime.Worker, name))
-    functions.mend()
+    functions.apply_patches()
     made = []
 
     def read(self):

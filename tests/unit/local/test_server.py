@@ -1,22 +1,27 @@
 """The life of the daemon: one per directory, found again, never somebody else's process."""
 
 import contextlib
+import itertools
 import json
 import os
+import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
-from eventstacks import daemons
-from eventstacks.errors import ToolError
-from eventstacks.local import server
+from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.local import daemons, server
 
 CHECKOUT = Path(__file__).parents[3]
 
@@ -78,22 +83,23 @@ def test_a_busy_port_is_an_error_that_names_it(where):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("name", "value"),
     [
-        ("LOCAL_AWS_PORT", "abc", "a port is a number"),
-        ("LOCAL_AWS_PORT", "70000", "a port is a number"),
-        ("LOCAL_AWS_IDLE", "x", "a number of seconds"),
-        ("LOCAL_AWS_IDLE", "-1", "a number of seconds"),
-        ("LOCAL_AWS_IDLE", "nan", "a number of seconds"),
+        ("LOCAL_AWS_PORT", "abc"),
+        ("LOCAL_AWS_PORT", "-1"),
+        ("LOCAL_AWS_PORT", "70000"),
+        ("LOCAL_AWS_IDLE", "x"),
+        ("LOCAL_AWS_IDLE", "-1"),
+        ("LOCAL_AWS_IDLE", "nan"),
     ],
 )
-def test_a_variable_that_is_no_number_is_named(where, monkeypatch, name, value, words):
+def test_an_invalid_setting_is_named(where, monkeypatch, name, value):
     monkeypatch.setenv("LOCAL_AWS_PORT", "0")
     monkeypatch.setenv(name, value)
     with pytest.raises(ToolError) as caught:
         server.start(where)
-    assert str(caught.value).startswith(f"{name} is '{value}', but ")
-    assert words in str(caught.value)
+    assert caught.value.code is ErrorCode.LOCAL_AWS_FAILED
+    assert f"{name} '{value}'" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert server.status(where) is None
 
@@ -155,7 +161,7 @@ def test_stop_ends_it_and_leaves_no_process(where):
 def test_it_ends_when_nobody_asks(where, monkeypatch):
     monkeypatch.setenv("LOCAL_AWS_IDLE", "0.5")
     server.start(where, 0)
-    assert until(lambda: daemons.living(where) is None)
+    assert until(lambda: daemons.read_state(where) is None)
 
 
 def test_a_function_sees_nothing_of_the_users_environment(where, monkeypatch):
@@ -200,3 +206,87 @@ def test_a_daemon_that_cannot_start_is_an_error_with_its_log(where, monkeypatch)
     monkeypatch.setattr(server, "DAEMON", "import sys; sys.exit('what went wrong')")
     with pytest.raises(ToolError, match="what went wrong"):
         server.start(where, 0)
+
+
+def test_a_deleted_state_directory_stops_it(where):
+    server.start(where, 0)
+    pid = server.status(where).pid
+    shutil.rmtree(where)
+    assert until(lambda: pid not in processes_of(where))
+    where.mkdir()
+
+
+def test_the_access_key_is_random_and_nobody_else_can_read_it(where):
+    before = os.umask(0)
+    try:
+        first = server.start(where, 0)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(where.stat().st_mode) == 0o700
+    assert stat.S_IMODE((where / "alive").stat().st_mode) == 0o600
+    assert stat.S_IMODE((where / "log").stat().st_mode) == 0o600
+    public = Path(f"/proc/{server.status(where).pid}/cmdline").read_text() + repr(first)
+    assert first.access_key not in public
+    assert first.secret_key not in public
+    server.stop(where)
+    second = server.start(where, 0)
+    assert len(first.access_key) >= 36
+    assert first.access_key != second.access_key
+    assert first.secret_key != second.secret_key
+
+
+def test_requests_without_the_access_key_are_refused(where):
+    endpoint = server.start(where, 0)
+    options = {"region_name": "eu-central-1", "endpoint_url": endpoint.url}
+    keys = ("test", "000000000000", endpoint.access_key[:-1])
+    calls = {"sts": "get_caller_identity", "events": "list_event_buses", "s3": "list_buckets"}
+    for key, (service, call) in itertools.product(keys, calls.items()):
+        client = boto3.client(service, aws_access_key_id=key, aws_secret_access_key="x", **options)
+        with pytest.raises(ClientError, match="eventstacks local env") as caught:
+            getattr(client, call)()
+        assert caught.value.response["Error"]["Code"].startswith("AccessDenied")
+    for path in (
+        "/_ministack/health",
+        "/_local_aws/status",
+        "/?Action=ListStacks&AWSAccessKeyId=test",
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(endpoint.url + path, timeout=10)
+
+
+def test_the_credentials_of_a_function_cannot_be_derived_from_its_arn(where):
+    """MiniStack makes the keys of an execution role by hashing the ARNs of function and role."""
+    code = "from eventstacks.local import functions; from ministack.core import lambda_runtime\n"
+    code += "arn = 'arn:aws:lambda:us-east-1:000000000000:function:f'\n"
+    code += "print(lambda_runtime.execution_credentials({'FunctionArn': arn, 'Role': 'r', 'FunctionName': 'f'}))"
+    run = [sys.executable, "-c", code]
+    environment = {**os.environ, "BIND_HOST": "127.0.0.1", "AUTH": "true"}
+    found = {
+        subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("is_project", [True, False])
+def test_the_default_directory_is_that_of_the_project_or_of_the_user(
+    tmp_path, monkeypatch, is_project
+):
+    monkeypatch.delenv("LOCAL_AWS_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.chdir(tmp_path)
+    if is_project:
+        (tmp_path / "parameters").mkdir()
+    expected = ".local-aws" if is_project else "xdg/eventstacks/local-aws"
+    assert server.directory(None) == tmp_path / expected
+
+
+def test_the_variables_are_those_of_the_aws_cli():
+    found = server.Endpoint("http://127.0.0.1:1", "key", "secret").variables("eu-west-1")
+    assert found == {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_REGION": "eu-west-1",
+    }

@@ -1,0 +1,126 @@
+"""The state directory of a daemon: its lock, its owner and its permissions."""
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.local import daemons
+
+
+@pytest.fixture(autouse=True)
+def _no_group(monkeypatch):
+    """The test process leads no process group that has to end, and keeps its umask."""
+    monkeypatch.setattr(os, "getpgrp", lambda: 0)
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_temporary_directory_exists_until_the_state_is_withdrawn(tmp_path, monkeypatch):
+    remove, states = shutil.rmtree, []
+
+    def removing(path, **more):
+        states.append(daemons.read_state(tmp_path))
+        remove(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", removing)
+    with daemons.lock(tmp_path) as alive:
+        daemons.publish(alive, url="here")
+        assert (tmp_path / "tmp").is_dir()
+    assert [state["url"] for state in states] == ["here"]
+    assert not (tmp_path / "tmp").exists()
+    assert daemons.read_state(tmp_path) is None
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_only_the_user_can_open_directory_and_files(tmp_path, umask):
+    where = tmp_path / "state"
+    os.umask(umask)
+    daemons.secure(where)
+    os.umask(umask)
+    with daemons.lock(where) as alive:
+        daemons.publish(alive, url="here")
+        assert mode(where) == 0o700
+        assert {mode(where / name) for name in ("alive", "log")} == {0o600}
+        assert os.umask(0o077) == 0o077  # functions inherit it
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(ToolError) as caught:
+        daemons.secure(tmp_path)
+    assert caught.value.code is ErrorCode.LOCAL_AWS_FAILED
+    assert caught.value.where == str(tmp_path)
+    assert daemons.read_state(tmp_path) is None
+
+
+def test_a_lock_that_another_user_may_hold_does_not_count(tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "alive").write_text('{"pid": 1, "url": "http://127.0.0.1:1"}')
+    with (tmp_path / "alive").open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        assert daemons.read_state(tmp_path) is None
+        with daemons.lock(tmp_path) as alive:
+            daemons.publish(alive, url="here")
+            assert daemons.read_state(tmp_path)["url"] == "here"
+
+
+def test_a_link_in_place_of_the_lock_file_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").write_text("precious")
+    (tmp_path / "alive").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SystemExit), daemons.lock(tmp_path):
+        pass
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
+def test_a_deleted_or_replaced_directory_is_noticed(tmp_path):
+    where = tmp_path / "state"
+    with daemons.lock(where) as alive:
+        assert daemons.is_held(where, alive)
+        shutil.rmtree(where)
+        assert not daemons.is_held(where, alive)
+        daemons.secure(where)
+        (where / "alive").touch()
+        assert not daemons.is_held(where, alive)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_ends_the_daemon_with_its_own_code(tmp_path, number):
+    with pytest.raises(SystemExit) as caught, daemons.lock(tmp_path):
+        raise OSError(number, "full")
+    assert caught.value.code == daemons.EXIT_NO_SPACE
+
+
+def test_a_full_disk_is_named(tmp_path):
+    full = [sys.executable, "-c", f"import sys; sys.exit({daemons.EXIT_NO_SPACE})"]
+    with pytest.raises(ToolError) as caught:
+        daemons.start(tmp_path, full, {}, lambda _state: True, "")
+    assert os.strerror(errno.ENOSPC) in caught.value.what
+    assert caught.value.where == str(tmp_path)
+    assert "LOCAL_AWS_DIR" in caught.value.advice
+
+
+def test_a_directory_that_cannot_be_created_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError) as caught:
+        daemons.secure(tmp_path / "file" / "state")
+    assert caught.value.where == str(tmp_path / "file" / "state")
+
+
+def test_a_second_daemon_ends_at_once(tmp_path):
+    code = "import sys; from pathlib import Path; from eventstacks.local import daemons\n"
+    code += "with daemons.lock(Path(sys.argv[1])): pass"
+    with daemons.lock(tmp_path):
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == daemons.EXIT_ALREADY_RUNNING
