@@ -76,16 +76,19 @@ def secure(where: Path) -> None:
 
 def read_state(where: Path) -> dict[str, Any] | None:
     """Return what the running daemon published, its pid included; None if none runs or it is still starting."""
-    if not (where / "alive").exists():
-        return None
-    with _explained(where), (where / "alive").open() as file:
-        if os.fstat(file.fileno()).st_uid != os.geteuid() or where.stat().st_mode & 0o077:
-            return None  # another user could hold the lock
+    with _explained(where):
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = file.read()
-            return dict(json.loads(text)) if text.endswith("}") else None
+            file = (where / "alive").open()
+        except FileNotFoundError:
+            return None
+        with file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid() or where.stat().st_mode & 0o077:
+                return None  # another user could hold the lock
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read()
+                return dict(json.loads(text)) if text.endswith("}") else None
     return None
 
 
