@@ -46,7 +46,8 @@ E: AWS rejects it, or it cannot work. W: it deploys, but loses events or has sid
 def pages() -> dict[Path, str]:
     """Return every generated page, as it should be."""
     result: dict[Path, str] = {}
-    for name, template in rendering.render_all().items():
+    for name, rendered in rendering.render_all().items():
+        template = rendered.document
         path = DOCS / "stacks" / f"{name}.md"
         page = documents.read_text(path) if path.exists() else f"# {name}\n"
         flow = diagram.picture(graph.of_template(template))

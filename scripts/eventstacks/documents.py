@@ -25,7 +25,7 @@ class DocumentError(ToolError):
 
 
 # libyaml's parser, ten times as fast, wherever PyYAML was built with it.
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -35,7 +35,7 @@ _FOREIGN = tuple(
 )
 
 
-class StrictLoader(_Base):  # type: ignore[misc]
+class StrictLoader(FAST_LOADER):  # type: ignore[misc]
     """SafeLoader, but a key that stands twice is an error (YAML keeps the last one, silently); dates stay text."""
 
     merges = True  # whether `<<: *name` is taken

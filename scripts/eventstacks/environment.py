@@ -6,7 +6,6 @@ that the template does not allow, is an error before any AWS call.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,10 @@ from urllib.parse import urlsplit
 import yaml
 
 from eventstacks import documents
-from eventstacks.errors import ToolError, command_line
+from eventstacks.errors import ToolError, command_line, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 EMBEDDED = "embedded"
 PARAMETERS = Path("parameters")
@@ -180,12 +179,6 @@ class Environment:
             for name, one in self.stacks.items()
         }
         return replace(self, prefix=prefix + self.prefix, stacks=stacks, protect=False)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What a misspelt name was probably meant to be, as the end of a sentence, or ''."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 _ENVIRONMENT_KEYS = (

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ErrorCode(StrEnum):
@@ -112,3 +116,9 @@ def command_line(
 def _variables(env: str, stack: str, region: str, *, yes: bool) -> list[tuple[str, str]]:
     pairs = [("ENV", env), ("STACK", stack), ("REGION", region), ("YES", "1" if yes else "")]
     return [(name, value) for name, value in pairs if value]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the closest of the known names, or ''."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

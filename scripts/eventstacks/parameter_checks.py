@@ -1,4 +1,4 @@
-"""The parameters of an environment, held to the templates that take them."""
+"""Check the parameters of an environment against the templates of its stacks."""
 
 from __future__ import annotations
 
@@ -6,58 +6,86 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
-from eventstacks.environment import (
-    Environment,
-    EnvironmentFileError,
-    OutputReference,
-    nearest,
-)
+from eventstacks.environment import Environment, EnvironmentFileError, OutputReference
+from eventstacks.errors import ErrorCode, ToolError, nearest
+from eventstacks.rendering import RenderingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from eventstacks.environment import StackSettings
+    from eventstacks.rendering import RenderedTemplate, Templates
 
 
-def check_parameters(environment: Environment, templates: Mapping[str, Mapping[str, Any]]) -> None:
-    """Holds every stack's parameters to its template's ``Parameters`` section.
+def check_parameters(
+    environment: Environment,
+    templates: Mapping[str, RenderedTemplate],
+    stacks: Iterable[str] | None = None,
+) -> None:
+    """Check the parameters of stacks (default: all) against the ``Parameters`` section of their templates.
 
-    ``templates``: template name → parsed template (``documents.parse_template``). Raises EnvironmentFileError for
-    a template that is not there, a parameter that it lacks or that it needs and nobody gives, an output that the
-    referenced template does not have, and a value that CloudFormation would refuse.
+    ``templates``: ``rendering.render_all()``; ``stacks``: keys of the environment file. Raises EnvironmentFileError for
+    a template that is missing, a parameter that it lacks or that has no value, an output that the referenced template
+    lacks, and a value that CloudFormation would refuse; RenderingError for a template that cannot be rendered.
     Source: AWS CloudFormation User Guide, 'Parameters section'.
     """
-    for stack in environment.stacks.values():
-        if stack.template not in templates:
-            raise EnvironmentFileError(
-                f"there is no template {stack.template!r}{nearest(stack.template, templates)}",
-                where=f"{environment.path}: stacks.{stack.name}",
-                advice=f"There are: {', '.join(templates) or 'none'}.",
-            )
-        declared = templates[stack.template].get("Parameters") or {}
-        for region in stack.regions:
-            values = stack.values(region)
-            for name, value in values.items():
-                where = f"{environment.path}: stacks.{stack.name}.parameters.{name}"
-                if name not in declared:
-                    raise EnvironmentFileError(
-                        f"the template {stack.template!r} has no such parameter{nearest(name, declared)}",
-                        where=where,
-                        advice=f"It has: {', '.join(declared) or 'none'}.",
-                    )
-                if isinstance(value, OutputReference):
-                    _check_output(environment, value, templates, where)
-                elif problem := _checked(stack.template, name, declared[name], value):
-                    raise EnvironmentFileError(
-                        problem, where=where, advice=str(declared[name].get("Description", ""))
-                    )
-            if absent := [
-                name
-                for name, one in declared.items()
-                if "Default" not in one and name not in values
-            ]:
+    for name in environment.stacks if stacks is None else dict.fromkeys(stacks):
+        _check_stack(environment, environment.stacks[name], templates)
+
+
+def warnings(
+    environment: Environment, templates: Templates, stacks: Iterable[str]
+) -> Iterator[ToolError]:
+    """Yield the errors of templates and stacks that are not among ``stacks``, and do not concern them."""
+    yield from templates.problems.values()
+    for name in environment.stacks.keys() - set(stacks):
+        try:
+            check_parameters(environment, templates, [name])
+        except ToolError as error:
+            if error not in templates.problems.values():
+                yield error
+
+
+def _check_stack(
+    environment: Environment, stack: StackSettings, templates: Mapping[str, RenderedTemplate]
+) -> None:
+    key = f"{environment.path}: stacks.{stack.name}"
+    try:
+        declared = templates[stack.template].document.get("Parameters") or {}
+    except RenderingError as error:
+        if error.code != ErrorCode.TEMPLATE_NOT_FOUND:
+            raise
+        raise EnvironmentFileError(
+            error.what, code=error.code, where=key, advice=error.advice
+        ) from None
+    for region in stack.regions:
+        values = stack.values(region)
+        for name, value in values.items():
+            where = f"{key}.parameters.{name}"
+            if name not in declared:
                 raise EnvironmentFileError(
-                    f"the template {stack.template!r} needs a value for {', '.join(absent)}",
-                    where=f"{environment.path}: stacks.{stack.name}.parameters",
+                    f"template {stack.template!r} has no such parameter{nearest(name, declared)}",
+                    code=ErrorCode.PARAMETER_INVALID,
+                    where=where,
+                    advice=f"Parameters: {', '.join(declared) or 'none'}.",
                 )
+            if isinstance(value, OutputReference):
+                _check_output(environment, value, templates, where)
+            elif problem := _checked(stack.template, name, declared[name], value):
+                raise EnvironmentFileError(
+                    problem,
+                    code=ErrorCode.PARAMETER_INVALID,
+                    where=where,
+                    advice=str(declared[name].get("Description", "")),
+                )
+        if absent := [
+            name for name, one in declared.items() if "Default" not in one and name not in values
+        ]:
+            raise EnvironmentFileError(
+                f"template {stack.template!r} needs a value for {', '.join(absent)}",
+                code=ErrorCode.PARAMETER_INVALID,
+                where=f"{key}.parameters",
+            )
 
 
 def _checked(template: str, name: str, declared: Mapping[str, Any], value: str) -> str | None:
@@ -74,16 +102,17 @@ def _checked(template: str, name: str, declared: Mapping[str, Any], value: str) 
 def _check_output(
     environment: Environment,
     value: OutputReference,
-    templates: Mapping[str, Mapping[str, Any]],
+    templates: Mapping[str, RenderedTemplate],
     where: str,
 ) -> None:
     source = environment.stacks[value.stack].template
-    outputs = (templates.get(source) or {}).get("Outputs") or {}
+    outputs = templates[source].document.get("Outputs") or {}
     if value.output not in outputs:
         raise EnvironmentFileError(
-            f"{value}: the template {source!r} has no such output{nearest(value.output, outputs)}",
+            f"{value}: template {source!r} has no such output{nearest(value.output, outputs)}",
+            code=ErrorCode.PARAMETER_INVALID,
             where=where,
-            advice=f"It has: {', '.join(outputs) or 'none'}.",
+            advice=f"Outputs: {', '.join(outputs) or 'none'}.",
         )
 
 

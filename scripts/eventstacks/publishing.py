@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from eventstacks import rendering
 from eventstacks.aws import Clock
 from eventstacks.cloudformation import bucket, outputs
 from eventstacks.cloudformation.parameters import Values
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from eventstacks.aws import Aws
     from eventstacks.environment import StackRef
+    from eventstacks.rendering import RenderedTemplate
 
 CONSOLES = {  # partition → domain of its console, after the region
     "aws": "console.aws.amazon.com",
@@ -41,7 +41,7 @@ class Link:
     left_out: Mapping[str, str]
 
 
-def upload(aws: Aws) -> dict[str, str]:
+def upload(aws: Aws, templates: Mapping[str, RenderedTemplate]) -> dict[str, str]:
     """Puts ``build/`` into the environment's bucket; gives template → URL, as CloudFormation's TemplateURL takes it.
 
     The keys begin with a hash of all that is in ``build/``: what was published once does not change under a link.
@@ -54,7 +54,7 @@ def upload(aws: Aws) -> dict[str, str]:
             where=str(aws.environment.path),
             advice="Add 'bucket: <name>' to it; the bucket may be in any region of the partition.",
         )
-    files = {path.stem: path.read_bytes() for path in sorted(rendering.BUILD.glob("*.yaml"))}
+    files = {name: one.text.encode() for name, one in sorted(templates.items())}
     seal = hashlib.sha256()
     for name, body in files.items():
         seal.update(f"{name} {len(body)}\n".encode() + body)
@@ -100,18 +100,18 @@ def link(
 
 
 def links(
-    aws: Aws, refs: Sequence[StackRef], templates: Mapping[str, Mapping[str, Any]]
+    aws: Aws, refs: Sequence[StackRef], templates: Mapping[str, RenderedTemplate]
 ) -> list[Link]:
     """Uploads, and gives a link for each stack and region. Raises PublishingError, BucketError."""
     for ref in refs:
         _console(aws, ref.region)
-    urls, values = upload(aws), Values(aws)
+    urls, values = upload(aws, templates), Values(aws)
     return [
         link(
             aws,
             ref,
             urls[ref.settings.template],
-            templates[ref.settings.template].get("Parameters") or {},
+            templates[ref.settings.template].document.get("Parameters") or {},
             values,
         )
         for ref in refs

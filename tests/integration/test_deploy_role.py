@@ -173,7 +173,7 @@ def test_a_repository_that_no_token_could_name_is_refused(clients, name):
 
 def test_the_audience_is_the_same_in_every_partition():
     """A client id of the provider's own (IAM User Guide, create an OIDC provider), not the address of an endpoint."""
-    resources = TEMPLATES["github-deploy-role"]["Resources"]
+    resources = TEMPLATES["github-deploy-role"].document["Resources"]
     for role in ("PlanRole", "DeployRole"):
         (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
         wanted = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:aud"]
@@ -305,18 +305,17 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
 
 
 def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_fill(
-    clients, endpoint, roles, unique, tmp_path
+    clients, endpoint, roles, unique
 ):
     """HeadBucket names the region without s3:ListBucket, too ("regardless of the permissions", S3 API reference).
 
     CloudFormation reads TemplateURL with what its caller may do: the roles of the CDK's bootstrap stack are made so. The
     embedded AWS reads it without asking, so that the deployer itself reads here what CloudFormation would.
     """
-    text = (rendering.BUILD / "custom-event-bus.yaml").read_text()
-    (tmp_path / "custom-event-bus.yaml").write_text(
-        text + "# so that it is too long for a request\n" * 1400
-    )
-    options, s3 = deployment.Options(build=tmp_path), clients("s3", REGION)
+    short = TEMPLATES["custom-event-bus"]
+    long = short.text + "# so that it is too long for a request\n" * 1400
+    templates = {short.name: dataclasses.replace(short, text=long)}
+    s3 = clients("s3", REGION)
     s3.create_bucket(Bucket=unique)
     given = {
         "Repository": REPOSITORY,
@@ -329,11 +328,9 @@ def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_f
         made = dataclasses.replace(
             environment_of(outputs, "1"), bucket=unique, endpoint="embedded", protect=False
         )
-        (plan,) = deployment.plan(Taken(made, planner), TEMPLATES, made.choose(), options=options)
+        (plan,) = deployment.plan(Taken(made, planner), templates, made.choose())
         assert "these credentials may not write to templates/" in str(plan.problem)
-        (result,) = deployment.deploy(
-            Taken(made, deployer), TEMPLATES, made.choose(), options=options
-        )
+        (result,) = deployment.deploy(Taken(made, deployer), templates, made.choose())
         clients("cloudformation", REGION).delete_stack(StackName="made-bus")
         assert (result.outcome, str(result.problem), result.warnings) == ("created", "None", ())
         (key,) = (one["Key"] for one in s3.list_objects_v2(Bucket=unique)["Contents"])
@@ -431,7 +428,7 @@ UNUSED = [
 
 def test_the_execution_role_may_make_what_our_stacks_consist_of():
     """Held to AWS's own schemas of the resource types (handlers.*.permissions), as cfn-lint carries them."""
-    role = TEMPLATES["github-deploy-role"]["Resources"]["ExecutionRole"]
+    role = TEMPLATES["github-deploy-role"].document["Resources"]["ExecutionRole"]
     actions = [
         action.lower()
         for statement in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
@@ -466,7 +463,7 @@ def test_the_execution_role_may_make_what_our_stacks_consist_of():
 
 def test_its_names_are_those_that_our_stacks_give():
     """Every name that a template gives begins with the stack's name, which begins with the prefix."""
-    text = json.dumps(TEMPLATES["github-deploy-role"]["Resources"]["ExecutionRole"])
+    text = json.dumps(TEMPLATES["github-deploy-role"].document["Resources"]["ExecutionRole"])
     for template in TEMPLATES.values():
         for one in template["Resources"].values():
             if one["Type"] == "AWS::Logs::LogGroup":

@@ -20,12 +20,12 @@ TEMPLATES = rendering.render_all()
 STACKS = [
     name
     for name, template in TEMPLATES.items()
-    if any(one["Type"] == "AWS::Events::Rule" for one in template["Resources"].values())
+    if any(one["Type"] == "AWS::Events::Rule" for one in template.document["Resources"].values())
 ]
 FUNCTIONS = [
     (name, logical_id)
     for name, template in TEMPLATES.items()
-    for logical_id, one in template["Resources"].items()
+    for logical_id, one in template.document["Resources"].items()
     if one["Type"] == "AWS::Lambda::Function"
 ]
 
@@ -88,7 +88,7 @@ def queue(clients, unique):
 def rules(clients, template, resources):
     """The rules of a stack: (its bus, its name, its targets)."""
     events = clients("events", REGION)
-    for logical_id, one in TEMPLATES[template]["Resources"].items():
+    for logical_id, one in TEMPLATES[template].document["Resources"].items():
         if one["Type"] == "AWS::Events::Rule":
             name = resources(template)[logical_id].rsplit("|", 1)[
                 -1

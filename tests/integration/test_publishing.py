@@ -1,6 +1,7 @@
 """A published link, followed as the console would follow it: the form's values make the stack."""
 
 import dataclasses
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -104,21 +105,17 @@ def test_a_followed_link_makes_the_stack_with_the_environments_values(make, clie
         clients("cloudformation", REGION).delete_stack(StackName=source.stack_name)
 
 
-def test_the_whole_build_is_there_and_keeps_its_address_until_it_changes(
-    make, clients, unique, tmp_path, monkeypatch
-):
-    urls = publishing.upload(make())
+def test_the_whole_build_is_there_and_keeps_its_address_until_it_changes(make, clients, unique):
+    urls = publishing.upload(make(), TEMPLATES)
     assert set(urls) == set(TEMPLATES)
     for name, url in urls.items():
         key = urlsplit(url).path.removeprefix(f"/{unique}/")
         body = clients("s3", REGION).get_object(Bucket=unique, Key=key)["Body"].read()
-        assert body == (rendering.BUILD / f"{name}.yaml").read_bytes()
-    assert publishing.upload(make()) == urls
-    for name in TEMPLATES:
-        (tmp_path / f"{name}.yaml").write_bytes((rendering.BUILD / f"{name}.yaml").read_bytes())
-    (tmp_path / "custom-event-bus.yaml").write_text("Resources: {}")
-    monkeypatch.setattr(rendering, "BUILD", tmp_path)
-    assert set(publishing.upload(make()).values()).isdisjoint(urls.values())
+        assert body == TEMPLATES[name].text.encode()
+    assert publishing.upload(make(), TEMPLATES) == urls
+    changed = replace(TEMPLATES["custom-event-bus"], text="Resources: {}")
+    others = publishing.upload(make(), {**TEMPLATES, "custom-event-bus": changed})
+    assert set(others.values()).isdisjoint(urls.values())
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_both_rules_write_to_the_log_group(checkout, operate, scope):
 
 def test_one_rule_is_a_string_in_the_policy_and_several_are_a_list(checkout):
     def rules():
-        policy = rendering.render("custom-event-bus")[1]["Resources"]["EventLogGroupPolicy"][
+        policy = rendering.render("custom-event-bus").document["Resources"]["EventLogGroupPolicy"][
             "Properties"
         ]
         statements = json.loads(policy["PolicyDocument"]["Fn::Sub"])["Statement"]

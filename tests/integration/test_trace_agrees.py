@@ -118,7 +118,10 @@ def reached(arrival):
 def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique):
     sample = samples.read(path)
     text = re.sub(
-        r"(?<=- )aws\.(?=s3$|rds$)", "test.", rendering.render(sample.stack)[0], flags=re.MULTILINE
+        r"(?<=- )aws\.(?=s3$|rds$)",
+        "test.",
+        rendering.render(sample.stack).text,
+        flags=re.MULTILINE,
     )
     planned = live.locate(aws, [deploy(text, **sample.parameters)], ACCOUNT)
     found = live.read(aws, planned)
@@ -305,7 +308,7 @@ def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
 
 
 def test_live_sees_what_was_broken_by_hand(deploy, aws, clients):
-    planned = live.locate(aws, [deploy(rendering.render("s3-object-events")[0])], ACCOUNT)
+    planned = live.locate(aws, [deploy(rendering.render("s3-object-events").text)], ACCOUNT)
     assert live.differences(planned, live.read(aws, planned)) == []
     [rule] = planned.rules
     events, function = (
@@ -375,7 +378,7 @@ Resources:
 @pytest.fixture
 def recorded(deploy, endpoint, checkout, unique):
     """Arguments of backtest: a stack whose parameters the environment's file has changed, and four recorded events."""
-    deploy(rendering.render("rds-snapshot-events")[0])
+    deploy(rendering.render("rds-snapshot-events").text)
     changed = {
         "template": "rds-snapshot-events",
         "parameters": {"EventIds": "RDS-EVENT-0042,RDS-EVENT-0060"},

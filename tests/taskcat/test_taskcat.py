@@ -103,7 +103,7 @@ def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_p
     assert {Path(one["template"]).stem for one in tests} == set(templates)
     assert all(len(set(one.get("regions", config["project"]["regions"]))) >= 4 for one in tests)
     for one in tests:
-        declared = templates[Path(one["template"]).stem]["Parameters"]
+        declared = templates[Path(one["template"]).stem].document["Parameters"]
         given = one.get("parameters", {})
         assert all(isinstance(declared[name].get("Default", ""), str) for name in given), (
             "taskcat would drop it"
@@ -118,7 +118,9 @@ def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_p
 
 def test_something_is_sent_through_every_template_with_a_rule():
     for name, template in rendering.render_all().items():
-        if any(one["Type"] == "AWS::Events::Rule" for one in template["Resources"].values()):
+        if any(
+            one["Type"] == "AWS::Events::Rule" for one in template.document["Resources"].values()
+        ):
             assert name in deliveries.PROBES or deliveries.sample(name), (
                 f"{name} has no sample that it takes"
             )

@@ -18,7 +18,7 @@ WHERE = {"name": "dev-x", "region": "eu-central-1", "account": "111122223333"}
 
 def verdicts(stack, policy):
     """Of each rule's dead letters, in a stack that takes a key with this policy."""
-    template = rendering.render(stack)[1]
+    template = rendering.render(stack).document
     key = {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": policy}}
     resources = {**template["Resources"], "CustomerKey": key}
     template = {**template, "Resources": resources}
@@ -44,8 +44,10 @@ def test_dead_letters_get_in_with_it_and_not_without(stack):
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_service_that_the_form_names_is_in_it(stack):
-    said = rendering.render(stack)[1]["Parameters"]["KmsKeyArn"]["Description"].replace(
-        "<region>", "eu-central-1"
+    said = (
+        rendering.render(stack)
+        .document["Parameters"]["KmsKeyArn"]["Description"]
+        .replace("<region>", "eu-central-1")
     )
     services = set(re.findall(r"[a-z0-9.-]+\.amazonaws\.com", said))
     assert services
@@ -77,7 +79,9 @@ def test_every_service_may_do_what_its_guide_asks_for(service, actions):
 @pytest.mark.parametrize("key", ["", "arn:aws:kms:eu-central-1:111122223333:key/x"])
 def test_what_the_key_cannot_be_used_for_goes_where_it_is_not_needed(key):
     """Source: EventBridge guide, 'Using dead-letter queues to capture encrypted event errors'."""
-    flow = graph.of_template(rendering.render("custom-event-bus")[1], {"KmsKeyArn": key}, **WHERE)
+    flow = graph.of_template(
+        rendering.render("custom-event-bus").document, {"KmsKeyArn": key}, **WHERE
+    )
     (bus,) = [one for one in flow.buses.values() if one.resource]
     queue = flow.resources.get((bus.resource.properties.get("DeadLetterConfig") or {}).get("Arn"))
     if not key:

@@ -55,12 +55,12 @@ def stack(request):
 
 @pytest.fixture
 def text(stack):
-    return rendering.render(stack)[0]
+    return rendering.render(stack).text
 
 
 @pytest.fixture
 def template(stack):
-    return rendering.render(stack)[1]
+    return rendering.render(stack).document
 
 
 def in_order(keys, order):

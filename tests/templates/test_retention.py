@@ -10,7 +10,7 @@ POLICIES = ("DeletionPolicy", "UpdateReplacePolicy")
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_bucket_policy_lives_as_long_as_its_bucket(stack):
-    resources = rendering.render(stack)[1]["Resources"]
+    resources = rendering.render(stack).document["Resources"]
     for name, resource in resources.items():
         if resource["Type"] == "AWS::S3::BucketPolicy":
             bucket = resources[resource["Properties"]["Bucket"]["Ref"]]
@@ -20,5 +20,5 @@ def test_a_bucket_policy_lives_as_long_as_its_bucket(stack):
 
 
 def test_the_identity_provider_of_the_account_is_retained():
-    provider = rendering.render("github-deploy-role")[1]["Resources"]["OidcProvider"]
+    provider = rendering.render("github-deploy-role").document["Resources"]["OidcProvider"]
     assert [provider.get(key) for key in POLICIES] == ["RetainExceptOnCreate", "Retain"]

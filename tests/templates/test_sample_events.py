@@ -13,7 +13,7 @@ SAMPLES = sorted(EVENTS.glob("*/*.json"))
 
 @pytest.fixture(scope="module")
 def templates():
-    return {name: rendering.render(name)[1] for name in rendering.names()}
+    return rendering.render_all()
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
@@ -32,7 +32,7 @@ def test_every_rule_of_every_stack_is_taken_by_some_sample(templates):
     rules = {
         (name, logical_id)
         for name, template in templates.items()
-        for logical_id, one in template["Resources"].items()
+        for logical_id, one in template.document["Resources"].items()
         if one["Type"] == "AWS::Events::Rule" and "EventPattern" in one["Properties"]
     }
     assert rules - taken == set()

@@ -47,14 +47,14 @@ def unexplained(text):
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_every_wildcard_has_its_reason(stack):
-    assert unexplained(rendering.render(stack)[0]) == []
+    assert unexplained(rendering.render(stack).text) == []
 
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_policies_in_json_have_no_wildcard(stack):
     # JSON has no comments, so nothing in it could be explained.
     for scalar in scalars(
-        yaml.compose(rendering.render(stack)[0], Loader=documents._TemplateLoader)
+        yaml.compose(rendering.render(stack).text, Loader=documents._TemplateLoader)
     ):
         if '"Statement"' in scalar.value:
             assert "*" not in scalar.value

@@ -1,4 +1,5 @@
 import pytest
+from rendered import templates
 
 from eventstacks import documents, environment, parameter_checks, rendering
 from eventstacks.environment import EnvironmentFileError, OutputReference
@@ -67,7 +68,7 @@ def test_an_environment_is_read_whole(tmp_path):
         "Days": "3",
         "BusArn": OutputReference("bus", "Arn", "eu-west-1"),
     }
-    parameter_checks.check_parameters(dev, {"bus": TEMPLATE})
+    parameter_checks.check_parameters(dev, templates(bus=TEMPLATE))
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_a_missing_environment_lists_the_others(tmp_path):
             "template: bus",
             "template: bsu",
             "stacks.rules",
-            "there is no template 'bsu'; did you mean 'bus'?",
+            "template 'bsu' not found; did you mean 'bus'?",
         ),
     ],
 )
@@ -337,7 +338,7 @@ def test_values_are_held_to_the_template(tmp_path, old, new, place, words):
     assert old in GOOD
     dev = load(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(EnvironmentFileError) as error:
-        parameter_checks.check_parameters(dev, {"bus": TEMPLATE})
+        parameter_checks.check_parameters(dev, templates(bus=TEMPLATE))
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: {place}"
     assert words in error.value.what
 
@@ -357,7 +358,7 @@ def test_a_rule_of_a_template_that_makes_no_sense_is_said_to_be_one(tmp_path, ru
         EnvironmentFileError,
         match=r"the template 'bus': Parameters.Days: what it says about the value",
     ):
-        parameter_checks.check_parameters(load(tmp_path, GOOD), {"bus": template})
+        parameter_checks.check_parameters(load(tmp_path, GOOD), templates(bus=template))
 
 
 @pytest.mark.parametrize(
@@ -399,7 +400,7 @@ def test_a_number_that_yaml_reads_otherwise_is_refused(tmp_path, written):
 def test_a_parameter_without_default_must_be_given(tmp_path):
     template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Topic": {"Type": "String"}}}
     with pytest.raises(EnvironmentFileError, match="needs a value for Topic"):
-        parameter_checks.check_parameters(load(tmp_path, GOOD), {"bus": template})
+        parameter_checks.check_parameters(load(tmp_path, GOOD), templates(bus=template))
 
 
 def test_choosing_stacks_and_regions(tmp_path):
@@ -420,6 +421,4 @@ def test_choosing_stacks_and_regions(tmp_path):
 
 @pytest.mark.parametrize("name", ["local", "dev", "prod"])
 def test_the_environments_of_the_checkout_fit_their_templates(name):
-    parameter_checks.check_parameters(
-        environment.load(name), {one: rendering.render(one)[1] for one in rendering.names()}
-    )
+    parameter_checks.check_parameters(environment.load(name), rendering.render_all())

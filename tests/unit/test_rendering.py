@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from eventstacks import __version__, rendering
+from eventstacks import __version__, documents, rendering
 from eventstacks.rendering import RenderingError
 
 MACROS = "{% macro bus(id) %}\n  {{ id }}:\n    Type: AWS::Events::EventBus\n{% endmacro %}\n"
@@ -21,12 +23,12 @@ def write(templates, text, name="bad"):
 
 
 def test_the_result_reads_as_if_written_by_hand(templates):
-    text, template = rendering.render("good", templates)
-    assert text == (
+    made = rendering.render("good", templates)
+    assert made.text == (
         f"Description: good {__version__}\n\nResources:\n  A:\n    Type: AWS::Events::EventBus\n\n"
         "  B:\n    Type: AWS::Events::EventBus\n"
     )
-    assert list(template["Resources"]) == ["A", "B"]
+    assert list(made.document["Resources"]) == ["A", "B"]
 
 
 @pytest.mark.parametrize(
@@ -34,9 +36,9 @@ def test_the_result_reads_as_if_written_by_hand(templates):
 )
 def test_a_block_scalar_keeps_its_blank_lines_however_it_begins(templates, head):
     write(templates, f"Resources:\n  A:\n    X: {head}\n      one\n\n\n      two\n    Y: 1\n")
-    text, template = rendering.render("bad", templates)
-    assert f"X: {head}\n      one\n\n\n      two\n    Y: 1\n" in text
-    assert template["Resources"]["A"]["Y"] == 1
+    made = rendering.render("bad", templates)
+    assert f"X: {head}\n      one\n\n\n      two\n    Y: 1\n" in made.text
+    assert made.document["Resources"]["A"]["Y"] == 1
 
 
 def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(templates):
@@ -45,7 +47,7 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         templates,
         "Resources:\n  # First.\n  A:\n    X: |\n{{ function('f.py') | indent(6, first=true) }}\n\n\n  # Second.\n  B: {}\n\n",
     )
-    assert rendering.render("bad", templates)[0] == (
+    assert rendering.render("bad", templates).text == (
         "Resources:\n  # First.\n  A:\n    X: |\n      import os\n\n\n      def f():\n          pass\n\n  # Second.\n  B: {}\n"
     )
 
@@ -61,18 +63,18 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         (
             "\n{% import 'macros/none.j2' as x %}",
             "bad.yaml.j2:2",
-            "there is no template 'macros/none.j2'",
+            "'macros/none.j2' not found",
         ),
         ("\nA: {{ 1 / 0 }}\n", "bad.yaml.j2:2", "division by zero"),
         ("\nA: {{ function() }}\n", "bad.yaml.j2:2", "missing 1 required positional argument"),
         (
             "\n{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}",
             "bad.yaml.j2:2",
-            "calls or includes itself without end",
+            "includes itself without end",
         ),
-        ("\n{% include 'bad.yaml.j2' %}", "bad.yaml.j2:2", "calls or includes itself without end"),
+        ("\n{% include 'bad.yaml.j2' %}", "bad.yaml.j2:2", "includes itself without end"),
         ("\n{% include 5 %}", "bad.yaml.j2:2", ""),
-        ("\n{% include ['a', 'b'] %}", "bad.yaml.j2:2", "there is no template 'b'"),
+        ("\n{% include ['a', 'b'] %}", "bad.yaml.j2:2", "'b' not found"),
         ("A: \udce9", "bad.yaml.j2", "is not UTF-8 text"),
         ("Parameters: [a]\n", "bad.yaml.j2", "Parameters: a mapping"),
         (
@@ -123,15 +125,13 @@ def test_what_no_template_stands_behind_is_removed(templates, tmp_path):
 
 
 def test_a_missing_stack_is_an_error_that_lists_the_others(templates):
-    with pytest.raises(
-        RenderingError, match=r"there is no template 'none.yaml.j2'\nThere are: good"
-    ):
+    with pytest.raises(RenderingError, match=r"template 'none' not found\nAvailable: .*good"):
         rendering.render("none", templates)
 
 
 def test_a_folder_without_templates_is_an_error_and_the_old_build_stays(templates, tmp_path):
     rendering.render_all(templates, tmp_path / "build")
-    with pytest.raises(RenderingError, match=r"nowhere: there is no \*.yaml.j2"):
+    with pytest.raises(RenderingError, match="nowhere: folder not found"):
         rendering.render_all(tmp_path / "nowhere", tmp_path / "build")
     assert (tmp_path / "build" / "good.yaml").exists()
 
@@ -154,7 +154,137 @@ def test_what_is_interrupted_leaves_nothing_half_written(templates, tmp_path, mo
     def pressed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rendering.Path, "chmod", pressed)
+    monkeypatch.setattr(rendering.Path, "replace", pressed)
     with pytest.raises(KeyboardInterrupt):
         rendering.render_all(templates, tmp_path / "build")
     assert list((tmp_path / "build").iterdir()) == []
+
+
+CASES = {
+    "blank lines in quoted strings": 'A:\n  X: "one\n\n    two\n\n\n    three"\n',
+    "blank lines in single quotes": "A:\n  X: 'one\n\n    two'\n",
+    "blank lines in plain scalars": "A:\n  X: one\n\n    two\n",
+    "trailing spaces in a block": "A:\n  X: |\n    hard break  \n    next\n",
+    "kept newlines": "A:\n  X: |+\n    end\n\n\n  Y: 1\n",
+    "kept newlines at the end": "A:\n  X: |+\n    end\n\n\n",
+    "a quoted string that looks like resources": 'Resources:\n  A:\n    X: "one\n  Two:\n    three"\n',
+    "other line breaks of Unicode": 'A:\n  X: "one\u2028two\x85three \u2029"\n  Y: |\n    a \u2028\n    b\n',
+}
+
+
+@pytest.mark.parametrize("text", CASES.values(), ids=CASES.keys())
+def test_rendering_changes_no_value(templates, text):
+    write(templates, text)
+    made = rendering.render("bad", templates)
+    assert made.document == documents.parse_template(text, "")
+    assert made.document == documents.parse_template(made.text, "")
+
+
+PARTS = """
+
+Resources:
+  A:
+    X: |
+    Y: 'a
+    b'
+      c
+# d
+  # e
+    Z: >+
+    W: "a
+    c"
+    V: one
+      two
+Outputs:
+    - &x |2-
+"""
+LINES = st.lists(
+    st.builds(str.__add__, st.sampled_from(PARTS.split("\n")), st.sampled_from(["", "  "])),
+    max_size=14,
+)
+
+
+@given(LINES)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_tidying_keeps_the_value_of_any_yaml(lines):
+    text = "\n".join(lines) + "\n"
+    try:
+        before = documents.parse(text, "")
+    except documents.DocumentError:
+        return
+    assert documents.parse(rendering._tidy(text), "") == before
+
+
+def test_a_dynamic_reference_reaches_cloudformation(templates):
+    reference = "{{resolve:secretsmanager:c02:SecretString:password}}"
+    write(
+        templates,
+        f"A:\n  X: '{reference}'\n  Y: '{{{{resolve:ssm:/{{{{ name }}}}/key}}}}'\n"
+        f"  Z: '{{% raw %}}{reference}{{% endraw %}}'\n",
+    )
+    assert rendering.render("bad", templates).document["A"] == {
+        "X": reference,
+        "Y": "{{resolve:ssm:/bad/key}}",
+        "Z": reference,
+    }
+
+
+def test_plain_templates_are_taken_as_they_are(templates, tmp_path):
+    (templates / "team").mkdir()
+    plain = {
+        "plain.yaml": "Resources:\n  A: {}  \n\n\n  B: {X: '{{ name }}'}\n",
+        "data.json": '{"Resources": {}}',
+        "other.yml": "Resources: {}",
+        "third.template": '{"Resources": {}}',
+        "team/sub.yaml": "Resources: {}",
+    }
+    for name, text in plain.items():
+        (templates / name).write_text(text)
+    (templates / "team" / "states.json").write_text('{"StartAt": "A"}')
+    made = rendering.render_all(templates, tmp_path / "build")
+    assert set(made) == {"good", "plain", "data", "other", "third", "team/sub"}
+    assert made["plain"].text == plain["plain.yaml"]
+    assert made["team/sub"].path == tmp_path / "build" / "team" / "sub.yaml"
+    assert made["data"].path.name == "data.json"
+    for one in made.values():
+        assert one.path.read_text() == one.text
+
+
+def test_a_fault_in_a_plain_template_names_its_own_line(templates):
+    (templates / "plain.yaml").write_text("Resources:\n  A: [\n")
+    with pytest.raises(RenderingError) as error:
+        rendering.render("plain", templates)
+    assert error.value.where.startswith(f"{templates / 'plain.yaml'}:")
+
+
+def test_two_files_of_one_name_are_refused(templates):
+    (templates / "good.json").write_text('{"Resources": {}}')
+    with pytest.raises(RenderingError) as error:
+        rendering.names(templates)
+    assert error.value.where == f"{templates / 'good.json'}, {templates / 'good.yaml.j2'}"
+
+
+def test_a_project_has_the_packaged_stacks_and_macros_and_its_own_win(tmp_path):
+    own = tmp_path / "templates"
+    (own / "macros").mkdir(parents=True)
+    packaged = rendering.render_all(own, tmp_path / "build")
+    assert not packaged
+    text = packaged["custom-event-bus"].text
+    assert (tmp_path / "build" / "custom-event-bus.yaml").read_text() == text
+    write(own, "{% import 'macros/bus.j2' as m %}\nResources: {}\n")
+    assert rendering.render("bad", own).document == {"Resources": {}}
+    (own / "macros" / "bus.j2").write_text("{% set x = 'own' %}")
+    write(own, "{% import 'macros/bus.j2' as m %}\nA: {X: {{ m.x }}}\n")
+    assert rendering.render("bad", own).document == {"A": {"X": "own"}}
+    write(own, "Resources: {}\n", "custom-event-bus")
+    assert rendering.render("custom-event-bus", own).document == {"Resources": {}}
+
+
+def test_a_broken_template_fails_only_who_asks_for_it(templates, tmp_path):
+    write(templates, "A: {{ oops }}\n")
+    made = rendering.render_all(templates, tmp_path / "build", keep_going=True)
+    assert list(made) == ["good"]
+    assert list(made.problems) == ["bad"]
+    with pytest.raises(RenderingError) as error:
+        made["bad"]
+    assert error.value.where == f"{templates / 'bad.yaml.j2'}:1"

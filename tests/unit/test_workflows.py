@@ -75,9 +75,9 @@ def test_what_they_call_is_there(workflow):
 
 
 def test_they_ask_for_the_audience_that_the_roles_want():
-    wanted = rendering.render("github-deploy-role")[1]["Resources"]["OidcProvider"]["Properties"][
-        "ClientIdList"
-    ]
+    wanted = rendering.render("github-deploy-role").document["Resources"]["OidcProvider"][
+        "Properties"
+    ]["ClientIdList"]
     asked = [
         one["with"]["audience"]
         for file in FILES

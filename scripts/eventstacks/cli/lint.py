@@ -34,7 +34,7 @@ def command(arguments: tuple[str, ...]) -> int:
         found = environment.load(name)
         parameter_checks.check_parameters(found, templates)
         regions.update(region for stack in found.stacks.values() for region in stack.regions)
-    files = [str(rendering.BUILD / f"{name}.yaml") for name in templates]
+    files = [str(one.path) for one in templates.values()]
     lint = [
         str(Path(sys.executable).with_name("cfn-lint")),
         "--regions",

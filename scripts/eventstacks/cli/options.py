@@ -109,18 +109,21 @@ def where_options(function: F) -> F:
 
 def load(
     env: str, stack: str | None, region: str | None
-) -> tuple[environment.Environment, dict[str, Any], list[StackRef]]:
+) -> tuple[environment.Environment, rendering.Templates, list[StackRef]]:
     """Return an environment, its rendered templates, and the stacks that are meant. Calls no AWS."""
     chosen = environment.load(env)
     stacks = chosen.choose(stack, region)
-    templates = rendering.render_all()
-    parameter_checks.check_parameters(chosen, templates)
+    templates = rendering.render_all(keep_going=True)
+    wanted = {ref.stack for ref in stacks}
+    parameter_checks.check_parameters(chosen, templates, wanted)
+    for error in parameter_checks.warnings(chosen, templates, wanted):
+        output.note(str(error))
     return chosen, templates, stacks
 
 
 def connect(
     env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[aws.Aws, dict[str, Any], list[StackRef]]:
+) -> tuple[aws.Aws, rendering.Templates, list[StackRef]]:
     """Return AWS for an environment, its rendered templates, and the stacks that are meant.
 
     Every verb that talks to AWS starts here: an error in a file is found before the first call, the

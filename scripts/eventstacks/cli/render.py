@@ -15,6 +15,5 @@ def command() -> None:
     """
     from eventstacks import rendering
 
-    for name in rendering.render_all():
-        path = rendering.BUILD / f"{name}.yaml"
-        print(f"{path}  {path.stat().st_size:,} bytes")
+    for one in rendering.render_all().values():
+        print(f"{one.path}  {len(one.text.encode()):,} bytes")

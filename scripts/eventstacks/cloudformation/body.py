@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from eventstacks import documents
 from eventstacks.cloudformation import bucket
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from eventstacks.aws import Aws, Clock
+    from eventstacks.rendering import RenderedTemplate
 
 # CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes
 IN_REQUEST, IN_S3 = 51_200, 1_000_000
@@ -22,9 +20,9 @@ class BodyError(ToolError):
     """A template that is too long."""
 
 
-def arguments(aws: Aws, path: Path, clock: Clock) -> dict[str, str]:
-    """TemplateBody or TemplateURL for a rendered template. Raises BodyError, BucketError, DocumentError."""
-    text = documents.read_text(path)
+def arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[str, str]:
+    """TemplateBody or TemplateURL for a rendered template. Raises BodyError, BucketError."""
+    text, path = template.text, template.path
     body = text.encode()
     if len(body) <= IN_REQUEST:
         return {"TemplateBody": text}

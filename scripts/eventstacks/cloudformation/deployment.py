@@ -126,7 +126,8 @@ class _Run(Run):
 
     def _plan_one(self, remote: Remote, *, wait: bool, ours: bool) -> Plan:
         ref, stack = remote.ref, remote.stack()
-        template = self.templates[ref.settings.template]
+        rendered = self.templates[ref.settings.template]
+        template = rendered.document
         if stack and wait and operation.is_under_way(stack):
             status = self.follow(remote, operation.under_way(remote, stack["StackId"]))
             found = operation.settle(remote, stack["StackId"], status) or stack
@@ -172,9 +173,7 @@ class _Run(Run):
         arguments = change_set.request(
             self.aws.environment, ref.settings, template, values, stack, self.options
         )
-        arguments |= body.arguments(
-            self.aws, self.options.build / f"{ref.settings.template}.yaml", self.clock
-        )
+        arguments |= body.arguments(self.aws, rendered, self.clock)
         changed = protection.differences(remote, self.aws.environment, ref.settings, stack)
         theirs = stack is not None and not change_set.sweep(remote, stack) and not ours
         # From here on nothing may fail: the change set would be left behind.
@@ -182,7 +181,7 @@ class _Run(Run):
         if made.unchanged and made.kind == "CREATE":
             raise failure.DeploymentError(
                 f"the template yields no resource, so there is no stack to make in {ref.region}",
-                where=str(self.options.build / f"{ref.settings.template}.yaml"),
+                where=str(rendered.path),
                 advice="It has none, or its conditions take all of them away.",
             )
         return Plan(ref, made, stack, values, settings=changed)

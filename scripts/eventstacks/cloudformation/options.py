@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eventstacks.errors import ToolError
@@ -30,7 +29,6 @@ class Options:
     disable_rollback: bool = False
     nested: bool = True
     allow_replace: frozenset[str] = frozenset()  # logical ids
-    build: Path = Path("build")
 
     def __post_init__(self) -> None:
         if self.on_failure not in (None, *ON_FAILURE):

@@ -21,10 +21,10 @@ from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from eventstacks.aws import Aws, Clock
     from eventstacks.environment import StackRef, StackSet
+    from eventstacks.rendering import RenderedTemplate
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OUTCOMES = {
@@ -115,13 +115,9 @@ class Set:
 
     # --- plan and deploy -------------------------------------------------------------------
 
-    def compare(self, template: Mapping[str, Any], build: Path) -> None:
+    def compare(self, rendered: RenderedTemplate) -> None:
         """Holds what is there against the environment. Raises DeploymentError for what StackSets cannot do."""
-        settings, target, path = (
-            self.settings,
-            self.target,
-            build / f"{self.settings.template}.yaml",
-        )
+        settings, target, template = self.settings, self.target, rendered.document
         values = settings.values(settings.regions[0])
         if any(
             any(isinstance(value, OutputReference) for value in settings.values(region).values())
@@ -137,7 +133,7 @@ class Set:
             **self.name,
             "PermissionModel": target.permissions,
             "Capabilities": change_set.capabilities(template),
-            **body.arguments(self.aws, path, self.remote.clock),
+            **body.arguments(self.aws, rendered, self.remote.clock),
             "Parameters": [
                 {"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items()
             ],
@@ -170,7 +166,7 @@ class Set:
                 for name, differs in (
                     (
                         "template",
-                        not _same_body(held.get("TemplateBody"), documents.read_text(path)),
+                        not _same_body(held.get("TemplateBody"), rendered.text),
                     ),
                     ("parameters", defaults | given != wanted),
                     ("tags", tags != settings.tags),

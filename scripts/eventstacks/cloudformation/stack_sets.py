@@ -14,14 +14,14 @@ from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any
 
     from eventstacks.aws import Aws, Clock
     from eventstacks.cloudformation.options import Options
     from eventstacks.cloudformation.results import Listener
     from eventstacks.environment import StackRef
+    from eventstacks.rendering import RenderedTemplate
 
-    Templates = Mapping[str, Mapping[str, Any]]  # rendering.render_all()
+    Templates = Mapping[str, RenderedTemplate]  # rendering.render_all()
 
 
 def _sets(aws: Aws, refs: Sequence[StackRef], clock: Clock) -> list[Set]:
@@ -85,12 +85,12 @@ def plan(
 ) -> list[Plan]:
     """A plan per stack and region, without change sets. Raises RefusedError for options that cannot be had."""
     _refuse(aws, options)
-    return [plan for one in _sets(aws, refs, clock) for plan in _plan(one, templates, options)]
+    return [plan for one in _sets(aws, refs, clock) for plan in _plan(one, templates)]
 
 
-def _plan(one: Set, templates: Templates, options: Options) -> list[Plan]:
+def _plan(one: Set, templates: Templates) -> list[Plan]:
     try:
-        one.compare(templates[one.settings.template], options.build)
+        one.compare(templates[one.settings.template])
     except (ToolError, *AWS_ERRORS) as error:
         return [Plan(ref, problem=failure.wrap(error, ref)) for ref in one.refs.values()]
     return one.plans()
@@ -109,7 +109,7 @@ def deploy(
     Raises RefusedError and ProtectedError, before anything is changed, and Interrupted.
     """
     _refuse(aws, options)
-    planned = {one: _plan(one, templates, options) for one in _sets(aws, refs, clock)}
+    planned = {one: _plan(one, templates) for one in _sets(aws, refs, clock)}
     plans = [plan for found in planned.values() for plan in found]
     if refused := next(
         (plan.problem for plan in plans if isinstance(plan.problem, RefusedError)), None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from eventstacks.environment import Environment, StackRef
+    from eventstacks.rendering import RenderedTemplate
 
 Json = dict[str, Any]
 INPUTS = ("Input", "InputPath", "InputTransformer")
@@ -171,16 +172,16 @@ def of_template(
 
 def stacks_of(
     environment: Environment,
-    templates: Mapping[str, Mapping[str, Any]],
+    templates: Mapping[str, RenderedTemplate],
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[StackRef, Stack]:
     """Every stack of an environment, its values and imports looked up among the others.
 
-    ``templates``: name → parsed template. ``overrides``: stack → parameters that differ from what the environment says.
+    ``templates``: ``rendering.render_all()``. ``overrides``: stack → parameters that differ from what the environment says.
     """
     made = {
         ref: Stack(
-            templates[ref.settings.template],
+            templates[ref.settings.template].document,
             name=ref.stack_name,
             region=ref.region,
             account=environment.account or "",
@@ -213,7 +214,7 @@ def _import(stacks: Iterable[Stack], name: str) -> Any:
 
 def of_environment(
     environment: Environment,
-    templates: Mapping[str, Mapping[str, Any]],
+    templates: Mapping[str, RenderedTemplate],
     stack: str | None = None,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Flow:

@@ -152,7 +152,7 @@ def planned(stack, body, name="c", **parameters):
 
 
 def test_a_change_set_has_what_changes_and_nothing_else(deploy):
-    text = rendering.render("s3-object-events")[0]
+    text = rendering.render("s3-object-events").text
     stack = deploy(text)
     try:
         assert planned(stack, text, "nothing") == {}

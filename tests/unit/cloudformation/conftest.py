@@ -1,6 +1,7 @@
 """A clock that nobody waits for, and a world in which plan and deploy run."""
 
 import pytest
+from rendered import templates
 from scripted_cloudformation import (
     TEMPLATE,
     Ear,
@@ -25,13 +26,7 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def build(tmp_path):
-    (tmp_path / "queue.yaml").write_text("Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n")
-    return tmp_path
-
-
-@pytest.fixture
-def world(clock, build):
+def world(clock):
     """world(environment?): an object with aws, cfn (the one region's fake), deploy() and plan()."""
 
     class World:
@@ -40,12 +35,12 @@ def world(clock, build):
             self.aws = FakeAws(self.environment, clock)
             self.cfn = self.aws.client("cloudformation", HERE)
             self.clock, self.ear = clock, Ear()
-            self.options, self.template = {"build": build, **options}, TEMPLATE
+            self.options, self.template = dict(options), TEMPLATE
 
         def _run(self, what, **options):
             return what(
                 self.aws,
-                {"queue": self.template},
+                templates(queue=self.template),
                 self.environment.choose(),
                 clock=self.clock,
                 options=Options(**{**self.options, **options}),

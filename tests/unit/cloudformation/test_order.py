@@ -1,6 +1,7 @@
 """The order of stacks, and outputs that another one takes. Against a scripted CloudFormation."""
 
 import pytest
+from rendered import templates
 from scripted_cloudformation import (
     CREATED,
     ROLLED_BACK,
@@ -11,7 +12,6 @@ from scripted_cloudformation import (
 )
 
 from eventstacks.cloudformation import deployment
-from eventstacks.cloudformation.options import Options
 from eventstacks.environment import OutputReference
 
 HERE = "us-east-1"
@@ -97,7 +97,9 @@ def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
         environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
     )
     pairs = w.environment.choose("rules")
-    (result,) = deployment.deploy(w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, listener=w.ear)
+    (result,) = deployment.deploy(
+        w.aws, templates(queue=TEMPLATE), pairs, clock=w.clock, listener=w.ear
+    )
     assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
 
 
@@ -112,9 +114,7 @@ def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, 
         )
     )
     pairs = [pair for pair in w.environment.choose() if pair.stack != "other"]
-    plans = deployment.plan(
-        w.aws, {"queue": TEMPLATE}, pairs, clock=w.clock, options=Options(build=w.options["build"])
-    )
+    plans = deployment.plan(w.aws, templates(queue=TEMPLATE), pairs, clock=w.clock)
     assert [plan.waits_for for plan in plans] == [(), ()]
     assert "make deploy ENV=test STACK=other REGION=us-east-1" in str(plans[1].problem)
 

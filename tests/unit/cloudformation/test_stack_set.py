@@ -12,6 +12,7 @@ import types
 
 import pytest
 from click.testing import CliRunner
+from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, refusal, stack
 
 from eventstacks.__main__ import as_tool_error, cli
@@ -64,7 +65,7 @@ def moto_aws(monkeypatch):
 class World:
     """An environment with a stack set, on moto, and what stands in front of it."""
 
-    def __init__(self, build, clock, monkeypatch, *stacks, **target):
+    def __init__(self, clock, monkeypatch, *stacks, **target):
         target = {
             "permissions": "SELF_MANAGED",
             "accounts": ACCOUNTS,
@@ -78,8 +79,9 @@ class World:
         )
         self.aws = Aws(self.environment)
         self.client = self.aws.client("cloudformation", "us-east-1")
-        self.build, self.clock, self.patch = build, clock, monkeypatch
-        self.templates = {"queue": {"Resources": {"Bus": {"Type": "AWS::Events::EventBus"}}}}
+        self.clock, self.patch = clock, monkeypatch
+        document = {"Resources": {"Bus": {"Type": "AWS::Events::EventBus"}}}
+        self.templates = {"queue": rendered(document, "queue", TEMPLATE)}
         self.given = (self.aws, self.templates, self.environment.choose())
 
     def only(self, region):
@@ -94,7 +96,10 @@ class World:
         self.given = (self.aws, self.templates, self.environment.choose())
 
     def change(self):
-        (self.build / "queue.yaml").write_text(TEMPLATE.replace("shop", "stock"))
+        self.write(TEMPLATE.replace("shop", "stock"))
+
+    def write(self, text):
+        self.templates["queue"] = dataclasses.replace(self.templates["queue"], text=text)
 
     def answer(self, method, answer):
         """AWS's answer in place of moto's."""
@@ -114,13 +119,11 @@ class World:
         return calls
 
     def plan(self, **how):
-        return deployment.plan(
-            *self.given, options=Options(build=self.build, **how), clock=self.clock
-        )
+        return deployment.plan(*self.given, options=Options(**how), clock=self.clock)
 
     def deploy(self, how=None, **more):
         return deployment.deploy(
-            *self.given, options=Options(build=self.build, **how or {}), clock=self.clock, **more
+            *self.given, options=Options(**how or {}), clock=self.clock, **more
         )
 
     def delete(self):
@@ -142,9 +145,8 @@ class World:
 
 
 @pytest.fixture
-def sets(moto_aws, tmp_path, clock, monkeypatch):
-    (tmp_path / "queue.yaml").write_text(TEMPLATE)
-    return functools.partial(World, tmp_path, clock, monkeypatch)
+def sets(moto_aws, clock, monkeypatch):
+    return functools.partial(World, clock, monkeypatch)
 
 
 def stack_with(regions=REGIONS, **more):
@@ -478,7 +480,7 @@ def test_auto_deployment_is_held_to_the_file(sets, given, wanted, changes):
 def test_capabilities_are_held_to_the_template(sets):
     w = by_unit(sets, held={"Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]})
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: capabilities",)] * 2
-    w.templates["queue"]["Resources"]["Role"] = {"Type": "AWS::IAM::Role"}
+    w.templates["queue"].document["Resources"]["Role"] = {"Type": "AWS::IAM::Role"}
     assert [plan.changes for plan in w.plan()] == [False, False]
 
 
@@ -895,9 +897,9 @@ def test_defaults_that_aws_gives_back_are_no_change(sets, told):
         {"ParameterKey": "On", "ParameterValue": "true"},
     ]
     w = by_unit(sets, held={"Parameters": given if told else []})
-    w.templates["queue"]["Parameters"] = {"Days": {"Default": 7}, "On": {"Default": True}}
+    w.templates["queue"].document["Parameters"] = {"Days": {"Default": 7}, "On": {"Default": True}}
     assert [plan.changes for plan in w.plan()] == [False, False]
-    w.templates["queue"]["Parameters"]["Days"]["Default"] = 8
+    w.templates["queue"].document["Parameters"]["Days"]["Default"] = 8
     assert [plan.changes for plan in w.plan()] == [told, told]
     given[0]["ParameterValue"] = "9"
     assert [plan.changes for plan in w.plan()] == [told, told]
@@ -907,9 +909,9 @@ def test_defaults_that_aws_gives_back_are_no_change(sets, told):
 def test_characters_that_aws_does_not_give_back_are_no_change(sets, mangled):
     text = TEMPLATE + "# Grüße é 請\n"
     w = by_unit(sets, held={"TemplateBody": text if not mangled else TEMPLATE + "# Gr??e ? ?\n"})
-    (w.build / "queue.yaml").write_text(text, encoding="utf-8")
+    w.write(text)
     assert [plan.changes for plan in w.plan()] == [False, False]
-    (w.build / "queue.yaml").write_text(text.replace("請", "x"), encoding="utf-8")
+    w.write(text.replace("請", "x"))
     assert [plan.settings for plan in w.plan()] == [("stack set t-bus: template",)] * 2
 
 

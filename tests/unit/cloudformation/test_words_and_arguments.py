@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
+from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, stack
 
 from eventstacks.aws import Clock, backoff, is_login_error, is_transient
@@ -113,10 +114,9 @@ def stored(held, answer=200):
 @pytest.mark.parametrize(
     ("size", "by"), [(51_200, "TemplateBody"), (51_201, "TemplateURL"), (1_000_000, "TemplateURL")]
 )
-def test_long_bodies_go_by_way_of_s3(tmp_path, size, by, answer):
-    path, held = tmp_path / "long.yaml", {}
-    path.write_text("#" * size)
-    found = body.arguments(stored(held, answer), path, Clock())
+def test_long_bodies_go_by_way_of_s3(size, by, answer):
+    held = {}
+    found = body.arguments(stored(held, answer), rendered({}, "long", "#" * size), Clock())
     assert list(found) == [by]
     if by == "TemplateURL":
         (((name, key), put),) = held.items()
@@ -157,9 +157,9 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
     ],
 )
 def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
-    (tmp_path / "long.yaml").write_text("#" * 51_201)
+    long = rendered({}, "long", "#" * 51_201)
     with pytest.raises(bucket.BucketError, match=words) as error:
-        body.arguments(stored(held, answer), tmp_path / "long.yaml", Clock())
+        body.arguments(stored(held, answer), long, Clock())
     assert error.value.where.endswith(": bucket")
 
 
@@ -168,9 +168,9 @@ def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
     [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")],
 )
 def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
-    (tmp_path / "long.yaml").write_text("#" * size)
+    long = rendered({}, "long", "#" * size)
     with pytest.raises(body.BodyError, match=words):
-        body.arguments(FakeAws(environment(bucket=name), None), tmp_path / "long.yaml", Clock())
+        body.arguments(FakeAws(environment(bucket=name), None), long, Clock())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ NAMES = sorted(one.name for one in (Path(__file__).parents[2] / "events").iterdi
 
 
 def picture(name):
-    return diagram.picture(graph.of_template(rendering.render(name)[1]))
+    return diagram.picture(graph.of_template(rendering.render(name).document))
 
 
 def test_events_go_from_the_publisher_to_the_dead_letters():
@@ -41,7 +41,7 @@ def test_the_archive_hangs_on_the_bus():
 
 
 def test_a_bus_with_a_key_has_dead_letters_of_its_own():
-    template = rendering.render("custom-event-bus")[1]
+    template = rendering.render("custom-event-bus").document
     key = {"KmsKeyArn": "arn:aws:kms:us-east-1:111122223333:key/x"}
     drawn = diagram.picture(graph.of_template(template, key))
     titles = {name: one.title for name, one in drawn.nodes.items()}
@@ -117,7 +117,7 @@ def test_patterns_in_short(pattern, lines):
 
 def test_the_way_of_an_event_is_marked_and_all_else_is_off_it():
     flow = graph.of_template(
-        rendering.render("custom-event-bus")[1],
+        rendering.render("custom-event-bus").document,
         name="s",
         region="us-east-1",
         account="123456789012",

@@ -41,7 +41,7 @@ ANYTHING = [{"Ref": "Nobody"}, None, [], {}, 7, "text", "", {"Fn::If": ["Nobody"
 @pytest.mark.parametrize("by", ANYTHING, ids=str)
 @pytest.mark.parametrize("stack", STACKS)
 def test_anything_anywhere(stack, by):
-    template = rendering.render(stack)[1]
+    template = rendering.render(stack).document
     template["Resources"] = {
         key: one for key, one in template["Resources"].items() if one["Type"].startswith(RELEVANT)
     }
@@ -69,7 +69,7 @@ def test_anything_anywhere(stack, by):
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("depth", [90, 900, 3_000, 9_000, 90_000])
 def test_json_that_is_text_may_be_as_deep_as_it_likes(depth):
-    template = rendering.render("custom-event-bus")[1]
+    template = rendering.render("custom-event-bus").document
     text = '{"detail":' * depth + "[1]" + "}" * depth
     for resource in template["Resources"].values():
         if resource["Type"] in ("AWS::Events::Rule", "AWS::Events::Archive"):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from rendered import templates
 
 from eventstacks.documents import parse_template
 from eventstacks.environment import Environment, OutputReference, StackSettings
@@ -308,7 +309,7 @@ def test_an_event_crosses_one_border_of_a_region_and_no_second():
         ),
         StackSettings("again", "p-again", "again", ("eu-west-1",)),
     )
-    flow = graph.of_environment(environment(*stacks), three)
+    flow = graph.of_environment(environment(*stacks), templates(**three))
     there = route(flow).deliveries[0]
     assert there.onward.bus == f"arn:aws:events:eu-west-1:{ACCOUNT}:event-bus/b"
     second = there.onward.routes[0].deliveries[0]
@@ -323,7 +324,7 @@ def test_exports_are_found_among_the_stacks_of_a_region():
         StackSettings("target", "t", "target", ("us-east-1",)),
         StackSettings("i", "i", "i", ("us-east-1",)),
     )
-    flow = graph.of_environment(environment(*stacks), {"target": BUS_ONLY, "i": importing}, "i")
+    flow = graph.of_environment(environment(*stacks), templates(target=BUS_ONLY, i=importing), "i")
     assert flow.rules[0].targets[0].arn == DEFAULT.replace("default", "b")
 
 
@@ -341,7 +342,7 @@ def test_a_policy_counts_in_whatever_stack_it_stands():
         StackSettings("q", "q", "q", ("us-east-1",)),
     )
     [delivery] = route(
-        graph.of_environment(environment(*stacks), {"p": policy, "q": queue})
+        graph.of_environment(environment(*stacks), templates(p=policy, q=queue))
     ).deliveries
     assert (delivery.fate, delivery.permission.reason) == ("delivered", "PQ")
 
@@ -358,7 +359,7 @@ Resources:
         "t",
     )
     both = StackSettings("a", "a", "t", ("us-east-1", "eu-west-1"))
-    flow = graph.of_environment(environment(both), {"t": template})
+    flow = graph.of_environment(environment(both), templates(t=template))
     fates = [
         delivery.fate
         for bus in flow.buses
@@ -382,7 +383,7 @@ Outputs: {{Out: {{Value: {value}, Export: {{Name: x}}}}}}
         StackSettings(one, one, "t", ("us-east-1",), {"To": OutputReference(other, "Out")})
         for one, other in ("ab", "ba")
     ]
-    flow = graph.of_environment(environment(*pair), {"t": template})
+    flow = graph.of_environment(environment(*pair), templates(t=template))
     assert [one.name for one in flow.buses.values() if one.resource] != []
 
 
@@ -394,7 +395,7 @@ def test_names_of_unnamed_things_differ_between_stacks_and_regions():
         StackSettings("a", "a", "t", ("us-east-1", "eu-west-1")),
         StackSettings("b", "b", "t", ("us-east-1",)),
     )
-    assert len(graph.of_environment(environment(*pair), {"t": template}).resources) == 6
+    assert len(graph.of_environment(environment(*pair), templates(t=template)).resources) == 6
 
 
 def test_the_trace_as_data_is_json():
