@@ -165,7 +165,7 @@ def test_the_command_prints_a_link_for_each_stack_and_region(
 ):
     from click.testing import CliRunner
 
-    from eventstacks.cli.publish import command
+    from eventstacks.cli.stacks import publish as command
 
     make()
     (tmp_path / "test.yaml").write_text(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
     from eventstacks.environment import Environment
-    from eventstacks.errors import ErrorCode, ToolError
+    from eventstacks.errors import ToolError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 2, 3, 130
 QUIET = "eventstacks.quiet"  # key of click's context for --quiet
@@ -249,18 +249,22 @@ def progress(text: str, describe: Callable[[], str] | None = None) -> Iterator[N
 
 
 def print_errors(errors: Iterable[ToolError | None]) -> bool:
-    """Print errors on stderr; the same failure in several places once. Return whether there are any."""
-    groups: dict[tuple[ErrorCode, str], list[ToolError]] = {}
-    for error in errors:
-        if error:
-            groups.setdefault((error.code, error.what), []).append(error)
-    for group in groups.values():
-        echo(_error_text(group), err=True, style="red")
-    return bool(groups)
+    """Print errors on stderr; return whether there are any."""
+    lines = error_lines(errors)
+    if lines:
+        echo("\n".join(lines), err=True, style="red")
+    return bool(lines)
 
 
-def _error_text(group: Sequence[ToolError]) -> str:
-    """Return what failed, where, and what to do next: three lines or more."""
+def error_lines(errors: Iterable[ToolError | None]) -> list[str]:
+    """Return what failed, where, and what to do next; the same failure in several places once."""
+    groups: dict[tuple[str, str], list[ToolError]] = {}
+    for error in filter(None, errors):
+        groups.setdefault((error.code, error.what), []).append(error)
+    return [line for group in groups.values() for line in _group_lines(group)]
+
+
+def _group_lines(group: Sequence[ToolError]) -> list[str]:
     places = ", ".join(dict.fromkeys(error.where for error in group if error.where))
     advice = list(dict.fromkeys(error.advice for error in group if error.advice))
     more = [f"(and {len(advice) - MAX_ADVICE} more like this)"] if advice[MAX_ADVICE:] else []
@@ -269,4 +273,4 @@ def _error_text(group: Sequence[ToolError]) -> str:
         for text in [places, *advice[:MAX_ADVICE], *more]
         for line in text.splitlines()
     ]
-    return "\n".join([f"Error: {group[0].what}", *(f"  {line}" for line in rest)])
+    return [f"Error: {group[0].what}", *(f"  {line}" for line in rest)]

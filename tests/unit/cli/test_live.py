@@ -8,7 +8,7 @@ import pytest
 from refs import stack_ref
 from rich.console import Console
 
-from eventstacks.cli import _live, _stacks
+from eventstacks.cli import live_view, output
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -27,10 +27,10 @@ def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
         return answer
 
     monkeypatch.setattr(
-        _stacks, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
+        output, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
     )
-    monkeypatch.setattr(_stacks, "confirm", ask)
-    with _live.Reporter(
+    monkeypatch.setattr(output, "confirm", ask)
+    with live_view.Reporter(
         SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
     ) as reporter:
         assert reporter.confirm([]) is answer

@@ -1,17 +1,18 @@
-"""What people read: plans and progress."""
+"""What people read: plans, progress and results."""
 
 import io
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-import click
 import pytest
 from refs import stack_ref
 from rich.console import Console
 
-from eventstacks.cli import _live, _plan_view, _stacks
+from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cloudformation.change_set import ChangeSet
+from eventstacks.cloudformation.deletion import Survey
 from eventstacks.cloudformation.deployment import Plan
 from eventstacks.cloudformation.events import Event
 from eventstacks.cloudformation.failure import DeploymentError
@@ -36,7 +37,7 @@ def plan(*changes, region="us-east-1", kind="UPDATE", **more):
 
 
 def text(*plans):
-    return [line.plain for line in _plan_view.show(plans)]
+    return [line.plain for line in plan_view.show(plans)]
 
 
 def change(action="Modify", *details, **more):
@@ -86,7 +87,7 @@ def test_a_property_before_and_after():
         "t-bus in us-east-1: update",
         "  ~ change   Queue  AWS::SQS::Queue",
         "      DelaySeconds: 0 → 5",
-        "1 of 1 stacks to change.",
+        "1 of 1 stack to change.",
     ]
 
 
@@ -99,7 +100,7 @@ def test_every_action_can_be_shown(action):
 
 def test_a_replacement_stands_out_and_says_what_happens_to_the_old_one():
     lines = list(
-        _plan_view.show(
+        plan_view.show(
             [
                 plan(
                     change(
@@ -115,8 +116,8 @@ def test_a_replacement_stands_out_and_says_what_happens_to_the_old_one():
     )
     assert lines[1].plain == "  ! REPLACE  Queue  AWS::SQS::Queue  q-1"
     assert "red" in str(lines[1].spans[0].style)
-    assert lines[2].plain == "      the old one is deleted"
-    assert lines[3].plain.endswith("a → b  replaces it")
+    assert lines[2].plain == "      the old resource is deleted"
+    assert lines[3].plain.endswith("a → b  requires replacement")
 
 
 def test_of_a_document_only_what_differs_is_shown():
@@ -193,7 +194,7 @@ def test_problems_and_waiting_are_told():
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
     assert "  ! refused" in text(Plan(place, problem=DeploymentError("refused")))
     lines = text(Plan(place, waits_for=("rules",), resources={"Queue": "AWS::SQS::Queue"}))
-    assert lines[0] == "t-bus in us-east-1: created after rules, whose outputs it takes"
+    assert lines[0] == "t-bus in us-east-1: created after rules, whose outputs it uses"
     assert lines[1] == "  + add      Queue  AWS::SQS::Queue"
 
 
@@ -201,7 +202,7 @@ def test_problems_and_waiting_are_told():
 def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, terminal):
     out = io.StringIO()
     monkeypatch.setattr(
-        _stacks,
+        output,
         "console",
         lambda **_: Console(file=out, force_terminal=terminal, width=100, highlight=False),
     )
@@ -215,7 +216,7 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
         "AWS::SQS::Queue",
         "CREATE_IN_PROGRESS",
     )
-    with _live.Reporter(
+    with live_view.Reporter(
         SimpleNamespace(name="test", protect=False), 1, yes=True, as_json=False
     ) as reporter:
         reporter.started(place, 4)
@@ -241,9 +242,9 @@ def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
             ),
         ),
     )
-    assert _stacks.summarize([good], as_json=False) == 0
+    assert live_view.summarize([good], as_json=False) == 0
     assert "Arn=x" in capsys.readouterr().out
-    assert _stacks.summarize([bad, good], as_json=True) == 1
+    assert live_view.summarize([bad, good], as_json=True) == 1
     assert capsys.readouterr().err.splitlines() == [
         "Error: no",
         "  t-bus in us-east-1",
@@ -254,57 +255,181 @@ def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
 def test_that_nothing_had_to_change_is_said_in_words(capsys):
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
     same, new = Result(place, "unchanged"), Result(place, "created")
-    assert _stacks.summarize([same, same], as_json=False) == 0
+    assert live_view.summarize([same, same], as_json=False) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "No changes."
-    _stacks.summarize([same], as_json=True)
+    live_view.summarize([same], as_json=True)
     assert capsys.readouterr().err == "No changes.\n"
-    _stacks.summarize([same, new], as_json=False)
+    live_view.summarize([same, new], as_json=False)
     assert "No changes." not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("width", [76, 100])
-def test_on_a_narrow_terminal_only_the_outputs_of_the_summary_give_way(monkeypatch, width):
-    out = io.StringIO()
-    monkeypatch.setattr(
-        _stacks, "console", lambda **_: Console(file=out, force_terminal=True, width=width)
-    )
-    place = stack_ref("test", "bus", "t-bus-with-a-long-name-of-its-own", "eu-central-1")
-    _stacks.summarize(
-        [Result(place, "unchanged", outputs={"Arn": "arn:aws:" + "x" * 200})], as_json=False
-    )
-    (row,) = (line for line in out.getvalue().splitlines() if "t-bus" in line)
-    assert [
-        one for one in (place.stack_name, place.region, "unchanged", "…") if one not in row
-    ] == []
+def test_the_outputs_of_a_summary_are_below_their_stack_and_of_many_only_the_number(capsys):
+    place = stack_ref("test", "bus", "t-bus", "us-east-1")
+    few = Result(place, "created", outputs={"Arn": "arn:x", "Name": "n"})
+    live_view.summarize([few], as_json=False)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "t-bus\tus-east-1\tcreated\t0.0\t2",
+        "    Arn=arn:x",
+        "    Name=n",
+    ]
+    many = Result(place, "created", outputs={f"Out{n}": "x" for n in range(17)})
+    live_view.summarize([many], as_json=False)
+    out = capsys.readouterr().out
+    assert "t-bus\tus-east-1\tcreated\t0.0\t17" in out
+    assert "Out1" not in out
+    assert "outputs" in out.splitlines()[-1]
 
 
-def test_after_ctrl_c_it_is_said_what_goes_on_and_how_to_end_it(capsys):
+def test_an_interruption_says_what_continues_and_how_to_end_it():
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
     for error, words in (
         (
             Interrupted([place]),
-            ["make follow ENV=test STACK=bus", "make recover ENV=test STACK=bus", "--cancel"],
+            ["t-bus in us-east-1 continues", place.command("follow"), "--cancel"],
         ),
-        (Interrupted([]), ["Nothing goes on in AWS"]),
-        (KeyboardInterrupt(), ["Interrupted."]),
+        (Interrupted([]), ["No operation continues in AWS"]),
     ):
         with (
-            pytest.raises(click.exceptions.Exit) as ended,
-            _live.Reporter(SimpleNamespace(name="test"), 1, yes=True, as_json=False),
+            pytest.raises(KeyboardInterrupt) as caught,
+            live_view.Reporter(SimpleNamespace(name="test"), 1, yes=True, as_json=False),
         ):
             raise error
-        assert ended.value.exit_code == 130
-        said = capsys.readouterr().err
-        assert [one for one in words if one not in said] == []
-        assert ("Nothing goes on" in said) == (words == ["Nothing goes on in AWS"])
+        assert [one for one in words if one not in str(caught.value)] == []
 
 
-@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_plain_lines_when_no_colour_is_wanted(monkeypatch, variable, value):
-    for name in ("NO_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
-    monkeypatch.setenv("TERM", "xterm")
-    assert _stacks.console().is_terminal
-    monkeypatch.setenv(variable, value)
-    assert not _stacks.console().is_terminal
+LOSSES = {
+    "Delete": "red",
+    "Snapshot": "yellow",
+    "Retain": "",
+    "ReplaceAndDelete": "red",
+    "ReplaceAndSnapshot": "yellow",
+    "ReplaceAndRetain": "",
+}
+
+
+@pytest.mark.parametrize("policy", LOSSES)
+def test_a_loss_of_data_has_its_colour(policy):
+    (_, _, line, _) = plan_view.show([plan(change("Remove", PolicyAction=policy))])
+    assert [str(span.style) for span in line.spans] == list(filter(None, [LOSSES[policy]]))
+    assert ("snapshot" in line.plain) == ("Snapshot" in policy)
+
+
+def targets(*names):
+    return json.dumps([{"Id": name, "Arn": f"arn:{name}"} for name in names])
+
+
+def of_list(before, after):
+    path = {"Name": "Targets", "Path": "/Properties/Targets"}
+    return text(plan(change("Modify", detail(before, after, **path))))[2:-1]
+
+
+def test_an_added_target_is_named_by_its_id():
+    assert of_list(targets("A", "B"), targets("OrderQueue", "A", "B")) == [
+        '      + Targets[OrderQueue]: {"Id": "OrderQueue", "Arn": "arn:OrderQueue"}'
+    ]
+    assert of_list(targets("A", "B"), targets("B")) == [
+        '      - Targets[A]: {"Id": "A", "Arn": "arn:A"}'
+    ]
+    assert of_list(targets("A", "B"), targets("B", "A")) == ["      Targets"]
+
+
+def test_a_changed_element_is_named_by_its_key():
+    before = json.dumps([{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "1"}])
+    after = json.dumps([{"Key": "cost", "Value": "1"}, {"Key": "team", "Value": "b"}])
+    assert of_list(before, after) == ["      Targets[team].Value: a → b"]
+
+
+def test_of_a_list_of_strings_the_added_and_removed_are_shown():
+    assert of_list('["a", "b", "c"]', '["a", "c", "d"]') == [
+        "      - Targets: b",
+        "      + Targets: d",
+    ]
+
+
+def test_an_index_in_a_path_becomes_the_id():
+    found = change(
+        "Modify",
+        detail("x", "y", Name="Targets", Path="/Properties/Targets/1/Arn"),
+        AfterContext=f'{{"Properties": {{"Targets": {targets("A", "B")}}}}}',
+    )
+    assert text(plan(found))[2] == "      Targets[B].Arn: x → y"
+
+
+def test_a_value_that_is_not_known_yet():
+    lines = text(plan(change("Modify", detail("0", "{{changeSet:KNOWN_AFTER_APPLY}}"))))
+    assert lines[2] == "      DelaySeconds: 0 → (known after apply)"
+
+
+def test_a_changed_deletion_policy_has_its_values():
+    found = change(
+        "Modify",
+        {"Target": {"Attribute": "DeletionPolicy", "RequiresRecreation": "Never"}},
+        BeforeContext='{"Properties": {}, "DeletionPolicy": "Delete"}',
+        AfterContext='{"Properties": {}, "DeletionPolicy": "Retain"}',
+    )
+    assert text(plan(found))[2] == "      DeletionPolicy: Delete → Retain"
+
+
+def test_tags_of_the_stack_that_are_removed_are_named():
+    tags = [{"Key": "team", "Value": "x"}, {"Key": "aws:own", "Value": "y"}]
+    lines = text(plan(change(), stack={"StackStatus": "CREATE_COMPLETE", "Tags": tags}))
+    assert "    - tag team: x" in lines
+    assert not any("aws:own" in line for line in lines)
+
+
+def test_the_question_says_whether_stacks_are_new():
+    new, old = plan(kind="CREATE"), plan(change(), stack={})
+    waiting = Plan(stack_ref("test", "bus", "t-bus", "us-east-1"), waits_for=("rules",))
+    assert plan_view.question([new, waiting], "local") == "Deploy 2 stacks to local?"
+    assert plan_view.question([old], "local") == "Change 1 stack of local?"
+    assert plan_view.question([new, old], "local") == "Change 2 stacks of local, 1 of them new?"
+
+
+@pytest.mark.parametrize("run", ["`", "```", "````", "`````````"])
+def test_a_value_cannot_leave_the_code_fence_of_a_comment(run):
+    evil = f"x\n{run}\n# heading\n{run}"
+    comment = plan_view.markdown("dev", [plan(change("Modify", detail("0", evil)))], [])
+    fence = next(line for line in comment.splitlines() if line.endswith("text"))[:-4]
+    assert set(fence) == {"`"}
+    assert len(fence) > len(run)
+    body = comment.split(f"{fence}text\n")[1]
+    assert body.count(fence) == 1
+    assert body.endswith(f"\n{fence}\n")
+    assert comment.startswith("<!-- plan of dev -->\n")
+
+
+def test_a_long_comment_says_that_it_was_cut():
+    many = [change("Modify", detail("0", "→" * 150), LogicalResourceId=f"R{n}") for n in range(200)]
+    comment = plan_view.markdown("dev", [plan(*many)], [])
+    assert 59_000 < len(comment.encode()) < 61_000
+    assert "The plan was cut" in comment.splitlines()[-1]
+    short = plan_view.markdown("dev", [plan(*many[:10])], [])
+    assert "was cut" not in short
+
+
+def test_a_comment_of_a_failed_plan_has_the_reason():
+    error = DeploymentError("denied", where="t-bus in us-east-1")
+    comment = plan_view.markdown("dev", (), [error])
+    assert "The plan failed." in comment
+    assert "Error: denied" in comment
+
+
+def test_a_deletion_shows_what_it_takes_and_who_uses_it():
+    survey = Survey(
+        stack_ref("test", "bus", "t-bus", "us-east-1"),
+        {"StackStatus": "CREATE_COMPLETE"},
+        deleted={"Bus": "AWS::Events::EventBus"},
+        retained={"Bucket": "b-1"},
+        snapshots=("Db",),
+        full_buckets={"b-2": "Files"},
+        importers={"t-bus-Arn": ["x"]},
+        consumers={"BusName": ["t-rules in us-east-1"]},
+    )
+    assert [line.plain for line in plan_view.deletion(survey, in_accounts=False)] == [
+        "t-bus in us-east-1: deletes 1 resource",
+        "  retained: Bucket  b-1",
+        "  deleted after a snapshot: Db",
+        "  not empty: b-2",
+        "  in use: export t-bus-Arn by x",
+        "  in use: output BusName by t-rules in us-east-1",
+    ]

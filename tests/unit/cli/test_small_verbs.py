@@ -1,16 +1,13 @@
 """The verbs that only read and print: render, sample, local, taskcat before it starts."""
 
 import json
-from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
-from refs import stack_ref
 
 from eventstacks import rendering
 from eventstacks.__main__ import cli
-from eventstacks.cli import status, taskcat
-from eventstacks.cloudformation.status import Status
+from eventstacks.cli import taskcat
 from eventstacks.errors import ToolError
 from eventstacks.local import server
 
@@ -103,38 +100,6 @@ def test_each_stack_has_a_line_in_the_status(monkeypatch, tmp_path):
         "stacks  eu-west-1/one",
         "        us-east-1/two",
     ]
-
-
-CHANGED = datetime(2026, 5, 1, 12, 30, 0, tzinfo=UTC)
-STATUSES = [
-    Status(stack_ref("dev", "bus", "dev-bus", "us-east-1"), "CREATE_COMPLETE", CHANGED),
-    Status(
-        stack_ref("dev", "objects", "dev-objects", "ap-southeast-2"),
-        "UPDATE_ROLLBACK_COMPLETE",
-        CHANGED,
-        "IN_SYNC",
-        protected=True,
-        advice="Do it.",
-    ),
-    Status(stack_ref("dev", "new", "dev-new", "us-east-1"), "NOT_DEPLOYED"),
-]
-
-
-def test_a_status_is_one_line_in_a_pipe_and_breaks_nothing_apart_on_a_terminal():
-    wide = [
-        "dev-bus      us-east-1       CREATE_COMPLETE           2026-05-01 12:30:00",
-        "dev-objects  ap-southeast-2  UPDATE_ROLLBACK_COMPLETE  2026-05-01 12:30:00  IN_SYNC  protected",
-        "    Do it.",
-        "dev-new      us-east-1       NOT_DEPLOYED",
-    ]
-    assert list(status.lines(STATUSES, None)) == wide
-    narrow = list(status.lines(STATUSES, 80))
-    assert max(map(len, narrow)) <= 80
-    moved = [
-        "dev-objects  ap-southeast-2  UPDATE_ROLLBACK_COMPLETE",
-        "    2026-05-01 12:30:00  IN_SYNC  protected",
-    ]
-    assert narrow == [wide[0], *moved, *wide[2:]]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from scripted_cloudformation import FakeAws, environment, refusal, stack
 
 from eventstacks.__main__ import as_tool_error, cli
 from eventstacks.aws import Aws
-from eventstacks.cli import _plan_view, _stacks
+from eventstacks.cli import plan_view, stacks
 from eventstacks.cloudformation import (
     deletion,
     deployment,
@@ -556,7 +556,7 @@ def test_what_the_file_does_not_name_any_more_stays_and_is_said(sets):
     assert [plan.document()["notes"] for plan in plans] == [
         [stays(ACCOUNTS[1], region)] for region in REGIONS
     ]
-    assert [line.plain for line in _plan_view.show(plans)] == [
+    assert [line.plain for line in plan_view.show(plans)] == [
         "t-bus in us-east-1, eu-west-1: no changes",
         f"  · {stays(ACCOUNTS[1], 'us-east-1')}",
         "No changes.",
@@ -732,7 +732,7 @@ def moving(w, action="UPDATE", ends="SUCCEEDED"):
 
 def run(w, *arguments):
     """The verb's exit code as __main__ makes it, stdout and stderr with the error's words."""
-    w.patch.setattr(_stacks, "read", lambda *_, **__: w.given)
+    w.patch.setattr(stacks, "connect", lambda *_, **__: w.given)
     done = CliRunner().invoke(cli, [*arguments, "--env", "test"], standalone_mode=False)
     if done.exception:
         return 1, done.stdout, done.stderr + str(as_tool_error(done.exception) or done.exception)
@@ -801,10 +801,10 @@ def test_what_failed_in_one_of_several_operations_has_failed(sets):
 
 def test_nothing_is_under_way_on_a_stack_set(sets):
     w = sets()
-    assert run(w, "follow") == (0, "", "Nothing is under way.\n")  # not even a stack set
+    assert run(w, "follow") == (0, "", "No operation is in progress.\n")  # not even a stack set
     w.deploy()
-    assert run(w, "follow") == (0, "", "Nothing is under way.\n")
-    assert run(w, "recover", "--cancel") == (0, "Nothing is under way.\n", "")
+    assert run(w, "follow") == (0, "", "No operation is in progress.\n")
+    assert run(w, "recover", "--cancel") == (0, "No operation is in progress.\n", "")
 
 
 def test_what_is_under_way_on_a_stack_set_can_be_stopped(sets):

@@ -1,0 +1,282 @@
+"""Plans and deletions as text: what happens to each resource, and before → after of each value."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from eventstacks.cli import output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from eventstacks.cloudformation.deletion import Survey
+    from eventstacks.cloudformation.results import Plan
+    from eventstacks.errors import ToolError
+
+# ResourceChange.Action: sign, word, style. An action that AWS adds later shows under its own name.
+_ACTIONS = {
+    "Add": ("+", "add", "green"),
+    "Modify": ("~", "change", "yellow"),
+    "Remove": ("-", "remove", "red"),
+    "Import": (">", "import", "cyan"),
+    "Dynamic": ("?", "depends on other changes", "magenta"),
+    "SyncWithActual": ("=", "accept the actual state", "cyan"),
+}
+_POLICY_ACTIONS = {  # text, style: red where data is lost, yellow where only a snapshot is left
+    "Delete": ("is deleted", "red"),
+    "Retain": ("is retained", ""),
+    "Snapshot": ("is deleted after a snapshot", "yellow"),
+    "ReplaceAndDelete": ("the old resource is deleted", "red"),
+    "ReplaceAndRetain": ("the old resource is retained", ""),
+    "ReplaceAndSnapshot": ("the old resource is deleted after a snapshot", "yellow"),
+}
+_RECREATION = {"Always": "  requires replacement", "Conditionally": "  may require replacement"}
+_IDENTITIES = ("Id", "Sid", "Key", "Name")  # what tells the elements of a list apart
+_SIGNS = {"+": "green", "-": "red"}
+_UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"  # AWS's text for a value not known yet
+_MASK = "****"  # a NoEcho value: whether it changes is not known
+_MAX_VALUE = 200  # characters
+_MAX_COMMENT = 60_000  # bytes: a comment on GitHub has room for 65,536 characters
+
+
+def show(plans: Sequence[Plan]) -> Iterator[Text]:
+    """Yield the lines for all plans; Regions in which the same happens to a stack share theirs."""
+    groups: dict[tuple[str, tuple[str, ...]], tuple[list[str], list[Text]]] = {}
+    for plan in plans:
+        lines, region = list(_plan(plan)), plan.ref.region
+        shape = tuple(line.plain.replace(region, "<region>") for line in lines)
+        groups.setdefault((plan.ref.stack_name, shape), ([], lines))[0].append(region)
+    for (name, _), (regions, lines) in groups.items():
+        yield Text.assemble((name, "bold"), " in ", ", ".join(regions), ": ") + lines[0]
+        yield from lines[1:]
+    changed, failed = sum(plan.changes for plan in plans), sum(bool(plan.problem) for plan in plans)
+    failures = f", {failed} cannot be planned" if failed else ""
+    total = f"{changed} of {output.counted(len(plans), 'stack')} to change{failures}."
+    yield Text(total if changed or failed else "No changes.")
+
+
+def markdown(environment: str, plans: Sequence[Plan], errors: Sequence[ToolError | None]) -> str:
+    """Return a comment for a pull request, at most 60,000 bytes; it says so if it was cut.
+
+    The code fence is longer than any run of backticks in the plan, which therefore cannot end it.
+    """
+    failed, changed = any(errors), any(plan.changes for plan in plans)
+    verdict = "The plan failed." if failed else "There are changes." if changed else "No changes."
+    lines = [*(line.plain for line in show(plans)), *output.error_lines(errors)]
+    text = output.safe("\n".join(lines), lines=True)
+    cut = text.encode()[:_MAX_COMMENT].decode(errors="ignore")
+    left = f"\nThe plan was cut after {_MAX_COMMENT:,} bytes; the log of this run has all of it.\n"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", cut)), default=0))
+    head = f"<!-- plan of {environment} -->\n### Plan for `{environment}`\n\n{verdict}\n"
+    return f"{head}\n{fence}text\n{cut}\n{fence}\n{left if cut != text else ''}"
+
+
+def question(plans: Iterable[Plan], environment: str) -> str:
+    """Return what a deployment asks: ``Deploy 6 stacks to local?`` if all of them are new."""
+    changing = [plan for plan in plans if plan.changes]
+    new = sum(_is_new(plan) for plan in changing)
+    total = output.counted(len(changing), "stack")
+    if new == len(changing):
+        return f"Deploy {total} to {environment}?"
+    return f"Change {total} of {environment}{f', {new} of them new' if new else ''}?"
+
+
+def deletion(survey: Survey, *, in_accounts: bool) -> Iterator[Text]:
+    """Yield what the deletion of a stack deletes and retains, and who uses what it deletes."""
+    number = output.counted(len(survey.deleted), "resource")
+    what = "the stacks in all accounts" if in_accounts else number
+    yield Text.assemble((str(survey.ref), "bold"), ": ", (f"deletes {what}", "red"))
+    for name, physical_id in survey.retained.items():
+        yield Text(f"  retained: {name}  {physical_id}")
+    for name in survey.snapshots:
+        yield Text(f"  deleted after a snapshot: {name}", style="yellow")
+    for bucket in survey.full_buckets:
+        yield Text(f"  not empty: {bucket}", style="yellow")
+    for kind, users in (("export", survey.importers), ("output", survey.consumers)):
+        for name, stacks in users.items():
+            yield Text(f"  in use: {kind} {name} by {', '.join(stacks)}", style="yellow")
+
+
+def _is_new(plan: Plan) -> bool:
+    return plan.change_set.kind == "CREATE" if plan.change_set else plan.stack is None
+
+
+def _plan(plan: Plan) -> Iterator[Text]:
+    change_set = plan.change_set
+    if plan.problem:
+        yield Text("cannot be planned", style="red")
+        # The problem can be another stack's, for example one whose output is missing.
+        where = plan.problem.where if plan.problem.where != str(plan.ref) else ""
+        yield Text(f"  ! {where}{': ' if where else ''}{plan.problem.what}", style="red")
+    elif plan.waits_for:
+        verb = "created" if plan.stack is None else "planned"
+        yield Text(f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses")
+        for name, kind in plan.resources.items():
+            yield Text.assemble(("  + add      ", "green"), name, (f"  {kind}", "dim"))
+    elif change_set is None or change_set.unchanged:
+        yield Text("settings only") if plan.settings else Text("no changes", style="dim")
+    else:
+        update = "update" if change_set.changes else "update of outputs or tags"
+        yield Text("new stack" if change_set.kind == "CREATE" else update)
+        if change_set.drift == "DRIFTED":
+            yield Text("  ! has drifted from its template", style="yellow")
+        if change_set.kind == "UPDATE":
+            yield from _stack_values(plan)
+        order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
+        for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
+            yield from _resource(change)
+    for setting in plan.settings:
+        yield Text.assemble(("  ~ set      ", "yellow"), setting)
+    for note in plan.notes:
+        yield Text(f"  · {note}")
+
+
+def _stack_values(plan: Plan) -> Iterator[Text]:
+    """Yield the parameters and tags that change."""
+    stack = plan.stack or {}
+    parameters = {
+        one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
+        for one in stack.get("Parameters") or ()
+    }
+    after = plan.change_set.parameters if plan.change_set else {}
+    tags = {one["Key"]: one["Value"] for one in stack.get("Tags") or ()}
+    own_tags = {key: value for key, value in tags.items() if not key.startswith("aws:")}
+    for kind, old, new in (
+        ("parameter", parameters, after),
+        ("tag", own_tags, plan.ref.settings.tags),
+    ):
+        for name in dict.fromkeys([*old, *new]):
+            values = old.get(name), new.get(name)
+            if values[0] != values[1] and _MASK not in values:
+                yield _value("    ", f"{kind} {name}", *values)
+
+
+def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
+    action, replacement = change["Action"], change.get("Replacement")
+    sign, word, style = _ACTIONS.get(action, ("?", action, "magenta"))
+    replaces = replacement in ("True", "Conditional")
+    if replaces:
+        sign, word, style = "!", "REPLACE" if replacement == "True" else "REPLACE?", "bold red"
+    kind = f"  {change['ResourceType']}", "dim"
+    line = Text.assemble((f"  {sign} {word:<9}", style), change["LogicalResourceId"], kind)
+    if change.get("PhysicalResourceId") and (replaces or action not in ("Add", "Modify")):
+        line.append(f"  {change['PhysicalResourceId']}", "dim")
+    yield line
+    if policy := change.get("PolicyAction"):
+        yield Text.assemble("      ", _POLICY_ACTIONS.get(policy, (policy, "")))
+    if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
+        how = "changed" if drift == "MODIFIED" else "deleted"
+        yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")
+    contexts = [_parse(change.get(f"{when}Context")) for when in ("Before", "After")]
+    seen = set()
+    for detail in change.get("Details") or ():
+        for line in _detail(detail, contexts):
+            if line.plain not in seen:  # AWS names a property once per reason
+                seen.add(line.plain)
+                yield line
+
+
+def _detail(detail: Mapping[str, Any], contexts: Sequence[Any]) -> Iterator[Text]:
+    """Yield the lines of one property, or of another attribute of the resource."""
+    target = detail.get("Target") or {}
+    attribute = str(target.get("Attribute") or "")
+    before, after = _parse(target.get("BeforeValue")), _parse(target.get("AfterValue"))
+    if attribute not in ("", "Properties", "Tags") and before is after is None:
+        # AWS gives values for properties; those of DeletionPolicy and the like are in the contexts.
+        before, after = (one.get(attribute) if isinstance(one, dict) else None for one in contexts)
+    notes = Text()
+    if actual := (target.get("Drift") or {}).get("ActualValue"):
+        notes.append(f"  is now {_short(actual)}", "yellow")
+    notes.append(_RECREATION.get(target.get("RequiresRecreation", ""), ""), "red")
+    name = _labelled(str(target.get("Path") or target.get("Name") or attribute), contexts)
+    differences = list(_differences(name, before, after))
+    for path, old, new in differences:
+        yield _value("      ", path, old, new) + notes
+        notes = Text()  # once is enough
+    if not differences and name:  # no values, or only the order of a list
+        cause = f" (from {detail['CausingEntity']})" if detail.get("CausingEntity") else ""
+        yield Text.assemble("      ", name, (cause, "dim"), notes)
+
+
+def _labelled(path: str, contexts: Sequence[Any]) -> str:
+    """Return ``/Properties/Targets/1/Arn`` as ``Targets[OrderQueue].Arn``."""
+    label = ""
+    nodes = list(contexts)
+    for part in path.strip("/").split("/"):
+        nodes = [_step(node, part) for node in nodes]
+        known = [_identity(node) for node in nodes] if part.isdigit() else []
+        name = next(filter(None, reversed(known)), "")
+        label += f"[{name}]" if name else f".{part}"
+    return label.removeprefix(".").removeprefix("Properties.")
+
+
+def _step(node: Any, part: str) -> Any:
+    if isinstance(node, dict):
+        return node.get(part)
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    return None
+
+
+def _identity(element: Any) -> str:
+    """Return what names an element of a list, or ''."""
+    known = element if isinstance(element, dict) else {}
+    return next((str(known[key]) for key in _IDENTITIES if isinstance(known.get(key), str)), "")
+
+
+def _parse(value: str | None) -> Any:
+    """Return a value as AWS gives it: documents come as JSON."""
+    if value is None or value[:1] not in ("{", "[") or value == _UNKNOWN:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:  # AWS cuts long values
+        return value
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield path, before and after of what differs: of a long policy only what changes in it."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys([*before, *after]):
+            yield from _differences(f"{path}.{key}", before.get(key), after.get(key))
+    elif isinstance(before, list) and isinstance(after, list):
+        old, new = _elements(before, after)
+        for label in dict.fromkeys([*old, *new]):
+            shown = "" if label.startswith("=") else label
+            yield from _differences(path + shown, old.get(label), new.get(label))
+    elif before != after:
+        yield path, before, after
+
+
+def _elements(*lists: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the elements of two lists by label: ``[Id]``, ``.0``, or ``=`` and the value itself."""
+    names = [[_identity(value) for value in values] for values in lists]
+    if all(all(each) and len(set(each)) == len(each) for each in names):
+        labels = [[f"[{name}]" for name in each] for each in names]
+    elif len({len(values) for values in lists}) == 1 and isinstance(lists[0][0], dict | list):
+        labels = [[f".{index}" for index in range(len(values))] for values in lists]
+    else:
+        labels = [[f"={json.dumps(value, sort_keys=True)}" for value in values] for values in lists]
+    return [
+        dict(zip(each, values, strict=True)) for each, values in zip(labels, lists, strict=True)
+    ]
+
+
+def _value(indent: str, path: str, before: Any, after: Any) -> Text:
+    """Return ``+ path: value``, ``- path: value`` or ``path: before → after``."""
+    if before is None or after is None:
+        sign, value = ("+", after) if before is None else ("-", before)
+        return Text.assemble(indent, (f"{sign} {path}: {_short(value)}", _SIGNS[sign]))
+    return Text.assemble(
+        indent, f"{path}: ", (_short(before), "red"), " → ", (_short(after), "green")
+    )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = text.replace(_UNKNOWN, "(known after apply)")
+    return text if len(text) <= _MAX_VALUE else text[:_MAX_VALUE] + "…"

@@ -1,0 +1,491 @@
+"""The verbs for stacks: plan, deploy, status, outputs, drift, follow, recover, delete and others."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eventstacks import aws, publishing
+from eventstacks.cli import live_view, output, plan_view
+from eventstacks.cli.options import (
+    connect,
+    env_option,
+    json_option,
+    quiet_option,
+    region_option,
+    where_options,
+    yes_option,
+)
+from eventstacks.cloudformation import (
+    deletion,
+    deployment,
+    options,
+    recovery,
+    schedule,
+    stack_sets,
+)
+from eventstacks.cloudformation import drift as drift_detection
+from eventstacks.cloudformation import outputs as stack_outputs
+from eventstacks.cloudformation import parameters as stack_parameters
+from eventstacks.cloudformation import status as stack_status
+from eventstacks.errors import ErrorCode, ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eventstacks.cloudformation.drift import Drift
+
+
+def deployment_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that ``plan`` and ``deploy`` share."""
+    for option in (
+        click.option(
+            "--import-existing",
+            is_flag=True,
+            help="Import existing resources that have the same names.",
+        ),
+        click.option("--revert-drift", is_flag=True, help="Revert drift."),
+        click.option(
+            "--express", is_flag=True, help="Do not wait for resources to be ready to serve."
+        ),
+        click.option(
+            "--on-failure",
+            type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
+            help="For new stacks that fail.",
+        ),
+        click.option(
+            "--disable-rollback",
+            is_flag=True,
+            help="Do not roll back on failure (for debugging).",
+        ),
+        click.option(
+            "--nested/--no-nested",
+            default=True,
+            show_default=True,
+            help="Include nested stacks in the change set (fails if one uses an output another has "
+            "not created yet).",
+        ),
+        click.option(
+            "--allow-replace",
+            multiple=True,
+            metavar="ID",
+            help="Allow this resource to be replaced or deleted (protected environments).",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _deployment_options(allow_replace: tuple[str, ...], **chosen: Any) -> options.Options:
+    try:
+        return options.Options(allow_replace=frozenset(allow_replace), **chosen)
+    except options.OptionsError as error:
+        raise click.UsageError(f"{error.what}. {error.advice}".strip()) from None
+
+
+@click.command()
+@where_options
+@json_option
+@click.option(
+    "--markdown", is_flag=True, help="A comment for a pull request, at most 60,000 bytes."
+)
+@deployment_options
+def plan(
+    env: str, stack: str | None, region: str | None, as_json: bool, markdown: bool, **chosen: Any
+) -> int:
+    """Show what a deployment would change. Executes nothing and leaves no change set.
+
+    Exits with 3 if there are changes (make always returns 2).
+
+    \b
+    Examples:
+      eventstacks plan --env local
+      eventstacks plan --env dev --markdown > comment.md
+    """
+    if markdown and as_json:
+        raise click.UsageError("--markdown and --json exclude each other.")
+    how, plans = _deployment_options(**chosen), list[Any]()
+    try:
+        connection, templates, refs = connect(env, stack, region)
+        with live_view.Reporter(
+            connection.environment, len(refs), yes=True, as_json=as_json or markdown
+        ) as reporter:
+            plans = deployment.plan(connection, templates, refs, options=how, listener=reporter)
+    except ToolError as error:
+        if markdown:
+            output.echo(plan_view.markdown(env, (), [error]))
+        raise
+    problems = [one.problem for one in plans]
+    if as_json:
+        output.print_json([one.document() for one in plans])
+    elif markdown:
+        output.echo(plan_view.markdown(env, plans, problems))
+    else:
+        out = output.console()
+        for line in plan_view.show(plans):
+            out.print(line)
+    failed = output.print_errors(problems)
+    changes = output.EXIT_CHANGES if any(one.changes for one in plans) else 0
+    return output.EXIT_FAILED if failed else changes
+
+
+@click.command()
+@where_options
+@yes_option
+@json_option
+@deployment_options
+def deploy(
+    env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **chosen: Any
+) -> int:
+    """Create or update stacks: show the changes, confirm, execute them, follow them to the end.
+
+    \b
+    Examples:
+      eventstacks deploy --env local
+      eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --on-failure DELETE
+    """
+    how = _deployment_options(**chosen)
+    connection, templates, refs = connect(env, stack, region)
+    with live_view.Reporter(
+        connection.environment, len(refs), yes=yes, as_json=as_json
+    ) as reporter:
+        results = deployment.deploy(connection, templates, refs, options=how, listener=reporter)
+    if not results:
+        raise _declined()
+    return live_view.summarize(results, as_json=as_json)
+
+
+@click.command()
+@where_options
+@yes_option
+@json_option
+@click.option("--empty-buckets", is_flag=True, help="Also delete the objects in the buckets.")
+@click.option(
+    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
+)
+@click.option("--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted.")
+def delete(
+    env: str,
+    stack: str | None,
+    region: str | None,
+    yes: bool,
+    as_json: bool,
+    empty_buckets: bool,
+    retain: tuple[str, ...],
+    force: bool,
+) -> int:
+    """Delete stacks in reverse dependency order, after showing what is deleted and retained.
+
+    \b
+    Example:
+      eventstacks delete --env local --stack custom-event-bus
+    """
+    connection, _, refs = connect(env, stack, region)
+    with output.progress("Reading stacks"):
+        surveys = deletion.survey(connection, refs)
+    deployed = [one for one in surveys if one.stack and not one.problem]
+    in_accounts = connection.environment.stack_set is not None
+    for one in deployed:
+        for line in plan_view.deletion(one, in_accounts=in_accounts):
+            output.console(err=as_json).print(line)
+    if deployed:
+        number = output.counted(len(deployed), "stack")
+        question = f"Delete {number} of {connection.environment.name}?"
+        _confirm(question, connection, yes=yes)
+    with live_view.Reporter(
+        connection.environment, len(deployed), yes=yes, as_json=as_json
+    ) as reporter:
+        results = deletion.delete(
+            connection,
+            surveys,
+            refs=refs,
+            empty_buckets=empty_buckets,
+            retain=retain,
+            force=force,
+            listener=reporter,
+        )
+    return live_view.summarize(results, as_json=as_json)
+
+
+@click.command()
+@where_options
+@json_option
+def status(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """Show what is deployed where, in which state, and what to do about it.
+
+    \b
+    Example:
+      eventstacks status --env local
+    """
+    connection, _, refs = connect(env, stack, region)
+    with output.progress("Reading stacks"):
+        found = stack_status.read(connection, refs)
+    if as_json:
+        output.print_json([one.document() for one in found])
+        return 0
+    rows = [
+        (
+            one.ref.stack_name,
+            one.ref.region,
+            one.status,
+            output.time_text(one.changed),
+            one.drift,
+            "protected" if one.protected else "",
+        )
+        for one in found
+    ]
+    notes = {number: one.advice for number, one in enumerate(found)}
+    heads = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT", "PROTECTION")
+    output.print_table(heads, rows, notes=notes)
+    return 0
+
+
+@click.command()
+@where_options
+@json_option
+@click.option("--dotenv", is_flag=True, help="NAME='value' lines, for a shell or a .env file.")
+def outputs(env: str, stack: str | None, region: str | None, as_json: bool, dotenv: bool) -> int:
+    """Print stack outputs.
+
+    \b
+    Examples:
+      eventstacks outputs --env local --stack custom-event-bus
+      eventstacks outputs --env local --region us-east-1 --dotenv > .env
+    """
+    connection, _, refs = connect(env, stack, region)
+    problems, found = list[ToolError](), dict[Any, dict[str, str]]()
+    with output.progress("Reading outputs"):
+        for ref in refs:
+            try:
+                found[ref] = stack_outputs.read(connection, ref)
+            except ToolError as error:
+                problems.append(error)
+    if as_json:
+        output.print_json([ref.document() | {"outputs": values} for ref, values in found.items()])
+    for ref, values in found.items() if not as_json else ():
+        if not dotenv:
+            output.echo(ref, style="bold")
+        for name, value in values.items():
+            line = f"  {name:<28} {value}"
+            output.echo(_dotenv(ref, refs, name, value) if dotenv else line)
+    return output.EXIT_FAILED if output.print_errors(problems) else 0
+
+
+def _dotenv(ref: Any, refs: Sequence[Any], name: str, value: str) -> str:
+    """Return a shell assignment; the name has stack and Region only where several are printed."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    stack = ref.stack if len({one.stack for one in refs}) > 1 else ""
+    region = ref.region if len({one.region for one in refs}) > 1 else ""
+    variable = re.sub(r"\W", "_", "_".join(filter(None, [stack, snake, region]))).upper()
+    quoted = value.replace("'", "'\\''")
+    return f"{variable}='{quoted}'"
+
+
+@click.command()
+@where_options
+@json_option
+def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """Show what was changed outside of CloudFormation, property by property.
+
+    Exits with 3 if there is drift (make always returns 2).
+
+    \b
+    Example:
+      eventstacks drift --env local
+    """
+    connection, _, refs = connect(env, stack, region)
+    with output.progress("Detecting drift"):
+        found = drift_detection.detect(connection, refs)
+    if as_json:
+        output.print_json([one.document() for one in found])
+    for one in found if not as_json else ():
+        _show_drift(one)
+    failed = output.print_errors(one.problem for one in found)
+    drifted = any(one.status == "DRIFTED" for one in found)
+    return output.EXIT_FAILED if failed else output.EXIT_CHANGES if drifted else 0
+
+
+def _show_drift(drift: Drift) -> None:
+    output.echo(f"{drift.ref}: {drift.status}", style=output.state_style(drift.status))
+    for resource in drift.resources:
+        output.echo(f"  {resource.logical_id}  {resource.type}  {resource.status}")
+        for one in resource.differences:
+            path = one.path.strip("/").replace("/", ".")
+            output.echo(f"      {path}: {one.expected or '(none)'} → {one.actual or '(none)'}")
+
+
+@click.command()
+@where_options
+@yes_option
+@json_option
+@click.option(
+    "--skip",
+    multiple=True,
+    metavar="ID",
+    help="UPDATE_ROLLBACK_FAILED: leave this resource as it is; repeatable.",
+)
+@click.option(
+    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
+)
+@click.option("--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted.")
+@click.option(
+    "--cancel",
+    is_flag=True,
+    help="Cancel an update in progress; delete a stack that is being created.",
+)
+def recover(
+    env: str,
+    stack: str | None,
+    region: str | None,
+    yes: bool,
+    as_json: bool,
+    skip: tuple[str, ...],
+    retain: tuple[str, ...],
+    force: bool,
+    cancel: bool,
+) -> int:
+    """Recover stacks stuck in a failed state (shows the steps, then asks).
+
+    \b
+    Example:
+      eventstacks recover --env dev --stack custom-event-bus
+    """
+    if sum(map(bool, (skip, retain, force, cancel))) > 1:
+        raise click.UsageError(
+            "--skip, --retain, --force and --cancel exclude each other: each is for another state."
+        )
+    connection, _, refs = connect(env, stack, region)
+    clock = aws.Clock()
+    if connection.environment.stack_set:
+        return _cancel_stack_sets(connection, refs, clock, yes=yes, as_json=as_json, cancel=cancel)
+    with output.progress("Reading stacks"):
+        steps = [
+            recovery.propose(remote, skip=skip, retain=retain, force=force, cancel=cancel)
+            for remote in schedule.remotes(connection, refs, clock)
+        ]
+    for step in steps:
+        output.echo(f"{step.ref} {step.words}", err=as_json)
+    wanted = [step for step in steps if step.method]
+    if wanted:
+        _confirm("Do that?", connection, yes=yes)
+    with live_view.Reporter(
+        connection.environment, len(wanted), yes=yes, as_json=as_json
+    ) as reporter:
+        results = recovery.carry_out(wanted, clock, reporter)
+    return live_view.summarize(results, as_json=as_json)
+
+
+def _cancel_stack_sets(
+    connection: aws.Aws,
+    refs: Sequence[Any],
+    clock: aws.Clock,
+    *,
+    yes: bool,
+    as_json: bool,
+    cancel: bool,
+) -> int:
+    if not cancel:
+        raise stack_sets.no_recovery(connection)
+    running = stack_sets.under_way(connection, refs, clock)
+    for words in running or ["No operation is in progress."]:
+        output.echo(words, err=as_json)
+    if running:
+        question = "Stop that, in all accounts and Regions? Nothing is rolled back."
+        _confirm(question, connection, yes=yes)
+    with live_view.Reporter(
+        connection.environment, len(refs), yes=yes, as_json=as_json
+    ) as reporter:
+        results = stack_sets.follow(connection, refs, reporter, clock, stop=True) if running else []
+    return live_view.summarize(results, as_json=as_json)
+
+
+@click.command()
+@where_options
+@json_option
+def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """Watch operations in progress until they end, whoever started them.
+
+    \b
+    Example:
+      eventstacks follow --env dev
+    """
+    connection, _, refs = connect(env, stack, region)
+    with live_view.Reporter(
+        connection.environment, len(refs), yes=True, as_json=as_json
+    ) as reporter:
+        if connection.environment.stack_set:
+            results = stack_sets.follow(connection, refs, reporter, aws.Clock())
+        else:
+            results = recovery.follow(connection, refs, listener=reporter)
+    if not results:
+        output.echo("No operation is in progress.", err=True)
+    return live_view.summarize(results, as_json=as_json)
+
+
+@click.command()
+@env_option
+@click.option("--stack", required=True, metavar="NAME", help="The stack of the environment.")
+@region_option
+@quiet_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["cli", "codepipeline"]),
+    default="cli",
+    show_default=True,
+    help="For aws cloudformation --parameters, or a CodePipeline template configuration.",
+)
+def parameters(env: str, stack: str, region: str | None, form: str) -> int:
+    """Print a stack's parameters as JSON for other tools, with the outputs of other stacks filled in.
+
+    \b
+    Example:
+      eventstacks parameters --env local --stack custom-event-bus --format codepipeline
+    """
+    connection, _, refs = connect(env, stack, region)
+    values = stack_parameters.Values(connection).resolve(refs[0])
+    output.print_json(stack_parameters.document(refs[0], values, form))
+    return 0
+
+
+@click.command()
+@where_options
+@json_option
+def publish(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
+    """Upload build/ to the environment's bucket; print a link per stack that opens the console's form.
+
+    The form has the values of the environment file. To open a link, a user needs read access to the bucket.
+
+    \b
+    Examples:
+      eventstacks publish --env dev
+      eventstacks publish --env dev --stack custom-event-bus --region eu-west-1
+    """
+    connection, templates, refs = connect(env, stack, region)
+    with output.progress("Uploading templates"):
+        links = publishing.links(connection, refs, templates)
+    if as_json:
+        output.print_json([asdict(one) for one in links])
+        return 0
+    if connection.environment.endpoint:
+        output.note(
+            "The links open the console of AWS, which cannot see this environment's endpoint."
+        )
+    for one in links:
+        output.echo(f"{one.stack_name} in {one.region}\n  {one.url}")
+        for name, why in one.left_out.items():
+            output.note(f"  fill in {name} by hand: {why}")
+    return 0
+
+
+def _confirm(question: str, connection: aws.Aws, *, yes: bool) -> None:
+    """Ask; raise ToolError if the answer is no."""
+    if not output.confirm(question, connection.environment, yes=yes):
+        raise _declined()
+
+
+def _declined() -> ToolError:
+    return ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)

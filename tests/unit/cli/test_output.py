@@ -1,0 +1,284 @@
+"""Tables, escaping, questions, the header line, progress and errors."""
+
+import io
+import json
+import threading
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import click
+import pytest
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from eventstacks.cli import output
+from eventstacks.errors import ErrorCode, ToolError
+
+UNSAFE = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    *"\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    "\ud800",
+    "\udfff",
+]
+
+
+@pytest.mark.parametrize("character", UNSAFE, ids=lambda one: f"{ord(one):04x}")
+def test_control_characters_are_escaped(character):
+    shown = output.safe(f"a{character}b")
+    assert shown == f"a\\x{ord(character):02x}b" or shown == f"a\\u{ord(character):04x}b"
+
+
+def test_other_text_is_not_changed():
+    text = "Zürich → 東京 🙂 \\x1b {}[]"
+    assert output.safe(text) == text
+    assert output.safe("a\n\tb", lines=True) == "a\n\tb"
+    assert output.safe("a\rb", lines=True) == "a\\x0db"
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Make consoles write to a terminal of 80 columns; return what was written."""
+    out = io.StringIO()
+    make = output._SafeConsole
+
+    def console(**settings):
+        return make(**settings | {"file": out, "force_terminal": True, "width": terminal.width})
+
+    def terminal():
+        return out.getvalue()
+
+    terminal.width = 80
+    monkeypatch.setattr(output, "_SafeConsole", console)
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    return terminal
+
+
+EVIL = "\x1b]0;title\x07\x9b31m\u202etxt\ud800"
+
+
+def show_table():
+    output.print_table(("HEAD",), [(EVIL,)], notes={0: EVIL})
+
+
+def show_tree():
+    tree = Tree(Text(EVIL))
+    tree.add(EVIL)
+    output.console().print(tree)
+
+
+def show_rich_table():
+    table = Table(EVIL)
+    table.add_row(EVIL)
+    output.console().print(table)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: output.echo(EVIL),
+        lambda: output.note(EVIL),
+        show_table,
+        show_tree,
+        show_rich_table,
+        lambda: output.print_errors([ToolError(EVIL, where=EVIL, advice=EVIL)]),
+        lambda: output.print_json({EVIL: EVIL}),
+        lambda: output.header(SimpleNamespace(name=EVIL), EVIL, [EVIL], EVIL),
+    ],
+)
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_nothing_reaches_the_terminal_raw(show, is_terminal, request, capsys):
+    written = request.getfixturevalue("terminal") if is_terminal else str
+    show()
+    said = written() + "".join(capsys.readouterr())
+    plain = said.replace("\x1b[0m", "")
+    for style in ("1", "2", "31", "33", "1;31"):  # what rich itself writes
+        plain = plain.replace(f"\x1b[{style}m", "")
+    assert plain.strip()
+    assert [one for one in UNSAFE if one in plain and one != "\n"] == []
+
+
+HEADS = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT")
+ROWS = [
+    (
+        "dev-rds-snapshot-events",
+        "ap-southeast-2",
+        "UPDATE_ROLLBACK_COMPLETE",
+        "2026-05-01 12:30:00Z",
+        "IN_SYNC",
+    ),
+    ("dev-bus", "us-east-1", "CREATE_COMPLETE", "2026-05-01 12:30:00Z", ""),
+]
+
+
+def lines_of(text):
+    plain = Text.from_ansi(text).plain
+    return [line.rstrip() for line in plain.splitlines()]
+
+
+def test_a_table_is_aligned_and_within_80_columns(terminal):
+    output.print_table(HEADS, ROWS, notes={0: "Do something.\nThen more."})
+    assert lines_of(terminal()) == [
+        "STACK                    REGION          STATE",
+        "dev-rds-snapshot-events  ap-southeast-2  UPDATE_ROLLBACK_COMPLETE",
+        "    CHANGED 2026-05-01 12:30:00Z  DRIFT IN_SYNC",
+        "    Do something.",
+        "    Then more.",
+        "dev-bus                  us-east-1       CREATE_COMPLETE",
+        "    CHANGED 2026-05-01 12:30:00Z",
+    ]
+
+
+def test_a_wide_terminal_has_all_columns_on_one_line(terminal):
+    terminal.width = 140
+    output.print_table(HEADS, ROWS)
+    assert len(lines_of(terminal())) == 3
+    assert "\x1b[1;31mUPDATE_ROLLBACK_COMPLETE" in terminal()
+    assert "\x1b[32mCREATE_COMPLETE" in terminal()
+
+
+def test_numbers_are_aligned_on_the_right(terminal):
+    output.print_table(("NAME", "N"), [("a", 7), ("b", 1_000)], right=("N",))
+    assert lines_of(terminal()) == ["NAME     N", "a        7", "b     1000"]
+
+
+def test_a_table_in_a_pipe_is_lines_of_tabs(capsys):
+    output.print_table(HEADS, ROWS, notes={0: "Do something."})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "\t".join(HEADS)
+    assert out[1:3] == ["\t".join(ROWS[0]), "    Do something."]
+
+
+@pytest.mark.parametrize(
+    ("state", "style"),
+    [
+        ("CREATE_COMPLETE", "green"),
+        ("UPDATE_ROLLBACK_COMPLETE", "bold red"),
+        ("UPDATE_IN_PROGRESS", "cyan"),
+        ("DELETE_FAILED", "bold red"),
+        ("DRIFTED", "yellow"),
+        ("IN_SYNC", "green"),
+        ("NOT_DEPLOYED", "dim"),
+        ("dev-bus", ""),
+    ],
+)
+def test_a_state_has_a_colour(state, style):
+    assert output.state_style(state) == style
+
+
+def test_json_has_iso_times_in_utc(capsys):
+    zone = timezone(timedelta(hours=2))
+    output.print_json({"at": datetime(2026, 5, 1, 14, tzinfo=zone), "set": {"b", "a"}})
+    assert json.loads(capsys.readouterr().out) == {"at": "2026-05-01T12:00:00Z", "set": ["a", "b"]}
+
+
+def test_a_time_is_shown_with_its_zone():
+    assert output.time_text(datetime(2026, 5, 1, 12, 30, tzinfo=UTC)) == "2026-05-01 12:30:00Z"
+    assert output.time_text(None) == ""
+
+
+PROTECTED = SimpleNamespace(name="prod", protect=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_confirmed"),
+    [("prod", True), ("y", False), ("yes", False), ("Prod", False), ("prod2", False), ("", False)],
+)
+def test_a_protected_environment_wants_its_name_typed(typed, is_confirmed, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text: typed)
+    assert output.confirm("Delete?", PROTECTED, yes=False) is is_confirmed
+
+
+@pytest.mark.parametrize(("typed", "is_confirmed"), [("y", True), ("n", False), ("", False)])
+def test_another_environment_wants_yes_or_no(typed, is_confirmed, monkeypatch):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text: typed)
+    chosen = SimpleNamespace(name="dev", protect=False)
+    assert output.confirm("Delete?", chosen, yes=False) is is_confirmed
+
+
+def test_without_a_terminal_nothing_is_confirmed(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("prod\n"))
+    assert output.confirm("Delete?", PROTECTED, yes=True)
+    with pytest.raises(click.UsageError, match="--yes"):
+        output.confirm("Delete?", PROTECTED, yes=False)
+
+
+def test_the_header_names_environment_account_regions_and_endpoint(capsys):
+    output.header(SimpleNamespace(name="dev"), "111122223333", ["r1", "r2", "r1"], "AWS")
+    assert capsys.readouterr() == ("", "dev · account 111122223333 · r1, r2 · AWS\n")
+
+
+def test_quiet_leaves_the_header_out(capsys):
+    with click.Context(click.Command("x")) as context:
+        context.meta[output.QUIET] = True
+        output.header(SimpleNamespace(name="dev"), "111122223333", ["r1"], "AWS")
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_is_shown_after_a_while(terminal, monkeypatch):
+    monkeypatch.setattr(output, "PROGRESS_DELAY", 0.0)
+    with output.progress("Reading messages", lambda: "12"):
+        end = time.monotonic() + 10
+        while "Reading messages 12" not in terminal() and time.monotonic() < end:
+            time.sleep(0.05)
+    assert "Reading messages 12" in terminal()
+
+
+def test_progress_of_something_quick_is_not_shown(terminal):
+    with output.progress("Reading messages"):
+        pass
+    assert "Reading" not in terminal()
+    assert threading.active_count() == 1 or not any(
+        isinstance(one, threading.Timer) and one.is_alive() for one in threading.enumerate()
+    )
+
+
+def test_an_error_has_three_lines(capsys):
+    error = ToolError("what", where="bus in r1", advice="make recover ENV=dev")
+    assert output.print_errors([None, error])
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: what",
+        "  bus in r1",
+        "  Run: make recover ENV=dev",
+    ]
+    assert not output.print_errors([None])
+
+
+def test_the_same_failure_is_shown_once_with_its_places(capsys):
+    errors = [
+        ToolError("denied", code=ErrorCode.ACCESS_DENIED, where=f"bus in r{n}", advice=f"Ask {n}.")
+        for n in range(1, 6)
+    ]
+    output.print_errors([*errors, ToolError("other", where="bus in r1")])
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: denied",
+        "  bus in r1, bus in r2, bus in r3, bus in r4, bus in r5",
+        "  Ask 1.",
+        "  Ask 2.",
+        "  Ask 3.",
+        "  (and 2 more like this)",
+        "Error: other",
+        "  bus in r1",
+    ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("CI", "true")])
+def test_plain_lines_when_no_colour_is_wanted(monkeypatch, name, value):
+    for variable in ("NO_COLOR", "CI", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes any stream for a terminal then
+    monkeypatch.setenv("TERM", "xterm")
+    assert output.console().is_terminal
+    monkeypatch.setenv(name, value)
+    assert not output.console().is_terminal
+
+
+def test_a_console_is_one_of_rich():
+    assert isinstance(output.console(), Console)

@@ -1,0 +1,183 @@
+"""The verbs for stacks, on results that are made up: what is printed, and the exit code."""
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from refs import stack_ref
+
+from eventstacks.__main__ import cli
+from eventstacks.cli import stacks
+from eventstacks.cloudformation import deletion, deployment, recovery, schedule
+from eventstacks.cloudformation import drift as drift_detection
+from eventstacks.cloudformation import outputs as stack_outputs
+from eventstacks.cloudformation import status as stack_status
+from eventstacks.cloudformation.change_set import ChangeSet
+from eventstacks.cloudformation.deletion import Survey
+from eventstacks.cloudformation.deployment import Plan
+from eventstacks.cloudformation.drift import Difference, Drift, DriftedResource
+from eventstacks.cloudformation.results import Result
+from eventstacks.cloudformation.status import Status
+from eventstacks.errors import ErrorCode, ToolError
+
+BUS = stack_ref("dev", "bus", "dev-bus", "us-east-1")
+OBJECTS = stack_ref("dev", "objects", "dev-objects", "eu-west-1")
+CHANGED = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch):
+    """Connect to nothing; the environment is not protected."""
+    environment = SimpleNamespace(name="dev", protect=False, stack_set=None, endpoint=None)
+    aws = SimpleNamespace(environment=environment)
+    monkeypatch.setattr(stacks, "connect", lambda *_: (aws, {}, [BUS, OBJECTS]))
+    return aws
+
+
+def run(*arguments, exit_code=0):
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    if done.exception:
+        raise done.exception
+    assert (done.return_value or 0) == exit_code
+    return done
+
+
+def plans(*given):
+    return lambda *_, **__: list(given)
+
+
+CHANGE = Plan(BUS, ChangeSet("arn", "id", "CREATE", made_stack=True))
+SAME = Plan(OBJECTS, ChangeSet("arn", "id", "UPDATE", made_stack=False, unchanged=True))
+FAILED = Plan(BUS, problem=ToolError("denied", where=str(BUS), advice="Ask somebody."))
+
+
+@pytest.mark.parametrize(
+    ("found", "exit_code"), [((SAME,), 0), ((SAME, CHANGE), 3), ((CHANGE, FAILED), 1)]
+)
+@pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
+def test_the_exit_code_of_a_plan(monkeypatch, found, exit_code, form):
+    monkeypatch.setattr(deployment, "plan", plans(*found))
+    done = run("plan", *form, exit_code=exit_code)
+    if form == ["--json"]:
+        assert len(json.loads(done.stdout)) == len(found)
+    assert ("<!-- plan of local -->" in done.stdout) == (form == ["--markdown"])
+    assert ("Error: denied" in done.stderr) == (FAILED in found)
+
+
+def test_a_comment_is_made_of_an_error_before_the_plan(monkeypatch):
+    def refuse(*_):
+        raise ToolError("no credentials")
+
+    monkeypatch.setattr(stacks, "connect", refuse)
+    done = CliRunner().invoke(cli, ["plan", "--markdown"], standalone_mode=False)
+    assert isinstance(done.exception, ToolError)
+    assert "Error: no credentials" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--disable-rollback", "--on-failure", "DELETE"),
+        ("--express", "--on-failure", "DELETE"),
+        ("--revert-drift", "--import-existing"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "deploy"])
+def test_options_that_exclude_each_other_are_wrong_use(verb, options):
+    assert CliRunner().invoke(cli, [verb, *options]).exit_code == 2
+
+
+def test_a_deployment_that_is_declined_is_an_error(monkeypatch):
+    monkeypatch.setattr(deployment, "deploy", plans())
+    with pytest.raises(ToolError) as caught:
+        run("deploy")
+    assert caught.value.code == ErrorCode.DECLINED
+
+
+def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
+    survey = Survey(
+        BUS, {"StackStatus": "CREATE_COMPLETE"}, deleted={"Bus": "AWS::Events::EventBus"}
+    )
+    monkeypatch.setattr(deletion, "survey", plans(survey, Survey(OBJECTS)))
+    monkeypatch.setattr(stacks.output, "confirm", lambda question, *_, **__: asked.append(question))
+    asked = []
+    with pytest.raises(ToolError) as caught:
+        run("delete")
+    assert caught.value.code == ErrorCode.DECLINED
+    assert asked == ["Delete 1 stack of dev?"]
+
+
+def test_a_deletion_is_summarized(monkeypatch):
+    monkeypatch.setattr(deletion, "survey", plans(Survey(BUS, {"StackStatus": "CREATE_COMPLETE"})))
+    monkeypatch.setattr(
+        deletion, "delete", plans(Result(BUS, "deleted"), Result(OBJECTS, "unchanged"))
+    )
+    assert "dev-bus\tus-east-1\tdeleted" in run("delete", "--yes").stdout
+    assert len(json.loads(run("delete", "--yes", "--json").stdout)) == 2
+
+
+STATUSES = [
+    Status(BUS, "CREATE_COMPLETE", CHANGED),
+    Status(
+        OBJECTS, "UPDATE_ROLLBACK_COMPLETE", CHANGED, "IN_SYNC", protected=True, advice="Do it."
+    ),
+]
+
+
+def test_the_status_is_a_table_with_heads_zones_and_advice(monkeypatch):
+    monkeypatch.setattr(stack_status, "read", plans(*STATUSES))
+    assert run("status").stdout.splitlines() == [
+        "STACK\tREGION\tSTATE\tCHANGED\tDRIFT\tPROTECTION",
+        "dev-bus\tus-east-1\tCREATE_COMPLETE\t2026-05-01 12:30:00Z\t\t",
+        "dev-objects\teu-west-1\tUPDATE_ROLLBACK_COMPLETE\t2026-05-01 12:30:00Z\tIN_SYNC\tprotected",
+        "    Do it.",
+    ]
+    (first, _) = json.loads(run("status", "--json").stdout)
+    assert (first["stack_name"], first["changed"]) == ("dev-bus", "2026-05-01T12:30:00Z")
+
+
+def test_outputs_of_one_stack_are_shown_though_another_is_not_deployed(monkeypatch):
+    def read(_aws, ref):
+        if ref == OBJECTS:
+            raise ToolError("not deployed", where=str(ref), code=ErrorCode.STACK_NOT_DEPLOYED)
+        return {"EventBusName": "it's"}
+
+    monkeypatch.setattr(stack_outputs, "read", read)
+    done = run("outputs", exit_code=1)
+    assert done.stdout.splitlines() == [str(BUS), f"  {'EventBusName':<28} it's"]
+    assert str(OBJECTS) in done.stderr
+    assert run("outputs", "--dotenv", exit_code=1).stdout == (
+        "BUS_EVENT_BUS_NAME_US_EAST_1='it'\\''s'\n"
+    )
+    (only,) = json.loads(run("outputs", "--json", exit_code=1).stdout)
+    assert only["outputs"] == {"EventBusName": "it's"}
+
+
+def test_drift_is_exit_code_3(monkeypatch):
+    difference = Difference("/DelaySeconds", "NOT_EQUAL", "0", "9")
+    queue = DriftedResource("Queue", "AWS::SQS::Queue", "MODIFIED", (difference,))
+    monkeypatch.setattr(drift_detection, "detect", plans(Drift(BUS, "DRIFTED", (queue,))))
+    done = run("drift", exit_code=3)
+    assert done.stdout.splitlines() == [
+        "dev-bus in us-east-1: DRIFTED",
+        "  Queue  AWS::SQS::Queue  MODIFIED",
+        "      DelaySeconds: 0 → 9",
+    ]
+    problem = ToolError("denied")
+    monkeypatch.setattr(drift_detection, "detect", plans(Drift(BUS, "UNKNOWN", problem=problem)))
+    run("drift", "--json", exit_code=1)
+
+
+def test_nothing_in_progress_is_no_error(monkeypatch):
+    monkeypatch.setattr(recovery, "follow", plans())
+    assert run("follow").stderr == "No operation is in progress.\n"
+
+
+def test_recovery_asks_only_if_there_is_something_to_do(monkeypatch):
+    step = SimpleNamespace(ref=BUS, words="is fine", method="")
+    monkeypatch.setattr(schedule, "remotes", plans(None))
+    monkeypatch.setattr(recovery, "propose", lambda *_, **__: step)
+    monkeypatch.setattr(recovery, "carry_out", plans())
+    assert run("recover").stdout == "dev-bus in us-east-1 is fine\n"
