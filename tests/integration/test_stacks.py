@@ -171,7 +171,8 @@ def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, c
         "copy_object": "CopyObject",
         "multipart": "CompleteMultipartUpload",
     }[call]
-    assert [f'"call": "{name}"' in one for one in delivery.messages] == [True]
+    (line,) = map(json.loads, delivery.messages)
+    assert (line["level"], line["message"], line["call"]) == ("INFO", "Object created", name)
 
 
 def test_objects_reported_by_s3_itself_arrive_too(deploy, unique):
@@ -254,11 +255,19 @@ def test_only_what_the_rule_waits_for_is_paid_for(deploy, unique):
 def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
     topic = Aws(make(endpoint, unique)).client("sns").create_topic(Name=unique)["TopicArn"]
     aws, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
-    alarms = aws.client("cloudwatch").describe_alarms(AlarmNamePrefix=unique)["MetricAlarms"]
+    answer = aws.client("cloudwatch").describe_alarms(
+        AlarmNamePrefix=unique, AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+    )
+    alarms, (composite,) = answer["MetricAlarms"], answer["CompositeAlarms"]
+    assert composite["AlarmActions"] == composite["OKActions"] == [topic]
+    assert not any(one["AlarmActions"] for one in alarms)
+    assert all(f'ALARM("{one["AlarmName"]}")' in composite["AlarmRule"] for one in alarms)
     assert {one["MetricName"] for one in alarms} == {
         "FailedInvocations",
         "InvocationsSentToDlq",
         "InvocationsFailedToBeSentToDlq",
+        "ThrottledRules",
+        "IngestionToInvocationSuccessLatency",
         "ApproximateNumberOfMessagesVisible",
     }
     # A queue that nobody uses reports nothing after six hours (SQS guide, 'Monitoring'): a full one must not look empty.
@@ -275,14 +284,77 @@ def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
     assert dimensions == {("EventBusName", found["EventBusName"]), ("RuleName", rule)}
 
 
-def test_the_bus_of_an_organization_takes_other_accounts(deploy, unique):
-    aws, found = deploy(unique, "custom-event-bus", OrganizationId="o-a1b2c3d4e5")
-    policy = json.loads(
-        aws.client("events").describe_event_bus(Name=found["EventBusName"])["Policy"]
+def statements_of(aws, found):
+    bus = aws.client("events").describe_event_bus(Name=found["EventBusName"])
+    return {one["Sid"]: one for one in json.loads(bus["Policy"])["Statement"]}
+
+
+def test_the_bus_accepts_its_own_account_alone_by_default(deploy, unique):
+    aws, found = deploy(unique, "custom-event-bus")
+    ((sid, own),) = statements_of(aws, found).items()
+    assert (sid, own["Principal"]) == ("own-account", {"AWS": "arn:aws:iam::000000000000:root"})
+
+
+def test_the_bus_accepts_an_organization_and_accounts_with_their_sources(deploy, unique):
+    aws, found = deploy(
+        unique,
+        "custom-event-bus",
+        OrganizationId="o-a1b2c3d4e5",
+        PublisherAccounts="111122223333,444455556666",
+        PublisherSources="com.example.orders,com.example.stock.*",
     )
-    assert policy["Statement"][0]["Condition"] == {
-        "StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}
+    statements = statements_of(aws, found)
+    assert statements.keys() == {"own-account", "organization", "accounts"}
+    assert statements["organization"]["Condition"]["StringEquals"] == {
+        "aws:PrincipalOrgID": "o-a1b2c3d4e5"
     }
+    assert statements["accounts"]["Principal"] == {"AWS": ["111122223333", "444455556666"]}
+    for sid in ("organization", "accounts"):
+        assert statements[sid]["Condition"]["ForAllValues:StringLike"] == {
+            "events:source": ["com.example.orders", "com.example.stock.*"]
+        }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [
+        ({"LogEvents": "none"}, 0),
+        ({"LogSourcePrefix": "com.example"}, 1),
+        ({"LogSourcePrefix": "com.other"}, 0),
+    ],
+)
+def test_events_are_logged_as_the_parameters_say(deploy, unique, parameters, count):
+    aws, found = deploy(unique, "custom-event-bus", **parameters)
+    entry = {
+        "EventBusName": found["EventBusName"],
+        "Source": "com.example.orders",
+        "DetailType": "order placed",
+        "Detail": json.dumps({"marker": unique}),
+    }
+    since = time.time()
+    assert aws.client("events").put_events(Entries=[entry])["FailedEntryCount"] == 0
+    delivery = demo.Delivery(found["EventLogGroupName"], unique, max(count, 1), since)
+    demo.watch(aws, demo.Act(REGION, "", [delivery]), PATIENCE if count else 1)
+    assert len(delivery.messages) == count
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        ("PublisherAccounts", "12345", "custom-event-bus"),
+        ("PublisherSources", "a b", "custom-event-bus"),
+        ("MaximumEventAgeInSeconds", "59", "rds-snapshot-events"),
+        ("MaximumEventAgeInSeconds", "86401", "rds-snapshot-events"),
+        ("NoncurrentVersionRetentionInDays", "-1", "s3-object-events"),
+        ("LogGroupClass", "DELIVERY", "custom-event-bus"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique, refused):
+    parameter, value, template = refused
+    aws = Aws(make(endpoint, unique, template, **{parameter: value}))
+    (result,) = deployment.deploy(aws, templates, aws.environment.choose())
+    assert not result.ok
+    assert parameter in str(result.problem)
 
 
 def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monkeypatch):

@@ -60,6 +60,12 @@ def mentions(value: Any, name: str) -> bool:
     )
 
 
+def names_rule(template: dict[str, Any], value: Any, rule: str) -> bool:
+    """Whether an expression is the rule's ARN: by a reference to the rule, or made from its name."""
+    name = template["Resources"][rule]["Properties"].get("Name", {}).get("Fn::Sub")
+    return mentions(value, rule) or (name is not None and f"/{name}" in json.dumps(value))
+
+
 def log_group_without_policy(template: dict[str, Any]) -> list[str]:
     """A log-group target needs a resource policy that lets EventBridge write."""
     written = [
@@ -212,7 +218,7 @@ def lossy_target(template: dict[str, Any]) -> list[str]:
             if not any(
                 s["Principal"] == {"Service": "events.amazonaws.com"}
                 and s["Action"] == "sqs:SendMessage"
-                and mentions(s["Condition"]["ArnEquals"]["aws:SourceArn"], rule)
+                and names_rule(template, s["Condition"]["ArnEquals"]["aws:SourceArn"], rule)
                 for s in statements
                 if s["Effect"] == "Allow"
             ):
@@ -271,7 +277,13 @@ def wide_role(template: dict[str, Any]) -> list[str]:
         if not mentions_service(role, "lambda.amazonaws.com"):
             continue  # what other roles have to say for their wildcards: test_wildcards.py
         for policy in role["Properties"].get("Policies", []):
-            text = json.dumps(policy)
+            statements = [
+                one
+                for one in walk(policy)
+                # X-Ray's actions have no resource types.
+                if isinstance(one, dict) and "Effect" in one and one.get("Sid") != "SendTraces"
+            ]
+            text = json.dumps(statements)
             found += [
                 f"{name}: {one}" for one in ('"*"', ":*:*:*", "logs:CreateLogGroup") if one in text
             ]
@@ -313,7 +325,9 @@ def no_tags(template: dict[str, Any]) -> list[str]:
     tagged = (
         "AWS::CloudTrail::Trail",
         "AWS::CloudWatch::Alarm",
+        "AWS::CloudWatch::CompositeAlarm",
         "AWS::Events::EventBus",
+        "AWS::Events::Rule",
         "AWS::IAM::Role",
         "AWS::Lambda::Function",
         "AWS::Logs::LogGroup",

@@ -33,18 +33,22 @@ def apply_patches() -> None:
     """Patch MiniStack. Raises ToolError if a name that the patches use does not exist in the installed version."""
     try:
         from eventstacks.local import (
+            alarms,
             announcements,
             deliveries,
             functions,
             guard,
+            log_format,
             references,
             resources,
+            rules,
             strictness,
         )
 
         ministack.check(
             announcements, deliveries, functions, guard, references, resources, strictness
         )
+        ministack.check(alarms, log_format, rules)
         functions.apply_patches()
     except (ImportError, AttributeError, KeyError) as error:
         raise ToolError(

@@ -1,0 +1,38 @@
+"""One failure sends one notification: metric alarms act through the stack's composite alarm alone."""
+
+import json
+import re
+
+import pytest
+
+from eventstacks import rendering
+
+STACKS = [
+    stack
+    for stack in rendering.names(rendering.TEMPLATES)
+    if any(
+        one["Type"] == "AWS::CloudWatch::Alarm"
+        for one in rendering.render(stack)[1]["Resources"].values()
+    )
+]
+
+
+@pytest.fixture(params=STACKS)
+def template(request):
+    return rendering.render(request.param)[1]
+
+
+def test_the_composite_alarm_covers_every_metric_alarm(template):
+    resources = template["Resources"]
+    alarms = {name for name, one in resources.items() if one["Type"] == "AWS::CloudWatch::Alarm"}
+    rule = json.dumps(resources["StackAlarm"]["Properties"]["AlarmRule"])
+    assert set(re.findall(r"\$\{(\w+)\}", rule)) == alarms
+
+
+def test_only_the_composite_alarm_acts_and_also_when_it_is_over(template):
+    for name, one in template["Resources"].items():
+        properties = one.get("Properties", {})
+        if one["Type"] == "AWS::CloudWatch::Alarm":
+            assert not {"AlarmActions", "OKActions"} & set(properties), name
+    composite = template["Resources"]["StackAlarm"]["Properties"]
+    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopicArn"}]
