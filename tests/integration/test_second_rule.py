@@ -11,7 +11,8 @@ from eventstacks import rendering
 
 PAGE = Path(__file__).parents[2] / "docs" / "stacks" / "custom-event-bus.md"
 CALL = re.compile(
-    r"\{\{ (event_log\.log_group|delivery\.dead_letter_queue|alarms\.rule)\(.*?\) \}\}\n", re.DOTALL
+    r"\{\{ (event_log\.log_group|delivery\.dead_letter_queue|alarms\.(?:rule|composite))\(.*?\) \}\}\n",
+    re.DOTALL,
 )
 
 
@@ -37,17 +38,14 @@ def test_both_rules_write_to_the_log_group(checkout, operate, scope):
     assert shop.letters() == []
 
 
-def test_one_rule_is_a_string_in_the_policy_and_several_are_a_list(checkout):
-    def rules():
-        policy = rendering.render("custom-event-bus").document["Resources"]["EventLogGroupPolicy"][
-            "Properties"
-        ]
-        statements = json.loads(policy["PolicyDocument"]["Fn::Sub"])["Statement"]
-        return statements[1]["Condition"]["ArnEquals"]["aws:SourceArn"]
-
+def test_both_policies_name_both_rules(checkout):
     path = checkout / "templates" / "custom-event-bus.yaml.j2"
-    assert rules() == "${CatchAllRule.Arn}"
-    path.write_text(path.read_text().replace("rule='CatchAllRule'", "rule=['CatchAllRule']"))
-    assert rules() == "${CatchAllRule.Arn}"
     path.write_text(as_documented(path.read_text()))
-    assert rules() == ["${CatchAllRule.Arn}", "${OrderRule.Arn}"]
+    resources = rendering.render("custom-event-bus").document["Resources"]
+    account = json.loads(
+        resources["EventLogGroupPolicy"]["Properties"]["PolicyDocument"]["Fn::Sub"]
+    )
+    group = resources["EventLogGroup"]["Properties"]["ResourcePolicyDocument"]["Fn::If"][1]
+    for document in (account, group):
+        arns = document["Statement"][1]["Condition"]["ArnEquals"]["aws:SourceArn"]
+        assert [json.dumps(one).strip('"}').rsplit("-", 1)[1] for one in arns] == ["all", "orders"]

@@ -12,14 +12,14 @@ STACKS = [
     for stack in rendering.names(rendering.TEMPLATES)
     if any(
         one["Type"] == "AWS::CloudWatch::Alarm"
-        for one in rendering.render(stack)[1]["Resources"].values()
+        for one in rendering.render(stack).document["Resources"].values()
     )
 ]
 
 
 @pytest.fixture(params=STACKS)
 def template(request):
-    return rendering.render(request.param)[1]
+    return rendering.render(request.param).document
 
 
 def test_the_composite_alarm_covers_every_metric_alarm(template):

@@ -14,7 +14,7 @@ GATES = ("AWS::SQS::QueuePolicy", "AWS::Lambda::Permission", "AWS::Logs::Resourc
 RULES = [
     (stack, name)
     for stack in rendering.names(rendering.TEMPLATES)
-    for name, one in rendering.render(stack)[1]["Resources"].items()
+    for name, one in rendering.render(stack).document["Resources"].items()
     if one["Type"] == "AWS::Events::Rule"
 ]
 
@@ -38,7 +38,7 @@ def dependencies(resources, name):
 
 @pytest.mark.parametrize(("stack", "rule"), RULES)
 def test_policies_exist_before_the_rule(stack, rule):
-    resources = rendering.render(stack)[1]["Resources"]
+    resources = rendering.render(stack).document["Resources"]
     properties = resources[rule]["Properties"]
     name = properties["Name"]["Fn::Sub"]
     gates = {
@@ -54,7 +54,7 @@ def test_policies_exist_before_the_rule(stack, rule):
 
 @pytest.mark.parametrize("stack", rendering.names(rendering.TEMPLATES))
 def test_the_policy_of_a_log_group_names_rules_and_no_pattern(stack):
-    for name, resource in rendering.render(stack)[1]["Resources"].items():
+    for name, resource in rendering.render(stack).document["Resources"].items():
         document = json.dumps(resource.get("Properties", {}).get("ResourcePolicyDocument"))
         assert "ArnLike" not in document, name
         assert document == "null" or ":rule/" in document, name

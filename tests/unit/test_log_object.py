@@ -1,7 +1,6 @@
 """The code that is inlined into s3-object-events, as the Lambda runtime would call it."""
 
 import importlib.util
-import json
 import logging
 from pathlib import Path
 
@@ -19,18 +18,21 @@ def module():
 
 
 THROUGH_CLOUDTRAIL = {
+    "id": "e-1",
     "detail-type": "AWS API Call via CloudTrail",
     "detail": {
+        "responseElements": {"x-amz-version-id": "v7"},
         "eventName": "CompleteMultipartUpload",
         "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/ana"},
         "requestParameters": {"bucketName": "data", "key": "a/b.csv"},
     },
 }
 FROM_S3 = {
+    "id": "e-2",
     "detail-type": "Object Created",
     "detail": {
         "bucket": {"name": "data"},
-        "object": {"key": "a/b.csv", "size": 3},
+        "object": {"key": "a/b.csv", "size": 3, "sequencer": "0A"},
         "reason": "PutObject",
         "requester": "111122223333",
     },
@@ -38,23 +40,47 @@ FROM_S3 = {
 
 
 @pytest.mark.parametrize(
-    ("event", "call", "caller"),
+    ("event", "wanted"),
     [
-        (THROUGH_CLOUDTRAIL, "CompleteMultipartUpload", "arn:aws:iam::111122223333:user/ana"),
-        (FROM_S3, "PutObject", "111122223333"),
+        (
+            THROUGH_CLOUDTRAIL,
+            {
+                "eventId": "e-1",
+                "version": "v7",
+                "call": "CompleteMultipartUpload",
+                "caller": "arn:aws:iam::111122223333:user/ana",
+            },
+        ),
+        (
+            FROM_S3,
+            {"eventId": "e-2", "version": "0A", "call": "PutObject", "caller": "111122223333"},
+        ),
     ],
 )
-def test_it_logs_what_was_created(module, caplog, event, call, caller):
+def test_it_logs_what_was_created(module, caplog, event, wanted):
     with caplog.at_level(logging.INFO):
-        answer = module.handler(event, None)
-    wanted = {"bucket": "data", "key": "a/b.csv", "call": call, "caller": caller}
-    assert answer == wanted
-    assert json.loads(caplog.messages[0].removeprefix("Object created: ")) == wanted
+        module.handler(event, None)
+    (record,) = caplog.records
+    logged = {"bucket": "data", "key": "a/b.csv", **wanted}
+    assert {key: getattr(record, key) for key in logged} == logged
 
 
-def test_a_caller_without_a_name_is_said_to_be_unknown(module):
-    detail = {**THROUGH_CLOUDTRAIL["detail"], "userIdentity": {"type": "AWSService"}}
-    assert module.summarize({**THROUGH_CLOUDTRAIL, "detail": detail})["caller"] == "unknown"
+@pytest.mark.parametrize(
+    ("identity", "caller"),
+    [
+        ({"type": "AWSAccount", "accountId": "444455556666", "principalId": "A"}, "444455556666"),
+        ({"type": "AWSService", "invokedBy": "backup.amazonaws.com"}, "backup.amazonaws.com"),
+        ({"type": "AWSService"}, "unknown"),
+    ],
+)
+def test_callers_without_an_arn_are_named(module, identity, caller):
+    """Source: CloudTrail record reference, userIdentity element."""
+    assert module.caller_of(identity) == caller
+
+
+def test_a_write_without_a_response_has_no_version(module):
+    detail = {**THROUGH_CLOUDTRAIL["detail"], "responseElements": None}
+    assert module.summarize({**THROUGH_CLOUDTRAIL, "detail": detail})["version"] == ""
 
 
 def test_an_event_of_another_kind_fails_so_that_lambda_keeps_it(module):

@@ -144,14 +144,21 @@ def resolve_url(original: Original, params: Json, body_key: str, url_key: str, l
 @patch("_evaluate_conditions", changesets, engine, handlers, stacks)
 def evaluate_conditions(original: Original, template: Json, params: Json) -> Any:
     """Conditions take pseudo parameters and Fn::FindInMap (user guide, 'Condition functions'); MiniStack does not."""
-    conditions, mappings = template.get("Conditions") or {}, template.get("Mappings") or {}
-    return original(
-        {
-            **template,
-            "Conditions": engine._resolve_refs(conditions, {}, params, {}, mappings, "", ""),
-        },
-        params,
-    )
+    mappings = template.get("Mappings") or {}
+
+    def prepared(expression: Any) -> Any:
+        """Resolve values, and leave {"Condition": name} to MiniStack, which knows the other conditions."""
+        if not isinstance(expression, dict):
+            return expression
+        if "Condition" in expression:
+            return expression
+        for function in ("Fn::And", "Fn::Or", "Fn::Not"):
+            if function in expression:
+                return {function: [prepared(one) for one in expression[function]]}
+        return engine._resolve_refs(expression, {}, params, {}, mappings, "", "")
+
+    conditions = {name: prepared(one) for name, one in (template.get("Conditions") or {}).items()}
+    return original({**template, "Conditions": conditions}, params)
 
 
 class Attributes(dict[str, Any]):

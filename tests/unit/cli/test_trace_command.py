@@ -39,7 +39,7 @@ def test_an_event_that_is_delivered(run, event):
     assert (code, err) == (0, "")
     assert "✓ rule CatchAllRule" in out
     assert "→ logs EventLogGroup: delivered" in out
-    assert "✓ EventLogGroupPolicy[WriteEvents]" in out
+    assert "✓ EventLogGroup[PutLogEvents]" in out
     assert "✓ archive Archive keeps it" in out
     assert "\x1b" not in out
 
