@@ -218,7 +218,7 @@ def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
     pairs = aws.environment.choose()
     (result,) = deployment.deploy(aws, templates, pairs)
     assert result.ok, result.problem
-    found = outputs.read(aws, unique, REGION)
+    found = outputs.read(aws, pairs[0])
     (result,) = deletion.delete(aws, deletion.survey(aws, pairs), refs=pairs)
     assert result.ok, result.problem
     for name in (found["DataBucketName"], found["TrailBucketName"]):
