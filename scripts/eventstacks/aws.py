@@ -1,31 +1,43 @@
-"""The one place where AWS clients are made."""
+"""AWS clients, retries and error codes: the one place where AWS clients are made."""
 
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import random
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import boto3.session
+import botocore.session
+from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     ConnectionError,  # noqa: A004 - botocore's name
     CredentialRetrievalError,
     HTTPClientError,
+    InvalidRegionError,
+    MissingDependencyException,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
 from botocore.parsers import ResponseParserError
+from botocore.utils import JSONFileCache
 
 from eventstacks.environment import EMBEDDED
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,9 +80,6 @@ BUSY_CODES = frozenset(
         "RequestTimeoutException",
     }
 )
-MADE_UP = (
-    "test"  # both halves of the credentials that an endpoint of one's own gets: never the user's
-)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -97,30 +106,49 @@ def _check_answer(url: str, operation_model: Any, response_dict: dict[str, Any],
         raise ResponseParserError(f"{url} answers something that is not AWS (HTTP {status})")
 
 
-class AccountError(ToolError):
-    """The credentials are for another account than the environment says, or for none."""
+@dataclass(frozen=True)
+class Endpoint:
+    """Address and credentials of an AWS that is not the public one. By default credentials that say nothing.
 
+    Never the user's own: whoever answers at the address could keep them.
+    """
 
-class UnreachedError(ToolError):
-    """Nobody answers, or not as AWS does: no word about credentials was heard."""
+    url: str
+    access_key: str = field(default="test", repr=False)
+    secret_key: str = field(default="test", repr=False)
+
+    def variables(self, region: str) -> dict[str, str]:
+        """Return the environment variables with which the AWS CLI and SDKs use this endpoint."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_REGION": region,
+        }
 
 
 class Aws:
-    """The clients of one environment, one per service and region, made when first asked for.
+    """The clients of one environment, one per service and Region, made when first asked for.
 
-    Safe to share between threads: botocore clients are, and their making is locked here.
+    ``connect`` returns the endpoint of an environment that has ``endpoint: embedded``. Safe to share between threads:
+    botocore clients are, and making them is locked here.
     """
 
-    def __init__(self, environment: Environment, *, connections: int = 32) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        connect: Callable[[], Endpoint] | None = None,
+        *,
+        connections: int = 32,
+    ) -> None:
         self.environment = environment
-        self._connections = connections
+        self._connect, self._connections = connect, connections
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
-        self._session: Any = None
-        self._endpoint: str | None = None
 
     def client(self, service: str, region: str | None = None) -> Any:
-        """The boto3 client of a service in a region (default: the environment's first)."""
+        """Return the boto3 client of a service in a Region (default: the environment's first)."""
         key = (service, region or self.environment.regions[0])
         with self._lock:
             if key not in self._clients:
@@ -128,124 +156,136 @@ class Aws:
             return self._clients[key]
 
     def account(self) -> str:
-        """The account id of the credentials in force. Raises AccountError when there are none that work.
-
-        Raises UnreachedError when nobody answers.
-        """
-        from botocore import exceptions as trouble
-
+        """Return the account ID of the credentials. Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE."""
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
-        except (trouble.HTTPClientError, trouble.ConnectionError, ResponseParserError) as error:
-            endpoint, path = self.environment.endpoint, self.environment.path
-            raise UnreachedError(
-                f"AWS cannot be reached: {error}",
+        except (HTTPClientError, ConnectionError, ResponseParserError) as error:
+            path = self.environment.path
+            raise ToolError(
+                f"cannot reach AWS: {error}",
+                code=ErrorCode.ENDPOINT_UNREACHABLE,
                 where=f"environment {self.environment.name}",
-                advice=f"Start what has to answer there, or correct {path}: endpoint."
-                if endpoint
-                else f"Look at the network, the proxy (HTTPS_PROXY) and the regions in {path}.",
+                advice=f"Start what answers at this address, or correct {path}: endpoint."
+                if self.environment.endpoint
+                else f"Check the network, the proxy (HTTPS_PROXY) and the Regions in {path}.",
             ) from None
-        except (trouble.ConfigParseError, trouble.InvalidRegionError) as error:
-            raise AccountError(
-                str(error),
-                where=f"environment {self.environment.name}",
-                advice="Correct that file, or name another one (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)."
-                if isinstance(error, trouble.ConfigParseError)
-                else f"Correct {self.environment.path}: regions.",
-            ) from None
-        except (trouble.BotoCoreError, trouble.ClientError) as error:
-            profile = self.environment.profile
-            raise AccountError(
-                f"AWS does not say who you are: {error}",
-                where=f"environment {self.environment.name}",
-                advice=f"Log in to the profile {profile!r}."
-                if profile
-                else "Give credentials (AWS_PROFILE, aws sso login …) or name a profile in the environment's file.",
-            ) from None
+        except (BotoCoreError, ClientError) as error:
+            raise self._credentials_error(error) from None
 
     def guard(self) -> str:
-        """The account id, after making sure that it is the environment's own. Raises AccountError."""
+        """Return the account ID if it is the environment's own. Raises ToolError: as ``account``, WRONG_ACCOUNT."""
         account = self.account()
         if self.environment.account not in (None, account):
-            raise AccountError(
-                f"the credentials are for account {account}, this environment is for {self.environment.account}; "
-                "nothing was done",
+            raise ToolError(
+                f"the credentials are for account {account}, this environment is for "
+                f"{self.environment.account}; nothing was changed",
+                code=ErrorCode.WRONG_ACCOUNT,
                 where=f"{self.environment.path}: account",
-                advice="Use the credentials of the right account, or correct the file.",
+                advice="Use credentials of the right account, or correct the file.",
             )
         return account
 
-    def _make(self, service: str, region: str) -> Any:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import ProfileNotFound
+    def _credentials_error(self, error: Exception) -> ToolError:
+        environment, what = self.environment, error_message(error).rstrip(" :")
+        what, where = f"cannot get AWS credentials: {what}", f"environment {environment.name}"
+        advice = "Set AWS_PROFILE, run aws sso login, or name a profile in the environment file."
+        if environment.profile:
+            advice = f"Log in to the profile {environment.profile!r}."
+        if isinstance(error, ProfileNotFound):
+            where, advice = f"{environment.path}: profile", "Correct the name of the profile."
+        elif isinstance(error, ConfigParseError):
+            advice = (
+                "Correct the file, or name another: AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE."
+            )
+        elif isinstance(error, InvalidRegionError):
+            what, advice = str(error), f"Correct {environment.path}: regions."
+        elif isinstance(error, MissingDependencyException):
+            advice = "Install the package: pip install 'botocore[crt]'"
+        elif isinstance(error, CredentialRetrievalError):
+            command = self._core.get_scoped_config().get("credential_process")
+            advice = (
+                f"Run the credential_process of the profile by hand: {command}"
+                if command
+                else advice
+            )
+        return ToolError(what, code=ErrorCode.CREDENTIALS, where=where, advice=advice)
 
-        if self._session is None:
-            try:
-                self._session = (
-                    boto3.session.Session(profile_name=self.environment.profile)
-                    if not self.environment.endpoint
-                    else self._isolated_session()
-                )
-            except ProfileNotFound as error:
-                raise AccountError(str(error), where=f"{self.environment.path}: profile") from None
+    @functools.cached_property
+    def _endpoint(self) -> Endpoint | None:
+        if self.environment.endpoint != EMBEDDED:
+            return Endpoint(self.environment.endpoint) if self.environment.endpoint else None
+        if self._connect is None:
+            raise ToolError(
+                "the embedded AWS is not available here",
+                code=ErrorCode.UNSUPPORTED,
+                where=f"{self.environment.path}: endpoint",
+            )
+        return self._connect()
+
+    @functools.cached_property
+    def _core(self) -> botocore.session.Session:
+        if not self._endpoint:
+            session = botocore.session.Session(profile=self.environment.profile)
+            provider = session.get_component("credential_provider").get_provider("assume-role")
+            # The cache of the AWS CLI: an MFA code is asked for once, by whichever comes first.
+            provider.cache = JSONFileCache(Path("~/.aws/cli/cache").expanduser())
+            provider._prompter = self._ask_mfa_code  # noqa: SLF001 - getpass would raise EOFError
+            return session
+        # No profile, no file and no credentials of the user.
+        unread = (None, None, None, None)
+        session = botocore.session.Session(
+            {
+                "profile": unread,
+                "config_file": (None, None, os.devnull, None),
+                "credentials_file": (None, None, os.devnull, None),
+            }
+        )
+        session.set_credentials(self._endpoint.access_key, self._endpoint.secret_key)
+        return session
+
+    def _ask_mfa_code(self, prompt: str) -> str:
+        if sys.stdin and sys.stdin.isatty():
+            return getpass.getpass(prompt)
+        raise ToolError(
+            "the profile needs an MFA code, and there is no terminal to ask for it",
+            code=ErrorCode.CREDENTIALS,
+            where=f"environment {self.environment.name}",
+            advice="Run any command with this profile on a terminal first: "
+            "the session is kept in ~/.aws/cli/cache.",
+        )
+
+    @functools.cached_property
+    def _session(self) -> boto3.session.Session:
+        return boto3.session.Session(botocore_session=self._core)
+
+    def _make(self, service: str, region: str) -> Any:
+        url = self._endpoint.url if self._endpoint else None
+        more: dict[str, Any] = {"s3": {"addressing_style": "path"}} if url else {}
+        if url and urlsplit(url).hostname in LOOPBACK:
+            more["proxies"] = {}  # no proxy reaches this machine, whatever HTTP_PROXY says
         settings = Config(
             region_name=region,
             max_pool_connections=self._connections,
             connect_timeout=10,
             read_timeout=60,
             retries={"mode": "standard", "total_max_attempts": 5},
+            **more,
         )
-        if self._endpoint:
-            settings = settings.merge(Config(s3={"addressing_style": "path"}))
-            if (
-                urlsplit(self._endpoint).hostname in LOOPBACK
-            ):  # no proxy leads there, whatever HTTP_PROXY says
-                settings = settings.merge(Config(proxies={}))
-        try:  # the credentials are looked for here, too: what a credential_process prints is read
-            client = self._session.client(service, endpoint_url=self._endpoint, config=settings)
+        try:  # reads the credentials, too, and what a credential_process prints
+            client: Any = self._session.client(service, endpoint_url=url, config=settings)
         except (OSError, ValueError) as error:
             if isinstance(error, BotoCoreError):
                 raise
-            raise AccountError(
-                f"AWS cannot be asked with these settings: {error}",
+            raise ToolError(
+                f"cannot make an AWS client: {error}",
+                code=ErrorCode.CREDENTIALS,
                 where=f"environment {self.environment.name}",
-                advice="Look at AWS_ENDPOINT_URL…, and at endpoint_url and credential_process of the profile.",
+                advice="Check AWS_ENDPOINT_URL…, and endpoint_url and credential_process of the profile.",
             ) from None
         client.meta.events.register(
             "before-parse", functools.partial(_check_answer, client.meta.endpoint_url)
         )
         return client
-
-    def _isolated_session(self) -> Any:
-        """A session for an endpoint of one's own: it sees no profile, no file and no credentials of the user's."""
-        import boto3
-        import botocore.session
-
-        access_key = secret_key = MADE_UP
-        self._endpoint = self.environment.endpoint
-        if self._endpoint == EMBEDDED:
-            from eventstacks.local import server
-
-            running = server.start()
-            self._endpoint, access_key, secret_key = (
-                running.url,
-                running.access_key,
-                running.secret_key,
-            )
-        unread = (None, None, None, None)  # neither from the configuration nor from a variable
-        core = botocore.session.Session(
-            session_vars={
-                "profile": unread,
-                "config_file": (None, None, os.devnull, None),
-                "credentials_file": (None, None, os.devnull, None),
-            }
-        )
-        return boto3.session.Session(
-            botocore_session=core,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-        )
 
 
 class Cancelled(Exception):  # noqa: N818 - the user pressed Ctrl-C: not an error

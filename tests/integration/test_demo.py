@@ -76,7 +76,7 @@ def stacks():
 
 
 def own_client(service, region):
-    return Aws(environment.load("local")).client(service, region)
+    return Aws(environment.load("local"), server.start).client(service, region)
 
 
 def test_every_delivery_is_seen_and_nothing_is_left(run):

@@ -13,8 +13,9 @@ import yaml
 from click.testing import CliRunner
 
 from eventstacks import rendering
-from eventstacks.aws import AccountError, Aws
+from eventstacks.aws import Aws
 from eventstacks.cli import taskcat
+from eventstacks.errors import ErrorCode
 
 ROOT = Path(__file__).parents[2]
 needs_taskcat = pytest.mark.skipif(
@@ -204,7 +205,7 @@ def test_the_stock_program_reads_its_settings_on_every_python(tmp_path):
 
 def test_on_another_account_nothing_runs(account_run):
     result, arguments = account_run("999999999999", "--yes")
-    assert isinstance(result.exception, AccountError)
+    assert result.exception.code == ErrorCode.WRONG_ACCOUNT
     assert arguments is None
 
 

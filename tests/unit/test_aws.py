@@ -1,5 +1,8 @@
-"""Who somebody is, asked of AWS: what is said when there is no answer."""
+"""AWS clients: credentials, endpoints, and the errors of both."""
 
+import hashlib
+import io
+import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,8 +11,9 @@ import pytest
 from botocore.parsers import ResponseParserError
 
 from eventstacks.__main__ import as_tool_error
-from eventstacks.aws import AccountError, Aws, UnreachedError
+from eventstacks.aws import Aws, Endpoint
 from eventstacks.environment import Environment
+from eventstacks.errors import ErrorCode, ToolError
 
 
 @pytest.fixture
@@ -22,37 +26,134 @@ def nobody(monkeypatch):
 
 
 @pytest.fixture
-def ask(tmp_path):
+def ask(tmp_path, monkeypatch):
+    """Return the account of an environment; no file of the user's is read."""
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
     return lambda **settings: Aws(
         Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, **settings)
     ).account()
 
 
-def test_an_endpoint_that_does_not_answer_is_no_matter_of_credentials(ask, nobody):
-    with pytest.raises(UnreachedError) as caught:
+@pytest.fixture
+def configure(ask, tmp_path):
+    """Write the AWS config file; return what asks for the account of a profile in it."""
+
+    def write(text, profile="p"):
+        (tmp_path / "AWS_CONFIG_FILE").write_text(text)
+        with pytest.raises(ToolError) as caught:
+            ask(profile=profile)
+        assert caught.value.code == ErrorCode.CREDENTIALS
+        return caught.value
+
+    return write
+
+
+def test_an_endpoint_that_does_not_answer_is_not_a_matter_of_credentials(ask, nobody):
+    with pytest.raises(ToolError) as caught:
         ask(endpoint=nobody)
-    assert str(caught.value).startswith(
-        f'environment dev: AWS cannot be reached: Could not connect to the endpoint URL: "{nobody}'
-    )
+    assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE
+    assert nobody in caught.value.what
     assert caught.value.advice.endswith("dev.yaml: endpoint.")
 
 
-def test_a_network_without_aws_is_no_matter_of_credentials(ask, nobody, monkeypatch):
+def test_a_network_without_aws_is_not_a_matter_of_credentials(ask, nobody, monkeypatch):
     for name, value in (
         ("AWS_ACCESS_KEY_ID", "x"),
         ("AWS_SECRET_ACCESS_KEY", "x"),
         ("HTTPS_PROXY", nobody),
     ):
         monkeypatch.setenv(name, value)
-    with pytest.raises(UnreachedError) as caught:
+    with pytest.raises(ToolError) as caught:
         ask()
+    assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE
     assert "HTTPS_PROXY" in caught.value.advice
-    assert "credentials" not in str(caught.value)
 
 
-def test_without_credentials_they_are_asked_for(ask):
-    with pytest.raises(AccountError, match="Give credentials"):
+def test_missing_credentials(ask):
+    with pytest.raises(ToolError) as caught:
         ask()
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CREDENTIALS, "environment dev")
+    assert "AWS_PROFILE" in caught.value.advice
+
+
+MFA = """
+[profile base]
+aws_access_key_id = test
+aws_secret_access_key = test
+[profile p]
+role_arn = arn:aws:iam::111122223333:role/deploy
+source_profile = base
+mfa_serial = arn:aws:iam::111122223333:mfa/device
+"""
+
+
+def test_an_mfa_code_needs_a_terminal(configure, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert "needs an MFA code" in configure(MFA).what
+
+
+def test_an_assumed_role_is_taken_from_the_cache_of_the_aws_cli(
+    ask, tmp_path, monkeypatch, somebody
+):
+    """The code is asked for once: the key of the cache is botocore's, as in the AWS CLI."""
+    (tmp_path / "AWS_CONFIG_FILE").write_text(MFA)
+    arguments = {
+        "RoleArn": "arn:aws:iam::111122223333:role/deploy",
+        "SerialNumber": "arn:aws:iam::111122223333:mfa/device",
+    }
+    name = hashlib.sha1(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
+    session = {"AccessKeyId": "cached", "SecretAccessKey": "s", "SessionToken": "t"}
+    session["Expiration"] = "2100-01-01T00:00:00Z"
+    cache = tmp_path / ".aws" / "cli" / "cache"
+    cache.mkdir(parents=True)
+    (cache / f"{name}.json").write_text(json.dumps({"Credentials": session}))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", somebody)
+    with pytest.raises(ToolError) as caught:
+        ask(profile="p")
+    assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE  # it got as far as the call
+
+
+def test_the_credential_process_that_failed_is_named(configure):
+    assert (
+        "/bin/false --x" in configure("[profile p]\ncredential_process = /bin/false --x\n").advice
+    )
+
+
+def test_a_profile_of_aws_login_names_the_package_that_is_missing(configure, monkeypatch):
+    monkeypatch.setattr("botocore.credentials.HAS_CRT", False, raising=False)
+    monkeypatch.setattr("botocore.utils.EC", None, raising=False)
+    error = configure("[profile p]\nlogin_session = arn:aws:iam::111122223333:user/me\n")
+    assert error.advice == "Install the package: pip install 'botocore[crt]'"
+
+
+def test_an_unknown_profile_is_an_error_of_the_environment_file(configure, tmp_path):
+    assert configure("", "nope").where == f"{tmp_path / 'dev.yaml'}: profile"
+
+
+def test_the_embedded_aws_is_connected_by_the_caller(tmp_path, nobody):
+    environment = Environment("dev", tmp_path / "dev.yaml", ("r-1",), {}, endpoint="embedded")
+    with pytest.raises(ToolError) as caught:
+        Aws(environment).client("sts")
+    assert caught.value.code == ErrorCode.UNSUPPORTED
+    calls = []
+    aws = Aws(environment, lambda: calls.append(1) or Endpoint(nobody, "key", "secret"))
+    client = aws.client("sqs", "us-east-1")
+    assert aws.client("sqs", "us-east-1") is client
+    assert (aws.client("s3").meta.endpoint_url, len(calls)) == (nobody, 1)
+    assert client._request_signer._credentials.access_key == "key"
+    assert "key" not in repr(Endpoint(nobody, "key", "secret"))
+
+
+def test_an_endpoint_gets_no_credentials_of_the_user(ask, nobody, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "of-the-user")
+    environment = Environment("dev", tmp_path / "dev.yaml", ("r-1",), {}, endpoint=nobody)
+    credentials = Aws(environment).client("sqs")._request_signer._credentials
+    assert (credentials.access_key, credentials.secret_key) == ("test", "test")
 
 
 ANSWERS = {
@@ -87,8 +188,9 @@ def somebody(request):
 
 
 def test_what_is_not_aws_is_called_so(ask, somebody, tmp_path):
-    with pytest.raises(UnreachedError, match=f"{somebody} answers something that is not AWS"):
+    with pytest.raises(ToolError, match=f"{somebody} answers something that is not AWS") as error:
         ask(endpoint=somebody)
+    assert error.value.code == ErrorCode.ENDPOINT_UNREACHABLE
     aws = Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, endpoint=somebody))
     with pytest.raises(ResponseParserError) as caught:
         aws.client("cloudformation").describe_stacks()
@@ -101,14 +203,14 @@ def test_no_proxy_leads_to_the_loopback(ask, somebody, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(UnreachedError, match=f"{somebody} answers something"):
+    with pytest.raises(ToolError, match=f"{somebody} answers something"):
         ask(endpoint=somebody)
 
 
 def test_a_bad_file_of_settings_is_no_matter_of_credentials(ask, tmp_path, monkeypatch):
     (tmp_path / "config").write_text("[default\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    with pytest.raises(AccountError, match="AWS_CONFIG_FILE"):
+    with pytest.raises(ToolError, match="AWS_CONFIG_FILE"):
         ask()
 
 
@@ -125,15 +227,13 @@ def test_settings_with_which_no_client_can_be_made_are_said(
 ):
     (tmp_path / "config").write_text(f"[default]\n{setting}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    with pytest.raises(AccountError) as caught:
+    with pytest.raises(ToolError) as caught:
         ask()
-    assert str(caught.value).startswith(
-        "environment dev: AWS cannot be asked with these settings: "
-    )
+    assert (caught.value.code, caught.value.where) == (ErrorCode.CREDENTIALS, "environment dev")
     assert words in caught.value.what
     assert "endpoint_url and credential_process of the profile" in caught.value.advice
 
 
 def test_a_region_that_cannot_be_one_is_a_matter_of_the_file(tmp_path):
-    with pytest.raises(AccountError, match=r"Correct .*dev.yaml: regions"):
+    with pytest.raises(ToolError, match=r"Correct .*dev.yaml: regions"):
         Aws(Environment("dev", tmp_path / "dev.yaml", ("us east",), {})).account()

@@ -15,6 +15,7 @@ from eventstacks.cli.output import (
 from eventstacks.cli.output import (
     print_errors as complain,
 )
+from eventstacks.local import server
 
 if TYPE_CHECKING:
     from eventstacks.environment import StackRef
@@ -27,4 +28,4 @@ def read(
 ) -> tuple[aws.Aws, dict[str, Any], list[StackRef]]:
     """Do as ``options.connect``, without the header line."""
     chosen, templates, stacks = options.load(env, stack, region)
-    return aws.Aws(chosen, connections=connections), templates, stacks
+    return aws.Aws(chosen, server.start, connections=connections), templates, stacks

@@ -73,7 +73,11 @@ def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
         if wait is None:
             wait = WAIT_HERE if chosen.endpoint else WAIT_AWS
         seen = _demonstrate(
-            chosen, Aws(chosen), keep=keep, wait=wait, stays=was_running or not is_embedded
+            chosen,
+            Aws(chosen, server.start),
+            keep=keep,
+            wait=wait,
+            stays=was_running or not is_embedded,
         )
     finally:
         if is_embedded and not keep and not was_running:

@@ -11,6 +11,7 @@ from eventstacks import aws, environment, parameter_checks, rendering
 from eventstacks.bus import moments
 from eventstacks.cli import output
 from eventstacks.errors import ToolError
+from eventstacks.local import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,7 @@ def connect(
     account is checked, and the header line is printed.
     """
     chosen, templates, stacks = load(env, stack, region)
-    connection = aws.Aws(chosen, connections=connections)
+    connection = aws.Aws(chosen, server.start, connections=connections)
     account = connection.guard()
     endpoint = connection.client("sts").meta.endpoint_url if chosen.endpoint else "AWS"
     output.header(chosen, account, [ref.region for ref in stacks], endpoint)

@@ -137,8 +137,9 @@ def command(env: str, stack: str | None, region: str | None, as_json: bool, **gi
 def make_client(environment: Environment, threads: int, region: str) -> Any:
     """The client of one region in another process."""
     from eventstacks.aws import Aws
+    from eventstacks.local import server
 
-    return Aws(environment, connections=threads).client("events", region)
+    return Aws(environment, server.start, connections=threads).client("events", region)
 
 
 def _destinations(

@@ -143,8 +143,9 @@ def _run_on_account(found: Environment, arguments: tuple[str, ...], *, yes: bool
 
     from eventstacks.aws import Aws
     from eventstacks.cli import _stacks
+    from eventstacks.local import server
 
-    aws = Aws(found)
+    aws = Aws(found, server.start)
     account = aws.guard()
     if not _stacks.confirm(
         f"Create and delete the stacks of .taskcat.yml in account {account}?", found, yes=yes

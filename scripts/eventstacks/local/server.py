@@ -6,39 +6,17 @@ import json
 import os
 import sys
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eventstacks.aws import Endpoint
 from eventstacks.local import daemons
 
 PACKAGES = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"
 DAEMON = "import sys; sys.path.insert(0, sys.argv.pop(1)); from eventstacks.local import daemon; daemon.main()"
 INHERITED = ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE")
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Address and credentials of an embedded AWS: its root user in account 000000000000.
-
-    Requests need the access key ID, which is random for each start: keep it secret. ``<access_key>-<12 digits>`` is
-    the root user of that account.
-    """
-
-    url: str
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
-
-    def variables(self, region: str) -> dict[str, str]:
-        """Return the environment variables with which the AWS CLI and SDKs use this endpoint."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_DEFAULT_REGION": region,
-            "AWS_REGION": region,
-        }
 
 
 @dataclass(frozen=True)
