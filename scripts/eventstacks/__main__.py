@@ -125,8 +125,11 @@ def main() -> int:
         # One that is ignored stays so: nohup, or a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: `<&-`
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # else an encoding such as Latin-1 refuses characters
+        if hasattr(stream, "reconfigure"):  # an encoding such as Latin-1 lacks characters
             stream.reconfigure(errors="backslashreplace")
     if instruction := os.environ.get(COMPLETE):
         return shell_complete(cli, {}, "eventstacks", COMPLETE, instruction)
