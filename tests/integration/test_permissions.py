@@ -281,7 +281,7 @@ def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_fol
     acl = {"s3:x-amz-acl": "bucket-owner-full-control"}
 
     def admitted(action, resource, source, principal="cloudtrail.amazonaws.com"):
-        return deliveries.admits(
+        return deliveries.policies_allow(
             [policy], principal, action, resource, {"aws:sourcearn": source, **acl}
         )
 

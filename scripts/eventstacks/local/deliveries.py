@@ -1,23 +1,31 @@
-"""What a rule's target gets, and whether it may get it.
+"""Delivery of events to the targets of rules: matching, permissions, payload, dead-letter queues, archives.
 
-MiniStack delivers to any target that exists. EventBridge asks first: the target's resource policy (Lambda, SQS, SNS,
-buses, log groups) or its role (state machines, and any target that names one). What is refused goes to the target's
-dead-letter queue at once, without retries (EventBridge guide, 'Using dead-letter queues').
+MiniStack delivers to every target that exists. EventBridge first asks the target's resource policy (functions, queues,
+topics, buses, log groups) or its role. A refused event goes to the target's dead-letter queue at once, without
+retries (EventBridge User Guide, 'Using dead-letter queues').
+
+To add a target kind: its action in ACTIONS, its resource policy in ``resource_policies``, and a function in SENDERS if
+MiniStack does not deliver to it.
 """
 
 import contextlib
 import contextvars
+import functools
 import json
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region, set_request_region
 from ministack.services import eventbridge, iam
 
-from eventstacks.flow import payload
+from eventstacks.errors import ToolError
+from eventstacks.flow import graph, payload
 from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
+from eventstacks.patterns.index import RuleSet
+from eventstacks.patterns.matcher import Pattern
 
 EVENTS = "events.amazonaws.com"
 OWN_POLICY = ("lambda", "sqs", "sns")
@@ -30,28 +38,25 @@ ACTIONS = {
     "api-destination": "events:InvokeApiDestination",
     "logs": "logs:PutLogEvents",
 }
-
-EVEN_READ_ONLY = (
-    "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"  # what a rule gets that is ENABLED, and more
-)
+ENABLED = ("ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")
 
 
-class NotDelivered(Exception):  # noqa: N818 - it is an answer, not a fault
-    """A target took nothing; its arguments are what EventBridge writes as ERROR_CODE and ERROR_MESSAGE."""
+class NotDelivered(Exception):  # noqa: N818 - a result, not a fault
+    """A target did not take an event. Arguments: EventBridge's ERROR_CODE and ERROR_MESSAGE."""
 
 
 def kind_of(arn: str) -> str:
-    """The service of a target, or which of EventBridge's own it is."""
+    """Return the service of a target, or the resource type of one of EventBridge's own."""
     service, resource = arn.split(":")[2], arn.split(":")[5]
     return resource.split("/")[0] if service == "events" else service
 
 
-def admits(
+def policies_allow(
     policies: list[Any], service: str, action: str, resource: str, keys: Json, caller: str = ""
 ) -> bool:
-    """Whether resource policies let a service act on the resource; a Deny in any of them wins.
+    """Return True if resource policies allow a service the action; a Deny in any of them wins.
 
-    ``keys`` are condition keys of the request, in lower case; ``caller``: an ARN that may be named instead.
+    ``keys``: condition keys of the request, in lower case. ``caller``: an ARN that can be named instead of the service.
     """
     question = iam_evaluator.EvalContext(
         caller,
@@ -63,15 +68,15 @@ def admits(
         secure_transport=True,
         service_context={"aws:sourceaccount": get_account_id(), **keys},
     )
-    results = [
-        iam_evaluator.evaluate_resource_policy(policy, question, service=service)
+    decisions = {
+        iam_evaluator.evaluate_resource_policy(policy, question, service=service).decision
         for policy in policies
-    ]
-    return {result.decision for result in results} - {"ImplicitDeny"} == {"Allow"}
+    }
+    return decisions - {"ImplicitDeny"} == {"Allow"}
 
 
-def role_may(arn: str, action: str, resource: str) -> bool:
-    """Whether a role's policies allow the action; a role that is not there may nothing."""
+def role_policies_allow(arn: str, action: str, resource: str) -> bool:
+    """Return True if a role's identity policies allow the action; a role that does not exist has none."""
     name, account = arn.rsplit("/", 1)[-1], arn.split(":")[4]
     question = iam_evaluator.EvalContext(
         arn, "AssumedRole", account, action, resource, get_region()
@@ -80,231 +85,251 @@ def role_may(arn: str, action: str, resource: str) -> bool:
     return bool(iam_evaluator.evaluate(question, policies).decision == "Allow")
 
 
-def role_allows(arn: str, action: str, resource: str, keys: Json) -> bool:
-    """Whether EventBridge may assume the role, and the role's policies allow the action."""
+def role_allows(arn: str, action: str, resource: str, keys: Json, service: str = EVENTS) -> bool:
+    """Return True if the service can assume the role and the role's policies allow the action."""
     role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
-    if role is None or not admits(
-        [role["AssumeRolePolicyDocument"]], EVENTS, "sts:AssumeRole", arn, keys
-    ):
-        return False
-    return role_may(arn, action, resource)
+    return (
+        role is not None
+        and policies_allow([role["AssumeRolePolicyDocument"]], service, "sts:AssumeRole", arn, keys)
+        and role_policies_allow(arn, action, resource)
+    )
 
 
-def policies_of(kind: str, arn: str) -> list[Any]:
-    """The resource policies of a target: none for a kind without. Raises NotDelivered when it does not exist."""
+def in_region(region: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function as in another Region."""
+    context = contextvars.copy_context()
+    context.run(set_request_region, region)
+    return context.run(function, *arguments)
+
+
+def resource_policies(kind: str, arn: str) -> list[Any]:
+    """Return the resource policies of a target, none for a kind without. Raises NotDelivered if it does not exist."""
     if kind == "logs":
         describe = "Logs_20140328.DescribeResourcePolicies"
-        found = [
+        answers = [
             call("cloudwatch_logs", describe, policyScope=scope)
             for scope in ("ACCOUNT", "RESOURCE")
         ]
-        return [policy["policyDocument"] for one in found for policy in one["resourcePolicies"]]
+        return [policy["policyDocument"] for each in answers for policy in each["resourcePolicies"]]
     if kind == "event-bus":
-        there = contextvars.copy_context()
-        there.run(set_request_region, arn.split(":")[3])
-        return [
-            there.run(eventbridge._event_bus_policies.get, arn.partition(":event-bus/")[2]) or {}
-        ]
-    policy = iam_evaluator._resource_policy(kind, arn) if kind in OWN_POLICY else ("",)
-    if policy is None or (kind in OWN_POLICY and arn.split(":")[3] != get_region()):
+        get = eventbridge._event_bus_policies.get
+        return [in_region(arn.split(":")[3], get, arn.partition(":event-bus/")[2]) or {}]
+    if kind not in OWN_POLICY:
+        return []
+    policy = iam_evaluator._resource_policy(kind, arn)
+    if policy is None or arn.split(":")[3] != get_region():
         raise NotDelivered("NO_RESOURCE", f"{arn} does not exist in {get_region()}")
-    given = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
-    # The statement that every topic is born with holds for its owner alone; the provisioner forgets to say so.
-    return [
-        {
-            "Statement": [
-                one
-                for one in given.get("Statement", ())
-                if one.get("Sid") != "__default_statement_ID"
-            ]
-        }
-    ]
+    document = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
+    # The default statement of a topic is for its owner only; MiniStack's provisioner omits that condition.
+    statements = document.get("Statement", ())
+    return [{"Statement": [s for s in statements if s.get("Sid") != "__default_statement_ID"]}]
 
 
 def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
-    """Raise NotDelivered unless EventBridge may deliver to the target.
+    """Raise NotDelivered unless EventBridge is allowed to deliver to the target.
 
     A log group needs both actions for events.amazonaws.com; the guide names delivery.logs.amazonaws.com beside it, a
     template that AWS publishes (serverless-patterns, eventbridge-cloudwatch) does without. CreateLogStream carries no
     SourceArn (serverless-patterns PR 618).
     A bus's policy names the rule's account (guide, 'Example policy: Send events from specific rules'). That a bus of
-    the same account and region asks the same, and that a policy may name events.amazonaws.com, are guesses; a bus of
-    another region is refused without a role by MiniStack's PutTargets already.
+    the same account and Region asks the same, and that a policy can name events.amazonaws.com, are guesses; a bus of
+    another Region without a role is refused by MiniStack's PutTargets.
     """
     kind, keys = kind_of(arn), {"aws:sourcearn": rule_arn}
-    policies, action = policies_of(kind, arn), ACTIONS[kind]
-    asked: list[tuple[Any, ...]] = [(EVENTS, action, arn, keys)]
+    action, stream = ACTIONS[kind], f"{arn}:log-stream:x"
+    policies = resource_policies(kind, arn)
+    calls: list[tuple[Any, ...]] = [(EVENTS, action, arn, keys)]
     if kind == "event-bus":
-        asked = [(EVENTS, action, arn, keys, f"arn:aws:iam::{get_account_id()}:root")]
+        calls = [(EVENTS, action, arn, keys, f"arn:aws:iam::{get_account_id()}:root")]
     if kind == "logs":
-        stream = f"{arn}:log-stream:x"
-        asked = [(EVENTS, "logs:CreateLogStream", stream, {}), (EVENTS, action, stream, keys)]
-    allowed = (
-        role_allows(role, action, arn, keys)
-        if role
-        else all(admits(policies, *one) for one in asked)
-    )
-    if not allowed:
-        raise NotDelivered(
-            "NO_PERMISSIONS", f"{role or f'the policy of {arn}'} does not let {rule_arn} deliver"
-        )
+        calls = [(EVENTS, "logs:CreateLogStream", stream, {}), (EVENTS, action, stream, keys)]
+    if role:
+        is_allowed = role_allows(role, action, arn, keys)
+    else:
+        is_allowed = all(policies_allow(policies, *each) for each in calls)
+    if not is_allowed:
+        holder = role or f"the policy of {arn}"
+        raise NotDelivered("NO_PERMISSIONS", f"{holder} does not allow {rule_arn} {action}")
 
 
-def payload_of(target: Json, rule: Json, view: Any) -> str:
-    """The event, or what the target's Input or InputTransformer makes of it; an InputPath is an Input by now."""
-    if target.get("InputTransformer"):
-        return str(eventbridge._apply_input_transformer(target["InputTransformer"], rule, view))
-    return target.get("Input") or json.dumps(view.event_with_detail(), separators=(",", ":"))
+def with_payload(target: Json, rule: Json, view: Any) -> Json:
+    """Return the target with the text that it receives as its Input. Raises NotDelivered if it cannot take that.
+
+    The payload is built as in trace: MiniStack's own InputPath has no indexes.
+    """
+    settings = {key: target[key] for key in graph.INPUTS if target.get(key)}
+    if not settings:
+        return target
+    source = graph.Rule(rule["Name"], rule["Name"], rule["Arn"], rule["EventBusName"], None)
+    receiver = graph.Target(target["Id"], target["Arn"], settings)
+    now = time.strftime("%FT%TZ", time.gmtime())
+    built = payload.build(source, receiver, view.event_with_detail(), now)
+    if built.problem:  # the code is a guess
+        raise NotDelivered("INVALID_PARAMETER", built.problem)
+    return {**target, **dict.fromkeys(settings), "Input": built.text}
+
+
+def body_of(target: Json, view: Any) -> str:
+    """Return the text that a target receives."""
+    return target.get("Input") or payload.compact(view.event_with_detail())
 
 
 def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
-    """One log event per delivery; an InputTransformer has to make ``{"timestamp": ms, "message": text}``."""
-    made: Json = {"message": payload_of(target, rule, view), "timestamp": time.time() * 1000}
+    """Write one log event. An InputTransformer makes ``{"timestamp": ms, "message": text}``."""
+    entry: Json = {"message": body_of(target, view), "timestamp": time.time() * 1000}
+    if "InputTransformer" in target:
+        entry = json.loads(entry["message"])
     try:
-        made = json.loads(made["message"]) if target.get("InputTransformer") else made
-        message, when = made["message"], int(made["timestamp"])
+        message, timestamp = entry["message"], int(entry["timestamp"])
     except (ValueError, KeyError, TypeError) as error:  # the code is a guess
-        raise NotDelivered(
-            "INVALID_PARAMETER", f"a log group takes timestamp and message: {error}"
-        ) from error
-    entry = {
-        "timestamp": when,
-        "message": message if isinstance(message, str) else json.dumps(message),
-    }
-    where = {
+        text = f"a log group needs timestamp and message: {error}"
+        raise NotDelivered("INVALID_PARAMETER", text) from error
+    if not isinstance(message, str):
+        message = json.dumps(message)
+    stream = {
         "logGroupName": target["Arn"].removesuffix(":*").split(":log-group:", 1)[1],
-        "logStreamName": str(
-            uuid.uuid5(uuid.NAMESPACE_URL, f"{rule['Arn']}/{target['Id']}")
-        ),  # AWS: some UUID
+        # AWS: one stream with a UUID as its name
+        "logStreamName": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{rule['Arn']}/{target['Id']}")),
     }
-    with contextlib.suppress(AwsError):  # it is there already
-        call("cloudwatch_logs", "Logs_20140328.CreateLogStream", **where)
-    call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **where, logEvents=[entry])
+    with contextlib.suppress(AwsError):  # it exists
+        call("cloudwatch_logs", "Logs_20140328.CreateLogStream", **stream)
+    events = [{"timestamp": timestamp, "message": message}]
+    call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **stream, logEvents=events)
 
 
-def to_function(target: Json, _event: Json, rule: Json, view: Any) -> None:
-    """An asynchronous invocation: the function's EventInvokeConfig counts."""
-    path, body = (
-        f"/2015-03-31/functions/{target['Arn']}/invocations",
-        payload_of(target, rule, view).encode(),
-    )
-    status, answer = send("lambda_svc", "POST", path, {"x-amz-invocation-type": "Event"}, body)
+def to_function(target: Json, _event: Json, _rule: Json, view: Any) -> None:
+    """Invoke a function asynchronously, so that its EventInvokeConfig applies."""
+    path = f"/2015-03-31/functions/{target['Arn']}/invocations"
+    headers = {"x-amz-invocation-type": "Event"}
+    status, body = send("lambda_svc", "POST", path, headers, body_of(target, view).encode())
     if status >= 300:
-        raise NotDelivered("ERROR_FROM_TARGET", f"{target['Arn']}: {answer!r}")
+        raise NotDelivered("ERROR_FROM_TARGET", f"{target['Arn']}: {body.decode(errors='replace')}")
 
 
 def to_bus(target: Json, event: Json, rule: Json, _view: Any) -> None:
-    """Hand the event as it is to another bus, of another region too. Buses of other accounts are not reached."""
+    """Put the unchanged event on another bus, also of another Region. Buses of other accounts are not reached."""
     (region, account), bus = (
         target["Arn"].split(":")[3:5],
         target["Arn"].partition(":event-bus/")[2],
     )
     if event["Region"] != get_region() != region:
-        raise NotDelivered(
-            "THIRD_REGION_HOP_DETECTED", f"{target['Arn']}: an event crosses one border only"
-        )
-    # MiniStack keeps the keys of rules to stop loops; they mean something within one region only.
+        text = f"{target['Arn']}: an event can be sent to another Region once only"
+        raise NotDelivered("THIRD_REGION_HOP_DETECTED", text)
+    # MiniStack stops loops by the keys of rules, which are unique within one Region only.
     key = eventbridge._rule_key(rule["Name"], rule["EventBusName"])
     path = [*(event.get("_DispatchPath") or []), key] if region == get_region() else []
-
-    there = contextvars.copy_context()
-    there.run(set_request_region, region)
-    if account != get_account_id() or there.run(eventbridge._event_buses.get, bus) is None:
+    exists = in_region(region, eventbridge._event_buses.get, bus) is not None
+    if account != get_account_id() or not exists:
         raise NotDelivered("NO_RESOURCE", f"{target['Arn']} does not exist")
-    there.run(eventbridge._dispatch_event, {**event, "EventBusName": bus, "_DispatchPath": path})
-
-
-def bury(target: Json, rule: Json, view: Any, code: str, message: str) -> None:
-    """Put the event on the target's dead-letter queue, with the four attributes that say why."""
-    log.warning("not delivered: %s -> %s: %s %s", rule["Arn"], target["Arn"], code, message)
-    if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
-        return
-    check_permission(arn, None, rule["Arn"])
-    why = {
-        "RULE_ARN": rule["Arn"],
-        "TARGET_ARN": target["Arn"],
-        "ERROR_CODE": code,
-        "ERROR_MESSAGE": message,
-    }
-    attributes = {key: {"DataType": "String", "StringValue": text} for key, text in why.items()}
-    url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=arn.rsplit(":", 1)[1])["QueueUrl"]
-    body = json.dumps(view.event_with_detail())
-    call(
-        "sqs", "AmazonSQS.SendMessage", QueueUrl=url, MessageBody=body, MessageAttributes=attributes
-    )
+    forwarded = {**event, "EventBusName": bus, "_DispatchPath": path}
+    in_region(region, eventbridge._dispatch_event, forwarded)
 
 
 SENDERS: dict[str, Original] = {"logs": to_log_group, "lambda": to_function, "event-bus": to_bus}
 
 
+def send_to_dlq(target: Json, rule: Json, view: Any, code: str, message: str) -> None:
+    """Send the event to the target's dead-letter queue, with the four attributes that name the reason."""
+    log.warning("not delivered: %s -> %s: %s %s", rule["Arn"], target["Arn"], code, message)
+    if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
+        return
+    check_permission(arn, None, rule["Arn"])
+    reasons = {
+        "RULE_ARN": rule["Arn"],
+        "TARGET_ARN": target["Arn"],
+        "ERROR_CODE": code,
+        "ERROR_MESSAGE": message,
+    }
+    url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=arn.rsplit(":", 1)[1])["QueueUrl"]
+    call(
+        "sqs",
+        "AmazonSQS.SendMessage",
+        QueueUrl=url,
+        MessageBody=json.dumps(view.event_with_detail()),
+        MessageAttributes={
+            key: {"DataType": "String", "StringValue": text} for key, text in reasons.items()
+        },
+    )
+
+
 @patch("_invoke_target", eventbridge)
 def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any = None) -> None:
-    """In place of MiniStack's own delivery: ask, deliver, and bury what was not taken. Raises nothing."""
-    view, arn, kind = (
-        view or eventbridge._pattern_event_view(event),
-        target["Arn"],
-        kind_of(target["Arn"]),
-    )
-    replay = (eventbridge._replays.get(event.get("ReplayName")) or {}).get("Destination", {})
-    is_chosen = rule["Arn"] in (replay.get("FilterArns") or [rule["Arn"]])
-    if not is_chosen and replay["Arn"].endswith(
-        f"/{rule['EventBusName']}"
-    ):  # rules of other buses are not its matter
-        return
+    """Check the permission, deliver, and send what was not delivered to the dead-letter queue. Raises nothing."""
+    view, kind = view or eventbridge._pattern_event_view(event), kind_of(target["Arn"])
     try:
         try:
-            if (
-                ":rule/" in rule["Arn"] and kind in ACTIONS
-            ):  # a schedule of Scheduler acts as its own role instead
-                check_permission(arn.removesuffix(":*"), target.get("RoleArn"), rule["Arn"])
-            if path := target.get(
-                "InputPath"
-            ):  # MiniStack's own knows no index, and takes the whole event then
-                target = {
-                    "Input": payload.compact(payload.find(path, view.event_with_detail())),
-                    **target,
-                }
+            # A schedule of EventBridge Scheduler acts with its own role.
+            if ":rule/" in rule["Arn"] and kind in ACTIONS:
+                arn = target["Arn"].removesuffix(":*")
+                check_permission(arn, target.get("RoleArn"), rule["Arn"])
+            target = with_payload(target, rule, view)
             SENDERS.get(kind, original)(target, event, rule, view)
         except NotDelivered as failure:
-            bury(target, rule, view, *failure.args)
+            send_to_dlq(target, rule, view, *failure.args)
         except AwsError as failure:  # from CloudWatch Logs
-            bury(target, rule, view, "NO_RESOURCE", str(failure))
-    except Exception:  # noqa: BLE001 - one target must not take the others' events with it
-        log.exception("not delivered to %s, nor to its dead-letter queue", arn)
+            send_to_dlq(target, rule, view, "NO_RESOURCE", str(failure))
+    except Exception:  # noqa: BLE001 - a failure at one target must not affect the others
+        log.exception("not delivered to %s, nor to its dead-letter queue", target["Arn"])
+
+
+@functools.lru_cache(maxsize=256)
+def rule_set(patterns: tuple[tuple[str, str], ...]) -> RuleSet:
+    """Return an index over the patterns of a bus, given as (rule key, JSON text)."""
+    return RuleSet({key: Pattern(text) for key, text in patterns})
+
+
+def is_wanted(rule: Json, event: Json, key: str) -> bool:
+    """Return True if an event on the rule's bus is matched against it: a replay can be limited to some rules."""
+    replay = (eventbridge._replays.get(event.get("ReplayName")) or {}).get("Destination", {})
+    is_source = replay.get("Arn", "").endswith(f"/{rule['EventBusName']}")  # not forwarded since
+    return (
+        rule["EventBusName"] == event.get("EventBusName", "default")
+        and rule.get("State") in ENABLED
+        and bool(rule.get("EventPattern"))
+        and key not in (event.get("_DispatchPath") or [])
+        and not (is_source and rule["Arn"] not in (replay.get("FilterArns") or [rule["Arn"]]))
+    )
 
 
 @patch("_dispatch_event", eventbridge)
-def dispatch(original: Original, event: Json, view: Any = None) -> None:
-    """Archive what comes to a bus, also what MiniStack's services put there themselves; AWS archives no replays.
-
-    MiniStack's own passes over every rule that is not merely ENABLED.
-    """
+def dispatch(_original: Original, event: Json, view: Any = None) -> None:
+    """Deliver an event to the targets of the rules that match it, and archive it unless it is a replay."""
     view = view or eventbridge._pattern_event_view(event)
-    original(event, view)
-    for key, rule in list(eventbridge._rules.items()):
-        is_here = rule.get("EventBusName", "default") == event.get("EventBusName", "default")
-        if (
-            rule.get("State") != EVEN_READ_ONLY
-            or not is_here
-            or key in (event.get("_DispatchPath") or [])
-        ):
-            continue
-        if eventbridge._matches_pattern_view(rule.get("EventPattern"), view, f"rule {key}"):
-            for target in eventbridge._targets.get(key, []):
-                eventbridge._invoke_target(target, event, rule, view)
-    eventbridge._archive_event(event, view, once="ReplayName" not in event)
+    rules = {k: rule for k, rule in eventbridge._rules.items() if is_wanted(rule, event, k)}
+    patterns = rule_set(tuple((key, rule["EventPattern"]) for key, rule in rules.items()))
+    for key in patterns.matching(view.event_with_detail()):
+        for target in list(eventbridge._targets.get(key, [])):
+            eventbridge._invoke_target(target, event, rules[key], view)
+    eventbridge._archive_event(event, view, is_received="ReplayName" not in event)
 
 
 @patch("_archive_event", eventbridge)
-def archive(original: Original, event: Json, view: Any = None, *, once: bool = False) -> None:
-    """Once for each event: MiniStack's own call, after PutEvents, would be the second."""
-    if once:  # a replay compares numbers; the services write text
+def archive(
+    original: Original, event: Json, view: Any = None, *, is_received: bool = False
+) -> None:
+    """Archive an event once, also one of an AWS service; MiniStack's own call, after PutEvents, is ignored."""
+    if is_received:  # a replay compares numbers; MiniStack's services write text
         original({**event, "Time": int(eventbridge._coerce_timestamp(event["Time"]))}, view)
+
+
+@patch("_parse_pattern_text", eventbridge)
+def parse_pattern(_original: Original, text: str) -> tuple[list[Pattern] | None, str | None]:
+    """Compile a pattern with this package's matcher; return what ``matches`` takes, or the reason of the refusal."""
+    try:
+        return [Pattern(text)], None
+    except ToolError as error:
+        return None, error.what
+
+
+@patch("_matches_alternative", eventbridge)
+def matches(_original: Original, view: Any, pattern: Pattern) -> bool:
+    """Match with this package's matcher, also for archives and TestEventPattern."""
+    return pattern.matches(view.event_with_detail())
 
 
 @patch("_validate_target_arn", eventbridge)
 def check_target(original: Original, target: Json) -> Any:
-    """PutTargets refuses a role on a log group (terraform-aws-eventbridge issue 136; the wording is from there)."""
+    """PutTargets refuses a role for a log group (terraform-aws-eventbridge issue 136; the wording is from there)."""
     if target.get("RoleArn") and ":log-group:" in target["Arn"]:
         text = f"RoleArn is not supported for target {target['Arn']}."
         return 400, {}, json.dumps({"__type": "ValidationException", "message": text}).encode()

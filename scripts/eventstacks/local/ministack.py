@@ -1,6 +1,7 @@
-"""MiniStack, as far as this room touches it: its functions, replaced and looked for at start, and its services, called.
+"""Patches of MiniStack's functions, a check of the names they use, and calls of its services in this process.
 
-Internals move between releases, and one that moved has to be told at once instead of losing events in silence.
+MiniStack's internals move between releases. A name that is missing ends the start with an error; without the check,
+events would be lost silently.
 """
 
 import ast
@@ -14,33 +15,33 @@ from types import ModuleType
 from typing import Any
 
 Json = dict[str, Any]
-Original = Callable[..., Any]  # a function of MiniStack's
+Original = Callable[..., Any]  # a function of MiniStack
 log = logging.getLogger("local_aws")
 
 
 class AwsError(Exception):
-    """An error answer of a service; its text starts with the error's code."""
+    """An error response of a service; the text starts with the error code."""
 
 
 def patch(name: str, *owners: Any) -> Callable[[Original], Original]:
-    """Put the decorated function in the place of MiniStack's in each module or table; it gets that one as its first.
+    """Replace a function in each module or table; the replacement gets the original as its first argument.
 
-    Raises KeyError where there is none.
+    Raises KeyError if an owner has no such function.
     """
 
-    def put(outer: Original) -> Original:
+    def replace(replacement: Original) -> Original:
         for table in (vars(owner) if isinstance(owner, ModuleType) else owner for owner in owners):
-            table[name] = functools.partial(outer, table[name])
-        return outer
+            table[name] = functools.partial(replacement, table[name])
+        return replacement
 
-    return put
+    return replace
 
 
-def check(*rooms: ModuleType) -> None:
-    """Raise AttributeError at the first name that these modules' code uses of another module and that has not."""
-    for room in rooms:
-        for node in ast.walk(ast.parse(inspect.getsource(room))):
-            owner = vars(room).get(getattr(getattr(node, "value", None), "id", ""))
+def check(*modules: ModuleType) -> None:
+    """Raise AttributeError if the code of ``modules`` uses an attribute that another module does not have."""
+    for module in modules:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            owner = vars(module).get(getattr(getattr(node, "value", None), "id", ""))
             if isinstance(node, ast.Attribute) and isinstance(owner, ModuleType):
                 getattr(owner, node.attr)
 
@@ -48,28 +49,26 @@ def check(*rooms: ModuleType) -> None:
 def send(
     service: str, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> tuple[int, bytes]:
-    """One request to a service of this process, in the current account and region: (status, answer).
+    """Send a request to a service of this process in the current account and Region; return (status, body).
 
-    Handlers are coroutines, but wait for nothing that is sent from here: they run to their end in one step, and so
-    can be called in the midst of another request.
+    The handlers are coroutines, but these requests never wait: they finish in one step, so they can be sent while
+    another request is handled.
     """
-    handler = importlib.import_module(f"ministack.services.{service}").handle_request(
-        method, path, headers, body, {}
-    )
+    module = importlib.import_module(f"ministack.services.{service}")
+    handler = module.handle_request(method, path, headers, body, {})
     try:
         handler.send(None)
-        raise RuntimeError(f"{service} waits in {method} {path}; it cannot be called from here")
     except StopIteration as done:
         return done.value[0], done.value[2] or b""
+    raise RuntimeError(f"{service} waits in {method} {path}; it cannot be called from here")
 
 
 def call(service: str, target: str, **body: Any) -> Json:
-    """One operation over the JSON protocol; AwsError when the service refuses."""
+    """Call an operation of the JSON protocol. Raises AwsError."""
     headers = {"x-amz-target": target, "content-type": "application/x-amz-json-1.1"}
-    status, answer = send(service, "POST", "/", headers, json.dumps(body).encode())
-    data: Json = json.loads(answer or b"{}")
+    status, text = send(service, "POST", "/", headers, json.dumps(body).encode())
+    answer: Json = json.loads(text or b"{}")
     if status >= 400:
-        raise AwsError(
-            f"{data.get('__type', status)}: {data.get('message') or data.get('Message')}"
-        )
-    return data
+        message = answer.get("message") or answer.get("Message")
+        raise AwsError(f"{answer.get('__type', status)}: {message}")
+    return answer

@@ -15,7 +15,7 @@ from ministack.services import cloudwatch_logs, eventbridge, iam, kms, s3, sched
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local import resources
-from eventstacks.local.deliveries import role_may
+from eventstacks.local.deliveries import role_policies_allow
 from eventstacks.local.ministack import Json, Original, patch
 
 KNOWN = resources.KNOWN  # with the types that MiniStack lacks
@@ -73,7 +73,11 @@ def check_source(role: str, kind: str, queue: str) -> Refusal:
         return None
     if not sqs._queue_by_arn(queue):
         return NO_SOURCE
-    return None if role_may(role, "sqs:ReceiveMessage", queue) else NOT_RECEIVED.format(kind)
+    return (
+        None
+        if role_policies_allow(role, "sqs:ReceiveMessage", queue)
+        else NOT_RECEIVED.format(kind)
+    )
 
 
 def check_function(reference: str) -> Refusal:

@@ -13,7 +13,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import eventbridge, s3
 from ministack.services.cloudformation import provisioners
 
-from eventstacks.local.deliveries import admits
+from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 
 KNOWN = provisioners._RESOURCE_HANDLERS
@@ -38,7 +38,8 @@ def put_trail(verb: str, name: str, props: Json) -> tuple[str, Json]:
     policies = list((s3.bucket_policy_for_arn(bucket) or ())[:1])
     asked = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
     if not all(
-        admits(policies, "cloudtrail.amazonaws.com", action, arn, keys) for action, arn in asked
+        policies_allow(policies, "cloudtrail.amazonaws.com", action, arn, keys)
+        for action, arn in asked
     ):
         text = f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']}"
         raise ValueError(

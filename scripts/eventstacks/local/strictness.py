@@ -23,7 +23,7 @@ from ministack.services.cloudformation import (
     stacks,
 )
 
-from eventstacks.local.deliveries import admits
+from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import Json, Original, patch
 
 KNOWN = provisioners._RESOURCE_HANDLERS
@@ -235,7 +235,7 @@ def update_if_allowed(
     if (
         policy
         and old != new
-        and not admits([policy], "cloudformation.amazonaws.com", action, what, keys)
+        and not policies_allow([policy], "cloudformation.amazonaws.com", action, what, keys)
     ):
         raise ValueError(
             f"Action denied by stack policy: Statement does not allow {action} on {what}"

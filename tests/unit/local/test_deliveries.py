@@ -42,12 +42,12 @@ def allow(**more):
 def test_a_resource_policy_admits(statements, verdict):
     keys = {"aws:sourcearn": "rule"}
     asked = (deliveries.EVENTS, "sqs:SendMessage", QUEUE, keys)
-    assert deliveries.admits([{"Statement": statements}], *asked) is verdict
+    assert deliveries.policies_allow([{"Statement": statements}], *asked) is verdict
 
 
 def test_a_deny_in_another_policy_wins():
     policies = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
-    assert not deliveries.admits(policies, deliveries.EVENTS, "sqs:SendMessage", QUEUE, {})
+    assert not deliveries.policies_allow(policies, deliveries.EVENTS, "sqs:SendMessage", QUEUE, {})
 
 
 def advanced(**fields):
