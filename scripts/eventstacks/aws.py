@@ -156,7 +156,14 @@ class Aws:
             return self._clients[key]
 
     def account(self) -> str:
-        """Return the account ID of the credentials. Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE."""
+        """Return the account ID of the credentials; AWS is asked once.
+
+        Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
+        """
+        return self._account
+
+    @functools.cached_property
+    def _account(self) -> str:
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except (HTTPClientError, ConnectionError, ResponseParserError) as error:

@@ -42,12 +42,15 @@ _UNSAFE = re.compile(
 )
 _KEPT_IN_LINES = "\n\t"
 _COMMANDS = ("make ", "eventstacks ", "aws ")
-_STATES = (  # the first that fits a whole upper-case word decides on its colour
+_STATES = (  # the first that matches a whole cell decides on its style
     (re.compile(r"\w*(FAILED|ROLLBACK|INOPERABLE|MODIFIED)\w*"), "bold red"),
     (re.compile(r"\w*_IN_PROGRESS|\w*PENDING|RUNNING|STARTING"), "cyan"),
     (re.compile(r"DRIFTED|OUTDATED|CANCELLED|DISABLED|SUSPENDED"), "yellow"),
     (re.compile(r"\w*_COMPLETE|COMPLETED|IN_SYNC|CURRENT|SUCCEEDED|ENABLED"), "green"),
     (re.compile(r"NOT_DEPLOYED|NOT_CHECKED|DELETED"), "dim"),
+    (re.compile("created|updated|recovered|deleted"), "green"),  # outcomes of deployments
+    (re.compile("failed|unknown"), "bold red"),
+    (re.compile("skipped|interrupted"), "yellow"),
 )
 
 
@@ -157,43 +160,50 @@ def print_table(
 ) -> None:
     """Print a table: aligned on a terminal, tab-separated lines in a pipe.
 
-    States are coloured by their value. Where the terminal is too narrow, the last columns follow on
-    an indented line under their row. ``notes`` are further lines, by the number of the row.
+    States are coloured by their value. On a terminal empty columns are left out, and where it is
+    too narrow the last columns follow on an indented line under their row. ``notes`` are further
+    lines, by the number of the row.
     """
     out, notes = console(), notes or {}
-    cells = [[safe("" if cell is None else cell) for cell in row] for row in rows]
-    if not out.is_terminal:
-        for number, row in enumerate([list(heads), *cells]):
+    table = [[safe("" if cell is None else cell) for cell in row] for row in [heads, *rows]]
+    if out.is_terminal:
+        columns = [column for column in zip(*table, strict=True) if any(column[1:])]
+        table = [list(row) for row in zip(*columns, strict=True)] or [list(heads)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    for number, row in enumerate(table):
+        if out.is_terminal:
+            for line in _row_lines(table[0], row, widths, right, out.width):
+                out.print(line, soft_wrap=True)
+        else:
             click.echo("\t".join(row))
-            for line in notes.get(number - 1, "").splitlines():
-                click.echo(f"    {safe(line)}")
-        return
-    widths = [max(cell_len(row[index]) for row in [heads, *cells]) for index in range(len(heads))]
-    shown = len(heads)
-    while shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > out.width:
+        for words in notes.get(number - 1, "").splitlines():
+            echo(f"    {words}")
+
+
+def _row_lines(
+    heads: Sequence[str],
+    row: Sequence[str],
+    widths: Sequence[int],
+    right: Sequence[str],
+    width: int,
+) -> Iterator[Text]:
+    """Yield a row: on one line the columns for which there is room, on a second one the others."""
+    shown = len(widths)
+    while shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-
-    def aligned(row: Sequence[str], style: Callable[[str], str]) -> Text:
-        text = Text()
-        for head, cell, width in zip(heads[:shown], row, widths, strict=False):
-            space = " " * (width - cell_len(cell))
-            text.append(space if head in right else "").append(cell, style(cell))
-            text.append("  " if head in right else space + "  ")
-        text.rstrip()
-        return text
-
-    out.print(aligned(heads, lambda _: "bold"), soft_wrap=True)
-    for number, row in enumerate(cells):
-        out.print(aligned(row, state_style), soft_wrap=True)
-        rest = [
-            Text.assemble((f"{head} ", "dim"), (cell, state_style(cell)))
-            for head, cell in zip(heads[shown:], row[shown:], strict=True)
-            if cell
-        ]
-        if rest:
-            out.print(Text("    ") + Text("  ").join(rest))
-        for words in notes.get(number, "").splitlines():
-            out.print(Text(f"    {safe(words)}"), soft_wrap=True)
+    cells = [Text(cell, "bold" if row is heads else state_style(cell)) for cell in row]
+    for head, cell, column in zip(heads, cells[:shown], widths, strict=False):
+        cell.align("right" if head in right else "left", column)
+    first = Text("  ").join(cells[:shown])
+    first.rstrip()
+    yield first
+    rest = [
+        Text.assemble((f"{head} ", "dim"), cell)
+        for head, cell in zip(heads[shown:], cells[shown:], strict=True)
+        if cell and row is not heads
+    ]
+    if rest:
+        yield Text("    ") + Text("  ").join(rest)
 
 
 def header(environment: Environment, account: str, regions: Iterable[str], endpoint: str) -> None:

@@ -142,6 +142,16 @@ def test_a_wide_terminal_has_all_columns_on_one_line(terminal):
     assert "\x1b[32mCREATE_COMPLETE" in terminal()
 
 
+def test_a_column_without_a_value_is_left_out_on_a_terminal(terminal):
+    output.print_table(("NAME", "DRIFT", "N"), [("a", "", 0), ("b", None, 1)])
+    assert lines_of(terminal()) == ["NAME  N", "a     0", "b     1"]
+
+
+def test_an_empty_table_has_its_heads(terminal):
+    output.print_table(("NAME", "N"), [])
+    assert lines_of(terminal()) == ["NAME  N"]
+
+
 def test_numbers_are_aligned_on_the_right(terminal):
     output.print_table(("NAME", "N"), [("a", 7), ("b", 1_000)], right=("N",))
     assert lines_of(terminal()) == ["NAME     N", "a        7", "b     1000"]
