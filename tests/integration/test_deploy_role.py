@@ -442,7 +442,7 @@ def test_the_execution_role_may_make_what_our_stacks_consist_of():
         one["Type"]
         for name, template in TEMPLATES.items()
         if name != "github-deploy-role"
-        for one in template["Resources"].values()
+        for one in template.document["Resources"].values()
     }
     for kind in kinds:
         handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, kind).schema["handlers"]
@@ -465,9 +465,88 @@ def test_its_names_are_those_that_our_stacks_give():
     """Every name that a template gives begins with the stack's name, which begins with the prefix."""
     text = json.dumps(TEMPLATES["github-deploy-role"].document["Resources"]["ExecutionRole"])
     for template in TEMPLATES.values():
-        for one in template["Resources"].values():
+        for one in template.document["Resources"].values():
             if one["Type"] == "AWS::Logs::LogGroup":
                 folder = one["Properties"]["LogGroupName"]["Fn::Sub"].partition(
                     "${AWS::StackName}"
                 )[0]
                 assert f"log-group:{folder}${{StackNamePrefix}}*" in text
+
+
+def execution_statements():
+    role = TEMPLATES["github-deploy-role"].document["Resources"]["ExecutionRole"]
+    return {
+        one["Sid"]: one for one in role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+    }
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "events:PutPermission",
+        "events:RemovePermission",
+        "logs:PutIndexPolicy",
+        "logs:DeleteIndexPolicy",
+        "logs:PutResourcePolicy",
+    ],
+)
+def test_actions_without_resource_types_are_allowed_on_everything(action):
+    """Source: service authorization reference; a statement with an ARN never allows them."""
+    resources = {
+        json.dumps(one["Resource"])
+        for one in execution_statements().values()
+        if action in one["Action"]
+    }
+    assert resources == {'"*"'}
+
+
+def test_a_boundary_is_required_of_every_role(clients, roles):
+    given = {
+        "Repository": REPOSITORY,
+        "OidcProviderArn": roles["OidcProviderArn"],
+        "PermissionsBoundaryArn": "arn:aws:iam::000000000000:policy/limit",
+    }
+    iam = clients("iam")
+    with pipeline(clients, "made-bound-github-deploy-role", **given) as outputs:
+        role = outputs["ExecutionRoleArn"].rsplit("/", 1)[1]
+        policy = iam.get_role_policy(RoleName=role, PolicyName="stack-resources")["PolicyDocument"]
+    (create,) = [one for one in policy["Statement"] if one["Sid"] == "CreateRoles"]
+    assert {"iam:CreateRole", "iam:PutRolePolicy"} <= set(create["Action"])
+    assert create["Condition"] == {
+        "StringEquals": {"iam:PermissionsBoundary": given["PermissionsBoundaryArn"]}
+    }
+    elsewhere = [one for one in policy["Statement"] if one["Sid"] != "CreateRoles"]
+    assert not {"iam:CreateRole", "iam:PutRolePolicy"} & {
+        action for one in elsewhere for action in one["Action"]
+    }
+
+
+def test_trust_may_name_the_repositorys_number_and_the_workflow(clients, roles):
+    workflow = f"{REPOSITORY}/.github/workflows/deploy.yaml@refs/heads/main"
+    given = {
+        "Repository": REPOSITORY,
+        "OidcProviderArn": roles["OidcProviderArn"],
+        "RepositoryId": "5678",
+        "WorkflowRef": workflow,
+    }
+    claims = "token.actions.githubusercontent.com"
+    with pipeline(clients, "made-claims-github-deploy-role", **given) as outputs:
+        trusted = {}
+        for output in ("PlanRoleArn", "DeployRoleArn"):
+            role = clients("iam").get_role(RoleName=outputs[output].rsplit("/", 1)[1])["Role"]
+            (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+            trusted[output] = statement["Condition"]["StringEquals"]
+    assert {one[f"{claims}:repository_id"] for one in trusted.values()} == {"5678"}
+    assert trusted["DeployRoleArn"][f"{claims}:job_workflow_ref"] == workflow
+    assert f"{claims}:job_workflow_ref" not in trusted["PlanRoleArn"]
+
+
+@pytest.mark.parametrize("prefix", ["dev", "-", "Dev-", "1dev-", "d" * 31 + "-"])
+def test_a_prefix_ends_with_a_hyphen(clients, prefix):
+    with pytest.raises(Exception, match=r"StackNamePrefix.* end with a hyphen"):
+        pipeline(clients, "made-wrong", Repository=REPOSITORY, StackNamePrefix=prefix).__enter__()
+
+
+def test_the_planner_cannot_plan_the_pipelines_own_stack(take):
+    cloudformation = take("PlanRoleArn", f"{REPOSITORY}:pull_request")("cloudformation")
+    denied(change_set, cloudformation, "made-github-deploy-role")
