@@ -159,7 +159,7 @@ def lags(directory, endpoint, count=16):
     project(directory, "lag-", stacks, regions=REGIONS[:1], templates={"delayed": DELAYED})
     os.chdir(directory)
     environment = environments.load("bench")
-    aws = Aws(environment)
+    aws = Aws(environment, server.start)
     client, noticed = aws.client("cloudformation", REGIONS[0]), []
     calls = []
     client.meta.events.register(
@@ -257,7 +257,7 @@ def main():
             "<= 1",
             ok=calls <= ticks,
         )
-        aws = Aws(environments.load("bench"))
+        aws = Aws(environments.load("bench"), server.start)
         times = {
             name: []
             for name in ("ours", "ours again", "aws", "aws again", "sceptre", "sceptre again")

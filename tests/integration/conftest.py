@@ -79,7 +79,7 @@ def operate(endpoint, checkout, unique):
         settings = {"endpoint": "embedded", "regions": [REGION], "stacks": stacks}
         (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
         read = environment.load("test")
-        aws = Aws(read)
+        aws = Aws(read, server.start)
         (result,) = deployment.deploy(aws, rendering.render_all(), read.choose())
         assert result.ok, result.problem
         made.append(Operator(aws, read, template))

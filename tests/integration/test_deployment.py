@@ -17,6 +17,7 @@ from eventstacks.cloudformation import deletion, deployment, drift, outputs, rec
 from eventstacks.cloudformation.deployment import Listener
 from eventstacks.cloudformation.options import Options
 from eventstacks.cloudformation.stack import Remote
+from eventstacks.local import server
 
 QUEUES = """
 Parameters:
@@ -88,7 +89,7 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
 
         def load(self):
             self.environment = environments.load("test")
-            self.aws = Aws(self.environment)
+            self.aws = Aws(self.environment, server.start)
             self.templates = rendering.render_all()
             return self.environment
 

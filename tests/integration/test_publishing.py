@@ -10,6 +10,7 @@ from eventstacks import environment, publishing, rendering
 from eventstacks.aws import Aws
 from eventstacks.cloudformation.bucket import BucketError
 from eventstacks.environment import OutputReference
+from eventstacks.local import server
 
 REGION = "eu-central-1"
 TEMPLATES = rendering.render_all()
@@ -44,7 +45,7 @@ def make(endpoint, unique, clients):
             bucket=unique,
             endpoint="embedded",
         )
-        return Aws(dataclasses.replace(found, **settings))
+        return Aws(dataclasses.replace(found, **settings), server.start)
 
     return of
 

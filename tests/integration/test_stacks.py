@@ -9,6 +9,7 @@ import pytest
 from eventstacks import demo, environment, rendering
 from eventstacks.aws import Aws
 from eventstacks.cloudformation import deletion, deployment, outputs
+from eventstacks.local import server
 
 REGION = "eu-central-1"
 PATIENCE = 60.0  # seconds for what comes at once on a machine that has nothing else to do
@@ -46,7 +47,7 @@ def deploy(endpoint, templates):
     deployed = []
 
     def one(name, template, **parameters):
-        aws = Aws(make(endpoint, name, template, **parameters))
+        aws = Aws(make(endpoint, name, template, **parameters), server.start)
         (result,) = deployment.deploy(aws, templates, aws.environment.choose())
         assert result.ok, result.problem
         deployed.append(aws)
@@ -214,7 +215,7 @@ def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
 
 
 def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
-    aws = Aws(make(endpoint, unique, "s3-object-events"))
+    aws = Aws(make(endpoint, unique, "s3-object-events"), server.start)
     pairs = aws.environment.choose()
     (result,) = deployment.deploy(aws, templates, pairs)
     assert result.ok, result.problem
@@ -253,7 +254,11 @@ def test_only_what_the_rule_waits_for_is_paid_for(deploy, unique):
 
 
 def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
-    topic = Aws(make(endpoint, unique)).client("sns").create_topic(Name=unique)["TopicArn"]
+    topic = (
+        Aws(make(endpoint, unique), server.start)
+        .client("sns")
+        .create_topic(Name=unique)["TopicArn"]
+    )
     aws, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
     answer = aws.client("cloudwatch").describe_alarms(
         AlarmNamePrefix=unique, AlarmTypes=["MetricAlarm", "CompositeAlarm"]
@@ -351,7 +356,7 @@ def test_events_are_logged_as_the_parameters_say(deploy, unique, parameters, cou
 )
 def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique, refused):
     parameter, value, template = refused
-    aws = Aws(make(endpoint, unique, template, **{parameter: value}))
+    aws = Aws(make(endpoint, unique, template, **{parameter: value}), server.start)
     (result,) = deployment.deploy(aws, templates, aws.environment.choose())
     assert not result.ok
     assert parameter in str(result.problem)

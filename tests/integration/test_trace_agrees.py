@@ -16,6 +16,7 @@ from eventstacks.cli.backtest import command
 from eventstacks.documents import parse_template
 from eventstacks.flow import graph, live, permissions, samples, trace
 from eventstacks.flow.resolve import Stack
+from eventstacks.local import server
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
 SAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))
@@ -58,7 +59,8 @@ def deploy(clients, unique):
 @pytest.fixture
 def aws(endpoint):
     return Aws(
-        environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint="embedded")
+        environment.Environment("test", Path("test.yaml"), (REGION,), {}, endpoint="embedded"),
+        server.start,
     )
 
 
