@@ -155,6 +155,8 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        for number in SIGNALS:  # of an impatient user
+            signal.signal(number, signal.SIG_IGN)
         output.echo(f"\nInterrupted. {error}".rstrip(), err=True)  # str: what continues in AWS
         if as_json:
             interrupted = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=str(error))
