@@ -148,42 +148,41 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _run(arguments: list[str]) -> int:
     """Invoke the verb. click's own ``main`` is not used: it exits with 1 for a closed pipe."""
-    as_json = "--json" in arguments
     try:
         with cli.make_context("eventstacks", arguments) as context:
             code = cli.invoke(context)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        for number in SIGNALS:  # of an impatient user
-            signal.signal(number, signal.SIG_IGN)
-        output.echo(f"\nInterrupted. {error}".rstrip(), err=True)  # str: what continues in AWS
-        if as_json:
-            interrupted = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=str(error))
-            _print_error_document(interrupted)
-        return output.EXIT_INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        if as_json:
-            _print_error_document(ToolError(error.format_message(), code=ErrorCode.USAGE))
-        return error.exit_code
     except BrokenPipeError:
         raise
-    except Exception as error:
-        if (known := as_tool_error(error)) is None:
-            raise
-        output.print_errors([known])
-        if as_json:
-            _print_error_document(known)
-        return output.EXIT_FAILED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is raised again
+        return _report(error, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0
 
 
-def _print_error_document(error: ToolError) -> None:
-    click.echo(json.dumps({"error": error.document()}))
+def _report(error: BaseException, *, as_json: bool) -> int:
+    """Print the error that ended a verb; return the exit code. Raises what is a bug of this program."""
+    if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
+        for number in SIGNALS:  # of an impatient user
+            signal.signal(number, signal.SIG_IGN)
+        output.echo(f"\nInterrupted. {error}".rstrip(), err=True)  # str: what continues in AWS
+        known = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=str(error))
+        exit_code = output.EXIT_INTERRUPTED
+    elif isinstance(error, click.ClickException):
+        error.show()
+        known = ToolError(error.format_message(), code=ErrorCode.USAGE)
+        exit_code = error.exit_code
+    elif tool_error := as_tool_error(error):
+        output.print_errors([tool_error])
+        known, exit_code = tool_error, output.EXIT_FAILED
+    else:
+        raise error
+    if as_json:
+        click.echo(json.dumps({"error": known.document()}))
+    return exit_code
 
 
-def as_tool_error(error: Exception) -> ToolError | None:
+def as_tool_error(error: BaseException) -> ToolError | None:
     """Return an error of the system or of AWS as a ToolError; None for a bug of this program."""
     if isinstance(error, ToolError):
         return error
