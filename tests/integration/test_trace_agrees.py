@@ -14,6 +14,7 @@ from eventstacks import environment, rendering
 from eventstacks.aws import Aws
 from eventstacks.cli.backtest import command
 from eventstacks.documents import parse_template
+from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, live, permissions, samples, trace
 from eventstacks.flow.resolve import Stack
 from eventstacks.local import server
@@ -327,9 +328,9 @@ def test_live_sees_what_was_broken_by_hand(deploy, aws, clients):
     events.remove_targets(Rule=rule.name, Ids=["ObjectLogGroup"])
     lines = "\n".join(live.differences(planned, live.read(aws, planned)))
     assert "pattern is {'source': ['other']}" in lines
-    assert "state is DISABLED, the template says ENABLED" in lines
+    assert "state is DISABLED, in the template ENABLED" in lines
     assert "target ObjectLogGroup is not deployed" in lines
-    assert "target ObjectFunction: no permission lets events.amazonaws.com" in lines
+    assert "target ObjectFunction: no permission allows events.amazonaws.com" in lines
 
 
 def test_keys_and_managed_policies_of_an_account_are_read(deploy, aws):
@@ -425,8 +426,10 @@ def test_backtest_as_json(recorded, capfd):
 
 
 def test_a_stack_that_is_not_deployed_is_named(aws):
-    with pytest.raises(live.ToolError, match="eu-central-1 nowhere"):
+    with pytest.raises(ToolError) as caught:
         live.locate(aws, [Stack({}, name="nowhere", region=REGION)], ACCOUNT)
+    assert caught.value.code == ErrorCode.STACK_NOT_DEPLOYED
+    assert caught.value.where == f"nowhere in {REGION}"
 
 
 # --- random patterns and events ----------------------------------------------------------------

@@ -209,7 +209,9 @@ def preview(
         for route in trace.trace(flow, event, archive.bus).routes:
             if route.matched and route.rule.arn in counts:
                 counts[route.rule.arn] += 1
-                fates = {f"{one.target.service} {one.label}": one.fate for one in route.deliveries}
+                fates = {
+                    f"{one.target.service} {one.label}": str(one.fate) for one in route.deliveries
+                }
                 targets.setdefault(route.rule.arn, fates)
     told = [
         (one.label, counts[one.arn], targets.get(one.arn, {}))

@@ -58,8 +58,8 @@ def _add_delivery(branch: Tree, one: Delivery, event: str) -> None:
     leaf = branch.add(
         f"→ {one.target.service} [bold]{escape(one.label)}[/]: [{style}]{one.fate}{queue}[/]"
     )
-    if one.why_lost:
-        leaf.add(f"[{style}]{MARKS[False]} {escape(one.why_lost)}[/]")
+    if one.problem:
+        leaf.add(f"[{style}]{MARKS[False]} {escape(one.problem)}[/]")
     else:
         leaf.add(f"{MARKS[one.permission.allowed]} {escape(one.permission.reason)}")
     taken = "the event" if one.payload.text == event else escape(one.payload.text)

@@ -10,6 +10,7 @@ import click
 
 from eventstacks.cli import _input
 from eventstacks.cli._options import json_option, where_options
+from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,15 +123,15 @@ def _read(text: str, where: str) -> Sample:
 
     try:
         return samples.parse(text, where)
-    except samples.SampleError as error:
+    except ToolError as error:
         try:
             several = len(samples.parse_lines(text, where)) > 1
-        except samples.SampleError:
+        except ToolError:
             several = False
         if not several:
             raise
         advice = "One event a line? Say --ndjson (make: ARGS=--ndjson)."
-        raise samples.SampleError(error.what, where=error.where, advice=advice) from None
+        raise ToolError(error.what, where=error.where, advice=advice) from None
 
 
 def _of_template(path: Path, region: str | None) -> tuple[Find, Matcher]:

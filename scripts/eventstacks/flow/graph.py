@@ -1,20 +1,20 @@
-"""The flow of events through stacks: buses, rules, targets, archives, and the policies that let events pass.
+"""The flow of events through stacks: buses, rules, targets, archives, and the policies that allow it.
 
-Everything is found by its ARN: what two templates call by different names is the same thing when the ARN is.
-``of_template`` and ``of_environment`` read it from templates, ``live.read`` from an account; the rest of this room
-does not care which.
+Everything is identified by its ARN: resources that two templates call by different names are the same
+if their ARNs are equal. ``of_template`` and ``of_environment`` read the flow from templates,
+``live.read`` from an account; the rest of this package does not depend on which.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.documents import is_too_deep
-from eventstacks.environment import OutputReference
-from eventstacks.flow.resolve import Resource, Stack, as_dict
+from eventstacks.flow.resolve import Resource, Stack, as_dict, as_list, is_known, like
+from eventstacks.flow.targets import service_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     from eventstacks.rendering import RenderedTemplate
 
 Json = dict[str, Any]
-INPUTS = ("Input", "InputPath", "InputTransformer")
+# Transforms that add no resources: those of AWS::LanguageExtensions stand in the template as Fn::ForEach.
+_KNOWN_TRANSFORMS = {
+    "AWS::Serverless-2016-10-31",
+    "AWS::LanguageExtensions",
+    "AWS::CodeDeployBlueGreen",
+    "AWS::SecretsManager-2020-07-23",
+    "AWS::SecretsManager-2024-09-16",
+}
+_CONTAINERS = {
+    "AWS::CloudFormation::Stack": "nested stack",
+    "AWS::CloudFormation::StackSet": "stack set",
+    "AWS::Serverless::Application": "nested stack",
+    "AWS::Serverless::Connector": "connector",
+}
 
 
 @dataclass(frozen=True)
@@ -36,31 +49,30 @@ class Target:
 
     @property
     def service(self) -> str:
-        """``lambda``, ``sqs``, ``logs`` …: the third part of the ARN, "" where the ARN is a symbol."""
-        parts = self.arn.split(":")
-        return parts[2] if len(parts) > 5 else ""
+        """The service of the ARN (``lambda``, ``sqs``, ``logs`` …), "" if the ARN is not known."""
+        return service_of(self.arn)
 
     @property
     def role(self) -> str | None:
-        """The role that EventBridge acts as."""
+        """The ARN of the role that EventBridge assumes."""
         role = self.settings.get("RoleArn")
         return str(role) if role else None
 
     @property
     def dead_letters(self) -> str | None:
-        """The ARN of the queue that takes what cannot be delivered."""
+        """The ARN of the dead-letter queue."""
         arn = as_dict(self.settings.get("DeadLetterConfig")).get("Arn")
         return arn if isinstance(arn, str) else None
 
     @property
     def is_bus(self) -> bool:
-        """Whether the events go on to another bus."""
+        """Whether the target is another event bus."""
         return ":event-bus/" in self.arn
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule; ``pattern`` is None for a rule with a schedule alone, and text where it is a symbol or no JSON."""
+    """A rule. ``pattern``: None if it only has a schedule, text if it is a symbol or not JSON."""
 
     label: str
     name: str
@@ -74,7 +86,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Bus:
-    """An event bus; the default one of a region is there without a resource."""
+    """An event bus; the default bus of a Region exists without a resource."""
 
     label: str
     name: str
@@ -84,7 +96,7 @@ class Bus:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive of a bus; no pattern: every event."""
+    """An archive of a bus; without a pattern it keeps every event."""
 
     label: str
     arn: str
@@ -94,7 +106,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule of EventBridge Scheduler, which acts as its target's role."""
+    """A schedule of EventBridge Scheduler, which assumes the role of its target."""
 
     label: str
     expression: str
@@ -103,19 +115,24 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Policy:
-    """A resource policy (or a Lambda permission, as the statement that it adds); ``attached``: ARN of what it guards.
+    """A resource policy, or a Lambda permission as the statement that it adds.
 
-    A policy of CloudWatch Logs guards the account's region: it is attached to ``arn:…:logs:<region>:<account>:``.
+    ``attached``: the ARN of what it guards. A policy of CloudWatch Logs guards the log groups of an
+    account and Region: it is attached to ``arn:…:logs:<region>:<account>:``. ``is_open``: only AWS
+    knows its statements, or whether it guards this ARN.
     """
 
     label: str
     attached: str
     statements: tuple[Json, ...]
+    is_open: bool = False
 
 
 @dataclass
 class Flow:
-    """All of it. ``is_whole``: what is not in here does not exist (an account was read, not a template)."""
+    """Buses, rules, targets and policies. ``is_whole``: it was read from an account, so whatever is
+    not in here does not exist. ``unexamined``: what can hold more of the flow but was not expanded.
+    """
 
     buses: dict[str, Bus] = field(default_factory=dict)
     rules: list[Rule] = field(default_factory=list)
@@ -124,48 +141,72 @@ class Flow:
     policies: list[Policy] = field(default_factory=list)
     resources: dict[str, Resource] = field(default_factory=dict)
     stacks: list[Stack] = field(default_factory=list)
+    unexamined: list[str] = field(default_factory=list)
     is_whole: bool = False
 
     def rules_on(self, bus: str) -> list[Rule]:
-        """The rules of a bus, in the order of the templates."""
+        """Return the rules of a bus in the order of the templates."""
         return [rule for rule in self.rules if rule.bus == bus]
 
     def covers(self, arn: str) -> bool:
-        """Whether all buses of the region and account that an ARN names were read."""
-        return self.is_whole and any(
-            one.split(":")[3:5] == arn.split(":")[3:5] for one in self.buses
-        )
+        """Return True if all buses of the Region and account in an ARN were read."""
+        place = arn.split(":")[3:5]
+        return self.is_whole and any(bus.split(":")[3:5] == place for bus in self.buses)
 
     def policies_of(self, arn: str) -> list[Policy]:
-        """The resource policies that guard an ARN."""
-        return [
-            one
-            for one in self.policies
-            if one.attached == arn or (one.attached.endswith(":") and arn.startswith(one.attached))
-        ]
+        """Return the resource policies that guard an ARN, open ones if they are not known to."""
+        found = []
+        for policy in self.policies:
+            attached = policy.attached
+            if attached == arn or (attached.endswith(":") and arn.startswith(attached)):
+                found.append(policy)
+            elif "?⟩" in attached and like(attached, arn, literal=True) is None:
+                found.append(replace(policy, is_open=True))
+        return found
 
     def label(self, arn: str) -> str:
-        """A short name: the logical id, or the last part of the ARN."""
+        """Return a short name: the logical ID, or the last part of the ARN."""
         if arn in self.buses:
             return self.buses[arn].label
         if arn in self.resources:
             return self.resources[arn].logical_id
-        _, is_bus, name = arn.rpartition(":event-bus/")  # that of a partner's bus has slashes in it
+        _, is_bus, name = arn.rpartition(":event-bus/")  # a partner bus has slashes in its name
         return name if is_bus else arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
 
 
 def bare(arn: str) -> str:
-    """An ARN as targets name things: a log group's without the ``:*`` that Fn::GetAtt puts at its end."""
+    """Return the ARN of a log group without the ``:*`` that Fn::GetAtt appends."""
     return arn.removesuffix(":*") if ":log-group:" in arn else arn
+
+
+def unexamined(template: Mapping[str, Any]) -> list[str]:
+    """Return what can add rules, targets or policies to a template but is not expanded here."""
+    macros = [
+        str(as_dict(entry).get("Name", entry)) for entry in as_list(template.get("Transform"))
+    ]
+    found = [f"macro {name}" for name in macros if name not in _KNOWN_TRANSFORMS]
+    for name, raw in as_dict(template.get("Resources")).items():
+        kind = str(as_dict(raw).get("Type", ""))
+        if str(name).startswith("Fn::"):
+            found.append(f"{str(name).split('::')[1]} {str(name).rsplit('::', 1)[-1]}")
+        elif kind.endswith("::MODULE"):
+            found.append(f"module {name}")
+        elif kind in _CONTAINERS:
+            found.append(f"{_CONTAINERS[kind]} {name}")
+        elif isinstance(raw, dict) and "Connectors" in raw:
+            found.append(f"connector {name}")
+        elif kind.startswith("AWS::Serverless::") and as_dict(raw.get("Properties")).get("Events"):
+            found.append(f"SAM events of {name}")
+    return found
 
 
 def of_template(
     template: Mapping[str, Any], parameters: Mapping[str, str] | None = None, **where: Any
 ) -> Flow:
-    """The flow of one parsed template. ``where``: name, region, account, conditions … of ``resolution.Stack``.
+    """Return the flow of one parsed template. ``where``: further fields of ``resolve.Stack``.
 
-    Give a region and an account, made up if need be, where permissions are to be judged: without them a literal
-    ``arn:aws:`` in the template is not known to be the partition that ``${AWS::Partition}`` will be.
+    Permissions need a Region and an account, invented if need be: without them a literal ``arn:aws:``
+    is not known to be in the partition that ``${AWS::Partition}`` becomes.
     """
     return of_stacks([Stack(template, parameters or {}, **where)])
 
@@ -175,9 +216,10 @@ def stacks_of(
     templates: Mapping[str, RenderedTemplate],
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[StackRef, Stack]:
-    """Every stack of an environment, its values and imports looked up among the others.
+    """Return every stack of an environment, with the values and imports that it gets from the others.
 
-    ``templates``: ``rendering.render_all()``. ``overrides``: stack → parameters that differ from what the environment says.
+    ``templates``: ``rendering.render_all()``. ``overrides``: stack → parameters that replace those of
+    the environment.
     """
     made = {
         ref: Stack(
@@ -185,31 +227,25 @@ def stacks_of(
             name=ref.stack_name,
             region=ref.region,
             account=environment.account or "",
-            scope=ref.stack_name
-            if len(ref.settings.regions) == 1
-            else f"{ref.stack_name}@{ref.region}",
+            scope=ref.stack_name + (f"@{ref.region}" if len(ref.settings.regions) > 1 else ""),
         )
         for ref in environment.choose()
     }
     for ref, stack in made.items():
-        values = {**ref.values(), **(overrides or {}).get(ref.stack, {})}
-        stack.parameters = {
-            key: partial(
-                made[environment.ref(one.stack, one.region or ref.region)].output, one.output
-            )
-            if isinstance(one, OutputReference)
-            else one
-            for key, one in values.items()
+        outputs = {
+            parameter: partial(made[source].output, name)
+            for parameter, (source, name) in environment.references(ref).items()
         }
-        stack.imports = partial(
-            _import, [other for one, other in made.items() if one.region == ref.region]
-        )
+        stack.parameters = {**ref.values(), **outputs, **(overrides or {}).get(ref.stack, {})}
+        others = [other for source, other in made.items() if source.region == ref.region]
+        stack.imports = partial(_import, others)
     return made
 
 
 def _import(stacks: Iterable[Stack], name: str) -> Any:
-    """Fn::ImportValue among the stacks of a region."""
-    return next((found for one in stacks if (found := one.export(name)) is not None), None)
+    """Resolve Fn::ImportValue among the stacks of a Region."""
+    exports = (stack.export(name) for stack in stacks)
+    return next((value for value in exports if value is not None), None)
 
 
 def of_environment(
@@ -218,18 +254,24 @@ def of_environment(
     stack: str | None = None,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Flow:
-    """The flow of an environment, or of one of its stacks. For the arguments see ``stacks_of``."""
+    """Return the flow of an environment, or of one of its stacks (arguments: see ``stacks_of``)."""
     stacks = stacks_of(environment, templates, overrides)
     return of_stacks(stacks[ref] for ref in environment.choose(stack))
 
 
 def of_stacks(stacks: Iterable[Stack]) -> Flow:
-    """The flow through several stacks, resolved already or not."""
+    """Return the flow through several stacks."""
     flow = Flow(stacks=list(stacks))
     found = [(resource, stack) for stack in flow.stacks for resource in stack.resources().values()]
-    flow.resources = {bare(one.arn): one for one, _ in found}
-    for default in (bus_arn("default", stack) for stack in flow.stacks):
+    flow.resources = {bare(resource.arn): resource for resource, _ in found}
+    for stack in flow.stacks:
+        default = bus_arn("default", stack)
         flow.buses[default] = Bus("default", "default", default)
+        flow.unexamined += unexamined(stack.template)
+        # Custom resources, such as the CDK's, call PutResourcePolicy of CloudWatch Logs.
+        if "putresourcepolicy" in json.dumps(stack.template, default=str).lower():
+            logs = stack.arn("logs", "")
+            flow.policies.append(Policy("a custom resource", logs, (), is_open=True))
     for resource, stack in found:
         if reader := _READERS.get(resource.type):
             reader(flow, resource, stack)
@@ -237,44 +279,44 @@ def of_stacks(stacks: Iterable[Stack]) -> Flow:
 
 
 def bus_arn(name: Any, stack: Stack) -> str:
-    """The ARN of a bus, given its name, its ARN already, or nothing: the default one."""
+    """Return the ARN of a bus, given its name, its ARN, or nothing for the default bus."""
     text = str(name or "default")
     return text if text.startswith("arn:") else stack.arn("events", f"event-bus/{text}")
 
 
 def documents_of(raw: Any) -> tuple[Json, ...]:
-    """The statements of a policy document, which may be JSON text; none where it is no JSON, or too deep."""
+    """Return the statements of a policy document or its JSON text; none if it cannot be read."""
     raw = _parsed(raw) if isinstance(raw, str) else raw
-    found = raw.get("Statement", []) if isinstance(raw, dict) else []
-    return tuple(
-        one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)
-    )
-
-
-def as_list(value: Any) -> list[Any]:
-    """What may be one or several, as several."""
-    return value if isinstance(value, list) else [] if value is None else [value]
+    statements = as_list(as_dict(raw).get("Statement"))
+    return tuple(statement for statement in statements if isinstance(statement, dict))
 
 
 def target_of(name: str, settings: Json) -> Target:
-    """A target by its settings."""
+    """Return the target with these settings."""
     return Target(name, bare(str(settings.get("Arn", ""))), settings)
 
 
 def pattern_of(raw: Any) -> Json | str | None:
-    """An event pattern, given as an object or as JSON text; text where that holds no object, or is too deep."""
+    """Return an event pattern given as an object or as JSON text.
+
+    Text stays text if it is not an object, or nested too deeply for a template.
+    """
     if isinstance(raw, str):
-        return raw if (found := _parsed(raw)) is None else found
+        parsed = _parsed(raw)
+        return raw if parsed is None else parsed
     return raw if isinstance(raw, dict) else None
 
 
 def _parsed(text: str) -> Json | None:
-    """The object of JSON text; None where it is none, or deeper than a template: Python 3.13 reads 10,000 levels."""
+    """Return the object of a JSON text; None if there is none, or one nested deeper than a template.
+
+    Python 3.13 reads 10,000 levels, more than this package can walk.
+    """
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and not is_too_deep(found) else None
+    return value if isinstance(value, dict) and not is_too_deep(value) else None
 
 
 def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
@@ -288,9 +330,9 @@ def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
     flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rpartition(":event-bus/")[2], bus))
     schedule = given.get("ScheduleExpression")
     targets = [
-        target_of(str(one.get("Id", "")), one)
-        for one in as_list(given.get("Targets"))
-        if isinstance(one, dict)
+        target_of(str(entry.get("Id", "")), entry)
+        for entry in as_list(given.get("Targets"))
+        if isinstance(entry, dict)
     ]
     flow.rules.append(
         Rule(
@@ -314,11 +356,8 @@ def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
     target = target_of(resource.logical_id, as_dict(resource.properties.get("Target")))
-    flow.schedules.append(
-        Schedule(
-            resource.logical_id, str(resource.properties.get("ScheduleExpression", "")), target
-        )
-    )
+    expression = str(resource.properties.get("ScheduleExpression", ""))
+    flow.schedules.append(Schedule(resource.logical_id, expression, target))
 
 
 _PERMISSION_CONDITIONS = (
@@ -331,13 +370,11 @@ _PERMISSION_CONDITIONS = (
 
 
 def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """A Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
+    """Read a Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
     given = resource.properties
     function = str(given.get("FunctionName", ""))
-    if not function.startswith("arn:"):
-        function = stack.arn(
-            "lambda", f"function:{function.rpartition(':function:')[2]}"
-        )  # or with the account
+    if not function.startswith("arn:"):  # a name, or an account and a name
+        function = stack.arn("lambda", f"function:{function.rpartition(':function:')[2]}")
     conditions: Json = {}
     for name, operator, key in _PERMISSION_CONDITIONS:
         if name in given:
@@ -366,19 +403,22 @@ def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 
 def _read_document(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """The policy that a resource carries itself, or one for queues (by URL), topics (by ARN) or all log groups.
+    """Read the policy of a resource itself, or one for queues (by URL), topics (by ARN) or log groups.
 
     An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy).
     """
     given = resource.properties
-    statements = documents_of(given.get(_DOCUMENTS[resource.type]))
+    raw = given.get(_DOCUMENTS[resource.type])
+    statements = documents_of(raw)
     guarded = [bare(resource.arn)]
     if resource.type == "AWS::Logs::ResourcePolicy":
         guarded = [stack.arn("logs", "")]
     elif key := _GUARDED.get(resource.type):
         arns = {one.ref: arn for arn, one in flow.resources.items()}
         guarded = [arns.get(str(one), str(one)) for one in as_list(given.get(key))]
-    flow.policies += [Policy(resource.logical_id, one, statements) for one in guarded if statements]
+    is_open = not statements and not is_known(raw)
+    if statements or is_open:
+        flow.policies += [Policy(resource.logical_id, arn, statements, is_open) for arn in guarded]
 
 
 _GUARDED = {
@@ -390,6 +430,7 @@ _GUARDED = {
 _DOCUMENTS = {
     "AWS::Events::EventBus": "Policy",
     "AWS::KMS::Key": "KeyPolicy",
+    "AWS::KMS::ReplicaKey": "KeyPolicy",
     "AWS::Logs::LogGroup": "ResourcePolicyDocument",
     "AWS::Logs::ResourcePolicy": "PolicyDocument",
     **dict.fromkeys(_GUARDED, "PolicyDocument"),

@@ -1,7 +1,7 @@
-"""What exactly a target receives: the event, or what Input, InputPath or InputTransformer makes of it.
+"""Build what a target receives: the event, or what Input, InputPath or InputTransformer makes of it.
 
-Source: EventBridge User Guide, 'Input transformation'. Its words on quotes: EventBridge adds them around text where a
-JSON value is wanted, never escapes a value, and objects inside text lose theirs.
+Source: EventBridge User Guide, 'Input transformation'. On quotes it says: EventBridge adds them to
+strings where a JSON value is expected, escapes no value, and objects inside a string lose theirs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.resolve import SYMBOL, as_dict
+from eventstacks.flow.targets import Form, Reason, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,127 +26,141 @@ RESERVED = (
     "aws.events.event",
     "aws.events.event.json",
 )
-_PLACEHOLDER = re.compile(r"<([^<>]+)>")
-_TEXT_OR_PLACEHOLDER = re.compile(r'"(?:[^"\\]|\\.)*"|<([^<>]+)>')
+SYMBOL_SUBSTITUTES = ("x", "0", '"x"', "{}")  # what a symbol in JSON text can stand for
+_VARIABLE = re.compile(r"<([^<>]+)>")
+_STRING_OR_VARIABLE = re.compile(r'"(?:[^"\\]|\\.)*"|<([^<>]+)>')
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\*)\]|\['([^']*)'\]")
-_NEEDS_JSON = ("lambda", "states", "logs", "events")
 
 
 @dataclass(frozen=True)
 class Payload:
-    """The text that arrives; ``problem`` says why the target cannot take it."""
+    """The text that a target receives. ``problem``: why the target or PutTargets does not take it."""
 
     text: str
     problem: str = ""
+    code: Reason = Reason.ALLOWED
 
 
 def build(
     rule: Rule, target: Target, event: Mapping[str, Any], ingestion_time: str | None = None
 ) -> Payload:
-    """What ``target`` of ``rule`` receives for an event that matched.
+    """Return what ``target`` of ``rule`` receives for an event that matched.
 
-    ``ingestion_time``: when EventBridge received the event (ISO 8601); what nobody knows before it is sent stays the
-    text ``<aws.events.event.ingestion-time>``.
+    ``ingestion_time``: when EventBridge received the event (ISO 8601); before it is sent that is not
+    known, and the variable stays as ``<aws.events.event.ingestion-time>``.
     """
     settings = target.settings
+    if problem := refusal_of(target):
+        return Payload("", problem[1], problem[0])
     if transformer := as_dict(settings.get("InputTransformer")):
-        if target.is_bus:
-            return Payload("", "an event bus takes no InputTransformer: PutTargets refuses it")
         envelope = {key: value for key, value in event.items() if key != "detail"}
-        reserved = (
-            rule.arn,
-            rule.name,
-            ingestion_time or f"<{RESERVED[2]}>",
-            envelope,
-            dict(event),
-        )
-        made = _transform(transformer, event, dict(zip(RESERVED, reserved, strict=True)))
-        return made if made.problem else Payload(made.text, _refusal(target, made.text))
+        time = ingestion_time or f"<{RESERVED[2]}>"
+        reserved = (rule.arn, rule.name, time, envelope, dict(event))
+        paths = as_dict(transformer.get("InputPathsMap"))
+        values = {name: find(str(path), event) for name, path in paths.items()}
+        values |= zip(RESERVED, reserved, strict=True)  # which no path can redefine
+        text = _fill(str(transformer.get("InputTemplate", "")), values)
+        if _form_of(target) is Form.ANY or _can_be_json(text):
+            return Payload(text)
+        problem_text = "the target takes JSON, and the filled InputTemplate is not valid JSON"
+        return Payload(text, problem_text, Reason.PAYLOAD)
     if "Input" in settings:
-        text = (
-            settings["Input"] if isinstance(settings["Input"], str) else compact(settings["Input"])
-        )
-        return Payload(
-            text, "" if is_json(_filled(text)) else "Input is not JSON: PutTargets refuses it"
-        )
+        given = settings["Input"]
+        return Payload(given if isinstance(given, str) else compact(given))
     if "InputPath" in settings:
-        # A path that leads nowhere gives null: a guess.
+        # A path that is not in the event gives null: a guess.
         return Payload(compact(find(str(settings["InputPath"]), event)))
     return Payload(compact(event))
 
 
-def _transform(
-    transformer: Mapping[str, Any], event: Mapping[str, Any], given: Mapping[str, Any]
-) -> Payload:
-    """An InputTransformer's text; ``given`` are the reserved variables, which no path can redefine."""
-    template = str(transformer.get("InputTemplate", ""))
-    values = {
-        name: find(str(path), event)
-        for name, path in as_dict(transformer.get("InputPathsMap")).items()
-    }
-    values |= given
-    if unknown := [name for name in _PLACEHOLDER.findall(template) if name not in values]:
-        said = f"InputTemplate names <{unknown[0]}>, which InputPathsMap does not define"
-        return Payload("", f"{said}: PutTargets refuses it")
+def refusal_of(target: Target) -> tuple[Reason, str] | None:
+    """Return what is wrong with the input of a target whatever the event is; None if nothing is.
 
-    def in_text(found: re.Match[str]) -> str:
-        value = values[found[1]]
+    Each variable of an InputTemplate is tried as a string, each symbol as what it can stand for.
+    """
+    transformer, given = (
+        as_dict(target.settings.get("InputTransformer")),
+        target.settings.get("Input"),
+    )
+    form = _form_of(target)
+    if isinstance(given, str) and not _can_be_json(given):
+        return Reason.REFUSED_INPUT, "Input is not valid JSON"
+    if transformer and form is Form.EVENT:
+        return Reason.REFUSED_INPUT, "an event bus does not support InputTransformer"
+    template, paths = transformer.get("InputTemplate"), transformer.get("InputPathsMap", {})
+    if not isinstance(template, str) or not isinstance(paths, dict):
+        return None
+    values = dict.fromkeys((*paths, *RESERVED), "x")
+    if undefined := [name for name in _VARIABLE.findall(template) if name not in values]:
+        said = f"InputPathsMap does not define <{undefined[0]}> of InputTemplate"
+        return Reason.REFUSED_INPUT, said
+    problems = [_problem_of(text, form) for text in substituted(_fill(template, values))]
+    return problems[0] if all(problems) else None
+
+
+def _problem_of(text: str, form: Form) -> tuple[Reason, str] | None:
+    """Return what is wrong with a filled InputTemplate."""
+    valid = is_json(text)
+    if not valid and text.lstrip().startswith(("{", "[")):
+        said = "InputTemplate is not valid JSON once its variables are filled"
+        return Reason.REFUSED_INPUT, said
+    if form is Form.LOG_EVENT:
+        value = json.loads(text) if valid else None
+        if not isinstance(value, dict) or {"timestamp", "message"} - value.keys():
+            return Reason.REFUSED_INPUT, 'a log group takes {"timestamp": …, "message": …} only'
+    if form is not Form.ANY and not valid:
+        return Reason.PAYLOAD, "the target takes JSON, and the InputTemplate makes text"
+    return None
+
+
+def _form_of(target: Target) -> Form:
+    kind = kind_of(target.arn)
+    return kind.form if kind else Form.ANY
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str:
+    """Replace the variables of an InputTemplate, which are all among ``values``."""
+
+    def in_string(match: re.Match[str]) -> str:
+        value = values[match[1]]
         if isinstance(value, dict | list):
             return compact(value).replace('"', "")
         return value if isinstance(value, str) else "" if value is None else compact(value)
 
-    def in_json(found: re.Match[str]) -> str:
-        if found[0].startswith('"'):
-            return _PLACEHOLDER.sub(in_text, found[0])
-        value = values[found[1]]
+    def in_json(match: re.Match[str]) -> str:
+        if match[0].startswith('"'):
+            return _VARIABLE.sub(in_string, match[0])
+        value = values[match[1]]
         if isinstance(value, str):
             return f'"{value}"'
-        return (
-            '""' if value is None else compact(value)
-        )  # the guide: a variable that is not there leaves nothing
+        return '""' if value is None else compact(value)  # the guide: a missing variable is empty
 
     if '"' not in template and "{" not in template:
-        return Payload(_PLACEHOLDER.sub(in_text, template))
-    return Payload(_TEXT_OR_PLACEHOLDER.sub(in_json, template))
+        return _VARIABLE.sub(in_string, template)
+    return _STRING_OR_VARIABLE.sub(in_json, template)
 
 
 def find(path: str, event: Any) -> Any:
-    """The value at a JSON path; a list for one with wildcards; None where there is none."""
-    values, several, rest = [event], False, path.strip().removeprefix("$")
+    """Return the value at a JSON path; a list for a path with wildcards; None if there is none."""
+    values, has_wildcard, rest = [event], False, path.strip().removeprefix("$")
     for step in _STEP.finditer(rest):
         name, index = step[1] or step[3], step[2]
-        several = several or "*" in (name, index)
+        has_wildcard = has_wildcard or "*" in {name, index}
         values = [inner for value in values for inner in _enter(value, name, index)]
-    return values if several else values[0] if values else None
+    return values if has_wildcard else values[0] if values else None
 
 
 def _enter(value: Any, name: str | None, index: str | None) -> list[Any]:
-    if "*" in (name, index):
-        return (
-            list(value.values())
-            if isinstance(value, dict)
-            else value
-            if isinstance(value, list)
-            else []
-        )
+    if "*" in {name, index}:
+        entries = value.values() if isinstance(value, dict) else value
+        return list(entries) if isinstance(value, dict | list) else []
     if index is not None:
         return value[int(index) : int(index) + 1] if isinstance(value, list) else []
     return [value[name]] if isinstance(value, dict) and name in value else []
 
 
-def _refusal(target: Target, text: str) -> str:
-    text = _filled(text)
-    if target.service in _NEEDS_JSON and not is_json(text):
-        return f"what the InputTransformer makes is not JSON, and a target of {target.service} needs JSON"
-    if target.service == "logs":
-        made = json.loads(text)
-        if not isinstance(made, dict) or {"timestamp", "message"} - made.keys():
-            return 'a log group needs {"timestamp": …, "message": …} from the InputTransformer'
-    return ""
-
-
 def is_json(text: str) -> bool:
-    """Whether a text is one JSON value."""
+    """Return True if a text is one JSON value."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -153,11 +168,15 @@ def is_json(text: str) -> bool:
     return True
 
 
-def _filled(text: str) -> str:
-    """A text with a number for each symbol: that is JSON inside quotes and without."""
-    return SYMBOL.sub("0", text)
+def substituted(text: str) -> list[str]:
+    """Return a text with each symbol replaced by something that it can stand for, in several ways."""
+    return list(dict.fromkeys(SYMBOL.sub(one, text) for one in SYMBOL_SUBSTITUTES))
+
+
+def _can_be_json(text: str) -> bool:
+    return any(map(is_json, substituted(text)))
 
 
 def compact(value: Any) -> str:
-    """JSON without white space, as events are delivered."""
+    """Return JSON without white space, as events are delivered."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

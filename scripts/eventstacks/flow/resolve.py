@@ -1,8 +1,9 @@
-"""What a template says once its parameters, conditions and intrinsic functions are resolved, as far as that is known.
+"""Resolve the parameters, conditions and intrinsic functions of a template as far as they are known.
 
-What only AWS can know (the name of a bucket that has none, an account that nobody gave) stays a *symbol*: text like
-``⟨Bucket⟩`` that is equal to itself. A symbol of a named stack reads ``⟨stack.Bucket⟩``. One that ends with a question
-mark, like ``⟨Parameter?⟩``, may turn out to be anything; the others are names that AWS makes, no two alike.
+A value that only AWS knows (the name of an unnamed bucket, an account that is not given) becomes a
+*symbol*: text such as ``⟨Bucket⟩``, or ``⟨stack.Bucket⟩`` in a named stack. A symbol is equal to itself
+only. One that ends with a question mark, such as ``⟨Parameter?⟩``, can have any value; the others are
+names that AWS generates, and no two of them are equal.
 """
 
 from __future__ import annotations
@@ -18,85 +19,141 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SYMBOL = re.compile("⟨[^⟩]*⟩")
-_NOTHING = object()  # AWS::NoValue
-_LONGEST = 50  # names that hang on one another; a guess: more than anybody writes, and Python can still follow
+_NO_VALUE = object()  # AWS::NoValue
+_MAX_REFERENCES = 50  # nested references; a guess: more than templates have, within Python's stack
 _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
 
-# type: (the property that names it, what Ref gives, its ARN). Source: CloudFormation's "Return values" of each type.
-_KINDS = {
-    "AWS::Batch::JobQueue": ("JobQueueName", "{arn}", "arn:{p}:batch:{r}:{a}:job-queue/{n}"),
-    "AWS::CloudTrail::Trail": ("TrailName", "{n}", "arn:{p}:cloudtrail:{r}:{a}:trail/{n}"),
-    "AWS::CodeBuild::Project": ("Name", "{n}", "arn:{p}:codebuild:{r}:{a}:project/{n}"),
-    "AWS::DynamoDB::Table": ("TableName", "{n}", "arn:{p}:dynamodb:{r}:{a}:table/{n}"),
-    "AWS::ECS::Cluster": ("ClusterName", "{n}", "arn:{p}:ecs:{r}:{a}:cluster/{n}"),
-    "AWS::Events::ApiDestination": (
-        "Name",
-        "{n}",
-        "arn:{p}:events:{r}:{a}:api-destination/{n}/{id}",
+# type: (property with the name, Ref, ARN). {n}: name, {f}: what precedes the name in the ARN,
+# {id}: a suffix that AWS generates. Source: CloudFormation reference, "Return values" of each type.
+_ARN = "arn:{p}:%s:{r}:{a}:%s"
+_TYPES = {
+    "AWS::AppSync::GraphQLApi": ("", "{arn}", _ARN % ("appsync", "apis/{n}")),
+    "AWS::Batch::JobDefinition": (
+        "JobDefinitionName",
+        "{arn}",
+        _ARN % ("batch", "job-definition/{n}:{id}"),
     ),
-    "AWS::Events::Archive": ("ArchiveName", "{n}", "arn:{p}:events:{r}:{a}:archive/{n}"),
-    "AWS::Events::Connection": ("Name", "{n}", "arn:{p}:events:{r}:{a}:connection/{n}"),
-    "AWS::Events::EventBus": ("Name", "{n}", "arn:{p}:events:{r}:{a}:event-bus/{n}"),
-    "AWS::Events::Rule": ("Name", "{n}", "arn:{p}:events:{r}:{a}:rule/{n}"),
-    "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{n}"),
-    "AWS::KMS::Alias": ("AliasName", "{n}", "arn:{p}:kms:{r}:{a}:{n}"),
-    "AWS::KMS::Key": ("", "{n}", "arn:{p}:kms:{r}:{a}:key/{n}"),
-    "AWS::Kinesis::Stream": ("Name", "{n}", "arn:{p}:kinesis:{r}:{a}:stream/{n}"),
+    "AWS::Batch::JobQueue": ("JobQueueName", "{arn}", _ARN % ("batch", "job-queue/{n}")),
+    "AWS::CloudTrail::Trail": ("TrailName", "{n}", _ARN % ("cloudtrail", "trail/{n}")),
+    "AWS::CodeBuild::Project": ("Name", "{n}", _ARN % ("codebuild", "project/{n}")),
+    "AWS::CodePipeline::Pipeline": ("Name", "{n}", _ARN % ("codepipeline", "{n}")),
+    "AWS::DynamoDB::Table": ("TableName", "{n}", _ARN % ("dynamodb", "table/{n}")),
+    "AWS::ECS::Cluster": ("ClusterName", "{n}", _ARN % ("ecs", "cluster/{n}")),
+    "AWS::ECS::TaskDefinition": ("Family", "{arn}", _ARN % ("ecs", "task-definition/{n}:{id}")),
+    "AWS::Events::ApiDestination": ("Name", "{n}", _ARN % ("events", "api-destination/{n}/{id}")),
+    "AWS::Events::Archive": ("ArchiveName", "{n}", _ARN % ("events", "archive/{n}")),
+    "AWS::Events::Connection": ("Name", "{n}", _ARN % ("events", "connection/{n}")),
+    "AWS::Events::EventBus": ("Name", "{n}", _ARN % ("events", "event-bus/{n}")),
+    "AWS::Events::Rule": ("Name", "{n}", _ARN % ("events", "rule/{f}{n}")),
+    "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{f}{n}"),
+    "AWS::KMS::Alias": ("AliasName", "{n}", _ARN % ("kms", "{n}")),
+    "AWS::KMS::Key": ("", "{n}", _ARN % ("kms", "key/{n}")),
+    "AWS::KMS::ReplicaKey": ("", "{n}", _ARN % ("kms", "key/{n}")),
+    "AWS::Kinesis::Stream": ("Name", "{n}", _ARN % ("kinesis", "stream/{n}")),
     "AWS::KinesisFirehose::DeliveryStream": (
         "DeliveryStreamName",
         "{n}",
-        "arn:{p}:firehose:{r}:{a}:deliverystream/{n}",
+        _ARN % ("firehose", "deliverystream/{n}"),
     ),
-    "AWS::Lambda::Alias": ("Name", "{arn}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
-    "AWS::Lambda::Function": ("FunctionName", "{n}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
-    "AWS::Logs::LogGroup": ("LogGroupName", "{n}", "arn:{p}:logs:{r}:{a}:log-group:{n}:*"),
+    "AWS::Lambda::Alias": ("Name", "{arn}", _ARN % ("lambda", "function:{f}{n}")),
+    "AWS::Lambda::Function": ("FunctionName", "{n}", _ARN % ("lambda", "function:{n}")),
+    "AWS::Logs::LogGroup": ("LogGroupName", "{n}", _ARN % ("logs", "log-group:{n}:*")),
     "AWS::S3::Bucket": ("BucketName", "{n}", "arn:{p}:s3:::{n}"),
-    "AWS::SNS::Topic": ("TopicName", "{arn}", "arn:{p}:sns:{r}:{a}:{n}"),
-    "AWS::SQS::Queue": ("QueueName", "https://sqs.{r}.{u}/{a}/{n}", "arn:{p}:sqs:{r}:{a}:{n}"),
-    "AWS::Serverless::Function": ("FunctionName", "{n}", "arn:{p}:lambda:{r}:{a}:function:{n}"),
-    "AWS::Serverless::StateMachine": ("Name", "{arn}", "arn:{p}:states:{r}:{a}:stateMachine:{n}"),
+    "AWS::SNS::Topic": ("TopicName", "{arn}", _ARN % ("sns", "{n}")),
+    "AWS::SQS::Queue": ("QueueName", "https://sqs.{r}.{u}/{a}/{n}", _ARN % ("sqs", "{n}")),
+    "AWS::Serverless::Function": ("FunctionName", "{n}", _ARN % ("lambda", "function:{n}")),
+    "AWS::Serverless::StateMachine": ("Name", "{arn}", _ARN % ("states", "stateMachine:{n}")),
     "AWS::StepFunctions::StateMachine": (
         "StateMachineName",
         "{arn}",
-        "arn:{p}:states:{r}:{a}:stateMachine:{n}",
+        _ARN % ("states", "stateMachine:{n}"),
+    ),
+    "AWS::StepFunctions::StateMachineAlias": (
+        "Name",
+        "{arn}",
+        _ARN % ("states", "stateMachine:{f}{n}"),
+    ),
+    "AWS::StepFunctions::StateMachineVersion": (
+        "",
+        "{arn}",
+        _ARN % ("states", "stateMachine:{f}{n}"),
     ),
 }
-
-_WORDS = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
+# type: (property, what precedes the part that is wanted, what follows it).
+_PARENTS = {
+    "AWS::Lambda::Alias": ("FunctionName", ":function:", ""),
+    "AWS::StepFunctions::StateMachineAlias": ("DeploymentPreference", ":stateMachine:", ":"),
+    "AWS::StepFunctions::StateMachineVersion": ("StateMachineArn", ":stateMachine:", ""),
+}
+_PSEUDO = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
 
 def symbol_of(text: str) -> str:
-    """``⟨text⟩``, without what would break an ARN apart."""
+    """Return ``⟨text⟩``, without characters that would split an ARN."""
     return f"⟨{re.sub('[:/|⟨⟩]+', '.', text)}⟩"
 
 
 def is_known(value: Any) -> bool:
-    """Whether a resolved value holds no symbol."""
-    return not SYMBOL.search(
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    )
+    """Return True if a resolved value contains no symbol."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return not SYMBOL.search(text)
+
+
+def is_open(value: Any) -> bool:
+    """Return True if a value is one symbol that can stand for anything: a parameter, an import."""
+    return isinstance(value, str) and bool(SYMBOL.fullmatch(value)) and value.endswith("?⟩")
+
+
+def like(pattern: str, value: str, *, literal: bool = False) -> bool | None:
+    """Return whether a pattern with ``*`` and ``?`` matches; None if that depends on a symbol in either.
+
+    ``literal``: the pattern has no wildcards.
+    """
+    if pattern == value or (not literal and _covers(pattern, value)):
+        return True
+    if is_known([pattern, value]):
+        return False
+    possible = _covers(pattern, value, open_=True) or _covers(value, pattern, open_=True)
+    return None if possible else False
+
+
+def _covers(pattern: str, value: str, *, open_: bool = False) -> bool:
+    """``open_``: a symbol matches what it can stand for, that is anything, or any name but another symbol."""
+    expression = ""
+    for part in re.split("(⟨[^⟩]*⟩|[*?])", pattern):
+        if open_ and part.startswith("⟨"):
+            closed = f"(?:{re.escape(part)}|(?:[^⟨]|⟨[^⟩]*[?]⟩)*)"
+            expression += ".*" if part.endswith("?⟩") else closed
+        else:
+            expression += {"*": ".*", "?": "."}.get(part) or re.escape(part)
+    return re.fullmatch(expression, value, re.DOTALL) is not None
 
 
 def as_dict(value: Any) -> dict[str, Any]:
-    """A mapping as it is, and anything else as an empty one: a template may say whatever it likes."""
+    """Return a mapping unchanged, and an empty one for any other value of a template."""
     return value if isinstance(value, dict) else {}
 
 
+def as_list(value: Any) -> list[Any]:
+    """Return a list unchanged, None as an empty list, and any other value as a list of one."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def partition_of(region: str) -> str:
-    """``aws``, ``aws-cn``, ``aws-us-gov`` …: the partition that a region's name tells."""
-    found = re.match(r"(cn|us-gov|us-iso[a-z]*|eu-isoe|eusc)-", region)
-    names = {
+    """Return the partition of a Region by the prefix of its name: ``aws``, ``aws-cn`` …"""
+    prefix = re.match(r"(cn|us-gov|us-iso[a-z]*|eu-isoe|eusc)-", region)
+    special = {
         "us-iso": "aws-iso",
         "us-isob": "aws-iso-b",
         "us-isof": "aws-iso-f",
         "eu-isoe": "aws-iso-e",
     }
-    return names.get(found[1], f"aws-{found[1]}") if found else "aws"
+    return special.get(prefix[1], f"aws-{prefix[1]}") if prefix else "aws"
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource of a stack, resolved; ``arn`` and ``ref`` hold symbols where only AWS knows the name."""
+    """A resolved resource; ``name``, ``ref`` and ``arn`` contain symbols where only AWS knows them."""
 
     logical_id: str
     type: str
@@ -109,12 +166,13 @@ class Resource:
 
 @dataclass
 class Stack:
-    """A parsed template (``documents.parse_template``) with the values that it is deployed with.
+    """A parsed template with the values it is deployed with.
 
-    ``parameters``: text, or the text of a list with commas, as CloudFormation takes them, or a callable that gives it;
-    one that is not given has its Default, or is a symbol. ``physical``: logical id → physical id, where the stack is
-    deployed. ``conditions``: what to take a condition for, whatever the parameters say. ``imports``: the value of an
-    export, or None.
+    ``parameters``: strings as CloudFormation takes them (lists with commas), or callables that return
+    one; a parameter that is not given has its Default, or is a symbol. ``physical``: logical ID →
+    physical ID of a deployed stack. ``conditions``: forced results, whatever the parameters are.
+    ``imports``: returns the value of an export, or None. ``scope``: prefix of the symbols (default:
+    ``name``).
     """
 
     template: Mapping[str, Any]
@@ -125,19 +183,19 @@ class Stack:
     physical: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, bool] = field(default_factory=dict)
     imports: Callable[[str], Any] = lambda _: None
-    scope: str = ""  # tells the symbols of this stack from those of others; default: its name
-    _busy: set[str] = field(default_factory=set, init=False, repr=False)
+    scope: str = ""
+    _active: set[str] = field(default_factory=set, init=False, repr=False)
 
     def symbol(self, text: str, *, is_open: bool = False) -> str:
-        """The symbol for something of this stack that only AWS knows; ``is_open``: that may be anything."""
+        """Return the symbol of a value of this stack; ``is_open``: the value can be anything."""
         scope = self.scope or self.name
-        whole = f"{scope}.{text}" if scope and not text.startswith("AWS::") else text
-        return symbol_of(f"{whole}?" if is_open else whole)
+        name = f"{scope}.{text}" if scope and not text.startswith("AWS::") else text
+        return symbol_of(f"{name}?" if is_open else name)
 
     # --- resources and outputs ---
 
     def resources(self) -> dict[str, Resource]:
-        """The resources that exist: those whose condition is false are left out, those in doubt are not."""
+        """Return the resources, without those whose condition is known to be false."""
         return {
             logical_id: self._resource(logical_id, raw)
             for logical_id, raw in self._section("Resources").items()
@@ -146,38 +204,35 @@ class Stack:
         }
 
     def output(self, name: str) -> Any:
-        """The value of an output; a symbol where the template has none of that name."""
+        """Return the value of an output; a symbol if the template has no such output."""
         declared = as_dict(self._section("Outputs").get(name))
         value = self._once(f"output {name}", partial(self.resolve, declared.get("Value")))
         return self.symbol(name, is_open=True) if value is None else value
 
     def export(self, name: str) -> Any:
-        """The output that is exported under a name, or None."""
+        """Return the value of the output that is exported under a name, or None."""
         for output, raw in self._section("Outputs").items():
             own = as_dict(as_dict(raw).get("Export")).get("Name")
-            if (
-                own is not None
-                and self._once(f"export {output}", partial(self.resolve, own)) == name
-            ):
+            resolve = partial(self.resolve, own)
+            if own is not None and self._once(f"export {output}", resolve) == name:
                 return self.output(output)
         return None
 
     def arn(self, service: str, name: str) -> str:
-        """The ARN of something in the stack's region and account."""
-        partition, region, account = (
-            self._pseudo(f"AWS::{one}") for one in ("Partition", "Region", "AccountId")
-        )
+        """Return the ARN of a resource in the stack's Region and account."""
+        values = (self._pseudo(f"AWS::{key}") for key in ("Partition", "Region", "AccountId"))
+        partition, region, account = values
         return f"arn:{partition}:{service}:{region}:{account}:{name}"
 
-    def _once(self, mark: str, find: Callable[[], Any]) -> Any:
-        """What ``find`` gives; None where that hangs on itself, which CloudFormation refuses, or on far too many."""
-        if mark in self._busy or len(self._busy) > _LONGEST:
+    def _once(self, key: str, find: Callable[[], Any]) -> Any:
+        """Return what ``find`` returns; None for a circular reference or one nested too deeply."""
+        if key in self._active or len(self._active) > _MAX_REFERENCES:
             return None
-        self._busy.add(mark)
+        self._active.add(key)
         try:
             return find()
         finally:
-            self._busy.discard(mark)
+            self._active.discard(key)
 
     def _section(self, name: str) -> dict[str, Any]:
         return as_dict(self.template.get(name))
@@ -189,52 +244,59 @@ class Stack:
         return str(self._raw(logical_id).get("Type", ""))
 
     def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
+        properties = as_dict(self.resolve(raw.get("Properties")))
         return Resource(
-            logical_id,
-            raw["Type"],
-            as_dict(self.resolve(raw.get("Properties"))),
-            *self._identify(logical_id),
-            self.region,
+            logical_id, raw["Type"], properties, *self._identify(logical_id), self.region
         )
+
+    def _property(self, logical_id: str, key: str) -> Any:
+        """Resolve one property: names are needed while other properties are not resolved yet."""
+        raw = as_dict(self._raw(logical_id).get("Properties")).get(key)
+        value = self._once(f"{logical_id}.{key}", partial(self.resolve, raw))
+        return None if value is _NO_VALUE else value
 
     def _identify(self, logical_id: str) -> tuple[str, str, str]:
-        """The name of a resource, what Ref gives, and the ARN."""
-
-        def given(
-            key: str,
-        ) -> Any:  # one property alone: names are asked for while others are not resolved yet
-            raw = as_dict(self._raw(logical_id).get("Properties")).get(key)
-            value = self._once(f"{logical_id}.{key}", partial(self.resolve, raw))
-            return None if value is _NOTHING else value
-
+        """Return the name of a resource, its Ref and its ARN."""
         kind = self._type(logical_id)
-        key, ref, arn = _KINDS.get(kind, ("", "{n}", ""))
-        if physical := self.physical.get(logical_id):
+        key, ref, arn = _TYPES.get(kind, ("", "{n}", ""))
+        physical = self.physical.get(logical_id, "")
+        if physical:
             name = re.split(r"[|]" if ref == "{n}" else r"[/:]", physical)[-1]
         else:
-            name = self.symbol(logical_id) if not key or (own := given(key)) is None else str(own)
-        words = {short: self._pseudo(f"AWS::{long}") for short, long in _WORDS.items()}
-        words |= {"n": name, "id": self.symbol(f"{logical_id}.id")}
-        folder = ""  # what stands before the name in the ARN
-        if kind == "AWS::Events::Rule":  # its bus is given as a name or as an ARN
-            words["bus"] = str(given("EventBusName") or "default").rsplit("event-bus/", 1)[-1]
-            if words["bus"] != "default":
-                folder, ref = f"{words['bus']}/", "{bus}|{n}"
+            given = self._property(logical_id, key) if key else None
+            name = self.symbol(logical_id) if given is None else str(given)
+        words = {short: self._pseudo(f"AWS::{long}") for short, long in _PSEUDO.items()}
+        words |= {"n": name, "id": self.symbol(f"{logical_id}.id"), "f": ""}
+        if kind == "AWS::Events::Rule":  # its bus is given by name or ARN
+            bus = str(self._property(logical_id, "EventBusName") or "default")
+            bus = bus.rsplit("event-bus/", 1)[-1]
+            if bus != "default":
+                words |= {"f": f"{bus}/", "bus": bus}
+                ref = "{bus}|{n}"
         elif kind == "AWS::IAM::Role":
-            folder = str(given("Path") or "").lstrip("/")
-        elif kind == "AWS::Lambda::Alias":
-            folder = str(given("FunctionName")).rsplit(":function:", 1)[-1] + ":"
-        arn = (
-            arn.format(**{**words, "n": folder + name}) if arn else self.symbol(f"{logical_id}.Arn")
-        )
+            words["f"] = str(self._property(logical_id, "Path") or "").lstrip("/")
+        elif kind in _PARENTS:
+            words["f"] = f"{self._parent(logical_id, *_PARENTS[kind])}:"
+        if ref == "{arn}" and physical.startswith("arn:"):
+            return name, physical, physical
+        arn = arn.format(**words) if arn else self.symbol(f"{logical_id}.Arn")
         return name, ref.format(**words, arn=arn), arn
+
+    def _parent(self, logical_id: str, key: str, start: str, end: str) -> str:
+        """Return the name of the function or state machine that an alias or a version belongs to."""
+        value = self._property(logical_id, key)
+        if key == "DeploymentPreference":  # or RoutingConfiguration, a list of versions
+            routes = as_list(self._property(logical_id, "RoutingConfiguration")) or [value]
+            value = as_dict(routes[0]).get("StateMachineVersionArn")
+        name = str(value).rsplit(start, 1)[-1]
+        return name.rsplit(end, 1)[0] if end else name
 
     # --- values ---
 
     def resolve(self, value: Any) -> Any:
-        """A value of the template with everything resolved; what AWS::NoValue takes away is gone."""
+        """Return a value of the template resolved; AWS::NoValue removes a key or a list entry."""
         if isinstance(value, list):
-            return [one for one in map(self.resolve, value) if one is not _NOTHING]
+            return [entry for entry in map(self.resolve, value) if entry is not _NO_VALUE]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
@@ -243,12 +305,12 @@ class Stack:
                 return self._reference(str(argument))
             if str(name).startswith("Fn::"):
                 return self._function(name[4:], argument)
-        resolved = {key: self.resolve(one) for key, one in value.items()}
-        return {key: one for key, one in resolved.items() if one is not _NOTHING}
+        resolved = {key: self.resolve(entry) for key, entry in value.items()}
+        return {key: entry for key, entry in resolved.items() if entry is not _NO_VALUE}
 
     def _reference(self, name: str) -> Any:
         if name == "AWS::NoValue":
-            return _NOTHING
+            return _NO_VALUE
         if name.startswith("AWS::"):
             return self._pseudo(name)
         if declared := as_dict(self._section("Parameters").get(name)):
@@ -259,13 +321,12 @@ class Stack:
         kind = str(declared.get("Type", "String"))
         value = self.parameters.get(name, declared.get("Default"))
         value = value() if callable(value) else value
-        if value is None or kind.startswith(
-            "AWS::SSM::Parameter::"
-        ):  # the latter's value is in the account
+        # The value of an SSM parameter is in the account.
+        if value is None or kind.startswith("AWS::SSM::Parameter::"):
             return self.symbol(name, is_open=True)
         text = _text(value)
         is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
-        return [one.strip() for one in text.split(",")] if is_list else text
+        return [entry.strip() for entry in text.split(",")] if is_list else text
 
     def _pseudo(self, name: str) -> Any:
         partition = partition_of(self.region) if self.region else ""
@@ -285,16 +346,15 @@ class Stack:
         return known.get(name) or self.symbol(name)
 
     def condition(self, condition: Any) -> bool | None:
-        """What a condition is, by its name or as an expression; None when that cannot be known."""
+        """Evaluate a condition, given by name or as an expression; None if it is not known."""
         if condition is None:
             return True
         if isinstance(condition, str):
             if condition in self.conditions:
                 return self.conditions[condition]
             declared = self._section("Conditions").get(condition, {})
-            state: bool | None = self._once(
-                f"condition {condition}", partial(self.condition, declared)
-            )
+            evaluate = partial(self.condition, declared)
+            state: bool | None = self._once(f"condition {condition}", evaluate)
             return state
         if not isinstance(condition, dict) or len(condition) != 1:
             return None
@@ -305,47 +365,49 @@ class Stack:
         if not isinstance(argument, list):
             return None
         if name == "Fn::Equals":
-            values = [self.resolve(one) for one in argument]
-            same = len({_text(one) for one in values}) == 1
+            values = [self.resolve(operand) for operand in argument]
+            same = len({_text(operand) for operand in values}) == 1
             return True if same else False if is_known(values) else None
-        found = [self.condition(one) for one in argument] or [None]
+        states = [self.condition(operand) for operand in argument] or [None]
         if name == "Fn::Not":
-            return None if found[0] is None else not found[0]
-        decisive = name == "Fn::Or"  # one of these decides, whatever the others are
-        return decisive if decisive in found else None if None in found else not decisive
+            return None if states[0] is None else not states[0]
+        decisive = name == "Fn::Or"  # one operand with this state decides
+        return decisive if decisive in states else None if None in states else not decisive
 
     def _if(self, argument: Any) -> Any:
         name, *branches = argument
         state = self.condition(name)
         if state is not None:
             return self.resolve(branches[0 if state else 1])
-        first, second = (self.resolve(one) for one in branches)
+        first, second = (self.resolve(branch) for branch in branches)
         return first if first == second else self.symbol(f"If {name}", is_open=True)
 
     def _function(self, name: str, argument: Any) -> Any:
-        """A symbol where an index or a key is one, and for what CloudFormation would refuse."""
-        written: dict[str, Callable[[Any], Any]] = {
+        """Return a symbol if an index or a key is one, or if CloudFormation would refuse the call."""
+        unresolved: dict[str, Callable[[Any], Any]] = {
             "If": self._if,
             "Sub": self._substitute,
-            "GetAtt": self._get,
+            "GetAtt": self._get_attribute,
         }
-        given = argument if name in written else self.resolve(argument)
+        given = argument if name in unresolved else self.resolve(argument)
         try:
-            value = written[name](given) if name in written else _FUNCTIONS[name](self, given)
+            value = unresolved[name](given) if name in unresolved else _FUNCTIONS[name](self, given)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             value = None
-        said = f"{name} {given}" if isinstance(given, str) else name
-        return self.symbol(said, is_open=True) if value is None else value
+        label = f"{name} {given}" if isinstance(given, str) else name
+        return self.symbol(label, is_open=True) if value is None else value
 
-    def _get(self, argument: Any) -> Any:
+    def _get_attribute(self, argument: Any) -> Any:
         path = argument if isinstance(argument, str) else ".".join(map(str, argument))
         return self._attribute(*path.partition(".")[::2])
 
     def _attribute(self, logical_id: str, attribute: str) -> Any:
         name, ref, arn = self._identify(logical_id)
-        if self._type(logical_id) in _KINDS:
-            if attribute in ("Arn", "TopicArn", "FunctionArn"):
+        if self._type(logical_id) in _TYPES:
+            if attribute in {"Arn", "TopicArn", "FunctionArn"}:
                 return arn
+            if attribute == "GraphQLEndpointArn":
+                return self.arn("appsync", f"endpoints/graphql-api/{name}")
             if attribute.endswith("Name") and "Domain" not in attribute:
                 return name
         return ref if attribute == "QueueUrl" else self.symbol(f"{logical_id}.{attribute}")
@@ -353,8 +415,8 @@ class Stack:
     def _substitute(self, argument: Any) -> str:
         text, given = argument if isinstance(argument, list) else (argument, {})
 
-        def replace(found: re.Match[str]) -> str:
-            literal, name = found[1], found[2].strip()
+        def replace(match: re.Match[str]) -> str:
+            literal, name = match[1], match[2].strip()
             if literal:
                 return f"${{{name}}}"
             if name in given:
@@ -366,16 +428,12 @@ class Stack:
 
 
 def _text(value: Any) -> str:
-    """A value as CloudFormation puts it into text."""
+    """Return a value as CloudFormation writes it into a string."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return (
-        ",".join(map(_text, value))
-        if isinstance(value, list)
-        else ""
-        if value is _NOTHING
-        else str(value)
-    )
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return "" if value is _NO_VALUE else str(value)
 
 
 def _only_known(value: Any) -> Any:
@@ -384,17 +442,21 @@ def _only_known(value: Any) -> Any:
     return value
 
 
-# What a function gives for its resolved argument; None, or an error of indexing, makes a symbol of it.
+def _find_in_map(stack: Stack, given: Any) -> Any:
+    def find() -> Any:
+        return stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]])
+
+    return stack._once(f"map {given}", find)  # noqa: SLF001 - of this module
+
+
+# The result of a function for its resolved argument; None or a lookup error becomes a symbol.
 _FUNCTIONS: dict[str, Callable[[Stack, Any], Any]] = {
     "Join": lambda _, given: (
         given[0].join(map(_text, given[1])) if isinstance(given[1], list) else None
     ),
     "Select": lambda _, given: given[1][int(given[0])] if isinstance(given[1], list) else None,
     "Split": lambda _, given: _only_known(given[1]).split(given[0]),
-    "FindInMap": lambda stack, given: stack._once(  # noqa: SLF001
-        f"map {given}",
-        lambda: stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]]),
-    ),
+    "FindInMap": _find_in_map,
     "Base64": lambda _, given: base64.b64encode(_only_known(given).encode()).decode(),
     "ToJsonString": lambda _, given: json.dumps(given, ensure_ascii=False, separators=(",", ":")),
     "ImportValue": lambda stack, given: stack._once(  # noqa: SLF001 - of this module

@@ -1,8 +1,9 @@
-"""Sample events, and the routes that they must take: ``tests/events/<stack>/<name>.json``.
+"""Sample events and the routes they must take: ``tests/events/<stack>/<name>.json``.
 
-A sample is ``{"event": {…}, "expect": {"Rule": ["Target", …]}}``, and may say ``stack`` (default: its folder), ``bus``,
-``region`` and ``parameters``. The event may leave out what EventBridge fills in, and may say ``${Bucket}`` or
-``${AWS::AccountId}`` as Fn::Sub does. A bare event, and an entry of PutEvents, will do as well.
+A sample is ``{"event": {…}, "expect": {"Rule": ["Target", …]}}``, optionally with ``stack`` (default:
+its folder), ``bus``, ``region`` and ``parameters``. Its event can leave out what EventBridge fills in,
+and can contain ``${Bucket}`` or ``${AWS::AccountId}`` as in Fn::Sub. A bare event and an entry of
+PutEvents are accepted as well.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow.resolve import as_dict
+from eventstacks.flow.trace import Fate
 from eventstacks.patterns.values import refuse_constant
 
 if TYPE_CHECKING:
@@ -40,13 +43,12 @@ _ENTRY = {
 }
 
 
-class SampleError(ToolError):
-    """A file that holds no event."""
-
-
 @dataclass(frozen=True)
 class Sample:
-    """An event as it was written; ``expect``: rule → targets that must receive it (and no other rule may match)."""
+    """An event as it is written. ``expect``: rule → targets that receive it; no other rule may match.
+
+    ``names``: whether ``${…}`` in the event refers to the stack; in an event that was sent it is text.
+    """
 
     event: Json
     where: str
@@ -55,46 +57,41 @@ class Sample:
     bus: str | None = None
     region: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
-    names: bool = False  # whether ${…} in the event names something of the stack: in one that was sent it is text
+    names: bool = False
+
+
+def _invalid(what: str, where: str, advice: str = "") -> ToolError:
+    return ToolError(what, code=ErrorCode.EVENT_INVALID, where=where, advice=advice)
 
 
 def read(path: Path) -> Sample:
-    """The sample of a file. Raises SampleError or DocumentError, with the file."""
+    """Read the sample of a file. Raises ToolError with the file."""
     return parse(documents.read_text(path), str(path))
 
 
 def parse_lines(text: str, where: str) -> list[Sample]:
-    """Samples or events, one a line. Raises SampleError with the line."""
+    """Parse samples or events, one per line. Raises ToolError with the line."""
     lines = enumerate(text.split("\n"), 1)
     return [parse(line, f"{where}:{number}") for number, line in lines if line.strip()]
 
 
 def parse(text: str, where: str) -> Sample:
-    """A sample, an event or an entry of PutEvents. Raises SampleError."""
-    raw = _parse(text, where, "not valid JSON")
+    """Parse a sample, an event or an entry of PutEvents. Raises ToolError (EVENT_INVALID)."""
+    raw = _parse(text, where, "invalid JSON")
     if not isinstance(raw, dict):
-        raise SampleError("an event is a JSON object", where=where)
+        raise _invalid("an event must be a JSON object", where)
     event = raw.get("event")
     if not isinstance(event, dict):
         return Sample(raw, where, bus=raw.get("EventBusName"))
     if unknown := raw.keys() - _KEYS:
         known = ", ".join(sorted(_KEYS))
-        raise SampleError(
-            f"unknown key {min(unknown)!r}", where=where, advice=f"A sample may have: {known}."
-        )
+        raise _invalid(f"unknown key {min(unknown)!r}", where, f"A sample can have: {known}.")
     wrong = [key for key, value in raw.items() if not isinstance(value, _KEYS[key])]
     expect: Json | None = raw.get("expect")
-    if wrong or not all(isinstance(one, list) for one in (expect or {}).values()):
-        said = (
-            f"{wrong[0]} is {json.dumps(raw[wrong[0]])}"
-            if wrong
-            else "what is expected of a rule is no list"
-        )
-        raise SampleError(
-            said,
-            where=where,
-            advice='"expect" is {"Rule": ["Target", …]}, "parameters" {"Name": "value"}.',
-        )
+    wrong += [key for key, value in as_dict(expect).items() if not isinstance(value, list)]
+    if wrong:
+        advice = '"expect" is {"Rule": ["Target", …]}, "parameters" is {"Name": "value"}.'
+        raise _invalid(f"the value of {wrong[0]!r} has the wrong type", where, advice)
     folder = Path(where).parent.name if expect is not None else ""
     return Sample(
         event,
@@ -108,28 +105,28 @@ def parse(text: str, where: str) -> Sample:
     )
 
 
-def _parse(text: str, where: str, refusal: str) -> Any:
+def _parse(text: str, where: str, problem: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse_constant)
     except ValueError as error:
-        raise SampleError(f"{refusal}: {error}", where=where) from None
+        raise _invalid(f"{problem}: {error}", where) from None
     except RecursionError:
-        raise SampleError(f"{refusal}: nested too deeply", where=where) from None
+        raise _invalid(f"{problem}: nested too deeply", where) from None
 
 
 def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
-    """The event as a rule would see it: an entry turned into an event, the envelope filled, ``${…}`` resolved.
+    """Return the event as a rule sees it: entries converted, the envelope filled, ``${…}`` resolved.
 
-    Raises SampleError for an entry whose Detail is no object, or goes too deep.
+    Raises ToolError (EVENT_INVALID) for an entry whose Detail is not an object or nested too deeply.
     """
     event = dict(sample.event)
     if "Source" in event:
         event = {name: event[key] for key, name in _ENTRY.items() if key in event}
     if isinstance(event.get("detail"), str):
-        event["detail"] = _parse(event["detail"], sample.where, "Detail is not JSON")
+        event["detail"] = _parse(event["detail"], sample.where, "Detail is not valid JSON")
     if not isinstance(event.get("detail", {}), dict):
-        raise SampleError("Detail is not a JSON object: MalformedDetail", where=sample.where)
-    filled = {
+        raise _invalid("Detail is not a JSON object (MalformedDetail)", sample.where)
+    defaults = {
         "version": "0",
         "id": "00000000-0000-0000-0000-000000000000",
         "detail-type": "",
@@ -144,43 +141,34 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
 
     def resolve(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: resolve(one) for key, one in value.items()}
+            return {key: resolve(inner) for key, inner in value.items()}
         if isinstance(value, list):
-            return [resolve(one) for one in value]
+            return [resolve(inner) for inner in value]
         if not isinstance(value, str) or "${" not in value or not stacks:
             return value
-        said = [str(stack.resolve({"Fn::Sub": value})) for stack in stacks]
-        return next(
-            (one for one in said if "?⟩" not in one), said[0]
-        )  # the stack that knows all the names
+        texts = [str(stack.resolve({"Fn::Sub": value})) for stack in stacks]
+        return next((text for text in texts if "?⟩" not in text), texts[0])  # all names are known
 
     try:
-        found: Json = resolve(filled | event)
+        completed: Json = resolve(defaults | event)
     except RecursionError:
-        raise SampleError("nested too deeply", where=sample.where) from None
-    return found
+        raise _invalid("nested too deeply", sample.where) from None
+    return completed
 
 
 def deviations(arrivals: list[Arrival], expect: Mapping[str, list[str]]) -> list[str]:
-    """Where the way of an event is not what the sample expects, in words."""
-    taken: dict[str, set[str]] = {}
-    for arrival in arrivals:
-        for route, delivery in arrival.walk():
-            if route.matched:
-                reached = (
-                    {delivery.target.id, delivery.label}
-                    if delivery and delivery.fate == "delivered"
-                    else set()
-                )
-                taken.setdefault(route.rule.label, set()).update(reached)
-    found = [f"{rule} matches, which is not expected" for rule in taken if rule not in expect]
+    """Return how the route of an event differs from what its sample expects."""
+    reached: dict[str, set[str]] = {}
+    for route, delivery in (step for arrival in arrivals for step in arrival.walk()):
+        if route.matched:
+            names = reached.setdefault(route.rule.label, set())
+            if delivery and delivery.fate is Fate.DELIVERED:
+                names |= {delivery.target.id, delivery.label}
+    lines = [f"{rule} matches unexpectedly" for rule in reached if rule not in expect]
     for rule, targets in expect.items():
-        if rule not in taken:
-            found.append(f"{rule} does not match")
+        if rule not in reached:
+            lines.append(f"{rule} does not match")
         else:
-            found += [
-                f"{rule} does not deliver to {target}"
-                for target in targets
-                if target not in taken[rule]
-            ]
-    return found
+            missing = (target for target in targets if target not in reached[rule])
+            lines += [f"{rule} does not deliver to {target}" for target in missing]
+    return lines

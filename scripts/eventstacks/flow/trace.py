@@ -1,18 +1,20 @@
-"""The way of one event, before it is sent: rules that match, and why others do not, what targets get, what is lost."""
+"""Trace one event before it is sent: which rules match, what targets receive, and what is lost."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import bus_arn, of_stacks
-from eventstacks.flow.resolve import SYMBOL, Stack, as_dict
+from eventstacks.flow.resolve import SYMBOL, Stack, as_dict, is_known
+from eventstacks.flow.targets import Reason
 from eventstacks.patterns.grammar import OPERATORS, PatternError
 from eventstacks.patterns.matcher import Pattern
 
@@ -23,30 +25,45 @@ if TYPE_CHECKING:
     from eventstacks.flow.payload import Payload
     from eventstacks.flow.permissions import Verdict
 
-Matched = tuple[
-    bool | None, tuple[str, ...]
-]  # None: it hangs on what only AWS knows; and why (not)
+# None: it depends on what only AWS knows; and the reasons.
+Matched = tuple[bool | None, tuple[str, ...]]
 Matcher = Callable[["Json", "Mapping[str, Any]"], Matched]
 ANYTHING, NOTHING = {"exists": True}, "⟨nothing is equal to this⟩"
 
 
+class Fate(StrEnum):
+    """What becomes of an event at one target. REFUSED: the stack cannot be deployed like this."""
+
+    DELIVERED = "delivered"
+    DEAD_LETTER = "dead letter"
+    LOST = "lost"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """One target's part. ``fate``: delivered, dead letter, lost, or unknown."""
+    """One target. ``code``: why it has its fate; ``problem``: the same in words, "" if it is delivered.
+
+    ``dead_letters``: the label of the dead-letter queue that gets the event. ``queue``: whether the rule
+    may write to its dead-letter queue, None if it has none.
+    """
 
     target: Target
     label: str
     payload: Payload
     permission: Verdict
-    fate: str
-    dead_letters: str = ""  # the label of the queue
-    why_lost: str = ""
+    fate: Fate
+    code: Reason
+    queue: Verdict | None = None
+    dead_letters: str = ""
+    problem: str = ""
     onward: Arrival | None = None
 
 
 @dataclass(frozen=True)
 class Route:
-    """One rule's part. ``matched`` is None where that hangs on what only AWS knows; ``why`` says why (not)."""
+    """One rule. ``matched``: None if that depends on what only AWS knows; ``why``: the reasons."""
 
     rule: Rule
     matched: bool | None
@@ -56,7 +73,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An event on a bus; ``exists``: whether there is such a bus (an event for one that is not there is gone)."""
+    """An event on a bus. ``exists``: whether the bus is known; PutEvents drops events for other buses.
+
+    ``unexamined``: what can hold more rules on the bus but was not expanded.
+    """
 
     bus: str  # ARN
     label: str
@@ -64,9 +84,10 @@ class Arrival:
     routes: tuple[Route, ...] = ()
     archives: tuple[str, ...] = ()
     exists: bool = True
+    unexamined: tuple[str, ...] = ()
 
     def walk(self) -> Iterator[tuple[Route, Delivery | None]]:
-        """Every route with each of its deliveries (None for one without), onward ones included."""
+        """Yield every route with each of its deliveries (None if it has none), later buses included."""
         for route in self.routes:
             for delivery in route.deliveries or (None,):
                 yield route, delivery
@@ -75,43 +96,42 @@ class Arrival:
 
     @property
     def is_matched(self) -> bool:
-        """Whether something surely matches and has a target."""
+        """Whether a rule with a target is known to match."""
         return any(route.matched and delivery for route, delivery in self.walk())
 
     @property
     def is_lost(self) -> bool:
-        """Whether something that matches, or may match, cannot be delivered, or there is no such bus."""
-        return not self.exists or any(
-            one.fate in ("lost", "dead letter") for _, one in self.walk() if one
-        )
+        """Whether a rule that matches, or can match, does not deliver, or the bus does not exist."""
+        failed = (Fate.LOST, Fate.DEAD_LETTER, Fate.REFUSED)
+        return not self.exists or any(one.fate in failed for _, one in self.walk() if one)
 
 
 def match(pattern: Json, event: Mapping[str, Any]) -> Matched:
-    """Whether a resolved pattern matches. Symbols are tried as everything and as nothing: if that decides, None.
+    """Match a resolved pattern. Symbols are tried as everything and as nothing: None if that decides.
 
-    An event that says ``⟨Bucket⟩`` itself means that bucket.
+    A symbol in the event means the same resource as in the pattern.
     """
     try:
         text, given = json.dumps(pattern, ensure_ascii=False), dict(event)
         compiled = _compile(text)
         verdict = compiled.matches(given)
         symbols = set(SYMBOL.findall(text))
-        said = json.dumps(event, ensure_ascii=False) if symbols else ""
-        unsaid = sorted(one for one in symbols if one not in said)
+        event_text = json.dumps(event, ensure_ascii=False) if symbols else ""
+        unknown = sorted(one for one in symbols if one not in event_text)
         others = [
-            Pattern(_replace(pattern, unsaid, by)).matches(given)
+            Pattern(_replace(pattern, unknown, by)).matches(given)
             for by in (ANYTHING, NOTHING)
-            if unsaid
+            if unknown
         ]
         if {verdict, *others} == {True, False}:
-            return None, (f"depends on {', '.join(unsaid)}",)
+            return None, (f"depends on {', '.join(unknown)}",)
         return verdict, tuple(map(str, compiled.explain(given)))
     except PatternError as error:
         return False, (f"AWS refuses the pattern: {error}",)
 
 
 def _match_text(pattern: str, event: Json) -> Matched:
-    """Whether a pattern matches that only text can say: what it holds is known to AWS alone, too deep, or no object."""
+    """Match a pattern that is only known as text: a symbol, too deep for a template, or no object."""
     if SYMBOL.search(pattern):
         return None, (f"depends on {pattern}",)
     try:
@@ -127,48 +147,48 @@ def _compile(text: str) -> Pattern:
 
 
 def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
-    """The pattern with each test that names one of the symbols replaced."""
+    """Return the pattern with each test that contains one of the symbols replaced."""
     if isinstance(pattern, dict):
         return {key: _replace(value, symbols, by) for key, value in pattern.items()}
     if not isinstance(pattern, list):
         return pattern
-    if any(
-        isinstance(one, dict) and one.keys().isdisjoint(OPERATORS) for one in pattern
-    ):  # $or holds patterns
+    # $or holds patterns, other lists hold tests.
+    if any(isinstance(one, dict) and one.keys().isdisjoint(OPERATORS) for one in pattern):
         return [_replace(one, symbols, by) for one in pattern]
     return [
-        by if any(mark in json.dumps(one, ensure_ascii=False) for mark in symbols) else one
-        for one in pattern
+        by if any(symbol in json.dumps(test, ensure_ascii=False) for symbol in symbols) else test
+        for test in pattern
     ]
 
 
 def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> list[str]:
-    """The ARNs of the buses on which an event arrives.
+    """Return the ARNs of the buses on which an event arrives.
 
-    ``bus``: a name or an ARN. Without one: AWS's own events arrive on the default bus, others on the buses that
-    these stacks make, and on the default bus where they make none. Only buses of the event's region count. An account
-    that was read has buses of other stacks, too: those do not count.
+    ``bus``: a name or an ARN. Without one, events of AWS arrive on the default bus; others on the
+    buses of these stacks that have rules, or the default bus if there are none. Only buses of the
+    event's Region count, and in an account that was read only those of these stacks.
     """
     known = of_stacks(flow.stacks).buses if flow.is_whole else flow.buses
     here = [one for one in flow.buses.values() if one.arn.split(":")[3] == event["region"]]
     if bus:
-        found = [one.arn for one in here if bus in (one.name, one.arn, one.label)]
-        return found or [
-            bus_arn(bus, Stack({}, region=str(event["region"]), account=str(event["account"])))
-        ]
+        found = [one.arn for one in here if bus in {one.name, one.arn, one.label}]
+        place = Stack({}, region=str(event["region"]), account=str(event["account"]))
+        return found or [bus_arn(bus, place)]
     here = [one for one in here if one.arn in known]
-    custom = [one.arn for one in here if one.name != "default" and flow.rules_on(one.arn)]
-    if str(event.get("source", "")).startswith("aws.") or not custom:
-        custom = [one.arn for one in here if one.name == "default"]
-    if not custom:
+    arns = [one.arn for one in here if one.name != "default" and flow.rules_on(one.arn)]
+    if str(event.get("source", "")).startswith("aws.") or not arns:
+        arns = [one.arn for one in here if one.name == "default"]
+    if not arns:
         raise ToolError(
-            f"no stack is in the event's region, {event['region']}", where="event: region"
+            f"no stack is deployed in the event's Region {event['region']}",
+            code=ErrorCode.NOT_FOUND,
+            where="event: region",
         )
-    return custom
+    return arns
 
 
 def trace(flow: Flow, event: Json, bus: str, matcher: Matcher = match) -> Arrival:
-    """The way of an event that arrives on a bus (ARN), over other buses too."""
+    """Trace an event that arrives on a bus (ARN), also over further buses."""
     return _Walk(flow, event, matcher).arrive(bus)
 
 
@@ -187,114 +207,147 @@ class _Walk:
         archives = tuple(
             one.label for one in flow.archives if one.bus == bus and walk.is_archived(one.pattern)
         )
+        misplaced = [rule for rule in flow.rules if _is_misplaced(rule, bus)]
+        routes = [walk.route(rule) for rule in flow.rules_on(bus)]
+        routes += [
+            Route(
+                rule, matched=False, why=(f"PutRule refuses it: {rule.bus} is in another Region",)
+            )
+            for rule in misplaced
+        ]
         return Arrival(
-            bus, flow.label(bus), self.event, tuple(map(walk.route, flow.rules_on(bus))), archives
+            bus,
+            flow.label(bus),
+            self.event,
+            tuple(routes),
+            archives,
+            unexamined=tuple(flow.unexamined),
         )
 
     def is_archived(self, pattern: Json | str | None) -> bool:
         return pattern is None or bool(self.match(pattern)[0])
 
     def match(self, pattern: Json | str) -> Matched:
-        return (
-            _match_text(pattern, self.event)
-            if isinstance(pattern, str)
-            else self.matcher(pattern, self.event)
-        )
+        if isinstance(pattern, str):
+            return _match_text(pattern, self.event)
+        return self.matcher(pattern, self.event)
 
     def route(self, rule: Rule) -> Route:
         if rule.state.startswith("DISABLED"):
             return Route(rule, matched=False, why=("the rule is disabled",))
         if rule.pattern is None:
-            return Route(
-                rule,
-                matched=False,
-                why=(f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}",),
-            )
-        matched, why = self.match(rule.pattern)
+            why = f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}"
+            return Route(rule, matched=False, why=(why,))
+        matched, why_not = self.match(rule.pattern)
         if matched and rule.state == "ENABLED" and _is_read_only_management(self.event):
-            matched, why = (
-                False,
-                ("a rule that is merely ENABLED gets no read-only management events",),
-            )
-        deliveries = (self.deliver(rule, target) for target in rule.targets if matched is not False)
-        return Route(rule, matched, why, tuple(deliveries))
+            text = "a rule in state ENABLED does not receive read-only management events"
+            return Route(rule, matched=False, why=(text,))
+        if matched is False:
+            return Route(rule, matched, why_not)
+        deliveries = tuple(self.deliver(rule, target) for target in rule.targets)
+        return Route(rule, matched, why_not, deliveries)
 
     def deliver(self, rule: Rule, target: Target) -> Delivery:
-        flow, label, made = (
-            self.flow,
-            self.flow.label(target.arn),
-            payload.build(rule, target, self.event),
-        )
+        flow = self.flow
+        made = payload.build(rule, target, self.event)
         permission = permissions.of_target(flow, rule, target)
-        problem, onward = made.problem, None
-        if target.is_bus:
-            problem = problem or _refused_hop(target.arn, self.passed)
-            if target.arn not in flow.buses and flow.covers(target.arn):
-                problem = problem or "there is no such bus"
-            if permission.allowed is not False and not problem and target.arn in flow.buses:
-                onward = self.arrive(target.arn)
-        if permission.allowed is not False and not problem:
-            fate = "delivered" if permission.allowed else "unknown"
-            return Delivery(target, label, made, permission, fate, onward=onward)
-        why = problem or permission.reason
-        if not (queue := target.dead_letters):
-            return Delivery(
-                target, label, made, permission, "lost", why_lost=f"{why}; no dead-letter queue"
-            )
-        verdict = permissions.of_dead_letters(flow, rule, queue)
-        fate = {True: "dead letter", False: "lost", None: "unknown"}[verdict.allowed]
-        why = why if verdict.allowed else f"{why}; and {flow.label(queue)}: {verdict.reason}"
-        return Delivery(target, label, made, permission, fate, flow.label(queue), why)
+        queue = (
+            permissions.of_dead_letters(flow, rule, target.dead_letters)
+            if target.dead_letters
+            else None
+        )
+        code, problem = self.problem(target, made, permission)
+        label = flow.label(target.arn)
+        done = Delivery(target, label, made, permission, Fate.UNKNOWN, code, queue)
+        if not problem:
+            onward = self.arrive(target.arn) if target.arn in flow.buses else None
+            fate = Fate.DELIVERED if permission.allowed else Fate.UNKNOWN
+            return replace(done, fate=fate, onward=onward)
+        if code.is_refusal:
+            return replace(done, fate=Fate.REFUSED, problem=problem)
+        if queue is None or not target.dead_letters:
+            return replace(done, fate=Fate.LOST, problem=f"{problem}; no dead-letter queue")
+        label = flow.label(target.dead_letters)
+        if not queue.allowed:
+            problem = f"{problem}; and {label}: {queue.reason}"
+        fates = {True: Fate.DEAD_LETTER, False: Fate.LOST, None: Fate.UNKNOWN}
+        return replace(done, fate=fates[queue.allowed], dead_letters=label, problem=problem)
+
+    def problem(self, target: Target, made: Payload, permission: Verdict) -> tuple[Reason, str]:
+        """Return why a target does not receive the event; an empty text if it does, or can."""
+        found = [(made.code, made.problem)] if made.problem else []
+        if target.is_bus and (hop := _refused_hop(target.arn, self.passed)):
+            found.append((Reason.LOOP, hop))
+        if target.is_bus and target.arn not in self.flow.buses and self.flow.covers(target.arn):
+            found.append((Reason.NO_SUCH_BUS, "there is no such bus"))
+        if permission.allowed is False:
+            found.append((permission.code, permission.reason))
+        found.sort(key=lambda one: not one[0].is_refusal)
+        return found[0] if found else (permission.code, "")
+
+
+def _is_misplaced(rule: Rule, bus: str) -> bool:
+    """Return True if a rule is deployed in the Region of a bus, but on a bus of another Region.
+
+    PutRule takes a bus of another account by its ARN, never one of another Region (aws-cdk 26032).
+    """
+    here, own, wanted = (arn.split(":")[3] for arn in (bus, rule.arn, rule.bus))
+    is_default = bus.endswith(":event-bus/default")
+    return is_default and own == here and wanted != own and is_known([own, wanted])
 
 
 def _is_read_only_management(event: Mapping[str, Any]) -> bool:
-    """Such events need ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS (EventBridge API, PutRule)."""
+    """Return True for events that need ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS (PutRule)."""
     detail = as_dict(event.get("detail"))
-    through = event.get("detail-type") == "AWS API Call via CloudTrail"
-    return (
-        through and detail.get("readOnly") is True and detail.get("managementEvent", True) is True
-    )
+    from_trail = event.get("detail-type") == "AWS API Call via CloudTrail"
+    is_management = detail.get("managementEvent", True) is True
+    return from_trail and detail.get("readOnly") is True and is_management
 
 
 def _refused_hop(arn: str, passed: tuple[str, ...]) -> str:
-    """Events cross one border of a region or an account, and come to no bus twice (EventBridge guide, 'Bus to bus')."""
+    """Events cross one border of a Region or account, and visit no bus twice (guide, 'Bus to bus')."""
     if arn in passed:
         return "the event has been on that bus: EventBridge stops loops"
-    places = [one.split(":")[3:5] for one in (*passed, arn)]
+    places = [bus.split(":")[3:5] for bus in (*passed, arn)]
     crossed = sum(before != after for before, after in pairwise(places))
-    return "events cross one border of a region or an account, and no second" if crossed > 1 else ""
+    return "an event crosses a Region or account border only once" if crossed > 1 else ""
 
 
 def as_data(arrival: Arrival) -> Json:
-    """The trace as JSON takes it."""
+    """Return the trace as JSON takes it."""
     return {
         "bus": arrival.bus,
         "exists": arrival.exists,
         "archives": list(arrival.archives),
+        "unexamined": list(arrival.unexamined),
         "rules": [
             {
                 "rule": route.rule.label,
                 "arn": route.rule.arn,
                 "matched": route.matched,
                 "why": list(route.why),
-                "targets": [
-                    {
-                        "id": one.target.id,
-                        "arn": one.target.arn,
-                        "label": one.label,
-                        "payload": one.payload.text,
-                        "permission": {
-                            "allowed": one.permission.allowed,
-                            "reason": one.permission.reason,
-                        },
-                        "fate": one.fate,
-                        "dead_letters": one.dead_letters or None,
-                        "why_lost": one.why_lost or None,
-                        "onward": as_data(one.onward) if one.onward else None,
-                    }
-                    for one in route.deliveries
-                ],
+                "targets": [_delivery_data(delivery) for delivery in route.deliveries],
             }
             for route in arrival.routes
         ],
     }
+
+
+def _delivery_data(delivery: Delivery) -> Json:
+    return {
+        "id": delivery.target.id,
+        "arn": delivery.target.arn,
+        "label": delivery.label,
+        "payload": delivery.payload.text,
+        "permission": _verdict_data(delivery.permission),
+        "fate": delivery.fate.value,
+        "code": delivery.code.value,
+        "dead_letters": delivery.dead_letters or None,
+        "dead_letter_permission": _verdict_data(delivery.queue) if delivery.queue else None,
+        "why_lost": delivery.problem or None,
+        "onward": as_data(delivery.onward) if delivery.onward else None,
+    }
+
+
+def _verdict_data(verdict: Verdict) -> Json:
+    return {"allowed": verdict.allowed, "code": verdict.code.value, "reason": verdict.reason}

@@ -1,17 +1,47 @@
-"""Lint rules for event-driven templates, a plug-in of cfn-lint: one rule a file.
+"""Lint rules for event-driven templates, a plug-in of cfn-lint: ``cfn-lint -a eventstacks.lint``."""
 
-cfn-lint loads each file of a directory whose name begins with a letter, each on its own. Here that is ``plugin.py``
-alone, which finds this package: so the names of the others begin with an underscore.
-"""
-
-from importlib import import_module
-from pathlib import Path
-
-from eventstacks.lint._rule import FlowRule
-
-for _file in sorted(Path(__file__).parent.glob("_[ewi]98*.py")):
-    import_module(f"{__name__}.{_file.stem}")
-RULES: list[type[FlowRule]] = sorted(
-    FlowRule.__subclasses__(), key=lambda one: (str(one.id)[1:], str(one.id))
+from eventstacks.lint.buckets import SilentBucket
+from eventstacks.lint.buses import AwsEventsElsewhere, BusKey, DiscovererKey, OpenBus
+from eventstacks.lint.patterns import EventPattern, NeverMatches, RdsEventId, ReadOnlyCalls
+from eventstacks.lint.policies import FunctionPermission, LogsPolicy, PermissionSource, QueuePolicy
+from eventstacks.lint.schedules import ScheduleBus, ScheduleRole
+from eventstacks.lint.targets import (
+    DeadLetters,
+    FifoDeadLetters,
+    InputJson,
+    LogGroupRole,
+    Loop,
+    OneInput,
+    TargetIds,
+    TargetRole,
 )
-globals().update({one.__name__: one for one in RULES})  # cfn-lint looks for classes in the module
+from eventstacks.lint.trails import TrailDataEvents, TrailSelectors
+
+# By number. cfn-lint itself looks for the classes in this module.
+RULES = [
+    LogsPolicy,
+    LogGroupRole,
+    EventPattern,
+    NeverMatches,
+    OneInput,
+    QueuePolicy,
+    FunctionPermission,
+    TargetIds,
+    OpenBus,
+    FifoDeadLetters,
+    AwsEventsElsewhere,
+    ScheduleBus,
+    TrailDataEvents,
+    ReadOnlyCalls,
+    PermissionSource,
+    TrailSelectors,
+    DiscovererKey,
+    BusKey,
+    DeadLetters,
+    InputJson,
+    Loop,
+    RdsEventId,
+    SilentBucket,
+    TargetRole,
+    ScheduleRole,
+]

@@ -23,6 +23,7 @@ from ministack.services import eventbridge, iam
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
+from eventstacks.flow.targets import INPUTS
 from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
 from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
@@ -157,7 +158,7 @@ def with_payload(target: Json, rule: Json, view: Any) -> Json:
 
     The payload is built as in trace: MiniStack's own InputPath has no indexes.
     """
-    settings = {key: target[key] for key in graph.INPUTS if target.get(key)}
+    settings = {key: target[key] for key in INPUTS if target.get(key)}
     if not settings:
         return target
     source = graph.Rule(rule["Name"], rule["Name"], rule["Arn"], rule["EventBusName"], None)

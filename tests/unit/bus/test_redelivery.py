@@ -111,7 +111,7 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
             RULE,
             Events({"Arn": LOG_GROUP, "InputTransformer": {"InputTemplate": '{"a": 1}'}}),
             EVENT,
-            "a log group needs",
+            "a log group takes",
         ),
         ("target", RULE, Events({"Arn": LOG_GROUP}), None, "no dead letter"),
         ("bus", RULE, Events(), ["no", "event"], "no dead letter"),

@@ -55,7 +55,7 @@ def test_of_the_articles_stack_the_event_is_lost(run, event):
     code, out, _ = run(event, "--template", ARTICLE)
     assert code == 1
     assert "Log: lost" in out
-    assert "no Logs resource policy lets events.amazonaws.com do logs:PutLogEvents" in out
+    assert "no Logs resource policy allows events.amazonaws.com to call logs:PutLogEvents" in out
     assert "no dead-letter queue" in out
 
 
@@ -96,7 +96,7 @@ def test_a_sample_that_takes_another_way_is_a_failure(run, tmp_path):
     (folder / "wrong.json").write_text(json.dumps(sample))
     code, _, err = run(folder / "wrong.json")
     assert code == 1
-    assert "CatchAllRule matches, which is not expected" in err
+    assert "CatchAllRule matches unexpectedly" in err
 
 
 def test_a_sample_that_expects_nothing_succeeds(run):

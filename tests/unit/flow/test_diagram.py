@@ -93,14 +93,10 @@ Resources:
         ({"source": ["a", "b"]}, ("source: a, b",)),
         (
             {"detail": {"a": {"b": [{"prefix": "x"}]}, "n": [{"numeric": [">", 5]}]}},
-            ("detail.a.b: x…", "detail.n: > 5"),
+            ('detail.a.b: {"prefix": "x"}', 'detail.n: {"numeric": [">", 5]}'),
         ),
-        ({"a": [{"exists": False}, None]}, ("a: absent, null",)),
-        (
-            {"a": [{"anything-but": {"suffix": "x"}}, {"anything-but": ["b", "c"]}]},
-            ("a: not …x, not b, c",),
-        ),
-        ({"$or": [{"a": [1]}, {"b": ["2"]}]}, ("$or: a: 1 or b: 2",)),
+        ({"a": [{"exists": False}, None]}, ('a: {"exists": false}, null',)),
+        ({"$or": [{"a": [1]}, {"b": ["2"]}]}, ('$or: {"a": [1]}, {"b": ["2"]}',)),
         (
             {"a": ["⟨AWS.AccountId⟩", "⟨my-stack.Bucket⟩", "⟨Name?⟩"]},
             ("a: this account, [Bucket], [Name?]",),
@@ -139,7 +135,7 @@ def test_the_way_of_an_event_is_marked_and_all_else_is_off_it():
     flow.policies = [one for one in flow.policies if "Queue" in one.label]
     drawn = diagram.picture(flow, [trace.trace(flow, event, bus)])
     marks = {one.title: one.mark for one in drawn.nodes.values()}
-    assert (marks["EventLogGroup"], marks["DeadLetterQueue"]) == ("buried", "buried")
+    assert (marks["EventLogGroup"], marks["DeadLetterQueue"]) == ("dead_letter", "dead_letter")
 
 
 OVER_BUSES = """

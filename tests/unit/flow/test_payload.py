@@ -7,6 +7,8 @@ import pytest
 from eventstacks.flow.graph import Rule, Target
 from eventstacks.flow.payload import build, find
 
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
+GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
 RULE = Rule("R", "my-rule", "arn:aws:events:us-east-1:123456789012:rule/my-rule", "bus", {})
 EVENT = {
     "version": "0",
@@ -55,8 +57,8 @@ def test_the_event_itself():
 
 def test_input_takes_the_place_of_the_event():
     assert receives(Input='{"a": 1}').text == '{"a": 1}'
-    assert "not JSON" in receives(Input="{a").problem
-    assert "not JSON" in receives(Input="[" * 99_999).problem
+    assert receives(Input="{a").code == "refused_input"
+    assert receives(Input="[" * 99_999).code == "refused_input"
 
 
 def test_what_only_aws_knows_may_be_a_number():
@@ -64,7 +66,7 @@ def test_what_only_aws_knows_may_be_a_number():
     assert transformed('{"port": ⟨s.Db.Endpoint.Port⟩, "at": "⟨s.Db⟩"}').problem == ""
     group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
     assert transformed('{"timestamp": ⟨s.Now⟩, "message": <state>}', arn=group).problem == ""
-    assert "not JSON" in receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩').problem
+    assert receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩').code == "refused_input"
 
 
 @pytest.mark.parametrize(
@@ -139,18 +141,33 @@ def test_plain_text_is_no_json_and_a_queue_does_not_mind():
     queue = "arn:aws:sqs:us-east-1:123456789012:q"
     assert transformed("it is <state>", arn=queue).text == "it is RUNNING"
     assert transformed("it is <state>", arn=queue).problem == ""
-    assert "needs JSON" in transformed("it is <state>").problem
+    assert transformed("it is <state>").code == "payload"
 
 
-def test_what_put_targets_refuses():
-    assert "<nobody>" in transformed('{"x": <nobody>}').problem
-    assert (
-        "bus takes no"
-        in transformed('{"x": 1}', arn="arn:aws:events:us-east-1:123456789012:event-bus/b").problem
-    )
+@pytest.mark.parametrize(
+    ("template", "arn"),
+    [
+        ('{"x": <nobody>}', QUEUE),
+        ('{"name": at_<state>}', QUEUE),  # aws-cdk 9191
+        ('{"x": 1}', "arn:aws:events:us-east-1:123456789012:event-bus/b"),
+        ('"state = <state>"', GROUP),  # aws-cloudformation-user-guide 1010
+        ('{"message": <state>}', GROUP),
+    ],
+)
+def test_templates_that_put_targets_refuses(template, arn):
+    assert transformed(template, arn=arn).code == "refused_input"
+
+
+def test_a_value_with_quotes_breaks_the_payload_and_not_the_template():
+    event = {**EVENT, "detail": {"state": 'a "quoted" word'}}
+    settings = {"InputPathsMap": PATHS, "InputTemplate": '{"s": <state>}'}
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:f"
+    made = build(RULE, Target("T", arn, {"InputTransformer": settings}), event)
+    assert made.code == "payload"
+    queue = build(RULE, Target("T", QUEUE, {"InputTransformer": settings}), event)
+    assert (queue.code, queue.text) == ("allowed", '{"s": "a "quoted" word"}')
 
 
 def test_a_log_group_wants_timestamp_and_message():
     group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
-    assert "timestamp" in transformed('{"message": <state>}', arn=group).problem
     assert transformed('{"timestamp": <count>, "message": <state>}', arn=group).problem == ""

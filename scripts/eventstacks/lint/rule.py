@@ -1,33 +1,36 @@
-"""What all rules have in common."""
+"""The base class of the rules."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from cfnlint.rules import CloudFormationLintRule, RuleMatch
-from cfnlint.template import Template
 
-from eventstacks.lint._view import RULE, Node, View, view_of
+from eventstacks.lint.view import RULE, Node, View, view_of
 
-__all__ = ["GUIDE", "RULE", "Findings", "FlowRule", "Node", "View"]
+if TYPE_CHECKING:
+    from cfnlint.template import Template
 
 Findings = Iterator[tuple[Node, str]]
 GUIDE = "https://docs.aws.amazon.com/eventbridge/latest/userguide/"
 
 
 class FlowRule(CloudFormationLintRule):
-    """A rule over the flow of events. ``kinds``: a template without resources of these types is not looked at."""
+    """A rule over the flow of events. ``types``: it only looks at templates with one of these types."""
 
-    tags = ("resources", "events")
-    kinds = frozenset({RULE})
+    tags: tuple[str, ...] = ("resources", "events")
+    types = frozenset({RULE})
 
     def match(self, cfn: Template) -> Iterator[RuleMatch]:
-        """What cfn-lint calls: each finding once, however many scenarios it holds in."""
+        """Yield each finding once, however many scenarios it holds in. cfn-lint calls this."""
         view = view_of(cfn)
-        if view.types.isdisjoint(self.kinds):
+        if view.types.isdisjoint(self.types):
             return
         found = {(node.path, message) for node, message in self.check(view)}
         for path, message in sorted(found, key=str):
             yield RuleMatch(list(path), message)
 
     def check(self, view: View) -> Findings:
-        """The findings: where, and what is wrong and what to do. To be written by each rule."""
+        """Yield the findings: a node, and what is wrong."""
         raise NotImplementedError

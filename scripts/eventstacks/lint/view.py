@@ -1,0 +1,236 @@
+"""A template as the rules see it: each resource in each of its scenarios, and the flow through it.
+
+A parameter can have any value, whatever its default; each condition that a resource depends on is
+tried both ways, as far as cfn-lint's solver allows the combination. So a finding is something that a
+deployment can meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from eventstacks.flow import graph
+from eventstacks.flow.graph import Flow, Rule, of_stacks
+from eventstacks.flow.resolve import Stack, as_dict, as_list
+from eventstacks.flow.targets import service_of
+from eventstacks.patterns.grammar import PatternError
+from eventstacks.patterns.matcher import Pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cfnlint.template import Template
+
+    from eventstacks.flow.graph import Json
+
+REGION = "us-east-1"  # gives literal ARNs a partition; rules do not judge by the Region
+MAX_CONDITIONS = 5  # at a time; what depends on more of them is undecided, and no finding
+BUS, RULE, ARCHIVE = "AWS::Events::EventBus", "AWS::Events::Rule", "AWS::Events::Archive"
+SCHEDULE = "AWS::Scheduler::Schedule"
+VIA_TRAIL = "AWS API Call via CloudTrail"
+_MAKES_OTHERS = ("macro", "connector", "Transform")  # what can add policies to the template
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of the template in one scenario: as written (``raw``), its path, and resolved (``value``)."""
+
+    raw: Any
+    path: tuple[str | int, ...]
+    stack: Stack
+
+    @cached_property
+    def value(self) -> Any:
+        """The resolved value, with symbols for what only AWS knows (``flow.resolve``)."""
+        return self.stack.resolve(self.raw)
+
+    def get(self, *keys: str) -> Node | None:
+        """Return the node under the keys; None if this scenario has none."""
+        node: Node | None = self
+        for key in keys:
+            if node is None or not isinstance(node.raw, dict) or key not in node.raw:
+                return None
+            node = _settle(node.raw[key], (*node.path, key), node.stack)
+        return node
+
+    def items(self) -> list[Node]:
+        """Return the entries of a list, and any other node as its only entry."""
+        if not isinstance(self.raw, list):
+            return [self]
+        entries = enumerate(self.raw)
+        found = (_settle(entry, (*self.path, index), self.stack) for index, entry in entries)
+        return [node for node in found if node]
+
+    def __contains__(self, key: str) -> bool:
+        return self.get(key) is not None
+
+
+def _settle(raw: Any, path: tuple[str | int, ...], stack: Stack) -> Node | None:
+    """Follow Fn::If as far as the scenario decides it; return None for AWS::NoValue."""
+    while isinstance(raw, dict) and "Fn::If" in raw:
+        branches = raw["Fn::If"]
+        state = None
+        if isinstance(branches, list) and len(branches) == 3:
+            state = stack.condition(branches[0])
+        if state is None:
+            break
+        index = 1 if state else 2
+        path, raw = (*path, "Fn::If", index), branches[index]
+    return None if raw == {"Ref": "AWS::NoValue"} else Node(raw, path, stack)
+
+
+@dataclass(frozen=True)
+class TargetNode:
+    """A target of a rule in one scenario, and the properties of its rule in the same one."""
+
+    node: Node
+    rule: Node
+
+    @cached_property
+    def arn(self) -> str:
+        """The ARN as targets name it, a symbol if the template does not tell, "" if it has none."""
+        node = self.node.get("Arn")
+        return graph.bare(str(node.value)) if node else ""
+
+    @property
+    def service(self) -> str:
+        """The service of the ARN, "" if it is not known."""
+        return service_of(self.arn)
+
+
+class View:
+    """One template. Nothing is resolved before a rule needs it."""
+
+    def __init__(self, cfn: Template) -> None:
+        self.cfn = cfn
+        self.resources: Json = as_dict(cfn.template.get("Resources"))
+        self.types = {str(as_dict(raw).get("Type")) for raw in self.resources.values()}
+        stack = Stack(cfn.template, region=REGION)
+        names = as_dict(cfn.template.get("Parameters"))
+        parameters = {name: stack.symbol(name, is_open=True) for name in names}
+        self.stack = replace(stack, parameters=parameters)
+        self._scenarios: dict[str, list[Stack]] = {}
+        self._flows: dict[str, Flow] = {}
+
+    def each(self, *types: str) -> Iterator[tuple[str, Node]]:
+        """Yield the logical ID and the properties of each resource of these types, in each scenario."""
+        for name, raw in self.resources.items():
+            properties = as_dict(raw).get("Properties")
+            if as_dict(raw).get("Type") in types and isinstance(properties, dict):
+                for stack in self.scenarios(name) or [self.stack]:
+                    yield name, Node(properties, ("Resources", name, "Properties"), stack)
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Whether all policies are in the template: no macro or connector adds others."""
+        return not any(one.startswith(_MAKES_OTHERS) for one in graph.unexamined(self.cfn.template))
+
+    @cached_property
+    def targets(self) -> list[TargetNode]:
+        """The targets of all rules, in each scenario."""
+        rules = [(node, node.get("Targets")) for _, node in self.each(RULE)]
+        return [
+            TargetNode(entry, rule)
+            for rule, entries in rules
+            for entry in (entries.items() if entries else ())
+            if isinstance(entry.raw, dict)
+        ]
+
+    @cached_property
+    def patterns(self) -> list[tuple[Node, Json]]:
+        """The properties of all rules with their patterns, in each scenario."""
+        found = [(node, pattern_of(node)) for _, node in self.each(RULE)]
+        return [(node, pattern) for node, pattern in found if pattern]
+
+    def scenarios(self, *names: str) -> list[Stack]:
+        """Return the ways in which the conditions of these resources can turn out if all exist."""
+        raw = [self.resources.get(name) or {} for name in names]
+        wanted = {condition: {True, False} for condition in conditions_of(raw)}
+        own = [one["Condition"] for one in raw if isinstance(one.get("Condition"), str)]
+        return self._decide(wanted | {condition: {True} for condition in own})
+
+    def _decide(self, wanted: dict[str, set[bool]]) -> list[Stack]:
+        """Return a stack for each possible combination; none if cfn-lint cannot read a condition."""
+        if not wanted or len(wanted) > MAX_CONDITIONS:
+            return [self.stack]
+        key = str(sorted(wanted.items()))
+        if key not in self._scenarios:
+            scenarios = self.cfn.conditions.build_scenarios(wanted)
+            self._scenarios[key] = [replace(self.stack, conditions=one) for one in scenarios]
+        return self._scenarios[key]
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow if every resource exists whose condition is not decided."""
+        return self._flow_of(self.stack)
+
+    def holds_in_all_scenarios(self, holds: Callable[[Flow], bool], *types: str) -> bool:
+        """Return True if something holds whatever the conditions of the resources of these types are."""
+        if not self.is_complete or not holds(self.flow):
+            return False
+        raw = [one for one in self.resources.values() if as_dict(one).get("Type") in types]
+        stacks = self._decide({condition: {True, False} for condition in conditions_of(raw)})
+        return bool(stacks) and all(holds(self._flow_of(stack)) for stack in stacks)
+
+    def _flow_of(self, stack: Stack) -> Flow:
+        key = str(stack.conditions)
+        if key not in self._flows:
+            self._flows[key] = of_stacks([stack])
+        return self._flows[key]
+
+    def rule_of(self, node: Node) -> Rule | None:
+        """Return the rule of the flow that has these properties."""
+        return next((rule for rule in self.flow.rules if rule.label == node.path[1]), None)
+
+
+@lru_cache(maxsize=1)
+def view_of(cfn: Template) -> View:
+    """Return the view of a template, the same for all rules."""
+    return View(cfn)
+
+
+def conditions_of(raw: Any) -> set[str]:
+    """Return the names of the conditions in a resource."""
+    if isinstance(raw, list):
+        return set().union(*map(conditions_of, raw))
+    if not isinstance(raw, dict):
+        return set()
+    own = [raw.get("Condition"), *as_list(raw.get("Fn::If"))[:1]]
+    names = {name for name in own if isinstance(name, str)}
+    return names.union(*map(conditions_of, raw.values()))
+
+
+def pattern_of(properties: Node) -> Json | None:
+    """Return the event pattern of a rule or an archive; None if it is not known."""
+    node = properties.get("EventPattern")
+    pattern = graph.pattern_of(node.value) if node else None
+    return pattern if isinstance(pattern, dict) else None
+
+
+def tests_of(pattern: Json, *keys: str) -> list[Any]:
+    """Return the tests of a pattern on a field; none if there are none, or they are not a list."""
+    value: Any = pattern
+    for key in keys:
+        value = as_dict(value).get(key)
+    return value if isinstance(value, list) else []
+
+
+def could_equal(tests: list[Any], value: str | bool) -> bool:  # noqa: FBT001 - a field's value
+    """Return True if a field with these tests can have a value, as far as the template tells."""
+    if not tests or "⟨" in str(tests):
+        return True
+    try:
+        return Pattern({"field": tests}).matches({"field": value})
+    except PatternError:  # E9803 reports it
+        return True
+
+
+def place_of(properties: Node, *keys: str, test: Any = None) -> Node:
+    """Return the nearest node of a pattern's field, or of one of its tests."""
+    node = properties.get("EventPattern") or properties
+    for key in keys:
+        node = node.get(key) or node
+    entries = node.items() if test is not None else []
+    return next((entry for entry in entries if entry.value == test), node)
