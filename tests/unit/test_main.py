@@ -10,8 +10,11 @@ from pathlib import Path
 
 import in_process
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.parsers import ResponseParserError
 
-from eventstacks.__main__ import SIGNALS, VERBS, cli
+from eventstacks.__main__ import SIGNALS, VERBS, as_tool_error, cli
+from eventstacks.errors import ErrorCode, ToolError
 
 COMMANDS = list(VERBS)
 
@@ -164,7 +167,7 @@ def test_every_file_that_an_example_names_is_there(verb):
         (["redrive", "--rate", "1e-300"], 2, "'--rate': 1e-300 is not in the range"),
     ],
 )
-def test_a_fault_is_said_in_words(arguments, code, words):
+def test_an_error_has_its_text_and_exit_code(arguments, code, words):
     done = run(*arguments)
     assert done.returncode == code
     assert words in done.stderr
@@ -291,6 +294,39 @@ def test_what_stdout_cannot_encode_is_escaped(encoding):
     assert done.returncode == 0, done.stderr
     arrow = "→".encode(encoding, "backslashreplace").decode()
     assert done.stdout.decode().splitlines()[-1] == rf"{arrow}\ud800"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "what"),
+    [
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutEvents"),
+            "aws_error",
+            "AWS refused PutEvents: no (AccessDenied)",
+        ),
+        (ClientError({}, "PutEvents"), "aws_error", "AWS refused PutEvents: "),
+        (
+            ResponseParserError(
+                "Unable to parse response (no element found), invalid XML received. Further "
+                "retries may succeed:\nb'<html>'"
+            ),
+            "aws_error",
+            "Unable to parse response (no element found)",
+        ),
+        (EndpointConnectionError(endpoint_url="http://x"), "aws_error", "Could not connect"),
+        (OSError(28, "No space left on device", "/tmp/x"), "failed", "No space left on device"),
+        (ToolError("what", code=ErrorCode.BUS_NOT_FOUND), "bus_not_found", "what"),
+    ],
+)
+def test_an_error_of_aws_or_the_system_becomes_one_of_ours(error, code, what):
+    found = as_tool_error(error)
+    assert found.code == code
+    assert found.what.startswith(what)
+    assert "b'" not in found.what
+
+
+def test_a_bug_is_not_reported_as_an_error():
+    assert as_tool_error(KeyError("x")) is None
 
 
 @pytest.mark.parametrize("verb", [("local", "status"), ("status",)])
