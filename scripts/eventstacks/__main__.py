@@ -56,11 +56,12 @@ VERBS = {
     "trace": Verb("trace", "Flow", "Show which targets an event reaches, and why not."),
     "match": Verb("match", "Flow", "Test whether an event pattern matches an event."),
     "backtest": Verb("backtest", "Flow", "Compare matches of recorded events: local, deployed."),
-    "demo": Verb("demo", "Project", "Deploy the stacks and watch events flow through them."),
-    "new": Verb("new", "Project", "Create a new stack from a template."),
-    "render": Verb("render", "Project", "Render templates/ into build/."),
-    "lint": Verb("lint", "Project", "Lint the rendered templates."),
-    "local": Verb("local", "Project", "Start, stop and inspect the embedded AWS."),
+    "init": Verb("project", "Project", "Create a new project."),
+    "demo": Verb("project", "Project", "Deploy the stacks and watch events flow through them."),
+    "new": Verb("project", "Project", "Create a new stack from a template."),
+    "render": Verb("project", "Project", "Render templates/ into build/."),
+    "lint": Verb("project", "Project", "Lint the rendered templates."),
+    "local": Verb("project", "Project", "Start, stop and inspect the embedded AWS."),
     "taskcat": Verb("taskcat", "Project", "Test deployments in many Regions with taskcat."),
 }
 

@@ -1,4 +1,4 @@
-"""A stack of one's own, to begin with: template, sample event, taskcat test, an entry in ``parameters/local.yaml``."""
+"""Create a project, or a stack in a project, from the packaged starter files in ``templates/scaffold``."""
 
 from __future__ import annotations
 
@@ -8,116 +8,83 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jinja2
 import yaml
 
-from eventstacks import documents, rendering
-from eventstacks.errors import ToolError
+from eventstacks import __version__, documents
+from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.packaged import packaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-STARTER = Path("scaffold/stack.yaml.j2")  # below templates/
-SAMPLES, TASKCAT, LOCAL = Path("tests/events"), Path(".taskcat.yml"), Path("parameters/local.yaml")
-_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")  # as the template's EventSource has it
+STARTER = "stack.yaml.j2"
+EXAMPLE = "order-events"  # the stack of a new project
+PROJECT = {  # file in scaffold/project → file in the new project
+    "Makefile": "Makefile",
+    "cfnlintrc": ".cfnlintrc",
+    "gitignore": ".gitignore",
+    "local.yaml": "parameters/local.yaml",
+    "requirements.txt": "requirements.txt",
+    "workflow.yaml": ".github/workflows/test.yaml",
+}
+_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")  # as the template's parameter EventSource allows
 
 
 class ScaffoldError(ToolError):
-    """A stack that cannot be started under this name, or a file that cannot take its entry."""
+    """A name that cannot be used, or a file that cannot be created or changed."""
 
 
-def files(name: str, source: str | None = None, *, has_bus: bool = True) -> dict[Path, str]:
-    """Everything that a new stack consists of, file by file; nothing is written.
+def project(directory: Path) -> dict[Path, str]:
+    """Return the files of a new project with one example stack; nothing is written.
 
-    ``source``: what its events name (default: com.example.<name>); ``has_bus``: a bus of its own, else the account's
-    default bus. Files that are there get an entry, and keep everything else, comments too. Raises ScaffoldError for a
-    name or source that will not do, a stack that is there, a file whose form is not understood.
+    Raises ScaffoldError if one of them exists: nothing is overwritten.
     """
-    source = source or f"com.example.{name}"
-    template, sample = (
-        rendering.TEMPLATES / f"{name}{rendering.SUFFIX}",
-        SAMPLES / name / "event.json",
-    )
+    files = {
+        directory / target: _fill(f"project/{file}", stack=EXAMPLE, version=__version__)
+        for file, target in PROJECT.items()
+    }
+    files |= {directory / path: text for path, text in _stack(EXAMPLE, None, has_bus=True).items()}
+    _refuse_existing(files)
+    return files
+
+
+def stack(name: str, source: str | None = None, *, has_bus: bool = True) -> dict[Path, str]:
+    """Return the files of a new stack in the project of the current folder; nothing is written.
+
+    ``source`` is the source of its events (default: com.example.<name>). With ``has_bus`` it has an event
+    bus; otherwise its rule is on the default bus of the account. ``parameters/local.yaml`` and, if there is
+    one, ``.taskcat.yml`` get an entry and keep everything else, comments too.
+
+    Raises ScaffoldError for an invalid name or source, a stack that exists, or a file whose form cannot take an entry.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 40:
         raise ScaffoldError(
-            f"{name!r} is no name for a stack",
-            where="STACK",
-            advice="Lower-case letters, digits and single hyphens, a letter first, at most 40 in all: order-events.",
+            f"invalid stack name {name!r}",
+            where="--stack",
+            advice="Use lower-case letters, digits and single hyphens, first a letter, at most 40: order-events.",
         )
-    if source.startswith("aws.") or not _SOURCE.fullmatch(source):
+    if source and (source.startswith("aws.") or not _SOURCE.fullmatch(source)):
         raise ScaffoldError(
-            f"{source!r} is no source for events of your own",
+            f"invalid event source {source!r}",
             where="--source",
-            advice="Letters, digits and ._/-; AWS keeps sources that begin with 'aws.' to itself.",
+            advice="Use letters, digits and ._/-; sources that begin with 'aws.' are reserved for AWS.",
         )
-    for path in (template, sample.parent):
-        if path.exists():
-            raise ScaffoldError(
-                f"there is a stack {name!r} already", where=str(path), advice="Choose another name."
-            )
-    event = {
-        "source": source,
-        "detail-type": "something happened",
-        "detail": {"what": "a first event"},
-    }
-    return {
-        template: _fill(rendering.TEMPLATES / STARTER, name=name, source=source, bus=has_bus),
-        sample: json.dumps({"event": event, "expect": {"EventRule": ["EventLogGroup"]}}, indent=2)
-        + "\n",
-        TASKCAT: add(
-            documents.read_text(TASKCAT), "tests", name, [f"template: build/{name}.yaml"], TASKCAT
-        ),
-        LOCAL: add(
-            documents.read_text(LOCAL),
-            "stacks",
-            name,
-            ["parameters:", "  LogRetentionInDays: 1"],
-            LOCAL,
-        ),
-    }
+    files = _stack(name, source, has_bus=has_bus)
+    _refuse_existing(files)
+    local, taskcat = Path("parameters/local.yaml"), Path(".taskcat.yml")
+    files[local] = add_entry(local, "stacks", name, ["parameters:", "  LogRetentionInDays: 1"])
+    if taskcat.exists():
+        files[taskcat] = add_entry(taskcat, "tests", name, [f"template: build/{name}.yaml"])
+    return files
 
 
-def add(text: str, section: str, name: str, lines: list[str], path: Path) -> str:
-    """A YAML text with one entry more at the end of a top-level mapping; all other lines stay as they are.
-
-    Raises ScaffoldError when the entry is there, or the section is not a mapping in block style.
-    """
-    section_at = re.search(rf"^{section}:[ \t]*(#.*)?$", text, re.MULTILINE)
-    root = documents.compose(text, str(path))
-    pairs = (
-        {str(key.value): value for key, value in root.value}
-        if isinstance(root, yaml.MappingNode)
-        else {}
-    )
-    there = pairs.get(section)
-    entries = there.value if isinstance(there, yaml.MappingNode) and not there.flow_style else []
-    indent = " " * (entries[0][0].start_mark.column if entries else 2)  # as its neighbours have it
-    entry = "".join(f"{indent}{line}\n" for line in (f"{name}:", *(f"  {one}" for one in lines)))
-    if not section_at or there is None or not entries:
-        raise ScaffoldError(
-            f"no place for an entry: {section!r} is no mapping with one entry a line",
-            where=str(path),
-            advice=f"Add it by hand:\n{entry}",
-        )
-    if any(key.value == name for key, _ in entries):
-        raise ScaffoldError(
-            f"{name!r} stands there already",
-            where=f"{path}: {section}",
-            advice="Choose another name.",
-        )
-    # The node ends before the next key; comments and blank lines above that key are the key's.
-    above, below = text[: there.end_mark.index], text[there.end_mark.index :]
-    kept = re.search(r"(^([ \t]*|#.*)\n)*\Z", above, re.MULTILINE) if below else None
-    cut = kept.start() if kept else len(above)
-    body = above[:cut]
-    return body + ("" if body.endswith("\n") else "\n") + entry + above[cut:] + below
-
-
-def write(made: Mapping[Path, str], check: Callable[[], object]) -> None:
-    """Writes what ``files`` gave, and calls ``check``: when that or the writing fails, all is as it was before."""
-    before = {path: path.read_bytes() if path.exists() else None for path in made}
-    folders = [path.parent for path in made if not path.parent.exists()]
+def write(files: Mapping[Path, str], check: Callable[[], object] = list) -> None:
+    """Write files, then call ``check``. If either fails, restore everything and raise the error again."""
+    before = {path: path.read_bytes() if path.exists() else None for path in files}
+    folders = {folder for path in files for folder in path.parents if not folder.exists()}
     try:
-        for path, text in made.items():
+        for path, text in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         check()
@@ -125,22 +92,81 @@ def write(made: Mapping[Path, str], check: Callable[[], object]) -> None:
         for path, content in before.items():
             with contextlib.suppress(OSError):
                 path.unlink() if content is None else path.write_bytes(content)
-        for folder in folders:
+        for folder in sorted(folders, reverse=True):  # the innermost first
             with contextlib.suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError):
             raise ScaffoldError(
-                f"cannot be written: {error.strerror}",
+                f"cannot be written: {error.strerror}. Nothing was changed.",
+                code=ErrorCode.FILE_UNWRITABLE,
                 where=str(error.filename),
-                advice="Nothing was changed.",
             ) from None
         raise
 
 
-def _fill(path: Path, **values: object) -> str:
-    import jinja2
+def add_entry(path: Path, section: str, name: str, lines: list[str]) -> str:
+    """Return a YAML file with one more entry at the end of a top-level mapping; all other lines stay as they are.
 
+    Raises ScaffoldError if the entry exists, or if the section is not a mapping with one entry per line.
+    """
+    text = documents.read_text(path)
+    root = documents.compose(text, str(path))
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    mapping = next((value for key, value in pairs if key.value == section), None)
+    in_block = isinstance(mapping, yaml.MappingNode) and not mapping.flow_style
+    entries = mapping.value if mapping and in_block else []
+    indent = " " * (entries[0][0].start_mark.column if entries else 2)
+    entry = "".join(f"{indent}{line}\n" for line in (f"{name}:", *(f"  {line}" for line in lines)))
+    if not mapping or not entries:
+        raise ScaffoldError(
+            f"cannot add an entry: {section!r} is not a mapping with one entry per line",
+            where=str(path),
+            advice=f"Add it by hand:\n{entry}",
+        )
+    if any(key.value == name for key, _ in entries):
+        raise ScaffoldError(
+            f"{name!r} exists already",
+            code=ErrorCode.ALREADY_EXISTS,
+            where=f"{path}: {section}",
+            advice="Choose another name.",
+        )
+    # The node ends before the next key; blank lines and comments directly above that key belong to the key.
+    above, below = text[: mapping.end_mark.index], text[mapping.end_mark.index :]
+    comments = re.search(r"(^([ \t]*|#.*)\n)*\Z", above, re.MULTILINE) if below else None
+    end = comments.start() if comments else len(above)
+    line_end = "" if above[:end].endswith("\n") else "\n"
+    return above[:end] + line_end + entry + above[end:] + below
+
+
+def _stack(name: str, source: str | None, *, has_bus: bool) -> dict[Path, str]:
+    source = source or f"com.example.{name}"
+    event = {
+        "source": source,
+        "detail-type": "something happened",
+        "detail": {"what": "a first event"},
+    }
+    sample = {"event": event, "expect": {"EventRule": ["EventLogGroup"]}}
+    return {
+        Path(f"templates/{name}.yaml.j2"): _fill(STARTER, name=name, source=source, bus=has_bus),
+        Path(f"tests/events/{name}/event.json"): json.dumps(sample, indent=2) + "\n",
+    }
+
+
+def _refuse_existing(files: Mapping[Path, str]) -> None:
+    if existing := [str(path) for path in files if path.exists()]:
+        raise ScaffoldError(
+            "the file exists already" if len(existing) == 1 else "files exist already",
+            code=ErrorCode.ALREADY_EXISTS,
+            where=", ".join(existing),
+            advice="Choose another name or folder: nothing is overwritten.",
+        )
+
+
+def _fill(file: str, **values: object) -> str:
+    """Return a starter file with its ``<< name >>`` and ``<% if … %>`` filled in. The project's own starter wins."""
+    folders = [Path("templates/scaffold"), packaged("templates/scaffold")]
     jinja = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML, not HTML
         trim_blocks=True,
@@ -153,8 +179,14 @@ def _fill(path: Path, **values: object) -> str:
         comment_end_string="#>",
     )
     try:
-        return jinja.from_string(documents.read_text(path)).render(values)
-    except jinja2.TemplateError as error:
+        return jinja.get_template(file).render(values)
+    except jinja2.TemplateSyntaxError as error:
+        where = f"{error.filename}:{error.lineno}"
         raise ScaffoldError(
-            str(error.message), where=f"{path}:{getattr(error, 'lineno', 1)}"
+            str(error.message), code=ErrorCode.TEMPLATE_INVALID, where=where
+        ) from None
+    except jinja2.TemplateError as error:
+        where = f"templates/scaffold/{file}"
+        raise ScaffoldError(
+            str(error.message), code=ErrorCode.TEMPLATE_INVALID, where=where
         ) from None

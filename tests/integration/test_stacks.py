@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from eventstacks import demo, environment, rendering
+from eventstacks import environment, rendering
 from eventstacks.aws import Aws
+from eventstacks.cli import demo
 from eventstacks.cloudformation import deletion, deployment, outputs
 from eventstacks.local import server
 

@@ -28,7 +28,7 @@ needs_taskcat = pytest.mark.skipif(
 def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     result = CliRunner().invoke(
-        taskcat.command, ["--", "--project-root", str(project)], standalone_mode=False
+        taskcat.taskcat, ["--", "--project-root", str(project)], standalone_mode=False
     )
     said, problems = capfd.readouterr()
     assert result.return_value == 1, result.output
@@ -58,7 +58,7 @@ def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
 def test_a_test_that_is_not_there_is_no_success(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     arguments = ["--stack", "misspelt", "--", "--project-root", str(project)]
-    assert CliRunner().invoke(taskcat.command, arguments, standalone_mode=False).return_value == 1
+    assert CliRunner().invoke(taskcat.taskcat, arguments, standalone_mode=False).return_value == 1
     assert "no test in .taskcat.yml is called misspelt" in capfd.readouterr().err
 
 
@@ -173,7 +173,7 @@ def account_run(monkeypatch, tmp_path):
         )
         monkeypatch.setattr(Aws, "account", lambda _self: account)
         result = CliRunner().invoke(
-            taskcat.command, ["--env", "dev", *arguments], standalone_mode=False
+            taskcat.taskcat, ["--env", "dev", *arguments], standalone_mode=False
         )
         return result, said.read_text().split() if said.exists() else None
 

@@ -1,261 +1,222 @@
-"""``make demo``."""
+"""The demo: cause the events that the stacks wait for, and watch them arrive."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-import textwrap
+import threading
 import time
-from typing import TYPE_CHECKING
+import uuid
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from eventstacks.cli import _stacks
-from eventstacks.cli._options import Number, env_option, yes_option
+from eventstacks.aws import AWS_ERRORS, error_message, suppress_aws_error
+from eventstacks.bus.send import Destination, send
+from eventstacks.cli import output
+from eventstacks.cloudformation import deletion, outputs
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.deployment import Result
-    from eventstacks.demo import Act, Delivery
-    from eventstacks.environment import Environment
+    from eventstacks.environment import StackRef
 
-WAIT_HERE, WAIT_AWS = 30.0, 1200.0  # CloudTrail may take a quarter of an hour
-SHOWN = 110  # characters of a message, but on a terminal no more than fit
-TELLING = (
-    "eventName",
-    "requestParameters",
-    "EventID",
-    "SourceIdentifier",
-    "Message",
-)  # of an event of AWS's own
+PREFIX = "demo-"
+POLL_SECONDS, MAX_POLL_SECONDS = 0.05, 5.0
+WIDTH = 110  # characters of a log message in a pipe
+ORDERS: dict[str, dict[str, Any]] = {
+    "OrderPlaced": {"order": "1001", "customer": "ana", "total": 42.5, "currency": "EUR"},
+    "OrderPaid": {"order": "1001", "method": "card"},
+    "OrderShipped": {"order": "1001", "carrier": "post", "parcels": 1},
+}
+AWS_FIELDS = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Message")
 
 
-@click.command()
-@env_option
-@yes_option
-@click.option("--keep", is_flag=True, help="Leave the stacks (and the embedded AWS) running.")
-@click.option(
-    "--wait", type=Number(min=0), help="Seconds to wait for a delivery.  [default: 30; on AWS 1200]"
-)
-def command(env: str, yes: bool, keep: bool, wait: float | None) -> int:
-    """Deploy the stacks of an environment a second time, make events happen, and show where they arrive.
+@dataclass
+class Delivery:
+    """What must arrive in a log group: ``count`` messages that contain ``marker``.
 
-    Everything is named demo-… and is deleted at the end, after Ctrl-C, too (a second one leaves it, and says what).
-    Exits with 0 only if every expected delivery was seen. With ENV=local nothing is needed but this checkout; on an
-    account it asks first.
-
-    \b
-    Examples:
-      eventstacks demo
-      eventstacks demo --keep
-      eventstacks demo --env dev
+    ``since`` is the epoch time of the cause; ``seconds`` until the last one, or None if one is missing.
     """
-    from eventstacks import environment
-    from eventstacks.aws import Aws
-    from eventstacks.demo import PREFIX
-    from eventstacks.local import server
 
-    chosen = environment.load(env).prefixed(PREFIX)
-    is_embedded = chosen.endpoint == environment.EMBEDDED
-    question = (
-        f"This deploys {len(chosen.stacks)} stacks in {', '.join(_regions(chosen))} of account {chosen.account},\n"
-        "and creates a small PostgreSQL database in each region to take a snapshot of (minutes, and a few cents).\n"
-        "Everything is deleted at the end. Go on?"
-    )
-    if not chosen.endpoint and not _stacks.confirm(question, chosen, yes=yes):
-        click.echo("Nothing was changed.", err=True)
-        return 1
-    was_running = is_embedded and server.status() is not None
-    try:
-        if wait is None:
-            wait = WAIT_HERE if chosen.endpoint else WAIT_AWS
-        seen = _demonstrate(
-            chosen,
-            Aws(chosen, server.start),
-            keep=keep,
-            wait=wait,
-            stays=was_running or not is_embedded,
+    group: str
+    marker: str
+    count: int
+    since: float = 0.0
+    messages: list[str] = field(default_factory=list)
+    seconds: float | None = None
+
+
+@dataclass
+class Act:
+    """Something done in one Region, and the deliveries that must follow."""
+
+    region: str
+    text: str
+    deliveries: list[Delivery]
+
+
+def new_run() -> str:
+    """Return a mark for one run that fits into names, keys and identifiers."""
+    return uuid.uuid4().hex[:8]
+
+
+def perform(aws: Aws, region: str, run: str) -> Iterator[Act]:
+    """Cause the events of each stack in one Region; ``run`` marks everything this run creates."""
+    acts = {
+        "custom-event-bus": _send_events,
+        "s3-object-events": _put_object,
+        "rds-snapshot-events": _take_snapshot,
+    }
+    for ref in aws.environment.choose():
+        if ref.region == region and ref.settings.template in acts:
+            yield acts[ref.settings.template](aws, region, outputs.read(aws, ref), run)
+
+
+def _send_events(aws: Aws, region: str, stack: Mapping[str, str], run: str) -> Act:
+    events = [
+        {"Source": "com.example.shop", "DetailType": kind, "Detail": {**detail, "run": run}}
+        for kind, detail in ORDERS.items()
+    ]
+    since, bus = time.time(), stack["EventBusName"]
+    summary = send(events, [Destination(aws.client("events", region), bus)])
+    if summary.rejected:
+        raise ToolError(
+            f"{summary.rejected} events were rejected: {summary.by_code}",
+            code=ErrorCode.EVENT_REJECTED,
+            where=f"{bus} in {region}",
         )
-    finally:
-        if is_embedded and not keep and not was_running:
-            server.stop()
-    return 0 if seen else 1
+    text = f"{len(events)} events ({', '.join(ORDERS)}) sent to the bus {bus}"
+    return Act(region, text, [Delivery(stack["EventLogGroupName"], run, len(events), since)])
 
 
-def _demonstrate(
-    environment: Environment, aws: Aws, *, keep: bool, wait: float, stays: bool
-) -> bool:
-    """``stays``: what is not deleted outlives the command, as the embedded AWS does that was running before."""
-    import subprocess
+def _put_object(aws: Aws, region: str, stack: Mapping[str, str], run: str) -> Act:
+    key, bucket, since = f"demo/{run}.txt", stack["DataBucketName"], time.time()
+    aws.client("s3", region).put_object(Bucket=bucket, Key=key, Body=b"Hello, EventBridge!\n")
+    groups = (stack["EventLogGroupName"], stack["FunctionLogGroupName"])
+    deliveries = [Delivery(group, key, 1, since) for group in groups]
+    return Act(region, f"object {key} put into the bucket {bucket}", deliveries)
 
-    from eventstacks import demo, rendering
-    from eventstacks.cloudformation import deployment
-    from eventstacks.local import server
-    from eventstacks.parameter_checks import check_parameters
 
-    run, begun = demo.new_run(), time.monotonic()
-    account = aws.guard()
-    running = server.status() if environment.endpoint == "embedded" else None
-    _step(
-        "Embedded AWS" if running else "AWS",
-        f"{running.url}" if running else f"account {account}",
-        begun,
+def _take_snapshot(aws: Aws, region: str, stack: Mapping[str, str], run: str) -> Act:
+    rds, name = aws.client("rds", region), PREFIX + run
+    rds.create_db_instance(
+        DBInstanceIdentifier=name,
+        DBInstanceClass="db.t4g.micro",
+        Engine="postgres",
+        AllocatedStorage=20,
+        BackupRetentionPeriod=0,
+        ManageMasterUserPassword=True,
+        MasterUsername="demo",
+        PubliclyAccessible=False,
     )
-    begun = time.monotonic()
-    templates = rendering.render_all()
-    check_parameters(environment, templates)
-    _step("Rendered", f"{len(templates)} templates into {rendering.BUILD}/", begun)
-    begun = time.monotonic()
-    lint = subprocess.run(
-        [sys.executable, "-m", "eventstacks", "lint"], capture_output=True, text=True, check=False
-    )
-    if lint.returncode:
-        click.echo(lint.stdout + lint.stderr, err=True)
-        return False
-    _step("Linted", lint.stderr.strip().splitlines()[-1], begun)
-    begun = time.monotonic()
-    results: list[Result] = []
-    acts: list[Act] = []
+    rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=name)
+    since = time.time()
+    rds.create_db_snapshot(DBInstanceIdentifier=name, DBSnapshotIdentifier=name)
+    delivery = Delivery(stack["EventLogGroupName"], name, 1, since)
+    return Act(region, f"RDS snapshot {name} created", [delivery])
+
+
+def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
+    """Perform and watch in all Regions at once. Ctrl-C ends it at once, also while a database is created."""
+    stop = threading.Event()
+
+    def work(region: str) -> list[Act]:
+        return [watch(aws, act, wait, stop) for act in perform(aws, region, run)]
+
     try:
-        results = deployment.deploy(aws, templates, environment.choose())
-        failed = [one for one in results if not one.ok]
-        regions = _regions(environment)
-        _step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
-        if not failed:
-            acts = demo.play(aws, regions, run, wait)
-            for region in regions:
-                _show(region, [act for act in acts if act.region == region])
-        for one in failed:
-            click.echo(f"Error: {one.problem}", err=True)
-    except KeyboardInterrupt:
-        if not keep:
-            click.echo(
-                "\nInterrupted: what was made is deleted now. Ctrl-C again leaves it.", err=True
+        with ThreadPool(len(regions)) as pool:  # leaving the block does not wait for its threads
+            return [act for acts in pool.imap_unordered(work, regions) for act in acts]
+    finally:
+        stop.set()
+
+
+def watch(aws: Aws, act: Act, wait: float, stop: threading.Event | None = None) -> Act:
+    """Read the log groups until everything has arrived, or for ``wait`` seconds, or until ``stop`` is set."""
+    logs, pause, missing = aws.client("logs", act.region), POLL_SECONDS, act.deliveries
+    while missing:
+        for delivery in missing:
+            pages = logs.get_paginator("filter_log_events").paginate(
+                logGroupName=delivery.group, startTime=int(delivery.since * 1000) - 60_000
             )
-        raise
-    finally:
-        if keep:
-            _tell_what_stays(environment, run, results)
-        else:
-            _delete(aws, run, stays=stays)
-    expected = [one for act in acts for one in act.deliveries]
-    missing = [one for one in expected if one.after is None]
-    memory = f", embedded AWS {running.memory / 1e6:.0f} MB" if running else ""
-    if missing or failed or not expected:
-        click.echo(
-            f"Error: {len(missing)} of {len(expected)} expected deliveries were not seen{memory}",
-            err=True,
-        )
-        return False
-    click.secho(f"All {len(expected)} expected deliveries were seen{memory}.", fg="green")
-    if not keep:
-        click.echo(f"Go on: make demo KEEP=1, make deploy ENV={environment.name}, make help")
-    return True
+            found = [event["message"].strip() for page in pages for event in page["events"]]
+            delivery.messages = [message for message in found if delivery.marker in message]
+            if len(delivery.messages) >= delivery.count:
+                delivery.seconds = time.time() - delivery.since
+        missing = [delivery for delivery in missing if delivery.seconds is None]
+        is_late = any(time.time() - delivery.since > wait for delivery in missing)
+        if is_late or (missing and (stop or threading.Event()).wait(pause)):
+            break
+        pause = min(pause * 1.5, MAX_POLL_SECONDS)
+    return act
 
 
-def _regions(environment: Environment) -> list[str]:
-    """Where there is a stack; a stack may have a region that is not among the environment's."""
-    return list(dict.fromkeys(ref.region for ref in environment.choose()))
-
-
-def _delete(aws: Aws, run: str, *, stays: bool) -> None:
-    """All that the run has made. Ctrl-C ends it, after saying what is left and how it goes."""
-    from eventstacks import demo
-    from eventstacks.aws import AWS_ERRORS
-
-    begun = time.monotonic()
-    try:
+def remove(aws: Aws, refs: Sequence[StackRef], run: str) -> int:
+    """Delete what the demo created: databases, snapshots, stacks and their buckets. Return the number of stacks."""
+    for region in dict.fromkeys(ref.region for ref in refs):
         try:
-            demo.remove_snapshots(aws, _regions(aws.environment), run)
-        except AWS_ERRORS as error:  # the stacks are to go in any case
-            click.echo(
-                f"Error: a database or a snapshot demo-{run} stays, delete it by hand: {error}",
-                err=True,
-            )
-        count = _remove(aws)
-        click.echo()
-        _step("Deleted", f"{count} stacks, what they held, databases and snapshots", begun)
-    except KeyboardInterrupt:
-        if stays:
-            _tell_what_stays(aws.environment, run, ())
-        raise
-
-
-def _remove(aws: Aws) -> int:
-    """Deletes the stacks and the buckets that they keep; gives how many stacks there were."""
-    from eventstacks import demo
-    from eventstacks.cloudformation import deletion
-
-    refs = aws.environment.choose()
+            remove_snapshots(aws, region, run)
+        except AWS_ERRORS as error:  # the stacks are deleted in any case
+            text = f"database or snapshot {PREFIX}{run} not deleted: {error_message(error)}"
+            output.print_errors([ToolError(text, code=ErrorCode.AWS_ERROR, where=region)])
     surveys = deletion.survey(aws, refs)
-    ended = deletion.delete(aws, surveys, refs=refs, empty_buckets=True)
-    for one in surveys:
-        demo.remove_buckets(aws, one.ref.region, one.retained)
-    for result in ended:
-        if not result.ok:
-            click.echo(f"Error: {result.problem}", err=True)
-    return sum(one.stack is not None for one in surveys)
+    results = deletion.delete(aws, surveys, refs=refs, empty_buckets=True)
+    for survey in surveys:
+        remove_buckets(aws, survey.ref.region, survey.retained)
+    output.print_errors(result.problem for result in results)
+    return sum(survey.stack is not None for survey in surveys)
 
 
-def _show(region: str, acts: list[Act]) -> None:
-    click.secho(f"\n{region}", bold=True)
-    for act in acts:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(act.words) + 2
-        click.echo(
-            textwrap.fill(
-                act.words,
-                width,
-                initial_indent="  ",
-                subsequent_indent="    ",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+def remove_snapshots(aws: Aws, region: str, run: str) -> None:
+    """Delete the database and the snapshot of one Region."""
+    rds, name = aws.client("rds", region), PREFIX + run
+    with suppress_aws_error("DBSnapshotNotFound"):
+        rds.describe_db_snapshots(DBSnapshotIdentifier=name)  # the waiter raises another error
+        rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier=name)
+        rds.delete_db_snapshot(DBSnapshotIdentifier=name)
+    with suppress_aws_error("DBInstanceNotFound"):
+        rds.delete_db_instance(
+            DBInstanceIdentifier=name, SkipFinalSnapshot=True, DeleteAutomatedBackups=True
         )
-        for one in act.deliveries:
-            _show_delivery(one)
 
 
-def _show_delivery(one: Delivery) -> None:
-    mark, colour = ("✓", "green") if one.after is not None else ("✗", "red")
-    after = (
-        f"after {one.after:.2f} s"
-        if one.after is not None
-        else f"{len(one.messages)} of {one.count} seen"
-    )
-    click.secho(f"  {mark} {one.group:<58} {after}", fg=colour)
-    # On a terminal there are six spaces before it, and a dot after it.
-    shown = shutil.get_terminal_size().columns - 7 if sys.stdout.isatty() else SHOWN
-    for message in map(summarize, one.messages):
-        click.echo(f"      {message[:shown]}{'…' if len(message) > shown else ''}")
+def remove_buckets(aws: Aws, region: str, retained: Mapping[str, str]) -> None:
+    """Empty and delete the buckets that a stack retained; ``retained``: logical id → physical id, or ""."""
+    s3 = aws.client("s3", region)
+    for bucket in filter(None, map(retained.get, ("DataBucket", "TrailBucket"))):
+        with suppress_aws_error("NoSuchBucket"):
+            deletion.empty_bucket(s3, bucket)
+            s3.delete_bucket(Bucket=bucket)
 
 
-def _tell_what_stays(environment: Environment, run: str, results: Sequence[Result]) -> None:
-    """The stacks, with their states where these are known: an interrupted run has seen no result."""
-    known = {one.ref: one.status for one in results}
-    click.echo(
-        "\nWhat stays:" if known else "\nWhat stays, as far as it was made and not yet deleted:"
-    )
-    for ref in environment.choose():
-        click.echo(f"  {ref.region}  {ref.stack_name}  {known.get(ref, '')}".rstrip())
-    click.echo(f"  in each region a database and a snapshot demo-{run}: delete them by hand")
-    look = "make local-status, " if environment.endpoint == "embedded" else ""
-    click.echo(f"Go on: {look}make demo ENV={environment.name} (deletes the stacks again)")
+def show(acts: Sequence[Act]) -> None:
+    """Print what was done in each Region, and what arrived where."""
+    out = output.console()
+    width = out.width - 7 if out.is_terminal else WIDTH
+    for region in dict.fromkeys(act.region for act in acts):
+        output.echo(f"\n{region}", style="bold")
+        for act in (act for act in acts if act.region == region):
+            output.echo(f"  {act.text}")
+            for one in act.deliveries:
+                is_seen = one.seconds is not None
+                result = (
+                    f"after {one.seconds:.2f} s"
+                    if is_seen
+                    else f"{len(one.messages)} of {one.count} seen"
+                )
+                mark, style = ("✓", "green") if is_seen else ("✗", "red")
+                output.echo(f"  {mark} {one.group:<58} {result}", style=style)
+                for text in map(summarize, one.messages):
+                    output.echo(f"      {text[:width]}{'…' if len(text) > width else ''}")
 
 
 def summarize(message: str) -> str:
-    """What a person wants to see of a log message: an event's type and detail, a function's own words."""
+    """Return the essence of a log message: type and detail of an event, or what a function printed."""
     try:
         event = json.loads(message)
     except ValueError:
         return message.rsplit("\t", 1)[-1]
-    detail = {key: event["detail"][key] for key in TELLING if key in event["detail"]} or event[
-        "detail"
-    ]
+    detail = event["detail"]
+    detail = {name: detail[name] for name in AWS_FIELDS if name in detail} or detail
     return f"{event['detail-type']} {json.dumps(detail)}"
-
-
-def _step(what: str, words: str, begun: float) -> None:
-    click.echo(f"{what:<13} {words:<57} {time.monotonic() - begun:5.1f} s")  # 79 columns

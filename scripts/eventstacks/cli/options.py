@@ -14,7 +14,7 @@ from eventstacks.errors import ToolError
 from eventstacks.local import server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from click.shell_completion import CompletionItem
@@ -131,8 +131,15 @@ def connect(
     account is checked, and the header line is printed.
     """
     chosen, templates, stacks = load(env, stack, region)
+    return open_aws(chosen, stacks, connections=connections), templates, stacks
+
+
+def open_aws(
+    chosen: environment.Environment, stacks: Sequence[StackRef], *, connections: int = 32
+) -> aws.Aws:
+    """Return AWS for an environment, after checking the account and printing the header line."""
     connection = aws.Aws(chosen, server.start, connections=connections)
     account = connection.guard()
     endpoint = connection.client("sts").meta.endpoint_url if chosen.endpoint else "AWS"
     output.header(chosen, account, [ref.region for ref in stacks], endpoint)
-    return connection, templates, stacks
+    return connection

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from refs import stack_ref
 from tests.unit.bus.operations import FakeAws, MissingError, Service
 
-from eventstacks import aws, demo, environment, parameter_checks, rendering
+from eventstacks import aws, environment, parameter_checks, rendering
 from eventstacks.__main__ import cli
-from eventstacks.cli import _stacks
+from eventstacks.cli import demo, output
 from eventstacks.cloudformation import deletion, deployment
 from eventstacks.environment import Environment, StackSettings
 
@@ -30,21 +30,22 @@ def asked(monkeypatch):
     chosen = Environment(
         "dev", Path("parameters/dev.yaml"), ("us-east-1",), stacks, account="111122223333"
     )
-    monkeypatch.setattr(environment, "load", lambda _name: chosen)
-    confirm = _stacks.confirm
+    monkeypatch.setattr(environment, "load", lambda *_: chosen)
+    monkeypatch.setattr(parameter_checks, "check_parameters", lambda *_: None)
+    confirm = output.confirm
 
     def answer(question, *arguments, yes):
         questions.append(question)
         return confirm(question, *arguments, yes=yes) if yes or questions[1:] else False
 
-    monkeypatch.setattr(_stacks, "confirm", answer)
+    monkeypatch.setattr(output, "confirm", answer)
     return questions
 
 
 def test_no_is_an_answer_and_nobody_is_none(asked):
     done = CliRunner().invoke(cli, ["demo", "--env", "dev"], standalone_mode=False)
     assert (done.return_value, done.stderr) == (1, "Nothing was changed.\n")
-    assert "1 stacks in eu-west-1 of account 111122223333" in asked[0]
+    assert "1 stack in eu-west-1 of account 111122223333" in asked[0]
     done = CliRunner().invoke(cli, ["demo", "--env", "dev"])
     assert done.exit_code == 2
     assert "--yes" in done.stderr
@@ -58,24 +59,24 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     monkeypatch.setattr(
         subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr="fine\n")
     )
-    result = SimpleNamespace(ok=True, ref=stack_ref("dev", "bus", "demo-bus", "eu-west-1"))
+    result = SimpleNamespace(
+        ok=True, problem=None, ref=stack_ref("dev", "bus", "demo-bus", "eu-west-1")
+    )
     monkeypatch.setattr(deployment, "deploy", lambda *_: [result])
     monkeypatch.setattr(deletion, "survey", lambda *_: [])
     monkeypatch.setattr(deletion, "delete", lambda *_, **__: [])
-    monkeypatch.setattr(
-        demo, "remove_snapshots", lambda _, regions, run: gone.append((regions, run))
-    )
+    monkeypatch.setattr(demo, "remove_snapshots", lambda _, region, run: gone.append((region, run)))
     gone = []
 
     def play(_, regions, run, wait):
         return [
-            demo.Act(one, "done", [demo.Delivery("group", run, 1, after=0.5)]) for one in regions
+            demo.Act(one, "done", [demo.Delivery("group", run, 1, seconds=0.5)]) for one in regions
         ]
 
     monkeypatch.setattr(demo, "play", play)
     done = CliRunner().invoke(cli, ["demo", "--env", "dev", "--yes"], standalone_mode=False)
     assert done.exception is None
-    assert (done.return_value, gone[0][0]) == (0, ["eu-west-1"])
+    assert (done.return_value, gone[0][0]) == (0, "eu-west-1")
     assert "\neu-west-1\n  done\n  ✓ group" in done.stdout
     assert "All 1 expected deliveries were seen." in done.stdout
 
@@ -116,7 +117,7 @@ class Rds(Service):
 @pytest.mark.parametrize("instance", [True, False])
 def test_a_database_among_many_is_found_and_goes(snapshot, instance):
     rds = Rds(snapshot=snapshot, instance=instance)
-    demo.remove_snapshots(FakeAws(rds=rds), ["us-east-1"], NAME.removeprefix("demo-"))
+    demo.remove_snapshots(FakeAws(rds=rds), "us-east-1", NAME.removeprefix("demo-"))
     assert (rds.snapshots, rds.instances) == ([], [])
 
 
