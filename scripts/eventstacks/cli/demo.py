@@ -30,6 +30,7 @@ ORDERS: dict[str, dict[str, Any]] = {
     "OrderPaid": {"order": "1001", "method": "card"},
     "OrderShipped": {"order": "1001", "carrier": "post", "parcels": 1},
 }
+LOG_FIELDS = ("timestamp", "level", "message", "logger", "requestId")
 AWS_FIELDS = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Message")
 
 
@@ -212,11 +213,14 @@ def show(acts: Sequence[Act]) -> None:
 
 
 def summarize(message: str) -> str:
-    """Return the essence of a log message: type and detail of an event, or what a function printed."""
+    """Return the essence of a log message: type and detail of an event, or text and values of a function's log."""
     try:
-        event = json.loads(message)
+        record = json.loads(message)
     except ValueError:
         return message.rsplit("\t", 1)[-1]
-    detail = event["detail"]
+    if "detail" not in record:
+        values = {name: value for name, value in record.items() if name not in LOG_FIELDS}
+        return f"{record.get('message', '')} {json.dumps(values)}"
+    detail = record["detail"]
     detail = {name: detail[name] for name in AWS_FIELDS if name in detail} or detail
-    return f"{event['detail-type']} {json.dumps(detail)}"
+    return f"{record['detail-type']} {json.dumps(detail)}"

@@ -91,7 +91,7 @@ def test_a_run_on_an_account_is_the_stock_program_and_lists_what_it_left(
     class Account:
         names = iter([["tcat-x-old"], ["tcat-x-old", "tcat-x-new"]])
 
-        def __init__(self, _environment):
+        def __init__(self, _environment, _connect):
             pass
 
         def guard(self):
