@@ -22,7 +22,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 LOGGER = logging.getLogger()
-KEEP_SECONDS = 8 * 24 * 3600  # longer than any wait: MaximumWaitInHours is at most 168
+KEEP_SECONDS = 8 * 24 * 3600  # longer than any execution: MaximumWaitInSeconds is at most 7 days
 
 
 def snapshot_id(database: str, execution: str, longest: int) -> str:
@@ -110,15 +110,29 @@ def status(rds: Any, snapshot: dict[str, str]) -> str:
         return "missing"
 
 
-def handler(request: dict[str, Any], context: Any) -> dict[str, str]:
-    """Serve one request of the state machine."""
-    snapshot = snapshot_of(request, context.invoked_function_arn)
-    rds = boto3.client("rds")
-    if request["action"] == "look":
-        return {"SnapshotArn": snapshot["arn"], "Status": status(rds, snapshot)}
-    if store_token(boto3.client("dynamodb"), os.environ["TABLE_NAME"], snapshot["arn"], request):
+def start(request: dict[str, Any], snapshot: dict[str, str]) -> None:
+    """Create the snapshot and leave the workflow waiting, or resume it if the event came first."""
+    dynamodb, table = boto3.client("dynamodb"), os.environ["TABLE_NAME"]
+    if store_token(dynamodb, table, snapshot["arn"], request):
         output = json.dumps({"SnapshotArn": snapshot["arn"], "Status": "available"})
         boto3.client("stepfunctions").send_task_success(taskToken=request["token"], output=output)
     else:
-        create(rds, snapshot, request["execution"])
-    return {"SnapshotArn": snapshot["arn"], "Status": "creating"}
+        create(boto3.client("rds"), snapshot, request["execution"])
+
+
+def handler(request: dict[str, Any], context: Any) -> dict[str, str]:
+    """Serve one request of the state machine."""
+    if request["action"] == "look":
+        snapshot = snapshot_of(request, context.invoked_function_arn)
+        return {"SnapshotArn": snapshot["arn"], "Status": status(boto3.client("rds"), snapshot)}
+    try:
+        start(request, snapshot_of(request, context.invoked_function_arn))
+    except (ClientError, ValueError) as error:
+        # Fail the task by its token, with the error code that its Retry and the operator look for.
+        LOGGER.exception("The snapshot was not created")
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else "InvalidInput"
+        boto3.client("stepfunctions").send_task_failure(
+            taskToken=request["token"], error=code, cause=str(error)
+        )
+        return {"Status": "failed"}
+    return {"Status": "waiting"}

@@ -41,7 +41,7 @@ class Aws:
     """
 
     def __init__(self):
-        self.items, self.snapshots, self.finished = {}, {}, []
+        self.items, self.snapshots, self.finished, self.failed = {}, {}, [], []
         self.waiting = set()
         self.calls, self.before, self.after = itertools.count(), {}, {}
         self.exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionalError)
@@ -87,6 +87,10 @@ class Aws:
 
         return self._call("send_task_success", work)
 
+    def send_task_failure(self, *, taskToken, error, cause):  # noqa: N803
+        self.waiting.discard(taskToken)
+        self.failed.append((taskToken, error, cause))
+
     def _create(self, identifier, code):
         def work():
             if identifier in self.snapshots:
@@ -126,7 +130,8 @@ def connect(monkeypatch, aws):
 def begin(aws, token, given=ORDERS, execution=EXECUTION):
     aws.waiting.add(token)
     request = {"action": "start", "token": token, "execution": execution, "input": given}
-    return start.handler(request, CONTEXT)["SnapshotArn"]
+    assert start.handler(request, CONTEXT)["Status"] in ("waiting", "failed")
+    return _arn()
 
 
 def event(arn):
@@ -179,7 +184,8 @@ def _arn():
 
 
 def test_a_second_attempt_of_one_execution_creates_no_second_snapshot(aws):
-    assert begin(aws, "T1") == begin(aws, "T2")
+    begin(aws, "T1")
+    begin(aws, "T2")
     assert len(aws.snapshots) == 1
     announced(_arn())
     assert [token for token, _ in aws.finished] == ["T2"]
@@ -214,10 +220,17 @@ def test_look_tells_the_status_or_that_it_is_missing(aws):
     [{}, None, {"DBInstanceIdentifier": 5}, {**ORDERS, "DBClusterIdentifier": "x"}],
 )
 def test_input_without_exactly_one_database_is_refused_before_anything_is_stored(aws, given):
-    with pytest.raises(ValueError, match="DBClusterIdentifier"):
-        begin(aws, "T1", given)
+    begin(aws, "T1", given)
+    assert [one[:2] for one in aws.failed] == [("T1", "InvalidInput")]
     assert not aws.items
     assert not aws.snapshots
+
+
+@pytest.mark.parametrize("call", ["update_item", "create"])
+def test_an_error_of_aws_fails_the_task_with_its_code(aws, call):
+    aws.broken.add(call)
+    begin(aws, "T1")
+    assert [one[:2] for one in aws.failed] == [("T1", "InternalServerError")]
 
 
 @given(
