@@ -39,8 +39,9 @@ def run(stack, machine, given):
             (found := workflows.describe_execution(executionArn=arn))["status"] != "RUNNING"
             and found
         ),
-        seconds=60,
+        seconds=40,
     )
+    assert finished, str(workflows.get_execution_history(executionArn=arn)["events"][-3:])[:3000]
     pages = workflows.get_paginator("get_execution_history").paginate(executionArn=arn)
     entered = [
         one for page in pages for one in page["events"] if one["type"].endswith("StateEntered")

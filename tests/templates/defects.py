@@ -259,16 +259,36 @@ def function_without_log_or_end(template: dict[str, Any]) -> list[str]:
             mentions(function["Properties"].get("LoggingConfig"), group) for group in groups
         ):
             found.append(f"{name}: Lambda's own log group")
-        if not any(
-            mentions(c["Properties"]["FunctionName"], name)
-            for c in resources(template, "AWS::Lambda::EventInvokeConfig").values()
-        ):
+        # A queue keeps what its function fails on, and a state machine or a schedule sees the failure itself.
+        callers = [
+            *resources(template, "AWS::Lambda::EventInvokeConfig").values(),
+            *resources(template, "AWS::Lambda::EventSourceMapping").values(),
+            *resources(template, "AWS::StepFunctions::StateMachine").values(),
+            *resources(template, "AWS::Scheduler::Schedule").values(),
+        ]
+        if not any(mentions(caller["Properties"], name) for caller in callers):
             found.append(f"{name}: failures lead nowhere")
     return found
 
 
 def mentions_service(role: dict[str, Any], service: str) -> bool:
     return service in json.dumps(role["Properties"]["AssumeRolePolicyDocument"])
+
+
+# Actions without a resource type, and reading actions whose resource types are too narrow for what they read.
+UNSCOPED = {
+    "rds:DescribeDBClusterSnapshots",
+    "rds:DescribeDBSnapshots",
+    "states:SendTaskFailure",
+    "states:SendTaskSuccess",
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
+}
+
+
+def needs_scope(statement: dict[str, Any]) -> bool:
+    actions = statement.get("Action")
+    return not {actions} <= UNSCOPED if isinstance(actions, str) else not {*actions} <= UNSCOPED
 
 
 def wide_role(template: dict[str, Any]) -> list[str]:
@@ -280,8 +300,7 @@ def wide_role(template: dict[str, Any]) -> list[str]:
             statements = [
                 one
                 for one in walk(policy)
-                # X-Ray's actions have no resource types.
-                if isinstance(one, dict) and "Effect" in one and one.get("Sid") != "SendTraces"
+                if isinstance(one, dict) and "Effect" in one and needs_scope(one)
             ]
             text = json.dumps(statements)
             found += [
