@@ -172,6 +172,7 @@ check: $(DEV) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
 	$(VENV)/bin/mypy
 	! $(VENV)/bin/radon cc --min D --show-complexity scripts | grep .
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(VENV)/bin/check-jsonschema --schemafile parameters/schema.json parameters/*.yaml
 	$(VENV)/bin/python -m dev.docs --check
 docs: $(STAMP) ## write the generated parts of docs/: diagrams, tables, command help
 	@$(VENV)/bin/python -m dev.docs

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
-from eventstacks.environment import Environment, EnvironmentFileError, OutputReference
-from eventstacks.errors import ErrorCode, ToolError, nearest
+from eventstacks.environment import Environment, EnvironmentFileError, OutputReference, Source
+from eventstacks.errors import ErrorCode, ToolError, command_line, nearest
 from eventstacks.rendering import RenderingError
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from eventstacks.environment import StackSettings
     from eventstacks.rendering import RenderedTemplate, Templates
+
+
+# No underscores, nan or digits of other scripts, which Python would take.
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 def check_parameters(
@@ -33,7 +38,7 @@ def check_parameters(
         _check_stack(environment, environment.stacks[name], templates)
 
 
-def warnings(
+def neighbour_errors(
     environment: Environment, templates: Templates, stacks: Iterable[str]
 ) -> Iterator[ToolError]:
     """Yield the errors of templates and stacks that are not among ``stacks``, and do not concern them."""
@@ -71,6 +76,8 @@ def _check_stack(
                 )
             if isinstance(value, OutputReference):
                 _check_output(environment, value, templates, where)
+            elif isinstance(value, Source) or value.startswith("{{resolve:"):
+                continue  # known when it is deployed
             elif problem := _checked(stack.template, name, declared[name], value):
                 raise EnvironmentFileError(
                     problem,
@@ -91,11 +98,12 @@ def _check_stack(
 def _checked(template: str, name: str, declared: Mapping[str, Any], value: str) -> str | None:
     try:
         return refusal(declared, value)
-    except (ArithmeticError, TypeError, ValueError, re.error) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise EnvironmentFileError(
-            f"what it says about the value of {name} cannot be understood: {error}",
-            where=f"the template {template!r}: Parameters.{name}",
-            advice="make lint says more.",
+            f"a constraint of the parameter is invalid: {error}",
+            code=ErrorCode.TEMPLATE_INVALID,
+            where=f"template {template!r}: Parameters.{name}",
+            advice=f"Run: {command_line('lint')}",
         ) from None
 
 
@@ -117,14 +125,14 @@ def _check_output(
 
 
 def refusal(declared: Mapping[str, Any], value: str) -> str | None:
-    """Why CloudFormation would refuse the value of a parameter, in words, or None.
+    """Return why CloudFormation would refuse the value of a parameter, or None.
 
-    ``declared`` is one entry of a template's ``Parameters``. A parameter of a list type is checked item by item.
+    ``declared``: an entry of a template's ``Parameters``. The items of a list are checked one by one.
     """
     kind = str(declared.get("Type", "String"))
     as_list = kind == "CommaDelimitedList" or kind.startswith("List<")
     if kind.startswith("AWS::SSM::Parameter"):
-        return None  # the value is the name of a parameter that only AWS can read
+        return None  # the value is the name of a parameter
     for item in [one.strip() for one in value.split(",")] if as_list else [value]:
         problem = next(
             _item_refusals(declared, item, is_number=kind in ("Number", "List<Number>")), None
@@ -136,27 +144,38 @@ def refusal(declared: Mapping[str, Any], value: str) -> str | None:
 
 
 def _item_refusals(declared: Mapping[str, Any], item: str, *, is_number: bool) -> Iterator[str]:
-    secret = (
-        "the value" if str(declared.get("NoEcho")).lower() == "true" else ""
-    )  # is said in no log
-    said = secret or repr(item)
+    is_secret = documents.text_of(declared.get("NoEcho")).lower() == "true"
+    shown = "the value" if is_secret else repr(item)  # secrets are in no log
     allowed = [documents.text_of(one) for one in declared.get("AllowedValues", ())]
     if allowed and item not in allowed:
-        yield f"{said} is not one of {', '.join(map(repr, allowed))}"
-    pattern = declared.get("AllowedPattern")
-    if pattern and not re.fullmatch(pattern, item):
-        yield f"{said} does not match {pattern}"
+        yield f"{shown} is not one of {', '.join(map(repr, allowed))}"
+    if not _matches(declared.get("AllowedPattern"), item):
+        yield f"{shown} does not match {declared['AllowedPattern']}"
     if is_number:
-        try:
-            number = float(item)
-        except ValueError:
-            yield f"{said} is not a number"
+        if not _NUMBER.fullmatch(item.strip()):
+            yield f"{shown} is not a number"
             return
+        number = float(item)
         if number < float(declared.get("MinValue", number)):
-            yield f"{secret or item} is less than {declared['MinValue']}"
+            yield f"{shown} is less than {declared['MinValue']}"
         if number > float(declared.get("MaxValue", number)):
-            yield f"{secret or item} is more than {declared['MaxValue']}"
+            yield f"{shown} is more than {declared['MaxValue']}"
     if len(item) < int(declared.get("MinLength", 0)):
-        yield f"{said} is shorter than {declared['MinLength']}"
+        yield f"{shown} is shorter than {declared['MinLength']}"
     if len(item) > int(declared.get("MaxLength", len(item))):
-        yield f"{said} is longer than {declared['MaxLength']}"
+        yield f"{shown} is longer than {declared['MaxLength']}"
+
+
+def _matches(pattern: Any, item: str) -> bool:
+    """Return False if a value certainly does not match an AllowedPattern.
+
+    AllowedPattern is a regular expression of Java. What Python cannot read, or would read in another way, is left to
+    CloudFormation: \\p{L}, ranges such as [\\w-.], intersections with &&.
+    Source: AWS CloudFormation User Guide, 'Regular expressions'.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)  # a set that may come to mean something else
+        try:
+            return not pattern or bool(re.fullmatch(str(pattern), item, re.ASCII))
+        except (re.error, FutureWarning):
+            return True

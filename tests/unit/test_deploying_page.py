@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eventstacks import environment
+from eventstacks import environment, environment_file
 from eventstacks.environment import OutputReference
 
 EXAMPLES = re.findall(
@@ -25,13 +25,17 @@ def test_each_file_is_one_that_can_be_read(example):
 
 
 def test_every_key_is_named():
-    whole, sets = (yaml.load(one, environment._Loader) for one in EXAMPLES)
+    whole, sets = (yaml.load(one, environment_file._Loader) for one in EXAMPLES)
     text = Path("docs/deploying.md").read_text(encoding="utf-8")
+    schema = environment_file._validator().schema
     beside = {key for key in ("endpoint", "stack_set") if f"`{key}`" in text}
-    assert {*whole, *beside} == set(environment._ENVIRONMENT_KEYS)
-    assert {key for one in whole["stacks"].values() for key in one} == set(environment._STACK_KEYS)
+    assert {*whole, *beside} == {*schema["properties"], "x-common"}
+    stack = schema["$defs"]["stack"]["properties"]
+    assert {key for one in whole["stacks"].values() for key in one} == set(stack)
     roles = {key for key in ("administration_role", "execution_role") if f"`{key}`" in text}
-    assert {*sets["stack_set"], *roles} == set(environment._STACK_SET_KEYS)
+    stack_set = schema["$defs"]["stack_set"]["properties"]
+    assert {*sets["stack_set"], *roles} == set(stack_set)
+    assert all(f"`!{kind} " in text or f"`!{kind}`" in text for kind in ("Env", "Ssm", "Previous"))
 
 
 def test_what_the_comments_say_is_so(tmp_path):

@@ -33,21 +33,27 @@ def test_json_is_yaml_too():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("A: 1\nA: 2\n", "t.yaml:2:1: not valid YAML: the key 'A' stands here twice"),
-        ("A: {B: 1\n", "t.yaml:2:1: not valid YAML"),
-        ("A: {<<: {B: 1}}\n", "t.yaml:1:5: not valid YAML: CloudFormation knows no merge key <<"),
+        ("A: 1\nA: 2\n", "t.yaml:2:1: invalid YAML: duplicate key 'A'"),
+        ("A: {B: 1\n", "t.yaml:2:1: invalid YAML"),
+        ("A: {<<: {B: 1}}\n", "t.yaml:1:5: invalid YAML: YAML merge keys (<<) are not supported"),
         ("- A\n", "t.yaml: not a CloudFormation template"),
-        ("Parameters: [a]", "t.yaml: Parameters: a mapping"),
-        ("Parameters: {A: }", "t.yaml: Parameters.A: a mapping"),
-        ("Resources: hello", "t.yaml: Resources: a mapping"),
-        ("Resources: [a]", "t.yaml: Resources: a mapping"),
-        ("Resources: {A: {Type: x, Properties: [1]}}", "t.yaml: Resources.A.Properties: a mapping"),
-        ("Outputs: {1: {Value: x}}", "t.yaml: Outputs.1: a name is text"),
+        ("Parameters: [a]", "t.yaml: Parameters: expected a mapping"),
+        ("Parameters: {A: }", "t.yaml: Parameters.A: expected a mapping"),
+        ("Resources: hello", "t.yaml: Resources: expected a mapping"),
+        ("Resources: [a]", "t.yaml: Resources: expected a mapping"),
+        (
+            "Resources: {A: {Type: x, Properties: [1]}}",
+            "t.yaml: Resources.A.Properties: expected a mapping",
+        ),
+        (
+            "Conditions:\n  On: !Equals [a, a]\n",
+            "t.yaml:2:3: invalid YAML: the key 'On' is a boolean in YAML; quote it",
+        ),
         (
             "Resources: {A: {Type: x, Properties: &p {P: *p}}}",
-            "t.yaml: nested more than 100 deep, or an alias",
+            "t.yaml: nested more than 100 levels deep, or an alias",
         ),
-        ("A: " + "[" * 150 + "]" * 150, "t.yaml: nested more than 100 deep"),
+        ("A: " + "[" * 150 + "]" * 150, "t.yaml: nested more than 100 levels deep"),
         ("A: " + "!Not [" * 800 + "]" * 800, "t.yaml: nested too deeply"),
         ("", "t.yaml: not a CloudFormation template"),
     ],
@@ -62,30 +68,28 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(documents.DocumentError, match=r"none.yaml: cannot be read: No such file"):
         documents.read_template(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"A: \xe9")
-    with pytest.raises(
-        documents.DocumentError, match=r"latin.yaml: is not UTF-8 text: .* at byte 3"
-    ):
+    with pytest.raises(documents.DocumentError, match=r"latin.yaml: not UTF-8: .* at byte 3"):
         documents.read_template(tmp_path / "latin.yaml")
 
 
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("0x_", "'0x_' is no int; put text in quotes"),
-        ("0b_", "'0b_' is no int"),
-        ("9" * 5000, "is no int"),
-        ("!!int abc", "'abc' is no int"),
-        ("!!bool abc", "'abc' is no bool"),
-        ("!!timestamp abc", "the tag !!timestamp is not known here"),
-        ("!!set {a}", "the tag !!set is not known here"),
-        ("!Otput a.B", "the tag !Otput is not known here"),
+        ("0x_", "'0x_' is not a valid int; quote it"),
+        ("0b_", "'0b_' is not a valid int"),
+        ("9" * 5000, "is not a valid int"),
+        ("!!int abc", "'abc' is not a valid int"),
+        ("!!bool abc", "'abc' is not a valid bool"),
+        ("!!timestamp abc", "unknown tag !!timestamp"),
+        ("!!set {a}", "unknown tag !!set"),
+        ("!Otput a.B", "unknown tag !Otput"),
         ("!!map x", "expected a mapping node"),
-        ("{? [a, b] : 1}", "a list or a mapping is no key"),
-        ("{? {a: b} : 1}", "a list or a mapping is no key"),
+        ("{? [a, b] : 1}", "keys must be scalars"),
+        ("{? {a: b} : 1}", "keys must be scalars"),
     ],
 )
 def test_what_yaml_cannot_make_of_a_text_is_refused_with_line_and_column(written, words):
-    with pytest.raises(documents.DocumentError, match=r"p.yaml:2:\d+: not valid YAML: ") as error:
+    with pytest.raises(documents.DocumentError, match=r"p.yaml:2:\d+: invalid YAML: ") as error:
         documents.parse(f"A: 1\nB: {written}\n", "p.yaml")
     assert words in error.value.what
 
@@ -101,7 +105,7 @@ def test_merge_keys_fill_in_what_a_mapping_lacks():
         "d": {"e": {"z": {"x": 3, "y": 2}}},
         "f": {"x": 4, "y": 2},
     }
-    with pytest.raises(documents.DocumentError, match="the key 'x' stands here twice"):
+    with pytest.raises(documents.DocumentError, match="duplicate key 'x'"):
         documents.parse("a: &a {x: 1}\nb: {<<: *a, x: 2, x: 3}\n", "p.yaml")
 
 
@@ -111,3 +115,38 @@ def test_sections_with_functions_in_the_place_of_names_are_a_template():
         "Fn::ForEach::Topics",
         "Fn::Transform",
     ]
+
+
+def test_keys_are_strings():
+    text = "Mappings: {Accounts: {111122223333: {0123: x}}}"
+    assert documents.parse_template(text, "t.yaml") == {
+        "Mappings": {"Accounts": {"111122223333": {"0123": "x"}}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "words"),
+    [
+        ('{"a": 1,}', "e.json:1:9", "property name"),
+        ('\n{"a"', "e.json:2:5", "delimiter"),
+        (b'{"a": "\xff"}', "e.json", "invalid"),
+        ('{"a": NaN}', "e.json", "NaN is not a JSON number"),
+        ("[" + "9" * 5000 + "]", "e.json", "invalid JSON"),
+        ("[" * 5000 + "]" * 5000, "e.json", "nested too deeply"),
+        ("[" * 12 + "]" * 12, "e.json", "nested more than 11 levels deep"),
+    ],
+)
+def test_json_is_read_strictly(text, where, words):
+    with pytest.raises(documents.DocumentError) as error:
+        documents.read_json(text, "e.json", 11)
+    assert error.value.where == where
+    assert words in error.value.what
+
+
+def test_json_may_be_as_deep_as_the_limit():
+    text = "[" * 11 + '{"a": 1}' + "]" * 11
+    assert documents.is_deeper(documents.read_json(text, "e.json"), 11)
+    assert documents.read_json(text, "e.json", 12)[0]
+    cyclic: list[object] = []
+    cyclic.append(cyclic)
+    assert documents.is_deeper(cyclic, 5)

@@ -133,7 +133,7 @@ def test_every_file_that_an_example_names_is_there(verb):
         (
             ["deploy", "--env", "nowhere"],
             1,
-            "there is no environment 'nowhere'",
+            "environment 'nowhere' not found",
         ),
         (
             ["deploy", "--env", "dev", "--stack", "custom-bus"],

@@ -141,7 +141,7 @@ def new_orders():
         (".taskcat.yml", b"tests: [", ".taskcat.yml:1:"),
         ("parameters/local.yaml", b"A: {", "parameters/local.yaml:1:"),
         ("parameters/local.yaml", b"? [a]\n: 1\n", "cannot add an entry"),
-        ("parameters/local.yaml", b"A: \xe9", "is not UTF-8"),
+        ("parameters/local.yaml", b"A: \xe9", "not UTF-8"),
         ("templates/scaffold/stack.yaml.j2", b"<% if %>", "templates/scaffold/stack.yaml.j2:1"),
         (
             "templates/scaffold/stack.yaml.j2",

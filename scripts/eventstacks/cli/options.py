@@ -117,7 +117,7 @@ def load(
     templates = rendering.render_all(keep_going=True)
     wanted = {ref.stack for ref in stacks}
     parameter_checks.check_parameters(chosen, templates, wanted)
-    for error in parameter_checks.warnings(chosen, templates, wanted):
+    for error in parameter_checks.neighbour_errors(chosen, templates, wanted):
         output.note(str(error))
     return chosen, templates, stacks
 

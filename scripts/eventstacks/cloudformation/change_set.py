@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
-from eventstacks.cloudformation import events, failure, noecho
+from eventstacks.cloudformation import events, failure, noecho, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -77,8 +77,8 @@ def request(
 ) -> dict[str, Any]:
     """The arguments of CreateChangeSet, but for the template's body.
 
-    Only values of the environment's file are sent, and never UsePreviousValue: what the file leaves out gets the
-    template's Default, also when the stack holds an older value. What a stack was given once and the file no longer
+    Only values of the environment's file are sent, and UsePreviousValue for !Previous alone: what the file leaves out
+    gets the template's Default, also when the stack holds an older value. What a stack was given once and the file no longer
     names (topics, alarms) is taken away.
     """
     held = stack or {"StackStatus": "DELETE_COMPLETE"}
@@ -89,9 +89,7 @@ def request(
     found: dict[str, Any] = {
         "StackName": settings.stack_name,
         "ChangeSetType": kind,
-        "Parameters": [
-            {"ParameterKey": name, "ParameterValue": value} for name, value in values.items()
-        ],
+        "Parameters": parameters.arguments(values, held, settings.stack_name),
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
         "Capabilities": capabilities(template),
         **options.creating(kind),

@@ -1,4 +1,4 @@
-"""The order of stacks: each after those whose outputs its parameters take."""
+"""The order of stacks: each after those whose outputs it takes, and its ``depends_on``."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ def predecessors(
 
     A dependency through a stack that is not among ``refs`` counts, too. Raises OrderError for a circular dependency.
     """
-    dependencies = {
-        ref: {source for source, _ in environment.references(ref).values()}
-        for ref in environment.choose()
-    }
+    dependencies = {ref: environment.dependencies(ref) for ref in environment.choose()}
     before: dict[StackRef, set[StackRef]] = {}
     try:
         for ref in graphlib.TopologicalSorter(dependencies).static_order():

@@ -16,7 +16,7 @@ from eventstacks.aws import RETRY_LONG, error_code
 from eventstacks.cloudformation import body, change_set, failure
 from eventstacks.cloudformation.results import Plan, Result
 from eventstacks.cloudformation.stack import Remote
-from eventstacks.environment import OutputReference, StackRef
+from eventstacks.environment import StackRef
 from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
@@ -120,12 +120,12 @@ class Set:
         settings, target, template = self.settings, self.target, rendered.document
         values = settings.values(settings.regions[0])
         if any(
-            any(isinstance(value, OutputReference) for value in settings.values(region).values())
+            not all(isinstance(value, str) for value in settings.values(region).values())
             or settings.values(region) != values
             for region in settings.regions
         ):
             raise failure.DeploymentError(
-                "in many accounts a parameter can neither take another stack's output nor differ between regions",
+                "with stack_set, the value of a parameter must be in the file, and the same in all Regions",
                 where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
                 advice="Import the value in the template, or let it depend on AWS::Region there.",
             )

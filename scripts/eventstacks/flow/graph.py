@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.documents import is_too_deep
+from eventstacks.documents import MAX_DEPTH, is_deeper
+from eventstacks.environment import Source
 from eventstacks.flow.resolve import Resource, Stack, as_dict, as_list, is_known, like
 from eventstacks.flow.targets import service_of
 
@@ -236,7 +237,12 @@ def stacks_of(
             parameter: partial(made[source].output, name)
             for parameter, (source, name) in environment.references(ref).items()
         }
-        stack.parameters = {**ref.values(), **outputs, **(overrides or {}).get(ref.stack, {})}
+        # The value of a source is known when it is deployed.
+        values = {
+            name: None if isinstance(value, Source) else value
+            for name, value in ref.values().items()
+        }
+        stack.parameters = {**values, **outputs, **(overrides or {}).get(ref.stack, {})}
         others = [other for source, other in made.items() if source.region == ref.region]
         stack.imports = partial(_import, others)
     return made
@@ -316,7 +322,7 @@ def _parsed(text: str) -> Json | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and not is_too_deep(value) else None
+    return value if isinstance(value, dict) and not is_deeper(value, MAX_DEPTH) else None
 
 
 def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:

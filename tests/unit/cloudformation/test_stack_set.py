@@ -922,4 +922,4 @@ def test_a_value_per_region_need_not_name_the_administrators(sets):
 
 def test_what_stack_sets_cannot_do_is_said(sets):
     w = sets(stack_with(parameters={"Size": {"us-east-1": "1", "eu-west-1": "2"}}))
-    assert all("differ between regions" in str(plan.problem) for plan in w.plan())
+    assert all("the same in all Regions" in str(plan.problem) for plan in w.plan())
