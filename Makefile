@@ -51,7 +51,7 @@ MORE = $(call given,ARGS)
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nENV=local is the embedded AWS (no account, no Docker). Every verb explains itself: %s VERB --help\n' '$(RUN)'
+	@printf '\nENV=local is the embedded AWS (no account, no Docker). Help for a command: %s COMMAND --help\n' '$(RUN)'
 
 # Each prints one line per step with its time.
 INSTALL := $(PYTHON) scripts/dev/install.py
@@ -68,20 +68,20 @@ $(DEV): requirements.lock $(STAMP)
 
 ##@ Start here
 .PHONY: demo setup
-demo: $(STAMP) ## see events flow through the deployed stacks (KEEP=1 leaves them; ENV=dev: on your account)
+demo: $(STAMP) ## deploy a copy of the stacks and watch events flow (KEEP=1 keeps it; ENV=dev: on your account)
 	@$(RUN) demo --env $(call given,ENV) $(CONFIRM) $(call if-yes,KEEP,--keep) $(MORE)
-setup: $(STAMP) ## install what is needed into .venv
+setup: $(STAMP) ## install the tools into .venv
 
 ##@ Templates
 .PHONY: new render lint scan audit
-new: $(STAMP) ## start a stack of your own: make new STACK=order-events [ARGS=--default-bus]
+new: $(STAMP) ## create a stack from the starter template: make new STACK=order-events [ARGS=--default-bus]
 	@$(RUN) new $(addprefix --stack ,$(call given,STACK)) $(MORE)
-render: $(STAMP) ## templates/*.yaml.j2 -> build/*.yaml
+render: $(STAMP) ## render templates/ into build/
 	@$(RUN) render $(MORE)
-lint: $(DEV) ## cfn-lint for every region of every environment, yamllint for style
+lint: $(DEV) ## cfn-lint for every Region of every environment, yamllint for style
 	@$(RUN) lint $(MORE)
 	@$(VENV)/bin/yamllint --strict .
-scan: render .venv-scan/.installed ## checkov over build/ and the workflows; what is skipped, and why, stands in the templates
+scan: render .venv-scan/.installed ## checkov for build/ and the workflows (skipped checks have their reason in the templates)
 	.venv-scan/bin/checkov --directory build --directory .github --framework cloudformation github_actions \
 	  --compact --quiet --skip-download
 # --strict: a package that could not be looked up (no network, a mirror without this data) is a failure.
@@ -92,11 +92,11 @@ audit: .venv-scan/.installed ## audit all lock files for known vulnerabilities (
 
 ##@ The embedded AWS
 .PHONY: local-up local-down local-status
-local-up: $(STAMP) ## start it (ENV=local starts it by itself, too)
+local-up: $(STAMP) ## start it (ENV=local does so, too)
 	@$(RUN) local up
-local-down: $(STAMP) ## stop it; what it held is gone
+local-down: $(STAMP) ## stop it and discard its data
 	@$(RUN) local down
-local-status: $(STAMP) ## is it running, where, what does it hold
+local-status: $(STAMP) ## show status, endpoint and stacks
 	@$(RUN) local status
 
 ##@ Stacks
@@ -105,74 +105,75 @@ plan: $(STAMP) ## show what a deployment would change
 	@$(RUN) plan $(SCOPE) $(MORE)
 deploy: $(STAMP) ## create or update the stacks of ENV [STACK=…] [REGION=…]
 	@$(RUN) deploy $(SCOPE) $(CONFIRM) $(MORE)
-delete: $(STAMP) ## delete them, after asking
+delete: $(STAMP) ## delete stacks in reverse dependency order, after confirmation
 	@$(RUN) delete $(SCOPE) $(CONFIRM) $(MORE)
-status: $(STAMP) ## what is deployed where, and in what state
+status: $(STAMP) ## show what is deployed, and in which state
 	@$(RUN) status $(SCOPE) $(MORE)
-outputs: $(STAMP) ## what the stacks put out (ARGS=--json, ARGS=--dotenv)
+outputs: $(STAMP) ## print stack outputs (ARGS=--json, ARGS=--dotenv)
 	@$(RUN) outputs $(SCOPE) $(MORE)
-drift: $(STAMP) ## what was changed outside of CloudFormation
+drift: $(STAMP) ## show what was changed outside of CloudFormation
 	@$(RUN) drift $(SCOPE) $(MORE)
-recover: $(STAMP) ## lead a stuck stack out of its state: says how, asks, does it
+recover: $(STAMP) ## recover a stack stuck in a failed state
 	@$(RUN) recover $(SCOPE) $(CONFIRM) $(MORE)
-follow: $(STAMP) ## follow what is under way, whoever has started it
+follow: $(STAMP) ## watch operations in progress
 	@$(RUN) follow $(SCOPE) $(MORE)
-parameters: $(STAMP) ## a stack's parameters as JSON for other tools: STACK=… FORMAT=cli|codepipeline
+parameters: $(STAMP) ## print a stack's parameters as JSON for other tools: STACK=… FORMAT=cli|codepipeline
 	@$(RUN) parameters $(SCOPE) --format $(call given,FORMAT) $(MORE)
-publish: $(STAMP) ## upload build/ to the bucket of ENV; a link per stack and region that opens the console's form
+publish: $(STAMP) ## upload build/ to the bucket of ENV; print links to the console's form
 	@$(RUN) publish $(SCOPE) $(MORE)
 
 ##@ Events
 .PHONY: send sample
-send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (or on stdin)
+send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (default: stdin)
 	@$(RUN) send $(SCOPE) $(MORE) $(or $(call given,FILE),-)
-sample: $(STAMP) ## a sample event: make sample EVENT=s3-object-created [ARGS='--set detail.bucket.name=x']
+sample: $(STAMP) ## print a sample event: make sample EVENT=s3-object-created [ARGS='--set detail.bucket.name=x']
 	@$(RUN) sample $(or $(call given,EVENT),--list) $(MORE)
 .PHONY: tail archive-replay redrive metrics
-tail: $(STAMP) ## follow all log groups of STACK in the order of time (ARGS=--bus: the bus itself)
+tail: $(STAMP) ## follow the log groups of STACK (ARGS=--bus: the bus itself)
 	@$(RUN) tail $(SCOPE) $(MORE)
-archive-replay: $(STAMP) ## list archives, replay them: ARGS='--since 2h --rule NAME --dry-run'
+archive-replay: $(STAMP) ## list archives, replay events: ARGS='--since 2h --rule NAME --dry-run'
 	@$(RUN) archive-replay $(SCOPE) $(CONFIRM) $(MORE)
-redrive: $(STAMP) ## show dead letters and why; send them again: ARGS='--to target --rate 20'
+redrive: $(STAMP) ## show dead-letter queue messages; redeliver them: ARGS='--to target --rate 20'
 	@$(RUN) redrive $(SCOPE) $(CONFIRM) $(MORE)
-metrics: $(STAMP) ## is it working? matched, invoked, failed, dead letters of each rule (ARGS='--since 1d')
+metrics: $(STAMP) ## show matches, invocations and failures of each rule (ARGS='--since 1d')
 	@$(RUN) metrics $(SCOPE) $(MORE)
 
 ##@ The flow of events
 .PHONY: trace backtest
-trace: $(STAMP) ## what an event would do: make trace EVENT=file.json [ENV=…] [STACK=…] [ARGS=--json]
+trace: $(STAMP) ## show which targets an event reaches: make trace EVENT=file.json [ENV=…] [STACK=…]
 	@$(RUN) trace $(call given,EVENT) $(SCOPE) $(MORE)
-backtest: $(STAMP) ## FILE=events.ndjson against the changed template of STACK and what is deployed
+backtest: $(STAMP) ## compare matches of recorded events, local template vs deployed: FILE=events.ndjson
 	@$(RUN) backtest $(SCOPE) $(MORE) $(call given,FILE)
 
 ##@ Benchmarks
 .PHONY: bench-patterns bench-send bench-deploy bench-lint
-bench-patterns: $(DEV) ## events/s against 1, 100 and 1,000 rules, beside MiniStack's engine
+bench-patterns: $(DEV) ## events/s against 1, 100 and 1,000 rules, compared with MiniStack's engine
 	@PYTHONPATH=. $(VENV)/bin/python tests/bench/patterns.py
-bench-send: $(DEV) ## the sender's speed, memory and account under faults, against a stub on loopback
+bench-send: $(DEV) ## speed, memory and accounting of the sender under faults, against a local stub
 	@$(VENV)/bin/python tests/bench/send.py $(MORE)
-bench-deploy: $(DEV) .venv-peers/.installed ## how soon a deployment's end is noticed, and its time beside sceptre and awscli
+bench-deploy: $(DEV) .venv-peers/.installed ## delay until the end of a deployment is noticed; time compared with sceptre and awscli
 	@$(VENV)/bin/python tests/bench/deploy.py
 
-bench-lint: $(DEV) ## what our lint rules add to cfn-lint's time [ARGS=FOLDER]
+bench-lint: $(DEV) ## time that our lint rules add to cfn-lint [ARGS=FOLDER]
 	@$(VENV)/bin/python tests/bench/lint.py $(MORE)
 
 ##@ Development
 .PHONY: test taskcat check docs dist format lock clean
-test: $(DEV) ## unit, template and integration tests on the embedded AWS; coverage of branches, 95 % at least
+test: $(DEV) ## all tests on the embedded AWS; coverage of branches, at least 95 %
 	$(VENV)/bin/coverage erase
 	$(VENV)/bin/coverage run -m pytest -n 4 --dist worksteal $(MORE)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report --skip-covered --fail-under=95
-taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four regions, deliveries asserted (ENV=dev: stock taskcat on your account)
+taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four Regions, with deliveries (ENV=dev: stock taskcat on your account)
 	@$(RUN) taskcat $(SCOPE) $(CONFIRM) $(MORE)
-check: $(DEV) lint ## ruff, mypy, cfn-lint, yamllint, workflows, diagrams
+check: $(DEV) lint ## ruff, mypy, radon, cfn-lint, yamllint, schemas, generated docs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	! $(VENV)/bin/radon cc --min D --show-complexity scripts | grep .
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(VENV)/bin/check-jsonschema --schemafile parameters/schema.json parameters/*.yaml
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(VENV)/bin/python -m dev.docs --check
 docs: $(STAMP) ## write the generated parts of docs/: diagrams, tables, command help
 	@$(VENV)/bin/python -m dev.docs
@@ -188,6 +189,6 @@ lock: $(DEV) ## update the lock files from pyproject.toml
 	$(COMPILE) --upgrade --extra local --extra dev --group build --output-file requirements.lock pyproject.toml
 	$(COMPILE) --upgrade --extra local --group build --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
 	for group in peers scan taskcat uv; do $(COMPILE) --upgrade --group $$group --output-file requirements-$$group.lock; done
-clean: ## remove what can be made again
+clean: ## delete everything that make can create again, and stop the embedded AWS
 	-test -x $(VENV)/bin/python && $(RUN) local down
 	rm -rf build dist taskcat_outputs $(VENV) .venv-* .pytest_cache .mypy_cache .ruff_cache .coverage*

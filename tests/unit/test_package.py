@@ -1,6 +1,7 @@
 """The package as other programs import it, and what the wheel carries."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -65,8 +66,21 @@ def test_the_wheel_carries_the_package_its_type_marker_and_its_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "eventstacks/py.typed" in names
     templates = [
-        path for path in (ROOT / "templates").rglob("*") if path.is_file() and path.suffix != ".pyc"
+        path
+        for path in (ROOT / "templates").rglob("*")
+        if path.is_file() and not {"__pycache__", ".ruff_cache"} & set(path.parts)
     ]
     assert {f"eventstacks/_data/{path.relative_to(ROOT)}" for path in templates} <= names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"eventstacks"}
     assert not [name for name in names if "__pycache__" in name]
+
+
+@pytest.mark.parametrize(("code", "status"), [("import  os;x=os.getpid( )\n", 0), ("x = y\n", 1)])
+def test_a_function_of_the_user_is_checked_for_errors_not_for_style(checkout, code, status):
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    (checkout / "templates/functions/mine.py").write_text(code)
+    for arguments in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ruff"), *arguments, "templates"], check=False
+        )
+        assert done.returncode == (status if arguments[0] == "check" else 0)
