@@ -23,8 +23,10 @@ sys.path.insert(0, str(ROOT))
 from eventstacks import environment as environments  # noqa: E402
 from eventstacks import rendering  # noqa: E402
 from eventstacks.aws import Aws  # noqa: E402
-from eventstacks.cloudformation import deployment, operation  # noqa: E402
-from eventstacks.cloudformation.results import Listener  # noqa: E402
+from eventstacks.cloudformation import operation  # noqa: E402
+from eventstacks.cloudformation.change_set import Options  # noqa: E402
+from eventstacks.cloudformation.deployer import deployer  # noqa: E402
+from eventstacks.cloudformation.run import Listener  # noqa: E402
 from eventstacks.local import server  # noqa: E402
 
 PEERS = ROOT / ".venv-peers" / "bin"
@@ -186,7 +188,8 @@ def lags(directory, endpoint, count=16):
                 self.ended = time.monotonic()
 
     ear = Ear()
-    results = deployment.deploy(aws, rendering.render_all(), environment.choose(), listener=ear)
+    chosen = deployer.create(aws, environment.choose(), listener=ear)
+    results = chosen.deploy(rendering.render_all(), Options())
     if not all(one.ok for one in results):
         sys.exit(f"lag: {[str(one.problem) for one in results]}")
     ticks = (

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
 from eventstacks.aws import Cancelled
-from eventstacks.cloudformation.deployment import Listener
+from eventstacks.cloudformation.run import Listener
 from eventstacks.environment import Environment, StackSettings
 
 MODEL = botocore.session.get_session().get_service_model("cloudformation")

@@ -13,7 +13,8 @@ from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
 from eventstacks.bus import bus_tap
-from eventstacks.cloudformation import deletion, deployment
+from eventstacks.cloudformation import deployer
+from eventstacks.cloudformation.change_set import Options
 from eventstacks.local import server
 
 
@@ -80,7 +81,7 @@ def operate(endpoint, checkout, unique):
         (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
         read = environment.load("test")
         aws = Aws(read, server.start)
-        (result,) = deployment.deploy(aws, rendering.render_all(), read.choose())
+        (result,) = deployer.create(aws, read.choose()).deploy(rendering.render_all(), Options())
         assert result.ok, result.problem
         made.append(Operator(aws, read, template))
         return made[-1]
@@ -92,10 +93,8 @@ def operate(endpoint, checkout, unique):
             process.communicate()
         for name in one.taps()[0]:
             bus_tap.remove(one.aws, REGION, one.bus, name)
-        surveys = deletion.survey(one.aws, one.settings.choose())
-        (result,) = deletion.delete(
-            one.aws, surveys, refs=one.settings.choose(), empty_buckets=True
-        )
+        chosen = deployer.create(one.aws, one.settings.choose())
+        (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
         assert result.ok, result.problem
 
 

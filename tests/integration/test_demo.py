@@ -13,7 +13,7 @@ import pytest
 from eventstacks import environment
 from eventstacks.aws import Aws
 from eventstacks.cli import demo, project
-from eventstacks.cloudformation import deployment
+from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.local import server
 
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
@@ -40,7 +40,7 @@ def interrupted(run, monkeypatch):
     """interrupted(*times): the demo, with Ctrl-C at these times, on an embedded AWS that was running before."""
 
     places = {
-        "deploying": (deployment, "deploy"),
+        "deploying": (Stacks, "deploy"),
         "waiting": (demo, "watch"),
         "deleting": (demo, "remove_snapshots"),
     }

@@ -11,7 +11,8 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from eventstacks import environment, rendering
 from eventstacks.aws import Aws
-from eventstacks.cloudformation import deployment
+from eventstacks.cloudformation import deployer
+from eventstacks.cloudformation.change_set import Options
 
 REGION = "us-east-1"
 TEMPLATES = rendering.render_all()
@@ -281,13 +282,15 @@ def environment_of(roles, retention):
 
 def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, clients):
     """All calls of `make plan` and `make deploy`: for a new stack, for one that changes, and for one that does not."""
-    deployer = take("DeployRoleArn", f"{REPOSITORY}:environment:dev")
+    deploying = take("DeployRoleArn", f"{REPOSITORY}:environment:dev")
     planner = take("PlanRoleArn", f"{REPOSITORY}:pull_request")
     admin = clients("cloudformation", REGION)
     try:
         for retention, outcome in (("1", "created"), ("3", "updated"), ("3", "unchanged")):
             made = environment_of(roles, retention)
-            (plan,) = deployment.plan(Taken(made, planner), TEMPLATES, made.choose())
+            (plan,) = deployer.create(Taken(made, planner), made.choose()).plan(
+                TEMPLATES, Options()
+            )
             assert (plan.problem, plan.changes) == (None, outcome != "unchanged")
             if (
                 outcome == "created"
@@ -297,7 +300,9 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
                     == "REVIEW_IN_PROGRESS"
                 )
                 admin.delete_stack(StackName="made-bus")
-            (result,) = deployment.deploy(Taken(made, deployer), TEMPLATES, made.choose())
+            (result,) = deployer.create(Taken(made, deploying), made.choose()).deploy(
+                TEMPLATES, Options()
+            )
             assert (result.outcome, str(result.problem), result.warnings) == (outcome, "None", ())
     finally:
         admin.update_termination_protection(StackName="made-bus", EnableTerminationProtection=False)
@@ -310,7 +315,7 @@ def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_f
     """HeadBucket names the region without s3:ListBucket, too ("regardless of the permissions", S3 API reference).
 
     CloudFormation reads TemplateURL with what its caller may do: the roles of the CDK's bootstrap stack are made so. The
-    embedded AWS reads it without asking, so that the deployer itself reads here what CloudFormation would.
+    embedded AWS reads it without asking, so that the deploying itself reads here what CloudFormation would.
     """
     short = TEMPLATES["custom-event-bus"]
     long = short.text + "# so that it is too long for a request\n" * 1400
@@ -323,22 +328,24 @@ def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_f
         "TemplateBucket": unique,
     }
     with pipeline(clients, "made-long-github-deploy-role", **given) as outputs:
-        deployer = assume(clients, outputs["DeployRoleArn"], f"{REPOSITORY}:environment:dev")
+        deploying = assume(clients, outputs["DeployRoleArn"], f"{REPOSITORY}:environment:dev")
         planner = assume(clients, outputs["PlanRoleArn"], f"{REPOSITORY}:pull_request")
         made = dataclasses.replace(
             environment_of(outputs, "1"), bucket=unique, endpoint="embedded", protect=False
         )
-        (plan,) = deployment.plan(Taken(made, planner), templates, made.choose())
+        (plan,) = deployer.create(Taken(made, planner), made.choose()).plan(templates, Options())
         assert "these credentials may not write to templates/" in str(plan.problem)
-        (result,) = deployment.deploy(Taken(made, deployer), templates, made.choose())
+        (result,) = deployer.create(Taken(made, deploying), made.choose()).deploy(
+            templates, Options()
+        )
         clients("cloudformation", REGION).delete_stack(StackName="made-bus")
         assert (result.outcome, str(result.problem), result.warnings) == ("created", "None", ())
         (key,) = (one["Key"] for one in s3.list_objects_v2(Bucket=unique)["Contents"])
-        assert deployer("s3").get_object(Bucket=unique, Key=key)["ContentLength"] > 51_200
+        assert deploying("s3").get_object(Bucket=unique, Key=key)["ContentLength"] > 51_200
         denied(planner("s3").get_object, Bucket=unique, Key=key)
-        denied(deployer("s3").delete_object, Bucket=unique, Key=key)
-        denied(deployer("s3").put_object, Bucket=unique, Key="elsewhere.yaml", Body=b"")
-        denied(deployer("s3").list_objects_v2, Bucket=unique)
+        denied(deploying("s3").delete_object, Bucket=unique, Key=key)
+        denied(deploying("s3").put_object, Bucket=unique, Key="elsewhere.yaml", Body=b"")
+        denied(deploying("s3").list_objects_v2, Bucket=unique)
 
 
 def test_a_stack_can_do_nothing_to_the_roles_of_the_pipeline_however_long_its_name_is(

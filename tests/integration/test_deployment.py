@@ -12,11 +12,9 @@ import pytest
 
 from eventstacks import environment as environments
 from eventstacks import rendering
-from eventstacks.aws import Aws, Clock
-from eventstacks.cloudformation import deletion, deployment, drift, outputs, recovery
-from eventstacks.cloudformation.deployment import Listener
-from eventstacks.cloudformation.options import Options
-from eventstacks.cloudformation.stack import Remote
+from eventstacks.aws import Aws
+from eventstacks.cloudformation import delete, deployer, outputs
+from eventstacks.cloudformation.change_set import Options
 from eventstacks.local import server
 
 QUEUES = """
@@ -94,27 +92,16 @@ def project(tmp_path, endpoint, unique, monkeypatch):  # noqa: C901 - a class of
             return self.environment
 
         def deploy(self, listener=None, **options):
-            return deployment.deploy(
-                self.aws,
-                self.templates,
-                self.environment.choose(),
-                options=Options(**options),
-                listener=listener,
-            )
+            chosen = deployer.create(self.aws, self.environment.choose(), listener=listener)
+            return chosen.deploy(self.templates, Options(**options))
 
         def plan(self, **options):
-            return deployment.plan(
-                self.aws, self.templates, self.environment.choose(), options=Options(**options)
-            )
+            chosen = deployer.create(self.aws, self.environment.choose())
+            return chosen.plan(self.templates, Options(**options))
 
         def delete(self):
-            pairs = self.environment.choose()
-            return deletion.delete(
-                self.aws,
-                deletion.survey(self.aws, pairs),
-                refs=pairs,
-                empty_buckets=True,
-            )
+            chosen = deployer.create(self.aws, self.environment.choose())
+            return chosen.delete(chosen.preview_deletion(), empty_buckets=True)
 
         def start(self, *arguments, **more):
             from pathlib import Path
@@ -243,7 +230,7 @@ def test_a_failed_creation_says_why_and_recover_clears_it(project):
     failed = project.run("deploy", "--yes")
     assert failed.returncode == 1
     assert "Rule (AWS::Events::Rule) could not be created" in failed.err
-    assert "make recover" in failed.err.splitlines()[-1]
+    assert "make recover" in failed.err
     assert "\tcreated\t" in failed.out  # the other one
     project.load()
     again = project.run("deploy", "--yes")
@@ -265,13 +252,10 @@ def test_disable_rollback_leaves_what_was_made(project):
     project.write({"broken": {}}, regions=["us-east-1"])
     (result,) = project.deploy(disable_rollback=True)
     assert result.status == "CREATE_FAILED"
-    place = project.environment.choose()[0]
-    clock = Clock()
-    step = recovery.propose(
-        Remote(place, project.aws.client("cloudformation", place.region), clock)
-    )
+    chosen = deployer.create(project.aws, project.environment.choose())
+    (step,) = chosen.propose_recovery()
     assert step.method == "delete_stack"
-    assert [one.outcome for one in recovery.carry_out([step], clock, Listener())] == ["deleted"]
+    assert [one.outcome for one in chosen.recover([step])] == ["deleted"]
 
 
 def test_drift_is_shown_property_by_property(project):
@@ -281,7 +265,7 @@ def test_drift_is_shown_property_by_property(project):
     url = sqs.get_queue_url(QueueName=result.outputs["Arn"].rsplit(":", 1)[1])["QueueUrl"]
     assert project.run("drift").returncode == 0
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "9"})
-    (found,) = drift.detect(project.aws, project.environment.choose())
+    (found,) = deployer.create(project.aws, project.environment.choose()).drift()
     assert found.status == "DRIFTED"
     assert [(one.path, one.expected, one.actual) for one in found.resources[0].differences] == [
         ("/DelaySeconds", "0", "9")
@@ -421,7 +405,7 @@ def test_delete_failed_and_the_way_out(project):
     assert project.run("recover", "--yes", "--retain", "Bucket").returncode == 0
     assert states(project) == {}
     assert s3.list_objects_v2(Bucket=result.outputs["Name"])["KeyCount"] == 1  # it was kept
-    deletion.empty_bucket(s3, result.outputs["Name"])
+    delete.empty_bucket(s3, result.outputs["Name"])
     s3.delete_bucket(Bucket=result.outputs["Name"])
 
 

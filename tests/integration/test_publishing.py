@@ -6,10 +6,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from eventstacks import environment, publishing, rendering
+from eventstacks import environment, rendering
 from eventstacks.aws import Aws
-from eventstacks.cloudformation.bucket import BucketError
+from eventstacks.cloudformation import package
+from eventstacks.cloudformation.package import BucketError
 from eventstacks.environment import OutputReference
+from eventstacks.errors import ToolError
 from eventstacks.local import server
 
 REGION = "eu-central-1"
@@ -51,7 +53,7 @@ def make(endpoint, unique, clients):
 
 
 def publish(aws):
-    return publishing.links(aws, aws.environment.choose(), TEMPLATES)
+    return package.links(aws, aws.environment.choose(), TEMPLATES)
 
 
 def follow(clients, link):
@@ -86,7 +88,7 @@ def test_a_followed_link_makes_the_stack_with_the_environments_values(make, clie
     )
     assert source.left_out == {}
     assert taker.left_out == {
-        "AlarmTopicArn": "!Output source.EventBusArn: this stack is not deployed"
+        "AlarmTopicArn": "!Output source.EventBusArn: the stack is not deployed"
     }
     stack = follow(clients, source)
     try:
@@ -107,15 +109,15 @@ def test_a_followed_link_makes_the_stack_with_the_environments_values(make, clie
 
 
 def test_the_whole_build_is_there_and_keeps_its_address_until_it_changes(make, clients, unique):
-    urls = publishing.upload(make(), TEMPLATES)
+    urls = package.upload(make(), TEMPLATES)
     assert set(urls) == set(TEMPLATES)
     for name, url in urls.items():
         key = urlsplit(url).path.removeprefix(f"/{unique}/")
         body = clients("s3", REGION).get_object(Bucket=unique, Key=key)["Body"].read()
         assert body == TEMPLATES[name].text.encode()
-    assert publishing.upload(make(), TEMPLATES) == urls
+    assert package.upload(make(), TEMPLATES) == urls
     changed = replace(TEMPLATES["custom-event-bus"], text="Resources: {}")
-    others = publishing.upload(make(), {**TEMPLATES, "custom-event-bus": changed})
+    others = package.upload(make(), {**TEMPLATES, "custom-event-bus": changed})
     assert set(others.values()).isdisjoint(urls.values())
 
 
@@ -137,23 +139,25 @@ def test_other_partitions_have_their_own_console(make, region, console):
 
 
 def test_an_unknown_console_is_told_before_anything_is_uploaded(make, clients, unique):
-    with pytest.raises(publishing.PublishingError, match="aws-iso is not known"):
+    with pytest.raises(ToolError, match="aws-iso is not known"):
         publish(make(regions=["us-iso-east-1"]))
     assert clients("s3", REGION).list_objects_v2(Bucket=unique)["KeyCount"] == 0
 
 
 def test_a_secret_is_in_no_link(make):
     aws = make()
-    ref = aws.environment.choose("source")[0]
-    declared = {"LogRetentionInDays": {"Type": "Number", "NoEcho": True}}
-    found = publishing.link(aws, ref, "https://x", declared, publishing.Values(aws))
+    bus = TEMPLATES["custom-event-bus"]
+    parameters = {"LogRetentionInDays": {"Type": "Number", "NoEcho": True}}
+    secret = replace(bus, document={**bus.document, "Parameters": parameters})
+    templates = {**TEMPLATES, "custom-event-bus": secret}
+    (found,) = package.links(aws, aws.environment.choose("source"), templates)
     assert found.left_out == {"LogRetentionInDays": "it is secret (NoEcho)"}
     assert "param_" not in found.url
 
 
 @pytest.mark.parametrize(
     ("bucket", "words"),
-    [(None, "names no bucket"), ("nobody-has-this-one", "there is no such bucket")],
+    [(None, "names no bucket"), ("nobody-has-this-one", "bucket not found")],
 )
 def test_without_a_bucket_it_says_so(make, bucket, words):
     with pytest.raises(BucketError, match=words) as error:

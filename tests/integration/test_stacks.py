@@ -9,7 +9,7 @@ import pytest
 from eventstacks import environment, rendering
 from eventstacks.aws import Aws
 from eventstacks.cli import demo
-from eventstacks.cloudformation import deletion, deployment, outputs
+from eventstacks.cloudformation import deployer, outputs
 from eventstacks.local import server
 
 REGION = "eu-central-1"
@@ -49,7 +49,7 @@ def deploy(endpoint, templates):
 
     def one(name, template, **parameters):
         aws = Aws(make(endpoint, name, template, **parameters), server.start)
-        (result,) = deployment.deploy(aws, templates, aws.environment.choose())
+        (result,) = deployer.create(aws, aws.environment.choose()).deploy(templates)
         assert result.ok, result.problem
         deployed.append(aws)
         return aws, outputs.read(aws, aws.environment.ref(name, REGION))
@@ -57,9 +57,8 @@ def deploy(endpoint, templates):
     yield one
     for aws in deployed:
         pairs = aws.environment.choose()
-        (result,) = deletion.delete(
-            aws, deletion.survey(aws, pairs), refs=pairs, empty_buckets=True
-        )
+        chosen = deployer.create(aws, pairs)
+        (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
         assert result.ok, result.problem
 
 
@@ -218,10 +217,11 @@ def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
 def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
     aws = Aws(make(endpoint, unique, "s3-object-events"), server.start)
     pairs = aws.environment.choose()
-    (result,) = deployment.deploy(aws, templates, pairs)
+    (result,) = deployer.create(aws, pairs).deploy(templates)
     assert result.ok, result.problem
     found = outputs.read(aws, pairs[0])
-    (result,) = deletion.delete(aws, deletion.survey(aws, pairs), refs=pairs)
+    chosen = deployer.create(aws, pairs)
+    (result,) = chosen.delete(chosen.preview_deletion())
     assert result.ok, result.problem
     for name in (found["DataBucketName"], found["TrailBucketName"]):
         policy = json.loads(aws.client("s3").get_bucket_policy(Bucket=name)["Policy"])
@@ -358,7 +358,7 @@ def test_events_are_logged_as_the_parameters_say(deploy, unique, parameters, cou
 def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique, refused):
     parameter, value, template = refused
     aws = Aws(make(endpoint, unique, template, **{parameter: value}), server.start)
-    (result,) = deployment.deploy(aws, templates, aws.environment.choose())
+    (result,) = deployer.create(aws, aws.environment.choose()).deploy(templates)
     assert not result.ok
     assert parameter in str(result.problem)
 

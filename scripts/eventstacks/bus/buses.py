@@ -60,7 +60,7 @@ def check(client: Any, bus: str) -> None:
 
 
 def of_stack(aws: Aws, ref: StackRef) -> str:
-    """The bus of a deployed stack: its output EventBusName. Raises BusError, or NoStackError: not deployed."""
+    """The bus of a deployed stack: its output EventBusName. Raises BusError, or NotDeployedError: not deployed."""
     found = outputs.read(aws, ref)
     if OUTPUT not in found:
         raise BusError(

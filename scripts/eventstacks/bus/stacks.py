@@ -33,14 +33,14 @@ class Deployed:
 def find(aws: Aws, refs: Sequence[StackRef], *, every: bool) -> list[Deployed]:
     """The stacks of ``refs`` that are deployed, in their order.
 
-    Raises NoStackError when none is, or with ``every`` when one is not.
+    Raises NotDeployedError when none is, or with ``every`` when one is not.
     """
-    missing: list[outputs.NoStackError] = []
+    missing: list[outputs.NotDeployedError] = []
 
     def read(ref: StackRef) -> Deployed | None:
         try:
             put_out = outputs.read(aws, ref)
-        except outputs.NoStackError as error:
+        except outputs.NotDeployedError as error:
             missing.append(error)
             return None
         pages = aws.client("cloudformation", ref.region).get_paginator("list_stack_resources")

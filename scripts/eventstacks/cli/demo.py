@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eventstacks.aws import AWS_ERRORS, error_message, suppress_aws_error
 from eventstacks.bus.send import Destination, send
 from eventstacks.cli import output
-from eventstacks.cloudformation import deletion, outputs
+from eventstacks.cloudformation import delete, deployer, outputs
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -161,8 +161,9 @@ def remove(aws: Aws, refs: Sequence[StackRef], run: str) -> int:
         except AWS_ERRORS as error:  # the stacks are deleted in any case
             text = f"database or snapshot {PREFIX}{run} not deleted: {error_message(error)}"
             output.print_errors([ToolError(text, code=ErrorCode.AWS_ERROR, where=region)])
-    surveys = deletion.survey(aws, refs)
-    results = deletion.delete(aws, surveys, refs=refs, empty_buckets=True)
+    chosen = deployer.create(aws, refs)
+    surveys = chosen.preview_deletion()
+    results = chosen.delete(surveys, empty_buckets=True)
     for survey in surveys:
         remove_buckets(aws, survey.ref.region, survey.retained)
     output.print_errors(result.problem for result in results)
@@ -187,7 +188,7 @@ def remove_buckets(aws: Aws, region: str, retained: Mapping[str, str]) -> None:
     s3 = aws.client("s3", region)
     for bucket in filter(None, map(retained.get, ("DataBucket", "TrailBucket"))):
         with suppress_aws_error("NoSuchBucket"):
-            deletion.empty_bucket(s3, bucket)
+            delete.empty_bucket(s3, bucket)
             s3.delete_bucket(Bucket=bucket)
 
 

@@ -1,7 +1,7 @@
 """Lazy imports, so that ``eventstacks VERB --help`` answers within 0.2 s.
 
 The rule for a module with verbs: import modules of this package at the top, as modules
-(``from eventstacks.cloudformation import deployment``). While ``__main__`` loads a verb's module,
+(``from eventstacks.cloudformation import deployer``). While ``__main__`` loads a verb's module,
 such an import is carried out when an attribute of the imported module is first used: in the verb's
 function, after ``--help`` has been answered. Import a name (``from … import NAME``) only from
 modules that import nothing outside the standard library and click.

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from eventstacks.cli import output, plan_view
-from eventstacks.cloudformation.results import Interrupted, Listener
+from eventstacks.cloudformation.run import Interrupted, Listener
 from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eventstacks.cloudformation.results import Plan, Progress, Result
+    from eventstacks.cloudformation.run import Plan, Progress, Result
     from eventstacks.environment import Environment, StackRef
 
 

@@ -13,8 +13,8 @@ from eventstacks.cli import output
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from eventstacks.cloudformation.deletion import Survey
-    from eventstacks.cloudformation.results import Plan
+    from eventstacks.cloudformation.delete import Preview
+    from eventstacks.cloudformation.run import Plan
     from eventstacks.errors import ToolError
 
 # ResourceChange.Action: sign, word, style. An action that AWS adds later shows under its own name.
@@ -85,18 +85,18 @@ def question(plans: Iterable[Plan], environment: str) -> str:
     return f"Change {total} of {environment}{f', {new} of them new' if new else ''}?"
 
 
-def deletion(survey: Survey, *, in_accounts: bool) -> Iterator[Text]:
+def deletion(preview: Preview, *, in_accounts: bool) -> Iterator[Text]:
     """Yield what the deletion of a stack deletes and retains, and who uses what it deletes."""
-    number = output.counted(len(survey.deleted), "resource")
+    number = output.counted(len(preview.deleted), "resource")
     what = "the stacks in all accounts" if in_accounts else number
-    yield Text.assemble((str(survey.ref), "bold"), ": ", (f"deletes {what}", "red"))
-    for name, physical_id in survey.retained.items():
+    yield Text.assemble((str(preview.ref), "bold"), ": ", (f"deletes {what}", "red"))
+    for name, physical_id in preview.retained.items():
         yield Text(f"  retained: {name}  {physical_id}")
-    for name in survey.snapshots:
+    for name in preview.snapshots:
         yield Text(f"  deleted after a snapshot: {name}", style="yellow")
-    for bucket in survey.full_buckets:
+    for bucket in preview.full_buckets:
         yield Text(f"  not empty: {bucket}", style="yellow")
-    for kind, users in (("export", survey.importers), ("output", survey.consumers)):
+    for kind, users in (("export", preview.importers), ("output", preview.consumers)):
         for name, stacks in users.items():
             yield Text(f"  in use: {kind} {name} by {', '.join(stacks)}", style="yellow")
 
@@ -112,9 +112,10 @@ def _plan(plan: Plan) -> Iterator[Text]:
         # The problem can be another stack's, for example one whose output is missing.
         where = plan.problem.where if plan.problem.where != str(plan.ref) else ""
         yield Text(f"  ! {where}{': ' if where else ''}{plan.problem.what}", style="red")
-    elif plan.waits_for:
+    elif plan.waits_for or plan.recreates:
         verb = "created" if plan.stack is None else "planned"
-        yield Text(f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses")
+        after = f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses"
+        yield Text("new stack, after the empty one is deleted" if plan.recreates else after)
         for name, kind in plan.resources.items():
             yield Text.assemble(("  + add      ", "green"), name, (f"  {kind}", "dim"))
     elif change_set is None or change_set.unchanged:
@@ -129,10 +130,18 @@ def _plan(plan: Plan) -> Iterator[Text]:
         order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
         for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
             yield from _resource(change)
+    yield from _outputs(plan)
     for setting in plan.settings:
         yield Text.assemble(("  ~ set      ", "yellow"), setting)
     for note in plan.notes:
         yield Text(f"  · {note}")
+
+
+def _outputs(plan: Plan) -> Iterator[Text]:
+    """Yield the outputs that a deployed stack gains or loses."""
+    for name, how in plan.outputs.items() if plan.stack else ():
+        sign = "+" if how == "added" else "-"
+        yield Text.assemble((f"  {sign} output   ", _SIGNS[sign]), name)
 
 
 def _stack_values(plan: Plan) -> Iterator[Text]:

@@ -20,7 +20,7 @@ from eventstacks import aws, environment, packaged, parameter_checks, rendering,
 from eventstacks.cli import demo as acts
 from eventstacks.cli import options, output
 from eventstacks.cli.options import FiniteRange, env_option, json_option, yes_option
-from eventstacks.cloudformation import deployment
+from eventstacks.cloudformation import deployer
 from eventstacks.errors import ToolError, command_line
 from eventstacks.local import server
 
@@ -234,7 +234,7 @@ def _demonstrate(
     _print_step("Linted", _linted(len(templates), regions), begun)
     begun, done = time.monotonic(), list[acts.Act]()
     with _cleanup(connection, refs, run, keep=keep, stops=stops):
-        results = deployment.deploy(connection, templates, refs)
+        results = deployer.create(connection, refs).deploy(templates)
         _print_step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
         if not output.print_errors(result.problem for result in results):
             default = WAIT_LOCAL if connection.environment.endpoint else WAIT_AWS

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstacks import aws, publishing
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cli.options import (
     connect,
@@ -19,15 +18,7 @@ from eventstacks.cli.options import (
     where_options,
     yes_option,
 )
-from eventstacks.cloudformation import (
-    deletion,
-    deployment,
-    options,
-    recovery,
-    schedule,
-    stack_sets,
-)
-from eventstacks.cloudformation import drift as drift_detection
+from eventstacks.cloudformation import change_set, deployer, package
 from eventstacks.cloudformation import outputs as stack_outputs
 from eventstacks.cloudformation import parameters as stack_parameters
 from eventstacks.cloudformation import status as stack_status
@@ -36,7 +27,8 @@ from eventstacks.errors import ErrorCode, ToolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eventstacks.cloudformation.drift import Drift
+    from eventstacks import aws
+    from eventstacks.cloudformation.status import Drift
 
 
 def deployment_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,6 +54,11 @@ def deployment_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Do not roll back on failure (for debugging).",
         ),
         click.option(
+            "--recreate",
+            is_flag=True,
+            help="Delete and create again a stack whose first creation failed (ROLLBACK_COMPLETE).",
+        ),
+        click.option(
             "--nested/--no-nested",
             default=True,
             show_default=True,
@@ -79,10 +76,10 @@ def deployment_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _deployment_options(allow_replace: tuple[str, ...], **chosen: Any) -> options.Options:
+def _deployment_options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Options:
     try:
-        return options.Options(allow_replace=frozenset(allow_replace), **chosen)
-    except options.OptionsError as error:
+        return change_set.Options(allow_replace=frozenset(allow_replace), **chosen)
+    except change_set.OptionsError as error:
         raise click.UsageError(f"{error.what}. {error.advice}".strip()) from None
 
 
@@ -113,7 +110,7 @@ def plan(
         with live_view.Reporter(
             connection.environment, len(refs), yes=True, as_json=as_json or markdown
         ) as reporter:
-            plans = deployment.plan(connection, templates, refs, options=how, listener=reporter)
+            plans = deployer.create(connection, refs, listener=reporter).plan(templates, how)
     except ToolError as error:
         if markdown:
             output.echo(plan_view.markdown(env, (), [error]))
@@ -152,7 +149,7 @@ def deploy(
     with live_view.Reporter(
         connection.environment, len(refs), yes=yes, as_json=as_json
     ) as reporter:
-        results = deployment.deploy(connection, templates, refs, options=how, listener=reporter)
+        results = deployer.create(connection, refs, listener=reporter).deploy(templates, how)
     if not results:
         raise _declined()
     return live_view.summarize(results, as_json=as_json)
@@ -185,8 +182,8 @@ def delete(
     """
     connection, _, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
-        surveys = deletion.survey(connection, refs)
-    deployed = [one for one in surveys if one.stack and not one.problem]
+        previews = deployer.create(connection, refs).preview_deletion()
+    deployed = [one for one in previews if one.stack and not one.problem]
     in_accounts = connection.environment.stack_set is not None
     for one in deployed:
         for line in plan_view.deletion(one, in_accounts=in_accounts):
@@ -198,14 +195,8 @@ def delete(
     with live_view.Reporter(
         connection.environment, len(deployed), yes=yes, as_json=as_json
     ) as reporter:
-        results = deletion.delete(
-            connection,
-            surveys,
-            refs=refs,
-            empty_buckets=empty_buckets,
-            retain=retain,
-            force=force,
-            listener=reporter,
+        results = deployer.create(connection, refs, listener=reporter).delete(
+            previews, empty_buckets=empty_buckets, retain=retain, force=force
         )
     return live_view.summarize(results, as_json=as_json)
 
@@ -222,10 +213,13 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     """
     connection, _, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
-        found = stack_status.read(connection, refs)
+        found = deployer.create(connection, refs).status()
+        orphans = stack_status.orphans(connection) if stack is None and region is None else []
+    failed = any(one.problem for one in found)
     if as_json:
         output.print_json([one.document() for one in found])
-        return 0
+        output.print_errors(one.problem for one in found)
+        return output.EXIT_FAILED if failed else 0
     rows = [
         (
             one.ref.stack_name,
@@ -240,7 +234,10 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     notes = {number: one.advice for number, one in enumerate(found)}
     heads = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT", "PROTECTION")
     output.print_table(heads, rows, notes=notes)
-    return 0
+    for ref in orphans:
+        output.note(f"Not in the environment file: {ref}. Delete it: {ref.command('delete')}")
+    output.print_errors(one.problem for one in found)
+    return output.EXIT_FAILED if failed else 0
 
 
 @click.command()
@@ -298,7 +295,7 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
     """
     connection, _, refs = connect(env, stack, region)
     with output.progress("Detecting drift"):
-        found = drift_detection.detect(connection, refs)
+        found = deployer.create(connection, refs).drift()
     if as_json:
         output.print_json([one.document() for one in found])
     for one in found if not as_json else ():
@@ -358,47 +355,22 @@ def recover(
             "--skip, --retain, --force and --cancel exclude each other: each is for another state."
         )
     connection, _, refs = connect(env, stack, region)
-    clock = aws.Clock()
-    if connection.environment.stack_set:
-        return _cancel_stack_sets(connection, refs, clock, yes=yes, as_json=as_json, cancel=cancel)
     with output.progress("Reading stacks"):
-        steps = [
-            recovery.propose(remote, skip=skip, retain=retain, force=force, cancel=cancel)
-            for remote in schedule.remotes(connection, refs, clock)
-        ]
+        steps = deployer.create(connection, refs).propose_recovery(
+            skip=skip, retain=retain, force=force, cancel=cancel
+        )
     for step in steps:
-        output.echo(f"{step.ref} {step.words}", err=as_json)
+        if not step.problem:
+            output.echo(f"{step.ref} {step.description}", err=as_json)
+    if not steps:
+        output.echo("No operation is in progress.", err=as_json)
     wanted = [step for step in steps if step.method]
     if wanted:
         _confirm("Do that?", connection, yes=yes)
     with live_view.Reporter(
         connection.environment, len(wanted), yes=yes, as_json=as_json
     ) as reporter:
-        results = recovery.carry_out(wanted, clock, reporter)
-    return live_view.summarize(results, as_json=as_json)
-
-
-def _cancel_stack_sets(
-    connection: aws.Aws,
-    refs: Sequence[Any],
-    clock: aws.Clock,
-    *,
-    yes: bool,
-    as_json: bool,
-    cancel: bool,
-) -> int:
-    if not cancel:
-        raise stack_sets.no_recovery(connection)
-    running = stack_sets.under_way(connection, refs, clock)
-    for words in running or ["No operation is in progress."]:
-        output.echo(words, err=as_json)
-    if running:
-        question = "Stop that, in all accounts and Regions? Nothing is rolled back."
-        _confirm(question, connection, yes=yes)
-    with live_view.Reporter(
-        connection.environment, len(refs), yes=yes, as_json=as_json
-    ) as reporter:
-        results = stack_sets.follow(connection, refs, reporter, clock, stop=True) if running else []
+        results = deployer.create(connection, refs, listener=reporter).recover(steps)
     return live_view.summarize(results, as_json=as_json)
 
 
@@ -416,10 +388,7 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     with live_view.Reporter(
         connection.environment, len(refs), yes=True, as_json=as_json
     ) as reporter:
-        if connection.environment.stack_set:
-            results = stack_sets.follow(connection, refs, reporter, aws.Clock())
-        else:
-            results = recovery.follow(connection, refs, listener=reporter)
+        results = deployer.create(connection, refs, listener=reporter).follow()
     if not results:
         output.echo("No operation is in progress.", err=True)
     return live_view.summarize(results, as_json=as_json)
@@ -466,7 +435,7 @@ def publish(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     connection, templates, refs = connect(env, stack, region)
     with output.progress("Uploading templates"):
-        links = publishing.links(connection, refs, templates)
+        links = package.links(connection, refs, templates)
     if as_json:
         output.print_json([asdict(one) for one in links])
         return 0

@@ -1,66 +1,123 @@
-"""The life of a change set: make, wait, read, delete."""
+"""Change sets: options, request, creation, reading, and deletion of what was not executed."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import platform
 import re
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
-from eventstacks.cloudformation import events, failure, noecho, parameters
+from eventstacks.cloudformation import failure, noecho, operation, package, parameters, states
+from eventstacks.cloudformation.operation import NESTED_STACK
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from eventstacks.cloudformation.noecho import Secrets
-    from eventstacks.cloudformation.options import Options
-    from eventstacks.cloudformation.stack import Remote
+    from eventstacks.cloudformation.operation import Operation
+    from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import Environment, StackSettings
 
+ON_FAILURE = ("ROLLBACK", "DO_NOTHING", "DELETE")
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
-_OURS = "stacks-"
-_NESTED = {events.NESTED, "AWS::Serverless::Application"}
-_ABANDONED = timedelta(minutes=10)  # how old a change set must be to be taken for one that was left
+_NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
+# The name of a change set ends with this, its time and a random part.
+_MARK, _TIME = "eventstacks", "%Y%m%dT%H%M%SZ"
+_ABANDONED = timedelta(hours=1)  # an older change set was left by a run that was killed
 
 
-def _host() -> str:
-    """What tells the processes of this machine apart from those of any other by their numbers, as a short hash.
+class OptionsError(ToolError):
+    """Options that exclude each other."""
 
-    A name is not enough: containers may have one name, or none of their own, and count their processes each for itself.
-    After a new start the numbers are given again: what a run before it left is left to somebody who knows.
-    Source: proc(5), random/boot_id; pid_namespaces(7).
+    default_code = ErrorCode.UNSUPPORTED
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``deploy`` accepts. Raises OptionsError for what CloudFormation would refuse.
+
+    Source: API Reference of CreateChangeSet (OnStackFailure, DeploymentConfig, DeploymentMode) and
+    ExecuteChangeSet (DisableRollback).
     """
-    parts = [platform.node(), str(getattr(os, "getuid", int)())]
-    with contextlib.suppress(OSError):  # neither is there but on Linux
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
+    express: bool = False
+    revert_drift: bool = False
+    import_existing: bool = False
+    on_failure: str | None = None
+    disable_rollback: bool = False
+    recreate: bool = False  # delete and create again a stack whose first creation failed
+    nested: bool = True
+    allow_replace: frozenset[str] = frozenset()  # logical ids
 
-_HOST = _host()
+    def __post_init__(self) -> None:
+        if self.on_failure not in (None, *ON_FAILURE):
+            raise OptionsError(
+                f"invalid --on-failure {self.on_failure!r}: use {', '.join(ON_FAILURE)}"
+            )
+        if self.disable_rollback and self.on_failure:
+            raise OptionsError(
+                "--disable-rollback and --on-failure exclude each other",
+                advice="--on-failure DO_NOTHING is --disable-rollback for new stacks.",
+            )
+        if self.express and self.on_failure:
+            raise OptionsError(
+                "--express excludes --on-failure", advice="Use --disable-rollback with it."
+            )
+        if self.revert_drift and self.import_existing:
+            raise OptionsError(
+                "--revert-drift and --import-existing exclude each other",
+                advice="Deploy twice, with one of them each time.",
+            )
+
+    @property
+    def keeps_failures(self) -> bool:
+        """Return True if a failure is not rolled back."""
+        return self.disable_rollback or self.on_failure == "DO_NOTHING"
+
+    def create_arguments(self, kind: str) -> dict[str, Any]:
+        """Return arguments of CreateChangeSet for a change set of ``kind`` CREATE or UPDATE."""
+        arguments: dict[str, Any] = {}
+        if self.express:  # the default of DisableRollback differs between the modes
+            arguments["DeploymentConfig"] = {
+                "Mode": "EXPRESS",
+                "DisableRollback": self.disable_rollback,
+            }
+        if self.on_failure and kind == "CREATE":
+            arguments["OnStackFailure"] = self.on_failure
+        if self.import_existing:
+            arguments["ImportExistingResources"] = True
+        if self.revert_drift and kind == "UPDATE":
+            arguments["DeploymentMode"] = "REVERT_DRIFT"
+        return arguments
+
+    def execute_arguments(self, kind: str) -> dict[str, Any]:
+        """Return arguments of ExecuteChangeSet.
+
+        DisableRollback is refused together with OnStackFailure and DeploymentConfig.
+        """
+        if self.express or (self.on_failure and kind == "CREATE"):
+            return {}
+        return {"DisableRollback": self.keeps_failures}
 
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """A change set that can be executed, or the knowledge that there is nothing to execute."""
+    """A change set that can be executed, or (``unchanged``) the result that there is none."""
 
     arn: str
     stack_id: str
     kind: str  # CREATE or UPDATE
-    made_stack: bool  # this run brought the stack into REVIEW_IN_PROGRESS
-    # ResourceChange; may be empty: outputs or tags may change alone. A nested stack is followed by the changes in it,
-    # whose LogicalResourceId is Stack/Resource.
+    created_stack: bool  # this run brought the stack into REVIEW_IN_PROGRESS
+    # ResourceChange; can be empty: outputs or tags can change alone. A nested stack is followed by
+    # the changes in it, whose LogicalResourceId is Stack/Resource.
     changes: tuple[dict[str, Any], ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     drift: str = ""  # StackDriftStatus of a drift-aware change set
@@ -75,197 +132,187 @@ def request(
     stack: Mapping[str, Any] | None,
     options: Options,
 ) -> dict[str, Any]:
-    """The arguments of CreateChangeSet, but for the template's body.
+    """Return the arguments of CreateChangeSet without the template's body.
 
-    Only values of the environment's file are sent, and UsePreviousValue for !Previous alone: what the file leaves out
-    gets the template's Default, also when the stack holds an older value. What a stack was given once and the file no longer
-    names (topics, alarms) is taken away.
+    Only values of the environment file are sent, UsePreviousValue for !Previous alone: a parameter that the file
+    leaves out gets the template's Default, also if the stack has an older value. Topics and alarms
+    that the file no longer names are removed.
     """
-    held = stack or {"StackStatus": "DELETE_COMPLETE"}
-    # A stack in review is there, but only a change set brought it into being, and nobody executed that.
-    kind = (
-        "CREATE" if held["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE") else "UPDATE"
-    )
-    found: dict[str, Any] = {
+    held = stack or {"StackStatus": states.DELETED}
+    kind = "CREATE" if held["StackStatus"] in (states.IN_REVIEW, states.DELETED) else "UPDATE"
+    arguments: dict[str, Any] = {
         "StackName": settings.stack_name,
         "ChangeSetType": kind,
         "Parameters": parameters.arguments(values, held, settings.stack_name),
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
-        "Capabilities": capabilities(template),
-        **options.creating(kind),
+        "Capabilities": package.capabilities(template),
+        **options.create_arguments(kind),
     }
-    if options.nested and _NESTED & _types(template):
-        found["IncludeNestedStacks"] = True
+    if options.nested and _NESTED_TYPES & package.types(template):
+        arguments["IncludeNestedStacks"] = True
     if settings.role:
-        found["RoleARN"] = settings.role
+        arguments["RoleARN"] = settings.role
     if environment.notifications or held.get("NotificationARNs"):
-        found["NotificationARNs"] = list(environment.notifications)
+        arguments["NotificationARNs"] = list(environment.notifications)
     alarms, minutes = settings.rollback_alarms, settings.rollback_minutes
     if alarms or minutes or any((held.get("RollbackConfiguration") or {}).values()):
-        found["RollbackConfiguration"] = {
+        arguments["RollbackConfiguration"] = {
             "RollbackTriggers": [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"} for arn in alarms],
             "MonitoringTimeInMinutes": minutes,
         }
-    return found
+    return arguments
 
 
-def _types(template: Mapping[str, Any]) -> set[str]:
-    return {
-        str(one.get("Type"))
-        for one in (template.get("Resources") or {}).values()
-        if isinstance(one, dict)
-    }
-
-
-def capabilities(template: Mapping[str, Any]) -> list[str]:
-    """What the template needs to be granted; the plan shows what it does with it."""
-    expands = (
-        events.NESTED in _types(template)
-        or "Transform" in template
-        or "Fn::Transform" in str(template)
-    )
-    iam = expands or any(one.startswith("AWS::IAM::") for one in _types(template))
-    return (["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if iam else []) + (
-        ["CAPABILITY_AUTO_EXPAND"] if expands else []
-    )
-
-
-def make(
-    remote: Remote, arguments: dict[str, Any], secrets: Secrets, *, stack_was_there: bool
+def create(
+    stack: StackClient, arguments: dict[str, Any], secrets: Secrets, *, stack_existed: bool
 ) -> ChangeSet:
-    """Makes a change set, waits for it and reads it whole. One without changes is deleted and comes back ``unchanged``.
+    """Create a change set, wait for it and read it whole; the result holds no secret.
 
-    What comes back holds no value of ``secrets``, nor do the errors.
-    Raises failure.DeploymentError when it fails; nothing is left behind then, nor when the waiting is stopped.
+    One without changes is deleted and returned as ``unchanged``. Raises failure.DeploymentError if
+    it fails; nothing is left behind then, nor if waiting is interrupted.
     """
     kind, stack_name = arguments["ChangeSetType"], arguments["StackName"]
-    # The stack's name comes first: IAM judges a change set by its own ARN, which says nothing of the stack otherwise.
-    name = f"{stack_name[:80]}-{_OURS}{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    # The stack's name comes first: IAM policies on change sets see only this name.
+    name = f"{stack_name[:80]}-{_MARK}-{datetime.now(UTC):{_TIME}}-{uuid.uuid4().hex[:8]}"
     try:
-        made = remote.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
-        arn, stack_id = made["Id"], made["StackId"]
+        answer = stack.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
+        arn, stack_id = answer["Id"], answer["StackId"]
     except ClientError as error:
         if error_code(error) != "AlreadyExistsException" or name not in error_message(error):
             raise
-        # The answer was lost, and the call was made a second time: the name is ours alone.
-        found = remote.call("describe_change_set", ChangeSetName=name, StackName=stack_name)
-        arn, stack_id = found["ChangeSetId"], found["StackId"]
-    pending = ChangeSet(arn, stack_id, kind, made_stack=kind == "CREATE" and not stack_was_there)
-    which = {"ChangeSetName": arn, "IncludePropertyValues": True}
+        # The first answer was lost and the call was repeated: only this run uses the name.
+        answer = stack.call("describe_change_set", ChangeSetName=name, StackName=stack_name)
+        arn, stack_id = answer["ChangeSetId"], answer["StackId"]
+    pending = ChangeSet(arn, stack_id, kind, created_stack=kind == "CREATE" and not stack_existed)
     try:
-        found = remote.until(
-            lambda answer: answer["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
-            "describe_change_set",
-            longest=1.0,
-            **which,
-        )
-        if found["Status"] == "FAILED":
-            reason = found.get("StatusReason") or "AWS gives no reason"
-            if not any(words in reason for words in _NO_CHANGE):
-                raise failure.of_change_set(remote, arn, reason)  # noqa: TRY301 - tidied up below
-            discard(remote, pending)
-            return replace(pending, made_stack=False, unchanged=True)
-        token = found.get("NextToken")
-        rest = remote.pages("describe_change_set", NextToken=token, **which) if token else ()
-        changes = tuple(map(secrets.change, _changes(remote, chain([found], rest))))
+        return _read(stack, pending, secrets)
     except BaseException:
-        discard(remote, pending)
+        discard(stack, pending)
         raise
+
+
+def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet:
+    """Wait for a change set and return it with its changes."""
+    which = {"ChangeSetName": pending.arn, "IncludePropertyValues": True}
+    answer = stack.wait_for(
+        lambda one: one["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
+        "describe_change_set",
+        longest=1.0,
+        **which,
+    )
+    if answer["Status"] == "FAILED":
+        reason = answer.get("StatusReason") or "AWS gives no reason"
+        if not any(words in reason for words in _NO_CHANGE):
+            raise failure.of_change_set(stack, pending.arn, reason)
+        discard(stack, pending)
+        return replace(pending, created_stack=False, unchanged=True)
+    token = answer.get("NextToken")
+    rest = stack.pages("describe_change_set", NextToken=token, **which) if token else ()
+    changes = _changes(stack, chain([answer], rest))
+    parameters = {
+        one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
+        for one in answer.get("Parameters") or ()
+    }
     return replace(
         pending,
-        drift=found.get("StackDriftStatus", ""),
-        changes=changes,
-        parameters={
-            one["ParameterKey"]: noecho.MASK
-            if one["ParameterKey"] in secrets.parameters
-            else one.get("ResolvedValue") or one.get("ParameterValue", "")
-            for one in found.get("Parameters") or ()
-        },
+        drift=answer.get("StackDriftStatus", ""),
+        changes=tuple(map(secrets.change, changes)),
+        parameters=parameters | dict.fromkeys(parameters.keys() & secrets.parameters, noecho.MASK),
     )
 
 
 def _changes(
-    remote: Remote, pages: Iterable[Mapping[str, Any]], path: str = ""
+    stack: StackClient, pages: Iterable[Mapping[str, Any]], path: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """The changes of a change set, and after that of a nested stack those of its own change set."""
+    """Yield the changes of a change set, each nested stack followed by the changes in it."""
     listed = (one for page in pages for one in page.get("Changes") or ())
     for change in (one["ResourceChange"] for one in listed if "ResourceChange" in one):
         name = path + change["LogicalResourceId"]
         yield {**change, "LogicalResourceId": name}
         if nested := change.get("ChangeSetId"):
-            inner = remote.pages(
+            inner = stack.pages(
                 "describe_change_set", ChangeSetName=nested, IncludePropertyValues=True
             )
-            yield from _changes(remote, inner, f"{name}/")
+            yield from _changes(stack, inner, f"{name}/")
 
 
-def discard(remote: Remote, change_set: ChangeSet) -> None:
-    """Deletes a change set, and the stack that exists only because of it when this run made it.
+def execute(
+    stack: StackClient, change_set: ChangeSet, options: Options, on_start: Callable[[], None]
+) -> Operation:
+    """Execute a change set, as ``operation.start`` does. Raises ClientError with AWS's refusal."""
 
-    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. It stays when somebody has made another change set for it
-    since: DeleteStack takes those, too. Never raises: a run must not fail, nor end differently, for what it could not
-    tidy.
+    def is_started(error: ClientError) -> bool:
+        # Only this run knows the change set: if it is being executed, the first call did it.
+        if error_code(error) != "InvalidChangeSetStatus":
+            return False
+        answer = stack.call("describe_change_set", ChangeSetName=change_set.arn)
+        return str(answer.get("ExecutionStatus")).startswith("EXECUTE_")
+
+    running = operation.start(
+        stack,
+        "execute_change_set",
+        change_set.stack_id,
+        on_start=on_start,
+        is_started=is_started,
+        ChangeSetName=change_set.arn,
+        **options.execute_arguments(change_set.kind),
+    )
+    running.rollback_disabled = options.keeps_failures
+    running.delete_on_failure = options.on_failure == "DELETE" and change_set.kind == "CREATE"
+    return running
+
+
+def discard(stack: StackClient, change_set: ChangeSet) -> None:
+    """Delete a change set, and the stack that exists only because this run created it for it.
+
+    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. It stays if somebody has created
+    another change set for it since: DeleteStack deletes those, too. Never raises: a run must not
+    fail because it could not clean up.
     """
-    remote = replace(remote, clock=Clock())  # Ctrl-C has stopped the run's own
+    stack = replace(stack, clock=Clock())  # Ctrl-C has stopped the run's own
     with contextlib.suppress(*AWS_ERRORS):
         for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
             try:
-                remote.call("delete_change_set", retry_for=10, ChangeSetName=change_set.arn)
+                stack.call("delete_change_set", retry_for=10, ChangeSetName=change_set.arn)
                 break
             except ClientError as error:
-                if (
-                    error_code(error) != "InvalidChangeSetStatus"
-                ):  # still being made: it cannot be deleted yet
+                if error_code(error) != "InvalidChangeSetStatus":  # else it is still being created
                     break
-            remote.clock.sleep(pause)
-        stack = remote.stack(change_set.stack_id, retry_for=10) if change_set.made_stack else None
-        if (
-            not stack or stack["StackStatus"] != "REVIEW_IN_PROGRESS"
-        ):  # somebody has put something in it
+            stack.clock.sleep(pause)
+        if not change_set.created_stack:
             return
-        if not [
-            one
-            for one in _held(remote, change_set.stack_id)
-            if one["ChangeSetId"] != change_set.arn
-        ]:
-            remote.call("delete_stack", retry_for=10, StackName=change_set.stack_id)
+        description = stack.describe(change_set.stack_id, retry_for=10) or {}
+        if description.get("StackStatus") != states.IN_REVIEW:  # somebody has deployed to it
+            return
+        if all(one["ChangeSetId"] == change_set.arn for one in _listed(stack, change_set.stack_id)):
+            stack.call("delete_stack", retry_for=10, StackName=change_set.stack_id)
 
 
-def _held(remote: Remote, stack_id: str) -> list[Mapping[str, Any]]:
-    """The change sets of a stack, but for those that are being deleted."""
-    pages = remote.pages("list_change_sets", retry_for=10, StackName=stack_id)
-    found = [one for page in pages for one in page.get("Summaries") or ()]
-    return [one for one in found if not str(one.get("Status")).startswith("DELETE_")]
+def _listed(stack: StackClient, stack_id: str) -> list[Mapping[str, Any]]:
+    """Return the change sets of a stack that are not being deleted."""
+    summaries = stack.items("list_change_sets", "Summaries", retry_for=10, StackName=stack_id)
+    return [one for one in summaries if not str(one.get("Status")).startswith("DELETE_")]
 
 
-def sweep(remote: Remote, stack: Mapping[str, Any]) -> bool:
-    """Deletes the change sets that a killed run of this machine left on a stack: their names tell whose they are.
+def sweep(stack: StackClient, description: Mapping[str, Any]) -> bool:
+    """Delete the change sets that killed runs left on a stack: their names tell the time.
 
-    Whether the stack itself is such a left-over: in review, with nobody else's change set. Never raises.
+    Returns True if the stack itself is such a remnant: in review, without other change sets.
+    Never raises.
     """
     try:
-        found = _held(remote, stack["StackId"])
+        listed = _listed(stack, description["StackId"])
     except AWS_ERRORS:
         return False
-    ours = [
-        one
-        for one in found
-        if one.get("ExecutionStatus") in ("AVAILABLE", "UNAVAILABLE") and _orphaned(one)
-    ]
-    for one in ours:
-        discard(remote, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", made_stack=False))
-    return stack["StackStatus"] == "REVIEW_IN_PROGRESS" and 0 < len(ours) == len(found)
+    abandoned = [one for one in listed if _is_abandoned(one)]
+    for one in abandoned:
+        discard(stack, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", created_stack=False))
+    return description["StackStatus"] == states.IN_REVIEW and 0 < len(abandoned) == len(listed)
 
 
-def _orphaned(summary: Mapping[str, Any]) -> bool:
-    maker = re.fullmatch(rf"(?:.+-)?{_OURS}{_HOST}-(\d+)-[0-9a-f]+", summary["ChangeSetName"])
-    made = summary.get("CreationTime")
-    if not maker or not made or datetime.now(UTC) - made < _ABANDONED:
+def _is_abandoned(summary: Mapping[str, Any]) -> bool:
+    name = re.search(rf"-{_MARK}-(\d{{8}}T\d{{6}}Z)-[0-9a-f]+$", summary["ChangeSetName"])
+    if not name or summary.get("ExecutionStatus") not in ("AVAILABLE", "UNAVAILABLE"):
         return False
-    try:
-        os.kill(int(maker[1]), 0)  # signals nobody; says whether there is such a process
-    except OSError as error:
-        return isinstance(
-            error, ProcessLookupError
-        )  # any other: it runs, and is not ours to signal
-    return False
+    created = datetime.strptime(name[1], _TIME).replace(tzinfo=UTC)
+    return datetime.now(UTC) - created > _ABANDONED

@@ -1,4 +1,4 @@
-"""Why it failed, in one sentence, and what to do next."""
+"""Why an operation failed: the root cause in one sentence, and what to do next."""
 
 from __future__ import annotations
 
@@ -9,48 +9,32 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
-from eventstacks.cloudformation import events
+from eventstacks.cloudformation import states
+from eventstacks.cloudformation.operation import NESTED_STACK, read_events
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from eventstacks.cloudformation.events import Event
-    from eventstacks.cloudformation.operation import Operation
-    from eventstacks.cloudformation.stack import Remote
+    from eventstacks.cloudformation.operation import Event, Operation
+    from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
 
 _PROPERTY = re.compile(
     r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)"
 )
-_NESTED = re.compile(r"[Nn]ested change set (arn:\S+)")
-_EARLY = timedelta(
-    seconds=10
-)  # a guess: what validation says may come before the stack's first event
-_DEPTH = 10  # nested stacks below nested stacks
-
-_ADVICE = {
-    "REVIEW_IN_PROGRESS": "The stack is empty: a change set was made for it and never executed. "
-    "{deploy} goes on from there, {recover} removes it.",
-    "ROLLBACK_COMPLETE": "The stack could not be created and only its name is left; it must be deleted before "
-    "the next try: {recover}",
-    "ROLLBACK_FAILED": "Some of what was made could not be removed again. {recover} deletes the rest of the stack.",
-    "CREATE_FAILED": "What was made is still there. Mend it and {onward}, or {recover} to delete it.",
-    "UPDATE_FAILED": "What was changed is still there. Mend it and {onward}, or {recover} to roll it back.",
-    "UPDATE_ROLLBACK_COMPLETE": "The stack is as it was before. Mend what failed, then {deploy}.",
-    "UPDATE_ROLLBACK_FAILED": "The stack is stuck halfway back. Mend what AWS names, then {recover}; "
-    "what cannot be mended is left out with ARGS='--skip LogicalId'.",
-    "DELETE_FAILED": "{recover} with ARGS='--retain LogicalId' deletes the stack and keeps what cannot be deleted; "
-    "ARGS=--force keeps whatever cannot.",
-    "DELETE_COMPLETE": "The stack is gone. Mend what failed, then {deploy}.",
-    "IMPORT_ROLLBACK_COMPLETE": "The stack is as it was before the import.",
-    "IMPORT_ROLLBACK_FAILED": "The import could not be taken back. Mend what AWS names, then {deploy}.",
-}
+_NESTED_CHANGE_SET = re.compile(r"[Nn]ested change set (arn:\S+)")
+# An assumption: validation can report this long before the stack's first event.
+_EARLY = timedelta(seconds=10)
+_MAX_DEPTH = 10  # of nested stacks
+_VERBS = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted", "IMPORT": "imported"}
 
 
 class DeploymentError(ToolError):
-    """An operation on a stack that failed, or was not even started; ``status`` is the stack's."""
+    """An operation on a stack failed or was refused; ``status`` is the stack's."""
+
+    default_code = ErrorCode.STACK_FAILED
 
     def __init__(
         self,
@@ -75,233 +59,211 @@ class Cause:
     status: str  # CREATE_FAILED …
     reason: str  # AWS's words
     property: str = ""
-    path: tuple[str, ...] = ()  # logical ids of the nested stacks on the way down
+    path: tuple[str, ...] = ()  # logical ids of the nested stacks above it
 
     def __str__(self) -> str:
-        verb = {
-            "CREATE": "created",
-            "UPDATE": "updated",
-            "DELETE": "deleted",
-            "IMPORT": "imported",
-        }.get(self.status.split("_")[0])
+        verb = _VERBS.get(self.status.split("_")[0])
+        details = [self.type, f"property {self.property}" if self.property else ""]
+        known = f" ({', '.join(filter(None, details))})" if any(details) else ""
         within = f" in the nested stack {' → '.join(self.path)}" if self.path else ""
-        known = ", ".join(
-            one for one in (self.type, f"property {self.property}" if self.property else "") if one
-        )
-        subject = f"{self.logical_id or 'the template'}{f' ({known})' if known else ''}{within}"
-        return (
-            f"{subject} could not be {verb}: {self.reason}" if verb else f"{subject}: {self.reason}"
-        )
-
-
-def advice(status: str, ref: StackRef) -> str:
-    """What to do about a stack in this status; whole names count: UPDATE_ROLLBACK_COMPLETE is no ROLLBACK_COMPLETE."""
-    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
-        return f"An operation is under way: {ref.command('follow')}"
-    onward = ref.command("deploy", "--disable-rollback")
-    return _ADVICE.get(status, "").format(
-        recover=ref.command("recover"), deploy=ref.command("deploy"), onward=onward
-    )
-
-
-def stays_failed(status: str, ref: StackRef) -> DeploymentError:
-    """The error for a deployment that would roll back, of a stack whose last failure was not rolled back.
-
-    AWS refuses it when the change set is executed: 'This stack is currently in a non-terminal [UPDATE_FAILED] state.
-    To update the stack from this state, please use the disable-rollback parameter'. Source: User Guide, Choose how to
-    handle failures when provisioning resources; github.com/ansible-collections/amazon.aws/issues/1655.
-    """
-    return DeploymentError(
-        f"the stack is in {status}: it can be changed only without a rollback",
-        where=str(ref),
-        status=status,
-        advice=advice(status, ref),
-    )
-
-
-def keeping_nothing(verb: str, status: str, ref: StackRef) -> DeploymentError:
-    """The error for a deletion that is to keep something, of a stack of which nothing can be kept."""
-    return DeploymentError(
-        f"not touched: the stack is in {status}, and --retain and --force are for one in DELETE_FAILED",
-        where=str(ref),
-        status=status,
-        advice=f"With all that is in it: {ref.command(verb)}\n"
-        "What is to stay needs 'DeletionPolicy: Retain' in the template, deployed before.",
-    )
+        failed = f" could not be {verb}" if verb else ""
+        return f"{self.logical_id or 'the template'}{known}{within}{failed}: {self.reason}"
 
 
 def wrap(error: Exception, ref: StackRef, mask: Callable[[str], str] = str) -> ToolError:
-    """What AWS or the way to it has against a call, as an error that says where and what to do.
+    """Return an error of AWS, or on the way to it, as one that says where and what to do.
 
     ``mask`` is applied to AWS's words: a refusal can repeat the value of a secret.
     """
     if isinstance(error, ToolError):
         return error
     if is_login_error(error):
-        advice = "Log in again and repeat the command: it goes on where this one ended."
         return DeploymentError(
-            "the credentials are not valid, or not any more", where=str(ref), advice=advice
+            "invalid or expired credentials",
+            code=ErrorCode.CREDENTIALS,
+            where=str(ref),
+            advice="Log in again and repeat the command: it continues where this one ended.",
         )
+    code = error_code(error)
     words = mask(error_message(error))
-    said = f"AWS says: {words}" if error_code(error) else words
+    denied = code.startswith(("AccessDenied", "Unauthorized"))
     return DeploymentError(
-        said, where=str(ref), advice=f"What the stack is in: {ref.command('status')}"
+        f"AWS says: {words}" if code else words,
+        code=ErrorCode.ACCESS_DENIED if denied else ErrorCode.AWS_ERROR,
+        where=str(ref),
+        advice=f"See the state of the stack: {ref.command('status')}",
+    )
+
+
+def refused(what: str, status: str, ref: StackRef, advice: str = "") -> DeploymentError:
+    """Return the error for a stack whose state does not allow what was asked for."""
+    code = ErrorCode.STACK_BUSY if states.in_progress(status) else ErrorCode.STACK_STUCK
+    text = advice or states.advice(status, ref)
+    return DeploymentError(what, code=code, where=str(ref), status=status, advice=text)
+
+
+def cannot_retain(verb: str, status: str, ref: StackRef) -> DeploymentError:
+    """Return the error for --retain or --force on a stack whose deletion has not failed."""
+    return refused(
+        f"not changed: the stack is in {status}; --retain and --force need one in DELETE_FAILED",
+        status,
+        ref,
+        f"To delete it with all its resources: {ref.command(verb)}\n"
+        "To keep a resource, deploy it with 'DeletionPolicy: Retain' first.",
     )
 
 
 def property_of(reason: str) -> str:
-    """The property that AWS's words name, or ''."""
+    """Return the property that AWS's words name, or ''."""
     found = _PROPERTY.search(reason)
-    return next((one for one in found.groups() if one), "").replace("/", ".") if found else ""
+    return next(filter(None, found.groups()), "").replace("/", ".") if found else ""
 
 
 def root_cause(
-    remote: Remote, found: Sequence[Event], since: datetime | None, depth: int = 0
+    stack: StackClient, events: Sequence[Event], since: datetime | None, depth: int = 0
 ) -> Cause | None:
-    """The earliest failure among ``found``, events of one stack in order, down to the bottom of nested stacks.
+    """Return the earliest failure among the events of one stack, down to its nested stacks.
 
-    Not a cause: a resource that was only cancelled since another one had failed, and the stack's own failure.
-    ``since``: when the operation began; a nested stack's events from before it belong to another one.
+    Not a cause: the stack's own failure, and a resource that was cancelled because another failed.
+    ``since``: the operation's start; events of a nested stack from before belong to another one.
     """
     hooks = {
         one.logical_id: one
-        for one in reversed(found)
+        for one in reversed(events)
         if one.hook and one.hook_status.endswith("FAILED")
     }
     causes = []
-    for one in found:
-        if (
-            one.is_root
-            or not one.status.endswith("_FAILED")
-            or re.search(r"\bcancell?ed\b", one.reason)
-        ):
+    for one in events:
+        is_failure = one.status.endswith("_FAILED") and not one.is_root
+        if not is_failure or re.search(r"\bcancell?ed\b", one.reason):
             continue
         hook = hooks.pop(one.logical_id, None)
-        reason = (
-            _refusal(hook.hook, hook.hook_reason or one.reason)
-            if hook
-            else one.reason or "AWS gives no reason"
-        )
+        reason = one.reason or "AWS gives no reason"
+        if hook:
+            reason = _hook_reason(hook.hook, hook.hook_reason or one.reason)
         cause = Cause(one.at, one.logical_id, one.type, one.status, reason, property_of(one.reason))
-        if one.type == events.NESTED and one.physical_id and depth < _DEPTH:
-            cause = _inside(remote, one, since, depth) or cause
+        if one.type == NESTED_STACK and one.physical_id and depth < _MAX_DEPTH:
+            cause = _nested_cause(stack, one, since, depth) or cause
         causes.append(cause)
     causes += [
-        Cause(one.at, one.logical_id, one.type, "", _refusal(one.hook, one.hook_reason))
+        Cause(one.at, one.logical_id, one.type, "", _hook_reason(one.hook, one.hook_reason))
         for one in hooks.values()
     ]
     return min(causes, key=lambda one: one.at.timestamp() if one.at else 0.0, default=None)
 
 
-def _refusal(hook: str | None, reason: str | None) -> str:
-    return f"the hook {hook} refuses it: {reason}"
+def _hook_reason(hook: str | None, reason: str | None) -> str:
+    return f"hook {hook} failed: {reason}"
 
 
-def _inside(remote: Remote, nested: Event, since: datetime | None, depth: int) -> Cause | None:
+def _nested_cause(
+    stack: StackClient, nested: Event, since: datetime | None, depth: int
+) -> Cause | None:
     try:
-        found = events.read(remote, nested.physical_id, set())
+        events = read_events(stack, nested.physical_id, set())
     except AWS_ERRORS:
-        return None  # deleted, or not ours to read: the parent's words must do
-    cause = root_cause(
-        remote, [one for one in found if since is None or one.at >= since], since, depth + 1
-    )
+        return None  # deleted, or permission denied: the parent's event has to do
+    events = [one for one in events if since is None or one.at >= since]
+    cause = root_cause(stack, events, since, depth + 1)
     return cause and replace(cause, path=(nested.logical_id, *cause.path))
 
 
-def validations(remote: Remote, since: datetime | None = None, **where: str) -> list[str]:
-    """What early validation and hooks have against a change set or a stack's operation, from DescribeEvents.
+def validations(stack: StackClient, since: datetime | None = None, **which: str) -> list[str]:
+    """Return what early validation and hooks report, from DescribeEvents.
 
-    ``where``: ChangeSetName (ARN), or StackName: that answers with all of the stack's operations, also of long ago, and
-    ``since`` leaves out those before this one. It needs a permission of its own: without it, and wherever it is not
-    known, the answer is empty and the stack's events must do. Source: API reference of DescribeEvents.
+    ``which``: ChangeSetName (ARN), or StackName, which answers with all operations of the stack;
+    ``since`` leaves out those before this one. Without the permission for DescribeEvents, and where
+    it is unknown, the answer is empty. Source: API Reference of DescribeEvents.
     """
     try:
-        pages = remote.pages("describe_events", Filters={"FailedEvents": True}, **where)
-        found = [one for page in pages for one in page.get("OperationEvents") or ()]
+        only_failed = {"FailedEvents": True}
+        events = list(
+            stack.items("describe_events", "OperationEvents", Filters=only_failed, **which)
+        )
     except AWS_ERRORS:
         return []
     causes = []
-    for one in found:
+    for one in events:
         if since and one.get("Timestamp", since) < since - _EARLY:
             continue
         reason = {
             "VALIDATION_ERROR": one.get("ValidationStatusReason"),
-            "HOOK_INVOCATION_ERROR": _refusal(one.get("HookType"), one.get("HookStatusReason")),
+            "HOOK_INVOCATION_ERROR": _hook_reason(one.get("HookType"), one.get("HookStatusReason")),
             "PROVISIONING_ERROR": one.get("ResourceStatusReason"),
         }.get(one.get("EventType", ""))
-        if (
-            reason
-            and one.get("ValidationFailureMode") != "WARN"
-            and one.get("ResourceType") != events.NESTED
-        ):
-            path = (one.get("ValidationPath") or "").strip("/").replace("/", ".")
-            causes.append(
-                Cause(
-                    one.get("Timestamp"),
-                    one.get("LogicalResourceId", ""),
-                    one.get("ResourceType", ""),
-                    one.get("ResourceStatus", ""),
-                    reason,
-                    path or property_of(reason),
-                )
-            )
-    return list(dict.fromkeys(remote.mask(str(one)) for one in causes))
+        kind = one.get("ResourceType", "")
+        if not reason or one.get("ValidationFailureMode") == "WARN" or kind == NESTED_STACK:
+            continue
+        path = (one.get("ValidationPath") or "").strip("/").replace("/", ".")
+        name, status = one.get("LogicalResourceId", ""), one.get("ResourceStatus", "")
+        cause = Cause(None, name, kind, status, reason, path or property_of(reason))
+        causes.append(stack.mask(str(cause)))
+    return list(dict.fromkeys(causes))
 
 
-def of_change_set(remote: Remote, arn: str, reason: str) -> DeploymentError:
-    """The error for a change set that could not be made; of a nested stack's it is that one's reason.
+def of_change_set(stack: StackClient, arn: str, reason: str) -> DeploymentError:
+    """Return the error for a change set that failed; the reason can be a nested stack's.
 
-    The root's own says no more than which one failed: github.com/aws/aws-sam-cli/issues/2406.
+    The root's own reason only says which one failed: github.com/aws/aws-sam-cli/issues/2406.
     """
-    within, advice = "", f"Nothing was changed. Mend it, then {remote.ref.command('plan')}"
-    with contextlib.suppress(*AWS_ERRORS):  # then the words that are there must do
-        while (nested := _NESTED.search(reason)) and nested[1] != arn:
+    ref, within = stack.ref, ""
+    with contextlib.suppress(*AWS_ERRORS):  # then the words so far have to do
+        while (nested := _NESTED_CHANGE_SET.search(reason)) and nested[1] != arn:
             arn = nested[1]
-            found = remote.call("describe_change_set", ChangeSetName=arn)
-            within, reason = (
-                f"in the nested stack {found['StackName']}: ",
-                found.get("StatusReason") or reason,
-            )
-    what = "; ".join(validations(remote, ChangeSetName=arn)) or remote.mask(reason)
+            answer = stack.call("describe_change_set", ChangeSetName=arn)
+            within = f"in the nested stack {answer['StackName']}: "
+            reason = answer.get("StatusReason") or reason
+    what = "; ".join(validations(stack, ChangeSetName=arn)) or stack.mask(reason)
+    advice = f"Nothing was changed. Fix the cause, then run: {ref.command('plan')}"
     if within:
-        advice += " (ARGS=--no-nested if it is only the look into nested stacks that AWS cannot do)"
+        advice += (
+            "\nIf only the preview of nested stacks fails, leave it out: "
+            f"{ref.command('plan', '--no-nested')}"
+        )
     return DeploymentError(
-        f"AWS refuses the change: {within}{what}", where=str(remote.ref), advice=advice
+        f"AWS refuses the change: {within}{what}",
+        code=ErrorCode.CHANGE_SET_FAILED,
+        where=str(ref),
+        advice=advice,
     )
 
 
-def of_operation(remote: Remote, operation: Operation, status: str) -> DeploymentError:
-    """The error for an operation that ended badly. Its events are read once more: some come late."""
-    with contextlib.suppress(*AWS_ERRORS):  # then what has been seen must do
-        operation.take(events.read(remote, operation.stack_id, operation.seen))
-    found = operation.events
-    cause = root_cause(remote, found, found[0].at if found else None)
+def of_operation(stack: StackClient, operation: Operation, status: str) -> DeploymentError:
+    """Return the error for an operation that failed. Reads events once more: some come late."""
+    with contextlib.suppress(*AWS_ERRORS):  # then the events so far have to do
+        operation.take(read_events(stack, operation.stack_id, operation.seen))
+    events = operation.events
+    since = events[0].at if events else None
+    cause = root_cause(stack, events, since)
     reasons = [str(cause)] if cause else []
-    if found and (not cause or any(one.detail == "VALIDATION_FAILED" for one in found)):
-        reasons = validations(remote, found[0].at, StackName=operation.stack_id) or reasons
-    if not reasons:
-        own = [one for one in found if one.is_root and one.reason]
-        failed = [one.reason for one in own if "FAILED" in one.status + one.detail]
-        turned = [one.reason for one in own if "ROLLBACK" in one.status]
-        # A deletion that an importer forbids ends in the state before, UPDATE_COMPLETE say, and that event has the
-        # reason: github.com/aws/aws-cdk/issues/604. What a beginning says ('User Initiated') is none.
-        others = [one.reason for one in reversed(own) if one.status not in events.STARTS]
-        reasons = [*failed, *turned, *others, f"the stack is in {status}; AWS gives no reason"][:1]
-    back = next(
-        (
-            at
-            for at, one in enumerate(found)
-            if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status
-        ),
-        None,
-    )
-    if status.endswith("ROLLBACK_FAILED") and back is not None:
-        again = root_cause(remote, found[back:], found[back].at)
+    if events and (not cause or any(one.detail == "VALIDATION_FAILED" for one in events)):
+        reasons = validations(stack, since, StackName=operation.stack_id) or reasons
+    reasons = reasons or [_own_reason(events, status)]
+    back = [
+        index
+        for index, one in enumerate(events)
+        if one.is_root and "ROLLBACK_IN_PROGRESS" in one.status
+    ]
+    if status.endswith("ROLLBACK_FAILED") and back:
+        again = root_cause(stack, events[back[0] :], events[back[0]].at)
         if again and str(again) not in reasons:
-            reasons.append(f"and then the rollback failed, too: {again}")
+            reasons.append(f"then the rollback failed: {again}")
     return DeploymentError(
         "; ".join(reasons),
-        where=str(remote.ref),
+        where=str(stack.ref),
         status=status,
-        advice=f"It is now in {status}. {advice(status, remote.ref)}".rstrip(),
+        advice=f"The stack is in {status}. {states.advice(status, stack.ref)}".rstrip(),
     )
+
+
+def _own_reason(events: Sequence[Event], status: str) -> str:
+    """Return the reason that the stack's own events give: a failure's, a rollback's, any other's.
+
+    A deletion that an importer forbids ends in the state before, and that event has the reason:
+    github.com/aws/aws-cdk/issues/604. The reason of a start ('User Initiated') is none.
+    """
+    own = [one for one in events if one.is_root and one.reason]
+    failed = [one.reason for one in own if "FAILED" in one.status + one.detail]
+    turned = [one.reason for one in own if "ROLLBACK" in one.status]
+    others = [one.reason for one in reversed(own) if not states.of(one.status).is_start]
+    return [*failed, *turned, *others, f"the stack is in {status}; AWS gives no reason"][0]

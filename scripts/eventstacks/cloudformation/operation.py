@@ -1,4 +1,7 @@
-"""A stack operation: started, and followed until it ends by one call per stack and tick."""
+"""A stack operation: start it, follow it by its events, notice its end.
+
+DescribeStackEvents alone is polled, once per tick: the stack's own events carry its status.
+"""
 
 from __future__ import annotations
 
@@ -9,295 +12,329 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import AWS_ERRORS, RETRY_LONG, error_code, error_message, is_login_error
-from eventstacks.cloudformation import events
+from eventstacks.aws import (
+    AWS_ERRORS,
+    RETRY_LONG,
+    RETRY_SHORT,
+    error_message,
+    is_login_error,
+)
+from eventstacks.cloudformation import states
 from eventstacks.cloudformation.stack import is_missing
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
-    from eventstacks.cloudformation.change_set import ChangeSet
-    from eventstacks.cloudformation.events import Event
-    from eventstacks.cloudformation.stack import Remote
+    from eventstacks.cloudformation.stack import StackClient
 
-TICK = 0.6  # seconds between two looks: the end is noticed after half of it on average
-_FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations are over at once
-_LOOKS = 18  # at a stack after its end, until DescribeStacks shows it: half a minute
-_SILENCE = 20  # looks without any event of its own, after which the stack itself is looked at
-_AT_REST = 2  # times that it was found in an end state then, one after the other, until that is taken for the end
-_DOUBTS = 10  # times that DescribeStacks may contradict the events at the end
-_BEGINNINGS = events.STARTS | {"UPDATE_ROLLBACK_IN_PROGRESS", "ROLLBACK_IN_PROGRESS"}
+NESTED_STACK = "AWS::CloudFormation::Stack"
+TICK = 0.6  # seconds between two polls: the end is noticed after half of it on average
+_FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations end at once
+# Seconds without a new event after which the stack itself is looked at, and after which its state
+# counts although no event shows it. Both are assumptions: longer than events and DescribeStacks lag.
+_LOOK_AFTER, _QUIET = 10.0, 30.0
+_VISIBLE_WITHIN = 30.0  # seconds for DescribeStacks to show the end of an operation
 
 
 class LostSightError(ToolError):
-    """AWS could not be asked any more; what was started goes on there."""
+    """AWS cannot be asked any more; the operation continues there."""
+
+    default_code = ErrorCode.OUTCOME_UNKNOWN
+
+
+@dataclass(frozen=True)
+class Event:
+    """One stack event."""
+
+    id: str
+    at: datetime
+    stack_id: str
+    logical_id: str
+    physical_id: str
+    type: str
+    status: str
+    reason: str = ""
+    token: str = ""  # ClientRequestToken of the operation
+    hook: str = ""  # HookType
+    hook_status: str = ""
+    hook_reason: str = ""
+    detail: str = ""  # DetailedStatus: VALIDATION_FAILED …
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], mask: Callable[[str], str] = str) -> Event:
+        """Read an entry of DescribeStackEvents; ``mask`` is applied to AWS's reasons."""
+        return cls(
+            raw["EventId"],
+            raw["Timestamp"],
+            raw["StackId"],
+            raw.get("LogicalResourceId", ""),
+            raw.get("PhysicalResourceId", ""),
+            raw.get("ResourceType", ""),
+            raw.get("ResourceStatus", ""),
+            mask(raw.get("ResourceStatusReason") or ""),
+            raw.get("ClientRequestToken", ""),
+            raw.get("HookType", ""),
+            raw.get("HookStatus", ""),
+            mask(raw.get("HookStatusReason") or ""),
+            raw.get("DetailedStatus", ""),
+        )
+
+    @property
+    def is_root(self) -> bool:
+        """Return True for an event of the stack itself.
+
+        The events of a nested stack have its type too, and no physical id if it failed early.
+        """
+        return self.type == NESTED_STACK and self.physical_id == self.stack_id
+
+
+def read_events(
+    stack: StackClient, stack_id: str, seen: set[str], *, retry_for: float = RETRY_SHORT
+) -> list[Event]:
+    """Return the events that are not in ``seen``, oldest first, and add them to it.
+
+    Reads pages until one has an event seen before, and that page to its end: the order is not
+    certain.
+    """
+    fresh: dict[str, Event] = {}
+    for page in stack.pages("describe_stack_events", StackName=stack_id, retry_for=retry_for):
+        raw = page.get("StackEvents") or ()
+        new = [one for one in raw if one["EventId"] not in seen]
+        fresh |= {one["EventId"]: Event.of(one, stack.mask) for one in new}
+        if len(new) < len(raw):
+            break
+    seen.update(fresh)
+    # Events of one moment keep the order in which they were written: AWS lists the newest first.
+    return sorted(reversed(fresh.values()), key=lambda one: one.at)  # noqa: C414 - sorting is stable
 
 
 @dataclass
 class Operation:
-    """Something that CloudFormation does to a stack. ``token`` is '' when somebody else has started it."""
+    """Something that CloudFormation does to a stack. ``token`` is '' if somebody else started it."""
 
     stack_id: str
     token: str
     seen: set[str]  # EventIds from before
+    rollback_disabled: bool = False  # CREATE_FAILED and UPDATE_FAILED are ends
+    delete_on_failure: bool = False  # a failure ends in deletion
     events: list[Event] = field(default_factory=list)  # its own, in order
-    late: list[Event] = field(default_factory=list)  # not known yet whether they belong to it
-    doubts: int = 0  # times that the stack contradicted the events at the end
-    silent: int = 0  # looks since the last event of its own
-    at_rest: int = 0  # times, one after the other, that the stack was found in an end state after a long silence
-    stays: bool = False  # a failure is not rolled back: CREATE_FAILED and UPDATE_FAILED are ends
-    deletes: bool = False  # a failure ends in deletion
+    unmatched_events: list[Event] = field(default_factory=list)  # perhaps of an earlier operation
 
     @property
     def started(self) -> Event | None:
-        """The root event with which it begins, when that has been seen. An empty stack's deletion has but its end."""
+        """Return the stack's event with which the operation began, once it was seen."""
+        roots = (one for one in self.events if one.is_root)
         return next(
-            (
-                one
-                for one in self.events
-                if one.is_root and (one.status.endswith("_IN_PROGRESS") or one.token)
-            ),
-            None,
+            (one for one in roots if one.status.endswith("_IN_PROGRESS") or one.token), None
         )
 
     @property
     def status(self) -> str:
-        """The latest status of the stack itself, or ''."""
+        """Return the latest status of the stack itself, or ''."""
         return next((one.status for one in reversed(self.events) if one.is_root), "")
 
     def take(self, fresh: list[Event]) -> list[Event]:
-        """Sorts new events in; gives those that belong to this operation.
+        """Sort in new events; return those that belong to this operation.
 
-        Its own carry its token, or none; those of a rollback or a cancellation may carry another one, but come later
-        than its start. What is left over belongs to an operation before it, and has come late.
+        Its events have its token or none. Those of a rollback or a cancellation can have another
+        token, but come after its start. Nothing follows the deletion of a stack.
         """
-        pending = sorted([*self.late, *fresh], key=lambda one: one.at)
-        first = (
+        pending = sorted([*self.unmatched_events, *fresh], key=lambda one: one.at)
+        starts = (
             one
             for one in pending
-            if one.is_root and one.token in (self.token, "") and one.status in _BEGINNINGS
+            if one.is_root
+            and one.token in (self.token, "")
+            and (states.of(one.status).is_start or one.status in states.ROLLBACK_STARTS)
         )
-        begun = self.started or next(first, None)
+        start = self.started or next(starts, None)
         mine: list[Event] = []
-        self.late = []
+        self.unmatched_events = []
         for one in pending:
-            belongs = not self.token or one.token == self.token or (begun and one.at >= begun.at)
-            (mine if belongs else self.late).append(one)
+            is_mine = (
+                self.token in ("", one.token)
+                or (start and one.at >= start.at)
+                or (one.is_root and one.status == states.DELETED)
+            )
+            (mine if is_mine else self.unmatched_events).append(one)
         self.events = sorted([*self.events, *mine], key=lambda one: one.at)
         return mine
 
     @property
     def end(self) -> str:
-        """The status with which it ended, or ''. A good one is sure; ``follow`` asks about the others."""
-        begun, last = self.started, ""
-        for one in self.events:
-            if begun and one.is_root and one.at >= begun.at:
-                stayed = self.stays and last in events.MAYBE_ENDS and one.status in events.STARTS
-                if (last in events.ENDS or stayed) and one.token != self.token:
-                    break  # somebody has started the next operation since
-                last = one.status
-        return last if last in events.ENDS | events.MAYBE_ENDS else ""
-
-
-def is_under_way(stack: Mapping[str, Any] | None) -> bool:
-    """Whether something is being done to a stack (DescribeStacks); one in review only waits."""
-    status = stack["StackStatus"] if stack else ""
-    return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
-
-
-def under_way(remote: Remote, stack_id: str) -> Operation:
-    """The operation that runs on a stack, whoever has started it, with its events so far.
-
-    It begins after the end of the one before it, with whatever it begins: a rollback that is continued has none of the
-    events with which an update starts. What failed and stayed is such an end when something else is started next. When
-    the last event is an end and the stack is at rest, it has ended meanwhile.
-    """
-    operation = Operation(stack_id, "", set())
-    found = events.read(remote, stack_id, operation.seen)
-    roots = [at for at, one in enumerate(found) if one.is_root]
-    ends = [
-        at
-        for at, following in zip(roots, [*roots[1:], None], strict=True)
-        if found[at].status in events.ENDS
-        or (
-            found[at].status in events.MAYBE_ENDS
-            and following is not None
-            and found[following].status in events.STARTS
-            and found[following].token != found[at].token
+        """Return the status with which it ended, or '' as long as that is not certain."""
+        start = self.started
+        roots = [one for one in self.events if one.is_root]
+        ends = (
+            one.status
+            for one in roots
+            if one.status == states.DELETED or (start and one.at >= start.at and self._ends(one))
         )
-    ]
-    if ends and ends[-1] == roots[-1] and not is_under_way(remote.stack(stack_id)):
-        ends.pop()
-    operation.events = found[ends[-1] + 1 :] if ends else found
+        return next(ends, "")
+
+    def _ends(self, event: Event) -> bool:
+        state = states.of(event.status)
+        if self.delete_on_failure and not state.is_sound:
+            return event.status == "DELETE_FAILED"
+        return state.is_end and (self.rollback_disabled or not state.keeps_failure)
+
+
+def in_progress(stack: StackClient, description: Mapping[str, Any]) -> Operation:
+    """Return the operation that runs on a stack (DescribeStacks), with its events so far.
+
+    It begins after the end of the one before it, with any event: a continued rollback has none of
+    the events with which an update starts. A failure that was not rolled back is such an end if
+    another operation starts after it. If the last event is an end and the stack is at rest, the
+    operation has ended meanwhile.
+    """
+    stack_id = description["StackId"]
+    operation = Operation(stack_id, "", set(), bool(description.get("DisableRollback")))
+    events = read_events(stack, stack_id, operation.seen)
+    roots = [index for index, one in enumerate(events) if one.is_root]
+    ends = []
+    for index, following in itertools.zip_longest(roots, roots[1:]):
+        state, after = states.of(events[index].status), following and events[following]
+        restarted = bool(
+            after and states.of(after.status).is_start and after.token != events[index].token
+        )
+        if state.is_end and (restarted or not state.keeps_failure):
+            ends.append(index)
+    if ends and ends[-1] == roots[-1]:
+        now = stack.describe(stack_id) or {"StackStatus": states.DELETED}
+        if not states.in_progress(now["StackStatus"]):
+            ends.pop()
+    operation.events = events[ends[-1] + 1 :] if ends else events
     return operation
 
 
-def mark(remote: Remote, stack_id: str) -> Operation:
-    """An operation that is about to be started: the events from before it are known, and not taken for its own."""
-    page = remote.call("describe_stack_events", StackName=stack_id)
-    return Operation(
-        stack_id, uuid.uuid4().hex, {one["EventId"] for one in page.get("StackEvents") or ()}
-    )
+def mark(stack: StackClient, stack_id: str) -> Operation:
+    """Return an operation that is about to start: the events before it are not its own."""
+    page = stack.call("describe_stack_events", StackName=stack_id)
+    seen = {one["EventId"] for one in page.get("StackEvents") or ()}
+    return Operation(stack_id, uuid.uuid4().hex, seen)
 
 
 def start(
-    remote: Remote,
+    stack: StackClient,
     method: str,
     stack_id: str,
     *,
-    begin: Callable[[], None],
+    on_start: Callable[[], None],
     is_started: Callable[[ClientError], bool] = lambda _: False,
     **arguments: Any,
 ) -> Operation:
-    """Calls what starts an operation: the marker is taken first, and the call carries the operation's token.
+    """Call a method that starts an operation; the call carries the operation's token.
 
-    ``begin`` is called between the two, from when on the operation may be under way whatever happens.
-    ``is_started`` tells the refusal of a call whose first answer was lost; any other is raised.
+    ``on_start`` is called just before: from then on the operation can be in progress.
+    ``is_started`` recognises the refusal of a retry whose first answer was lost.
     """
-    operation = mark(remote, stack_id)
-    begin()
+    operation = mark(stack, stack_id)
+    on_start()
     try:
-        remote.call(method, retry_for=RETRY_LONG, ClientRequestToken=operation.token, **arguments)
+        stack.call(method, retry_for=RETRY_LONG, ClientRequestToken=operation.token, **arguments)
     except ClientError as error:
         if not is_started(error):
             raise
     return operation
 
 
-def execute(
-    remote: Remote, change_set: ChangeSet, arguments: Mapping[str, Any], begin: Callable[[], None]
-) -> Operation:
-    """Executes a change set, as ``start`` does. Raises ClientError with AWS's refusal."""
-
-    def is_started(error: ClientError) -> bool:
-        # The change set is known to this run alone: when it is being executed, this run's first call did it.
-        return error_code(error) == "InvalidChangeSetStatus" and str(
-            remote.call("describe_change_set", ChangeSetName=change_set.arn).get("ExecutionStatus")
-        ).startswith("EXECUTE_")
-
-    return start(
-        remote,
-        "execute_change_set",
-        change_set.stack_id,
-        begin=begin,
-        is_started=is_started,
-        ChangeSetName=change_set.arn,
-        **arguments,
-    )
-
-
 def follow(
-    remote: Remote, operation: Operation, heard: Callable[[Event], None] = lambda _: None
+    stack: StackClient, operation: Operation, on_event: Callable[[Event], None] = lambda _: None
 ) -> str:
-    """Waits for the end of an operation and gives the stack's status then.
+    """Wait for the end of an operation; return the stack's status then.
 
-    ``heard`` gets every event of the operation once. One DescribeStackEvents per tick: the stack's own event carries
-    its status. A failed call is never the operation's failure: what passes is waited out for ten minutes.
-    Raises LostSightError when AWS cannot be asked any more, Cancelled after Ctrl-C.
+    ``on_event`` gets every event of the operation once. A failed call never counts as a failed
+    operation: transient errors are retried for ten minutes. Raises LostSightError if AWS cannot be
+    asked any more, and Cancelled after Ctrl-C.
     """
-    ticks = itertools.chain(_FIRST_TICKS, itertools.repeat(TICK))
-    while True:
+    clock = stack.clock
+    last_event = next_look = clock.now()
+    next_look += _LOOK_AFTER
+    for tick in itertools.chain(_FIRST_TICKS, itertools.repeat(TICK)):
         try:
-            mine = operation.take(
-                events.read(remote, operation.stack_id, operation.seen, retry_for=RETRY_LONG)
-            )
-            operation.silent = 0 if mine else operation.silent + 1
-            for one in mine:
-                heard(one)
-            if end := _ended(remote, operation):
+            fresh = read_events(stack, operation.stack_id, operation.seen, retry_for=RETRY_LONG)
+            for event in operation.take(fresh):
+                on_event(event)
+            if end := operation.end:
                 return end
+            if fresh:
+                last_event, next_look = clock.now(), clock.now() + _LOOK_AFTER
+            elif clock.now() >= next_look:
+                next_look += _LOOK_AFTER
+                if end := _end_without_event(stack, operation, clock.now() - last_event):
+                    return end
         except AWS_ERRORS as error:
-            if is_missing(error):  # deleted, and forgotten already
-                return "DELETE_COMPLETE"
-            raise _lost(remote, operation, error) from None
-        remote.clock.sleep(next(ticks))
+            if is_missing(error):  # deleted, and its events with it
+                return states.DELETED
+            raise _lost_sight(stack, operation, error) from None
+        clock.sleep(tick)
+    raise AssertionError  # the ticks do not end
 
 
-def _ended(remote: Remote, operation: Operation) -> str:
-    """The end of an operation, or ''. When it seems to have ended badly, the stack is asked, too."""
-    end = operation.end
-    if end in events.GOOD_ENDS | {"DELETE_COMPLETE"}:
-        return end
-    if not end and (operation.started or not operation.silent or operation.silent % _SILENCE):
-        return ""
-    stack = remote.stack(operation.stack_id, retry_for=RETRY_LONG) or {
-        "StackStatus": "DELETE_COMPLETE"
-    }
-    now = stack["StackStatus"]
-    if not end:
-        return _rested(operation, now)
-    operation.doubts += (
-        now != "DELETE_IN_PROGRESS"
-    )  # else it may be an answer from before: not for ever
-    sure = now == end and (end in events.ENDS or operation.stays or stack.get("DisableRollback"))
-    if operation.deletes and not end.startswith("DELETE"):
-        sure = False  # between the rollback and the deletion
-    return end if sure or operation.doubts > _DOUBTS else ""
+def _end_without_event(stack: StackClient, operation: Operation, quiet: float) -> str:
+    """Return the stack's status as the end if no event shows it, or ''.
 
-
-def _rested(operation: Operation, now: str) -> str:
-    """The stack's status ``now`` as the end of an operation whose beginning no event has told, or ''.
-
-    The deletion of an empty stack may go without an event. A call that adds nothing to what somebody else has started
-    (a second deletion, a cancellation) is accepted, and its token is in no event; nor, it may be, in the one that says
-    that an export is in use.
+    This one rule covers late, missing and foreign events: after ``_QUIET`` seconds without a new
+    event the stack's own state counts, if nothing is in progress. So end operations whose token is
+    in no event (a second deletion, a cancellation, a deletion that AWS refuses for an export in
+    use) and failures of which it is not known whether they are rolled back.
     """
-    if now == "DELETE_COMPLETE":
-        return now
-    operation.at_rest = 0 if now.endswith("_IN_PROGRESS") else operation.at_rest + 1
-    if operation.at_rest < _AT_REST:
+    now = (stack.describe(operation.stack_id, retry_for=RETRY_LONG) or {}).get("StackStatus", "")
+    if now == states.DELETED:
+        return states.DELETED
+    if quiet < _QUIET or not now or states.in_progress(now):
         return ""
-    operation.token = ""  # whoever asks why now takes whatever has come since the marker
-    return now
+    if not operation.started:
+        operation.token = ""  # the cause is then looked for in all events since the marker
+    return str(now)
 
 
-def _lost(remote: Remote, operation: Operation, error: Exception) -> LostSightError:
+def _lost_sight(stack: StackClient, operation: Operation, error: Exception) -> LostSightError:
     login = is_login_error(error)
     why = (
-        "the credentials have expired" if login else f"AWS cannot be asked: {error_message(error)}"
+        "the credentials have expired"
+        if login
+        else f"AWS cannot be reached: {error_message(error)}"
     )
-    seen = (
-        f"last seen in {operation.status}" if operation.status else "not seen since it was started"
-    )
+    seen = f"last seen in {operation.status}" if operation.status else "not seen since its start"
     return LostSightError(
-        f"{why}. The operation goes on in AWS without being watched ({seen})",
-        where=str(remote.ref),
-        advice=("Log in again, then: " if login else "") + remote.ref.command("follow"),
+        f"{why}. The operation continues in AWS ({seen})",
+        where=str(stack.ref),
+        advice=("Log in again, then: " if login else "") + stack.ref.command("follow"),
     )
 
 
-def unseen(remote: Remote, status: str) -> LostSightError:
-    """The error for an operation that AWS has accepted, and of which nothing was seen: the end may be another's."""
+def unseen(stack: StackClient, status: str) -> LostSightError:
+    """Return the error for an operation that AWS accepted and that no event shows."""
     return LostSightError(
-        f"AWS has accepted it, and no event tells of it; the stack is in {status}",
-        where=str(remote.ref),
-        advice=f"Whether it was done: {remote.ref.command('plan')}",
+        f"the request was accepted but no stack events were received; the stack is in {status}",
+        where=str(stack.ref),
+        advice=f"See whether it was done: {stack.ref.command('plan')}",
     )
 
 
-def settle(
-    remote: Remote, stack_id: str, status: str, before: Mapping[str, Any] | None = None
+def wait_until_visible(
+    stack: StackClient, stack_id: str, status: str, before: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """DescribeStacks after an operation's end, once it shows that end; it is eventually consistent.
+    """Return DescribeStacks once it shows an operation's end; it is eventually consistent.
 
-    It may still show the state before (REVIEW_IN_PROGRESS even): the status must be the event's, and the update's time
-    another than in ``before``. Gives the last answer after some seconds, or {} when there is none: an operation that
-    has ended well is not reported as failed for it.
+    The status must be the event's, and the update's time another than in ``before``. Returns the
+    last answer after some seconds, or {} without one: a finished operation is not failed for it.
     """
-    old = before if before and before["StackStatus"] != "REVIEW_IN_PROGRESS" else None
-    found: dict[str, Any] = {}
-    for attempt in range(_LOOKS):
+    old = before or {}
+    is_old = old.get("StackStatus", states.IN_REVIEW) != states.IN_REVIEW
+    begun, pause, found = stack.clock.now(), 0.2, dict[str, Any]()
+    while (waited := stack.clock.now() - begun) < _VISIBLE_WITHIN:
         try:
-            found = remote.stack(stack_id) or {}
+            found = stack.describe(stack_id) or {}
         except AWS_ERRORS:
             break
-        is_new = (
-            old is None
-            or found.get("LastUpdatedTime") != old.get("LastUpdatedTime")
-            or attempt > _LOOKS // 2
-        )
-        if found.get("StackStatus") == status and is_new:
+        # Not every endpoint changes the time of an update: half of the patience is for it.
+        is_new = not is_old or found.get("LastUpdatedTime") != old.get("LastUpdatedTime")
+        if found.get("StackStatus") == status and (is_new or waited > _VISIBLE_WITHIN / 2):
             break
-        remote.clock.sleep(min(0.2 * 1.5**attempt, 2.0))
+        stack.clock.sleep(pause)
+        pause = min(pause * 1.5, 2.0)
     return found

@@ -1,12 +1,13 @@
-"""The outputs of a stack."""
+"""The outputs of deployed stacks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import Clock
-from eventstacks.cloudformation.stack import Remote
-from eventstacks.errors import ToolError
+from eventstacks.cloudformation import states
+from eventstacks.cloudformation.stack import StackClient
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,21 +16,24 @@ if TYPE_CHECKING:
     from eventstacks.environment import StackRef
 
 
-class NoStackError(ToolError):
-    """A stack, or an output of it, that is asked for and is not there."""
+class NotDeployedError(ToolError):
+    """A stack, or an output of it, that is needed and does not exist."""
+
+    default_code = ErrorCode.STACK_NOT_DEPLOYED
 
     def __init__(self, what: str, ref: StackRef) -> None:
-        super().__init__(what, where=str(ref), advice=ref.command("deploy"))
+        super().__init__(what, where=str(ref), advice=f"Deploy it: {ref.command('deploy')}")
 
 
-def of(stack: Mapping[str, Any]) -> dict[str, str]:
-    """The outputs in an answer of DescribeStacks, by key."""
-    return {one["OutputKey"]: one.get("OutputValue", "") for one in stack.get("Outputs") or ()}
+def of(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the outputs in an answer of DescribeStacks, by key."""
+    listed = description.get("Outputs") or ()
+    return {one["OutputKey"]: one.get("OutputValue", "") for one in listed}
 
 
 def read(aws: Aws, ref: StackRef) -> dict[str, str]:
-    """The outputs of a deployed stack, by key. Raises NoStackError when it is not there."""
-    stack = Remote(ref, aws.client("cloudformation", ref.region), Clock()).stack()
-    if stack is None or stack["StackStatus"] in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
-        raise NoStackError("this stack is not deployed", ref)
-    return of(stack)
+    """Return the outputs of a deployed stack, by key. Raises NotDeployedError."""
+    description = StackClient(ref, aws.client("cloudformation", ref.region), Clock()).describe()
+    if not description or description["StackStatus"] in (states.IN_REVIEW, states.DELETED):
+        raise NotDeployedError("the stack is not deployed", ref)
+    return of(description)

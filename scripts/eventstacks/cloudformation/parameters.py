@@ -1,4 +1,4 @@
-"""The parameters that a stack gets, with the outputs of other stacks filled in."""
+"""The parameters of a stack, with outputs of other stacks and other sources filled in."""
 
 from __future__ import annotations
 
@@ -53,30 +53,30 @@ def arguments(
 
 
 class Values:
-    """What other stacks put out, read once and kept; what a run has just deployed replaces it. Threads may share it."""
+    """The outputs of other stacks, each stack read once. Threads can share it."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._known: dict[StackRef, dict[str, str]] = {}
 
     def set(self, ref: StackRef, found: dict[str, str]) -> None:
-        """The outputs after an operation that has just ended."""
+        """Remember a stack's outputs after an operation."""
         self._known[ref] = found
 
     def output(self, ref: StackRef, name: str) -> str:
-        """One output. Raises outputs.NoStackError when the stack, or the output of what is deployed, is not there."""
+        """Return one output. Raises NotDeployedError if the stack or the output does not exist."""
         found = self._known.get(ref)
         if found is None:
             found = outputs.read(self._aws, ref)
             self.set(ref, found)
         if name not in found:
-            raise outputs.NoStackError(f"the deployed stack has no output {name!r} yet", ref)
+            raise outputs.NotDeployedError(f"the deployed stack has no output {name!r} yet", ref)
         return found[name]
 
     def resolve(self, ref: StackRef) -> dict[str, str]:
         """Return parameter → value, all references replaced; ``PREVIOUS`` for !Previous.
 
-        Raises outputs.NoStackError, and ToolError for an environment variable that is not set.
+        Raises outputs.NotDeployedError, and ToolError for an environment variable that is not set.
         """
         taken = self._aws.environment.references(ref)
         return {

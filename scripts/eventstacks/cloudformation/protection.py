@@ -1,32 +1,38 @@
-"""What guards a stack: termination protection, a stack policy, and a refusal to lose resources unasked."""
+"""Protection of stacks: termination protection, the stack policy, and refused losses."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.cloudformation import events
-from eventstacks.errors import ToolError
+from botocore.exceptions import ClientError
+
+from eventstacks.cloudformation.operation import NESTED_STACK
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventstacks.cloudformation.results import Plan
-    from eventstacks.cloudformation.stack import Remote
-    from eventstacks.environment import Environment, StackSettings
+    from eventstacks.cloudformation.run import Plan
+    from eventstacks.cloudformation.stack import StackClient
+    from eventstacks.environment import Environment
 
-_TERMINATION, _POLICY = "termination protection", "stack policy"
+TERMINATION, POLICY = "termination protection", "stack policy"
 
 
 class ProtectedError(ToolError):
     """A change that a protected environment refuses."""
 
+    default_code = ErrorCode.STACK_PROTECTED
 
-def losses(change: Mapping[str, Any]) -> str:
-    """How a change (ResourceChange) may lose what a resource holds, in words, or ''.
 
-    A nested stack may lose whatever is in it when no change set of its own tells (ChangeSetId; so it is without
-    IncludeNestedStacks), or AWS cannot say what the change is to be (Dynamic). Source: API reference of ResourceChange.
+def loss(change: Mapping[str, Any]) -> str:
+    """Return how a ResourceChange can lose what a resource holds, or ''.
+
+    A nested stack can lose anything if no change set of its own tells (ChangeSetId, missing
+    without IncludeNestedStacks), or if AWS cannot tell what the change will be (Dynamic).
+    Source: API Reference of ResourceChange.
     """
     if change["Action"] == "Remove":
         return "" if change.get("PolicyAction") == "Retain" else "would be deleted"
@@ -35,8 +41,8 @@ def losses(change: Mapping[str, Any]) -> str:
     unknown = change["Action"] == "Dynamic" or (
         change["Action"] == "Modify" and not change.get("ChangeSetId")
     )
-    if unknown and change.get("ResourceType") == events.NESTED:
-        return "might lose what is in it: AWS does not say what becomes of this nested stack"
+    if unknown and change.get("ResourceType") == NESTED_STACK:
+        return "might lose resources: AWS does not tell what changes in this nested stack"
     return ""
 
 
@@ -46,57 +52,87 @@ def check(
     allowed: frozenset[str],
     so_far: str = "nothing was changed",
 ) -> None:
-    """Raises ProtectedError when a protected environment would lose a resource that ``allowed`` (logical ids) lacks.
+    """Raise ProtectedError if a protected environment would lose a resource not in ``allowed``.
 
-    ``so_far``: what has been done until now, in words.
+    ``so_far`` says what was done until now.
     """
     if not environment.protect:
         return
-    found = [
-        (
-            change["LogicalResourceId"],
-            f"{change['LogicalResourceId']} ({change['ResourceType']}) {loss} in {plan.ref}",
-        )
+    losses = [
+        (change["LogicalResourceId"], change["ResourceType"], how, plan.ref)
         for plan in plans
         if plan.change_set
         for change in plan.change_set.changes
-        if (loss := losses(change)) and change["LogicalResourceId"] not in allowed
+        if (how := loss(change)) and change["LogicalResourceId"] not in allowed
     ]
-    if found:
-        names = sorted({name for name, _ in found})
+    if losses:
+        texts = [f"{name} ({kind}) {how} in {ref}" for name, kind, how, ref in losses]
+        options = [
+            word
+            for name in sorted({one[0] for one in losses})
+            for word in ("--allow-replace", name)
+        ]
         raise ProtectedError(
-            f"refused, {so_far}: " + "; ".join(what for _, what in found),
+            f"refused, {so_far}: {'; '.join(texts)}",
             where=f"{environment.path}: protect",
-            advice="If that is wanted, name it: ARGS='"
-            + " ".join(f"--allow-replace {name}" for name in names)
-            + "'",
+            advice=f"To allow it: {losses[0][3].command('deploy', *options)}",
         )
 
 
-def differences(
-    remote: Remote,
-    environment: Environment,
-    settings: StackSettings,
-    stack: Mapping[str, Any] | None,
-) -> tuple[str, ...]:
-    """What ``apply`` has to set."""
-    found = []
-    if environment.protect and not (stack or {}).get("EnableTerminationProtection"):
-        found.append(_TERMINATION)
-    if settings.policy is not None:
-        held = remote.call("get_stack_policy", StackName=stack["StackId"]) if stack else {}
-        if json.loads(held.get("StackPolicyBody") or "null") != settings.policy:
-            found.append(_POLICY)
-    return tuple(found)
+@dataclass(frozen=True)
+class Protection:
+    """What has to be set on a stack besides its change set, and what stays although unwanted."""
+
+    settings: tuple[str, ...] = ()  # TERMINATION, POLICY
+    policy_first: bool = False  # the new stack policy allows what the deployed one denies
+    notes: tuple[str, ...] = ()
 
 
-def apply(remote: Remote, settings: StackSettings, stack_id: str, wanted: Iterable[str]) -> None:
-    """Sets what ``differences`` found, once the stack's operation has ended well."""
-    if _TERMINATION in wanted:
-        remote.call(
+def read(
+    stack: StackClient, environment: Environment, description: Mapping[str, Any] | None
+) -> Protection:
+    """Compare a stack's protection with what the environment file wants."""
+    wanted, settings = stack.ref.settings.policy, []
+    if environment.protect and not (description or {}).get("EnableTerminationProtection"):
+        settings.append(TERMINATION)
+    held = _policy(stack, description, is_wanted=wanted is not None)
+    if wanted is None:
+        stays = "the stack policy stays: the file has none, and CloudFormation can only replace it"
+        is_open = held is None or not _statements(held, "Deny")
+        return Protection(tuple(settings), notes=() if is_open else (stays,))
+    if held != wanted:
+        settings.append(POLICY)
+    opens = _statements(held, "Deny") - _statements(wanted, "Deny")
+    opens |= _statements(wanted, "Allow") - _statements(held, "Allow")
+    return Protection(tuple(settings), policy_first=held is not None and bool(opens))
+
+
+def _policy(stack: StackClient, description: Mapping[str, Any] | None, *, is_wanted: bool) -> Any:
+    """Return the deployed stack policy or None; permission denied is an error only if it is wanted."""
+    if not description:
+        return None
+    try:
+        answer = stack.call("get_stack_policy", StackName=description["StackId"])
+    except ClientError:
+        if is_wanted:
+            raise
+        return None
+    return json.loads(answer.get("StackPolicyBody") or "null")
+
+
+def _statements(policy: Any, effect: str) -> set[str]:
+    """Return the statements of a stack policy with an effect, each as text that can be compared."""
+    statements = (policy or {}).get("Statement") or []
+    listed = statements if isinstance(statements, list) else [statements]
+    return {json.dumps(one, sort_keys=True) for one in listed if one.get("Effect") == effect}
+
+
+def apply(stack: StackClient, stack_id: str, settings: Iterable[str]) -> None:
+    """Set what ``read`` found to be different."""
+    if TERMINATION in settings:
+        stack.call(
             "update_termination_protection", StackName=stack_id, EnableTerminationProtection=True
         )
-    if _POLICY in wanted:
-        remote.call(
-            "set_stack_policy", StackName=stack_id, StackPolicyBody=json.dumps(settings.policy)
-        )
+    if POLICY in settings:
+        policy = json.dumps(stack.ref.settings.policy)
+        stack.call("set_stack_policy", StackName=stack_id, StackPolicyBody=policy)

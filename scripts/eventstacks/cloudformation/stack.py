@@ -1,4 +1,4 @@
-"""Calls about one stack, with retries."""
+"""The client of one stack: calls with retries, pages, and the stack's description."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether AWS says that there is no such stack.
+    """Return True if AWS answers that the stack does not exist.
 
-    Two wordings: 'Stack with id X does not exist' (DescribeStacks) and 'Stack [X] does not exist' (events).
+    There are two wordings: 'Stack with id X does not exist' (DescribeStacks) and
+    'Stack [X] does not exist' (DescribeStackEvents).
     """
     return error_code(error) == "ValidationError" and "does not exist" in error_message(error)
 
 
 @dataclass(frozen=True, eq=False)
-class Remote:
-    """A stack as CloudFormation holds it, and patient calls about it."""
+class StackClient:
+    """One stack, the client of its Region, and the clock that retries and waits go by."""
 
     ref: StackRef
     client: Any
@@ -39,11 +40,14 @@ class Remote:
         return noecho.mask_text(text, self.secrets)
 
     def call(self, method: str, **arguments: Any) -> Any:
-        """As the function ``call``, of a method of the client; ``retry_for`` may be among the arguments."""
+        """Call a method of the client with retries (``aws.call``); accepts ``retry_for``."""
         return call(getattr(self.client, method), clock=self.clock, **arguments)
 
     def pages(self, method: str, **arguments: Any) -> Iterator[Any]:
-        """The answers of a method that gives them in pages."""
+        """Yield all pages of an answer, each with retries.
+
+        Not by botocore's paginators: they cannot go on after a page that failed.
+        """
         while True:
             page = self.call(method, **arguments)
             yield page
@@ -51,40 +55,45 @@ class Remote:
                 return
             arguments["NextToken"] = page["NextToken"]
 
-    def until(
-        self, done: Callable[[Any], bool], method: str, *, longest: float, **arguments: Any
+    def items(self, method: str, key: str, **arguments: Any) -> Iterator[Any]:
+        """Yield the entries of a list that is answered in pages."""
+        for page in self.pages(method, **arguments):
+            yield from page.get(key) or ()
+
+    def wait_for(
+        self, is_done: Callable[[Any], bool], method: str, *, longest: float, **arguments: Any
     ) -> Any:
-        """The first answer that is ``done``, asked for ever less often, and every ``longest`` seconds at least."""
+        """Call until ``is_done(answer)``, with growing pauses of at most ``longest`` seconds."""
         pause = 0.1
-        while not done(found := self.call(method, **arguments)):
+        while not is_done(answer := self.call(method, **arguments)):
             self.clock.sleep(pause)
             pause = min(pause * 1.5, longest)
-        return found
+        return answer
 
-    def stack(self, stack_id: str = "", *, retry_for: float = RETRY_SHORT) -> dict[str, Any] | None:
-        """DescribeStacks of ``stack_id``, or of the stack that has this name now; None when there is none."""
+    def describe(
+        self, stack_id: str = "", *, retry_for: float = RETRY_SHORT
+    ) -> dict[str, Any] | None:
+        """Return DescribeStacks of an ARN, by default of the stack's name; None if it is missing."""
+        name = stack_id or self.ref.stack_name
         try:
-            answer = self.call(
-                "describe_stacks", retry_for=retry_for, StackName=stack_id or self.ref.stack_name
-            )
+            answer = self.call("describe_stacks", retry_for=retry_for, StackName=name)
         except ClientError as error:
             if is_missing(error):
                 return None
             raise
         return dict(answer["Stacks"][0])
 
-    def newest_root_event(self, stack: str = "") -> dict[str, Any] | None:
+    def newest_root_event(self, stack_id: str = "") -> dict[str, Any] | None:
         """Return the stack's own newest event, or None if there is no such stack.
 
-        ``stack``: an ARN; by default the stack that has the name now. Events are written when
-        something happens, while DescribeStacks can answer with what was true some seconds ago.
+        Events are written when something happens; DescribeStacks can answer with what was true
+        some seconds ago.
         """
-        name = stack or self.ref.stack_name
+        name = stack_id or self.ref.stack_name
         try:
-            for page in self.pages("describe_stack_events", StackName=name):
-                for event in page.get("StackEvents") or ():
-                    if event.get("PhysicalResourceId") == event["StackId"]:
-                        return dict(event)
+            for event in self.items("describe_stack_events", "StackEvents", StackName=name):
+                if event.get("PhysicalResourceId") == event["StackId"]:
+                    return dict(event)
         except ClientError as error:
             if not is_missing(error):
                 raise

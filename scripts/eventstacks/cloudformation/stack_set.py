@@ -1,7 +1,7 @@
-"""One stack set: what AWS holds of it, what the environment wants, and the operations that lead from one to the other.
+"""One stack set: what AWS has, what the environment wants, and the operations between the two.
 
-The administrator's region is the environment's first. StackSets have no change sets: a plan compares what the stack set
-holds with what it should. Source: API reference of CreateStackSet, UpdateStackSet, CreateStackInstances.
+It is managed in the environment's first Region. Stack sets have no change sets: a plan compares
+settings. Source: API Reference of CreateStackSet, UpdateStackSet, CreateStackInstances.
 """
 
 from __future__ import annotations
@@ -13,306 +13,287 @@ from botocore.exceptions import ClientError
 
 from eventstacks import documents
 from eventstacks.aws import RETRY_LONG, error_code
-from eventstacks.cloudformation import body, change_set, failure
-from eventstacks.cloudformation.results import Plan, Result
-from eventstacks.cloudformation.stack import Remote
-from eventstacks.environment import StackRef
-from eventstacks.errors import command_line
+from eventstacks.cloudformation import failure, package
+from eventstacks.cloudformation.noecho import MASK
+from eventstacks.cloudformation.run import Plan, Result
+from eventstacks.cloudformation.stack import StackClient
+from eventstacks.errors import ErrorCode, ToolError, command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from eventstacks.aws import Aws, Clock
     from eventstacks.environment import StackRef, StackSet
     from eventstacks.rendering import RenderedTemplate
 
+Failures = dict[tuple[str, str], str]  # (account, Region) → reason
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-_OUTCOMES = {
-    "CREATE": "created",
-    "UPDATE": "updated",
-    "DELETE": "deleted",
-}  # of an operation's Action
-
-
-# The roles of self-managed stack sets, when none is named. Source: User Guide, 'Grant self-managed permissions'
-_ADMINISTRATION, _EXECUTION = (
-    "AWSCloudFormationStackSetAdministrationRole",
-    "AWSCloudFormationStackSetExecutionRole",
-)
-_ROLES = (("administration role", "AdministrationRoleARN"), ("execution role", "ExecutionRoleName"))
+_OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # by Action
+# The roles of self-managed stack sets without others. Source: User Guide, 'Grant self-managed permissions'
+_ADMINISTRATION = "AWSCloudFormationStackSetAdministrationRole"
+_EXECUTION = "AWSCloudFormationStackSetExecutionRole"
+_UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "NotImplemented")
 
 
 class RefusedError(failure.DeploymentError):
-    """What would be more than was asked for, or cannot be done with stack sets: refused before anything is changed."""
+    """Something that stack sets cannot do, or more than was asked for: nothing is changed."""
+
+    default_code = ErrorCode.UNSUPPORTED
 
 
-def command(ref: StackRef, verb: str) -> str:
-    """What to type for a stack set: in all its regions, since an update cannot be kept to one."""
-    return command_line(verb, env=ref.environment, stack=ref.stack)
+def _arguments(
+    aws: Aws, template: RenderedTemplate, ref: StackRef, target: StackSet, clock: Clock
+) -> dict[str, Any]:
+    """Return the arguments of CreateStackSet and UpdateStackSet, without the roles."""
+    arguments: dict[str, Any] = {
+        "StackSetName": ref.stack_name,
+        "PermissionModel": target.permissions,
+        "Capabilities": package.capabilities(template.document),
+        **package.body_arguments(aws, template, clock),
+        "Parameters": [
+            {"ParameterKey": key, "ParameterValue": str(value)}
+            for key, value in ref.values().items()
+        ],
+        "Tags": [{"Key": key, "Value": value} for key, value in ref.settings.tags.items()],
+    }
+    if target.permissions == "SERVICE_MANAGED":
+        retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
+        arguments["AutoDeployment"] = {"Enabled": target.auto_deployment, **retention}
+    return arguments
 
 
-def _defaults(template: Mapping[str, Any]) -> dict[str, str]:
-    """The template's defaults: AWS gives them back as if they had been said.
+def _roles(target: StackSet, held: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of the roles of a self-managed stack set.
 
-    Not seen on an account. Source: Terraform's documentation of aws_cloudformation_stack_set, by which every parameter
-    has to be configured, those with a default, too. Left out of the answer they are no change either.
+    AWS keeps the role of before if none is given, so its default has to be named then.
     """
-    declared = (template.get("Parameters") or {}).items()
-    found = {name: one["Default"] for name, one in declared if "Default" in one}
-    return {name: documents.text_of(one) for name, one in found.items()}
+    roles = {}
+    deployed = str(held.get("AdministrationRoleARN") or "")
+    by_unit = target.permissions == "SERVICE_MANAGED"
+    default = f"{deployed.partition(':role/')[0]}:role/{_ADMINISTRATION}"
+    reset = default if deployed and not by_unit and deployed != default else ""
+    if role := target.administration_role or reset:
+        roles["AdministrationRoleARN"] = role
+    other = not by_unit and held.get("ExecutionRoleName", _EXECUTION) != _EXECUTION
+    if name := target.execution_role or (_EXECUTION if other else ""):
+        roles["ExecutionRoleName"] = name
+    return roles
 
 
-def _same_body(held: str | None, text: str) -> bool:
-    """Whether a stack set has this template; AWS may give '?' in place of each character beyond ASCII.
-
-    Not seen on an account: it is known of GetTemplate (aws-cloudformation/cloudformation-coverage-roadmap #814), not of
-    DescribeStackSet. Where it is so, a change of nothing but such characters is not seen.
-    """
-    return held == text or held == text.encode("ascii", "replace").decode()
+def _differences(
+    held: Mapping[str, Any], wanted: Mapping[str, Any], template: RenderedTemplate, ref: StackRef
+) -> list[str]:
+    """Return the settings in which a stack set differs from the arguments of an update."""
+    # AWS can return '?' for each character beyond ASCII (known of GetTemplate, not seen here:
+    # aws-cloudformation/cloudformation-coverage-roadmap #814).
+    bodies = (template.text, template.text.encode("ascii", "replace").decode())
+    # AWS returns the template's defaults as if they had been given. Not seen on an account; source:
+    # Terraform's documentation of aws_cloudformation_stack_set.
+    declared = (template.document.get("Parameters") or {}).items()
+    defaults = {
+        name: documents.text_of(one["Default"]) for name, one in declared if "Default" in one
+    }
+    parameters = defaults | {name: str(value) for name, value in ref.values().items()}
+    given = {
+        one["ParameterKey"]: one.get("ParameterValue", "") for one in held.get("Parameters") or ()
+    }
+    # A secret is masked: that it has changed cannot be seen.
+    given |= {name: parameters.get(name, "") for name, value in given.items() if value == MASK}
+    tags = {one["Key"]: one["Value"] for one in held.get("Tags") or ()}
+    by_unit, capabilities = "AutoDeployment" in wanted, set(wanted["Capabilities"])
+    checks = {
+        "template": held.get("TemplateBody") not in bodies,
+        "parameters": defaults | given != parameters,
+        "tags": tags != ref.settings.tags,
+        # Some endpoints do not return capabilities: then there is nothing to compare.
+        "capabilities": set(held.get("Capabilities", capabilities)) != capabilities,
+        "auto deployment": by_unit
+        and _automatic(held.get("AutoDeployment")) != _automatic(wanted["AutoDeployment"]),
+    }
+    if not by_unit:  # AWS has roles of its own for organizational units
+        for name, key in (
+            ("administration role", "AdministrationRoleARN"),
+            ("execution role", "ExecutionRoleName"),
+        ):
+            checks[name] = key in wanted and wanted[key] != held.get(key)
+    return [name for name, differs in checks.items() if differs]
 
 
 def _automatic(given: Mapping[str, Any] | None) -> tuple[bool, bool]:
-    """AutoDeployment: whether, and whether it keeps the stacks of accounts that leave."""
+    """Return whether deployment is automatic, and keeps the stacks of accounts that leave."""
     enabled = bool((given or {}).get("Enabled"))
     return enabled, enabled and bool((given or {}).get("RetainStacksOnAccountRemoval"))
 
 
-class Set:
+class StackSetClient:
     """One stack set, and the stacks that the environment wants of it."""
 
     def __init__(self, aws: Aws, refs: Sequence[StackRef], clock: Clock) -> None:
         self.aws, self.settings = aws, refs[0].settings
-        self.target = cast("StackSet", aws.environment.stack_set)  # whoever comes here has looked
+        self.target = cast("StackSet", aws.environment.stack_set)
         self.by_unit = self.target.permissions == "SERVICE_MANAGED"
-        self.refs = {ref.region: ref for ref in refs}  # by region
-        self.region = aws.environment.regions[0]
-        self.remote = Remote(
-            next(iter(self.refs.values())), aws.client("cloudformation", self.region), clock
-        )
+        self.refs = {ref.region: ref for ref in refs}
+        client = aws.client("cloudformation", aws.environment.regions[0])
+        self.stack = StackClient(refs[0], client, clock)
         self.name = {"StackSetName": self.settings.stack_name}
-        self.arguments: dict[str, Any] = {}  # of CreateStackSet and UpdateStackSet
+        self.arguments: dict[str, Any] = {}
         self.exists = False
-        self.differs: list[str] = []
-        self.missing: dict[str, list[str]] = {}  # region → accounts or organisational units
-        self.left: list[dict[str, Any]] = []  # stacks that the file does not name any more
-        self.under_way = False
+        self.differences: list[str] = []
+        self.missing: dict[str, list[str]] = {}  # Region → accounts or organizational units
+        self.left: list[dict[str, Any]] = []  # stacks that the file no longer names
+        self.in_progress = False
 
-    # --- what is there ---------------------------------------------------------------------
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command for all Regions: an update cannot be kept to one."""
+        ref = self.stack.ref
+        return command_line(verb, *options, env=ref.environment, stack=ref.stack)
 
-    def held(self) -> dict[str, Any] | None:
-        """DescribeStackSet, or None when there is none."""
+    def describe(self) -> dict[str, Any] | None:
+        """Return DescribeStackSet, or None if there is none."""
         try:
-            return dict(self.remote.call("describe_stack_set", **self.name)["StackSet"])
+            return dict(self.stack.call("describe_stack_set", **self.name)["StackSet"])
         except ClientError as error:
             if error_code(error) == "StackSetNotFoundException":
                 return None
+            if error_code(error) in _UNKNOWN_ACTION:
+                raise RefusedError(
+                    "the endpoint does not support stack sets",
+                    where=f"{self.aws.environment.path}: stack_set",
+                    advice="Deploy to AWS, or remove stack_set to deploy single stacks.",
+                ) from None
             raise
 
     def instances(self) -> list[dict[str, Any]]:
-        """ListStackInstances: one per account and region."""
-        pages = self.remote.pages("list_stack_instances", **self.name)
-        return [one for page in pages for one in page.get("Summaries") or ()]
+        """Return ListStackInstances: one per account and Region."""
+        return list(self.stack.items("list_stack_instances", "Summaries", **self.name))
 
-    # --- plan and deploy -------------------------------------------------------------------
+    # --- plan ------------------------------------------------------------------------------
 
-    def compare(self, rendered: RenderedTemplate) -> None:
-        """Holds what is there against the environment. Raises DeploymentError for what StackSets cannot do."""
-        settings, target, template = self.settings, self.target, rendered.document
-        values = settings.values(settings.regions[0])
-        if any(
-            not all(isinstance(value, str) for value in settings.values(region).values())
-            or settings.values(region) != values
-            for region in settings.regions
+    def compare(self, template: RenderedTemplate) -> None:
+        """Compare what is deployed with the environment. Raises DeploymentError."""
+        environment, ref = self.aws.environment, self.stack.ref
+        others = [environment.ref(ref.stack, region) for region in self.settings.regions]
+        if any(one.values() != ref.values() for one in others) or not all(
+            isinstance(value, str) for value in ref.values().values()
         ):
-            raise failure.DeploymentError(
-                "with stack_set, the value of a parameter must be in the file, and the same in all Regions",
-                where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
-                advice="Import the value in the template, or let it depend on AWS::Region there.",
-            )
-        self.arguments = {
-            **self.name,
-            "PermissionModel": target.permissions,
-            "Capabilities": change_set.capabilities(template),
-            **body.arguments(self.aws, rendered, self.remote.clock),
-            "Parameters": [
-                {"ParameterKey": key, "ParameterValue": str(value)} for key, value in values.items()
-            ],
-            "Tags": [{"Key": key, "Value": value} for key, value in settings.tags.items()],
-        }
-        if self.by_unit:
-            retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
-            self.arguments["AutoDeployment"] = {"Enabled": target.auto_deployment, **retention}
-        held, there = self.held(), []
-        self.arguments |= self._roles(held or {})
-        self.exists, self.differs = held is not None, []
-        if held:
-            there = self.instances()
-            given = {
-                one["ParameterKey"]: one.get("ParameterValue", "")
-                for one in held.get("Parameters") or ()
-            }
-            # AWS does not tell a secret: that it is another one now cannot be seen.
-            defaults = _defaults(template)
-            wanted = defaults | values
-            given = {
-                name: wanted.get(name, "") if value == "****" else value
-                for name, value in given.items()
-            }
-            tags = {one["Key"]: one["Value"] for one in held.get("Tags") or ()}
-            allowed = set(self.arguments["Capabilities"])
-            stale = sum(one.get("Status") != "CURRENT" for one in there)
-            self.differs = [
-                name
-                for name, differs in (
-                    (
-                        "template",
-                        not _same_body(held.get("TemplateBody"), rendered.text),
-                    ),
-                    ("parameters", defaults | given != wanted),
-                    ("tags", tags != settings.tags),
-                    # Not told by everything that speaks for AWS: then there is nothing to compare.
-                    ("capabilities", set(held.get("Capabilities", allowed)) != allowed),
-                    (
-                        "auto deployment",
-                        self.by_unit
-                        and _automatic(held.get("AutoDeployment"))
-                        != _automatic(self.arguments["AutoDeployment"]),
-                    ),
-                    # AWS names its own default where none was given, and roles of its own for units.
-                    *(
-                        (words, key in self.arguments and self.arguments[key] != held.get(key))
-                        for words, key in _ROLES
-                        if not self.by_unit
-                    ),
-                    (f"{stale} stacks not current", stale),
-                )
-                if differs
-            ]
-        others = [one for one in settings.regions if one not in self.refs]
-        if self.differs and others:
-            # UpdateStackSet takes Regions, but with a new template or parameters all other stacks become OUTDATED.
             raise RefusedError(
-                f"this stack set has to be updated ({', '.join(self.differs)}), which cannot be kept to "
-                f"{', '.join(self.refs)}: it reaches {', '.join(others)}, too",
-                where=str(self.remote.ref),
-                advice=f"Without a region: {command(self.remote.ref, 'deploy')}",
+                "with stack_set the value of a parameter must be in the file and the same everywhere",
+                where=f"{environment.path}: stacks.{ref.stack}.parameters",
+                advice="Import the value in the template, or derive it from AWS::Region there.",
             )
-        missing = {region: self._missing(region, there, held or {}) for region in self.refs}
+        package.check_paths(template)
+        held = self.describe()
+        self.arguments = _arguments(self.aws, template, ref, self.target, self.stack.clock)
+        self.arguments |= _roles(self.target, held or {})
+        instances = self.instances() if held else []
+        self.exists = held is not None
+        self.differences = _differences(held, self.arguments, template, ref) if held else []
+        if outdated := sum(one.get("Status") != "CURRENT" for one in instances):
+            self.differences.append(f"{outdated} stacks not current")
+        unchosen = [one for one in self.settings.regions if one not in self.refs]
+        if self.differences and unchosen:
+            # With Regions, UpdateStackSet makes all other stacks OUTDATED.
+            raise RefusedError(
+                f"the stack set needs an update ({', '.join(self.differences)}), which also "
+                f"updates {', '.join(unchosen)}",
+                where=str(ref),
+                advice=f"Without a Region: {self.command('deploy')}",
+            )
+        missing = {region: self._missing(region, instances, held or {}) for region in self.refs}
         self.missing = {region: found for region, found in missing.items() if found}
-        self.left = [one for one in there if not self._is_wanted(one)]
+        self.left = [one for one in instances if not self._is_wanted(one)]
 
     def _missing(
-        self, region: str, there: Sequence[Mapping[str, Any]], held: Mapping[str, Any]
+        self, region: str, instances: Iterable[Mapping[str, Any]], held: Mapping[str, Any]
     ) -> list[str]:
-        """The accounts, or the organisational units when no accounts are named, that have no stack in a region.
+        """Return the accounts, or without accounts the units, that have no stack in a Region.
 
-        A unit without accounts has stacks nowhere: the stack set knows it all the same, and it is not missing for ever.
-        Source: API reference of StackSet (OrganizationalUnitIds) and StackInstanceSummary (OrganizationalUnitId).
+        A unit without accounts has no stacks; the stack set knows it, and it is not missing.
+        Source: API Reference of StackSet and StackInstanceSummary.
         """
-        target = self.target
-        if target.accounts:
-            known = {one["Account"] for one in there if one["Region"] == region}
-            return [one for one in target.accounts if one not in known]
-        full = {one.get("OrganizationalUnitId") for one in there}
-        known = {one.get("OrganizationalUnitId") for one in there if one["Region"] == region}
-        known |= set(held.get("OrganizationalUnitIds") or ()) - full
-        return [one for one in target.organizational_units if one not in known]
+        instances = list(instances)
+        here = [one for one in instances if one["Region"] == region]
+        if self.target.accounts:
+            known = {one["Account"] for one in here}
+            return [one for one in self.target.accounts if one not in known]
+        units = {one.get("OrganizationalUnitId") for one in instances}
+        known = {one.get("OrganizationalUnitId") for one in here}
+        known |= set(held.get("OrganizationalUnitIds") or ()) - units
+        return [one for one in self.target.organizational_units if one not in known]
 
-    def _is_wanted(self, one: Mapping[str, Any]) -> bool:
-        """Whether the file names a stack's region, account and organisational unit."""
-        target, unit = self.target, one.get("OrganizationalUnitId")
+    def _is_wanted(self, instance: Mapping[str, Any]) -> bool:
+        target, unit = self.target, instance.get("OrganizationalUnitId")
         return (
-            one["Region"] in self.settings.regions
-            and (not target.accounts or one["Account"] in target.accounts)
+            instance["Region"] in self.settings.regions
+            and (not target.accounts or instance["Account"] in target.accounts)
             and (not unit or unit in target.organizational_units)
         )
 
-    def _left(self, ref: StackRef) -> list[str]:
-        """What stays in a region though the file does not name it; regions that it does not name stand at the first."""
-        mine = [ref.region]
-        if ref is self.remote.ref:
-            mine += sorted({one["Region"] for one in self.left} - set(self.settings.regions))
-        found = {
+    def _retained(self, ref: StackRef) -> tuple[str, ...]:
+        """Return what stays though the file does not name it; Regions not in it are at the first ref."""
+        regions = [ref.region]
+        if ref is self.stack.ref:
+            regions += sorted({one["Region"] for one in self.left} - set(self.settings.regions))
+        accounts = {
             region: sorted({one["Account"] for one in self.left if one["Region"] == region})
-            for region in mine
+            for region in regions
         }
-        return [
-            f"the stacks in {', '.join(accounts)} in {region} stay, though the file does not name them any more"
-            for region, accounts in found.items()
-            if accounts
-        ]
-
-    def _roles(self, held: Mapping[str, Any]) -> dict[str, str]:
-        """The roles' arguments. AWS keeps the role of before when none is given: its default has to be named then."""
-        target, found = self.target, dict[str, str]()
-        there = str(held.get("AdministrationRoleARN") or "")
-        back = (
-            ""
-            if self.by_unit or not there
-            else there.partition(":role/")[0] + f":role/{_ADMINISTRATION}"
+        return tuple(
+            f"the stacks in {', '.join(found)} in {region} stay: the file no longer names them"
+            for region, found in accounts.items()
+            if found
         )
-        if role := target.administration_role or (back if back != there else ""):
-            found["AdministrationRoleARN"] = role
-        other = not self.by_unit and held.get("ExecutionRoleName", _EXECUTION) != _EXECUTION
-        if name := target.execution_role or (_EXECUTION if other else ""):
-            found["ExecutionRoleName"] = name
-        return found
 
     def plans(self) -> list[Plan]:
-        """After ``compare``."""
+        """Return a plan per Region, after ``compare``."""
         name = f"stack set {self.settings.stack_name}"
         common = [] if self.exists else [name]
-        common += [f"{name}: {', '.join(self.differs)}"] if self.differs else []
-        there = {
-            region: [f"stacks in {', '.join(missing)}"] for region, missing in self.missing.items()
-        }
-        return [
-            Plan(ref, settings=(*common, *there.get(region, ())), notes=tuple(self._left(ref)))
-            for region, ref in self.refs.items()
-        ]
+        common += [f"{name}: {', '.join(self.differences)}"] if self.differences else []
+        plans = []
+        for region, ref in self.refs.items():
+            missing = self.missing.get(region, ())
+            new = [f"stacks in {', '.join(missing)}"] if missing else []
+            plans.append(Plan(ref, settings=(*common, *new), notes=self._retained(ref)))
+        return plans
+
+    # --- deploy and delete -----------------------------------------------------------------
 
     def deploy(self) -> list[Result]:
-        """Does what ``plans`` shows: the set, then its missing stacks; a result per region."""
-        failed: dict[tuple[str, str], str] = {}
-        self._settle()
+        """Create or update the stack set, then its missing stacks; return a result per Region."""
+        failures: Failures = {}
+        self._wait_for_others()
         if not self.exists:
-            self.remote.call(
-                "create_stack_set", ClientRequestToken=uuid.uuid4().hex, **self.arguments
-            )
-        elif self.differs:
-            failed |= self._operate("update_stack_set", **self.arguments)
+            token = uuid.uuid4().hex
+            self.stack.call("create_stack_set", ClientRequestToken=token, **self.arguments)
+        elif self.differences:
+            failures |= self._operate("update_stack_set", **self.arguments)
         for targets in {tuple(one) for one in self.missing.values()}:
-            regions = [
-                region for region, missing in self.missing.items() if tuple(missing) == targets
-            ]
-            failed |= self._operate(
-                "create_stack_instances", Regions=regions, **self.name, **self.targets(targets)
+            regions = [one for one, missing in self.missing.items() if tuple(missing) == targets]
+            failures |= self._operate(
+                "create_stack_instances", Regions=regions, **self.name, **self._targets(targets)
             )
         if self.by_unit and self.target.accounts and self.missing:
-            failed = self._nowhere() | failed
-        outcome = "updated" if self.differs else "unchanged"
-        results = self._results(
-            {one: "created" if one in self.missing else outcome for one in self.refs}, failed
-        )
+            failures = self._not_created() | failures
+        outcome = "updated" if self.differences else "unchanged"
+        outcomes = {one: "created" if one in self.missing else outcome for one in self.refs}
+        results = self._results(outcomes, failures)
         for result in results:
-            result.warnings = tuple(self._left(result.ref))
+            result.warnings = self._retained(result.ref)
         return results
 
-    def _nowhere(self) -> dict[tuple[str, str], str]:
-        """The accounts for which nothing was made: an account outside of the units is passed over without a word."""
-        there = {(one["Account"], one["Region"]) for one in self.instances()}
-        why = (
-            f"no stack was made; is the account in {' or '.join(self.target.organizational_units)}?"
-        )
+    def _not_created(self) -> Failures:
+        """Return the accounts without a stack: AWS skips an account outside of the units silently."""
+        existing = {(one["Account"], one["Region"]) for one in self.instances()}
+        units = " or ".join(self.target.organizational_units)
         return {
-            (one, region): why
+            (account, region): f"no stack was created; is the account in {units}?"
             for region, missing in self.missing.items()
-            for one in missing
-            if (one, region) not in there
+            for account in missing
+            if (account, region) not in existing
         }
 
-    def targets(self, targets: Sequence[str]) -> dict[str, Any]:
-        """Accounts, or organisational units without accounts, as CreateStackInstances takes them."""
+    def _targets(self, targets: Sequence[str]) -> dict[str, Any]:
+        """Return accounts, or units without accounts, as CreateStackInstances takes them."""
         if not self.by_unit:
             return {"Accounts": list(targets)}
         if not self.target.accounts:
@@ -326,41 +307,34 @@ class Set:
         }
 
     def delete(self) -> list[Result]:
-        """Deletes the stacks in the regions that are meant, and the set when none is left."""
-        if self.held() is None:
+        """Delete the stacks in the chosen Regions, and the stack set if none is left."""
+        if self.describe() is None:
             return self._results(dict.fromkeys(self.refs, "unchanged"), {})
-        self._settle()
-        there = [one for one in self.instances() if one["Region"] in self.refs]
-        key = "OrganizationalUnitId" if self.by_unit else "Account"
-        targets = sorted(
-            {one[key] for one in there}
-        )  # of what is there, whatever the file names by now
-        failed = (
-            self._operate(
+        self._wait_for_others()
+        failures: Failures = {}
+        if instances := [one for one in self.instances() if one["Region"] in self.refs]:
+            # The targets of what is deployed, whatever the file names by now.
+            key = "OrganizationalUnitId" if self.by_unit else "Account"
+            targets = sorted({one[key] for one in instances})
+            units = {"DeploymentTargets": {"OrganizationalUnitIds": targets}}
+            failures = self._operate(
                 "delete_stack_instances",
-                Regions=sorted({one["Region"] for one in there}),
+                Regions=sorted({one["Region"] for one in instances}),
                 RetainStacks=False,
                 **self.name,
-                **(
-                    {"DeploymentTargets": {"OrganizationalUnitIds": targets}}
-                    if self.by_unit
-                    else {"Accounts": targets}
-                ),
+                **(units if self.by_unit else {"Accounts": targets}),
             )
-            if there
-            else {}
-        )
-        results = self._results(dict.fromkeys(self.refs, "deleted"), failed)
+        results = self._results(dict.fromkeys(self.refs, "deleted"), failures)
         if left := sorted({one["Region"] for one in self.instances()}):
-            results[0].warnings = (f"the stack set stays, for its stacks in {', '.join(left)}",)
+            results[0].warnings = (f"the stack set stays: it has stacks in {', '.join(left)}",)
         else:
-            self.remote.call("delete_stack_set", **self.name)
+            self.stack.call("delete_stack_set", **self.name)
         return results
 
     # --- operations ------------------------------------------------------------------------
 
-    def _operate(self, method: str, **arguments: Any) -> dict[tuple[str, str], str]:
-        """Starts an operation and follows it; gives (account, region) → reason for those that failed."""
+    def _operate(self, method: str, **arguments: Any) -> Failures:
+        """Start an operation, follow it and return its failures."""
         target = self.target
         # STRICT would lower the concurrency.
         mode = "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"
@@ -370,111 +344,100 @@ class Set:
             "FailureToleranceCount": target.failure_tolerance,
             "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
         }
-        operation = str(uuid.uuid4())
+        operation_id = str(uuid.uuid4())
         try:
-            answer = self.remote.call(
-                method, OperationId=operation, OperationPreferences=preferences, **arguments
+            answer = self.stack.call(
+                method, OperationId=operation_id, OperationPreferences=preferences, **arguments
             )
-            operation = answer.get("OperationId") or operation
-        except ClientError as error:
-            if (
-                error_code(error) != "OperationIdAlreadyExistsException"
-            ):  # the answer was lost; it has been started
+            operation_id = answer.get("OperationId") or operation_id
+        except ClientError as error:  # the answer of the first call was lost
+            if error_code(error) != "OperationIdAlreadyExistsException":
                 raise
-        return self._failures(self._wait(operation), operation)
+        return self._failures(self._wait(operation_id), operation_id)
 
-    def _wait(self, operation: str) -> dict[str, Any]:
-        """DescribeStackSetOperation, once it has ended."""
-        self.under_way = True
-        found = self.remote.until(
-            lambda answer: answer["StackSetOperation"]["Status"] in _ENDED,
+    def _wait(self, operation_id: str) -> dict[str, Any]:
+        """Return DescribeStackSetOperation after its end."""
+        self.in_progress = True
+        answer = self.stack.wait_for(
+            lambda one: one["StackSetOperation"]["Status"] in _ENDED,
             "describe_stack_set_operation",
             longest=5.0,
             retry_for=RETRY_LONG,
-            OperationId=operation,
+            OperationId=operation_id,
             **self.name,
-        )["StackSetOperation"]
-        self.under_way = False
-        return dict(found)
+        )
+        self.in_progress = False
+        return dict(answer["StackSetOperation"])
 
-    def _failures(self, found: Mapping[str, Any], operation: str) -> dict[tuple[str, str], str]:
-        # SUCCEEDED, too, says only that no more failed than the failure tolerance allows (StackSetOperation.Status).
-        failed = {
+    def _failures(self, ended: Mapping[str, Any], operation_id: str) -> Failures:
+        """Return the failures; SUCCEEDED only means that they were within the tolerance."""
+        results = self.stack.items(
+            "list_stack_set_operation_results", "Summaries", OperationId=operation_id, **self.name
+        )
+        failures = {
             (one["Account"], one["Region"]): one.get("StatusReason") or one["Status"]
-            for page in self.remote.pages(
-                "list_stack_set_operation_results", OperationId=operation, **self.name
-            )
-            for one in page.get("Summaries") or ()
+            for one in results
             if one["Status"] in ("FAILED", "CANCELLED")
         }
-        if failed or found["Status"] == "SUCCEEDED":
-            return failed
-        return {
-            ("all", region): found.get("StatusReason") or found["Status"] for region in self.refs
-        }
+        if failures or ended["Status"] == "SUCCEEDED":
+            return failures
+        reason = ended.get("StatusReason") or ended["Status"]
+        return {("all", region): reason for region in self.refs}
 
     def running(self) -> list[dict[str, Any]]:
-        """ListStackSetOperations: those that have not ended."""
-        pages = self.remote.pages("list_stack_set_operations", **self.name) if self.held() else ()
-        return [
-            one
-            for page in pages
-            for one in page.get("Summaries") or ()
-            if one["Status"] not in _ENDED
-        ]
+        """Return the operations that have not ended."""
+        if not self.describe():
+            return []
+        operations = self.stack.items("list_stack_set_operations", "Summaries", **self.name)
+        return [one for one in operations if one["Status"] not in _ENDED]
 
-    def _settle(self) -> None:
-        """Waits for an operation that is under way: a stack set has one at a time."""
+    def _wait_for_others(self) -> None:
+        """Wait for operations in progress: a stack set has one at a time."""
         for one in self.running():
             self._wait(one["OperationId"])
 
-    def follow(self, *, stop: bool) -> list[Result]:
-        """Follows what is under way to its end, or has it ``stop``; no results when there is nothing.
+    def follow(self, *, stop: bool = False) -> list[Result]:
+        """Follow the operations in progress, or ``stop`` them; return [] without any.
 
-        What is being done to a stack is done to its end all the same, and nothing is rolled back; the others are not
-        begun any more. Source: API reference of StopStackSetOperation.
+        A stopped operation finishes the stacks it has begun, rolls nothing back and begins no
+        others. Source: API Reference of StopStackSetOperation.
         """
-        outcome = ""
-        failed, left = dict[tuple[str, str], str](), dict[tuple[str, str], str]()
-        for one in self.running():  # there may be several: what failed in any of them has failed
-            operation = one["OperationId"]
+        outcome, failures, stopped = "", Failures(), Failures()
+        for one in self.running():
+            operation_id = one["OperationId"]
             if stop:
-                self.remote.call("stop_stack_set_operation", OperationId=operation, **self.name)
-            found = self._wait(operation)
-            if stop and found["Status"] == "STOPPED":  # that was the purpose
-                outcome, left = "recovered", left | self._failures(found, operation)
+                which = {"OperationId": operation_id, **self.name}
+                self.stack.call("stop_stack_set_operation", **which)
+            ended = self._wait(operation_id)
+            if stop and ended["Status"] == "STOPPED":
+                outcome, stopped = "recovered", stopped | self._failures(ended, operation_id)
             else:
                 outcome = _OUTCOMES.get(one.get("Action", ""), "unchanged")
-                failed |= self._failures(found, operation)
-        results = self._results(dict.fromkeys(self.refs, outcome), failed) if outcome else []
+                failures |= self._failures(ended, operation_id)
+        results = self._results(dict.fromkeys(self.refs, outcome), failures) if outcome else []
         for result in results:
-            result.warnings = tuple(self._words(result.ref, left))
+            result.warnings = tuple(self._texts(result.ref, stopped))
         return results
 
-    def _words(self, ref: StackRef, failed: Mapping[tuple[str, str], str]) -> list[str]:
-        """What failed in a region. Regions that are not looked at are told of at the first one: operations reach all."""
+    def _texts(self, ref: StackRef, failures: Failures) -> list[str]:
+        """Return the failures of a Region; those of Regions not chosen are at the first one."""
         here = [
-            f"account {account}: {why}"
-            for (account, where), why in failed.items()
-            if where == ref.region
+            f"account {one}: {why}" for (one, where), why in failures.items() if where == ref.region
         ]
         elsewhere = [
             f"account {account} in {where}: {why}"
-            for (account, where), why in failed.items()
+            for (account, where), why in failures.items()
             if where not in self.refs
         ]
-        return here + (elsewhere if ref is self.remote.ref else [])
+        return here + (elsewhere if ref is self.stack.ref else [])
 
-    def _results(
-        self, outcomes: Mapping[str, str], failed: Mapping[tuple[str, str], str]
-    ) -> list[Result]:
+    def _results(self, outcomes: Mapping[str, str], failures: Failures) -> list[Result]:
         results = []
         for region, ref in self.refs.items():
-            result = Result(ref, outcomes[region])
-            if here := self._words(ref, failed):
-                result.outcome, advice = "failed", f"Mend it, then {command(ref, 'deploy')}"
-                result.problem = failure.DeploymentError(
-                    "; ".join(here), where=str(ref), advice=advice
-                )
-            results.append(result)
+            problem: ToolError | None = None
+            if texts := self._texts(ref, failures):
+                advice = f"Fix the cause, then run: {self.command('deploy')}"
+                problem = failure.DeploymentError("; ".join(texts), where=str(ref), advice=advice)
+            outcome = "failed" if problem else outcomes[region]
+            results.append(Result(ref, outcome, problem=problem))
         return results

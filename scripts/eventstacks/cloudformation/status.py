@@ -1,69 +1,170 @@
-"""What is deployed where, and in what state."""
+"""What is deployed: the state of stacks, their drift, and stacks that have left the file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.aws import Clock
-from eventstacks.cloudformation import events, failure, schedule, stack_set, stack_sets
+from eventstacks.aws import RETRY_LONG, Clock
+from eventstacks.cloudformation import failure, states
+from eventstacks.cloudformation.stack import StackClient
+from eventstacks.environment import StackRef, StackSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.stack import Remote
-    from eventstacks.environment import StackRef
+    from eventstacks.cloudformation.run import Scope
+    from eventstacks.errors import ToolError
 
 
 @dataclass(frozen=True)
 class Status:
-    """One stack in one region. ``status`` is CloudFormation's, or NOT_DEPLOYED."""
+    """One stack. ``status`` is CloudFormation's, NOT_DEPLOYED, or UNKNOWN with a ``problem``."""
 
     ref: StackRef
     status: str
     changed: datetime | None = None
-    drift: str = ""  # DRIFTED, IN_SYNC, or '' when nobody has looked
+    drift: str = ""  # DRIFTED, IN_SYNC, or '' if it was not looked for
     protected: bool = False
-    advice: str = ""  # '' when all is well
+    advice: str = ""  # '' if all is well
+    problem: ToolError | None = None
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return self.ref.document() | {
-            name: value for name, value in vars(self).items() if name != "ref"
+        """Return the status for ``--json``."""
+        found = {
+            name: value for name, value in vars(self).items() if name not in ("ref", "problem")
+        }
+        error = self.problem.document() if self.problem else None
+        return {**self.ref.document(), **found, "error": error}
+
+
+def read(scope: Scope) -> list[Status]:
+    """Return the status of stacks, by one DescribeStacks each. Raises aws.AccountError."""
+    return scope.for_each(_read, lambda ref, error: Status(ref, "UNKNOWN", problem=error))
+
+
+def _read(stack: StackClient) -> Status:
+    found = stack.describe()
+    if found is None:
+        return Status(stack.ref, states.NOT_DEPLOYED)
+    status = found["StackStatus"]
+    drift = (found.get("DriftInformation") or {}).get("StackDriftStatus", "")
+    return Status(
+        stack.ref,
+        status,
+        found.get("LastUpdatedTime") or found["CreationTime"],
+        drift="" if drift == "NOT_CHECKED" else drift,
+        protected=bool(found.get("EnableTerminationProtection")),
+        advice="" if states.of(status).is_sound else states.advice(status, stack.ref),
+    )
+
+
+def orphans(aws: Aws) -> list[StackRef]:
+    """Return deployed stacks whose name has the environment's prefix, but which its file lacks.
+
+    Looks in the environment's Regions. Without a prefix a stack cannot be told from those of
+    others, and the answer is empty.
+    """
+    environment, clock, found = aws.environment, Clock(), []
+    refs = environment.choose() if environment.prefix else []
+    known = {(ref.stack_name, ref.region) for ref in refs}
+    for region, ref in {ref.region: ref for ref in refs}.items():
+        stacks = StackClient(ref, aws.client("cloudformation", region), clock)
+        for one in stacks.items("describe_stacks", "Stacks"):
+            name = one["StackName"]
+            is_ours = name.startswith(environment.prefix) and not one.get("ParentId")
+            if is_ours and (name, region) not in known and one["StackStatus"] != states.DELETED:
+                key = name.removeprefix(environment.prefix)
+                settings = StackSettings(key, name, template="", regions=(region,))
+                found.append(StackRef(environment.name, key, name, region, settings))
+    return found
+
+
+# --- drift -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One property: ``kind`` is ADD, REMOVE or NOT_EQUAL, seen from the template."""
+
+    path: str
+    kind: str
+    expected: str
+    actual: str
+
+
+@dataclass(frozen=True)
+class DriftedResource:
+    """A resource that is MODIFIED or DELETED."""
+
+    logical_id: str
+    type: str
+    status: str
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What drift detection found for one stack: IN_SYNC, DRIFTED, UNKNOWN or NOT_DEPLOYED."""
+
+    ref: StackRef
+    status: str
+    resources: tuple[DriftedResource, ...] = ()
+    problem: ToolError | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the drift for ``--json``."""
+        return {
+            **self.ref.document(),
+            "status": self.status,
+            "resources": [asdict(one) for one in self.resources],
+            "error": self.problem.document() if self.problem else None,
         }
 
 
-def read(aws: Aws, refs: Sequence[StackRef]) -> list[Status]:
-    """One DescribeStacks per ref, in their order. Raises aws.AccountError, ClientError."""
-    if aws.environment.stack_set:
-        found = stack_sets.count(aws, refs, Clock())
-        return [
-            Status(
-                ref,
-                ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-                or "NOT_DEPLOYED",
-                advice=stack_set.command(ref, "deploy") if counts.keys() - {"CURRENT"} else "",
-            )
-            for ref, counts in found.items()
-        ]
-    return schedule.everywhere(aws, refs, _read)
+def detect_drift(scope: Scope) -> list[Drift]:
+    """Detect drift of all stacks at once. Raises aws.AccountError; other errors are ``problem``."""
+    return scope.for_each(_detect, lambda ref, error: Drift(ref, "UNKNOWN", problem=error))
 
 
-def _read(remote: Remote) -> Status:
-    stack = remote.stack()
-    if stack is None:
-        return Status(remote.ref, "NOT_DEPLOYED")
-    status, drift = (
-        stack["StackStatus"],
-        (stack.get("DriftInformation") or {}).get("StackDriftStatus", ""),
+def _detect(stack: StackClient) -> Drift:
+    held = stack.describe()
+    if held is None:
+        return Drift(stack.ref, states.NOT_DEPLOYED)
+    which = {"StackName": held["StackId"]}
+    answer = stack.wait_for(
+        lambda one: one["DetectionStatus"] != "DETECTION_IN_PROGRESS",
+        "describe_stack_drift_detection_status",
+        longest=2.0,
+        retry_for=RETRY_LONG,
+        StackDriftDetectionId=stack.call("detect_stack_drift", **which)["StackDriftDetectionId"],
     )
-    return Status(
-        remote.ref,
-        status,
-        stack.get("LastUpdatedTime") or stack["CreationTime"],
-        drift="" if drift == "NOT_CHECKED" else drift,
-        protected=bool(stack.get("EnableTerminationProtection")),
-        advice="" if status in events.GOOD_ENDS else failure.advice(status, remote.ref),
+    problem = None
+    if answer["DetectionStatus"] == "DETECTION_FAILED":
+        why = f"drift could not be detected: {answer.get('DetectionStatusReason')}"
+        problem = failure.DeploymentError(why, where=str(stack.ref))
+    drifted = stack.items(
+        "describe_stack_resource_drifts",
+        "StackResourceDrifts",
+        StackResourceDriftStatusFilters=["MODIFIED", "DELETED"],
+        **which,
+    )
+    resources = tuple(map(_resource, drifted))
+    return Drift(stack.ref, answer.get("StackDriftStatus", "UNKNOWN"), resources, problem)
+
+
+def _resource(raw: Mapping[str, Any]) -> DriftedResource:
+    differences = tuple(
+        Difference(
+            one["PropertyPath"],
+            one["DifferenceType"],
+            one.get("ExpectedValue", ""),
+            one.get("ActualValue", ""),
+        )
+        for one in raw.get("PropertyDifferences") or ()
+    )
+    return DriftedResource(
+        raw["LogicalResourceId"], raw["ResourceType"], raw["StackResourceDriftStatus"], differences
     )

@@ -16,7 +16,7 @@ from tests.unit.bus.operations import FakeAws, MissingError, Service
 from eventstacks import aws, environment, parameter_checks, rendering
 from eventstacks.__main__ import cli
 from eventstacks.cli import demo, output
-from eventstacks.cloudformation import deletion, deployment
+from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.environment import Environment, StackSettings
 
 NAME = "demo-0123abcd"
@@ -62,9 +62,9 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     result = SimpleNamespace(
         ok=True, problem=None, ref=stack_ref("dev", "bus", "demo-bus", "eu-west-1")
     )
-    monkeypatch.setattr(deployment, "deploy", lambda *_: [result])
-    monkeypatch.setattr(deletion, "survey", lambda *_: [])
-    monkeypatch.setattr(deletion, "delete", lambda *_, **__: [])
+    monkeypatch.setattr(Stacks, "deploy", lambda *_: [result])
+    monkeypatch.setattr(Stacks, "preview_deletion", lambda *_: [])
+    monkeypatch.setattr(Stacks, "delete", lambda *_, **__: [])
     monkeypatch.setattr(demo, "remove_snapshots", lambda _, region, run: gone.append((region, run)))
     gone = []
 

@@ -12,12 +12,11 @@ from rich.console import Console
 
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cloudformation.change_set import ChangeSet
-from eventstacks.cloudformation.deletion import Survey
-from eventstacks.cloudformation.deployment import Plan
-from eventstacks.cloudformation.events import Event
+from eventstacks.cloudformation.delete import Preview
 from eventstacks.cloudformation.failure import DeploymentError
-from eventstacks.cloudformation.outputs import NoStackError
-from eventstacks.cloudformation.results import Interrupted, Progress, Result
+from eventstacks.cloudformation.operation import Event
+from eventstacks.cloudformation.outputs import NotDeployedError
+from eventstacks.cloudformation.run import Interrupted, Plan, Progress, Result
 
 
 def plan(*changes, region="us-east-1", kind="UPDATE", **more):
@@ -28,7 +27,7 @@ def plan(*changes, region="us-east-1", kind="UPDATE", **more):
             "arn",
             "stack",
             kind,
-            made_stack=False,
+            created_stack=False,
             changes=changes,
             parameters=more.pop("parameters", {}),
         ),
@@ -75,9 +74,9 @@ def test_what_systems_manager_holds_is_no_change_as_long_as_it_is_the_same():
 
 def test_a_problem_of_another_stack_names_it():
     giver = stack_ref("test", "orders", "t-orders", "eu-west-1")
-    lines = text(replace(plan(), problem=NoStackError("this stack is not deployed", giver)))
+    lines = text(replace(plan(), problem=NotDeployedError("this stack is not deployed", giver)))
     assert lines[1] == "  ! t-orders in eu-west-1: this stack is not deployed"
-    own = text(replace(plan(), problem=NoStackError("this stack is not deployed", plan().ref)))
+    own = text(replace(plan(), problem=NotDeployedError("this stack is not deployed", plan().ref)))
     assert own[1] == "  ! this stack is not deployed"
 
 
@@ -173,7 +172,7 @@ def test_regions_with_the_same_changes_share_lines_and_others_do_not():
 
 def test_that_there_is_nothing_to_do_is_said_in_words():
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    same = Plan(place, ChangeSet("arn", "stack", "UPDATE", made_stack=False, unchanged=True))
+    same = Plan(place, ChangeSet("arn", "stack", "UPDATE", created_stack=False, unchanged=True))
     assert text(same) == ["t-bus in us-east-1: no changes", "No changes."]
 
 
@@ -415,7 +414,7 @@ def test_a_comment_of_a_failed_plan_has_the_reason():
 
 
 def test_a_deletion_shows_what_it_takes_and_who_uses_it():
-    survey = Survey(
+    survey = Preview(
         stack_ref("test", "bus", "t-bus", "us-east-1"),
         {"StackStatus": "CREATE_COMPLETE"},
         deleted={"Bus": "AWS::Events::EventBus"},

@@ -10,16 +10,13 @@ from refs import stack_ref
 
 from eventstacks.__main__ import cli
 from eventstacks.cli import stacks
-from eventstacks.cloudformation import deletion, deployment, recovery, schedule
-from eventstacks.cloudformation import drift as drift_detection
 from eventstacks.cloudformation import outputs as stack_outputs
-from eventstacks.cloudformation import status as stack_status
 from eventstacks.cloudformation.change_set import ChangeSet
-from eventstacks.cloudformation.deletion import Survey
-from eventstacks.cloudformation.deployment import Plan
-from eventstacks.cloudformation.drift import Difference, Drift, DriftedResource
-from eventstacks.cloudformation.results import Result
-from eventstacks.cloudformation.status import Status
+from eventstacks.cloudformation.delete import Preview
+from eventstacks.cloudformation.deployer import Stacks
+from eventstacks.cloudformation.recover import Step
+from eventstacks.cloudformation.run import Plan, Result
+from eventstacks.cloudformation.status import Difference, Drift, DriftedResource, Status
 from eventstacks.errors import ErrorCode, ToolError
 
 BUS = stack_ref("dev", "bus", "dev-bus", "us-east-1")
@@ -30,7 +27,9 @@ CHANGED = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def aws(monkeypatch):
     """Connect to nothing; the environment is not protected."""
-    environment = SimpleNamespace(name="dev", protect=False, stack_set=None, endpoint=None)
+    environment = SimpleNamespace(
+        name="dev", protect=False, stack_set=None, endpoint=None, prefix=""
+    )
     aws = SimpleNamespace(environment=environment)
     monkeypatch.setattr(stacks, "connect", lambda *_: (aws, {}, [BUS, OBJECTS]))
     return aws
@@ -48,8 +47,8 @@ def plans(*given):
     return lambda *_, **__: list(given)
 
 
-CHANGE = Plan(BUS, ChangeSet("arn", "id", "CREATE", made_stack=True))
-SAME = Plan(OBJECTS, ChangeSet("arn", "id", "UPDATE", made_stack=False, unchanged=True))
+CHANGE = Plan(BUS, ChangeSet("arn", "id", "CREATE", created_stack=True))
+SAME = Plan(OBJECTS, ChangeSet("arn", "id", "UPDATE", created_stack=False, unchanged=True))
 FAILED = Plan(BUS, problem=ToolError("denied", where=str(BUS), advice="Ask somebody."))
 
 
@@ -58,7 +57,7 @@ FAILED = Plan(BUS, problem=ToolError("denied", where=str(BUS), advice="Ask someb
 )
 @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
 def test_the_exit_code_of_a_plan(monkeypatch, found, exit_code, form):
-    monkeypatch.setattr(deployment, "plan", plans(*found))
+    monkeypatch.setattr(Stacks, "plan", plans(*found))
     done = run("plan", *form, exit_code=exit_code)
     if form == ["--json"]:
         assert len(json.loads(done.stdout)) == len(found)
@@ -90,17 +89,17 @@ def test_options_that_exclude_each_other_are_wrong_use(verb, options):
 
 
 def test_a_deployment_that_is_declined_is_an_error(monkeypatch):
-    monkeypatch.setattr(deployment, "deploy", plans())
+    monkeypatch.setattr(Stacks, "deploy", plans())
     with pytest.raises(ToolError) as caught:
         run("deploy")
     assert caught.value.code == ErrorCode.DECLINED
 
 
 def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
-    survey = Survey(
+    survey = Preview(
         BUS, {"StackStatus": "CREATE_COMPLETE"}, deleted={"Bus": "AWS::Events::EventBus"}
     )
-    monkeypatch.setattr(deletion, "survey", plans(survey, Survey(OBJECTS)))
+    monkeypatch.setattr(Stacks, "preview_deletion", plans(survey, Preview(OBJECTS)))
     monkeypatch.setattr(stacks.output, "confirm", lambda question, *_, **__: asked.append(question))
     asked = []
     with pytest.raises(ToolError) as caught:
@@ -110,9 +109,11 @@ def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
 
 
 def test_a_deletion_is_summarized(monkeypatch):
-    monkeypatch.setattr(deletion, "survey", plans(Survey(BUS, {"StackStatus": "CREATE_COMPLETE"})))
     monkeypatch.setattr(
-        deletion, "delete", plans(Result(BUS, "deleted"), Result(OBJECTS, "unchanged"))
+        Stacks, "preview_deletion", plans(Preview(BUS, {"StackStatus": "CREATE_COMPLETE"}))
+    )
+    monkeypatch.setattr(
+        Stacks, "delete", plans(Result(BUS, "deleted"), Result(OBJECTS, "unchanged"))
     )
     assert "dev-bus\tus-east-1\tdeleted" in run("delete", "--yes").stdout
     assert len(json.loads(run("delete", "--yes", "--json").stdout)) == 2
@@ -127,7 +128,7 @@ STATUSES = [
 
 
 def test_the_status_is_a_table_with_heads_zones_and_advice(monkeypatch):
-    monkeypatch.setattr(stack_status, "read", plans(*STATUSES))
+    monkeypatch.setattr(Stacks, "status", plans(*STATUSES))
     assert run("status").stdout.splitlines() == [
         "STACK\tREGION\tSTATE\tCHANGED\tDRIFT\tPROTECTION",
         "dev-bus\tus-east-1\tCREATE_COMPLETE\t2026-05-01 12:30:00Z\t\t",
@@ -158,7 +159,7 @@ def test_outputs_of_one_stack_are_shown_though_another_is_not_deployed(monkeypat
 def test_drift_is_exit_code_3(monkeypatch):
     difference = Difference("/DelaySeconds", "NOT_EQUAL", "0", "9")
     queue = DriftedResource("Queue", "AWS::SQS::Queue", "MODIFIED", (difference,))
-    monkeypatch.setattr(drift_detection, "detect", plans(Drift(BUS, "DRIFTED", (queue,))))
+    monkeypatch.setattr(Stacks, "drift", plans(Drift(BUS, "DRIFTED", (queue,))))
     done = run("drift", exit_code=3)
     assert done.stdout.splitlines() == [
         "dev-bus in us-east-1: DRIFTED",
@@ -166,18 +167,16 @@ def test_drift_is_exit_code_3(monkeypatch):
         "      DelaySeconds: 0 → 9",
     ]
     problem = ToolError("denied")
-    monkeypatch.setattr(drift_detection, "detect", plans(Drift(BUS, "UNKNOWN", problem=problem)))
+    monkeypatch.setattr(Stacks, "drift", plans(Drift(BUS, "UNKNOWN", problem=problem)))
     run("drift", "--json", exit_code=1)
 
 
 def test_nothing_in_progress_is_no_error(monkeypatch):
-    monkeypatch.setattr(recovery, "follow", plans())
+    monkeypatch.setattr(Stacks, "follow", plans())
     assert run("follow").stderr == "No operation is in progress.\n"
 
 
 def test_recovery_asks_only_if_there_is_something_to_do(monkeypatch):
-    step = SimpleNamespace(ref=BUS, words="is fine", method="")
-    monkeypatch.setattr(schedule, "remotes", plans(None))
-    monkeypatch.setattr(recovery, "propose", lambda *_, **__: step)
-    monkeypatch.setattr(recovery, "carry_out", plans())
+    monkeypatch.setattr(Stacks, "propose_recovery", plans(Step(BUS, description="is fine")))
+    monkeypatch.setattr(Stacks, "recover", plans())
     assert run("recover").stdout == "dev-bus in us-east-1 is fine\n"

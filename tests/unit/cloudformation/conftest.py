@@ -11,8 +11,8 @@ from scripted_cloudformation import (
     environment,
 )
 
-from eventstacks.cloudformation import deployment
-from eventstacks.cloudformation.options import Options
+from eventstacks.cloudformation import deployer
+from eventstacks.cloudformation.change_set import Options
 
 HERE = "us-east-1"
 
@@ -37,20 +37,24 @@ def world(clock):
             self.clock, self.ear = clock, Ear()
             self.options, self.template = dict(options), TEMPLATE
 
-        def _run(self, what, **options):
-            return what(
-                self.aws,
-                templates(queue=self.template),
-                self.environment.choose(),
-                clock=self.clock,
-                options=Options(**{**self.options, **options}),
-                listener=self.ear,
-            )
+        def deployer(self, stack=None):
+            refs = self.environment.choose(stack)
+            return deployer.create(self.aws, refs, listener=self.ear, clock=self.clock)
 
-        def deploy(self, **options):
-            return self._run(deployment.deploy, **options)
+        def deploy(self, stack=None, **options):
+            how = Options(**{**self.options, **options})
+            return self.deployer(stack).deploy(templates(queue=self.template), how)
 
-        def plan(self, **options):
-            return self._run(deployment.plan, **options)
+        def plan(self, stack=None, **options):
+            how = Options(**{**self.options, **options})
+            return self.deployer(stack).plan(templates(queue=self.template), how)
+
+        def recover(self, **more):
+            steps = self.deployer().propose_recovery(**more)
+            return self.deployer().recover(steps)
+
+        def delete(self, stack=None, **more):
+            chosen = self.deployer(stack)
+            return chosen.delete(chosen.preview_deletion(), **more)
 
     return World

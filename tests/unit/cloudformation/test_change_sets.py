@@ -12,6 +12,8 @@ from scripted_cloudformation import (
     steps,
 )
 
+from eventstacks.errors import ErrorCode
+
 HERE = "us-east-1"
 
 
@@ -56,7 +58,7 @@ def test_a_new_stack_without_resources_is_a_fault_of_its_template(world, status,
         w.cfn.add_stack("t-bus", status)
     w.cfn.no_change = True
     (found,) = getattr(w, verb)()
-    assert found.problem.what.startswith("the template yields no resource")
+    assert found.problem.code == ErrorCode.TEMPLATE_INVALID
     assert found.problem.where == "build/queue.yaml"
     assert w.cfn.change_sets == {}
 
@@ -73,7 +75,7 @@ def test_what_another_deployment_has_taken_away_is_said_to_be(world, gone):
 
     w.ear.confirm = another
     (result,) = w.deploy()
-    assert "another deployment of this stack is under way" in result.problem.what
+    assert result.problem.code == ErrorCode.STACK_BUSY
     assert "make follow ENV=test STACK=bus" in result.problem.advice
 
 

@@ -6,8 +6,8 @@ import pytest
 from refs import stack_ref
 from scripted_cloudformation import STACK, START, FakeCloudFormation, refusal, steps
 
-from eventstacks.cloudformation import failure, operation
-from eventstacks.cloudformation.stack import Remote
+from eventstacks.cloudformation import failure, operation, states
+from eventstacks.cloudformation.stack import StackClient
 
 PLACE = stack_ref("test", "bus", "t-bus", "us-east-1")
 
@@ -18,7 +18,7 @@ def cfn(clock):
 
 
 def remote(cfn):
-    return Remote(PLACE, cfn, cfn.clock)
+    return StackClient(PLACE, cfn, cfn.clock)
 
 
 def fails(cfn, clock, timeline, status="ROLLBACK_COMPLETE"):
@@ -63,10 +63,7 @@ def test_the_cause_is_before_the_rollback_not_in_it(cfn, clock):
     )
     first, second = error.what.split("; ")
     assert first == "Queue (AWS::SQS::Queue) could not be updated: bad value"
-    assert (
-        second
-        == "and then the rollback failed, too: Other (AWS::SQS::Queue) could not be updated: gone"
-    )
+    assert second == "then the rollback failed: Other (AWS::SQS::Queue) could not be updated: gone"
     assert "--skip" in error.advice
 
 
@@ -154,7 +151,7 @@ def test_a_hooks_own_reason(cfn, clock):
     )
     assert (
         error.what
-        == "Queue (AWS::SQS::Queue) could not be created: the hook Acme::Encrypt::Hook refuses it: queues must be encrypted"
+        == "Queue (AWS::SQS::Queue) could not be created: hook Acme::Encrypt::Hook failed: queues must be encrypted"
     )
 
 
@@ -284,14 +281,14 @@ def test_without_the_permission_for_describe_events_the_stacks_events_do(cfn, cl
     ],
 )
 def test_every_bad_state_has_advice_that_can_be_typed(status):
-    assert "make recover ENV=test STACK=bus REGION=us-east-1" in failure.advice(status, PLACE)
+    assert "make recover ENV=test STACK=bus REGION=us-east-1" in states.advice(status, PLACE)
 
 
 def test_whole_names_of_states_are_compared():
-    assert "deleted before the next try" in failure.advice("ROLLBACK_COMPLETE", PLACE)
-    assert "deleted" not in failure.advice("UPDATE_ROLLBACK_COMPLETE", PLACE)
-    assert "as it was before" in failure.advice("UPDATE_ROLLBACK_COMPLETE", PLACE)
-    assert "make follow" in failure.advice("UPDATE_ROLLBACK_IN_PROGRESS", PLACE)
+    assert "Delete it" in states.advice("ROLLBACK_COMPLETE", PLACE)
+    assert "Delete" not in states.advice("UPDATE_ROLLBACK_COMPLETE", PLACE)
+    assert "as it was before" in states.advice("UPDATE_ROLLBACK_COMPLETE", PLACE)
+    assert "make follow" in states.advice("UPDATE_ROLLBACK_IN_PROGRESS", PLACE)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from scripted_cloudformation import (
     steps,
 )
 
+from eventstacks.errors import ErrorCode
+
 HERE = "us-east-1"
 
 
@@ -200,7 +202,8 @@ def test_an_execution_of_which_nothing_is_seen_is_no_success(world):
     w.cfn.execute_change_set = lambda **_: {}  # accepted, and nothing ever comes of it
     (result,) = w.deploy()
     assert (result.outcome, result.ok) == ("unknown", False)
-    assert "no event tells of it; the stack is in UPDATE_COMPLETE" in str(result.problem)
+    assert result.problem.code == ErrorCode.OUTCOME_UNKNOWN
+    assert "UPDATE_COMPLETE" in result.problem.what
 
 
 def test_a_beginning_that_is_slow_to_show_is_waited_for(world):

@@ -1,7 +1,6 @@
 """Ctrl-C, and what a killed run left. Against a scripted CloudFormation."""
 
 import _thread
-import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,9 +16,8 @@ from scripted_cloudformation import (
 )
 
 from eventstacks.aws import Cancelled, Clock
-from eventstacks.cloudformation import deletion, recovery
-from eventstacks.cloudformation.deployment import Interrupted
-from eventstacks.cloudformation.stack import Remote
+from eventstacks.cloudformation import run
+from eventstacks.cloudformation.run import Interrupted
 from eventstacks.environment import OutputReference
 
 HERE = "us-east-1"
@@ -27,11 +25,9 @@ HERE = "us-east-1"
 
 def interrupt(w, monkeypatch, at):
     """Ctrl-C when the clock has come to ``at``: the main thread's wait is interrupted."""
-    from eventstacks.cloudformation import schedule
-
     pressed = threading.Event()
     w.clock.at(at, lambda: (pressed.set(), w.clock.stop()))
-    wait = schedule.wait
+    wait = run.wait
 
     def interrupted(*given, **more):
         found = wait(*given, **more)
@@ -40,7 +36,7 @@ def interrupt(w, monkeypatch, at):
             raise KeyboardInterrupt
         return found
 
-    monkeypatch.setattr(schedule, "wait", interrupted)
+    monkeypatch.setattr(run, "wait", interrupted)
 
 
 def test_ctrl_c_while_change_sets_are_made_leaves_nothing(world, monkeypatch):
@@ -80,24 +76,12 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     assert w.cfn.names().count("execute_change_set") == 1
 
 
-def delete(w):
-    pairs = w.environment.choose()
-    return deletion.delete(
-        w.aws, deletion.survey(w.aws, pairs, clock=w.clock), refs=pairs, clock=w.clock
-    )
-
-
-def recover(w):
-    remote = Remote(w.environment.choose()[0], w.cfn, w.clock)
-    return recovery.carry_out([recovery.propose(remote)], w.clock, w.ear)
-
-
 @pytest.mark.parametrize(
     ("verb", "state", "call", "looks"),
     [
         (lambda w: w.deploy(), "CREATE_COMPLETE", "execute_change_set", 0),
-        (delete, "CREATE_COMPLETE", "delete_stack", 1),
-        (recover, "UPDATE_FAILED", "rollback_stack", 0),
+        (lambda w: w.delete(), "CREATE_COMPLETE", "delete_stack", 1),
+        (lambda w: w.recover(), "UPDATE_FAILED", "rollback_stack", 0),
     ],
     ids=["deploy", "delete", "recover"],
 )
@@ -124,8 +108,6 @@ def test_credentials_that_end_before_anything_is_executed_leave_nothing(world):
 
 @pytest.mark.parametrize("settings_only", [False, True])
 def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settings_only):
-    from eventstacks.cloudformation import schedule
-
     first = stack("bus")
     second = stack(
         "rules", parameters={"Bus": OutputReference("bus", "Arn")}, policy={"Statement": []}
@@ -152,7 +134,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
 
     w.ear.answer = answer
     w.clock.stop = lambda: (stopped(), pressed.set())
-    wait = schedule.wait
+    wait = run.wait
 
     def interrupted(*given, **more):
         while not (found := wait(*given, **more | {"timeout": 0.02}))[0]:
@@ -161,7 +143,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
                 raise KeyboardInterrupt
         return found
 
-    monkeypatch.setattr(schedule, "wait", interrupted)
+    monkeypatch.setattr(run, "wait", interrupted)
     with pytest.raises(Interrupted) as caught:
         w.deploy()
     assert caught.value.refs == []
@@ -176,8 +158,6 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
 
 def test_ctrl_c_is_heard_though_it_wakes_nobody():
     """It may come between Python's last look at the signals and the wait itself, which then goes on."""
-    from eventstacks.cloudformation import schedule
-
     clock, woken = Clock(), []
 
     def job(_item):
@@ -189,89 +169,57 @@ def test_ctrl_c_is_heard_though_it_wakes_nobody():
             woken.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        schedule.at_once(["one"], job, clock)
+        run.at_once(["one"], job, clock)
     assert woken == [True]
 
 
-GONE = 2**22 + 1  # no such process
+def left(minutes, stack="t-bus"):
+    """The name of a change set that a run has created so long ago."""
+    created = datetime.now(UTC) - timedelta(minutes=minutes)
+    return f"{stack}-eventstacks-{created:%Y%m%dT%H%M%SZ}-0123abcd"
 
 
 def test_what_a_killed_run_left_is_swept(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    from eventstacks.cloudformation import change_set
-
-    others = [
-        "somebody-elses",
-        "stacks-00000000-1-0123456789ab",
-        f"stacks-{change_set._HOST}-{os.getpid()}-0123456789",
-    ]
-    left = [f"stacks-{change_set._HOST}-{GONE + number}-0123456789ab" for number in range(3)]
-    for name in (*others, *left):  # more than one page
+    others = ["somebody-elses", "t-bus-eventstacks-soon-0123abcd", left(5)]
+    for name in (*others, *(left(90 + number) for number in range(3))):  # more than one page
         w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)
     w.plan()
     assert [one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()] == others
 
 
 def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
-    from eventstacks.cloudformation import change_set
-
-    for others, left in (
+    for others, stays in (
         ((), False),
         (("somebody-elses",), True),
         (("one", "another", "a-third"), True),
     ):
         w = world()
-        for name in (f"stacks-{change_set._HOST}-{GONE}-0123456789ab", *others):
+        for name in (left(90), *others):
             w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=name)
         w.plan()
-        assert (w.cfn.find("t-bus") is not None) == left
+        assert (w.cfn.find("t-bus") is not None) == stays
 
 
-@pytest.mark.parametrize(("minutes", "swept"), [(2, False), (9, False), (11, True)])
-def test_a_change_set_that_was_made_a_moment_ago_is_not_swept(world, minutes, swept):
-    from eventstacks.cloudformation import change_set
-
+@pytest.mark.parametrize(("minutes", "swept"), [(2, False), (59, False), (61, True)])
+def test_a_change_set_of_a_run_that_can_still_be_at_its_question_is_not_swept(
+    world, minutes, swept
+):
     w = world()
     w.cfn.add_stack("t-bus")
-    name = f"stacks-{change_set._HOST}-{GONE}-0123456789ab"
-    arn = w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)[
-        "Id"
-    ]
-    w.cfn.change_sets[arn]["made"] = datetime.now(UTC) - timedelta(minutes=minutes)
+    made = w.cfn.create_change_set(
+        StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=left(minutes)
+    )
     w.plan()
-    assert (arn not in w.cfn.change_sets) == swept
+    assert (made["Id"] not in w.cfn.change_sets) == swept
 
 
-def test_machines_of_one_name_are_told_apart(monkeypatch):
-    from eventstacks.cloudformation import change_set
-
-    assert change_set._host() == change_set._HOST
-    told = {change_set._host()}
-    facts = {"/proc/sys/kernel/random/boot_id": "one", "/proc/self/ns/pid": "pid:[1]"}
-    monkeypatch.setattr(change_set.platform, "node", lambda: "runner")
-    monkeypatch.setattr(change_set.os, "getuid", lambda: 1000, raising=False)
-    monkeypatch.setattr(change_set.Path, "read_text", lambda self, **_: facts[str(self)])
-    monkeypatch.setattr(change_set.Path, "readlink", lambda self: facts[str(self)])
-    told.add(change_set._host())
-    for path in facts:
-        facts[path] = "another"
-        told.add(change_set._host())
-    monkeypatch.setattr(change_set.os, "getuid", lambda: 1001, raising=False)
-    told.add(change_set._host())
-    monkeypatch.setattr(change_set.platform, "node", lambda: "another")
-    told.add(change_set._host())
-    assert len(told) == 6
-
-
-def test_a_machine_that_has_but_a_name_has_an_identity_too(monkeypatch):
-    from eventstacks.cloudformation import change_set
-
-    def missing(*_, **__):
-        raise FileNotFoundError
-
-    monkeypatch.setattr(change_set.Path, "read_text", missing)
-    assert len(change_set._host()) == 8
+def test_the_names_of_own_change_sets_are_recognised(world):
+    w = world()
+    w.plan()
+    (name,) = (one["ChangeSetName"] for call, one in w.cfn.calls if call == "create_change_set")
+    assert name.rsplit("-", 1)[0] == left(0).rsplit("-", 1)[0] or len(name) == len(left(0))
 
 
 def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):

@@ -79,7 +79,7 @@ def test_a_protected_environment_refuses_what_it_was_told_not_to_look_at(nesting
     w = nesting(environment(protect=True))
     w.cfn.changes = [ORDERS]
     with pytest.raises(
-        ProtectedError, match=r"Orders \(AWS::CloudFormation::Stack\) might lose what is in it"
+        ProtectedError, match=r"Orders \(AWS::CloudFormation::Stack\) might lose resources"
     ):
         w.deploy(nested=False)
 

@@ -11,8 +11,10 @@ from scripted_cloudformation import (
     stack,
 )
 
-from eventstacks.cloudformation import deployment
+from eventstacks.cloudformation import deployer
+from eventstacks.cloudformation.change_set import Options
 from eventstacks.environment import OutputReference
+from eventstacks.errors import ErrorCode
 
 HERE = "us-east-1"
 
@@ -96,10 +98,7 @@ def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
     w = world(
         environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
     )
-    pairs = w.environment.choose("rules")
-    (result,) = deployment.deploy(
-        w.aws, templates(queue=TEMPLATE), pairs, clock=w.clock, listener=w.ear
-    )
+    (result,) = w.deploy("rules")
     assert "make deploy ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
 
 
@@ -113,8 +112,8 @@ def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, 
             stack("bus"), stack("other"), stack("rules", parameters=dict(sorted(taken.items())))
         )
     )
-    pairs = [pair for pair in w.environment.choose() if pair.stack != "other"]
-    plans = deployment.plan(w.aws, templates(queue=TEMPLATE), pairs, clock=w.clock)
+    refs = [ref for ref in w.environment.choose() if ref.stack != "other"]
+    plans = deployer.create(w.aws, refs, clock=w.clock).plan(templates(queue=TEMPLATE), Options())
     assert [plan.waits_for for plan in plans] == [(), ()]
     assert "make deploy ENV=test STACK=other REGION=us-east-1" in str(plans[1].problem)
 
@@ -192,7 +191,8 @@ def test_a_loss_that_only_the_second_plan_shows_is_refused_and_says_no_more_than
     w.cfn.execute_change_set = executing
     bus, refused = w.deploy()
     assert (bus.outcome, refused.outcome) == ("updated", "failed")
-    assert "refused, this stack was not touched: Queue" in str(refused.problem)
+    assert refused.problem.code == ErrorCode.STACK_PROTECTED
+    assert "this stack was not changed: Queue" in refused.problem.what
     assert "nothing was changed" not in str(refused.problem)
     assert (w.cfn.status(rules), w.cfn.names().count("execute_change_set")) == (
         "CREATE_COMPLETE",

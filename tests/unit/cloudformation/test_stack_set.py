@@ -18,18 +18,11 @@ from scripted_cloudformation import FakeAws, environment, refusal, stack
 from eventstacks.__main__ import as_tool_error, cli
 from eventstacks.aws import Aws
 from eventstacks.cli import plan_view, stacks
-from eventstacks.cloudformation import (
-    deletion,
-    deployment,
-    drift,
-    protection,
-    results,
-    stack_set,
-    stack_sets,
-    status,
-)
-from eventstacks.cloudformation.options import Options
+from eventstacks.cloudformation import deployer, protection, stack_set
+from eventstacks.cloudformation.change_set import Options
+from eventstacks.cloudformation.run import Interrupted
 from eventstacks.environment import StackSet
+from eventstacks.errors import ErrorCode
 
 ACCOUNTS = ("111111111111", "222222222222")
 REGIONS = ("us-east-1", "eu-west-1")
@@ -118,24 +111,23 @@ class World:
             listen(name, getattr(self.client, name))
         return calls
 
+    def deployer(self, listener=None):
+        aws, _, refs = self.given
+        return deployer.create(aws, refs, listener=listener, clock=self.clock)
+
     def plan(self, **how):
-        return deployment.plan(*self.given, options=Options(**how), clock=self.clock)
+        return self.deployer().plan(self.templates, Options(**how))
 
-    def deploy(self, how=None, **more):
-        return deployment.deploy(
-            *self.given, options=Options(**how or {}), clock=self.clock, **more
-        )
+    def deploy(self, how=None, listener=None):
+        return self.deployer(listener).deploy(self.templates, Options(**how or {}))
 
-    def delete(self):
-        pairs = self.environment.choose()
-        return deletion.delete(
-            self.aws, deletion.survey(self.aws, pairs), refs=pairs, clock=self.clock
-        )
+    def delete(self, **more):
+        chosen = deployer.create(self.aws, self.environment.choose(), clock=self.clock)
+        return chosen.delete(chosen.preview_deletion(), **more)
 
     def status(self):
-        return [
-            (one.ref.region, one.status) for one in status.read(self.aws, self.environment.choose())
-        ]
+        chosen = deployer.create(self.aws, self.environment.choose(), clock=self.clock)
+        return [(one.ref.region, one.status) for one in chosen.status()]
 
     def instances(self):
         return sorted(
@@ -187,7 +179,7 @@ def test_an_account_more_gets_its_stacks(sets):
 
 
 def test_saying_no_changes_nothing(sets):
-    from eventstacks.cloudformation.deployment import Listener
+    from eventstacks.cloudformation.run import Listener
 
     class No(Listener):
         def confirm(self, plans):
@@ -204,6 +196,15 @@ def test_deleted_with_all_its_stacks(sets):
     assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
     assert w.status() == [("us-east-1", "NOT_DEPLOYED"), ("eu-west-1", "NOT_DEPLOYED")]
     assert [one.outcome for one in w.delete()] == ["unchanged", "unchanged"]
+
+
+@pytest.mark.parametrize("told", [{"retain": ["Queue"]}, {"force": True}])
+def test_stacks_in_many_accounts_are_deleted_whole(sets, told):
+    w = sets()
+    w.deploy()
+    with pytest.raises(stack_set.RefusedError, match="--retain and --force"):
+        w.delete(**told)
+    assert len(w.instances()) == 4
 
 
 def test_a_failed_account_is_named_with_its_reason(sets, monkeypatch):
@@ -316,7 +317,7 @@ def test_an_update_cannot_be_kept_to_one_region(sets):
     w.change()
     calls = w.heard(*CHANGES)
     plans = w.only("eu-west-1").plan()
-    assert ["eu-west-1: it reaches us-east-1, too" in str(plan.problem) for plan in plans] == [
+    assert ["also updates us-east-1" in str(plan.problem) for plan in plans] == [
         True,
         False,
     ]
@@ -330,7 +331,7 @@ def test_what_to_do_about_stacks_that_are_behind_names_no_region(sets):
     w.deploy()
     one = {"Account": ACCOUNTS[0], "Region": "eu-west-1", "Status": "OUTDATED"}
     w.answer("list_stack_instances", {"Summaries": [one]})
-    found = [(one.status, one.advice) for one in status.read(w.aws, w.environment.choose())]
+    found = [(one.status, one.advice) for one in w.deployer().status()]
     assert found == [("NOT_DEPLOYED", ""), ("1 OUTDATED", "make deploy ENV=test STACK=bus")]
 
 
@@ -348,9 +349,9 @@ def test_what_to_do_about_stacks_that_are_behind_names_no_region(sets):
 def test_options_that_stack_sets_do_not_have_are_refused(sets, how, name):
     w = sets()
     calls = w.heard(*CHANGES)
-    with pytest.raises(stack_set.RefusedError, match=f"stack sets know nothing like {name}"):
+    with pytest.raises(stack_set.RefusedError, match=f"{name}: not supported"):
         w.plan(**how)
-    with pytest.raises(stack_set.RefusedError, match=f"stack sets know nothing like {name}"):
+    with pytest.raises(stack_set.RefusedError, match=f"{name}: not supported"):
         w.deploy(how)
     assert calls == []
 
@@ -520,7 +521,7 @@ def test_an_account_that_the_file_names_later_gets_its_stacks(sets):
     assert [targets["Accounts"] for _, targets in created(w)] == [[ACCOUNTS[1]]]
     # AWS says nothing of an account that is in none of the units: nothing has come of it here.
     assert [one.outcome for one in found] == ["failed", "failed"]
-    assert f"account {ACCOUNTS[1]}: no stack was made; is the account in {UNIT}?" in str(
+    assert f"account {ACCOUNTS[1]}: no stack was created; is the account in {UNIT}?" in str(
         found[0].problem
     )
 
@@ -544,7 +545,7 @@ def test_roles_of_service_managed_sets_are_awss(sets):
 
 
 def stays(account, region):
-    return f"the stacks in {account} in {region} stay, though the file does not name them any more"
+    return f"the stacks in {account} in {region} stay: the file no longer names them"
 
 
 def test_what_the_file_does_not_name_any_more_stays_and_is_said(sets):
@@ -595,7 +596,7 @@ def test_a_stack_set_with_stacks_elsewhere_stays(sets):
     (found,) = w.delete()
     assert (found.outcome, found.warnings) == (
         "deleted",
-        ("the stack set stays, for its stacks in us-east-1",),
+        ("the stack set stays: it has stacks in us-east-1",),
     )
     assert w.instances() == [(account, "us-east-1") for account in ACCOUNTS]
 
@@ -605,7 +606,7 @@ def test_a_protected_environment_keeps_its_stack_sets(sets):
     w.protect()
     found = w.delete()
     assert [one.outcome for one in found] == ["failed", "failed"]
-    assert "this environment is protected" in str(found[0].problem)
+    assert found[0].problem.code == ErrorCode.STACK_PROTECTED
     assert w.calls == []
 
 
@@ -700,7 +701,7 @@ def test_drift_that_could_not_be_looked_for_is_a_problem(clock):
     }
     for name, answer in answers.items():
         setattr(cfn, name, lambda _answer=answer, **_: _answer)
-    (found,) = drift.detect(aws, aws.environment.choose(), clock=clock)
+    (found,) = deployer.create(aws, aws.environment.choose(), clock=clock).drift()
     assert "drift could not be detected: no right to read Queue" in str(found.problem)
 
 
@@ -813,7 +814,7 @@ def test_what_is_under_way_on_a_stack_set_can_be_stopped(sets):
     stopped = moving(w, ends="STOPPED")
     code, out, err = run(w, "recover", "--cancel", "--yes")
     assert (code, stopped) == (0, [{"StackSetName": "t-bus", "OperationId": "theirs"}])
-    assert out.startswith("t-bus: UPDATE is RUNNING\n")
+    assert out.startswith("t-bus in us-east-1 has an operation UPDATE in RUNNING")
     assert outcomes(out) == ["recovered", "recovered"]
     assert f"Warning: t-bus in eu-west-1: account {ACCOUNTS[1]}: not begun" in err
 
@@ -841,8 +842,8 @@ def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
         return {"StackSetOperation": {"Status": "RUNNING"}}
 
     w.patch.setattr(w.client, "describe_stack_set_operation", look)
-    with pytest.raises(results.Interrupted) as caught:
-        stack_sets.follow(w.aws, w.environment.choose(), deployment.Listener(), w.clock)
+    with pytest.raises(Interrupted) as caught:
+        w.deployer().follow()
     assert [str(one) for one in caught.value.refs] == ["t-bus in eu-west-1", "t-bus in us-east-1"]
     w.only("eu-west-1")  # the verbs that it names say the region
     w.clock._stopped = False
@@ -862,7 +863,7 @@ def test_what_ctrl_c_advises_works_for_a_stack_set(sets):
             ("drift", "--json"),
             "aws cloudformation list-stack-instances --region us-east-1 --stack-set-name t-bus",
         ),
-        (("recover",), "make deploy ENV=test tries those again"),
+        (("recover",), "make deploy ENV=test"),
         (("recover", "--force"), "make status ENV=test"),
     ],
 )
@@ -871,7 +872,7 @@ def test_verbs_for_single_stacks_are_refused_with_what_to_do_instead(sets, argum
     w.deploy()
     code, out, err = run(w, *arguments)
     assert (code, out) == (1, "")
-    assert "this environment keeps stack sets" in err
+    assert "stack_set" in err
     assert words in err
 
 
@@ -922,4 +923,4 @@ def test_a_value_per_region_need_not_name_the_administrators(sets):
 
 def test_what_stack_sets_cannot_do_is_said(sets):
     w = sets(stack_with(parameters={"Size": {"us-east-1": "1", "eu-west-1": "2"}}))
-    assert all("the same in all Regions" in str(plan.problem) for plan in w.plan())
+    assert all(plan.problem.code == ErrorCode.UNSUPPORTED for plan in w.plan())

@@ -8,9 +8,9 @@ from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, stack
 
 from eventstacks.aws import Clock, backoff, is_login_error, is_transient
-from eventstacks.cloudformation import body, bucket, change_set, order, parameters
-from eventstacks.cloudformation.options import Options, OptionsError
-from eventstacks.cloudformation.protection import losses
+from eventstacks.cloudformation import order, package, parameters
+from eventstacks.cloudformation.change_set import Options, OptionsError
+from eventstacks.cloudformation.protection import loss
 from eventstacks.environment import OutputReference
 
 
@@ -29,8 +29,10 @@ def test_what_aws_would_refuse_is_refused_in_words(options):
 
 
 def test_revert_drift_is_for_stacks_that_are_there():
-    assert Options(revert_drift=True).creating("UPDATE") == {"DeploymentMode": "REVERT_DRIFT"}
-    assert Options(revert_drift=True).creating("CREATE") == {}
+    assert Options(revert_drift=True).create_arguments("UPDATE") == {
+        "DeploymentMode": "REVERT_DRIFT"
+    }
+    assert Options(revert_drift=True).create_arguments("CREATE") == {}
 
 
 def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
@@ -116,7 +118,7 @@ def stored(held, answer=200):
 )
 def test_long_bodies_go_by_way_of_s3(size, by, answer):
     held = {}
-    found = body.arguments(stored(held, answer), rendered({}, "long", "#" * size), Clock())
+    found = package.body_arguments(stored(held, answer), rendered({}, "long", "#" * size), Clock())
     assert list(found) == [by]
     if by == "TemplateURL":
         (((name, key), put),) = held.items()
@@ -141,36 +143,36 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
     aws = FakeAws(environment(bucket="my.store"), None)
     aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
     aws.fakes["s3", None].home = region
-    assert bucket.find(aws, Clock()).url == url
+    assert package.find_bucket(aws, Clock()).url == url
 
 
 @pytest.mark.parametrize(
     ("held", "answer", "words"),
     [
-        ({}, 404, "'store': there is no such bucket"),
+        ({}, 404, "'store': bucket not found"),
         ({}, 400, "have the credentials expired"),
         (
             None,
             403,
-            "'store': these credentials may not write to templates/, AWS says: no key for you",
+            "'store': permission denied to write to templates/: no key for you",
         ),
     ],
 )
 def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
     long = rendered({}, "long", "#" * 51_201)
-    with pytest.raises(bucket.BucketError, match=words) as error:
-        body.arguments(stored(held, answer), long, Clock())
+    with pytest.raises(package.BucketError, match=words) as error:
+        package.body_arguments(stored(held, answer), long, Clock())
     assert error.value.where.endswith(": bucket")
 
 
 @pytest.mark.parametrize(
     ("size", "name", "words"),
-    [(51_201, None, "names no bucket"), (1_000_001, "store", "1,000,000")],
+    [(51_201, None, "needs a bucket"), (1_000_001, "store", "1,000,000")],
 )
 def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     long = rendered({}, "long", "#" * size)
-    with pytest.raises(body.BodyError, match=words):
-        body.arguments(FakeAws(environment(bucket=name), None), long, Clock())
+    with pytest.raises(package.BodyError, match=words):
+        package.body_arguments(FakeAws(environment(bucket=name), None), long, Clock())
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     ],
 )
 def test_capabilities_are_those_that_the_template_needs(template, wanted):
-    assert change_set.capabilities(template) == wanted
+    assert package.capabilities(template) == wanted
 
 
 def test_parameters_for_other_tools():
@@ -208,7 +210,7 @@ def test_parameters_for_other_tools():
     }
 
 
-UNKNOWN = "might lose what is in it: AWS does not say what becomes of this nested stack"
+UNKNOWN = "might lose resources: AWS does not tell what changes in this nested stack"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ UNKNOWN = "might lose what is in it: AWS does not say what becomes of this neste
     ],
 )
 def test_what_counts_as_a_loss(change, words):
-    assert losses(change) == words
+    assert loss(change) == words
 
 
 def test_pauses_grow_apart_and_end_growing():
