@@ -201,18 +201,15 @@ def parse_template(text: str, name: str) -> dict[str, Any]:
 
 def _misshapen(template: dict[str, Any]) -> Iterator[str]:
     """Yield the places that have to contain a mapping, and do not."""
-    for section in _SECTIONS:
-        held = template.get(section) or {}
-        if not isinstance(held, dict):
-            yield section
-            continue
-        for key, one in held.items():
-            is_free = section in ("Conditions", "Metadata") or key.startswith("Fn::")
-            if not isinstance(one, dict):
-                if not is_free:  # Fn::ForEach is a list
-                    yield f"{section}.{key}"
-            elif section == "Resources" and not isinstance(one.get("Properties") or {}, dict):
-                yield f"{section}.{key}.Properties"
+    held = {section: template.get(section) or {} for section in _SECTIONS}
+    yield from (section for section, entries in held.items() if not isinstance(entries, dict))
+    for section in ("Parameters", "Resources", "Outputs", "Mappings", "Rules"):
+        for key, one in held[section].items():
+            if not isinstance(one, dict) and not key.startswith("Fn::"):  # Fn::ForEach is a list
+                yield f"{section}.{key}"
+    for key, one in held["Resources"].items():
+        if isinstance(one, dict) and not isinstance(one.get("Properties") or {}, dict):
+            yield f"Resources.{key}.Properties"
 
 
 def text_of(value: Any) -> str:

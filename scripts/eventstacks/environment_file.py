@@ -138,18 +138,18 @@ def _invalid(error: jsonschema.ValidationError, path: Path, text: str) -> Enviro
     return EnvironmentFileError(what, where=where, advice=advice)
 
 
-def _line(node: yaml.Node | None, keys: Sequence[str]) -> int:
-    """Return the line of a key, or of the nearest one above it."""
+def _line(node: Any, keys: Sequence[str]) -> int:
+    """Return the line of a key below a YAML node, or of the nearest one above it."""
     line = 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            found = [(one, value) for one, value in node.value if one.value == key]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-        elif isinstance(node, yaml.SequenceNode):
-            node = node.value[int(key)]
-            line = node.start_mark.line + 1
+    for name in keys:
+        if isinstance(node, yaml.SequenceNode):
+            entries = {str(number): (one, one) for number, one in enumerate(node.value)}
+        else:
+            entries = {key.value: (key, value) for key, value in getattr(node, "value", ())}
+        if name not in entries:
+            break
+        key, node = entries[name]
+        line = key.start_mark.line + 1
     return line
 
 

@@ -105,17 +105,13 @@ def command_line(
     The Makefile sets EVENTSTACKS_MAKE. ``options`` are further words of the command line.
     """
     if os.environ.get("EVENTSTACKS_MAKE"):
-        words = [f"{name}={value}" for name, value in _variables(env, stack, region, yes=yes)]
+        named = {"ENV": env, "STACK": stack, "REGION": region, "YES": "1" if yes else ""}
+        words = [f"{name}={value}" for name, value in named.items() if value]
         arguments = [f"ARGS={shlex.quote(shlex.join(options))}"] if options else []
         return " ".join(["make", verb, *words, *arguments])
-    named = [("--env", env), ("--stack", stack), ("--region", region)]
-    words = [word for name, value in named if value for word in (name, value)]
+    named = {"--env": env, "--stack": stack, "--region": region}
+    words = [word for pair in named.items() if pair[1] for word in pair]
     return shlex.join(["eventstacks", verb, *words, *options, *(["--yes"] if yes else [])])
-
-
-def _variables(env: str, stack: str, region: str, *, yes: bool) -> list[tuple[str, str]]:
-    pairs = [("ENV", env), ("STACK", stack), ("REGION", region), ("YES", "1" if yes else "")]
-    return [(name, value) for name, value in pairs if value]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ CloudFormation parameters, so that one file is linted, tested, uploaded by hand 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import traceback
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import jinja2.ext
 import yaml
 
 from eventstacks import __version__, documents
@@ -23,7 +21,7 @@ from eventstacks.errors import ErrorCode, ToolError, nearest
 from eventstacks.packaged import packaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 TEMPLATES = Path("templates")
 PACKAGED = packaged("templates")  # in a checkout the same folder
@@ -55,24 +53,48 @@ class RenderedTemplate:
 class Templates(dict[str, RenderedTemplate]):
     """Rendered templates by name.
 
-    A packaged stack that is not among them is rendered when it is asked for. Asking for a template that is missing or
-    broken raises RenderingError.
+    One that is not among them, such as a packaged stack, is rendered and written when it is asked for; that raises
+    RenderingError if the template is missing or broken.
     """
 
-    def __init__(self, directory: Path, build: Path) -> None:
+    def __init__(self, directory: Path = TEMPLATES, build: Path = BUILD) -> None:
         super().__init__()
         self.problems: dict[str, ToolError] = {}  # name → why the template cannot be rendered
-        self._directory, self._build = directory, build
+        self.own = find(directory)
+        self.files = {**find(PACKAGED), **self.own}
+        self._folders, self._build = (directory, PACKAGED), build
 
     def __missing__(self, name: str) -> RenderedTemplate:
-        if name in self.problems:
-            raise self.problems[name]
-        packaged_files = find(PACKAGED)
-        if name not in packaged_files:
-            raise _not_found(name, [*self, *packaged_files], self._directory)
-        made = _render(name, packaged_files[name], self._directory, self._build)
-        _write({made.path: made.text})
-        return self.setdefault(name, made)
+        made = self[name] = self.render(name)
+        _write([made])
+        return made
+
+    def render(self, name: str) -> RenderedTemplate:
+        """Return a template, of the project or else of the package; write nothing. Raises RenderingError."""
+        if name not in self.files:
+            known = sorted({*self, *self.files})
+            raise RenderingError(
+                f"template {name!r} not found{nearest(name, known)}",
+                code=ErrorCode.TEMPLATE_NOT_FOUND,
+                where=str(self._folders[0]),
+                advice=f"Available: {', '.join(known) or 'none'}. A template is <name>{SUFFIX}, "
+                f"or without Jinja <name>{', <name>'.join(PLAIN_SUFFIXES)}.",
+            )
+        source = self.files[name]
+        uses_jinja = source.name.endswith(SUFFIX)
+        text = _expand(name, source, self._folders) if uses_jinja else documents.read_text(source)
+        suffix = ".json" if source.suffix == ".json" else ".yaml"
+        path = self._build / f"{name}{suffix}"
+        try:
+            document = documents.parse_template(text, str(path))
+        except documents.DocumentError as error:
+            where = _locate(error.where, text, source)
+            raise RenderingError(error.what, where=where, advice=error.advice) from None
+        if uses_jinja:
+            tidied = _tidy(text)  # changes no value: else the text stays as it is
+            is_same = documents.parse_template(tidied, str(path)) == document
+            text = tidied if is_same else text
+        return RenderedTemplate(name, text, document, path, source)
 
 
 def find(directory: Path = TEMPLATES) -> dict[str, Path]:
@@ -91,11 +113,8 @@ def find(directory: Path = TEMPLATES) -> dict[str, Path]:
             continue
         name = relative.as_posix().removesuffix(suffix)
         if name in found:
-            raise RenderingError(
-                f"two templates have the name {name!r}",
-                where=f"{found[name]}, {path}",
-                advice="Rename one of them.",
-            )
+            where = f"{found[name]}, {path}"
+            raise RenderingError(f"two templates have the name {name!r}", where=where)
         found[name] = path
     return found
 
@@ -106,44 +125,11 @@ def names(directory: Path = TEMPLATES) -> list[str]:
 
 
 def render(name: str, directory: Path = TEMPLATES, build: Path = BUILD) -> RenderedTemplate:
-    """Return one template, of ``directory`` or else a packaged one; write nothing.
+    """Return one template; write nothing. Raises RenderingError with file and line.
 
-    The text depends on the files in ``templates/`` and the version alone, and tidying it changes no value. Raises
-    RenderingError with file and line.
+    The text depends on the files in ``templates/`` and the version alone.
     """
-    files = {**find(PACKAGED), **find(directory)}
-    if name not in files:
-        raise _not_found(name, list(files), directory)
-    return _render(name, files[name], directory, build)
-
-
-def _not_found(name: str, known: list[str], directory: Path) -> RenderingError:
-    return RenderingError(
-        f"template {name!r} not found{nearest(name, known)}",
-        code=ErrorCode.TEMPLATE_NOT_FOUND,
-        where=str(directory),
-        advice=f"Available: {', '.join(known) or 'none'}. The file of a template is <name>{SUFFIX}, "
-        f"or without Jinja <name>{', <name>'.join(PLAIN_SUFFIXES)}.",
-    )
-
-
-def _render(name: str, source: Path, directory: Path, build: Path) -> RenderedTemplate:
-    if source.name.endswith(SUFFIX):
-        folder = directory if source.is_relative_to(directory) else PACKAGED
-        text = _expand(name, source.relative_to(folder).as_posix(), directory)
-    else:
-        text = documents.read_text(source)
-    path = build / f"{name}{'.json' if source.suffix == '.json' else '.yaml'}"
-    try:
-        document = documents.parse_template(text, str(path))
-    except documents.DocumentError as error:
-        where = _locate(error.where, text, source, directory)
-        raise RenderingError(error.what, where=where, advice=error.advice) from None
-    if source.name.endswith(SUFFIX):
-        text, raw = _tidy(text), text
-        if documents.parse_template(text, str(path)) != document:
-            text = raw
-    return RenderedTemplate(name, text, document, path, source)
+    return Templates(directory, build).render(name)
 
 
 def render_all(
@@ -156,41 +142,47 @@ def render_all(
     ``build/`` that no template has is removed.
     """
     rendered = Templates(directory, build)
-    for name, source in find(directory).items():
+    for name in rendered.own:
         try:
-            rendered[name] = _render(name, source, directory, build)
+            rendered[name] = rendered.render(name)
         except ToolError as error:
             if not keep_going:
                 raise
             rendered.problems[name] = error
-    if not rendered and not rendered.problems and not directory.is_dir():
+    if not directory.is_dir():
         raise RenderingError(
             "folder not found",
             code=ErrorCode.TEMPLATE_NOT_FOUND,
             where=str(directory),
             advice="Run the command at the top of the project.",
         )
-    _write({one.path: one.text for one in rendered.values()})
-    with _file_errors(build):
-        kept = {build / f"{name}.yaml" for name in (*rendered, *rendered.problems, *find(PACKAGED))}
-        for path in set(build.glob("*.yaml")) - kept:
-            path.unlink()
+    kept = {build / f"{name}.yaml" for name in rendered.files}
+    _write(rendered.values(), set(build.glob("*.yaml")) - kept)
     return rendered
 
 
-def _expand(name: str, file: str, directory: Path) -> str:
+def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
     """Return what Jinja makes of a template; its macros and functions come from the project, then from the package."""
-    folders = (directory, PACKAGED)
+
+    def find_file(file: str) -> Path | None:
+        return next(
+            (path for path in (folder / file for folder in folders) if path.is_file()), None
+        )
+
+    def load(file: str) -> tuple[str, str, None] | None:
+        path = source if file == source.name else find_file(file)
+        if path is None:
+            return None
+        return documents.read_text(path).replace(_RESOLVE, _PLACEHOLDER), str(path), None
 
     def function(file: str) -> str:
         """Return the code of a Lambda function, from ``templates/functions/<file>``."""
-        paths = [folder / "functions" / file for folder in folders]
-        return documents.read_text(next(filter(Path.exists, paths), paths[0])).rstrip("\n")
+        path = find_file(f"functions/{file}") or folders[0] / "functions" / file
+        return documents.read_text(path).rstrip("\n")
 
     # An environment for each template: a macro's module keeps the name of the template that imports it.
     jinja = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        extensions=[_DynamicReferences],
+        loader=jinja2.FunctionLoader(load),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML
         trim_blocks=True,
@@ -199,68 +191,67 @@ def _expand(name: str, file: str, directory: Path) -> str:
     )
     jinja.globals.update(name=name, version=__version__, function=function)
     try:
-        return jinja.get_template(file).render().replace(_PLACEHOLDER, _RESOLVE)
+        return jinja.get_template(source.name).render().replace(_PLACEHOLDER, _RESOLVE)
     except ToolError:
         raise
-    except jinja2.TemplateNotFound as error:
-        raise RenderingError(
-            f"{error.name!r} not found", where=_line_of(error, directory / file)
-        ) from None
-    except jinja2.TemplateSyntaxError as error:
-        where = f"{error.filename or directory / file}:{error.lineno}"
-        raise RenderingError(str(error.message), where=where) from None
-    except UnicodeDecodeError:
-        for path in sorted(directory.rglob("*.j2")):
-            documents.read_text(path)  # raises for the file that it is
-        raise
-    except RecursionError as error:
-        raise RenderingError(
-            "a template or macro includes itself without end",
-            where=_line_of(error, directory / file),
-        ) from None
-    except jinja2.TemplateError as error:
-        raise RenderingError(str(error), where=_line_of(error, directory / file)) from None
     except Exception as error:  # noqa: BLE001 - an expression of a template can raise anything
-        raise RenderingError(
-            f"an expression cannot be evaluated: {error or type(error).__name__}",
-            where=_line_of(error, directory / file),
-        ) from None
+        raise RenderingError(_problem(error), where=_line_of(error, source)) from None
 
 
-class _DynamicReferences(jinja2.ext.Extension):
-    """Let ``{{resolve:…}}`` reach CloudFormation as it is written."""
+def _problem(error: Exception) -> str:
+    """Return what is wrong with a template, in the words of a reader of the template."""
+    if isinstance(error, jinja2.TemplateNotFound):
+        return f"{error.name!r} not found"
+    if isinstance(error, RecursionError):
+        return "a template or macro includes itself without end"
+    if isinstance(error, jinja2.TemplateError):
+        return str(error.message)
+    return f"an expression cannot be evaluated: {error or type(error).__name__}"
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:  # noqa: ARG002
-        return source.replace(_RESOLVE, _PLACEHOLDER)
+
+def _line_of(error: Exception, source: Path) -> str:
+    """Return where in a template an error happened: the innermost frame that Jinja mapped back to a source file."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{one.filename}:{one.lineno}" for one in frames if one.filename.endswith(".j2")]
+    return lines[-1] if lines else str(source)
 
 
-def _write(texts: dict[Path, str]) -> None:
-    """Write the files whose bytes change; a reader sees the old or the new file, never half of one."""
-    with _file_errors(Path()):
-        changed = {
-            path: text
-            for path, text in texts.items()
-            if not path.exists() or path.read_bytes() != text.encode()
-        }
-        for path, text in changed.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _locate(where: str, text: str, source: Path) -> str:
+    """Return the place of an error in the rendered text as file and line of the source, if it has this line once."""
+    position = re.search(r":(\d+):\d+$", where)
+    if not position or not source.name.endswith(SUFFIX):
+        return f"{source}{position[0] if position else ''}"
+    line = [*text.split("\n"), ""][int(position[1]) - 1].strip()
+    lines = [one.strip() for one in documents.read_text(source).split("\n")]
+    number = f":{lines.index(line) + 1}" if lines.count(line) == 1 else ""
+    return f"{source}{number} ({where}: {line})"
+
+
+def _write(rendered: Iterable[RenderedTemplate], stale: Iterable[Path] = ()) -> None:
+    """Write the files whose bytes change, and remove ``stale``; a reader never sees half a file."""
+    try:
+        changed = [
+            one
+            for one in rendered
+            if not one.path.exists() or one.path.read_bytes() != one.text.encode()
+        ]
+        for one in changed:
+            temporary = one.path.with_name(f".{one.path.name}.{os.getpid()}")
+            one.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                temporary.write_text(text, encoding="utf-8", newline="\n")
-                temporary.replace(path)
+                temporary.write_text(one.text, encoding="utf-8", newline="\n")
+                temporary.replace(one.path)
             finally:
                 temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
+        for path in stale:
+            path.unlink()
     except OSError as error:
         raise RenderingError(
             f"cannot be written: {error.strerror}",
             code=ErrorCode.FILE_UNWRITABLE,
-            where=str(error.filename or path),
+            where=str(error.filename),
         ) from None
 
 
@@ -313,26 +304,3 @@ def _scalars(text: str) -> Iterator[tuple[int, int]]:
             yield start + 1, end
         elif end > start:
             yield start, end + 1
-
-
-def _line_of(error: Exception, otherwise: Path) -> str:
-    """Return where in a template an error happened: the innermost frame that Jinja mapped back to a source file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    found = [frame for frame in frames if frame.filename.endswith(".j2")]
-    return f"{Path(found[-1].filename)}:{found[-1].lineno}" if found else str(otherwise)
-
-
-def _locate(where: str, text: str, source: Path, directory: Path) -> str:
-    """Return the place of an error in the rendered text as file and line of the source that has this line."""
-    position = re.search(r":(\d+):\d+$", where)
-    lines = text.split("\n")
-    line = (
-        lines[int(position[1]) - 1].strip() if position and int(position[1]) <= len(lines) else ""
-    )
-    if not source.name.endswith(SUFFIX):
-        return f"{source}{position[0] if position else ''}"
-    for path in (source, *sorted(directory.glob("macros/*.j2"))):
-        candidates = [one.strip() for one in documents.read_text(path).split("\n")]
-        if line and candidates.count(line) == 1:
-            return f"{path}:{candidates.index(line) + 1} ({where})"
-    return f"{source} ({where}{f': {line}' if line else ''})"
