@@ -1,26 +1,26 @@
-"""The fields of an event that patterns name, and where in arrays their values stand."""
+"""Fields of an event that patterns name, and the array elements that hold their values."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstacks.errors import ToolError
-from eventstacks.patterns.values import Scalar, canonical
+from eventstacks.patterns.values import MAX_DEPTH, Scalar, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Which element of which arrays a value lies in: (array, index) pairs, the outermost first. Two values can be part of
-# one match only if they do not lie in different elements of one array.
+# The array elements that hold a value: (array, index) pairs, the outermost first. Two values can be part of one match
+# unless they are in different elements of the same array.
 Place: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class EventError(ToolError):
-    """What should be an event is not, or cannot be looked at."""
+    """A value is not an event, or is nested too deeply."""
 
 
 class Node:
-    """A step on the way to named fields: the keys that lead on, and the field that ends here, if any."""
+    """A step to named fields: the keys of the next steps, and the field that ends here, if any."""
 
     __slots__ = ("edges", "path")
 
@@ -30,7 +30,7 @@ class Node:
 
 
 class Fields(dict[str, list[tuple[Scalar, Place]]]):
-    """The values found, by dotted path; ``nested`` if some may lie in elements of arrays."""
+    """Values by dotted path; ``nested`` is set if some may be in elements of arrays."""
 
     __slots__ = ("arrays", "nested")
 
@@ -41,8 +41,9 @@ class Fields(dict[str, list[tuple[Scalar, Place]]]):
 
 
 def plan_walk(paths: Iterable[str]) -> Node:
-    """The steps to the paths. A dot joins keys and may be part of one, as in event-ruler: a.b is both a, then b, and
-    the key "a.b".
+    """Return the first step to the paths.
+
+    A dot joins keys and can be part of one, as in event-ruler: a.b is both b in a and the key "a.b".
     """
     start = frozenset((path, 0) for path in paths)
     nodes = {start: Node()}
@@ -69,18 +70,19 @@ def plan_walk(paths: Iterable[str]) -> Node:
 
 
 def find_fields(start: Node, event: dict[str, Any]) -> Fields:
-    """The named fields of an event; what no path leads to is not looked at. Raises EventError."""
+    """Return the named fields of an event; other fields are not visited. Raises EventError."""
     fields = Fields()
-    try:
-        _visit_object(start, event, (), fields)
-    except RecursionError as error:
-        raise EventError("Event is nested too deeply") from error
+    _visit_object(start, event, (), fields, 0)
     return fields
 
 
-def _visit_object(node: Node, content: dict[str, Any], place: Place, fields: Fields) -> None:
+def _visit_object(
+    node: Node, content: dict[str, Any], place: Place, fields: Fields, depth: int
+) -> None:
+    if depth > MAX_DEPTH:
+        raise EventError("Event is nested too deeply")
     edges = node.edges
-    # Whichever is shorter is gone through: the keys of the event, or those that are looked for.
+    # The shorter of both is iterated: the keys of the event, or those of the paths.
     for key in edges if len(edges) <= len(content) else content:
         if key not in content or key not in edges:
             continue
@@ -89,29 +91,31 @@ def _visit_object(node: Node, content: dict[str, Any], place: Place, fields: Fie
         if kind is str and child.path is not None:
             fields.setdefault(child.path, []).append((value, place))
         elif isinstance(value, dict):
-            _visit_object(child, value, place, fields)
+            _visit_object(child, value, place, fields, depth + 1)
         elif isinstance(value, list):
-            _visit_array(child, value, place, fields)
+            _visit_array(child, value, place, fields, depth + 1)
         elif child.path is not None:
             fields.setdefault(child.path, []).append((canonical(value), place))
 
 
-def _visit_array(node: Node, content: list[Any], place: Place, fields: Fields) -> None:
+def _visit_array(node: Node, content: list[Any], place: Place, fields: Fields, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise EventError("Event is nested too deeply")
     array = fields.arrays
     fields.arrays += 1
     for index, value in enumerate(content):
         if isinstance(value, dict):
             fields.nested = True
-            _visit_object(node, value, (*place, (array, index)), fields)
+            _visit_object(node, value, (*place, (array, index)), fields, depth + 1)
         elif isinstance(value, list):
             fields.nested = True
-            _visit_array(node, value, (*place, (array, index)), fields)
+            _visit_array(node, value, (*place, (array, index)), fields, depth + 1)
         elif node.path is not None:
             fields.setdefault(node.path, []).append((canonical(value), place))
 
 
 class Places:
-    """Places of values, sorted so that those consistent with another place are found at once."""
+    """Places of values, grouped by array and index to find those consistent with another place quickly."""
 
     __slots__ = ("groups",)
 
@@ -122,7 +126,7 @@ class Places:
             self.groups.setdefault(array, {}).setdefault(index, set()).add(place)
 
     def join(self, place: Place) -> Iterator[Place]:
-        """Each of these places that is consistent with ``place``, together with it."""
+        """Yield each of these places that is consistent with ``place``, joined with it."""
         known = dict(place)
         for array, by_index in self.groups.items():
             groups = (
@@ -135,11 +139,6 @@ class Places:
 
     @property
     def arrays(self) -> set[int]:
-        """The arrays in which these places lie."""
-        return {
-            array
-            for groups in self.groups.values()
-            for group in groups.values()
-            for p in group
-            for array, _ in p
-        }
+        """The arrays of these places."""
+        groups = (group for by_index in self.groups.values() for group in by_index.values())
+        return {array for group in groups for place in group for array, _ in place}

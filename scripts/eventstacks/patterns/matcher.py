@@ -1,4 +1,4 @@
-"""One pattern: whether it matches an event, and why not."""
+"""Match one pattern against events, and explain why it does not match."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Miss:
     """A field that keeps a pattern from matching.
 
-    ``found`` holds its values in the event, none if it is missing; ``wanted`` says in words what would match.
-    ``one_of``: the pattern offers $or, and mending one of its branches is enough. ``hint`` may say why it is missing.
+    ``found``: its values in the event, none if it is missing. ``wanted``: what would match, in words. ``one_of``: the
+    pattern has $or, and satisfying one of its branches is enough. ``hint``: why the field is missing, if that is known.
     """
 
     path: str
@@ -33,7 +33,7 @@ class Miss:
 
 
 class Condition:
-    """What one field must be: any of the tests accepts."""
+    """The tests of one field, of which one must accept."""
 
     __slots__ = ("absent", "accepts", "path", "tests")
 
@@ -49,7 +49,7 @@ class Condition:
         )
 
     def holds(self, fields: Fields) -> bool:
-        """Whether the field alone would do, whatever array elements its values lie in."""
+        """Return True if the field alone would match, whatever array elements hold its values."""
         found = fields.get(self.path)
         if found is None:
             return self.absent
@@ -65,28 +65,26 @@ class Conjunction:
     __slots__ = ("conditions", "required")
 
     def __init__(self, alternative: Alternative) -> None:
-        # In the order of the paths, as event-ruler goes: it decides what "missing" means in arrays.
+        # In the order of the paths, as in event-ruler: it decides what "missing" means in arrays.
         self.conditions = [Condition(path, tests) for path, tests in sorted(alternative.items())]
         self.required = frozenset(
             condition.path for condition in self.conditions if not condition.absent
         )
 
     def holds(self, fields: Fields) -> bool:
-        """Whether the fields satisfy every condition within consistent array elements."""
+        """Return True if the fields satisfy all conditions within consistent array elements."""
         if fields.nested:
             return self.count_consistent(fields) == len(self.conditions)
         return all(condition.holds(fields) for condition in self.conditions)
 
     def count_consistent(self, fields: Fields) -> int:
-        """How many of the conditions, from the first, hold in values that lie in the same elements of arrays.
+        """Return how many of the conditions, from the first, hold for values in the same elements of arrays.
 
         A field counts as missing if none of its values is consistent with what was chosen for the fields before it.
         """
         found = [fields.get(condition.path, ()) for condition in self.conditions]
         standing = [Places(place for _, place in values) for values in found]
-        later: list[set[int]] = [
-            set()
-        ]  # the arrays that matter after each condition: others can be forgotten
+        later: list[set[int]] = [set()]  # the arrays that matter after each condition
         for places in reversed(standing[1:]):
             later.append(later[-1] | places.arrays)
         reached: set[Place] = {()}
@@ -105,7 +103,7 @@ class Conjunction:
 
 
 class Pattern:
-    """A compiled event pattern, from JSON text or from what it says. Raises PatternError."""
+    """A compiled event pattern, from JSON text or parsed JSON. Raises PatternError."""
 
     def __init__(self, pattern: str | dict[str, Any]) -> None:
         self.alternatives = [Conjunction(alternative) for alternative in parse_pattern(pattern)]
@@ -115,14 +113,14 @@ class Pattern:
         self._start = plan_walk(self.paths)
 
     def matches(self, event: dict[str, Any]) -> bool:
-        """Whether AWS would match the event (as json.loads or read_json give it)."""
+        """Return True if AWS would match the event (as json.loads or read_json return it)."""
         fields = find_fields(self._start, event)
         return any(conjunction.holds(fields) for conjunction in self.alternatives)
 
     def explain(self, event: dict[str, Any]) -> list[Miss]:
-        """Why the event does not match, by field; empty if it does.
+        """Return why the event does not match, by field; an empty list if it does.
 
-        Where there is $or: what fails in each alternative, and, as ``one_of``, what fails only in some.
+        With $or: what fails in each alternative and, as ``one_of``, what fails only in some.
         """
         fields = find_fields(self._start, event)
         if any(conjunction.holds(fields) for conjunction in self.alternatives):
@@ -143,7 +141,7 @@ class Pattern:
     ) -> list[Miss]:
         failing = [condition for condition in conjunction.conditions if not condition.holds(fields)]
         wanted = [str(condition) for condition in failing]
-        if not failing:  # each alone would do, but not together
+        if not failing:  # each condition alone would hold, but not together
             position = conjunction.count_consistent(fields)
             failing = [conjunction.conditions[position]]
             before = ", ".join(condition.path for condition in conjunction.conditions[:position])
@@ -160,7 +158,7 @@ class Pattern:
 
 
 def _explain_absence(path: str, event: dict[str, Any]) -> str:
-    """What stands on the way to a field that is missing, if that explains it."""
+    """Return what is in place of a missing field's parent, if that explains it."""
     content: Any = event
     keys = path.split(".")
     for position, key in enumerate(keys):

@@ -1,17 +1,26 @@
-"""What a pattern may ask of one value: a kind of comparison, its operands, and whether it is turned round."""
+"""Comparisons of one value: their kinds, operands and words, and the complexity limit of wildcards."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from eventstacks.patterns.address import find_digits
-from eventstacks.patterns.values import Scalar, original, show
-from eventstacks.patterns.wildcard import parse, to_regex
+from eventstacks.patterns.values import Scalar, find_digits, original, show
 
 Accepts: TypeAlias = Callable[[Scalar], bool]
+
+STAR = ""  # a wildcard between the characters that ``parse_wildcard`` returns
+# AWS refuses *:*:*:*:*:event-bus/* (eleven prefixes match one text at once) and accepts
+# /Users/*/dir/dir/dir/dir/dir/doc.txt (seven); both are recorded verdicts. The limit is not published, nor whether the
+# wildcards of a field are added up. This is a lenient guess: each alone, and what is known to be refused.
+_COMPLEX = 11
+_EFFORT = 2_000  # sets of positions to examine before a wildcard is accepted
+TOO_COMPLEX = (
+    "Rule is too complex - try using fewer wildcard characters or "
+    "fewer repeating character sequences after a wildcard character"
+)
 
 
 class Span(NamedTuple):
@@ -23,31 +32,32 @@ class Span(NamedTuple):
     high_open: bool
 
     def holds(self, number: float) -> bool:
-        """Whether the number lies in the range."""
+        """Return True if the number is in the range."""
         above = number > self.low or (number == self.low and not self.low_open)
         return above and (number < self.high or (number == self.high and not self.high_open))
 
     def __str__(self) -> str:
         if self.low == self.high:
             return f"= {self.low!r}"
-        low = "" if self.low == float("-inf") else f"{'>' if self.low_open else '>='} {self.low!r}"
-        high = (
-            "" if self.high == float("inf") else f"{'<' if self.high_open else '<='} {self.high!r}"
+        ends = ((">", self.low, self.low_open), ("<", self.high, self.high_open))
+        return " and ".join(
+            f"{sign if is_open else sign + '='} {end!r}"
+            for sign, end, is_open in ends
+            if end not in {float("-inf"), float("inf")}
         )
-        return " and ".join(filter(None, (low, high)))
 
 
 class Block(NamedTuple):
-    """A block of IP addresses by the digits of its ends, with the text that the pattern gave."""
+    """A block of IP addresses: the digits of its ends, and its text in the pattern."""
 
     low: str
     high: str
     text: str
 
     def holds(self, text: str) -> bool:
-        """Whether ``text`` is an address of the block.
+        """Return True if ``text`` is an address of the block.
 
-        An IPv6 address whose first 32 bits lie in an IPv4 block counts: event-ruler compares digits from the left.
+        An IPv6 address whose first 32 bits are in an IPv4 block counts: event-ruler compares digits from the left.
         """
         digits = find_digits(text)
         return (
@@ -57,28 +67,92 @@ class Block(NamedTuple):
         )
 
 
-def _fold(text: str) -> str:
-    """A regular expression for text in any case, as event-ruler has it: character by character, each in its own lower
-    or upper form (so straße is STRASSE, but strasse is not straße), and two ? for what UTF-16 writes as a pair.
+def parse_wildcard(text: str) -> tuple[str, ...]:
+    r"""Return the characters of a wildcard, STAR for each ``*``; ``\*`` and ``\\`` are literal.
+
+    Raises ValueError with AWS's text; its positions count the UTF-8 bytes of the quoted text.
     """
-    forms: list[str] = []
-    for character in text:
-        if ord(character) > 0xFFFF:
-            forms.append(r"\?\?")
-        elif character.lower() == character.upper():
-            forms.append(re.escape(character.lower()))
+    parts: list[str] = []
+    position, escaped = 1, False
+    quoted = text + '"'
+    for character, following in zip(text, quoted[1:], strict=True):
+        if escaped:
+            escaped = False
+            parts.append(character)
+        elif character == "\\":
+            if following not in "*\\":
+                raise ValueError(f"Invalid escape character at pos {position}")
+            escaped = True
+        elif character == "*" == following:
+            raise ValueError(f"Consecutive wildcard characters at pos {position}")
         else:
-            forms.append(f"(?:{re.escape(character.lower())}|{re.escape(character.upper())})")
-    return "".join(forms)
+            parts.append(STAR if character == "*" else character)
+        position += len(character.encode("utf-8", "surrogatepass"))
+    return tuple(parts)
+
+
+def _to_regex(parts: Iterable[str]) -> str:
+    """Return a regular expression for the whole text, linear for each star: the first place that fits is enough."""
+    runs: list[list[str]] = [[]]
+    for part in parts:
+        if part == STAR:
+            runs.append([])
+        else:
+            runs[-1].append(re.escape(part))
+    first, *middle = ["".join(run) for run in runs]
+    if not middle:
+        return first
+    last = middle.pop()
+    return first + "".join(f"(?>.*?{run})" for run in middle) + f".*{last}"
+
+
+def is_complex(parts: tuple[str, ...]) -> bool:
+    """Return True if some text would match too many prefixes of a wildcard at once.
+
+    Counts as event-ruler's MachineComplexityEvaluator does; the limit is guessed (see above).
+    """
+    text = ('"', *parts, '"')
+    letters = set(text) - {STAR}
+
+    def skip_star(read: int) -> set[int]:  # the number of parts read; a star can stand for nothing
+        return {read, read + 1} if text[read : read + 1] == (STAR,) else {read}
+
+    todo = [frozenset({0})]
+    seen = set(todo)
+    while STAR in parts and todo and len(seen) < _EFFORT:
+        states = todo.pop()
+        for letter in letters:
+            reached: set[int] = set()
+            for read in states:
+                if read and text[read - 1] == STAR:
+                    reached |= skip_star(read)
+                if text[read : read + 1] == (letter,):
+                    reached |= skip_star(read + 1)
+            if len(reached) >= _COMPLEX:
+                return True
+            if (frozen := frozenset(reached)) not in seen:
+                seen.add(frozen)
+                todo.append(frozen)
+    return False
+
+
+def _fold(text: str) -> str:
+    """Return a regular expression for text in any case.
+
+    As in event-ruler, each character is compared in its own lower or upper form (so straße is STRASSE, but strasse is
+    not straße), and ?? for a character that UTF-16 writes as a surrogate pair.
+    """
+    forms = {c: {re.escape(c.lower()), re.escape(c.upper())} for c in text}
+    return "".join(
+        r"\?\?" if ord(c) > 0xFFFF else f"(?:{'|'.join(sorted(forms[c]))})" for c in text
+    )
 
 
 def _regex_of(kind: str, operand: str) -> str:
     if kind == "wildcard":
-        return to_regex(parse(operand))
-    folded = _fold(operand)
-    return {"prefix-ignore-case": f"{folded}.*", "suffix-ignore-case": f".*{folded}"}.get(
-        kind, folded
-    )
+        return _to_regex(parse_wildcard(operand))
+    before, after = ("", ".*") if kind.startswith("prefix") else (".*", "")
+    return f"{before}{_fold(operand)}{after}" if "fix" in kind else _fold(operand)
 
 
 def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 - one return for each kind
@@ -86,7 +160,7 @@ def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 -
         case "equals":
             return frozenset(operands).__contains__
         case "exists" | "absent":
-            return (lambda _: True) if kind == "exists" else (lambda _: False)
+            return lambda _: kind == "exists"
         case "prefix":
             return lambda value: isinstance(value, str) and value.startswith(operands)
         case "suffix":
@@ -99,11 +173,8 @@ def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 -
             return lambda value: (
                 isinstance(value, str) and any(block.holds(value) for block in operands)
             )
-        case _:
-            matches = re.compile(
-                "|".join(_regex_of(kind, text) for text in operands), re.DOTALL
-            ).fullmatch
-            return lambda value: isinstance(value, str) and matches(value) is not None
+    matches = re.compile("|".join(_regex_of(kind, text) for text in operands), re.DOTALL).fullmatch
+    return lambda value: isinstance(value, str) and matches(value) is not None
 
 
 _WORDS: dict[str, str] = {
@@ -123,9 +194,9 @@ _WORDS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One comparison: it accepts a value if any operand does, or, negated, if none does.
+    """One comparison: it accepts a value if any operand does or, negated, if none does.
 
-    ``kind`` is a key of _WORDS. Operands are text, but canonical values for equals, Span for numeric, Block for cidr.
+    ``kind`` is a key of _WORDS. Operands are strings, but canonical values for equals, Span for numeric, Block for cidr.
     """
 
     kind: str
@@ -140,15 +211,13 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        """In words: what would be accepted."""
-        match self.kind:
-            case "numeric":
-                shown = [str(operand) for operand in self.operands]
-            case "cidr":
-                shown = [operand.text for operand in self.operands]
-                if all(operand.low == operand.high for operand in self.operands):
-                    return " or ".join(map(show, shown))  # an address, given as text
-            case _:
-                shown = [show(original(operand)) for operand in self.operands]
-        words = _WORDS[self.kind].format(" or ".join(shown))
+        """Return in words what would be accepted."""
+        kind, shown = self.kind, [show(original(operand)) for operand in self.operands]
+        if kind == "numeric":
+            shown = [str(operand) for operand in self.operands]
+        elif kind == "cidr":
+            shown = [operand.text for operand in self.operands]
+            if all(block.low == block.high for block in self.operands):  # an address, not a block
+                kind, shown = "equals", [show(text) for text in shown]
+        words = _WORDS[kind].format(" or ".join(shown))
         return f"anything but {words}" if self.negated else words

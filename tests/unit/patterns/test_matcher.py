@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
+
 import pytest
 
 from eventstacks.patterns.fields import EventError
+from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
 from eventstacks.patterns.values import read_json
@@ -170,14 +174,33 @@ def test_a_large_array_takes_no_square_of_time():
     assert pattern.matches({"a": [*rows, {"b": 1, "c": 2, "d": 3}], "e": others})
 
 
-def test_an_event_nested_too_deeply_is_an_error_and_no_crash(usual_depth):
-    event = {"a": []}
-    inner = event["a"]
-    for _ in range(5000):
-        inner.append([])
-        inner = inner[0]
-    with pytest.raises(EventError, match="nested too deeply"):
-        Pattern({"a": [1]}).matches(event)
+def nested(depth, innermost, wrap):
+    value = innermost
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+@pytest.mark.parametrize("limit", [1000, 20_000])
+@pytest.mark.parametrize(("depth", "is_refused"), [(100, False), (600, True), (5_000, True)])
+def test_nesting_is_limited_whatever_the_recursion_limit(limit, depth, is_refused):
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit)
+    try:
+        with pytest.raises(EventError, match="nested too deeply") if is_refused else nullcontext():
+            assert Pattern({"a": [1]}).matches({"a": nested(depth, 1, lambda value: [value])})
+        pattern = nested(depth, [1], lambda value: {"a": value})
+        with (
+            pytest.raises(PatternError, match="nested too deeply") if is_refused else nullcontext()
+        ):
+            Pattern(pattern)
+        text = '{"a":' * depth + "[1]" + "}" * depth
+        with (
+            pytest.raises(PatternError, match="nested too deeply") if is_refused else nullcontext()
+        ):
+            Pattern(text)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def explain(pattern, event):

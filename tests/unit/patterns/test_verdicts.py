@@ -28,7 +28,9 @@ def is_right(line):
     case, answer = json.loads(line), judge(line)
     if case["expect"] in {"error", "valid"}:
         is_refused = case["expect"] == "error"
-        return ("error" in answer) == is_refused and case.get("error", "") in answer.get("error", "")
+        return ("error" in answer) == is_refused and case.get("error", "") in answer.get(
+            "error", ""
+        )
     return answer == {"match": case["expect"]}
 
 
