@@ -103,9 +103,62 @@ quiet_option = click.option(
 )
 
 
+retain_option = click.option(
+    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
+)
+force_option = click.option(
+    "--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted."
+)
+
+
 def where_options(function: F) -> F:
     """Add ``--env``, ``--stack``, ``--region`` and ``--quiet``."""
     return env_option(stack_option(region_option(quiet_option(function))))
+
+
+def deployment_options(function: F) -> F:
+    """Add the options that ``plan`` and ``deploy`` share."""
+    for option in (
+        click.option(
+            "--import-existing",
+            is_flag=True,
+            help="Import existing resources that have the same names.",
+        ),
+        click.option("--revert-drift", is_flag=True, help="Revert drift."),
+        click.option(
+            "--express", is_flag=True, help="Do not wait for resources to be ready to serve."
+        ),
+        click.option(
+            "--on-failure",
+            type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
+            help="For new stacks that fail.",
+        ),
+        click.option(
+            "--disable-rollback",
+            is_flag=True,
+            help="Do not roll back on failure (for debugging).",
+        ),
+        click.option(
+            "--recreate",
+            is_flag=True,
+            help="Delete and create again a stack whose first creation failed (ROLLBACK_COMPLETE).",
+        ),
+        click.option(
+            "--nested/--no-nested",
+            default=True,
+            show_default=True,
+            help="Include nested stacks in the change set (fails if one uses an output another has "
+            "not created yet).",
+        ),
+        click.option(
+            "--allow-replace",
+            multiple=True,
+            metavar="ID",
+            help="Allow this resource to be replaced or deleted (protected environments).",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def load(

@@ -145,6 +145,17 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=_json_value))
 
 
+def snake_keys(value: Any) -> Any:
+    """Return AWS's document with its keys in snake_case: ``LogicalResourceId`` → logical_resource_id."""
+    if isinstance(value, dict):
+        return {_snake(key): snake_keys(one) for key, one in value.items()}
+    return [snake_keys(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _snake(key: str) -> str:
+    return re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
+
+
 def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         zoned = value if value.tzinfo else value.replace(tzinfo=UTC)

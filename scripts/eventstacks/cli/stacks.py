@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,13 @@ import click
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cli.options import (
     connect,
+    deployment_options,
     env_option,
+    force_option,
     json_option,
     quiet_option,
     region_option,
+    retain_option,
     where_options,
     yes_option,
 )
@@ -25,58 +29,26 @@ from eventstacks.cloudformation import status as stack_status
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from eventstacks import aws
-    from eventstacks.cloudformation.status import Drift
+    from eventstacks.cloudformation.run import Plan
+    from eventstacks.cloudformation.status import Drift, Status
+    from eventstacks.environment import StackRef
 
 
-def deployment_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that ``plan`` and ``deploy`` share."""
-    for option in (
-        click.option(
-            "--import-existing",
-            is_flag=True,
-            help="Import existing resources that have the same names.",
-        ),
-        click.option("--revert-drift", is_flag=True, help="Revert drift."),
-        click.option(
-            "--express", is_flag=True, help="Do not wait for resources to be ready to serve."
-        ),
-        click.option(
-            "--on-failure",
-            type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
-            help="For new stacks that fail.",
-        ),
-        click.option(
-            "--disable-rollback",
-            is_flag=True,
-            help="Do not roll back on failure (for debugging).",
-        ),
-        click.option(
-            "--recreate",
-            is_flag=True,
-            help="Delete and create again a stack whose first creation failed (ROLLBACK_COMPLETE).",
-        ),
-        click.option(
-            "--nested/--no-nested",
-            default=True,
-            show_default=True,
-            help="Include nested stacks in the change set (fails if one uses an output another has "
-            "not created yet).",
-        ),
-        click.option(
-            "--allow-replace",
-            multiple=True,
-            metavar="ID",
-            help="Allow this resource to be replaced or deleted (protected environments).",
-        ),
-    ):
-        function = option(function)
-    return function
+@contextmanager
+def _reporting(
+    connection: aws.Aws, refs: Sequence[StackRef], *, yes: bool = True, as_json: bool
+) -> Iterator[deployer.Deployer]:
+    """Yield what deploys the stacks, with a live view of what it does."""
+    with live_view.Reporter(
+        connection.environment, len(refs), yes=yes, as_json=as_json
+    ) as reporter:
+        yield deployer.create(connection, refs, listener=reporter)
 
 
-def _deployment_options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Options:
+def _options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Options:
     try:
         return change_set.Options(allow_replace=frozenset(allow_replace), **chosen)
     except change_set.OptionsError as error:
@@ -104,20 +76,18 @@ def plan(
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
-    how, plans = _deployment_options(**chosen), list[Any]()
+    how, plans = _options(**chosen), list[Any]()
     try:
         connection, templates, refs = connect(env, stack, region)
-        with live_view.Reporter(
-            connection.environment, len(refs), yes=True, as_json=as_json or markdown
-        ) as reporter:
-            plans = deployer.create(connection, refs, listener=reporter).plan(templates, how)
+        with _reporting(connection, refs, as_json=as_json or markdown) as stacks:
+            plans = stacks.plan(templates, how)
     except ToolError as error:
         if markdown:
             output.echo(plan_view.markdown(env, (), [error]))
         raise
     problems = [one.problem for one in plans]
     if as_json:
-        output.print_json([one.document() for one in plans])
+        output.print_json([_plan_document(one) for one in plans])
     elif markdown:
         output.echo(plan_view.markdown(env, plans, problems))
     else:
@@ -127,6 +97,11 @@ def plan(
     failed = output.print_errors(problems)
     changes = output.EXIT_CHANGES if any(one.changes for one in plans) else 0
     return output.EXIT_FAILED if failed else changes
+
+
+def _plan_document(plan: Plan) -> dict[str, Any]:
+    document = plan.document()
+    return document | {"resources": output.snake_keys(document["resources"])}
 
 
 @click.command()
@@ -144,12 +119,10 @@ def deploy(
       eventstacks deploy --env local
       eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --on-failure DELETE
     """
-    how = _deployment_options(**chosen)
+    how = _options(**chosen)
     connection, templates, refs = connect(env, stack, region)
-    with live_view.Reporter(
-        connection.environment, len(refs), yes=yes, as_json=as_json
-    ) as reporter:
-        results = deployer.create(connection, refs, listener=reporter).deploy(templates, how)
+    with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
+        results = stacks.deploy(templates, how)
     if not results:
         raise _declined()
     return live_view.summarize(results, as_json=as_json)
@@ -160,19 +133,10 @@ def deploy(
 @yes_option
 @json_option
 @click.option("--empty-buckets", is_flag=True, help="Also delete the objects in the buckets.")
-@click.option(
-    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
-)
-@click.option("--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted.")
+@retain_option
+@force_option
 def delete(
-    env: str,
-    stack: str | None,
-    region: str | None,
-    yes: bool,
-    as_json: bool,
-    empty_buckets: bool,
-    retain: tuple[str, ...],
-    force: bool,
+    env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **how: Any
 ) -> int:
     """Delete stacks in reverse dependency order, after showing what is deleted and retained.
 
@@ -192,12 +156,8 @@ def delete(
         number = output.counted(len(deployed), "stack")
         question = f"Delete {number} of {connection.environment.name}?"
         _confirm(question, connection, yes=yes)
-    with live_view.Reporter(
-        connection.environment, len(deployed), yes=yes, as_json=as_json
-    ) as reporter:
-        results = deployer.create(connection, refs, listener=reporter).delete(
-            previews, empty_buckets=empty_buckets, retain=retain, force=force
-        )
+    with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
+        results = stacks.delete(previews, **how)
     return live_view.summarize(results, as_json=as_json)
 
 
@@ -215,11 +175,16 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     with output.progress("Reading stacks"):
         found = deployer.create(connection, refs).status()
         orphans = stack_status.orphans(connection) if stack is None and region is None else []
-    failed = any(one.problem for one in found)
     if as_json:
         output.print_json([one.document() for one in found])
-        output.print_errors(one.problem for one in found)
-        return output.EXIT_FAILED if failed else 0
+    else:
+        _show_status(found)
+    for ref in orphans:
+        output.note(f"Not in the environment file: {ref}. Delete it: {ref.command('delete')}")
+    return output.EXIT_FAILED if output.print_errors(one.problem for one in found) else 0
+
+
+def _show_status(found: Sequence[Status]) -> None:
     rows = [
         (
             one.ref.stack_name,
@@ -234,10 +199,6 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     notes = {number: one.advice for number, one in enumerate(found)}
     heads = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT", "PROTECTION")
     output.print_table(heads, rows, notes=notes)
-    for ref in orphans:
-        output.note(f"Not in the environment file: {ref}. Delete it: {ref.command('delete')}")
-    output.print_errors(one.problem for one in found)
-    return output.EXIT_FAILED if failed else 0
 
 
 @click.command()
@@ -271,7 +232,7 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool, dote
     return output.EXIT_FAILED if output.print_errors(problems) else 0
 
 
-def _dotenv(ref: Any, refs: Sequence[Any], name: str, value: str) -> str:
+def _dotenv(ref: StackRef, refs: Sequence[StackRef], name: str, value: str) -> str:
     """Return a shell assignment; the name has stack and Region only where several are printed."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     stack = ref.stack if len({one.stack for one in refs}) > 1 else ""
@@ -324,25 +285,15 @@ def _show_drift(drift: Drift) -> None:
     metavar="ID",
     help="UPDATE_ROLLBACK_FAILED: leave this resource as it is; repeatable.",
 )
-@click.option(
-    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
-)
-@click.option("--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted.")
+@retain_option
+@force_option
 @click.option(
     "--cancel",
     is_flag=True,
     help="Cancel an update in progress; delete a stack that is being created.",
 )
 def recover(
-    env: str,
-    stack: str | None,
-    region: str | None,
-    yes: bool,
-    as_json: bool,
-    skip: tuple[str, ...],
-    retain: tuple[str, ...],
-    force: bool,
-    cancel: bool,
+    env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **how: Any
 ) -> int:
     """Recover stacks stuck in a failed state (shows the steps, then asks).
 
@@ -350,15 +301,13 @@ def recover(
     Example:
       eventstacks recover --env dev --stack custom-event-bus
     """
-    if sum(map(bool, (skip, retain, force, cancel))) > 1:
+    if sum(map(bool, how.values())) > 1:
         raise click.UsageError(
             "--skip, --retain, --force and --cancel exclude each other: each is for another state."
         )
     connection, _, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
-        steps = deployer.create(connection, refs).propose_recovery(
-            skip=skip, retain=retain, force=force, cancel=cancel
-        )
+        steps = deployer.create(connection, refs).propose_recovery(**how)
     for step in steps:
         if not step.problem:
             output.echo(f"{step.ref} {step.description}", err=as_json)
@@ -367,10 +316,8 @@ def recover(
     wanted = [step for step in steps if step.method]
     if wanted:
         _confirm("Do that?", connection, yes=yes)
-    with live_view.Reporter(
-        connection.environment, len(wanted), yes=yes, as_json=as_json
-    ) as reporter:
-        results = deployer.create(connection, refs, listener=reporter).recover(steps)
+    with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
+        results = stacks.recover(steps)
     return live_view.summarize(results, as_json=as_json)
 
 
@@ -378,17 +325,15 @@ def recover(
 @where_options
 @json_option
 def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
-    """Watch operations in progress until they end, whoever started them.
+    """Watch operations in progress until they end, no matter who started them.
 
     \b
     Example:
       eventstacks follow --env dev
     """
     connection, _, refs = connect(env, stack, region)
-    with live_view.Reporter(
-        connection.environment, len(refs), yes=True, as_json=as_json
-    ) as reporter:
-        results = deployer.create(connection, refs, listener=reporter).follow()
+    with _reporting(connection, refs, as_json=as_json) as stacks:
+        results = stacks.follow()
     if not results:
         output.echo("No operation is in progress.", err=True)
     return live_view.summarize(results, as_json=as_json)
