@@ -37,6 +37,7 @@ _POLICY_ACTIONS = {  # text, style: red where data is lost, yellow where only a 
 _RECREATION = {"Always": "  requires replacement", "Conditionally": "  may require replacement"}
 _IDENTITIES = ("Id", "Sid", "Key", "Name")  # what tells the elements of a list apart
 _SIGNS = {"+": "green", "-": "red"}
+_OUTPUT_SIGNS = {"added": ("+", "green"), "removed": ("-", "red")}
 _UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"  # AWS's text for a value not known yet
 _MASK = "****"  # a NoEcho value: whether it changes is not known
 _MAX_VALUE = 200  # characters
@@ -138,30 +139,30 @@ def _plan(plan: Plan) -> Iterator[Text]:
 
 
 def _outputs(plan: Plan) -> Iterator[Text]:
-    """Yield the outputs that a deployed stack gains or loses."""
+    """Yield the outputs of a deployed stack that change."""
     for name, how in plan.outputs.items() if plan.stack else ():
-        sign = "+" if how == "added" else "-"
-        yield Text.assemble((f"  {sign} output   ", _SIGNS[sign]), name)
+        sign, style = _OUTPUT_SIGNS.get(how, ("~", "yellow"))
+        change = "" if how in _OUTPUT_SIGNS else f": {how}"
+        yield Text.assemble((f"  {sign} output   ", style), f"{name}{change}")
 
 
 def _stack_values(plan: Plan) -> Iterator[Text]:
     """Yield the parameters and tags that change."""
-    stack = plan.stack or {}
-    parameters = {
+    before = {
         one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
-        for one in stack.get("Parameters") or ()
+        for one in (plan.stack or {}).get("Parameters") or ()
     }
     after = plan.change_set.parameters if plan.change_set else {}
-    tags = {one["Key"]: one["Value"] for one in stack.get("Tags") or ()}
-    own_tags = {key: value for key, value in tags.items() if not key.startswith("aws:")}
-    for kind, old, new in (
-        ("parameter", parameters, after),
-        ("tag", own_tags, plan.ref.settings.tags),
-    ):
-        for name in dict.fromkeys([*old, *new]):
-            values = old.get(name), new.get(name)
-            if values[0] != values[1] and _MASK not in values:
-                yield _value("    ", f"{kind} {name}", *values)
+    changes = {
+        f"parameter {name}": (before.get(name), after.get(name)) for name in {**before, **after}
+    }
+    held = {one["Key"]: one["Value"] for one in (plan.stack or {}).get("Tags") or ()}
+    tags = {key: value for key, value in held.items() if not key.startswith("aws:")}
+    wanted = plan.ref.settings.tags
+    changes |= {f"tag {key}": (tags.get(key), wanted.get(key)) for key in {**tags, **wanted}}
+    for name, values in changes.items():
+        if values[0] != values[1] and _MASK not in values:
+            yield _value("    ", name, *values)
 
 
 def _resource(change: Mapping[str, Any]) -> Iterator[Text]:

@@ -315,7 +315,7 @@ def recover(
         output.echo("No operation is in progress.", err=as_json)
     wanted = [step for step in steps if step.method]
     if wanted:
-        _confirm("Do that?", connection, yes=yes)
+        _confirm("Carry out these steps?", connection, yes=yes)
     with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
         results = stacks.recover(steps)
     return live_view.summarize(results, as_json=as_json)

@@ -156,16 +156,23 @@ def _resources(template: RenderedTemplate) -> Iterator[tuple[str, str]]:
 def _output_changes(
     template: RenderedTemplate, description: Mapping[str, Any] | None
 ) -> dict[str, str]:
-    """Return the outputs that a stack gains or loses.
+    """Return the outputs of a stack that change: added, removed, or how.
 
-    An output whose condition is false is not told from one that is gained.
+    A change of a value that is not literal is not known. An output whose condition is false cannot
+    be told from one that is added.
     """
-    before = set(outputs.of(description or {}))
-    after = {
-        name
+    before = {one["OutputKey"]: one for one in (description or {}).get("Outputs") or ()}
+    declared = {
+        name: one
         for name, one in (template.document.get("Outputs") or {}).items()
         if isinstance(one, dict) and ("Condition" not in one or name in before)
     }
-    return dict.fromkeys(sorted(after - before), "added") | dict.fromkeys(
-        sorted(before - after), "removed"
-    )
+    changes = dict.fromkeys(sorted(declared.keys() - before.keys()), "added")
+    for name in sorted(declared.keys() & before.keys()):
+        old, new = before[name], declared[name]
+        value, export = new.get("Value"), "Export" in new
+        if isinstance(value, str) and value != old.get("OutputValue"):
+            changes[name] = f"{old.get('OutputValue')} → {value}"
+        elif export != bool(old.get("ExportName")):
+            changes[name] = "export added" if export else "export removed"
+    return changes | dict.fromkeys(sorted(before.keys() - declared.keys()), "removed")

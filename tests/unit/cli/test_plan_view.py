@@ -369,11 +369,23 @@ def test_a_changed_deletion_policy_has_its_values():
     assert text(plan(found))[2] == "      DeletionPolicy: Delete → Retain"
 
 
-def test_tags_of_the_stack_that_are_removed_are_named():
+def test_tags_of_the_stack_that_change_are_named():
     tags = [{"Key": "team", "Value": "x"}, {"Key": "aws:own", "Value": "y"}]
     lines = text(plan(change(), stack={"StackStatus": "CREATE_COMPLETE", "Tags": tags}))
-    assert "    - tag team: x" in lines
+    assert lines[1] == "    - tag team: x"
     assert not any("aws:own" in line for line in lines)
+
+
+def test_outputs_and_exports_that_change_are_named():
+    stack = {"StackStatus": "CREATE_COMPLETE"}
+    outputs = {"Arn": "added", "Name": "removed", "Version": "1 → 2", "Url": "export added"}
+    lines = text(plan(stack=stack, outputs=outputs))
+    assert lines[1:5] == [
+        "  + output   Arn",
+        "  - output   Name",
+        "  ~ output   Version: 1 → 2",
+        "  ~ output   Url: export added",
+    ]
 
 
 def test_the_question_says_whether_stacks_are_new():
