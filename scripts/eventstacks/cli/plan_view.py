@@ -182,16 +182,17 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
         how = "changed" if drift == "MODIFIED" else "deleted"
         yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")
     contexts = [_parse(change.get(f"{when}Context")) for when in ("Before", "After")]
-    seen = set()
-    for detail in change.get("Details") or ():
-        for line in _detail(detail, contexts):
-            if line.plain not in seen:  # AWS names a property once per reason
-                seen.add(line.plain)
-                yield line
+    # AWS names a property once per reason: a line with a cause stands for those without.
+    details = sorted(change.get("Details") or (), key=lambda one: not one.get("CausingEntity"))
+    lines: dict[str, Text] = {}
+    for detail in details:
+        for key, line in _detail(detail, contexts):
+            lines.setdefault(key, line)
+    yield from lines.values()
 
 
-def _detail(detail: Mapping[str, Any], contexts: Sequence[Any]) -> Iterator[Text]:
-    """Yield the lines of one property, or of another attribute of the resource."""
+def _detail(detail: Mapping[str, Any], contexts: Sequence[Any]) -> Iterator[tuple[str, Text]]:
+    """Yield a key and a line for what changes in one property, or in another attribute."""
     target = detail.get("Target") or {}
     attribute = str(target.get("Attribute") or "")
     before, after = _parse(target.get("BeforeValue")), _parse(target.get("AfterValue"))
@@ -205,11 +206,12 @@ def _detail(detail: Mapping[str, Any], contexts: Sequence[Any]) -> Iterator[Text
     name = _labelled(str(target.get("Path") or target.get("Name") or attribute), contexts)
     differences = list(_differences(name, before, after))
     for path, old, new in differences:
-        yield _value("      ", path, old, new) + notes
+        line = _value("      ", path, old, new) + notes
+        yield line.plain, line
         notes = Text()  # once is enough
     if not differences and name:  # no values, or only the order of a list
         cause = f" (from {detail['CausingEntity']})" if detail.get("CausingEntity") else ""
-        yield Text.assemble("      ", name, (cause, "dim"), notes)
+        yield name, Text.assemble("      ", name, (cause, "dim"), notes)
 
 
 def _labelled(path: str, contexts: Sequence[Any]) -> str:

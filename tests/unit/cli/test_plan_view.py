@@ -163,6 +163,12 @@ def test_without_values_the_property_and_its_cause_are_named():
     assert lines[2] == "      DelaySeconds (from Delay)"
 
 
+def test_a_property_without_values_is_named_once_with_its_cause():
+    target = {"Target": {"Attribute": "Properties", "Name": "DelaySeconds"}}
+    lines = text(plan(change("Modify", target, {**target, "CausingEntity": "Delay"})))
+    assert lines[2:-1] == ["      DelaySeconds (from Delay)"]
+
+
 def test_regions_with_the_same_changes_share_lines_and_others_do_not():
     same = [plan(change(), region=region) for region in ("us-east-1", "eu-west-1")]
     assert text(*same)[0] == "t-bus in us-east-1, eu-west-1: update"
