@@ -243,6 +243,9 @@ def update_if_allowed(
     return original(kind, name, old, new, stack, *rest)
 
 
+CONTEXT_KEYS = ("DeletionPolicy", "UpdateReplacePolicy")
+
+
 @patch("DescribeChangeSet", handlers._ACTION_HANDLERS)
 def with_property_values(original: Original, params: dict[str, list[str]]) -> Any:
     """DescribeChangeSet with IncludePropertyValues: each property before and after."""
@@ -262,8 +265,16 @@ def with_property_values(original: Original, params: dict[str, list[str]]) -> An
     sides["After"] = resolved(*made, replaced={one["LogicalResourceId"] for one in moving})
     ET.register_namespace("", helpers.CFN_NS)
     root, ns = ET.fromstring(answer[2]), f"{{{helpers.CFN_NS}}}"  # noqa: S314 - MiniStack's own answer
+    templates = {
+        "Before": (cloudformation._stacks.get(of["StackName"]) or {}).get("_template") or {},
+        "After": of["_template"],
+    }
     for change in root.iter(f"{ns}ResourceChange"):
         name = change.findtext(f"{ns}LogicalResourceId")
+        for side, template in templates.items():  # AWS's contexts have Properties, too
+            declared = (template.get("Resources") or {}).get(name) or {}
+            context = {key: declared[key] for key in CONTEXT_KEYS if key in declared}
+            ET.SubElement(change, f"{ns}{side}Context").text = json.dumps(context, default=str)
         found = {side: there.get(name, {}).get("Properties") or {} for side, there in sides.items()}
         for target in change.iter(f"{ns}Target"):
             if key := target.findtext(f"{ns}Name"):

@@ -195,6 +195,21 @@ def test_what_a_replacement_will_give_is_not_known_before(deploy, unique):
     }
 
 
+def test_a_change_set_has_the_deletion_policy_before_and_after(deploy):
+    def body(policy):
+        return template(Queue={**resource("AWS::SQS::Queue"), "DeletionPolicy": policy})
+
+    stack = deploy(body("Delete"))
+    where = {"StackName": stack.name, "ChangeSetName": "policy"}
+    stack.cloudformation.create_change_set(**where, TemplateBody=text_of(body("Retain")))
+    read = {**where, "IncludePropertyValues": True}
+    (change,) = eventually(lambda: stack.cloudformation.describe_change_set(**read)["Changes"])
+    contexts = [
+        json.loads(change["ResourceChange"][f"{one}Context"]) for one in ("Before", "After")
+    ]
+    assert [one["DeletionPolicy"] for one in contexts] == ["Delete", "Retain"]
+
+
 def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, unique):
     conditional = {**resource("AWS::SNS::Topic"), "Condition": "Never"}
     body = {
