@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-MAX_DEPTH = 4000  # calls: AWS accepts JSON nested 1,000 deep, and Python reads it by recursion
 COMPLETE = "_EVENTSTACKS_COMPLETE"  # click's variable for shell completion
 
 
@@ -121,7 +120,6 @@ def cli() -> None:
 
 def main() -> int:
     """Run one verb and return its exit code: 0, 1 failed, 2 usage, 3 changes found, 130 interrupted."""
-    sys.setrecursionlimit(MAX_DEPTH)
     for number in SIGNALS:
         # One that is ignored stays so: nohup, or a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
