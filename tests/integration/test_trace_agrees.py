@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from eventstacks import environment, rendering
 from eventstacks.aws import Aws
-from eventstacks.cli.backtest import command
+from eventstacks.cli.flow import backtest
 from eventstacks.documents import parse_template
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, live, permissions, samples, trace
@@ -33,7 +33,7 @@ def until(find, wanted, wait=60.0):
 
 @pytest.fixture
 def deploy(clients, unique):
-    """deploy(text, **parameters): the Stack, with the names that it got. It is gone after the test."""
+    """deploy(text, **parameters): the Stack, with the names that it got. It is deleted after the test."""
     cloudformation, made = clients("cloudformation", REGION), []
 
     def one(text, **parameters):
@@ -66,7 +66,7 @@ def aws(endpoint):
 
 
 def messages(clients, group):
-    """What a log group holds, or None where there is no such group."""
+    """The messages of a log group, or None if it does not exist."""
     try:
         return [
             one["message"]
@@ -92,7 +92,7 @@ def letters(clients, url):
 
 
 def disguise(event, mark):
-    """Nobody may send in the name of AWS: ``test.`` stands for ``aws.``; and a mark by which it is known again."""
+    """PutEvents refuses sources of AWS: ``test.`` replaces ``aws.``; ``mark`` identifies the event."""
     detail = {**event["detail"], "mark": mark}
     for name in {"object", "requestParameters"} & detail.keys():
         detail[name] = {
@@ -398,7 +398,7 @@ def recorded(deploy, endpoint, checkout, unique):
 
 
 def test_backtest_against_what_is_deployed(recorded, capfd):
-    assert not command.main(recorded, standalone_mode=False)
+    assert not backtest.main(recorded, standalone_mode=False)
     first, *lines = capfd.readouterr().out.splitlines()
     assert first == "SnapshotRule: 2 of 4 events before, 2 after"
     assert [line.strip() for line in lines[::2]] == [
@@ -412,7 +412,7 @@ def test_backtest_against_what_is_deployed(recorded, capfd):
 
 
 def test_backtest_as_json(recorded, capfd):
-    command.main([*recorded, "--json", "--examples", "0"], standalone_mode=False)
+    backtest.main([*recorded, "--json", "--examples", "0"], standalone_mode=False)
     [found] = json.loads(capfd.readouterr().out)
     changed = {"count": 1, "examples": []}
     assert found == {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow.resolve import SYMBOL
+from eventstacks.flow.symbols import SYMBOL
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern

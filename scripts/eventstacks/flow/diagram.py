@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow.resolve import SYMBOL, as_dict, as_list
+from eventstacks.flow.symbols import SYMBOL, as_dict, as_list
 from eventstacks.flow.targets import INPUTS, kind_of
 from eventstacks.flow.trace import Fate
 

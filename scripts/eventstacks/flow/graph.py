@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.documents import MAX_DEPTH, is_deeper
 from eventstacks.environment import Source
-from eventstacks.flow.resolve import Resource, Stack, as_dict, as_list, is_known, like
+from eventstacks.flow import unexamined
+from eventstacks.flow.json_text import documents_of, pattern_of
+from eventstacks.flow.resolve import Resource, Stack
+from eventstacks.flow.symbols import as_dict, as_list, is_known, like
 from eventstacks.flow.targets import service_of
 
 if TYPE_CHECKING:
@@ -24,20 +26,6 @@ if TYPE_CHECKING:
     from eventstacks.rendering import RenderedTemplate
 
 Json = dict[str, Any]
-# Transforms that add no resources: those of AWS::LanguageExtensions stand in the template as Fn::ForEach.
-_KNOWN_TRANSFORMS = {
-    "AWS::Serverless-2016-10-31",
-    "AWS::LanguageExtensions",
-    "AWS::CodeDeployBlueGreen",
-    "AWS::SecretsManager-2020-07-23",
-    "AWS::SecretsManager-2024-09-16",
-}
-_CONTAINERS = {
-    "AWS::CloudFormation::Stack": "nested stack",
-    "AWS::CloudFormation::StackSet": "stack set",
-    "AWS::Serverless::Application": "nested stack",
-    "AWS::Serverless::Connector": "connector",
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +117,7 @@ class Policy:
     is_open: bool = False
 
 
-@dataclass
+@dataclass(eq=False)  # hashable: results are cached by flow
 class Flow:
     """Buses, rules, targets and policies. ``is_whole``: it was read from an account, so whatever is
     not in here does not exist. ``unexamined``: what can hold more of the flow but was not expanded.
@@ -178,27 +166,6 @@ class Flow:
 def bare(arn: str) -> str:
     """Return the ARN of a log group without the ``:*`` that Fn::GetAtt appends."""
     return arn.removesuffix(":*") if ":log-group:" in arn else arn
-
-
-def unexamined(template: Mapping[str, Any]) -> list[str]:
-    """Return what can add rules, targets or policies to a template but is not expanded here."""
-    macros = [
-        str(as_dict(entry).get("Name", entry)) for entry in as_list(template.get("Transform"))
-    ]
-    found = [f"macro {name}" for name in macros if name not in _KNOWN_TRANSFORMS]
-    for name, raw in as_dict(template.get("Resources")).items():
-        kind = str(as_dict(raw).get("Type", ""))
-        if str(name).startswith("Fn::"):
-            found.append(f"{str(name).split('::')[1]} {str(name).rsplit('::', 1)[-1]}")
-        elif kind.endswith("::MODULE"):
-            found.append(f"module {name}")
-        elif kind in _CONTAINERS:
-            found.append(f"{_CONTAINERS[kind]} {name}")
-        elif isinstance(raw, dict) and "Connectors" in raw:
-            found.append(f"connector {name}")
-        elif kind.startswith("AWS::Serverless::") and as_dict(raw.get("Properties")).get("Events"):
-            found.append(f"SAM events of {name}")
-    return found
 
 
 def of_template(
@@ -273,7 +240,7 @@ def of_stacks(stacks: Iterable[Stack]) -> Flow:
     for stack in flow.stacks:
         default = bus_arn("default", stack)
         flow.buses[default] = Bus("default", "default", default)
-        flow.unexamined += unexamined(stack.template)
+        flow.unexamined += unexamined.of_template(stack.template)
         # Custom resources, such as the CDK's, call PutResourcePolicy of CloudWatch Logs.
         if "putresourcepolicy" in json.dumps(stack.template, default=str).lower():
             logs = stack.arn("logs", "")
@@ -290,39 +257,9 @@ def bus_arn(name: Any, stack: Stack) -> str:
     return text if text.startswith("arn:") else stack.arn("events", f"event-bus/{text}")
 
 
-def documents_of(raw: Any) -> tuple[Json, ...]:
-    """Return the statements of a policy document or its JSON text; none if it cannot be read."""
-    raw = _parsed(raw) if isinstance(raw, str) else raw
-    statements = as_list(as_dict(raw).get("Statement"))
-    return tuple(statement for statement in statements if isinstance(statement, dict))
-
-
 def target_of(name: str, settings: Json) -> Target:
     """Return the target with these settings."""
     return Target(name, bare(str(settings.get("Arn", ""))), settings)
-
-
-def pattern_of(raw: Any) -> Json | str | None:
-    """Return an event pattern given as an object or as JSON text.
-
-    Text stays text if it is not an object, or nested too deeply for a template.
-    """
-    if isinstance(raw, str):
-        parsed = _parsed(raw)
-        return raw if parsed is None else parsed
-    return raw if isinstance(raw, dict) else None
-
-
-def _parsed(text: str) -> Json | None:
-    """Return the object of a JSON text; None if there is none, or one nested deeper than a template.
-
-    Python 3.13 reads 10,000 levels, more than this package can walk.
-    """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and not is_deeper(value, MAX_DEPTH) else None
 
 
 def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
@@ -362,8 +299,8 @@ def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
 
 def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
     target = target_of(resource.logical_id, as_dict(resource.properties.get("Target")))
-    expression = str(resource.properties.get("ScheduleExpression", ""))
-    flow.schedules.append(Schedule(resource.logical_id, expression, target))
+    text = str(resource.properties.get("ScheduleExpression", ""))
+    flow.schedules.append(Schedule(resource.logical_id, text, target))
 
 
 _PERMISSION_CONDITIONS = (
@@ -413,33 +350,32 @@ def _read_document(flow: Flow, resource: Resource, stack: Stack) -> None:
 
     An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy).
     """
-    given = resource.properties
-    raw = given.get(_DOCUMENTS[resource.type])
+    key, guards = _DOCUMENTS[resource.type]
+    raw = resource.properties.get(key)
     statements = documents_of(raw)
     guarded = [bare(resource.arn)]
     if resource.type == "AWS::Logs::ResourcePolicy":
         guarded = [stack.arn("logs", "")]
-    elif key := _GUARDED.get(resource.type):
+    elif guards:
         arns = {one.ref: arn for arn, one in flow.resources.items()}
-        guarded = [arns.get(str(one), str(one)) for one in as_list(given.get(key))]
+        named = map(str, as_list(resource.properties.get(guards)))
+        guarded = [arns.get(name, name) for name in named]
     is_open = not statements and not is_known(raw)
     if statements or is_open:
         flow.policies += [Policy(resource.logical_id, arn, statements, is_open) for arn in guarded]
 
 
-_GUARDED = {
-    "AWS::SQS::QueuePolicy": "Queues",
-    "AWS::SQS::QueueInlinePolicy": "Queue",
-    "AWS::SNS::TopicPolicy": "Topics",
-    "AWS::SNS::TopicInlinePolicy": "TopicArn",
-}
+# type: (property with the policy, property that names what it guards).
 _DOCUMENTS = {
-    "AWS::Events::EventBus": "Policy",
-    "AWS::KMS::Key": "KeyPolicy",
-    "AWS::KMS::ReplicaKey": "KeyPolicy",
-    "AWS::Logs::LogGroup": "ResourcePolicyDocument",
-    "AWS::Logs::ResourcePolicy": "PolicyDocument",
-    **dict.fromkeys(_GUARDED, "PolicyDocument"),
+    "AWS::Events::EventBus": ("Policy", ""),
+    "AWS::KMS::Key": ("KeyPolicy", ""),
+    "AWS::KMS::ReplicaKey": ("KeyPolicy", ""),
+    "AWS::Logs::LogGroup": ("ResourcePolicyDocument", ""),
+    "AWS::Logs::ResourcePolicy": ("PolicyDocument", ""),
+    "AWS::SQS::QueuePolicy": ("PolicyDocument", "Queues"),
+    "AWS::SQS::QueueInlinePolicy": ("PolicyDocument", "Queue"),
+    "AWS::SNS::TopicPolicy": ("PolicyDocument", "Topics"),
+    "AWS::SNS::TopicInlinePolicy": ("PolicyDocument", "TopicArn"),
 }
 _READERS = dict.fromkeys(_DOCUMENTS, _read_document) | {
     "AWS::Events::EventBus": _read_bus,

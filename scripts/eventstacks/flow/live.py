@@ -9,8 +9,9 @@ from botocore.exceptions import ClientError
 
 from eventstacks.aws import error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow import graph, permissions, trace
-from eventstacks.flow.resolve import Resource, is_known
+from eventstacks.flow import graph, json_text, permissions, trace
+from eventstacks.flow.resolve import Resource
+from eventstacks.flow.symbols import is_known
 from eventstacks.flow.targets import INPUTS
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def read(aws: Aws, planned: Flow) -> Flow:
             found.rules += [_rule(events, bus["Arn"], one, planned) for one in rules]
         for one in _pages(events.list_archives, "Archives"):
             archive = events.describe_archive(ArchiveName=one["ArchiveName"])
-            arn, pattern = archive["ArchiveArn"], graph.pattern_of(archive.get("EventPattern"))
+            arn, pattern = archive["ArchiveArn"], json_text.pattern_of(archive.get("EventPattern"))
             found.archives.append(
                 graph.Archive(planned.label(arn), arn, archive["EventSourceArn"], pattern)
             )
@@ -100,7 +101,7 @@ def _rule(events: Any, bus: str, one: Mapping[str, Any], planned: Flow) -> Rule:
         one["Name"],
         one["Arn"],
         bus,
-        graph.pattern_of(one.get("EventPattern")),
+        json_text.pattern_of(one.get("EventPattern")),
         one.get("ScheduleExpression"),
         one["State"],
         tuple(graph.target_of(target["Id"], target) for target in targets),
@@ -108,7 +109,7 @@ def _rule(events: Any, bus: str, one: Mapping[str, Any], planned: Flow) -> Rule:
 
 
 def _add_policy(flow: Flow, label: str, arn: str, document: str | None) -> None:
-    if document and (statements := graph.documents_of(document)):
+    if document and (statements := json_text.documents_of(document)):
         flow.policies.append(graph.Policy(label, arn, statements))
 
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow.resolve import SYMBOL, as_dict
+from eventstacks.flow.symbols import SYMBOL, as_dict
 from eventstacks.flow.targets import Form, Reason, kind_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow import targets
-from eventstacks.flow.graph import Flow, Json, Policy, Rule, Schedule, Target, documents_of
-from eventstacks.flow.resolve import SYMBOL, as_dict, as_list, is_known, like
+from eventstacks.flow.graph import Flow, Json, Policy, Rule, Schedule, Target
+from eventstacks.flow.json_text import documents_of
+from eventstacks.flow.symbols import SYMBOL, as_dict, as_list, is_known, like
 from eventstacks.flow.targets import EVENTS, SCHEDULER, Call, Context, Reason
 
 if TYPE_CHECKING:

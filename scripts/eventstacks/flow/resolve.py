@@ -1,9 +1,6 @@
 """Resolve the parameters, conditions and intrinsic functions of a template as far as they are known.
 
-A value that only AWS knows (the name of an unnamed bucket, an account that is not given) becomes a
-*symbol*: text such as ``⟨Bucket⟩``, or ``⟨stack.Bucket⟩`` in a named stack. A symbol is equal to itself
-only. One that ends with a question mark, such as ``⟨Parameter?⟩``, can have any value; the others are
-names that AWS generates, and no two of them are equal.
+A value that only AWS knows becomes a symbol (``flow.symbols``).
 """
 
 from __future__ import annotations
@@ -15,10 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from eventstacks.flow.symbols import as_dict, as_list, is_known, symbol_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SYMBOL = re.compile("⟨[^⟩]*⟩")
 _NO_VALUE = object()  # AWS::NoValue
 _MAX_REFERENCES = 50  # nested references; a guess: more than templates have, within Python's stack
 _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
@@ -26,6 +24,7 @@ _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
 # type: (property with the name, Ref, ARN). {n}: name, {f}: what precedes the name in the ARN,
 # {id}: a suffix that AWS generates. Source: CloudFormation reference, "Return values" of each type.
 _ARN = "arn:{p}:%s:{r}:{a}:%s"
+_MACHINE = _ARN % ("states", "stateMachine:{f}{n}")
 _TYPES = {
     "AWS::AppSync::GraphQLApi": ("", "{arn}", _ARN % ("appsync", "apis/{n}")),
     "AWS::Batch::JobDefinition": (
@@ -62,22 +61,10 @@ _TYPES = {
     "AWS::SNS::Topic": ("TopicName", "{arn}", _ARN % ("sns", "{n}")),
     "AWS::SQS::Queue": ("QueueName", "https://sqs.{r}.{u}/{a}/{n}", _ARN % ("sqs", "{n}")),
     "AWS::Serverless::Function": ("FunctionName", "{n}", _ARN % ("lambda", "function:{n}")),
-    "AWS::Serverless::StateMachine": ("Name", "{arn}", _ARN % ("states", "stateMachine:{n}")),
-    "AWS::StepFunctions::StateMachine": (
-        "StateMachineName",
-        "{arn}",
-        _ARN % ("states", "stateMachine:{n}"),
-    ),
-    "AWS::StepFunctions::StateMachineAlias": (
-        "Name",
-        "{arn}",
-        _ARN % ("states", "stateMachine:{f}{n}"),
-    ),
-    "AWS::StepFunctions::StateMachineVersion": (
-        "",
-        "{arn}",
-        _ARN % ("states", "stateMachine:{f}{n}"),
-    ),
+    "AWS::Serverless::StateMachine": ("Name", "{arn}", _MACHINE),
+    "AWS::StepFunctions::StateMachine": ("StateMachineName", "{arn}", _MACHINE),
+    "AWS::StepFunctions::StateMachineAlias": ("Name", "{arn}", _MACHINE),
+    "AWS::StepFunctions::StateMachineVersion": ("", "{arn}", _MACHINE),
 }
 # type: (property, what precedes the part that is wanted, what follows it).
 _PARENTS = {
@@ -88,67 +75,13 @@ _PARENTS = {
 _PSEUDO = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
 
-def symbol_of(text: str) -> str:
-    """Return ``⟨text⟩``, without characters that would split an ARN."""
-    return f"⟨{re.sub('[:/|⟨⟩]+', '.', text)}⟩"
-
-
-def is_known(value: Any) -> bool:
-    """Return True if a resolved value contains no symbol."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return not SYMBOL.search(text)
-
-
-def is_open(value: Any) -> bool:
-    """Return True if a value is one symbol that can stand for anything: a parameter, an import."""
-    return isinstance(value, str) and bool(SYMBOL.fullmatch(value)) and value.endswith("?⟩")
-
-
-def like(pattern: str, value: str, *, literal: bool = False) -> bool | None:
-    """Return whether a pattern with ``*`` and ``?`` matches; None if that depends on a symbol in either.
-
-    ``literal``: the pattern has no wildcards.
-    """
-    if pattern == value or (not literal and _covers(pattern, value)):
-        return True
-    if is_known([pattern, value]):
-        return False
-    possible = _covers(pattern, value, open_=True) or _covers(value, pattern, open_=True)
-    return None if possible else False
-
-
-def _covers(pattern: str, value: str, *, open_: bool = False) -> bool:
-    """``open_``: a symbol matches what it can stand for, that is anything, or any name but another symbol."""
-    expression = ""
-    for part in re.split("(⟨[^⟩]*⟩|[*?])", pattern):
-        if open_ and part.startswith("⟨"):
-            closed = f"(?:{re.escape(part)}|(?:[^⟨]|⟨[^⟩]*[?]⟩)*)"
-            expression += ".*" if part.endswith("?⟩") else closed
-        else:
-            expression += {"*": ".*", "?": "."}.get(part) or re.escape(part)
-    return re.fullmatch(expression, value, re.DOTALL) is not None
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    """Return a mapping unchanged, and an empty one for any other value of a template."""
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a list unchanged, None as an empty list, and any other value as a list of one."""
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
 def partition_of(region: str) -> str:
     """Return the partition of a Region by the prefix of its name: ``aws``, ``aws-cn`` …"""
-    prefix = re.match(r"(cn|us-gov|us-iso[a-z]*|eu-isoe|eusc)-", region)
-    special = {
-        "us-iso": "aws-iso",
-        "us-isob": "aws-iso-b",
-        "us-isof": "aws-iso-f",
-        "eu-isoe": "aws-iso-e",
-    }
-    return special.get(prefix[1], f"aws-{prefix[1]}") if prefix else "aws"
+    prefix = re.match(r"(cn|us-gov|eusc|(?:us|eu)-iso[a-z]?)-", region)
+    if not prefix:
+        return "aws"
+    isolated = re.fullmatch(r"..-iso(.?)", prefix[1])
+    return f"aws-iso-{isolated[1]}".rstrip("-") if isolated else f"aws-{prefix[1]}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow.resolve import as_dict
+from eventstacks.flow.symbols import as_dict
 from eventstacks.flow.trace import Fate
 from eventstacks.patterns.values import refuse_constant
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow.resolve import as_dict, is_known
+from eventstacks.flow.symbols import as_dict, is_known
 
 if TYPE_CHECKING:
     from eventstacks.flow.graph import Target

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import bus_arn, of_stacks
-from eventstacks.flow.resolve import SYMBOL, Stack, as_dict, is_known
+from eventstacks.flow.resolve import Stack
+from eventstacks.flow.symbols import SYMBOL, as_dict, is_known
 from eventstacks.flow.targets import Reason
 from eventstacks.patterns.grammar import OPERATORS, PatternError
+from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
@@ -128,6 +130,41 @@ def match(pattern: Json, event: Mapping[str, Any]) -> Matched:
         return verdict, tuple(map(str, compiled.explain(given)))
     except PatternError as error:
         return False, (f"AWS refuses the pattern: {error}",)
+
+
+class IndexedMatcher:
+    """Match many events against the rules and archives of a flow with one index; gives no reasons.
+
+    Patterns that depend on what only AWS knows, or that AWS refuses, are matched one by one.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        """Build the index."""
+        given = [one.pattern for one in flow.rules] + [one.pattern for one in flow.archives]
+        patterns = {
+            str(id(pattern)): compiled
+            for pattern in given
+            if isinstance(pattern, dict) and is_known(pattern) and (compiled := _valid(pattern))
+        }
+        self._names, self._rules = patterns.keys(), RuleSet(patterns)
+        self._event: Mapping[str, Any] = {}
+        self._matched: set[str] = set()
+
+    def __call__(self, pattern: Json, event: Mapping[str, Any]) -> Matched:
+        """Match a pattern of the flow; the lookup in the index is made once per event."""
+        name = str(id(pattern))
+        if name not in self._names:
+            return match(pattern, event)
+        if event is not self._event:
+            self._event, self._matched = event, set(self._rules.matching(dict(event)))
+        return name in self._matched, ()
+
+
+def _valid(pattern: Json) -> Pattern | None:
+    try:
+        return Pattern(pattern)
+    except PatternError:
+        return None
 
 
 def _match_text(pattern: str, event: Json) -> Matched:

@@ -5,7 +5,7 @@ import re
 from functools import partial
 
 from eventstacks.flow.graph import Flow, Json
-from eventstacks.flow.resolve import as_dict
+from eventstacks.flow.symbols import as_dict
 from eventstacks.lint.rule import Findings, FlowRule
 from eventstacks.lint.view import View, place_of, tests_of
 

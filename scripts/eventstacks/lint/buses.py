@@ -3,7 +3,7 @@
 from typing import Any
 
 from eventstacks.flow.permissions import key_of
-from eventstacks.flow.resolve import as_dict, as_list, is_open
+from eventstacks.flow.symbols import as_dict, as_list, is_open
 from eventstacks.lint.rule import GUIDE, Findings, FlowRule
 from eventstacks.lint.view import BUS, Node, View, place_of, tests_of
 
@@ -18,7 +18,7 @@ class OpenBus(FlowRule):
     description = (
         "A bus policy that allows Principal *, or everyone but a NotPrincipal, lets every AWS account "
         "send events to the bus, unless a condition restricts the caller: name accounts, or add "
-        "aws:PrincipalOrgID. A condition on aws:SecureTransport or aws:RequestedRegion restricts nobody."
+        "aws:PrincipalOrgID. A condition on aws:SecureTransport or aws:RequestedRegion does not restrict the caller."
     )
     source_url = f"{GUIDE}eb-event-bus-perms.html"
     tags = ("resources", "events", "buses", "iam")

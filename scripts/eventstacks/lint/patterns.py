@@ -5,7 +5,7 @@ from typing import Any
 
 from eventstacks.flow.graph import Json
 from eventstacks.flow.payload import substituted
-from eventstacks.flow.resolve import as_dict, is_known, is_open
+from eventstacks.flow.symbols import as_dict, is_known, is_open
 from eventstacks.lint.rule import GUIDE, Findings, FlowRule
 from eventstacks.lint.view import (
     ARCHIVE,
@@ -101,15 +101,9 @@ class NeverMatches(FlowRule):
     def check(self, view: View) -> Findings:
         for properties in (node for _, node in view.each(*self.types)):
             pattern = pattern_of(properties)
-            if not pattern or _problem_of(pattern):  # E9803 reports it
+            if not pattern:
                 continue
-            fields = {
-                path.split(".", maxsplit=1)[0]
-                for alternative in parse_pattern(pattern)
-                for path, tests in alternative.items()
-                if not _accepts_absence(tests)
-            }
-            for name in fields - ENVELOPE:
+            for name in _required_fields(pattern) - ENVELOPE:
                 message = f"{name!r} is not a field of an event{_suggestion(name)}"
                 yield place_of(properties, name), message
             for name in STRINGS & pattern.keys():
@@ -117,6 +111,18 @@ class NeverMatches(FlowRule):
                     if isinstance(test, int | float):
                         message = f"{test!r} is not of type 'string', as {name} is in every event"
                         yield place_of(properties, name, test=test), message
+
+
+def _required_fields(pattern: Json) -> set[str]:
+    """Return the top-level fields that an event must have to match."""
+    if _problem_of(pattern):  # E9803 reports it
+        return set(map(str, pattern)) - {"$or"}
+    return {
+        path.split(".", maxsplit=1)[0]
+        for alternative in parse_pattern(pattern)
+        for path, tests in alternative.items()
+        if not _accepts_absence(tests)
+    }
 
 
 def _accepts_absence(tests: tuple[Comparison, ...]) -> bool:

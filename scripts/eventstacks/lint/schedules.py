@@ -5,7 +5,7 @@ from functools import partial
 from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow
 from eventstacks.flow.permissions import Verdict
-from eventstacks.flow.resolve import is_open
+from eventstacks.flow.symbols import is_open
 from eventstacks.lint.rule import GUIDE, Findings, FlowRule
 from eventstacks.lint.targets import ROLE_TYPES
 from eventstacks.lint.view import RULE, SCHEDULE, View

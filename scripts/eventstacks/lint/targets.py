@@ -4,8 +4,9 @@ from functools import partial
 
 from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import Flow, Rule, Target
-from eventstacks.flow.resolve import Resource, as_dict, as_list
-from eventstacks.flow.targets import INPUTS, Reason, Role, kind_of
+from eventstacks.flow.resolve import Resource
+from eventstacks.flow.symbols import as_dict, as_list
+from eventstacks.flow.targets import INPUTS, Reason, Role, kind_of, refusal_of
 from eventstacks.lint.rule import GUIDE, Findings, FlowRule
 from eventstacks.lint.view import (
     BUS,
@@ -151,9 +152,9 @@ class InputJson(FlowRule):
 
 class TargetRole(FlowRule):
     id = "E9822"
-    shortdesc = "Validate the role of a target"
+    shortdesc = "Validate the service and the role of a target"
     description = (
-        "Targets other than queues, topics, functions, log groups, APIs and buses need a RoleArn, or "
+        "PutTargets refuses services such as IAM and S3. Targets other than queues, topics, functions, log groups, APIs and buses need a RoleArn, or "
         "PutTargets refuses them. The role has to trust events.amazonaws.com and to allow the action on "
         "the target; for ECS tasks that is ecs:RunTask on the task definition and iam:PassRole on its "
         "roles. AWS managed policies and roles outside the template are not looked into."
@@ -165,16 +166,16 @@ class TargetRole(FlowRule):
         for target in view.targets:
             kind, rule = kind_of(target.arn), view.rule_of(target.rule)
             arn, role = target.node.get("Arn"), target.node.get("RoleArn")
-            if not kind or not rule or not arn:
+            if not rule or not arn:
                 continue
-            if kind.role is Role.REQUIRED and not role:
+            made = Target("", target.arn, as_dict(target.node.value))
+            refusal = refusal_of(made, rule.arn)
+            if refusal and refusal[0] is Reason.REFUSED_TARGET:
+                yield arn, refusal[1]
+            elif kind and kind.role is Role.REQUIRED and not role:
                 yield arn, f"'RoleArn' is required for a target of kind {kind.title!r}"
-            elif role:
-                settings = as_dict(target.node.value)
-                holds = partial(_is_denied, rule, Target("", target.arn, settings))
-                if view.holds_in_all_scenarios(holds, *ROLE_TYPES):
-                    made = Target("", target.arn, settings)
-                    yield role, permissions.of_target(view.flow, rule, made).reason
+            elif role and view.holds_in_all_scenarios(partial(_is_denied, rule, made), *ROLE_TYPES):
+                yield role, permissions.of_target(view.flow, rule, made).reason
 
 
 def _is_denied(rule: Rule, target: Target, flow: Flow) -> bool:

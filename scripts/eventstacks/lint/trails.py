@@ -3,7 +3,7 @@
 from typing import Any
 
 from eventstacks.flow.graph import Json
-from eventstacks.flow.resolve import as_list
+from eventstacks.flow.symbols import as_list
 from eventstacks.lint.rule import Findings, FlowRule
 from eventstacks.lint.view import VIA_TRAIL, View, place_of, tests_of
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow import graph
+from eventstacks.flow import graph, json_text, unexamined
 from eventstacks.flow.graph import Flow, Rule, of_stacks
-from eventstacks.flow.resolve import Stack, as_dict, as_list
+from eventstacks.flow.resolve import Stack
+from eventstacks.flow.symbols import as_dict, as_list
 from eventstacks.flow.targets import service_of
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
@@ -125,7 +126,9 @@ class View:
     @cached_property
     def is_complete(self) -> bool:
         """Whether all policies are in the template: no macro or connector adds others."""
-        return not any(one.startswith(_MAKES_OTHERS) for one in graph.unexamined(self.cfn.template))
+        return not any(
+            one.startswith(_MAKES_OTHERS) for one in unexamined.of_template(self.cfn.template)
+        )
 
     @cached_property
     def targets(self) -> list[TargetNode]:
@@ -205,7 +208,7 @@ def conditions_of(raw: Any) -> set[str]:
 def pattern_of(properties: Node) -> Json | None:
     """Return the event pattern of a rule or an archive; None if it is not known."""
     node = properties.get("EventPattern")
-    pattern = graph.pattern_of(node.value) if node else None
+    pattern = json_text.pattern_of(node.value) if node else None
     return pattern if isinstance(pattern, dict) else None
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from eventstacks.cli.match import command
+from eventstacks.cli.flow import match
 from eventstacks.errors import ToolError
 
 
@@ -26,7 +28,10 @@ def run(tmp_path):
 
     def invoke(*arguments, stdin=None):
         paths = [str(tmp_path / one) if one.endswith(".json") else one for one in arguments]
-        return CliRunner().invoke(command, paths, input=stdin)
+        result = CliRunner().invoke(match, paths, input=stdin, standalone_mode=False)
+        is_usage = isinstance(result.exception, click.UsageError)
+        code = 2 if is_usage else result.return_value
+        return SimpleNamespace(exit_code=code, stdout=result.stdout, exception=result.exception)
 
     return invoke
 

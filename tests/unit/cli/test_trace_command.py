@@ -1,4 +1,4 @@
-"""The verbs trace and diagrams: what they print, and with which exit code."""
+"""The verbs trace and backtest: what they print, and with which exit code."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from eventstacks.cli import backtest, trace
-from eventstacks.errors import ToolError
+from eventstacks.cli.flow import backtest, trace
+from eventstacks.errors import ErrorCode, ToolError
 
 ARTICLE = "tests/fixtures/article/custom-event-bus.yaml"
 PLACED = "tests/events/custom-event-bus/order-placed.json"
@@ -19,7 +19,7 @@ S3 = "tests/events/s3-object-events/put-object.json"
 def run(capfd):
     """run(*arguments): exit code, stdout, stderr."""
 
-    def invoke(*arguments, command=trace.command):
+    def invoke(*arguments, command=trace):
         code = command.main([str(one) for one in arguments], standalone_mode=False)
         out, err = capfd.readouterr()
         return code, out, err
@@ -44,11 +44,24 @@ def test_an_event_that_is_delivered(run, event):
     assert "\x1b" not in out
 
 
-def test_in_a_pipe_nothing_is_cut_or_changed(run, tmp_path):
+def test_the_route_comes_first_and_the_event_on_request(run, tmp_path):
     text = f":key: [bold]{'x' * 500}"
     (tmp_path / "event.json").write_text(json.dumps({"source": "shop", "detail": {"text": text}}))
-    _, out, _ = run(tmp_path / "event.json", "--stack", "custom-event-bus")
-    assert text in out.splitlines()[0]
+    options = [tmp_path / "event.json", "--stack", "custom-event-bus"]
+    _, without, _ = run(*options)
+    assert without.startswith("bus EventBus ")
+    assert text not in without
+    _, out, _ = run(*options, "--show-event")
+    assert out.startswith(without)
+    assert text in out.splitlines()[-1]  # in a pipe nothing is cut or changed
+
+
+def test_control_characters_of_an_event_do_not_reach_the_terminal(run, tmp_path):
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps({"source": "shop\x1b[31m\x9b", "detail": {"a": "\u202e"}}))
+    _, out, _ = run(path, "--stack", "rds-snapshot-events", "--show-event")
+    assert "shop" in out
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out)
 
 
 def test_of_the_articles_stack_the_event_is_lost(run, event):
@@ -68,7 +81,7 @@ def test_nothing_that_matches_is_a_failure_and_says_why(run, event):
 def test_the_articles_sender_names_a_bus_that_is_not_there(run, event):
     code, out, _ = run(event, "--bus", "MyCustomEventBus")
     assert code == 1
-    assert "us-east-1 has no such bus" in out
+    assert "bus not found in us-east-1" in out
 
 
 def test_one_json_document(run):
@@ -117,18 +130,22 @@ def test_the_way_is_drawn(run, tmp_path):
         (["--diagram", "x.png"], click.UsageError),
         (["--diagram", "-"], click.UsageError),
         (["--live", "--template", ARTICLE], click.UsageError),
+        (["--template", ARTICLE, "--parameter", "Name"], click.UsageError),
+        (["--parameter", "Name=value"], click.UsageError),
     ],
 )
 def test_what_cannot_be_done_is_said(run, event, options, error):
     with pytest.raises(error):
         run(event, *options)
-    assert not Path(options[1]).exists()
+    assert not Path("x.mmd").exists()
 
 
 def test_a_file_that_is_no_text_is_named(run, tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ToolError, match=r"x\.json: cannot be read as UTF-8"):
+    with pytest.raises(ToolError, match="UTF-8") as caught:
         run(tmp_path / "x.json", "--ndjson")
+    assert caught.value.code == ErrorCode.FILE_UNREADABLE
+    assert caught.value.where == str(tmp_path / "x.json")
 
 
 def test_a_file_of_lines_says_how_it_is_read(run, tmp_path):
@@ -148,7 +165,39 @@ def test_an_unknown_stack_is_named(run, event):
         run(event, "--stack", "no-such")
 
 
-def test_the_verbs_explain_themselves():
-    for module in (trace, backtest):
-        found = CliRunner().invoke(module.command, ["--help"])
-        assert "Example" in found.output
+PARAMETERS = """
+Parameters: {Sources: {Type: CommaDelimitedList, Default: carts}}
+Resources:
+  Rule: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: !Ref Sources}, Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
+  Q: {Type: AWS::SQS::Queue}
+  P: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Q], PolicyDocument: {Statement: [
+    {Effect: Allow, Principal: '*', Action: 'sqs:SendMessage', Resource: '*'}]}}}
+"""
+
+
+def test_parameters_of_a_template(run, event, tmp_path):
+    template = tmp_path / "t.yaml"
+    template.write_text(PARAMETERS)
+    assert run(event, "--template", template)[0] == 1
+    assert run(event, "--template", template, "--parameter", "Sources=carts,shop")[0] == 0
+    with pytest.raises(ToolError) as caught:
+        run(event, "--template", template, "--parameter", "Source=shop")
+    assert caught.value.code == ErrorCode.PARAMETER_INVALID
+    assert "'Source'" in caught.value.what
+    with pytest.raises(ToolError) as caught:
+        run(event, "--stack", "custom-event-bus", "--parameter", "Source=shop")
+    assert caught.value.code == ErrorCode.PARAMETER_INVALID
+
+
+def test_what_is_not_expanded_is_no_sure_answer(run, event, tmp_path):
+    template = tmp_path / "t.yaml"
+    template.write_text("Transform: MyMacro\nResources: {Q: {Type: AWS::SQS::Queue}}\n")
+    code, out, _ = run(event, "--template", template)
+    assert code == 1
+    assert "? not expanded, can contain more rules: macro MyMacro" in out
+    assert "no rule" not in out
+
+
+@pytest.mark.parametrize("verb", [trace, backtest], ids=lambda verb: verb.name)
+def test_the_verbs_have_examples(verb):
+    assert "Example" in CliRunner().invoke(verb, ["--help"]).output

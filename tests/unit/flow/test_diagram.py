@@ -1,4 +1,4 @@
-"""The pictures: what is in them, that nothing lies over anything else, and the same bytes every time."""
+"""Diagrams: their nodes and arrows, the marked route, and the same text every time."""
 
 from pathlib import Path
 

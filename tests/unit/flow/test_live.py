@@ -196,3 +196,34 @@ def test_what_lets_events_pass_is_read(account, target, allowed, reason):
         permissions.of_target(account[1], rule, one) for one in rule.targets if one.id == target
     ]
     assert (found.allowed, reason in (found.reason, found.code)) == (allowed, True), found
+
+
+QUEUE_RULE = """
+Parameters: {Key: {Type: String}}
+Resources:
+  R: {Type: AWS::Events::Rule, Properties: {Name: r, EventPattern: {source: [shop]}, Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
+  Q: {Type: AWS::SQS::Queue, Properties: {QueueName: q}}
+  P: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Q], PolicyDocument: {Statement: [
+    {Effect: Allow, Principal: %s, Action: 'sqs:SendMessage', Resource: '*'}]}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("principal", "differs"),
+    [
+        ("'*'", True),  # the template allows it, the account does not
+        ("{Service: !Ref Key}", False),  # the template does not tell
+    ],
+)
+def test_permissions_differ_only_where_the_template_tells(principal, differs):
+    stack = Stack(
+        parse_template(QUEUE_RULE % principal, "t"), name="s", region="us-east-1", account=HERE
+    )
+    planned = graph.of_stacks([stack])
+    deployed = graph.Flow(rules=planned.rules, buses=planned.buses, is_whole=True)
+    assert permissions.of_target(deployed, *_first(deployed)).allowed is False
+    assert bool(live.differences(planned, deployed)) is differs
+
+
+def _first(flow):
+    return flow.rules[0], flow.rules[0].targets[0]

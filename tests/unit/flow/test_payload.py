@@ -147,7 +147,7 @@ def test_plain_text_is_no_json_and_a_queue_does_not_mind():
 @pytest.mark.parametrize(
     ("template", "arn"),
     [
-        ('{"x": <nobody>}', QUEUE),
+        ('{"x": <undefined>}', QUEUE),
         ('{"name": at_<state>}', QUEUE),  # aws-cdk 9191
         ('{"x": 1}', "arn:aws:events:us-east-1:123456789012:event-bus/b"),
         ('"state = <state>"', GROUP),  # aws-cloudformation-user-guide 1010

@@ -7,7 +7,10 @@ import pytest
 
 from eventstacks.documents import parse_template, read_template
 from eventstacks.flow import graph, permissions
-from eventstacks.flow.resolve import SYMBOL, Stack, like
+from eventstacks.flow.permissions import Verdict
+from eventstacks.flow.resolve import Stack
+from eventstacks.flow.symbols import SYMBOL, like
+from eventstacks.flow.targets import Reason
 
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
 POLICY = "{Version: '2012-10-17', Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: %s, Resource: '*'%s}]}"
@@ -98,6 +101,12 @@ def permission(
             "P",
         ),
         (QUEUE + queue_policy(", Condition: {Bool: {'aws:SecureTransport': 'true'}}"), True, "P"),
+        # A negated operator holds for a key that the request does not have.
+        (
+            QUEUE + queue_policy(", Condition: {StringNotEquals: {'aws:PrincipalOrgID': o-1}}"),
+            True,
+            "P",
+        ),
         (
             QUEUE + queue_policy(", Condition: {StringEquals: {'aws:SourceAccount': !Ref Key}}"),
             None,
@@ -200,7 +209,7 @@ def permission(
             False,
             "no_policy",
         ),
-        # Who is named may be anybody where only AWS knows; what is a name that AWS makes is no service.
+        # A parameter can name any principal; a name that AWS generates is never a service.
         (QUEUE + queue_policy().replace("events.amazonaws.com", "!Ref Key"), None, "⟨s.Key?⟩"),
         (
             QUEUE + queue_policy().replace("events.amazonaws.com", "!Sub '${Key}.amazonaws.com'"),
@@ -616,3 +625,26 @@ def test_without_its_resources_nothing_is_known_to_be_allowed():
 )
 def test_likeness(pattern, value, expected):
     assert like(pattern, value) is expected
+
+
+VERDICTS = {
+    True: Verdict(allowed=True, code=Reason.ALLOWED, reason="a"),
+    None: Verdict(allowed=None, code=Reason.DEPENDS, reason="b"),
+    False: Verdict(allowed=False, code=Reason.DENIED, reason="c"),
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (True, True, True),
+        (True, None, None),
+        (None, None, None),
+        (True, False, False),
+        (None, False, False),  # a denial is certain, whatever the other turns out to be
+        (False, False, False),
+    ],
+)
+def test_deny_beats_unknown_beats_allow(first, second, both):
+    for one, other in ((first, second), (second, first)):
+        assert (VERDICTS[one] & VERDICTS[other]).code == VERDICTS[both].code

@@ -3,7 +3,8 @@
 import pytest
 
 from eventstacks.documents import parse_template
-from eventstacks.flow.resolve import Stack, is_known, partition_of
+from eventstacks.flow.resolve import Stack, partition_of
+from eventstacks.flow.symbols import is_known
 
 TEMPLATE = parse_template(
     """
@@ -33,7 +34,7 @@ Resources:
   Bucket: {Type: AWS::S3::Bucket}
   Role: {Type: AWS::IAM::Role, Properties: {RoleName: r, Path: /team/}}
   Loop: {Type: AWS::Events::EventBus, Properties: {Name: !Ref Loop}}
-  Gone: {Type: AWS::SQS::Queue, Condition: NotOrders}
+  Absent: {Type: AWS::SQS::Queue, Condition: NotOrders}
   Doubtful: {Type: AWS::SQS::Queue, Condition: IsNeeded}
 Outputs:
   BusArn: {Value: !GetAtt Bus.Arn}
@@ -115,7 +116,7 @@ def test_conditions_are_decided_as_far_as_they_can_be(stack, name, expected):
 
 
 def test_a_resource_whose_condition_is_false_is_left_out_and_one_in_doubt_is_not(stack):
-    assert "Gone" not in stack.resources()
+    assert "Absent" not in stack.resources()
     assert "Doubtful" in stack.resources()
 
 

@@ -1,4 +1,4 @@
-"""Whatever stands anywhere in a template, known or not: the flow is read, judged and drawn, and nothing breaks."""
+"""Any value at any place of a template: reading, judging and drawing the flow raises nothing."""
 
 import copy
 
@@ -26,7 +26,7 @@ def places(value, path=()):
 
 
 def replaced(value, path, by):
-    """A copy with ``by`` at the path; what lies beside the path is shared."""
+    """A copy with ``by`` at the path; all other parts are shared."""
     if not path:
         return by
     changed = copy.copy(value)
@@ -34,7 +34,7 @@ def replaced(value, path, by):
     return changed
 
 
-ANYTHING = [{"Ref": "Nobody"}, None, [], {}, 7, "text", "", {"Fn::If": ["Nobody", 1, 2]}]
+ANYTHING = [{"Ref": "Unknown"}, None, [], {}, 7, "text", "", {"Fn::If": ["Unknown", 1, 2]}]
 
 
 @pytest.mark.usefixtures("unmeasured")  # the other tests measure; these are thousands of readings

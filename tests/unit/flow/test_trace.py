@@ -110,22 +110,23 @@ def test_rules_that_cannot_match(more, words):
     assert words in found.why[0]
 
 
-def test_read_only_management_events_need_a_state_of_their_own():
-    event = {
-        "detail-type": "AWS API Call via CloudTrail",
-        "detail": {"eventName": "GetRole", "readOnly": True, "managementEvent": True},
-    }
-    assert route(flow_of(rule()), event).matched is False
-    assert (
-        route(
-            flow_of(rule(more=", State: ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")), event
-        ).matched
-        is True
-    )
-    assert (
-        route(flow_of(rule()), {**event, "detail": {**event["detail"], "readOnly": False}}).matched
-        is True
-    )
+@pytest.mark.parametrize(
+    ("state", "detail", "matched"),
+    [
+        ("ENABLED", {"readOnly": True, "managementEvent": True}, False),
+        ("ENABLED", {"readOnly": True}, False),  # an event without the field is a management event
+        ("ENABLED", {"readOnly": True, "managementEvent": False}, True),
+        ("ENABLED", {"readOnly": False, "managementEvent": True}, True),
+        (
+            "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS",
+            {"readOnly": True, "managementEvent": True},
+            True,
+        ),
+    ],
+)
+def test_read_only_management_events_need_a_state_of_their_own(state, detail, matched):
+    event = {"detail-type": "AWS API Call via CloudTrail", "detail": detail}
+    assert route(flow_of(rule(more=f", State: {state}")), event).matched is matched
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_a_bus_of_another_stack_in_the_account_is_no_entrance():
     assert trace.entrances(account, EVENT, "b") == trace.entrances(own, EVENT)
 
 
-def test_a_bus_that_is_not_there_takes_the_event_and_it_is_gone():
+def test_an_event_for_a_bus_that_does_not_exist_is_lost():
     flow = flow_of(BUS + rule(more=", EventBusName: !Ref Bus"))
     [bus] = trace.entrances(flow, EVENT, "MyCustomEventBus")
     found = trace.trace(flow, EVENT, bus)
@@ -268,7 +269,7 @@ def test_an_event_goes_on_over_buses_and_stops_at_a_loop():
     ],
 )
 def test_of_an_account_that_was_read_it_is_known_which_buses_there_are(place, role, fate, code):
-    to = hop(f"arn:aws:events:{place}:event-bus/gone")
+    to = hop(f"arn:aws:events:{place}:event-bus/absent")
     flow = flow_of(ROLE + (to if role else to.replace(", RoleArn: !GetAtt Role.Arn", "")))
     flow.is_whole = True
     [delivery] = route(flow).deliveries
@@ -425,3 +426,20 @@ def test_the_trace_as_data_is_json():
         "D",
         False,
     )
+
+
+def test_many_events_are_matched_with_one_index_as_one_by_one():
+    rules = (
+        rule("Shop")
+        + rule("Other", "{source: [other]}")
+        + rule("Total", "{detail: {total: [{numeric: ['>', 3]}]}}")
+        + rule("Open", "{detail: {bucket: [!Ref B]}}")
+        + rule("Invalid", "{source: shop}")
+        + "  B: {Type: AWS::S3::Bucket}\n"
+    )
+    flow = flow_of(rules)
+    indexed = trace.IndexedMatcher(flow)
+    for event in (EVENT, {**EVENT, "source": "other"}, {**EVENT, "detail": {"total": 1}}):
+        one_by_one = trace.trace(flow, event, DEFAULT)
+        at_once = trace.trace(flow, event, DEFAULT, indexed)
+        assert [one.matched for one in at_once.routes] == [one.matched for one in one_by_one.routes]
