@@ -15,7 +15,9 @@ from eventstacks.aws import Aws
 from eventstacks.cli import demo, project
 from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.local import server
+from eventstacks.packaged import packaged
 
+COUNT = len(environment.load("local", packaged("parameters")).choose())
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
 
 
@@ -88,7 +90,7 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     ]
     assert [line.split()[0] for line in steps] == [
         "Rendered",
-        "Embedded",
+        "Connected",
         "Linted",
         "Deployed",
         "Deleted",
@@ -100,7 +102,7 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
 @pytest.mark.usefixtures("unmeasured", "linted")
 def test_the_next_demo_takes_over_what_was_kept(run):
     assert run("demo", "--keep").returncode == 0
-    assert len(stacks()) == 6
+    assert len(stacks()) == COUNT
     assert run("demo").returncode == 0
     assert stacks() == []  # it was running before: it goes on, without the stacks
 
@@ -112,7 +114,7 @@ def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(ru
     kept = run("demo", "--keep")
     assert kept.returncode == 0, kept.stderr
     assert "Not deleted" in kept.stdout
-    assert len(stacks()) == len(before) + 6
+    assert len(stacks()) == len(before) + COUNT
     events = own_client("events", "eu-west-1")
     for bus in events.list_event_buses()["EventBuses"]:
         for rule in events.list_rules(EventBusName=bus["Name"])["Rules"]:
@@ -128,8 +130,8 @@ def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(ru
 def test_interrupted_it_deletes_what_it_has_made(interrupted, when):
     done = interrupted(when)
     assert done.returncode == 130
-    assert "Interrupted: deleting everything." in done.stderr
-    assert re.search(r"^Deleted +6 stacks", done.stdout, re.MULTILINE)
+    assert "Interrupted." in done.stderr
+    assert re.search(rf"^Deleted +{COUNT} stacks", done.stdout, re.MULTILINE)
     assert stacks() == []
     assert own_client("s3", "us-east-1").list_buckets()["Buckets"] == []
 
@@ -139,13 +141,7 @@ def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interr
     done = interrupted("waiting", "deleting")
     assert done.returncode == 130
     assert stacks()
-    told = {
-        f"{region}/{name}"
-        for region, name in re.findall(r"^  (\S+)  (demo-\S+)$", done.stdout, re.MULTILINE)
-    }
-    assert told == set(stacks())
-    assert re.search(r"database and a snapshot demo-\w{8}", done.stdout)
-    assert "To delete the stacks: " in done.stdout
+    assert re.search(r"stacks demo-….* database and the snapshot demo-\w{8}", done.stdout)
     assert run("demo").returncode == 0
     assert stacks() == []
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import threading
 import time
 import uuid
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from eventstacks.environment import StackRef
 
 PREFIX = "demo-"
+INTERRUPT_POLL_SECONDS = 0.5
 POLL_SECONDS, MAX_POLL_SECONDS = 0.05, 5.0
 WIDTH = 110  # characters of a log message in a pipe
 ORDERS: dict[str, dict[str, Any]] = {
@@ -30,8 +33,16 @@ ORDERS: dict[str, dict[str, Any]] = {
     "OrderPaid": {"order": "1001", "method": "card"},
     "OrderShipped": {"order": "1001", "carrier": "post", "parcels": 1},
 }
-LOG_FIELDS = ("timestamp", "level", "message", "logger", "requestId")
-AWS_FIELDS = ("eventName", "requestParameters", "EventID", "SourceIdentifier", "Message")
+# What is shown of the events of AWS, and of the log of the function.
+FIELDS = (
+    "eventName",
+    "requestParameters",
+    "EventID",
+    "SourceIdentifier",
+    "Message",
+    "bucket",
+    "key",
+)
 
 
 @dataclass
@@ -128,7 +139,12 @@ def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
 
     try:
         with ThreadPool(len(regions)) as pool:  # leaving the block does not wait for its threads
-            return [act for acts in pool.imap_unordered(work, regions) for act in acts]
+            results, found = pool.imap_unordered(work, regions), list[list[Act]]()
+            while len(found) < len(regions):
+                # With a timeout, since a Ctrl-C just before the wait does not end it.
+                with contextlib.suppress(multiprocessing.TimeoutError):
+                    found.append(results.next(INTERRUPT_POLL_SECONDS))
+            return [act for acts in found for act in acts]
     finally:
         stop.set()
 
@@ -153,8 +169,13 @@ def watch(aws: Aws, act: Act, wait: float, stop: threading.Event | None = None) 
     return act
 
 
+def describe(run: str) -> str:
+    """Return what the demo creates."""
+    return f"the stacks {PREFIX}…, and in each Region the database and the snapshot {PREFIX}{run}."
+
+
 def remove(aws: Aws, refs: Sequence[StackRef], run: str) -> int:
-    """Delete what the demo created: databases, snapshots, stacks and their buckets. Return the number of stacks."""
+    """Delete what the demo created, also the retained buckets. Return the number of stacks."""
     for region in dict.fromkeys(ref.region for ref in refs):
         try:
             remove_snapshots(aws, region, run)
@@ -196,32 +217,20 @@ def show(acts: Sequence[Act]) -> None:
     """Print what was done in each Region, and what arrived where."""
     out = output.console()
     width = out.width - 7 if out.is_terminal else WIDTH
-    for region in dict.fromkeys(act.region for act in acts):
-        output.echo(f"\n{region}", style="bold")
-        for act in (act for act in acts if act.region == region):
-            output.echo(f"  {act.text}")
-            for one in act.deliveries:
-                is_seen = one.seconds is not None
-                result = (
-                    f"after {one.seconds:.2f} s"
-                    if is_seen
-                    else f"{len(one.messages)} of {one.count} seen"
-                )
-                mark, style = ("✓", "green") if is_seen else ("✗", "red")
-                output.echo(f"  {mark} {one.group:<58} {result}", style=style)
-                for text in map(summarize, one.messages):
-                    output.echo(f"      {text[:width]}{'…' if len(text) > width else ''}")
+    for act in sorted(acts, key=lambda act: act.region):  # keeps the order within a Region
+        output.echo(f"\n{act.region}: {act.text}", style="bold")
+        for one in act.deliveries:
+            mark, style = ("✗", "red") if one.seconds is None else ("✓", "green")
+            result = f"after {one.seconds:.2f} s" if one.seconds is not None else "not seen in time"
+            output.echo(f"  {mark} {one.group:<58} {result}", style=style)
+            for text in map(summarize, one.messages):
+                output.echo(f"      {text[:width]}{'…' if len(text) > width else ''}")
 
 
 def summarize(message: str) -> str:
     """Return the essence of a log message: type and detail of an event, or text and values of a function's log."""
-    try:
-        record = json.loads(message)
-    except ValueError:
-        return message.rsplit("\t", 1)[-1]
-    if "detail" not in record:
-        values = {name: value for name, value in record.items() if name not in LOG_FIELDS}
-        return f"{record.get('message', '')} {json.dumps(values)}"
-    detail = record["detail"]
-    detail = {name: detail[name] for name in AWS_FIELDS if name in detail} or detail
-    return f"{record['detail-type']} {json.dumps(detail)}"
+    record = json.loads(message)
+    values = record.get("detail", record)
+    if "detail" not in record or record["source"].startswith("aws."):
+        values = {name: values[name] for name in FIELDS if name in values}
+    return f"{record.get('detail-type') or record.get('message')} {json.dumps(values)}"

@@ -25,7 +25,7 @@ from eventstacks.errors import ToolError, command_line
 from eventstacks.local import server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from eventstacks.environment import Environment, StackRef
 
@@ -127,7 +127,8 @@ def lint(arguments: tuple[str, ...]) -> int:
     environments = [environment.load(name) for name in environment.names()]
     for one in environments:
         parameter_checks.check_parameters(one, templates)
-    regions = _regions(ref for one in environments for ref in one.choose())
+    used = _regions(ref for one in environments for ref in one.choose())
+    regions = {*used, *OTHER_PARTITIONS}
     done = _cfn_lint([one.path for one in templates.values()], regions, *arguments)
     if not done.returncode:
         output.echo(_linted(len(templates), regions), err=True)
@@ -138,15 +139,14 @@ def _regions(refs: Iterable[StackRef]) -> list[str]:
     return list(dict.fromkeys(ref.region for ref in refs))
 
 
-def _linted(templates: int, regions: Sequence[str]) -> str:
-    count = len({*regions, *OTHER_PARTITIONS})
-    return f"{output.counted(templates, 'template')}, {count} Regions: no findings"
+def _linted(templates: int, regions: Collection[str]) -> str:
+    return f"{output.counted(templates, 'template')}, {len(regions)} Regions: no findings"
 
 
 def _cfn_lint(
-    paths: Sequence[Path], regions: Sequence[str], *arguments: str, capture: bool = False
+    paths: Sequence[Path], regions: Collection[str], *arguments: str, capture: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    chosen = ["--regions", *sorted({*regions, *OTHER_PARTITIONS}), "--include-checks", "I"]
+    chosen = ["--regions", *sorted(regions), "--include-checks", "I"]
     rules = ["--append-rules", "eventstacks.lint"]
     return subprocess.run(
         [sys.executable, "-P", "-c", CFN_LINT, *chosen, *rules, *arguments, "--", *paths],
@@ -168,8 +168,7 @@ def _cfn_lint(
 def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     """Deploy a second copy of the stacks, cause their events, and show where they arrive.
 
-    Everything is named demo-… and is deleted at the end, also after Ctrl-C (a second Ctrl-C leaves it
-    and lists it). Exits with 0 only if every expected delivery was seen. With --env local, the default,
+    Everything is named demo-… and is deleted at the end, also after Ctrl-C. Exits with 0 only if every expected delivery was seen. With --env local, the default,
     it deploys the packaged stacks to the embedded AWS, in any folder. On an account it asks first.
 
     \b
@@ -178,9 +177,8 @@ def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
       eventstacks demo --keep
       eventstacks demo --env dev
     """
-    begun = time.monotonic()
     chosen, templates = _demo_stacks(env)
-    refs = chosen.choose()
+    refs, run = chosen.choose(), acts.new_run()
     question = (
         f"This deploys {output.counted(len(refs), 'stack')} in {', '.join(_regions(refs))} of account "
         f"{chosen.account},\nand creates a small PostgreSQL database per Region to take a snapshot of "
@@ -189,12 +187,25 @@ def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     if not chosen.endpoint and not output.confirm(question, chosen, yes=yes):
         output.echo("Nothing was changed.", err=True)
         return output.EXIT_FAILED
-    is_embedded = chosen.endpoint == environment.EMBEDDED
-    stops = is_embedded and not keep and server.status() is None
+    stops = chosen.endpoint == environment.EMBEDDED and not keep and server.status() is None
     try:
-        connection = options.open_aws(chosen, refs)
-        _print_step("Embedded AWS" if is_embedded else "AWS", chosen.account or "", begun)
-        return _demonstrate(connection, templates, refs, keep=keep, wait=wait, stops=stops)
+        with _step("Connected") as describe:
+            connection = options.open_aws(chosen, refs)
+            describe(f"to account {chosen.account or 'of the credentials'}")
+        try:
+            wait = wait if wait is not None else WAIT_LOCAL if chosen.endpoint else WAIT_AWS
+            return _demonstrate(connection, templates, refs, run, wait)
+        except KeyboardInterrupt:
+            output.echo("\nInterrupted. Ctrl-C again ends the deletion, too.", err=True)
+            raise
+        finally:
+            output.echo()
+            if keep:
+                output.echo(f"Not deleted: {acts.describe(run)}")
+            else:
+                output.echo(f"Deleting {acts.describe(run)}")
+                with _step("Deleted") as describe:
+                    describe(output.counted(acts.remove(connection, refs, run), "stack"))
     finally:
         if stops:
             server.stop()
@@ -202,90 +213,56 @@ def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
 
 def _demo_stacks(env: str) -> tuple[Environment, rendering.Templates]:
     """Return an environment with the prefix demo- and its templates; for local, the packaged ones."""
-    begun = time.monotonic()
-    if env == "local":
-        chosen = environment.load(env, packaged.packaged("parameters"))
-        temporary = tempfile.TemporaryDirectory(prefix="eventstacks-")
-        build = Path(click.get_current_context().with_resource(temporary))
-        templates = rendering.render_all(packaged.packaged("templates"), build)
-    else:
-        chosen, templates = environment.load(env), rendering.render_all()
-    chosen = chosen.prefixed(acts.PREFIX)
-    parameter_checks.check_parameters(chosen, templates)
-    _print_step("Rendered", output.counted(len(templates), "template"), begun)
-    return chosen, templates
+    with _step("Rendered") as describe:
+        if env == "local":
+            chosen = environment.load(env, packaged.packaged("parameters"))
+            temporary = tempfile.TemporaryDirectory(prefix="eventstacks-")
+            build = Path(click.get_current_context().with_resource(temporary))
+            templates = rendering.render_all(packaged.packaged("templates"), build)
+        else:
+            chosen, templates = environment.load(env), rendering.render_all()
+        parameter_checks.check_parameters(chosen, templates)
+        describe(output.counted(len(templates), "template"))
+    return chosen.prefixed(acts.PREFIX), templates
 
 
 def _demonstrate(
     connection: aws.Aws,
     templates: rendering.Templates,
     refs: Sequence[StackRef],
-    *,
-    keep: bool,
-    wait: float | None,
-    stops: bool,
+    run: str,
+    wait: float,
 ) -> int:
-    """Lint, deploy, play, show and delete; return the exit code."""
-    run, regions, begun = acts.new_run(), _regions(refs), time.monotonic()
-    lint = _cfn_lint([one.path for one in templates.values()], regions, capture=True)
+    """Lint, deploy, play and show; return the exit code."""
+    regions = _regions(refs)
+    with _step("Linted") as describe:
+        lint = _cfn_lint([one.path for one in templates.values()], regions, capture=True)
+        describe(_linted(len(templates), regions) if lint.returncode == 0 else "with findings")
     if lint.returncode:
         output.echo(lint.stdout + lint.stderr, err=True)
         return output.EXIT_FAILED
-    _print_step("Linted", _linted(len(templates), regions), begun)
-    begun, done = time.monotonic(), list[acts.Act]()
-    with _cleanup(connection, refs, run, keep=keep, stops=stops):
+    with _step("Deployed") as describe:
         results = deployer.create(connection, refs).deploy(templates)
-        _print_step("Deployed", f"{len(results)} stacks in {', '.join(regions)}", begun)
-        if not output.print_errors(result.problem for result in results):
-            default = WAIT_LOCAL if connection.environment.endpoint else WAIT_AWS
-            done = acts.play(connection, regions, run, default if wait is None else wait)
-            acts.show(done)
-    expected = [delivery for act in done for delivery in act.deliveries]
-    missing = sum(delivery.seconds is None for delivery in expected)
-    if missing or not expected:
-        text = f"{missing} of {len(expected)} expected deliveries were not seen"
+        describe(f"{len(results)} stacks in {', '.join(regions)}")
+    if output.print_errors(result.problem for result in results):
+        return output.EXIT_FAILED
+    done = acts.play(connection, regions, run, wait)
+    acts.show(done)
+    seconds = [delivery.seconds for act in done for delivery in act.deliveries]
+    if not seconds or None in seconds:
+        text = f"{seconds.count(None)} of {len(seconds)} expected deliveries were not seen"
         output.print_errors([ToolError(text)])
         return output.EXIT_FAILED
-    output.echo(f"All {len(expected)} expected deliveries were seen.", style="green")
+    output.echo(f"\nAll {len(seconds)} expected deliveries were seen.", style="green")
     return 0
 
 
 @contextmanager
-def _cleanup(
-    connection: aws.Aws, refs: Sequence[StackRef], run: str, *, keep: bool, stops: bool
-) -> Iterator[None]:
-    """Delete everything at the end, or list it with ``keep`` and after a second Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not keep:
-            output.echo("\nInterrupted: deleting everything. Ctrl-C again leaves it.", err=True)
-        raise
-    finally:
-        begun = time.monotonic()
-        try:
-            if keep:
-                _print_remains(connection.environment, refs, run)
-            else:
-                count = acts.remove(connection, refs, run)
-                output.echo()
-                _print_step("Deleted", f"{output.counted(count, 'stack')} with their data", begun)
-        except KeyboardInterrupt:
-            if not stops:
-                _print_remains(connection.environment, refs, run)
-            raise
-
-
-def _print_remains(chosen: Environment, refs: Sequence[StackRef], run: str) -> None:
-    output.echo("\nNot deleted (if it was created):")
-    for ref in refs:
-        output.echo(f"  {ref.region}  {ref.stack_name}")
-    output.echo(f"  in each Region a database and a snapshot {acts.PREFIX}{run}")
-    output.echo(f"To delete the stacks: {command_line('demo', env=chosen.name)}")
-
-
-def _print_step(step: str, text: str, begun: float) -> None:
-    output.echo(f"{step:<13} {text:<57} {time.monotonic() - begun:5.1f} s")  # 79 columns
+def _step(name: str) -> Iterator[Callable[[str], None]]:
+    """Print one line when the block ends: the step, what the block described, and the time it took."""
+    begun, texts = time.monotonic(), list[str]()
+    yield texts.append
+    output.echo(f"{name:<13} {' '.join(texts):<57} {time.monotonic() - begun:5.1f} s")  # 79 columns
 
 
 @click.group()

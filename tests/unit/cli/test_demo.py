@@ -77,7 +77,7 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     done = CliRunner().invoke(cli, ["demo", "--env", "dev", "--yes"], standalone_mode=False)
     assert done.exception is None
     assert (done.return_value, gone[0][0]) == (0, "eu-west-1")
-    assert "\neu-west-1\n  done\n  ✓ group" in done.stdout
+    assert "\neu-west-1: done\n  ✓ group" in done.stdout
     assert "All 1 expected deliveries were seen." in done.stdout
 
 
