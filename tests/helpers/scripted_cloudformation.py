@@ -224,7 +224,12 @@ class FakeCloudFormation:
 
     # --- the API ----------------------------------------------------------------------------
 
-    def _do_describe_stacks(self, StackName):
+    def _do_describe_stacks(self, StackName=None, NextToken=None):
+        if StackName is None:  # all of them, one to a page
+            names = [one for one in self.stacks if self.find(one)]
+            page = int(NextToken or 0)
+            more = {"NextToken": str(page + 1)} if page + 1 < len(names) else {}
+            return self._do_describe_stacks(names[page]) | more if names else {"Stacks": []}
         stack_id = self.find(StackName)
         if stack_id is None:
             raise refusal("ValidationError", f"Stack with id {StackName} does not exist")

@@ -225,6 +225,43 @@ def test_outputs_of_another_stack_and_of_another_region(project):
     ]
 
 
+EXPORTER = QUEUES + "    Export:\n      Name: !Sub '${AWS::StackName}-arn'\n"
+IMPORTER = """
+Parameters:
+  Source:
+    Type: String
+Resources:
+  Parameter:
+    Type: AWS::SSM::Parameter
+    Properties:
+      Type: String
+      Value:
+        Fn::ImportValue: !Sub '${Source}-arn'
+"""
+
+
+def test_an_importer_follows_the_exporter_both_ways(project):
+    project.template("exporter", EXPORTER)
+    project.template("importer", IMPORTER)
+    parameters = {"Source": f"{project.prefix}exporter"}
+    project.write({"importer": {"parameters": parameters}, "exporter": {}}, regions=["us-east-1"])
+    assert [one.outcome for one in project.deploy()] == ["created", "created"]
+    alone = project.run("delete", "--yes", "--stack", "exporter", "--json")
+    assert (alone.returncode, json.loads(alone.out)[0]["error"]["code"]) == (1, "stack_in_use")
+    assert [one.outcome for one in project.delete()] == ["deleted", "deleted"]
+
+
+def test_a_stack_that_has_left_the_file_is_named_and_can_be_deleted(project):
+    project.template("other", QUEUES)
+    project.write({"queues": {}, "other": {}}, regions=["us-east-1"])
+    project.deploy()
+    project.write({"queues": {}}, regions=["us-east-1"])
+    assert f"{project.prefix}other in us-east-1" in project.run("status").err
+    assert project.run("delete", "--yes", "--stack", "never-there").returncode == 1
+    assert project.run("delete", "--yes", "--stack", "other").returncode == 0
+    assert [*states(project)] == [f"{project.prefix}queues"]
+
+
 def test_a_failed_creation_says_why_and_recover_clears_it(project):
     project.write({"broken": {}, "queues": {}}, regions=["us-east-1"])
     failed = project.run("deploy", "--yes")
@@ -238,6 +275,17 @@ def test_a_failed_creation_says_why_and_recover_clears_it(project):
     assert "ROLLBACK_COMPLETE" in again.err
     assert project.run("recover", "--yes", "--stack", "broken").returncode == 0
     assert "NOT_DEPLOYED" in project.run("status", "--stack", "broken").out
+
+
+def test_recreate_makes_a_stack_whose_creation_failed(project):
+    project.write({"broken": {}}, regions=["us-east-1"])
+    assert project.deploy()[0].status == "ROLLBACK_COMPLETE"
+    project.template("broken", QUEUES)
+    project.write({"broken": {}}, regions=["us-east-1"])
+    assert project.run("plan", "--recreate").returncode == 3
+    assert states(project) == {f"{project.prefix}broken": "ROLLBACK_COMPLETE"}
+    assert project.run("deploy", "--yes", "--recreate").returncode == 0
+    assert states(project) == {f"{project.prefix}broken": "CREATE_COMPLETE"}
 
 
 def test_on_failure_delete_leaves_no_stack(project):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventstacks import environment
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cli.options import (
     connect,
@@ -144,7 +145,7 @@ def delete(
     Example:
       eventstacks delete --env local --stack custom-event-bus
     """
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = _connect_to_delete(env, stack, region)
     with output.progress("Reading stacks"):
         previews = deployer.create(connection, refs).preview_deletion()
     deployed = [one for one in previews if one.stack and not one.problem]
@@ -393,6 +394,21 @@ def publish(env: str, stack: str | None, region: str | None, as_json: bool) -> i
         for name, why in one.left_out.items():
             output.note(f"  fill in {name} by hand: {why}")
     return 0
+
+
+def _connect_to_delete(
+    env: str, stack: str | None, region: str | None
+) -> tuple[aws.Aws, Sequence[Any]]:
+    """Return AWS and the stacks to delete; a stack can have left the environment file."""
+    try:
+        connection, _, refs = connect(env, stack, region)
+    except environment.EnvironmentFileError:
+        connection, _, _ = connect(env, None, region)
+        orphans = stack_status.orphans(connection)
+        refs = [ref for ref in orphans if ref.stack == stack and region in (None, ref.region)]
+        if not refs:
+            raise
+    return connection, refs
 
 
 def _confirm(question: str, connection: aws.Aws, *, yes: bool) -> None:

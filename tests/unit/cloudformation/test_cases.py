@@ -1,0 +1,195 @@
+"""Cases from public reports about deployers: policies, failed creations, local paths, one Region."""
+
+import json
+
+import pytest
+from scripted_cloudformation import environment, refusal, stack
+
+from eventstacks.cloudformation import deployer, status
+from eventstacks.errors import ErrorCode
+
+# --- the stack policy ----------------------------------------------------------------------------
+
+ALLOW = {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}
+DENY = {**ALLOW, "Effect": "Deny", "Resource": "LogicalResourceId/Queue"}
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "first"),
+    [
+        ([ALLOW, DENY], [ALLOW], True),  # it opens
+        ([ALLOW], [ALLOW, DENY], False),  # it closes
+        (None, [ALLOW, DENY], False),
+        ([DENY], [ALLOW, {**DENY, "Resource": "*"}], True),  # both
+    ],
+)
+def test_a_policy_that_opens_is_set_before_the_update_one_that_closes_after(
+    world, held, wanted, first
+):
+    w = world(environment(stack(policy={"Statement": wanted})))
+    policy = {"policy": json.dumps({"Statement": held})} if held else {}
+    stack_id = w.cfn.add_stack("t-bus", **policy)
+    (plan,) = w.plan()
+    assert plan.settings == ("stack policy",)
+    (result,) = w.deploy()
+    assert result.outcome == "updated"
+    calls = [one for one in w.cfn.names() if one in ("set_stack_policy", "execute_change_set")]
+    assert calls == sorted(calls, reverse=first)
+    assert json.loads(w.cfn.stacks[stack_id]["more"]["policy"]) == {"Statement": wanted}
+
+
+def test_a_policy_that_was_taken_out_of_the_file_is_reported(world):
+    w = world()
+    w.cfn.add_stack("t-bus", policy=json.dumps({"Statement": [ALLOW, DENY]}))
+    w.cfn.no_change = True
+    (plan,) = w.plan()
+    assert (plan.changes, len(plan.notes)) == (False, 1)
+    assert "stack policy stays" in plan.notes[0]
+    w.cfn.fail("get_stack_policy", refusal("AccessDenied", "no", 403))
+    assert w.plan()[0].problem is None  # who may not read it can plan all the same
+
+
+# --- a stack that failed to create ---------------------------------------------------------------
+
+
+def test_an_empty_stack_is_created_again_only_if_that_is_asked_for(world):
+    w = world()
+    first = w.cfn.add_stack("t-bus", "ROLLBACK_COMPLETE")
+    (refused,) = w.deploy()
+    assert (refused.problem.code, w.cfn.find("t-bus")) == (ErrorCode.STACK_STUCK, first)
+    assert "--recreate" in refused.problem.advice
+    (plan,) = w.plan(recreate=True)
+    assert (plan.recreates, plan.changes, plan.resources) == (
+        True,
+        True,
+        {"Queue": "AWS::SQS::Queue"},
+    )
+    assert w.cfn.find("t-bus") == first
+    w.ear.answer = False
+    assert (w.deploy(recreate=True), w.cfn.find("t-bus")) == ([], first)
+    w.ear.answer = True
+    (result,) = w.deploy(recreate=True)
+    assert (result.outcome, w.cfn.status(first)) == ("created", "DELETE_COMPLETE")
+    assert w.cfn.find("t-bus") != first
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_recreate_deletes_no_stack_in_another_state(world, status):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", status)
+    (result,) = w.deploy(recreate=True)
+    assert (result.outcome, w.cfn.find("t-bus")) == ("failed", stack_id)
+    assert "delete_stack" not in w.cfn.names()
+
+
+def test_a_failed_import_has_a_way_on_that_is_not_refused(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "IMPORT_ROLLBACK_FAILED")
+    (found,) = w.deployer().status()
+    (step,) = w.deployer().propose_recovery()
+    for text in (found.advice, step.description):
+        assert "make deploy ENV=test STACK=bus" in text
+        assert "make recover" not in text
+    assert w.deploy()[0].outcome == "updated"
+
+
+# --- what a plan shows, and what is refused -------------------------------------------------------
+
+
+def test_a_plan_shows_outputs_that_come_and_go(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    w.cfn.outputs["t-bus"] = {"Old": "1"}
+    w.cfn.changes = []
+    (plan,) = w.plan()
+    assert plan.outputs == {"Arn": "added", "Old": "removed"}
+    w.cfn.no_change = True
+    assert w.plan()[0].outputs == {}
+
+
+@pytest.mark.parametrize(
+    ("resource", "place"),
+    [
+        (
+            {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": "./child.yaml"}},
+            "TemplateURL",
+        ),
+        ({"Type": "AWS::Lambda::Function", "Properties": {"Code": "src/"}}, "Code"),
+        ({"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": "src"}}, "CodeUri"),
+        (
+            {
+                "Type": "AWS::SNS::Topic",
+                "Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": "a.yaml"}},
+            },
+            "Location",
+        ),
+    ],
+)
+def test_a_local_path_is_refused_before_anything_is_created(world, resource, place):
+    w = world()
+    w.template = {"Resources": {"One": resource}}
+    for problem in (w.plan()[0].problem, w.deploy()[0].problem):
+        assert problem.code == ErrorCode.TEMPLATE_INVALID
+        assert problem.where.endswith(place)
+    assert "create_change_set" not in w.cfn.names()
+
+
+@pytest.mark.parametrize("url", ["https://s3.amazonaws.com/b/child.yaml", {"Ref": "Url"}])
+def test_an_address_is_no_local_path(world, url):
+    w = world()
+    nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}
+    w.template = {"Resources": {"One": nested}}
+    assert w.plan()[0].problem is None
+
+
+# --- one Region of several -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(world):
+    """A stack in two Regions, the second of which refuses every call."""
+    w = world(environment(stack(regions=("us-east-1", "eu-west-1"))))
+    w.cfn.add_stack("t-bus", "UPDATE_IN_PROGRESS")
+    w.cfn.emit(w.cfn.find("t-bus"), "STACK", "UPDATE_COMPLETE", at=5)
+    closed = w.aws.client("cloudformation", "eu-west-1")
+    closed.fail("describe_stacks", refusal("AccessDenied", "not in this Region", 403), times=99)
+    return w
+
+
+def test_the_status_of_the_other_region_is_shown(half):
+    here, there = half.deployer().status()
+    assert (here.status, there.status) == ("UPDATE_IN_PROGRESS", "UNKNOWN")
+    assert (there.problem.code, there.problem.where) == (
+        ErrorCode.ACCESS_DENIED,
+        "t-bus in eu-west-1",
+    )
+
+
+def test_the_operation_in_the_other_region_is_followed(half):
+    here, there = half.deployer().follow()
+    assert (here.outcome, there.outcome) == ("updated", "failed")
+
+
+def test_the_stack_in_the_other_region_is_recovered(half):
+    stack_id = half.cfn.find("t-bus")
+    half.cfn.emit(stack_id, "STACK", "ROLLBACK_COMPLETE", at=6)
+    half.clock.time = 10
+    results = half.recover()
+    assert [one.outcome for one in results] == ["deleted", "failed"]
+
+
+# --- stacks that have left the file ---------------------------------------------------------------
+
+
+def test_stacks_of_the_prefix_that_left_the_file_are_found_and_can_be_deleted(world):
+    w = world(environment(stack("bus"), prefix="t-"))
+    for name, more in (("t-bus", {}), ("t-old", {}), ("other", {}), ("t-child", {"ParentId": "x"})):
+        w.cfn.add_stack(name, **more)
+    (left,) = status.orphans(w.aws)
+    assert (str(left), left.stack) == ("t-old in us-east-1", "old")
+    chosen = deployer.create(w.aws, [left], clock=w.clock)
+    assert [one.outcome for one in chosen.delete(chosen.preview_deletion())] == ["deleted"]
+    assert status.orphans(w.aws) == []
+    no_prefix = world(environment(stack("bus")))
+    no_prefix.cfn.add_stack("anything")
+    assert status.orphans(no_prefix.aws) == []

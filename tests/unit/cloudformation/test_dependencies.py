@@ -1,0 +1,115 @@
+"""The order that exports, imports and depends_on give, both ways. Against a scripted CloudFormation."""
+
+import pytest
+from rendered import templates
+from scripted_cloudformation import Ear, FakeAws, environment, stack
+
+from eventstacks.cloudformation import deployer, order
+from eventstacks.errors import ErrorCode, ToolError
+
+BUS = {
+    "Resources": {"Bus": {"Type": "AWS::Events::EventBus"}},
+    "Outputs": {
+        "Name": {"Value": "x", "Export": {"Name": {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}}}
+    },
+}
+RULES = {
+    "Parameters": {"Source": {"Type": "String", "Default": "t-bus"}},
+    "Resources": {
+        "Rule": {
+            "Type": "AWS::Events::Rule",
+            "Properties": {
+                "EventBusName": {
+                    "Fn::ImportValue": {
+                        "Fn::Join": ["-", [{"Ref": "Source"}, {"Ref": "AWS::Region"}]]
+                    }
+                }
+            },
+        }
+    },
+}
+
+
+def exchange(**more):
+    """Rules that import what the bus exports, listed before it."""
+    rules = stack("rules", **more)
+    object.__setattr__(rules, "template", "rules")
+    return environment(rules, stack("bus"))
+
+
+def test_an_import_gives_the_order():
+    found = exchange()
+    rules, bus = found.choose()
+    made = templates(queue=BUS, rules=RULES)
+    assert order.predecessors(found, found.choose(), made) == {rules: {bus}, bus: set()}
+    other = exchange(parameters={"Source": "somebody-elses"})
+    assert not any(order.predecessors(other, other.choose(), made).values())
+
+
+def test_a_broken_template_beside_them_is_no_obstacle():
+    found = exchange()
+    made = templates(queue=BUS)
+    made.problems["rules"] = ToolError("cannot be rendered")
+    assert not any(order.predecessors(found, found.choose("bus"), made).values())
+
+
+@pytest.fixture
+def importing(clock):
+    """importing(): the environment of ``exchange`` on a scripted CloudFormation that knows exports."""
+    found = exchange()
+    aws = FakeAws(found, clock)
+    cfn, ear = aws.client("cloudformation", "us-east-1"), Ear()
+    cfn.outputs["t-bus"] = {"Name": "shop"}
+    cfn.exports["t-bus"] = {"Name": "t-bus-us-east-1"}
+
+    def run(verb):
+        chosen = deployer.create(aws, found.choose(), listener=ear, clock=clock)
+        if verb == "delete":
+            return chosen.delete(chosen.preview_deletion())
+        return getattr(chosen, verb)(templates(queue=BUS, rules=RULES))
+
+    run.cfn = cfn
+    return run
+
+
+def test_an_importer_is_created_after_the_exporter_and_deleted_before_it(importing):
+    rules, bus = importing("plan")
+    assert (rules.waits_for, bus.waits_for) == (("bus",), ())
+    assert [one.outcome for one in importing("deploy")] == ["created", "created"]
+    made = [
+        given["StackName"] for name, given in importing.cfn.calls if name == "create_change_set"
+    ]
+    assert made[-2:] == ["t-bus", "t-rules"]
+    importing.cfn.imports["t-bus-us-east-1"] = ["t-rules"]
+    importing.cfn.calls.clear()
+    assert [one.outcome for one in importing("delete")] == ["deleted", "deleted"]
+    gone = [
+        given["StackName"].split("/")[1]
+        for name, given in importing.cfn.calls
+        if name == "delete_stack"
+    ]
+    assert gone == ["t-rules", "t-bus"]
+
+
+def test_depends_on_gives_the_order(world):
+    w = world(environment(stack("first", depends_on=("second",)), stack("second")))
+    w.deploy()
+    done = [
+        given["ChangeSetName"].split("/")[1].split("-eventstacks-")[0]
+        for name, given in w.cfn.calls
+        if name == "execute_change_set"
+    ]
+    assert done == ["t-second", "t-first"]
+    w.delete()
+    gone = [
+        given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"
+    ]
+    assert gone == ["t-first", "t-second"]
+
+
+def test_an_importer_outside_of_the_run_needs_the_exporter(importing, clock):
+    found = exchange()
+    chosen = deployer.create(FakeAws(found, clock), found.choose("rules"), clock=clock)
+    (plan,) = chosen.plan(templates(queue=BUS, rules=RULES))
+    assert plan.problem.code == ErrorCode.STACK_NOT_DEPLOYED
+    assert plan.problem.where == "t-bus in us-east-1"
