@@ -65,7 +65,7 @@ LOGIN_CODES = frozenset(
     }
 )
 BUSY_CODES = frozenset(
-    {
+    [
         "Throttling",
         "ThrottlingException",
         "ThrottledException",
@@ -78,8 +78,14 @@ BUSY_CODES = frozenset(
         "SlowDown",
         "RequestTimeout",
         "RequestTimeoutException",
-    }
+    ]
 )
+_ADVICE = {
+    ConfigParseError: "Correct the file, or name another: AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE.",
+    InvalidRegionError: "Correct the name of the Region.",
+    MissingDependencyException: "Install the package: pip install 'botocore[crt]'",
+    ProfileNotFound: "Correct the name of the profile.",
+}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -110,7 +116,7 @@ def _check_answer(url: str, operation_model: Any, response_dict: dict[str, Any],
 class Endpoint:
     """Address and credentials of an AWS that is not the public one. By default credentials that say nothing.
 
-    Never the user's own: whoever answers at the address could keep them.
+    Never the user's own: the server at the address could keep them.
     """
 
     url: str
@@ -155,15 +161,12 @@ class Aws:
                 self._clients[key] = self._make(*key)
             return self._clients[key]
 
+    @functools.cached_property
     def account(self) -> str:
-        """Return the account ID of the credentials; AWS is asked once.
+        """The account ID of the credentials; AWS is asked once.
 
         Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
         """
-        return self._account
-
-    @functools.cached_property
-    def _account(self) -> str:
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except (HTTPClientError, ConnectionError, ResponseParserError) as error:
@@ -181,41 +184,37 @@ class Aws:
 
     def guard(self) -> str:
         """Return the account ID if it is the environment's own. Raises ToolError: as ``account``, WRONG_ACCOUNT."""
-        account = self.account()
-        if self.environment.account not in (None, account):
+        if self.environment.account not in (None, self.account):
             raise ToolError(
-                f"the credentials are for account {account}, this environment is for "
+                f"the credentials are for account {self.account}, this environment is for "
                 f"{self.environment.account}; nothing was changed",
                 code=ErrorCode.WRONG_ACCOUNT,
                 where=f"{self.environment.path}: account",
                 advice="Use credentials of the right account, or correct the file.",
             )
-        return account
+        return self.account
 
     def _credentials_error(self, error: Exception) -> ToolError:
-        environment, what = self.environment, error_message(error).rstrip(" :")
-        what, where = f"cannot get AWS credentials: {what}", f"environment {environment.name}"
-        advice = "Set AWS_PROFILE, run aws sso login, or name a profile in the environment file."
-        if environment.profile:
-            advice = f"Log in to the profile {environment.profile!r}."
+        environment = self.environment
+        where, advice = f"environment {environment.name}", ""
         if isinstance(error, ProfileNotFound):
-            where, advice = f"{environment.path}: profile", "Correct the name of the profile."
-        elif isinstance(error, ConfigParseError):
-            advice = (
-                "Correct the file, or name another: AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE."
-            )
+            where = f"{environment.path}: profile"
         elif isinstance(error, InvalidRegionError):
-            what, advice = str(error), f"Correct {environment.path}: regions."
-        elif isinstance(error, MissingDependencyException):
-            advice = "Install the package: pip install 'botocore[crt]'"
+            where = f"{environment.path}: regions"
         elif isinstance(error, CredentialRetrievalError):
             command = self._core.get_scoped_config().get("credential_process")
-            advice = (
-                f"Run the credential_process of the profile by hand: {command}"
-                if command
-                else advice
-            )
-        return ToolError(what, code=ErrorCode.CREDENTIALS, where=where, advice=advice)
+            advice = f"The credential_process of the profile: {command}" if command else ""
+        login = "Set AWS_PROFILE, run aws sso login, or name a profile in the environment file."
+        return ToolError(
+            f"cannot get AWS credentials: {error_message(error).rstrip(' :')}",
+            code=ErrorCode.CREDENTIALS,
+            where=where,
+            advice=advice
+            or next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "")
+            or (
+                f"Log in to the profile {environment.profile!r}." if environment.profile else login
+            ),
+        )
 
     @functools.cached_property
     def _endpoint(self) -> Endpoint | None:

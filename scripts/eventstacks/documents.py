@@ -1,9 +1,8 @@
-"""Read YAML as people write it for CloudFormation, and JSON: strictly, with line and column in every error."""
+"""Read YAML as people write it for CloudFormation: strictly, with line and column in every error."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ _FOREIGN = [f"{_TAG}{kind}" for kind in ("binary", "omap", "pairs", "set", "time
 
 
 class DocumentError(ToolError):
-    """A file that cannot be read, or is not valid YAML or JSON."""
+    """A file that cannot be read, or is not valid YAML."""
 
     default_code = ErrorCode.DOCUMENT_INVALID
 
@@ -137,31 +136,6 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
             where=name,
         )
     return value
-
-
-def read_json(text: str | bytes, name: str, max_depth: int | None = None) -> Any:
-    """Return the value of a JSON document. Raises DocumentError with ``name``, line and column.
-
-    Refuses NaN and Infinity, what is nested more than ``max_depth`` levels deep, and without it what Python cannot
-    read: about 950 levels with 3.11, more with later versions. PutEvents accepts 1,000 levels.
-    """
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise DocumentError("nested too deeply", where=name) from None
-    except json.JSONDecodeError as error:
-        where = f"{name}:{error.lineno}:{error.colno}"
-        raise DocumentError(f"invalid JSON: {error.msg}", where=where) from None
-    except ValueError as error:  # not UTF-8, an integer of over 4,300 digits
-        raise DocumentError(f"invalid JSON: {error}", where=name) from None
-    if max_depth is not None and is_deeper(value, max_depth):
-        raise DocumentError(f"nested more than {max_depth} levels deep", where=name)
-    return value
-
-
-def _refuse_constant(text: str) -> Any:
-    message = f"{text} is not a JSON number"
-    raise ValueError(message)
 
 
 def is_deeper(value: Any, levels: int) -> bool:

@@ -211,7 +211,9 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
 
 
 def _environment(path: Path, data: dict[str, Any]) -> Environment:
-    stack_set = data.get("stack_set")
+    sets: Any = data.get("stack_set")
+    if sets is not None:
+        sets = {key: tuple(one) if isinstance(one, list) else one for key, one in sets.items()}
     environment = Environment(
         name=path.stem,
         path=path,
@@ -220,9 +222,7 @@ def _environment(path: Path, data: dict[str, Any]) -> Environment:
         prefix=data.get("prefix", ""),
         protect=data.get("protect", False),
         notifications=tuple(data.get("notifications") or ()),
-        stack_set=StackSet(**{key: _frozen(one) for key, one in stack_set.items()})
-        if stack_set is not None
-        else None,
+        stack_set=None if sets is None else StackSet(**sets),
         stacks={},
         **{key: data.get(key) for key in ("account", "profile", "bucket", "endpoint")},
     )
@@ -234,10 +234,6 @@ def _environment(path: Path, data: dict[str, Any]) -> Environment:
     environment = replace(environment, stacks=stacks)
     _check_references(environment)
     return environment
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _stack(environment: Environment, name: str, data: dict[str, Any]) -> StackSettings:

@@ -17,8 +17,8 @@ from eventstacks.errors import ErrorCode, ToolError
 
 
 @pytest.fixture
-def nobody(monkeypatch):
-    """The URL of a port that nobody listens on; the pauses between two tries are left out."""
+def closed(monkeypatch):
+    """The URL of a closed port; the pauses between two attempts are left out."""
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -32,9 +32,9 @@ def ask(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    return lambda **settings: Aws(
-        Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, **settings)
-    ).account()
+    return lambda **settings: (
+        Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, **settings)).account
+    )
 
 
 @pytest.fixture
@@ -51,19 +51,19 @@ def configure(ask, tmp_path):
     return write
 
 
-def test_an_endpoint_that_does_not_answer_is_not_a_matter_of_credentials(ask, nobody):
+def test_an_endpoint_that_does_not_answer_is_not_a_matter_of_credentials(ask, closed):
     with pytest.raises(ToolError) as caught:
-        ask(endpoint=nobody)
+        ask(endpoint=closed)
     assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE
-    assert nobody in caught.value.what
+    assert closed in caught.value.what
     assert caught.value.advice.endswith("dev.yaml: endpoint.")
 
 
-def test_a_network_without_aws_is_not_a_matter_of_credentials(ask, nobody, monkeypatch):
+def test_a_network_without_aws_is_not_a_matter_of_credentials(ask, closed, monkeypatch):
     for name, value in (
         ("AWS_ACCESS_KEY_ID", "x"),
         ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("HTTPS_PROXY", nobody),
+        ("HTTPS_PROXY", closed),
     ):
         monkeypatch.setenv(name, value)
     with pytest.raises(ToolError) as caught:
@@ -95,9 +95,7 @@ def test_an_mfa_code_needs_a_terminal(configure, monkeypatch):
     assert "needs an MFA code" in configure(MFA).what
 
 
-def test_an_assumed_role_is_taken_from_the_cache_of_the_aws_cli(
-    ask, tmp_path, monkeypatch, somebody
-):
+def test_an_assumed_role_is_taken_from_the_cache_of_the_aws_cli(ask, tmp_path, monkeypatch, other):
     """The code is asked for once: the key of the cache is botocore's, as in the AWS CLI."""
     (tmp_path / "AWS_CONFIG_FILE").write_text(MFA)
     arguments = {
@@ -111,7 +109,7 @@ def test_an_assumed_role_is_taken_from_the_cache_of_the_aws_cli(
     cache.mkdir(parents=True)
     (cache / f"{name}.json").write_text(json.dumps({"Credentials": session}))
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    monkeypatch.setenv("AWS_ENDPOINT_URL", somebody)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", other)
     with pytest.raises(ToolError) as caught:
         ask(profile="p")
     assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE  # it got as far as the call
@@ -134,24 +132,24 @@ def test_an_unknown_profile_is_an_error_of_the_environment_file(configure, tmp_p
     assert configure("", "nope").where == f"{tmp_path / 'dev.yaml'}: profile"
 
 
-def test_the_embedded_aws_is_connected_by_the_caller(tmp_path, nobody):
+def test_the_embedded_aws_is_connected_by_the_caller(tmp_path, closed):
     environment = Environment("dev", tmp_path / "dev.yaml", ("r-1",), {}, endpoint="embedded")
     with pytest.raises(ToolError) as caught:
         Aws(environment).client("sts")
     assert caught.value.code == ErrorCode.UNSUPPORTED
     calls = []
-    aws = Aws(environment, lambda: calls.append(1) or Endpoint(nobody, "key", "secret"))
+    aws = Aws(environment, lambda: calls.append(1) or Endpoint(closed, "key", "secret"))
     client = aws.client("sqs", "us-east-1")
     assert aws.client("sqs", "us-east-1") is client
-    assert (aws.client("s3").meta.endpoint_url, len(calls)) == (nobody, 1)
+    assert (aws.client("s3").meta.endpoint_url, len(calls)) == (closed, 1)
     assert client._request_signer._credentials.access_key == "key"
-    assert "key" not in repr(Endpoint(nobody, "key", "secret"))
+    assert "key" not in repr(Endpoint(closed, "key", "secret"))
 
 
-def test_an_endpoint_gets_no_credentials_of_the_user(ask, nobody, monkeypatch, tmp_path):
+def test_an_endpoint_gets_no_credentials_of_the_user(ask, closed, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.setenv(name, "of-the-user")
-    environment = Environment("dev", tmp_path / "dev.yaml", ("r-1",), {}, endpoint=nobody)
+    environment = Environment("dev", tmp_path / "dev.yaml", ("r-1",), {}, endpoint=closed)
     credentials = Aws(environment).client("sqs")._request_signer._credentials
     assert (credentials.access_key, credentials.secret_key) == ("test", "test")
 
@@ -166,11 +164,11 @@ ANSWERS = {
 
 
 @pytest.fixture(params=ANSWERS)
-def somebody(request):
+def other(request):
     """The URL of something that answers, and is not AWS."""
     status, headers, body = ANSWERS[request.param]
 
-    class Other(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -181,30 +179,30 @@ def somebody(request):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def test_what_is_not_aws_is_called_so(ask, somebody, tmp_path):
-    with pytest.raises(ToolError, match=f"{somebody} answers something that is not AWS") as error:
-        ask(endpoint=somebody)
+def test_what_is_not_aws_is_called_so(ask, other, tmp_path):
+    with pytest.raises(ToolError, match=f"{other} answers something that is not AWS") as error:
+        ask(endpoint=other)
     assert error.value.code == ErrorCode.ENDPOINT_UNREACHABLE
-    aws = Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, endpoint=somebody))
+    aws = Aws(Environment("dev", tmp_path / "dev.yaml", ("us-east-1",), {}, endpoint=other))
     with pytest.raises(ResponseParserError) as caught:
         aws.client("cloudformation").describe_stacks()
     assert as_tool_error(caught.value).what.startswith(
-        f"{somebody} answers something that is not AWS (HTTP "
+        f"{other} answers something that is not AWS (HTTP "
     )
 
 
-def test_no_proxy_leads_to_the_loopback(ask, somebody, monkeypatch):
+def test_no_proxy_leads_to_the_loopback(ask, other, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(ToolError, match=f"{somebody} answers something"):
-        ask(endpoint=somebody)
+    with pytest.raises(ToolError, match=f"{other} answers something"):
+        ask(endpoint=other)
 
 
 def test_a_bad_file_of_settings_is_no_matter_of_credentials(ask, tmp_path, monkeypatch):
@@ -235,5 +233,5 @@ def test_settings_with_which_no_client_can_be_made_are_said(
 
 
 def test_a_region_that_cannot_be_one_is_a_matter_of_the_file(tmp_path):
-    with pytest.raises(ToolError, match=r"Correct .*dev.yaml: regions"):
-        Aws(Environment("dev", tmp_path / "dev.yaml", ("us east",), {})).account()
+    with pytest.raises(ToolError, match=r"dev.yaml: regions: "):
+        Aws(Environment("dev", tmp_path / "dev.yaml", ("us east",), {})).guard()

@@ -171,7 +171,7 @@ def load(
     wanted = {ref.stack for ref in stacks}
     parameter_checks.check_parameters(chosen, templates, wanted)
     for error in parameter_checks.neighbour_errors(chosen, templates, wanted):
-        output.note(str(error))
+        output.note(f"Warning: {error}")
     return chosen, templates, stacks
 
 
