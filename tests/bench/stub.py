@@ -1,8 +1,10 @@
-"""A stand-in for EventBridge on loopback: answers PutEvents after a while, injects faults, counts what it acknowledged.
+"""A stand-in for EventBridge on loopback: answers PutEvents, injects faults, counts what it acknowledged.
 
 ``python tests/bench/stub.py [--delay 15] [--fail 0.05] [--throttle 0.02] [--cut 0.01] …`` prints its URL and ends when
-its stdin does, or after ``--seconds``. ``GET /counts`` tells the counts. A Detail may carry ``id`` (a whole number, for
-counting what came twice), ``refuse`` (that entry is refused with this code) and ``poison`` (its whole call is).
+its stdin does, or after ``--seconds``. ``GET /counts`` returns the counts. ``GET /fault/MODE`` lets each PutEvents call
+fail from now on: ``hang`` (``hang-all``: every call), ``cut``, ``text`` (200, not JSON), ``list`` (200, a JSON list), an HTTP status, or a status
+with the seconds of Retry-After (``503,2``); ``none`` ends it. A Detail can have ``id`` (a number, to count what came
+twice), ``refuse`` (that entry is rejected with this code) and ``poison`` (its whole call is).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import random
 import re
 import sys
+import time
 
 ID = re.compile(r'"id": ?(\d+)')
 REFUSE = re.compile(r'"refuse": ?"(\w+)"')
@@ -51,6 +54,8 @@ class Bus:
             0,
         )
         self.buses: dict[str, int] = {}
+        self.fault = options.fault
+        self.times: list[float] = []  # of the PutEvents calls while a fault lasts
 
     def put_events(self, entries: list[dict]) -> tuple[int, dict] | None:
         counts, options, chance = self.counts, self.options, self.random.random
@@ -96,13 +101,35 @@ class Bus:
             print(json.dumps(entry), flush=True)
         return {"EventId": "11111111-2222-3333-4444-555555555555"}
 
-    def answer(self, head: bytes, body: bytes) -> tuple[int, bytes] | None:
+    def faulty(self) -> tuple[int, bytes] | None:
+        self.times.append(time.monotonic())
+        status, _, retry_after = self.fault.partition(",")
+        if status == "cut":
+            return None
+        if status in ("text", "list"):
+            return 200, b"<html>Not AWS</html>" if status == "text" else b"[1]"
+        self.retry_after = retry_after
+        return int(status), b"<html>Service Unavailable</html>"
+
+    def answer(  # noqa: PLR0911 - one return per operation
+        self, head: bytes, body: bytes
+    ) -> tuple[int, bytes] | None:
+        if found := re.match(rb"GET /fault/(\S+)", head):
+            self.fault = found[1].decode().removeprefix("none")
+            return 200, b"{}"
         if head.startswith(b"GET /counts"):
             distinct = sum(self.seen)
             return 200, json.dumps(
-                {**self.counts, "distinct": distinct, "buses": self.buses}
+                {
+                    **self.counts,
+                    "distinct": distinct,
+                    "buses": self.buses,
+                    "faulty_calls": self.times,
+                }
             ).encode()
         if b"AWSEvents.PutEvents" in head:
+            if self.fault:
+                return self.faulty()
             found = self.put_events(json.loads(body)["Entries"])
             return found and (found[0], json.dumps(found[1]).encode())
         if b"AWSEvents.DescribeEventBus" in head:
@@ -135,12 +162,18 @@ class Connection(asyncio.Protocol):
                 return
             body = bytes(self.data[end + 4 : stop])
             del self.data[:stop]
+            if self.bus.fault == "hang-all" or (self.bus.fault == "hang" and b"PutEvents" in head):
+                self.bus.times.append(time.monotonic())
+                continue
+            self.bus.retry_after = ""
             found = self.bus.answer(head, body)
             if found is None:
                 self.transport.abort()
                 return
             status, content = found
-            text = b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
+            text = b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n"
+            text += b"Retry-After: " * bool(self.bus.retry_after)
+            text += self.bus.retry_after.encode() + b"\r\n" * bool(self.bus.retry_after) + b"\r\n"
             delay = self.bus.options.delay / 1000 if b"PutEvents" in head else 0
             asyncio.get_running_loop().call_later(
                 delay, self.transport.write, text % (status, len(content)) + content
@@ -171,6 +204,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=float, default=default)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fault", default="", help="as GET /fault/MODE")
     parser.add_argument("--count-ids", action="store_true")
     parser.add_argument("--keep", action="store_true", help="print each acknowledged entry")
     asyncio.run(serve(parser.parse_args()))

@@ -12,7 +12,7 @@ from operators import REGION, Operator
 from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
-from eventstacks.bus import bus_tap
+from eventstacks.bus import tap
 from eventstacks.cloudformation import deployer
 from eventstacks.cloudformation.change_set import Options
 from eventstacks.local import server
@@ -92,7 +92,7 @@ def operate(endpoint, checkout, unique):
             process.kill()
             process.communicate()
         for name in one.taps()[0]:
-            bus_tap.remove(one.aws, REGION, one.bus, name)
+            tap.remove(one.aws, REGION, one.bus, name)
         chosen = deployer.create(one.aws, one.settings.choose())
         (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
         assert result.ok, result.problem

@@ -66,5 +66,5 @@ def test_a_stack_that_is_named_has_to_be_deployed_in_all_its_regions(operate, en
     assert (other.returncode, "not deployed" in other.stderr) == (1, True)
     assert (
         partly.returncode,
-        f"{one.name} in {OTHER}: this stack is not deployed" in partly.stderr,
+        f"{one.name} in {OTHER}" in partly.stderr,
     ) == (1, True)

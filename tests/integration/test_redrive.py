@@ -12,7 +12,7 @@ def test_dead_letters_are_shown_by_rule_target_and_code_and_stay(operate):
         one.put(marker)
     eventually(lambda: len(one.letters()) == 2)
     (found,) = json.loads(one.run("redrive", "--json").stdout)
-    assert (found["rule"], found["code"], found["letters"]) == (
+    assert (found["rule"], found["code"], found["messages"]) == (
         one.outputs["CatchAllRuleArn"],
         "NO_PERMISSIONS",
         2,
@@ -71,7 +71,7 @@ def test_letters_of_a_bus_that_still_cannot_be_delivered_come_back(operate):
     one.put("apple")
     (before,) = eventually(one.letters)
     done = one.run("redrive", "--to", "bus", "--yes")
-    assert "1 sent to their bus and removed, 0 kept" in done.stdout
+    assert "1 redelivered" in done.stdout
     (after,) = eventually(one.letters)
     assert after["MessageId"] != before["MessageId"]
     assert json.loads(after["Body"])["detail"] == {"marker": "apple"}
@@ -98,8 +98,8 @@ def test_events_of_aws_cannot_go_back_to_the_bus_and_stay(operate):
     one.client("s3").put_object(Bucket=one.outputs["DataBucketName"], Key="key", Body=b"x")
     eventually(one.letters)
     done = one.run("redrive", "--to", "bus", "--yes", code=1)
-    assert "only AWS may put events of the source aws.s3" in done.stderr
-    assert "Send it to the target." in done.stderr
+    assert "aws.s3" in done.stderr
+    assert "--to target" in done.stderr
     assert len(one.letters()) == 1
     one.run("redrive", "--to", "target", "--yes")
     assert [json.loads(line)["source"] for line in one.logged()] == ["aws.s3"]
@@ -112,7 +112,7 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
         one.put(marker)
     eventually(lambda: len(one.letters()) == 3)
     process, _ = one.start(
-        "redrive", "--to", "target", "--rate", "0.01", "--yes", until="3 dead letters"
+        "redrive", "--to", "target", "--rate", "0.01", "--yes", until="3 dead-letter messages"
     )
     eventually(one.logged)
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -130,7 +130,7 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "1 sent to their target and removed, 0 kept" in out
+    assert "1 redelivered" in out
     assert "Traceback" not in said
     left = {json.loads(letter["Body"])["detail"]["marker"] for letter in one.letters()}
     assert left | {json.loads(line)["detail"]["marker"] for line in one.logged()} == {
@@ -146,10 +146,10 @@ def test_only_what_is_meant_is_sent(operate):
     one.put("apple")
     eventually(one.letters)
     assert (
-        "0 dead letters"
+        "0 dead-letter messages"
         in one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--yes").stderr
     )
-    assert "YES=1" in one.run("redrive", "--to", "target", code=2).stderr
+    assert "--yes" in one.run("redrive", "--to", "target", code=2).stderr
     none = one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--json", "--yes")
     assert json.loads(none.stdout) == {"to": "target", "sent": 0, "kept": 0, "problems": []}
     assert len(one.letters()) == 1
@@ -160,7 +160,7 @@ def test_no_is_an_answer(operate, monkeypatch):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
     eventually(one.letters)
-    monkeypatch.setattr("eventstacks.cli._stacks.confirm", lambda *_, **__: False)
+    monkeypatch.setattr("eventstacks.cli.output.confirm", lambda *_, **__: False)
     assert one.run("redrive", "--to", "target", code=1).stderr.endswith("Nothing was changed.\n")
     assert one.run("archive-replay", "--since", "1h", code=1).stderr.endswith(
         "Nothing was changed.\n"
@@ -191,9 +191,7 @@ def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):
         "'requester'",
     )
     assert found["example"] == event
-    assert (
-        "does not say from which bus" in one.run("redrive", "--to", "bus", "--yes", code=1).stderr
-    )
+    assert "--to target" in one.run("redrive", "--to", "bus", "--yes", code=1).stderr
     one.run("redrive", "--to", "target", "--yes")
     after = eventually(
         lambda: [letter["MessageId"] for letter in one.letters()]

@@ -1,148 +1,162 @@
-"""What was not delivered: dead letters of rules, and what functions gave up on."""
+"""Messages of dead-letter queues: events that rules did not deliver, and that functions gave up on."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING, Any, Self
 
 from eventstacks.aws import AWS_ERRORS
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from eventstacks.aws import Aws, Clock
-    from eventstacks.bus.redelivery import Redelivery
 
-_LONGEST = 43_200  # seconds: the longest time a message can be hidden (SQS API)
+# Seconds that a message is hidden from others; renewed each EXTEND_SECONDS while this program works
+# with it. So the messages of a run that was killed are visible again after VISIBILITY_TIMEOUT.
+VISIBILITY_TIMEOUT, EXTEND_SECONDS = 120, 40.0
+# A message is not delivered so shortly before it becomes visible to others.
+SAFETY_MARGIN = 10.0
+PARALLEL = 8  # calls at a time
+NOT_A_DEAD_LETTER = "NOT_A_DEAD_LETTER"
 
 
 @dataclass(frozen=True)
-class Letter:
-    """One dead letter. ``rule`` is the ARN of the rule, "" for what a function itself gave up on, or a bus."""
+class Message:
+    """A message of a dead-letter queue.
+
+    ``rule``: ARN, "" if a function or a bus sent it. ``target``: ARN. ``event``: None if the body
+    is not that of a dead-letter message.
+    """
 
     id: str
     handle: str
     rule: str
-    target: str  # ARN
+    target: str
     code: str
     message: str
-    event: Any  # None: the body is not a dead letter
+    event: Any
 
     def names(self) -> tuple[str, str, str]:
-        """Rule, target and error code, short, as people group them."""
+        """Return short names of the rule, target and error code, by which messages are grouped."""
         sender = "(bus)" if ":event-bus/" in self.target else "(function)"
         return self.rule.partition("rule/")[2] or sender, self.target.split(":", 5)[-1], self.code
 
 
-@dataclass
-class Mailbox:
-    """The letters of a queue, hidden from everybody else until they are removed or released."""
+class DeadLetterQueue:
+    """The messages of a queue, hidden from others while the context lasts.
 
-    aws: Aws
-    region: str
-    url: str
-    letters: dict[str, Letter] = field(default_factory=dict)  # by their handles
-    expires: float = 0.0  # on the monotonic clock: when they come into sight by themselves
+    ``messages``: by receipt handle. ``in_flight``: messages that another reader, or a run that was
+    killed, hides. ``hidden_until``: on the monotonic clock.
+    """
 
-    def fetch(self, limit: int, seconds: float) -> None:
-        """Takes up to ``limit`` letters that are there now out of sight for ``seconds``; none that come later."""
-        seconds = min(_LONGEST, int(seconds))
-        self.expires = time.monotonic() + seconds - 10
-        sqs = self.aws.client("sqs", self.region)
-        while len(self.letters) < limit:
-            answer = sqs.receive_message(
+    def __init__(self, aws: Aws, region: str, url: str) -> None:
+        self.aws, self.region, self.url = aws, region, url
+        self.messages: dict[str, Message] = {}
+        self.in_flight = 0
+        self.hidden_until = 0.0
+        self._sqs = aws.client("sqs", region)
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._keep_hidden, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.change_visibility(0)
+        self.messages = {}
+
+    def fetch(self, limit: int) -> None:
+        """Receive and hide up to ``limit`` messages that are visible now."""
+        _, self.in_flight = self.count()
+        self.hidden_until = time.monotonic() + VISIBILITY_TIMEOUT - SAFETY_MARGIN
+        while len(self.messages) < limit:
+            answer = self._sqs.receive_message(
                 QueueUrl=self.url,
-                MaxNumberOfMessages=min(10, limit - len(self.letters)),
-                VisibilityTimeout=seconds,
+                MaxNumberOfMessages=min(10, limit - len(self.messages)),
+                VisibilityTimeout=VISIBILITY_TIMEOUT,
                 WaitTimeSeconds=1,
                 MessageAttributeNames=["All"],
             )
-            if not answer.get(
-                "Messages"
-            ):  # a long poll asks all servers: there are no more (SQS guide)
+            # A long poll asks all servers: an empty answer means that there are no more (SQS guide).
+            if not (received := answer.get("Messages")):
                 return
-            self.letters |= {one["ReceiptHandle"]: parse(one) for one in answer["Messages"]}
+            self.messages |= {one["ReceiptHandle"]: parse(one) for one in received}
 
-    def remaining(self) -> int:
-        """About how many more letters the queue shows to everybody."""
-        names = ["ApproximateNumberOfMessages"]
-        answer = self.aws.client("sqs", self.region).get_queue_attributes(
-            QueueUrl=self.url, AttributeNames=names
-        )
-        return int(answer["Attributes"][names[0]])
+    def count(self) -> tuple[int, int]:
+        """Return about how many messages are visible, and how many are in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
+        visible, in_flight = (int(answer["Attributes"].get(name, 0)) for name in names)
+        return visible, in_flight
 
-    def remove(self, letter: Letter) -> None:
-        """Deletes a letter, and lets go of it."""
-        self.aws.client("sqs", self.region).delete_message(
-            QueueUrl=self.url, ReceiptHandle=letter.handle
-        )
-        del self.letters[letter.handle]  # by several threads
+    def delete(self, message: Message) -> None:
+        """Delete a message. Threads can share this."""
+        self._sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message.handle)
+        del self.messages[message.handle]
 
-    def release(self) -> None:
-        """Lets everybody see again the letters that are left."""
-        sqs, handles = self.aws.client("sqs", self.region), list(self.letters)
-        for start in range(0, len(handles), 10):
+    def change_visibility(self, seconds: int) -> None:
+        """Hide the messages for ``seconds`` from now on. Raises botocore's errors."""
+        handles, begun = list(self.messages), time.monotonic()
+
+        def change(start: int) -> None:
             entries = [
-                {"Id": str(index), "ReceiptHandle": one, "VisibilityTimeout": 0}
-                for index, one in enumerate(handles[start : start + 10])
+                {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+                for number, handle in enumerate(handles[start : start + 10])
             ]
-            sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
-        self.letters = {}
+            self._sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
+
+        with ThreadPool(PARALLEL) as pool:
+            pool.map(change, range(0, len(handles), 10))
+        self.hidden_until = begun + seconds - SAFETY_MARGIN
+
+    def _keep_hidden(self) -> None:
+        while not self._ended.wait(EXTEND_SECONDS):
+            try:
+                self.change_visibility(VISIBILITY_TIMEOUT)
+            except AWS_ERRORS:  # ``hidden_until`` stays; the next attempt follows soon
+                continue
 
 
-def parse(message: dict[str, Any]) -> Letter:
-    """A message of SQS as a letter: of a rule (attributes say why), of a bus, or a function's record of a failure.
+def parse(message: dict[str, Any]) -> Message:
+    """Return an SQS message as a rule, a bus or a function sends it.
 
-    Sources: EventBridge guide, 'Using dead-letter queues' and 'Decrypting events in dead-letter queues'; Lambda guide,
-    'Retaining records of invocations'.
+    Sources: EventBridge User Guide, 'Using dead-letter queues' and 'Decrypting events in dead-letter
+    queues'; Lambda Developer Guide, 'Retaining records of invocations'.
     """
-    why = {
+    attributes = {
         key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()
     }
     try:
         body = json.loads(message["Body"])
     except (ValueError, RecursionError):
         body = None
-    place = (message["MessageId"], message["ReceiptHandle"])
-    if "RULE_ARN" in why:
-        return Letter(
-            *place,
-            why["RULE_ARN"],
-            why.get("TARGET_ARN", ""),
-            why.get("ERROR_CODE", ""),
-            why.get("ERROR_MESSAGE", ""),
-            body,
-        )
-    if is_encrypted(body):  # a bus has no rule to name
-        bus = str(body["detail"].get("event-bus-arn", ""))
-        return Letter(
-            *place,
-            "",
-            bus,
-            why.get("ERROR_CODE") or "ENCRYPTED",
-            why.get("ERROR_MESSAGE", ""),
-            body,
-        )
-    if isinstance(body, dict) and "requestPayload" in body and "requestContext" in body:
-        context, answer = body["requestContext"], body.get("responsePayload")
-        said = answer.get("errorMessage", "") if isinstance(answer, dict) else ""
-        return Letter(
-            *place,
-            "",
-            context.get("functionArn", ""),
-            context.get("condition", ""),
-            str(said),
-            body["requestPayload"],
-        )
-    return Letter(*place, "", "", "NOT_A_DEAD_LETTER", message["Body"][:200], None)
+    rule = attributes.get("RULE_ARN", "")
+    target = attributes.get("TARGET_ARN", "")
+    code, text = attributes.get("ERROR_CODE", ""), attributes.get("ERROR_MESSAGE", "")
+    if rule:
+        pass
+    elif is_encrypted(body):
+        target, code = str(body["detail"].get("event-bus-arn", "")), code or "ENCRYPTED"
+    elif isinstance(body, dict) and "requestPayload" in body and "requestContext" in body:
+        context, response = body["requestContext"], body.get("responsePayload")
+        target, code = context.get("functionArn", ""), context.get("condition", "")
+        text = str(response.get("errorMessage", "")) if isinstance(response, dict) else ""
+        body = body["requestPayload"]
+    else:
+        target, code, text, body = "", NOT_A_DEAD_LETTER, message["Body"][:200], None
+    return Message(message["MessageId"], message["ReceiptHandle"], rule, target, code, text, body)
 
 
 def is_encrypted(event: Any) -> bool:
-    """Whether EventBridge could not use the key of a bus, and wrote down an event of it as it lay there, encrypted."""
+    """Return True for an event that EventBridge stored encrypted: it could not use the bus's key."""
     return (
         isinstance(event, dict)
         and event.get("source") == "aws.events"
@@ -151,44 +165,46 @@ def is_encrypted(event: Any) -> bool:
     )
 
 
-def group(letters: Iterable[Letter]) -> dict[tuple[str, str, str], list[Letter]]:
-    """Letters by rule, target and error code, the largest group first."""
-    found: dict[tuple[str, str, str], list[Letter]] = {}
-    for one in letters:
-        found.setdefault(one.names(), []).append(one)
-    return dict(sorted(found.items(), key=lambda pair: -len(pair[1])))
+def group(messages: Iterable[Message]) -> dict[tuple[str, str, str], list[Message]]:
+    """Return messages by rule, target and error code, the largest group first."""
+    groups: dict[tuple[str, str, str], list[Message]] = {}
+    for message in messages:
+        groups.setdefault(message.names(), []).append(message)
+    return dict(sorted(groups.items(), key=lambda pair: -len(pair[1])))
 
 
 def redrive(
-    mailbox: Mailbox,
-    letters: Sequence[Letter],
-    way: Redelivery,
+    queue: DeadLetterQueue,
+    messages: Sequence[Message],
+    deliver: Callable[[Message], None],
     clock: Clock,
     *,
     rate: float | None = None,
-) -> Iterator[tuple[Letter, str]]:
-    """Sends letters again, ``rate`` a second at the most; gives each with "" or why it stays in the queue.
+) -> Iterator[tuple[Message, str]]:
+    """Deliver messages, at most ``rate`` a second; yield each with "" or why it stays in the queue.
 
-    A letter is deleted once its redelivery is acknowledged, and not before.
+    A message is deleted after its delivery was acknowledged. ``deliver`` raises ToolError or
+    botocore's errors.
     """
 
-    def send(letter: Letter) -> tuple[Letter, str]:
-        if time.monotonic() > mailbox.expires:  # somebody else may see it by now, and send it too
-            return letter, "not reached in time; the next run takes it"
-        try:  # anybody may put a message into a queue: it may hold what no event of EventBridge does
-            way.deliver(letter.rule, letter.target, letter.event)
-        except (ToolError, ValueError, TypeError, RecursionError, *AWS_ERRORS) as error:
-            return letter, str(error)
+    def send(message: Message) -> tuple[Message, str]:
+        if time.monotonic() > queue.hidden_until:  # others can see it, and deliver it too
+            return message, "it became visible to others meanwhile; run redrive again"
         try:
-            mailbox.remove(letter)
+            deliver(message)
+        # Anyone who may send to the queue can send what is no event of EventBridge.
+        except (ToolError, ValueError, TypeError, RecursionError, *AWS_ERRORS) as error:
+            return message, str(error)
+        try:
+            queue.delete(message)
         except AWS_ERRORS as error:
-            return letter, f"delivered, but still in the queue: {error}"
-        return letter, ""
+            return message, f"delivered, but not deleted from the queue: {error}"
+        return message, ""
 
-    at_a_time = 1 if rate else 8
-    with ThreadPoolExecutor(at_a_time) as pool:
-        for start in range(0, len(letters), at_a_time):
+    parallel = 1 if rate else PARALLEL
+    with ThreadPoolExecutor(parallel) as pool:
+        for start in range(0, len(messages), parallel):
             begun = clock.now()
-            yield from pool.map(send, letters[start : start + at_a_time])
-            if rate and start + 1 < len(letters):
+            yield from pool.map(send, messages[start : start + parallel])
+            if rate and start + 1 < len(messages):
                 clock.sleep(max(0.0, 1 / rate - (clock.now() - begun)))

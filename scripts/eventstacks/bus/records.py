@@ -1,92 +1,103 @@
-"""Reading without end: NDJSON, JSON arrays or pretty-printed JSON documents, in constant memory."""
+"""Split an input into records: NDJSON, JSON arrays or concatenated JSON documents, in constant memory."""
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from io import RawIOBase
 
-CHUNK = 64 * 1024
-RECORD_LIMIT = (
-    8 * 1024 * 1024
-)  # bytes: more than an entry of 1 MB takes even when each of its bytes is escaped
+READ_SIZE = 64 * 1024
+# Bytes. More than an entry of 1 MB takes even if each of its bytes is escaped.
+RECORD_LIMIT = 8 * 1024 * 1024
 BOM = b"\xef\xbb\xbf"
-TOKENS = re.compile(
-    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\][{},]', re.DOTALL
-)  # a whole string, the begin of one, or a mark
+RESUME = "The records before it were sent. Fix the input, then send the rest with --resume."
+_SPACE = re.compile(r"[ \t\r\n]*")
+# A brace alone on the first line opens a pretty-printed document; it is never a line of NDJSON.
+_DOCUMENT = re.compile(rb"\[|\{[ \t]*\r?\n")
+_UNDECIDED = re.compile(rb"\s*(\S?|\{[ \t\r]*)")
+# An error this close to the end of the text (characters) can be a token that was cut by the read.
+_LONGEST_TOKEN = 16
 
-RESUME = "What stands before that was sent; --resume sends the rest when the input is mended."
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Numbers stay the text they are: nothing is computed with them, and int() refuses 4,300 digits.
+DECODER = json.JSONDecoder(
+    parse_int=str.encode, parse_float=str.encode, parse_constant=_refuse_constant
+)
 
 
 class RecordsError(ToolError):
-    """An input that cannot be split any further; the records before that place are not touched by it."""
+    """The rest of an input cannot be split into records."""
+
+    default_code = ErrorCode.DOCUMENT_INVALID
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Some records that stand one after the other; ``first`` is the number of the first one, counted from 0."""
+    """Consecutive records; ``first`` is the number of the first one, counted from 0."""
 
     first: int
     records: list[bytes]
 
 
 def read(sources: Iterable[RawIOBase]) -> Iterator[Chunk]:
-    """The records of all sources (unbuffered files), numbered through; a byte order mark and empty lines are none.
+    """Yield the records of unbuffered files, numbered across files, as soon as they are read.
 
-    A chunk leaves as soon as it was read, however few records it holds. Raises RecordsError after the last record
-    that could be told apart: an array that does not end, an element of more than RECORD_LIMIT bytes. A longer line
-    is cut there: what is cut is no JSON, so it ends among the rejected.
+    A byte order mark and empty lines are skipped. A line of more than RECORD_LIMIT bytes is cut
+    there: it is then invalid JSON and is rejected. Raises RecordsError, after the records before
+    it, for invalid JSON in an array or document, one that does not end, or one over RECORD_LIMIT.
     """
     number = 0
     for source in sources:
         try:
-            for records in _of_source(source):
+            for records in _split(source):
                 if records:
                     yield Chunk(number, records)
                     number += len(records)
         except RecordsError as error:
             name = getattr(source, "name", "")
-            error.where = name if isinstance(name, str) else "stdin"
+            error.where = f"{name if isinstance(name, str) else 'stdin'}, record {number + 1}"
             raise
 
 
-def _more(source: RawIOBase, size: int = CHUNK) -> bytes:
-    while (data := source.read(size)) is None:  # nothing yet
+def _more(source: RawIOBase, size: int = READ_SIZE) -> bytes:
+    while (data := source.read(size)) is None:  # non-blocking and empty
         time.sleep(0.01)
     return data
 
 
-def _of_source(source: RawIOBase) -> Iterator[list[bytes]]:
-    rest = b""
-    while rest := _head(rest, source):
-        if rest[:1] == b"[":
-            rest = yield from _elements(rest[1:], source, in_array=True)
-        elif re.match(
-            rb"\{[ \t]*\r?\n", rest
-        ):  # never a line of NDJSON: a brace alone on its line opens a document
-            rest = yield from _elements(rest, source, in_array=False)
-        else:
-            yield from _lines(rest, source)
-            return
+def _split(source: RawIOBase) -> Iterator[list[bytes]]:
+    head, data = b"", b" "
+    # The second character, and after a brace the line end, decides between a document and NDJSON.
+    while data and (BOM.startswith(head) or _UNDECIDED.fullmatch(head.removeprefix(BOM))):
+        data = _more(source)
+        head = (head + data).lstrip()
+    head = head.removeprefix(BOM).lstrip()
+    if not _DOCUMENT.match(head):
+        yield from _lines(head, source)
+        return
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
 
+    def more(size: int) -> str:
+        text = ""
+        while not text and (data := _more(source, size)):  # part of a character is no text yet
+            text = decode(data)
+        return text
 
-def _head(head: bytes, source: RawIOBase) -> bytes:
-    """Reads until it can be told what the input is: the second character that is not white space."""
-    while True:
-        if not BOM.startswith(head):
-            head = head.removeprefix(BOM).lstrip()
-            if head[1:].strip(b" \t\r\n") or len(head) > CHUNK or (head and head[:1] not in b"{["):
-                return head
-        if not (data := _more(source)):
-            return head.removeprefix(BOM).lstrip()
-        head += data
+    for values in _values(decode(head), more):
+        yield [value.encode("utf-8", "surrogateescape") for value in values]
 
 
 def _lines(data: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
@@ -100,59 +111,54 @@ def _lines(data: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
                 pass
             rest = data.partition(b"\n")[2]
         else:
-            data = _more(source, max(CHUNK, len(rest)))
+            data = _more(source, max(READ_SIZE, len(rest)))
             rest += data
     if rest.strip():
         yield [rest.strip()]
 
 
-def _elements(  # noqa: C901, PLR0912 - one loop over the marks of JSON
-    data: bytes, source: RawIOBase, *, in_array: bool
-) -> Generator[list[bytes], None, bytes]:
-    """Splits by brackets and, in an array, by the commas between elements; whether each is JSON is asked later.
+def _values(text: str, more: Callable[[int], str]) -> Iterator[list[str]]:
+    """Yield the texts of JSON values: elements of arrays, and documents outside of arrays."""
+    at, in_array, needs_comma, is_first = 0, False, False, True
+    values: list[str] = []
+    problem = ""
+    while not problem:
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches ""
+        mark, end = text[at : at + 1], at
+        if not in_array and mark == "[":
+            in_array, needs_comma, is_first, at = True, False, True, at + 1
+        elif in_array and mark == "]" and (needs_comma or is_first):
+            in_array, at = False, at + 1
+        elif in_array and needs_comma and mark:
+            needs_comma, at = False, at + 1
+            problem = "" if mark == "," else "expected , or ] in the array"
+        elif mark and (end := _end_of_value(text, at)) > at:
+            values.append(text[at:end])
+            at, needs_comma, is_first = end, True, False
+        elif end < 0:
+            problem = "invalid JSON, or nested too deeply"
+        elif len(text) - at > RECORD_LIMIT:
+            problem = f"a record of more than {RECORD_LIMIT:,} bytes"
+        else:  # the value goes on in the next read
+            yield values
+            values = []
+            if data := more(max(READ_SIZE, len(text) - at)):
+                text, at = text[at:] + data, 0
+            elif in_array or mark:
+                problem = "the array or document does not end"
+            else:
+                return
+    yield values
+    raise RecordsError(problem, advice=RESUME)
 
-    Where an element is missing is an empty one: no JSON, so that it ends among the rejected.
-    Gives back what was read beyond the array's end.
-    """
-    level = begin = at = 0
-    is_first = is_closed = True
-    while True:
-        found: list[bytes] = []
-        rest = None
-        for token in TOKENS.finditer(data, at):
-            mark = token[0]
-            if mark == b'"':  # a string that ends beyond what was read
-                break
-            at = token.end()
-            if mark in b"{[":
-                level += 1
-            elif mark in b"}]":
-                level -= 1
-                if level < 0 and in_array:
-                    last = data[begin : token.start()]
-                    if last.strip() or not is_first:
-                        found.append(last)
-                    rest = data[at:]
-                    is_closed = mark == b"]"
-                    break
-                if level == 0 and not in_array:
-                    found.append(data[begin:at])
-                    begin = at
-            elif mark == b"," and level == 0 and in_array:
-                found.append(data[begin : token.start()])
-                begin, is_first = at, False
-        yield [one.strip() for one in found]
-        if rest is not None and not is_closed:
-            raise RecordsError("the array ends with }", advice=RESUME)
-        if rest is not None:
-            return rest
-        data, at, begin = data[begin:], at - begin, 0
-        if len(data) > RECORD_LIMIT:
-            raise RecordsError(f"an element of more than {RECORD_LIMIT:,} bytes", advice=RESUME)
-        if not (more := _more(source, max(CHUNK, len(data)))):
-            if in_array:  # what the last element is will be known when the input is whole
-                raise RecordsError("the array does not end: the input was cut short", advice=RESUME)
-            if data.strip():
-                yield [data.strip()]
-            return b""
-        data += more
+
+def _end_of_value(text: str, at: int) -> int:
+    """Return the end of the JSON value at ``at``; ``at`` if it may go on, -1 if it is not JSON."""
+    try:
+        end = int(DECODER.raw_decode(text, at)[1])
+    except json.JSONDecodeError as error:
+        is_cut = error.msg.startswith("Unterminated") or error.pos > len(text) - _LONGEST_TOKEN
+        return at if is_cut else -1
+    except (ValueError, RecursionError):
+        return -1
+    return end if end < len(text) or text[end - 1] in '}]"' else at

@@ -1,4 +1,4 @@
-"""One event delivered again: to the target that did not take it, as its rule would have, or to the bus."""
+"""Deliver the event of a dead-letter message again: to its target, as the rule would, or to its bus."""
 
 from __future__ import annotations
 
@@ -8,99 +8,90 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.bus import buses
-from eventstacks.bus.codes import EXISTS, GONE, Ignoring
+from eventstacks.aws import suppress_aws_error
 from eventstacks.bus.dead_letters import is_encrypted
-from eventstacks.errors import ToolError
+from eventstacks.bus.stacks import bus_name, check_bus
+from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
 
 if TYPE_CHECKING:
     from eventstacks.aws import Aws
+    from eventstacks.bus.dead_letters import Message
 
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
-STREAM = "redriven"  # of log groups that get their events again
+STREAM = "redriven"  # the log stream of redelivered events
+TO_BUS = "Send it to the bus: --to bus."
+TO_TARGET = "Send it to the target: --to target."
 
 
 class NotRedeliveredError(ToolError):
-    """An event that was not taken; its dead letter stays."""
+    """An event that was not accepted; its message stays in the dead-letter queue."""
+
+    default_code = ErrorCode.EVENT_REJECTED
 
 
 class Redelivery:
-    """A way back, ``target`` or ``bus``. ``deliver`` returns when AWS has acknowledged, and raises if it has not."""
+    """Deliver events to their ``target`` or their ``bus``."""
 
-    def __init__(self, aws: Aws, way: str) -> None:
-        self._aws, self._way = aws, way
+    def __init__(self, aws: Aws, to: str) -> None:
+        self._aws, self._to = aws, to
         self._check_bus, self._targets = cache(self._ask_for_bus), cache(self._ask_for_targets)
-        self._open_stream = cache(self._create_stream)
+        self._create_stream = cache(self._ask_for_stream)
 
-    def deliver(self, rule: str, target: str, event: Any) -> None:
-        """Raises NotRedeliveredError or botocore's errors. ``rule``: ARN, or "" for what a function gave up on."""
+    def deliver(self, message: Message) -> None:
+        """Return when AWS has accepted the event. Raises NotRedeliveredError or botocore's errors."""
+        rule, target, event = message.rule, message.target, message.event
         if is_encrypted(event):
             raise NotRedeliveredError(
-                "EventBridge wrote this one encrypted, for want of the bus's key",
-                advice="Decrypt its detail.encrypted-payload with that key, and send what comes out. How: EventBridge "
-                "guide, 'Decrypting events in dead-letter queues'.",
+                "EventBridge stored this event encrypted, because it could not use the bus's key",
+                advice="Decrypt its detail.encrypted-payload with that key, and send the result. "
+                "How: EventBridge User Guide, 'Decrypting events in dead-letter queues'.",
             )
-        if (
-            event is None
-            or not target
-            or (rule and not (isinstance(event, dict) and event.keys() >= _ENVELOPE))
-        ):
-            raise NotRedeliveredError("this message is no dead letter of EventBridge or Lambda")
-        if self._way == "bus":
-            self._to_bus(rule, event)
-        elif not rule:
-            self._hand_over(graph.Target("", target), payload.compact(event))
-        else:
-            self._to_target(rule, graph.bare(target), event)
-
-    def _to_bus(self, rule: str, event: Any) -> None:
-        advice = "Send it to the target."
+        is_event = isinstance(event, dict) and event.keys() >= _ENVELOPE
+        if event is None or not target or (rule and not is_event):
+            raise NotRedeliveredError("not a dead-letter message of EventBridge or Lambda")
+        if not rule and self._to == "bus":
+            raise NotRedeliveredError("a function's record does not name a bus", advice=TO_TARGET)
         if not rule:
+            self._send(graph.Target("", target), payload.compact(event))
+        elif self._to == "target":
+            self._send_to_target(rule, graph.bare(target), event)
+        elif str(event["source"]).startswith("aws."):
             raise NotRedeliveredError(
-                "a function's record does not say from which bus it came", advice=advice
-            )
-        if str(event.get("source", "")).startswith("aws."):
-            raise NotRedeliveredError(
-                f"only AWS may put events of the source {event['source']}", advice=advice
-            )
-        self._put(_bus_of(rule), event)
-
-    def _to_target(self, rule: str, arn: str, event: dict[str, Any]) -> None:
-        found = [one for one in self._targets(rule) if one.arn == arn]
-        if len(found) != 1:
-            raise NotRedeliveredError(
-                f"the rule has {len(found) or 'no'} target{'s' * bool(found)} {arn}",
-                where=rule,
-                advice="Send it to the bus."
-                if found
-                else "Put the target back, or send it to the bus.",
-            )
-        # When EventBridge first took the event is not in the letter; it was not before the event's own time.
-        sender = graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None)
-        made = payload.build(sender, found[0], event, event.get("time"))
-        if made.problem:
-            raise NotRedeliveredError(made.problem, where=arn, advice="Send it to the bus.")
-        if not found[0].is_bus:
-            self._hand_over(found[0], made.text)
-        elif arn.split(":")[4] == rule.split(":")[4]:
-            self._put(
-                arn,
-                event
-                if made.text == payload.compact(event)
-                else {**event, "detail": json.loads(made.text)},
+                f"only AWS may send events of the source {event['source']}", advice=TO_TARGET
             )
         else:
+            self._put(_bus_of(rule), event)
+
+    def _send_to_target(self, rule: str, arn: str, event: dict[str, Any]) -> None:
+        targets = [one for one in self._targets(rule) if one.arn == arn]
+        if len(targets) != 1:
             raise NotRedeliveredError(
-                "nobody can tell from here whether a bus of another account exists",
+                f"the rule has {len(targets) or 'no'} target{'s' * bool(targets)} {arn}",
+                where=rule,
+                advice=TO_BUS if targets else f"Add the target again, or: {TO_BUS}",
+            )
+        # The message does not say when EventBridge received the event: not before the event's time.
+        source = graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None)
+        built = payload.build(source, targets[0], event, event.get("time"))
+        if built.problem:
+            raise NotRedeliveredError(built.problem, where=arn, advice=TO_BUS)
+        if not targets[0].is_bus:
+            self._send(targets[0], built.text)
+        elif arn.split(":")[4] == rule.split(":")[4]:
+            is_whole = built.text == payload.compact(event)
+            self._put(arn, event if is_whole else {**event, "detail": json.loads(built.text)})
+        else:
+            raise NotRedeliveredError(
+                "cannot check that a bus of another account exists",
                 where=arn,
-                advice="Send it to its own bus.",
+                advice="Send it to its own bus: --to bus.",
             )
 
     def _put(self, bus: str, event: dict[str, Any]) -> None:
         self._check_bus(bus)
         entry = {
-            "EventBusName": buses.name_of(bus),
+            "EventBusName": bus_name(bus),
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": payload.compact(event["detail"]),
@@ -111,7 +102,7 @@ class Redelivery:
         if answer["FailedEntryCount"]:
             raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
 
-    def _hand_over(self, target: graph.Target, text: str) -> None:
+    def _send(self, target: graph.Target, text: str) -> None:
         arn = target.arn
         if target.service == "lambda":
             self._client("lambda", arn).invoke(
@@ -125,66 +116,61 @@ class Redelivery:
             sqs, (account, name) = self._client("sqs", arn), arn.split(":")[4:]
             url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
             group = (target.settings.get("SqsParameters") or {}).get("MessageGroupId")
-            sqs.send_message(
-                QueueUrl=url, MessageBody=text, **({"MessageGroupId": group} if group else {})
-            )
+            more = {"MessageGroupId": group} if group else {}
+            sqs.send_message(QueueUrl=url, MessageBody=text, **more)
         elif target.service == "logs":
-            self._write(target, text)
+            self._log(target, text)
         else:
             raise NotRedeliveredError(
-                f"this tool cannot deliver to {target.service}",
-                where=arn,
-                advice="Send it to the bus.",
+                f"cannot deliver to {target.service}", where=arn, advice=TO_BUS
             )
 
-    def _write(self, target: graph.Target, text: str) -> None:
+    def _log(self, target: graph.Target, text: str) -> None:
         when = int(time.time() * 1000)
-        if (
-            "InputTransformer" in target.settings
-        ):  # it makes the log event itself (EventBridge guide, targets)
-            made = json.loads(text)
-            text, when = made["message"], _milliseconds(made["timestamp"], target.arn)
+        # The transformer makes the log event itself (EventBridge User Guide, targets).
+        if "InputTransformer" in target.settings:
+            built = json.loads(text)
+            text, when = built["message"], _milliseconds(built["timestamp"], target.arn)
             text = text if isinstance(text, str) else payload.compact(text)
-        self._open_stream(target.arn)
+        self._create_stream(target.arn)
         answer = self._client("logs", target.arn).put_log_events(
             **_stream(target.arn), logEvents=[{"timestamp": when, "message": text}]
         )
-        if refused := answer.get("rejectedLogEventsInfo"):
+        if rejected := answer.get("rejectedLogEventsInfo"):
             raise NotRedeliveredError(
-                f"the log group refuses its time: {refused}", where=target.arn
+                f"the log group rejects the timestamp: {rejected}", where=target.arn
             )
 
     def _client(self, service: str, arn: str) -> Any:
         return self._aws.client(service, arn.split(":")[3])
 
-    def _create_stream(self, arn: str) -> None:
-        with Ignoring(EXISTS):
+    def _ask_for_stream(self, arn: str) -> None:
+        with suppress_aws_error("ResourceAlreadyExistsException"):
             self._client("logs", arn).create_log_stream(**_stream(arn))
 
     def _ask_for_bus(self, bus: str) -> None:
-        """An event for a bus that is not there would be acknowledged, and gone."""
-        buses.check(self._client("events", bus), buses.name_of(bus))
+        check_bus(self._client("events", bus), bus_name(bus))
 
     def _ask_for_targets(self, rule: str) -> list[graph.Target]:
-        events, found = self._client("events", rule), []
-        with Ignoring(GONE):
-            found = events.list_targets_by_rule(
-                Rule=_name(rule), EventBusName=buses.name_of(_bus_of(rule))
+        targets: list[dict[str, Any]] = []
+        with suppress_aws_error("ResourceNotFoundException"):
+            targets = self._client("events", rule).list_targets_by_rule(
+                Rule=_name(rule), EventBusName=bus_name(_bus_of(rule))
             )["Targets"]
-        return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in found]
+        return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in targets]
 
 
-def _milliseconds(moment: Any, where: str) -> int:
-    """The time of a log event, which an InputTransformer gives as milliseconds or, from $.time, as ISO 8601."""
+def _milliseconds(timestamp: Any, where: str) -> int:
+    """Return the timestamp of a log event: milliseconds or, from $.time, ISO 8601."""
     try:
-        if isinstance(moment, str) and not moment.isdecimal():
-            return int(datetime.fromisoformat(moment).timestamp() * 1000)
-        return int(moment)
+        if isinstance(timestamp, str) and not timestamp.isdecimal():
+            return int(datetime.fromisoformat(timestamp).timestamp() * 1000)
+        return int(timestamp)
     except (ValueError, TypeError, OverflowError):
         raise NotRedeliveredError(
-            f"the InputTransformer makes a timestamp that is no time: {moment!r}",
+            f"the InputTransformer makes an invalid timestamp: {timestamp!r}",
             where=where,
-            advice="Send it to the bus.",
+            advice=TO_BUS,
         ) from None
 
 
@@ -193,11 +179,11 @@ def _stream(arn: str) -> dict[str, str]:
 
 
 def _bus_of(rule: str) -> str:
-    """The ARN of the bus of a rule's ARN: …:rule/<bus>/<name>, on the default bus …:rule/<name>."""
+    """Return the ARN of a rule's bus: …:rule/<bus>/<name>, on the default bus …:rule/<name>."""
     start, _, path = rule.partition(":rule/")
     return f"{start}:event-bus/{path.rpartition('/')[0] or 'default'}"
 
 
 def _name(arn: str) -> str:
-    """The name at the end of the ARN of a rule."""
+    """Return the name at the end of a rule's ARN."""
     return arn.rsplit("/", 1)[-1]

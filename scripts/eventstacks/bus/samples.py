@@ -1,7 +1,8 @@
-"""Sample events, as EventBridge delivers them: ``samples/<kind>.json``.
+"""Sample events as EventBridge delivers them: ``samples/<kind>.json``.
 
-Shapes: S3 User Guide, 'EventBridge event message structure'; CloudTrail User Guide, record contents; RDS User Guide,
-'Amazon RDS events'. Assumed, not seen in AWS's pages: SourceType CLUSTER_SNAPSHOT, and the wording of Message.
+Shapes: S3 User Guide, 'EventBridge event message structure'; CloudTrail User Guide, record
+contents; RDS User Guide, 'Amazon RDS events'. Assumed, because AWS's pages do not show them:
+SourceType CLUSTER_SNAPSHOT, and the wording of Message.
 """
 
 from __future__ import annotations
@@ -12,63 +13,63 @@ import re
 from pathlib import Path
 from typing import Any
 
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 DIRECTORY = Path(__file__).with_name("samples")
 
 
-class SampleError(ToolError):
-    """A kind or a field that no sample has."""
-
-
 def kinds() -> dict[str, dict[str, Any]]:
-    """Every kind, with its event."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(DIRECTORY.glob("*.json"))
-    }
+    """Return the sample of every kind."""
+    paths = sorted(DIRECTORY.glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def make(kind: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The sample of a kind with fields changed: ``{"detail.bucket.name": "mine", "resources.0": "…"}``.
+    """Return a sample with fields changed: ``{"detail.bucket.name": "mine", "resources.0": "…"}``.
 
-    Text that stands elsewhere in the event, alone or in an ARN, follows the change: account, region, bucket, key. A
-    field of ``detail`` may be new. Raises SampleError for a kind or a field that is not there.
+    A string that is repeated in the event, alone or in an ARN, is changed everywhere: account,
+    Region, bucket, key. A field of ``detail`` may be new. Raises ToolError for an unknown kind or
+    field.
     """
     known = kinds()
     if kind not in known:
         near = difflib.get_close_matches(kind, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SampleError(
-            f"there is no sample {kind!r}{hint}", advice=f"There are: {', '.join(known)}."
+        raise ToolError(
+            f"no sample {kind!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            code=ErrorCode.NOT_FOUND,
+            advice=f"Samples: {', '.join(known)}.",
         )
     event = known[kind]
     for path, value in changes.items():
         old = _change(event, path, value)
         if isinstance(old, str) and isinstance(value, str) and len(old) > 3:
-            event = _follow(event, re.compile(rf"(?<![\w-]){re.escape(old)}(?![\w-])"), value)
+            event = _replace(event, re.compile(rf"(?<![\w-]){re.escape(old)}(?![\w-])"), value)
     return event
 
 
 def _change(event: dict[str, Any], path: str, value: Any) -> Any:
+    """Set a field; return its old value."""
     *parents, last = path.split(".")
-    place: Any = event
+    parent: Any = event
     try:
         for name in parents:
-            place = place[int(name) if isinstance(place, list) else name]
-        if isinstance(place, dict) and last not in place and parents[:1] == ["detail"]:
-            place[last] = None
-        key = int(last) if isinstance(place, list) else last
-        old, place[key] = place[key], value
+            parent = parent[int(name) if isinstance(parent, list) else name]
+        if isinstance(parent, dict) and parents[:1] == ["detail"]:
+            parent.setdefault(last, None)
+        key = int(last) if isinstance(parent, list) else last
+        old, parent[key] = parent[key], value
     except (KeyError, IndexError, ValueError, TypeError):
-        there = f"At the top it has: {', '.join(event)}."
-        raise SampleError(f"the event has no field {path!r}", advice=there) from None
+        raise ToolError(
+            f"the event has no field {path!r}",
+            code=ErrorCode.NOT_FOUND,
+            advice=f"Its top-level fields: {', '.join(event)}.",
+        ) from None
     return old
 
 
-def _follow(value: Any, old: re.Pattern[str], new: str) -> Any:
+def _replace(value: Any, old: re.Pattern[str], new: str) -> Any:
     if isinstance(value, dict):
-        return {key: _follow(one, old, new) for key, one in value.items()}
+        return {key: _replace(one, old, new) for key, one in value.items()}
     if isinstance(value, list):
-        return [_follow(one, old, new) for one in value]
+        return [_replace(one, old, new) for one in value]
     return old.sub(lambda _: new, value) if isinstance(value, str) else value

@@ -1,387 +1,462 @@
-"""Sending events: batches by count and bytes, workers that share a client, repeats of what can pass, an account of all.
+"""Send events to event buses: batches, retries of what failed, a journal of every record.
 
 import boto3
-from eventstacks.bus.send import Destination, send
+from eventstacks import send
+from eventstacks.bus.send import Destination
 
-client = boto3.client("events")
 order = {"Source": "com.example.shop", "DetailType": "OrderPlaced", "Detail": {"id": 1}}
-summary = send([order], [Destination(client, "orders")])
+summary = send([order], [Destination(boto3.client("events"), "orders")])
 print(summary.acknowledged, summary.by_code)
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import heapq
 import itertools
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from eventstacks.aws import error_code
-from eventstacks.bus import buses, entries
-from eventstacks.bus.batches import Item, Packer
-from eventstacks.bus.calls import Caller, Failure
-from eventstacks.bus.entries import COUNT_LIMIT, Entry, Refusal
-from eventstacks.bus.ledger import Ledger, Outcome, Summary
+from eventstacks.aws import AWS_ERRORS, RETRY_LONG
+from eventstacks.bus import entries
+from eventstacks.bus.entries import COUNT_LIMIT, SIZE_LIMIT, EntryError
+from eventstacks.bus.journal import Journal, Result, Summary
+from eventstacks.bus.put_events import Failure, PutEvents, failure_of
 from eventstacks.bus.records import Chunk
+from eventstacks.bus.stacks import BusError
+from eventstacks.errors import ErrorCode, ToolError
 
-__all__ = [
-    "Chunk",
-    "Destination",
-    "Ledger",
-    "Settings",
-    "Summary",
-    "batches",
-    "chunks_of",
-    "putter",
-    "send",
-    "send_chunks",
-]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-IDLE = 0.05  # seconds without input after which a batch that is not full leaves
-GRACE = 5.0  # seconds that entries already read have to end in, once sending is told to stop
-WAITING_LIMIT = 10_000  # entries that wait for another try; with more, nothing new is read
+__all__ = ["Destination", "Journal", "OutageError", "Settings", "Summary", "send"]
 
-Put = Callable[
-    [int, list[bytes]], list[Failure | None]
-]  # one call: a destination's place in the list, its entries
+IDLE = 0.05  # seconds without input after which an incomplete batch is sent
+GRACE = 4.0  # seconds that records already read have to be sent in after a stop
+# Entries (and their bytes) that wait for a retry; beyond it, nothing new is read.
+WAITING_LIMIT, WAITING_BYTES = 10_000, 32 * 1024 * 1024
+CHUNKS = 4  # that are read and not packed yet
+# After this many failed calls in a row, a destination gets one call every PROBE_SECONDS.
+FAILURES_TO_PAUSE, PROBE_SECONDS = 10, 2.0
+
+
+Answer = Callable[["list[Item]"], "list[Failure | None]"]
+
+
+class OutageError(ToolError):
+    """No call succeeded for too long. Nothing was rejected because of it; resume sends the rest."""
+
+    default_code = ErrorCode.ENDPOINT_UNREACHABLE
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A bus, and the boto3 ``events`` client of its region (``max_pool_connections``: as many as threads)."""
+    """A bus and the boto3 ``events`` client of its Region.
+
+    Make the client with ``Config(max_pool_connections=...)`` of at least ``Settings.threads``.
+    """
 
     client: Any
     bus: str
 
     @property
     def region(self) -> str:
-        """The client's region."""
+        """Return the client's Region."""
         return str(self.client.meta.region_name)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to send."""
+    """How to send.
 
-    source: str | None = None  # for records that have none
+    ``source``, ``detail_type``, ``trace_header``: defaults of records. ``threads``: calls at a
+    time. ``rate``: maximum entries per second, over all destinations. ``give_up_after``: seconds
+    without a successful call until OutageError. The n-th retry waits a random time of up to
+    ``base`` * 2**n seconds, at most ``cap``.
+    """
+
+    source: str | None = None
     detail_type: str | None = None
-    trace_header: str | None = None  # an AWS X-Ray trace header
-    threads: int = 32  # calls at a time
-    rate: float | None = None  # entries a second, at most, all destinations together
-    attempts: int = 10  # for each entry
-    base: float = 0.1  # seconds: the n-th wait is drawn from 0 to base * 2**n, and
-    cap: float = 20.0  # from 0 to no more than this
+    trace_header: str | None = None
+    threads: int = 32
+    rate: float | None = None
+    give_up_after: float = RETRY_LONG
+    base: float = 0.1
+    cap: float = 20.0
 
 
 def send(
     events: Iterable[bytes | str | Mapping[str, Any]],
     destinations: Sequence[Destination],
     settings: Settings | None = None,
-    ledger: Ledger | None = None,
+    journal: Journal | None = None,
 ) -> Summary:
-    """Sends events, however many, to every destination; returns when each is acknowledged or rejected.
+    """Send events to every destination; return when each is acknowledged or rejected.
 
-    An event is an entry as PutEvents takes it (Detail may be a dict, Time a datetime with a zone), or the JSON text
-    of one, or with ``settings.source`` and ``.detail_type`` just a detail. Without a ledger of one's own what was
-    rejected is only counted (``Summary.by_code``); ``Ledger([...])`` keeps it in ``.refusals``, with a path in a file.
-    Raises BusError for a bus that does not exist, before anything is sent, and BotoCoreError or ClientError when the
-    credentials fail.
+    An event is an entry of PutEvents (Detail may be a dict, Time a datetime with a time zone), the
+    JSON text of one, or with ``settings.source`` and ``detail_type`` a detail. A ``Journal`` of your
+    own keeps the rejected entries. Raises BusError before anything is sent if a bus does not exist,
+    OutageError if no call succeeds for ``settings.give_up_after`` seconds, and botocore's
+    ClientError or BotoCoreError if the credentials are not valid.
     """
-    for one in destinations:
-        buses.check(one.client, one.bus)
-    account = ledger or Ledger([(one.region, one.bus) for one in destinations], keep=0)
-    return send_chunks(chunks_of(events), destinations, account, settings)
+    journal = journal or Journal([(one.region, one.bus) for one in destinations])
+    return send_chunks(chunks_of(events), destinations, journal, settings)
 
 
 def chunks_of(events: Iterable[bytes | str | Mapping[str, Any]]) -> Iterator[Chunk]:
-    """Events of one's own program as the sender reads them."""
-    stream = iter(events)
+    """Yield the events of a Python program as records."""
+    iterator = iter(events)
     for first in itertools.count(0, 100):
-        if not (some := list(itertools.islice(stream, 100))):
+        if not (some := list(itertools.islice(iterator, 100))):
             return
-        yield Chunk(first, [entries.record_of(one) for one in some])
+        yield Chunk(first, [entries.record_of(event) for event in some])
 
 
-def putter(destinations: Sequence[Destination]) -> Put:
-    """Calls with the destinations' own clients."""
-    callers = [Caller(one.client) for one in destinations]
-    return lambda lane, bodies: callers[lane].put(bodies)
-
-
-def send_chunks(  # noqa: PLR0913, PLR0917 - send, stopped and spread over processes
+def send_chunks(  # noqa: PLR0913, PLR0917 - ``send``, stopped and observed
     chunks: Iterable[Chunk],
     destinations: Sequence[Destination],
-    ledger: Ledger,
+    journal: Journal,
     settings: Settings | None = None,
     stop: threading.Event | None = None,
-    puts: Sequence[Put] = (),
+    notify: Callable[[str], None] = lambda _text: None,
+    answer: Answer | None = None,
 ) -> Summary:
-    """``send`` for records as ``eventstacks.bus.records.read`` gives them.
+    """Send records as ``eventstacks.bus.records.read`` yields them; see ``send``.
 
-    When ``stop`` is set, nothing more is read; what was read is sent, for GRACE seconds at most. What is open then
-    stands in the ledger as neither acknowledged nor rejected. ``puts``: who makes the calls, one for each thread (see
-    ``eventstacks.bus.processes``), instead of ``settings.threads`` with the destinations' clients.
+    When ``stop`` is set, nothing more is read, and what was read is sent for GRACE seconds at most;
+    the journal then has open records. ``notify`` gets a line when a pause begins or ends.
+    ``answer`` answers batches instead of AWS: for a dry run.
     """
     settings, started = settings or Settings(), time.monotonic()
-    router = Router(destinations, ledger, settings)
-    sender = Sender(router, ledger, settings, stop or threading.Event())
+    links = [_Link(one, notify) for one in destinations]
+    sender = _Sender(links, journal, settings, stop or threading.Event(), answer)
     try:
-        if sender.run(chunks, puts or [putter(destinations)] * settings.threads):
-            ledger.end()
+        if sender.run(chunks):
+            journal.finish()
     finally:
-        ledger.summary.seconds = time.monotonic() - started
-    return ledger.summary
+        journal.summary.seconds = time.monotonic() - started
+    return journal.summary
 
 
-def batches(
-    chunks: Iterable[Chunk], destinations: Sequence[Destination], ledger: Ledger, settings: Settings
-) -> Iterator[list[Item]]:
-    """The batches that ``send_chunks`` would send; a ledger without files gets the refusals."""
-    full: list[list[Item]] = []
-    packer, router = Packer(len(destinations), full.append), Router(destinations, ledger, settings)
-    for chunk in chunks:
-        ledger.saw(chunk)
-        for item in router.items(chunk):
-            packer.add(item)
-        yield from full
-        full.clear()
-    packer.flush()
-    yield from full
+@dataclass(slots=True)
+class Item:
+    """One entry for one destination.
+
+    ``number``: of its record, from 0. ``body``: JSON. ``size``: bytes by AWS's rule. ``bus``: the
+    bus that the record names itself. ``is_alone``: it shares no call, because a call with it was
+    refused.
+    """
+
+    number: int
+    destination: int
+    body: bytes
+    size: int
+    bus: str | None = None
+    attempts: int = 0
+    is_alone: bool = False
 
 
-class Router:
-    """Records become entries on their way to destinations, or refusals in the account."""
+class _Link:
+    """The calls to one destination, and their pause while all of them fail."""
 
-    def __init__(
-        self, destinations: Sequence[Destination], ledger: Ledger, settings: Settings
-    ) -> None:
-        self.destinations, self._ledger = destinations, ledger
-        self._suffixes = [
-            b',"EventBusName":' + entries.to_json(one.bus) + b"}" for one in destinations
-        ]
-        self._known: dict[tuple[str, str], tuple[str, str] | None] = {
-            (one.region, one.bus): None for one in destinations
-        }
-        self._defaults = (settings.source, settings.detail_type, settings.trace_header)
-        self._resumed = [bool(one) for one in ledger.before]
+    def __init__(self, destination: Destination, notify: Callable[[str], None]) -> None:
+        self.caller = PutEvents(destination.client)
+        self.caller.check_bus(destination.bus)
+        self.bus, self.region, self._notify = destination.bus, destination.region, notify
+        self.name = f"{self.bus} in {self.region}"
+        self.suffix = b',"EventBusName":' + entries.to_json(self.bus) + b"}"
+        self.batch: list[Item] = []  # incomplete
+        self.size = 0
+        self._failures, self._failing_since, self._paused_until = 0, 0.0, 0.0
+        self._last: Failure | None = None
 
-    def items(self, chunk: Chunk) -> Iterator[Item]:
-        """What of a chunk is to be sent; what is not is in the account now."""
-        for number, record in enumerate(chunk.records, chunk.first):
-            open_lanes = [
-                lane
-                for lane, resumed in enumerate(self._resumed)
-                if not (resumed and self._ledger.is_settled(lane, number))
-            ]
-            if not open_lanes:
-                continue
-            try:
-                entry = entries.read(record, *self._defaults)
-                lanes = self._lanes(entry)
-            except Refusal as refusal:
-                failure = Failure(refusal.code, refusal.message, passing=False)
-                rejected = [(number, refusal.record or record, failure)]
-                self._ledger.settle(Outcome(open_lanes, rejected=rejected, raw=True))
-                continue
-            body = entries.to_json(entry.fields)
-            own = "EventBusName" in entry.fields
-            for lane in open_lanes:
-                if lane in lanes:
-                    yield Item(
-                        number, lane, body if own else body[:-1] + self._suffixes[lane], entry.size
-                    )
-                else:
-                    self._ledger.settle(Outcome((lane,), elsewhere=[number]))
+    def seconds_to_wait(self) -> float:
+        """Return 0 if a call may be made now. While all calls fail, that call is the probe."""
+        now = time.monotonic()
+        if now < self._paused_until:
+            return self._paused_until - now
+        if self._failures >= FAILURES_TO_PAUSE:
+            self._paused_until = now + PROBE_SECONDS
+        return 0.0
 
-    def _lanes(self, entry: Entry) -> Sequence[int]:
-        """The destinations of an entry: all of them, unless it names a bus of its own (then once per region)."""
-        bus = entry.fields.get("EventBusName")
-        if bus is None and entry.region is None:
-            return range(len(self.destinations))
-        lanes: dict[str, int] = {}
-        for lane, one in enumerate(self.destinations):
-            if entry.region in (None, one.region) and (bus == one.bus or one.region not in lanes):
-                lanes[one.region] = lane
-        if not lanes:
-            raise Refusal(
-                "InvalidArgument", f"it is for the region {entry.region}, which is not sent to"
+    def record(self, failures: Sequence[Failure | None]) -> None:
+        """Note the result of a call. It failed if every entry failed and can be retried."""
+        retryable = [one for one in failures if one and one.retryable]
+        if len(retryable) < len(failures):
+            if self._failures >= FAILURES_TO_PAUSE:
+                self._notify(f"Sending to {self.name} again.")
+            self._failures, self._paused_until, self._last = 0, 0.0, None
+            return
+        now, self._last = time.monotonic(), retryable[0]
+        self._failing_since = self._failing_since if self._failures else now
+        self._failures += 1
+        if self._failures == FAILURES_TO_PAUSE:
+            self._notify(
+                f"Paused: all calls to {self.name} fail ({self._last.code}: {self._last.message}). "
+                f"Trying again every {PROBE_SECONDS:.0f} s."
             )
-        if bus:
-            for lane in lanes.values():
-                self._look_up(self.destinations[lane], bus)
-        return list(lanes.values())
+        pause = PROBE_SECONDS if self._failures >= FAILURES_TO_PAUSE else 0.0
+        self._paused_until = max(self._paused_until, now + max(pause, self._last.retry_after))
 
-    def _look_up(self, where: Destination, bus: str) -> None:
-        key = (where.region, bus)
-        if key not in self._known:
-            self._known[key] = None
-            try:
-                buses.check(where.client, bus)
-            except buses.BusError as error:
-                self._known[key] = ("ResourceNotFoundException", f"{error.where}: {error.what}")
-            except ClientError as error:
-                self._known[key] = (error_code(error), str(error))
-        if refusal := self._known[key]:
-            raise Refusal(*refusal)
+    def check(self, limit: float) -> None:
+        """Raise OutageError if no call has succeeded for ``limit`` seconds."""
+        if self._last and time.monotonic() - self._failing_since > limit:
+            raise OutageError(
+                f"no call succeeded for {limit:.0f} s: {self._last.code}: {self._last.message}",
+                where=self.name,
+                advice="No record was rejected because of it. --resume sends the rest.",
+            )
 
 
-class Pace:
-    """``rate`` entries a second at most, a tenth of a second's worth (or one call's) at once."""
+@dataclass(slots=True)
+class _End:
+    """The end of the input. ``fault``: why the rest of it cannot be read."""
 
-    def __init__(self, rate: float) -> None:
-        self._each, self._ahead = 1 / rate, max(COUNT_LIMIT / rate, 0.1)  # seconds
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def take(self, count: int, given_up: threading.Event) -> None:
-        """Returns when ``count`` entries may leave, or when it is given up."""
-        with self._lock:
-            now = time.monotonic()
-            self._next = max(self._next, now - self._ahead) + count * self._each
-            pause = self._next - now
-        if pause > 0:
-            given_up.wait(pause)
+    fault: Exception | None = None
 
 
-class Sender:
-    """One run: this thread packs, another one reads, one for each of ``puts`` calls."""
+class _Sender:
+    """One run. This thread packs and records; one thread reads; ``settings.threads`` make the calls.
+
+    It gives out no more batches than there are threads until it has committed their results.
+    """
 
     def __init__(
-        self, router: Router, ledger: Ledger, settings: Settings, stop: threading.Event
+        self,
+        links: Sequence[_Link],
+        journal: Journal,
+        settings: Settings,
+        stop: threading.Event,
+        answer: Answer | None,
     ) -> None:
-        self._router, self._ledger, self._settings, self._stop = router, ledger, settings, stop
-        self._given_up = threading.Event()  # no call begins any more
-        self._ended = threading.Event()
-        self._batches: queue.Queue[list[Item] | None] = queue.Queue(settings.threads)
-        self._packer = Packer(len(router.destinations), self._batches.put)
-        self._inbox: queue.Queue[Chunk | None] = queue.Queue(4)
-        self._pace = Pace(settings.rate) if settings.rate else None
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[float, int, Item]] = []  # a heap: when to try again
+        self._links, self._journal, self._settings, self._stop = links, journal, settings, stop
+        self._answer = answer
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # what the other threads have
+        self._batches: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(CHUNKS)
+        self._chunks: collections.deque[Chunk] = collections.deque()
+        self._items: Iterator[Item] = iter(())  # of the chunk at hand
+        self._waiting: list[tuple[float, int, Item]] = []  # a heap: time of the retry, order
         self._order = itertools.count()
-        self._unsettled = 0
-        self._whole = False  # the input was read to its end
-        self._fault: Exception | None = None
+        self._waiting_bytes = self._calls = self._unsettled = 0
+        self._next_call = self._packed_at = self._deadline = 0.0
+        self._has_ended = False
+        self._end: _End | None = None
 
-    def run(self, chunks: Iterable[Chunk], puts: Sequence[Put]) -> bool:
-        """Whether the input ended and all of it is settled. Raises what stopped it."""
+    def run(self, chunks: Iterable[Chunk]) -> bool:
+        """Return True if all of the input is settled. Raises what stopped it."""
         threading.Thread(target=self._read, args=(chunks,), daemon=True).start()
-        threading.Thread(target=self._watch, daemon=True).start()
-        workers = [threading.Thread(target=self._work, args=(put,), daemon=True) for put in puts]
-        for worker in workers:
-            worker.start()
+        for _ in range(self._settings.threads):
+            threading.Thread(target=self._work, daemon=True).start()
         try:
-            self._pack()
-            while self._unsettled and not self._given_up.is_set():
-                self._take_due()
-                self._packer.flush()
-                time.sleep(0.005)
-        except BaseException:
-            self._given_up.set()  # the workers end after the calls that are under way; nobody waits for them
-            raise
+            while not (self._has_ended and not self._unsettled) and not self._is_late():
+                for link in self._links:
+                    link.check(self._settings.give_up_after)
+                self._pack()
+                self._receive()
         finally:
-            self._ended.set()
-        for _ in workers:
-            self._batches.put(None)
-        for worker in workers:
-            worker.join()
-        if self._fault:
-            raise self._fault
-        return self._whole and not self._unsettled
+            for _ in range(self._settings.threads):  # nobody waits for their last calls
+                self._batches.put(None)
+        if self._end and self._end.fault:
+            raise self._end.fault
+        return self._end is not None and not self._unsettled and not self._chunks
 
-    def _watch(self) -> None:
-        """Gives up when sending was told to stop and has not ended in time: the rate may be low, or AWS slow."""
-        while not self._stop.wait(IDLE):
-            if self._ended.is_set():
-                return
-        if not self._ended.wait(GRACE):
-            self._given_up.set()
+    def _is_late(self) -> bool:
+        """Return True if sending was stopped GRACE seconds ago."""
+        if not self._stop.is_set():
+            return False
+        self._deadline = self._deadline or time.monotonic() + GRACE
+        return time.monotonic() > self._deadline
 
     def _read(self, chunks: Iterable[Chunk]) -> None:
         try:
             for chunk in chunks:
-                self._ledger.saw(chunk)
+                self._room.acquire()
                 self._inbox.put(chunk)
                 if self._stop.is_set():
-                    break
-            else:
-                self._whole = True
-        except Exception as error:  # noqa: BLE001 - raised again by ``run``, when what was read before it is sent
-            self._fault = error
-        self._inbox.put(None)
-
-    def _pack(self) -> None:
-        """Until the input ends, or it is told to stop."""
-        while not self._given_up.is_set():
-            self._take_due()
-            if len(self._waiting) > WAITING_LIMIT:
-                self._packer.flush()
-                time.sleep(IDLE)
-                continue
-            try:
-                chunk = self._inbox.get(timeout=IDLE)
-            except queue.Empty:
-                self._packer.flush()
-                if self._stop.is_set():
                     return
-                continue
-            if chunk is None:
-                return
-            for item in self._router.items(chunk):
-                with self._lock:
-                    self._unsettled += 1
-                self._packer.add(item)
-                if self._given_up.is_set():
-                    return
+            self._inbox.put(_End())
+        except Exception as error:  # noqa: BLE001 - raised when the records before are sent
+            self._inbox.put(_End(error))
 
-    def _take_due(self) -> None:
-        now = time.monotonic()
-        while self._waiting and self._waiting[0][0] <= now:
-            with self._lock:
-                item = heapq.heappop(self._waiting)[2]
-            self._packer.add(item)
-
-    def _work(self, put: Put) -> None:
+    def _work(self) -> None:
         while batch := self._batches.get():
             try:
-                if self._pace:
-                    self._pace.take(len(batch), self._given_up)
-                if not self._given_up.is_set():
-                    self._settle(batch, put(batch[0].lane, [item.body for item in batch]))
-            except Exception as error:  # noqa: BLE001 - raised again by ``run``
-                self._fault = self._fault or error
-                self._given_up.set()
+                self._inbox.put((batch, self._call(batch)))
+            except Exception as error:  # noqa: BLE001 - raised by ``_receive``
+                self._inbox.put(error)
 
-    def _settle(self, batch: list[Item], failures: list[Failure | None]) -> None:
-        taken: list[int] = []
+    def _receive(self) -> None:
+        """Take what the other threads have, waiting up to IDLE seconds; commit the results."""
+        results: list[Result] = []
+        with contextlib.suppress(queue.Empty):
+            message = self._inbox.get(timeout=IDLE)
+            while True:
+                if isinstance(message, tuple):
+                    results.append(self._settle(*message))
+                elif isinstance(message, Chunk):
+                    self._chunks.append(message)
+                elif isinstance(message, _End):
+                    self._end = message
+                else:
+                    raise message
+                message = self._inbox.get_nowait()
+        if results:
+            self._journal.record(results)
+
+    def _pack(self) -> None:
+        """Dispatch batches as long as threads are free and the rate allows it."""
+        while self._calls < self._settings.threads and time.monotonic() >= self._next_call:
+            if item := self._next_item():
+                self._add(item)
+                self._packed_at = time.monotonic()
+                continue
+            if (self._end or self._stop.is_set()) and not self._is_full():
+                self._has_ended = True
+            if self._has_ended or time.monotonic() - self._packed_at > IDLE:
+                for link in self._links:
+                    self._close(link)
+            return
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) > WAITING_LIMIT or self._waiting_bytes > WAITING_BYTES
+
+    def _next_item(self) -> Item | None:
+        if self._waiting and self._waiting[0][0] <= time.monotonic():
+            item = heapq.heappop(self._waiting)[2]
+            self._waiting_bytes -= item.size
+            return item
+        if self._is_full():
+            return None
+        while not (new := next(self._items, None)) and self._chunks:
+            self._items = self._route(self._chunks.popleft())
+            self._room.release()
+        self._unsettled += new is not None
+        return new
+
+    def _route(self, chunk: Chunk) -> Iterator[Item]:
+        """Yield what is to be sent of a chunk; record what is rejected."""
+        self._journal.record_read(chunk)
+        options = self._settings
+        defaults = (options.source, options.detail_type, options.trace_header)
+        for number, line in enumerate(chunk.records, chunk.first):
+            open_ = [
+                at for at in range(len(self._links)) if not self._journal.is_settled(at, number)
+            ]
+            record = entries.unwrap(line)
+            try:
+                entry = entries.read(record, *defaults)
+                chosen = self._choose(entry.region, entry.bus)
+            except EntryError as error:
+                rejected = [(number, record, Failure(error.code, error.message))]
+                self._journal.record([Result(open_, rejected=rejected, is_entry=False)])
+                continue
+            for at in open_:
+                if at in chosen:
+                    body = entry.body if entry.bus else entry.body[:-1] + self._links[at].suffix
+                    yield Item(number, at, body, entry.size, entry.bus)
+                else:
+                    self._journal.record([Result([at], not_routed=[number])])
+
+    def _choose(self, region: str | None, bus: str | None) -> Sequence[int]:
+        """Return the destinations of an entry: all, unless it names its bus (then one per Region)."""
+        if bus is None and region is None:
+            return range(len(self._links))
+        chosen: dict[str, int] = {}
+        for at, one in enumerate(self._links):
+            if region in (None, one.region) and (bus == one.bus or one.region not in chosen):
+                chosen[one.region] = at
+        if not chosen:
+            raise EntryError("InvalidArgument", f"it is for {region}, which is not a destination")
+        return list(chosen.values())
+
+    def _add(self, item: Item) -> None:
+        """Add an entry to the batch of its destination; dispatch the batch when it is full."""
+        link = self._links[item.destination]
+        if item.is_alone:
+            self._dispatch(link, [item])
+            return
+        if link.size + item.size >= SIZE_LIMIT:
+            self._close(link)
+        link.batch.append(item)
+        link.size += item.size
+        if len(link.batch) == COUNT_LIMIT:
+            self._close(link)
+
+    def _close(self, link: _Link) -> None:
+        batch, link.batch, link.size = link.batch, [], 0
+        if batch:
+            self._dispatch(link, batch)
+
+    def _retry(self, item: Item, pause: float) -> None:
+        heapq.heappush(self._waiting, (time.monotonic() + pause, next(self._order), item))
+        self._waiting_bytes += item.size
+
+    def _dispatch(self, link: _Link, batch: list[Item]) -> None:
+        if pause := link.seconds_to_wait():
+            for item in batch:
+                self._retry(item, pause)
+            return
+        if self._settings.rate:  # what was not used is lost, but for a tenth of a second's worth
+            self._next_call = max(self._next_call, time.monotonic() - 0.1)
+            self._next_call += len(batch) / self._settings.rate
+        self._calls += 1
+        self._batches.put(batch)
+
+    def _call(self, batch: list[Item]) -> list[Failure | None]:
+        link = self._links[batch[0].destination]
+        missing: dict[str | None, Failure] = {}
+        for bus in {item.bus for item in batch if item.bus}:
+            try:
+                link.caller.check_bus(bus)
+            except BusError as error:
+                missing[bus] = Failure("ResourceNotFoundException", error.what)
+            except AWS_ERRORS as error:
+                return [failure_of(error)] * len(batch)
+        rest = [item for item in batch if item.bus not in missing]
+        failures = iter((self._answer or self._put)(rest) if rest else ())
+        return [missing.get(item.bus) or next(failures) for item in batch]
+
+    def _put(self, batch: list[Item]) -> list[Failure | None]:
+        return self._links[batch[0].destination].caller.put([item.body for item in batch])
+
+    def _settle(self, batch: list[Item], failures: list[Failure | None]) -> Result:
+        link, acknowledged = self._links[batch[0].destination], list[int]()
         rejected: list[tuple[int, bytes, Failure]] = []
-        again: list[Item] = []
-        size = 0
+        link.record(failures)
+        size, self._calls = 0, self._calls - 1
         for item, failure in zip(batch, failures, strict=True):
-            item.attempts += 1
             if failure is None:
-                taken.append(item.number)
+                acknowledged.append(item.number)
                 size += item.size
-            elif failure.whole and len(batch) > 1:
-                item.alone = True  # one of them is at fault; each by itself shows which
-                again.append(item)
-            elif failure.passing and item.attempts < self._settings.attempts:
-                again.append(item)
+            elif failure.retryable or (failure.whole_call and len(batch) > 1):
+                item.is_alone = item.is_alone or failure.whole_call
+                item.attempts += 1
+                longest = min(self._settings.cap, self._settings.base * 2**item.attempts)
+                self._retry(item, random.uniform(0, longest))  # noqa: S311 - full jitter
             else:
+                self._check_access(link, item, failure)
                 rejected.append((item.number, item.body, failure))
-        self._ledger.settle(
-            Outcome((batch[0].lane,), taken, rejected, bytes=size, retried=len(again), calls=1)
+        settled = len(acknowledged) + len(rejected)
+        self._unsettled -= settled
+        retried = len(batch) - settled
+        return Result(
+            [batch[0].destination], acknowledged, rejected, bytes=size, retried=retried, calls=1
         )
-        with self._lock:
-            self._unsettled -= len(batch) - len(again)
-            for item in again:
-                most = min(self._settings.cap, self._settings.base * 2**item.attempts)
-                when = time.monotonic() + random.uniform(0, most)  # noqa: S311 - full jitter
-                heapq.heappush(self._waiting, (when, next(self._order), item))
+
+    def _check_access(self, link: _Link, item: Item, failure: Failure) -> None:
+        """Raise ToolError if the first call of all is denied: every record would be rejected."""
+        is_denied = failure.whole_call and failure.code.startswith("AccessDenied")
+        if is_denied and not item.bus and not self._journal.summary.acknowledged:
+            raise ToolError(
+                failure.message,
+                code=ErrorCode.ACCESS_DENIED,
+                where=link.name,
+                advice="Allow events:PutEvents. Nothing was rejected; --resume sends the rest.",
+            )

@@ -1,13 +1,17 @@
-"""What of an environment is deployed: the outputs and resources that the operator's tools start from."""
+"""The deployed stacks of an environment, and event buses by name."""
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
+from eventstacks.aws import error_code
 from eventstacks.cloudformation import outputs
-from eventstacks.environment import StackRef
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,72 +19,136 @@ if TYPE_CHECKING:
     from eventstacks.aws import Aws
     from eventstacks.environment import StackRef
 
+BUS_OUTPUT = "EventBusName"
+
+
+class BusError(ToolError):
+    """An event bus that does not exist."""
+
+    default_code = ErrorCode.BUS_NOT_FOUND
+
 
 @dataclass(frozen=True)
 class Deployed:
-    """One stack in one region; ``resources``: (logical id, type, physical id); ``rules``: logical id → (bus, name)."""
+    """A deployed stack.
+
+    ``resources``: (logical id, type, physical id). ``rules``: logical id → (bus, name).
+    """
 
     ref: StackRef
     outputs: Mapping[str, str]
     resources: tuple[tuple[str, str, str], ...]
     rules: Mapping[str, tuple[str, str]]
 
-    def of_type(self, kind: str) -> dict[str, str]:
-        """The physical ids of one type, by logical id."""
-        return {logical: physical for logical, one, physical in self.resources if one == kind}
+    def of_type(self, resource_type: str) -> dict[str, str]:
+        """Return the physical ids of the resources of a type, by logical id."""
+        return {key: physical for key, kind, physical in self.resources if kind == resource_type}
 
 
-def find(aws: Aws, refs: Sequence[StackRef], *, every: bool) -> list[Deployed]:
-    """The stacks of ``refs`` that are deployed, in their order.
+def find(aws: Aws, refs: Sequence[StackRef], *, required: bool) -> list[Deployed]:
+    """Return those of ``refs`` that are deployed, in their order.
 
-    Raises NotDeployedError when none is, or with ``every`` when one is not.
+    Raises NotDeployedError if none is, or with ``required`` if one is not.
     """
     missing: list[outputs.NotDeployedError] = []
 
     def read(ref: StackRef) -> Deployed | None:
         try:
-            put_out = outputs.read(aws, ref)
+            values = outputs.read(aws, ref)
         except outputs.NotDeployedError as error:
             missing.append(error)
             return None
         pages = aws.client("cloudformation", ref.region).get_paginator("list_stack_resources")
-        found = [
-            one
+        resources = tuple(
+            (one["LogicalResourceId"], one["ResourceType"], one["PhysicalResourceId"])
             for page in pages.paginate(StackName=ref.stack_name)
             for one in page["StackResourceSummaries"]
-        ]
-        resources = [
-            (one["LogicalResourceId"], one["ResourceType"], one.get("PhysicalResourceId"))
-            for one in found
-            if one.get("ResourceStatus") != "DELETE_COMPLETE"
-        ]
-        own = [
-            physical
-            for _, kind, physical in resources
-            if kind == "AWS::Events::EventBus" and physical
-        ]
-        rules = {
-            logical: _locate(aws.client("events", ref.region), physical, own)
-            for logical, kind, physical in resources
-            if kind == "AWS::Events::Rule" and physical
-        }
-        return Deployed(
-            ref, put_out, tuple((one, kind, name) for one, kind, name in resources if name), rules
+            if one.get("PhysicalResourceId") and one.get("ResourceStatus") != "DELETE_COMPLETE"
         )
+        stack = Deployed(ref, values, resources, {})
+        buses = list(stack.of_type("AWS::Events::EventBus").values())
+        events = aws.client("events", ref.region)
+        rules = {
+            key: _locate(events, physical, buses)
+            for key, physical in stack.of_type("AWS::Events::Rule").items()
+        }
+        return Deployed(ref, values, resources, rules)
 
     with ThreadPoolExecutor(8) as pool:
         found = [one for one in pool.map(read, refs) if one]
-    if missing and (every or not found):
+    if missing and (required or not found):
         raise missing[0]
     return found
 
 
 def _locate(events: Any, physical: str, buses: Sequence[str]) -> tuple[str, str]:
-    """(bus, name) of a rule. On a custom bus its id is ``bus|name``; MiniStack gives the name alone."""
+    """Return (bus, name) of a rule.
+
+    The physical id of a rule on a custom bus is ``bus|name``; MiniStack's is the name alone.
+    """
     bus, _, name = physical.rpartition("|")
-    others = [
-        one
-        for one in buses
-        if not bus and events.list_rules(NamePrefix=name, EventBusName=one)["Rules"]
-    ]
-    return bus or next(iter(others), "default"), name
+    if not bus:
+        holders = (
+            one for one in buses if events.list_rules(NamePrefix=name, EventBusName=one)["Rules"]
+        )
+        bus = next(holders, "default")
+    return bus, name
+
+
+def parse_bus(name: str) -> tuple[str, str | None]:
+    """Return a bus's name or ARN, and the Region of an ARN. Raises BusError for anything else.
+
+    Source: EventBridge API reference, DescribeEventBus, Name: letters, digits and ``/._-``, or an
+    ARN.
+    """
+    arn = r"arn:[\w-]+:events:([a-z][a-z0-9-]+):\d{12}:event-bus/"
+    match = re.fullmatch(rf"(?:{arn})?[/.\-\w]{{1,1600}}", name, re.ASCII)
+    if not match:
+        raise BusError(
+            f"invalid event bus {name!r}",
+            code=ErrorCode.PARAMETER_INVALID,
+            where="--bus",
+            advice="Give a name, or an ARN: arn:aws:events:REGION:ACCOUNT:event-bus/NAME.",
+        )
+    return name, match[1]
+
+
+def bus_name(bus: str) -> str:
+    """Return the name of a bus given by name or ARN. A partner's bus has slashes in its name."""
+    return bus.rpartition(":event-bus/")[2]
+
+
+def bus_exists(client: Any, bus: str) -> bool:
+    """Return True if the Region of an ``events`` client has the bus (name or ARN)."""
+    try:
+        client.describe_event_bus(Name=bus)
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        return False
+    return True
+
+
+def check_bus(client: Any, bus: str) -> None:
+    """Raise BusError if the bus does not exist.
+
+    PutEvents succeeds for a bus that does not exist, and the event is dropped.
+    """
+    if not bus_exists(client, bus):
+        raise BusError(
+            f"event bus {bus!r} not found: PutEvents would succeed and drop the events",
+            where=f"Region {client.meta.region_name}",
+            advice="Deploy its stack first, or give the right name with --bus.",
+        )
+
+
+def bus_of_stack(aws: Aws, ref: StackRef) -> str:
+    """Return the bus of a deployed stack. Raises BusError, or NotDeployedError if it is not deployed."""
+    values = outputs.read(aws, ref)
+    if BUS_OUTPUT not in values:
+        raise BusError(
+            f"the stack has no output {BUS_OUTPUT}",
+            where=str(ref),
+            advice="Name a stack with a bus (--stack), or the bus itself (--bus).",
+        )
+    return values[BUS_OUTPUT]

@@ -24,7 +24,7 @@ def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list
     from eventstacks.bus import stacks
 
     aws.guard()
-    return aws, stacks.find(aws, refs, every=stack is not None)
+    return aws, stacks.find(aws, refs, required=stack is not None)
 
 
 def flow(aws: Aws, stacks: Sequence[Deployed]) -> Flow:

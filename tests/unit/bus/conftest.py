@@ -11,6 +11,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from eventstacks.bus.send import Destination
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -35,6 +37,10 @@ class Stub:
         with urllib.request.urlopen(f"{self.url}/counts", timeout=10) as answer:
             return json.load(answer)
 
+    def fault(self, mode: str) -> None:
+        """Let each PutEvents call fail from now on; "none" ends it."""
+        urllib.request.urlopen(f"{self.url}/fault/{mode}", timeout=10).close()
+
     def client(self, region: str = "us-east-1"):
         return boto3.client(
             "events",
@@ -44,6 +50,9 @@ class Stub:
             aws_secret_access_key="up",
             config=Config(max_pool_connections=16),
         )
+
+    def orders(self) -> Destination:
+        return Destination(self.client(), "orders")
 
     def entries(self) -> list[dict]:
         """What it acknowledged, with --keep; ends it."""
@@ -93,6 +102,7 @@ def project(tmp_path, monkeypatch):
                 "send",
                 "--env",
                 "stub",
+                "--quiet",
                 *arguments,
             ]
             measured = {

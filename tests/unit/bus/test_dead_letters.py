@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from botocore.exceptions import ClientError
@@ -10,7 +11,7 @@ from tests.unit.bus.operations import FakeAws, Service, TurningClock
 
 from eventstacks.aws import Cancelled
 from eventstacks.bus import dead_letters
-from eventstacks.bus.dead_letters import Mailbox
+from eventstacks.bus.dead_letters import DeadLetterQueue
 from eventstacks.bus.redelivery import NotRedeliveredError
 
 RULE = "arn:aws:events:r:1:rule/bus/all"
@@ -39,6 +40,7 @@ class Queue(Service):
 
     def __init__(self, *messages):
         self.visible, self.hidden, self.fails = list(messages), {}, {}
+        self.extended, self.is_down = [], False
 
     def receive_message(self, MaxNumberOfMessages, **_):
         found, self.visible = self.visible[:MaxNumberOfMessages], self.visible[MaxNumberOfMessages:]
@@ -50,7 +52,17 @@ class Queue(Service):
             raise self.fails[ReceiptHandle]
         del self.hidden[ReceiptHandle]
 
+    def get_queue_attributes(self, QueueUrl, AttributeNames):
+        counts = {
+            "ApproximateNumberOfMessages": len(self.visible),
+            "ApproximateNumberOfMessagesNotVisible": len(self.hidden),
+        }
+        return {"Attributes": {name: str(counts[name]) for name in AttributeNames}}
+
     def change_message_visibility_batch(self, QueueUrl, Entries):
+        if self.is_down:
+            raise REFUSED
+        self.extended += [one["VisibilityTimeout"] for one in Entries]
         assert len(Entries) <= 10
         assert len({one["Id"] for one in Entries}) == len(Entries)
         self.visible += [
@@ -69,28 +81,30 @@ class Way:
     def __init__(self, *refuses, then=lambda: None):
         self.refuses, self.delivered, self.then = refuses, [], then
 
-    def deliver(self, rule, target, event):
-        if event["id"] in self.refuses:
+    def deliver(self, message):
+        if message.event["id"] in self.refuses:
             raise NotRedeliveredError("not this one")
-        self.delivered.append(event["id"])
+        self.delivered.append(message.event["id"])
         self.then()
 
 
-def mailbox(queue, limit=1000):
-    box = Mailbox(FakeAws(sqs=queue), "r", "url")
-    box.fetch(limit, 300)
+def filled(queue, limit=1000):
+    box = DeadLetterQueue(FakeAws(sqs=queue), "r", "url")
+    box.fetch(limit)
     return box
 
 
 def redrive(box, way, rate=None, turns=1000):
     return list(
-        dead_letters.redrive(box, list(box.letters.values()), way, TurningClock(turns), rate=rate)
+        dead_letters.redrive(
+            box, list(box.messages.values()), way.deliver, TurningClock(turns), rate=rate
+        )
     )
 
 
 def test_what_is_taken_leaves_the_queue_and_what_is_refused_stays():
     queue = Queue(*map(message, range(25)))
-    box, way = mailbox(queue), Way(3, 17)
+    box, way = filled(queue), Way(3, 17)
     results = redrive(box, way)
     assert sorted(way.delivered) == [one for one in range(25) if one not in (3, 17)]
     assert {letter.id: problem for letter, problem in results if problem} == {
@@ -98,21 +112,21 @@ def test_what_is_taken_leaves_the_queue_and_what_is_refused_stays():
         "17": "not this one",
     }
     assert queue.ids() == [3, 17]
-    box.release()
+    box.__exit__()
     assert len(queue.visible) == 2
 
 
 def test_nothing_is_deleted_before_it_is_delivered():
     queue = Queue(message(1))
     held = []
-    redrive(mailbox(queue), Way(then=lambda: held.append(queue.ids())))
+    redrive(filled(queue), Way(then=lambda: held.append(queue.ids())))
     assert (held, queue.ids()) == ([[1]], [])
 
 
 def test_letters_that_come_meanwhile_wait_for_the_next_run():
     queue = Queue(message(0))
     way = Way(then=lambda: queue.visible.append(message(1)))
-    redrive(mailbox(queue), way)
+    redrive(filled(queue), way)
     assert (way.delivered, queue.ids()) == ([0], [1])
 
 
@@ -120,8 +134,8 @@ def test_letters_that_come_meanwhile_wait_for_the_next_run():
 def test_a_letter_that_cannot_be_deleted_is_told(error):
     queue = Queue(message(1))
     queue.fails = {"h1": error}
-    ((_, problem),) = redrive(mailbox(queue), Way())
-    assert problem.startswith("delivered, but still in the queue")
+    ((_, problem),) = redrive(filled(queue), Way())
+    assert problem.startswith("delivered, but not deleted")
 
 
 @pytest.mark.parametrize(
@@ -137,43 +151,74 @@ def test_a_letter_that_cannot_be_deleted_is_told(error):
 def test_a_letter_that_nothing_can_be_made_of_leaves_the_others(error):
     queue, way = Queue(message(1), message(2)), Way()
 
-    def deliver(rule, target, event):
-        if event["id"] == 1:
+    def deliver(message):
+        if message.event["id"] == 1:
             raise error
 
     way.deliver = deliver
-    assert [problem for _, problem in redrive(mailbox(queue), way)] == [str(error), ""]
+    assert [problem for _, problem in redrive(filled(queue), way)] == [str(error), ""]
     assert queue.ids() == [1]
 
 
-def test_letters_that_others_may_see_again_are_left_alone():
-    queue = Queue(message(1))
-    box, way = mailbox(queue), Way()
-    box.expires = 0.0
+@pytest.mark.parametrize(("after", "is_delivered"), [(-1, True), (1, False)])
+def test_a_message_that_others_can_see_again_is_left_alone(monkeypatch, after, is_delivered):
+    now = [1000.0]
+    monkeypatch.setattr(dead_letters.time, "monotonic", lambda: now[0])
+    queue, way = Queue(message(1)), Way()
+    box = filled(queue)
+    now[0] += dead_letters.VISIBILITY_TIMEOUT - dead_letters.SAFETY_MARGIN + after
     ((_, problem),) = redrive(box, way)
-    assert (way.delivered, problem) == ([], "not reached in time; the next run takes it")
+    assert (way.delivered, problem == "") == ([1] if is_delivered else [], is_delivered)
+
+
+def test_messages_stay_hidden_while_the_program_works(monkeypatch):
+    monkeypatch.setattr(dead_letters, "EXTEND_SECONDS", 0.05)
+    queue = Queue(*map(message, range(25)))
+    with filled(queue) as box:
+        before = box.hidden_until
+        deadline = time.monotonic() + 10
+        while len(queue.extended) < 50:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert set(queue.extended) == {dead_letters.VISIBILITY_TIMEOUT}
+        assert box.hidden_until > before
+        queue.is_down = True
+        time.sleep(0.2)
+        stays = box.hidden_until
+        time.sleep(0.2)
+        assert box.hidden_until == stays
+        queue.is_down = False
+    assert len(queue.visible) == 25
+    assert dead_letters.VISIBILITY_TIMEOUT <= 120
+
+
+def test_messages_in_flight_are_counted():
+    queue = Queue(message(1), message(2))
+    queue.receive_message(1)
+    box = filled(queue)
+    assert (len(box.messages), box.in_flight) == (1, 1)
 
 
 def test_an_interrupted_run_leaves_the_rest_in_the_queue():
     queue = Queue(*map(message, range(5)))
-    box, way = mailbox(queue), Way()
+    box, way = filled(queue), Way()
     with pytest.raises(Cancelled):
         redrive(box, way, rate=1, turns=2)
-    box.release()
+    box.__exit__()
     assert (way.delivered, [one["MessageId"] for one in queue.visible]) == ([0, 1], ["2", "3", "4"])
 
 
 def test_the_rate_is_kept():
     clock = TurningClock(1000)
     queue = Queue(*map(message, range(5)))
-    box = mailbox(queue)
-    list(dead_letters.redrive(box, list(box.letters.values()), Way(), clock, rate=4))
+    box = filled(queue)
+    list(dead_letters.redrive(box, list(box.messages.values()), Way().deliver, clock, rate=4))
     assert clock.now() == pytest.approx(1.0)
 
 
 def test_no_more_letters_are_taken_than_asked_for():
     queue = Queue(*map(message, range(25)))
-    assert len(mailbox(queue, limit=12).letters) == 12
+    assert len(filled(queue, limit=12).messages) == 12
     assert len(queue.visible) == 13
 
 

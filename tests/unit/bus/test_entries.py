@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from eventstacks.bus import entries
-from eventstacks.bus.entries import SIZE_LIMIT, Refusal
+from eventstacks.bus.entries import SIZE_LIMIT, EntryError
 
 ENTRY = {"Source": "a.b", "DetailType": "x", "Detail": "{}"}
 
@@ -15,8 +16,12 @@ def read(value, **defaults) -> entries.Entry:
     return entries.read(record, **defaults)
 
 
-def refusal(value, **defaults) -> str:
-    with pytest.raises(Refusal) as caught:
+def fields(value, **defaults) -> dict:
+    return json.loads(read(value, **defaults).body)
+
+
+def rejection(value, **defaults) -> str:
+    with pytest.raises(EntryError) as caught:
         read(value, **defaults)
     return caught.value.code
 
@@ -30,19 +35,19 @@ def test_an_entry_as_put_events_takes_it():
         "EventBusName": "orders",
     }
     entry = read(given)
-    assert entry.fields == {**given, "Time": 1585476000}
+    assert json.loads(entry.body) == {**given, "Time": 1585476000}
     assert entry.size == 3 + 1 + 2 + 14 + 6
 
 
 def test_a_sample_is_sent_as_the_event_that_it_holds():
     event = b'{"source": "a.b", "detail-type": "x", "detail": {"n": 1.10}}'
     sample = b'{"event": ' + event + b', "expect": {"Rule": ["Target"]}}'
-    assert read(sample).fields == read(event).fields
+    assert fields(sample) == fields(event)
 
 
 def test_a_detail_with_the_words_of_a_sample_is_a_detail():
     detail = {"event": {"name": "x"}, "expect": 1}
-    assert json.loads(read(detail, source="a.b", detail_type="x").fields["Detail"]) == detail
+    assert json.loads(fields(detail, source="a.b", detail_type="x")["Detail"]) == detail
 
 
 @pytest.mark.parametrize(
@@ -56,15 +61,15 @@ def test_a_detail_with_the_words_of_a_sample_is_a_detail():
 )
 def test_a_detail_is_passed_on_as_it_was_written(detail):
     as_object = '{"DetailType":"x", "Detail" : ' + detail + ' , "Source":"a.b"}'
-    assert read(as_object.encode()).fields["Detail"] == detail
-    assert read({**ENTRY, "Detail": detail}).fields["Detail"] == detail
-    assert read(f" {detail}\r".encode(), source="a.b", detail_type="x").fields["Detail"] == detail
+    assert fields(as_object.encode())["Detail"] == detail
+    assert fields({**ENTRY, "Detail": detail})["Detail"] == detail
+    assert fields(f" {detail}\r".encode(), source="a.b", detail_type="x")["Detail"] == detail
     event = (
         '{"source":"a.b","detail-type":"x","detail":'
         + detail
         + ',"time":"2020-01-01T00:00:00Z","id":"1"}'
     )
-    assert read(event.encode()).fields == {
+    assert fields(event.encode()) == {
         "Source": "a.b",
         "DetailType": "x",
         "Detail": detail,
@@ -73,11 +78,11 @@ def test_a_detail_is_passed_on_as_it_was_written(detail):
 
 
 def test_a_detail_with_the_name_of_a_field_is_still_a_detail():
-    assert json.loads(read({"Source": "oven"}, source="a.b", detail_type="x").fields["Detail"]) == {
+    assert json.loads(fields({"Source": "oven"}, source="a.b", detail_type="x")["Detail"]) == {
         "Source": "oven"
     }
     detail = {"Rejected": {"Code": "no"}, "id": 1}
-    assert json.loads(read(detail, source="a.b", detail_type="x").fields["Detail"]) == detail
+    assert json.loads(fields(detail, source="a.b", detail_type="x")["Detail"]) == detail
 
 
 @pytest.mark.parametrize(
@@ -112,19 +117,19 @@ def test_a_detail_with_the_name_of_a_field_is_still_a_detail():
     ],
 )
 def test_what_is_refused_before_it_is_sent(record, code):
-    assert refusal(record) == code
+    assert rejection(record) == code
 
 
 @pytest.mark.parametrize(
     ("field", "limit"), [("DetailType", 128), ("TraceHeader", 500), ("EventBusName", 1600)]
 )
 def test_lengths(field, limit):
-    assert read({**ENTRY, field: "ü" * limit}).fields[field] == "ü" * limit
-    assert refusal({**ENTRY, field: "ü" * (limit + 1)}) == "InvalidArgument"
+    assert fields({**ENTRY, field: "ü" * limit})[field] == "ü" * limit
+    assert rejection({**ENTRY, field: "ü" * (limit + 1)}) == "InvalidArgument"
 
 
 def test_a_source_longer_than_an_entry_is_refused():
-    assert refusal({**ENTRY, "Source": "x" * (SIZE_LIMIT + 1)}) == "InvalidArgument"
+    assert rejection({**ENTRY, "Source": "x" * (SIZE_LIMIT + 1)}) == "InvalidArgument"
 
 
 def test_the_size_of_an_entry_is_under_one_megabyte():
@@ -137,22 +142,31 @@ def test_the_size_of_an_entry_is_under_one_megabyte():
         }
 
     assert read(entry(SIZE_LIMIT - 1)).size == SIZE_LIMIT - 1
-    assert refusal(entry(SIZE_LIMIT)) == "EntryTooLarge"
-    assert refusal(entry(SIZE_LIMIT + 1)) == "EntryTooLarge"
+    assert rejection(entry(SIZE_LIMIT)) == "EntryTooLarge"
+    assert rejection(entry(SIZE_LIMIT + 1)) == "EntryTooLarge"
 
 
 @pytest.mark.parametrize(
     "form", ["{detail}", '{{"Source":"a","DetailType":"x","Detail":{detail}}}', "{escaped}"]
 )
+@pytest.mark.usefixtures("usual_depth")
 def test_nesting(form):
     def record(levels: int) -> bytes:
         detail = '{"a":' * (levels - 1) + "{}" + "}" * (levels - 1)
         return form.format(detail=detail, escaped=json.dumps({**ENTRY, "Detail": detail})).encode()
 
     defaults = {"source": "a", "detail_type": "x"} if form == "{detail}" else {}
-    assert read(record(1000), **defaults)
-    assert refusal(record(1001), **defaults) == "MalformedDetail"
-    assert refusal(record(100_000), **defaults) == "MalformedDetail"
+    assert read(record(800), **defaults)
+    limit = sys.getrecursionlimit()
+    assert rejection(record(100_000), **defaults) == "MalformedDetail"
+    assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("line", [b'{"id": 1}', b'{"Raw": 1}', b'{"Raw": '])
+def test_only_a_rejected_line_is_unwrapped(line):
+    assert entries.unwrap(line) == line
+    wrapped = {"Raw": "x\udcff", "Rejected": {"Code": "InvalidUtf8", "Record": 1}}
+    assert entries.unwrap(json.dumps(wrapped).encode()) == b"x\xff"
 
 
 def test_brackets_in_text_are_no_nesting():

@@ -83,10 +83,21 @@ def test_many_rules_are_asked_for_in_several_calls():
 
 @pytest.mark.parametrize(
     ("ago", "unit"),
-    [({"hours": 3}, 60), ({"days": 7}, 60), ({"days": 20}, 300), ({"days": 90}, 3600)],
+    [
+        ({"hours": 3}, 60),
+        ({"days": 7}, 60),
+        ({"days": 14, "hours": 23}, 60),
+        ({"days": 15, "hours": 1}, 300),
+        ({"days": 62, "hours": 23}, 300),
+        ({"days": 63, "hours": 1}, 3600),
+    ],
 )
 def test_periods_are_what_cloudwatch_keeps(ago, unit):
-    period = metrics.period_of(NOW - timedelta(**ago), NOW)
+    now, length = datetime.now(UTC), timedelta(minutes=30)
+    assert metrics.period_of(now - timedelta(**ago), now - timedelta(**ago) + length) == (
+        max(unit, 120)
+    )
+    period = metrics.period_of(now - timedelta(**ago), now)
     assert period % unit == 0
     assert timedelta(**ago).total_seconds() / period <= 24
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from eventstacks.bus import moments
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 NOW = datetime(2026, 5, 10, 12, 0, 0, tzinfo=UTC)
 
@@ -25,21 +25,22 @@ def test_moments_are_durations_ago_or_times_with_a_zone(text, moment):
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    "text",
     [
-        ("2026-05-01T08:00:00", "no zone"),
-        ("yesterday", "no point in time"),
-        ("5y", "no point"),
-        ("", "no point"),
-        ("999999w", "no point"),
-        ("999999d", "no point"),
-        ("٣h", "no point"),
-        ("0001-01-01T00:00:00+14:00", "no point"),
-        ("9999-12-31T23:59:59-14:00", "no point"),
-        ("1969-12-31T23:59:59Z", "before 1970"),
-        ("999999h", "before 1970"),
+        "2026-05-01T08:00:00",
+        "yesterday",
+        "5y",
+        "",
+        "999999w",
+        "999999d",
+        "٣h",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "1969-12-31T23:59:59Z",
+        "999999h",
     ],
 )
-def test_anything_else_is_refused(text, problem):
-    with pytest.raises(ToolError, match=problem):
+def test_anything_else_is_an_error(text):
+    with pytest.raises(ToolError) as caught:
         moments.parse(text, NOW)
+    assert caught.value.code is ErrorCode.PARAMETER_INVALID

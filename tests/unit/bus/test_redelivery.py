@@ -5,8 +5,9 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.unit.bus.operations import FakeAws, MissingError, Service
 
+from eventstacks.bus.dead_letters import Message
 from eventstacks.bus.redelivery import Redelivery
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 RULE = "arn:aws:events:r:1:rule/orders/all"
 EVENT = {
@@ -23,6 +24,12 @@ ENCRYPTED = {
     "detail-type": "Encrypted Events",
     "detail": {"event-bus-arn": "arn:aws:events:r:1:event-bus/orders", "encrypted-payload": "AgR4"},
 }
+
+
+def letter(rule, target, event):
+    return Message("1", "h", rule, target, "NO_PERMISSIONS", "no", event)
+
+
 LOG_GROUP = "arn:aws:logs:r:1:log-group:/aws/events/x"
 
 
@@ -77,7 +84,7 @@ class Sqs(Service):
 def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
     events, path = Events(buses=[bus]), "all" if bus == "default" else f"{bus}/all"
     Redelivery(FakeAws(events=events), "bus").deliver(
-        f"arn:aws:events:r:1:rule/{path}", "arn:aws:sqs:r:1:q", EVENT
+        letter(f"arn:aws:events:r:1:rule/{path}", "arn:aws:sqs:r:1:q", EVENT)
     )
     (entry,) = events.entries
     assert entry.pop("Time").isoformat() == "2026-05-01T08:00:00+00:00"
@@ -91,40 +98,40 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
 
 
 @pytest.mark.parametrize(
-    ("way", "rule", "events", "event", "problem"),
+    ("way", "rule", "events", "event", "code"),
     [
-        ("bus", RULE, Events(refuses=True), EVENT, "ThrottlingException: slower"),
-        ("bus", RULE, Events(buses=()), EVENT, "there is no event bus 'orders'"),
-        ("bus", RULE, Events(), {**EVENT, "source": "aws.s3"}, "only AWS may put"),
-        ("bus", "", Events(), EVENT, "does not say from which bus"),
-        ("target", RULE, Events(), EVENT, "the rule has no target"),
-        ("target", "arn:aws:events:r:1:rule/gone", Events(), EVENT, "the rule has no target"),
+        ("bus", RULE, Events(refuses=True), EVENT, ErrorCode.EVENT_REJECTED),
+        ("bus", RULE, Events(buses=()), EVENT, ErrorCode.BUS_NOT_FOUND),
+        ("bus", RULE, Events(), {**EVENT, "source": "aws.s3"}, ErrorCode.EVENT_REJECTED),
+        ("bus", "", Events(), EVENT, ErrorCode.EVENT_REJECTED),
+        ("target", RULE, Events(), EVENT, ErrorCode.EVENT_REJECTED),
+        ("target", "arn:aws:events:r:1:rule/gone", Events(), EVENT, ErrorCode.EVENT_REJECTED),
         (
             "target",
             RULE,
             Events({"Arn": LOG_GROUP}, {"Arn": LOG_GROUP, "Input": "{}"}),
             EVENT,
-            "the rule has 2 targets",
+            ErrorCode.EVENT_REJECTED,
         ),
         (
             "target",
             RULE,
             Events({"Arn": LOG_GROUP, "InputTransformer": {"InputTemplate": '{"a": 1}'}}),
             EVENT,
-            "a log group takes",
+            ErrorCode.EVENT_REJECTED,
         ),
-        ("target", RULE, Events({"Arn": LOG_GROUP}), None, "no dead letter"),
-        ("bus", RULE, Events(), ["no", "event"], "no dead letter"),
-        ("bus", RULE, Events(), {"source": "x"}, "no dead letter"),
-        ("bus", RULE, Events(), ENCRYPTED, "Decrypt its detail.encrypted-payload"),
+        ("target", RULE, Events({"Arn": LOG_GROUP}), None, ErrorCode.EVENT_REJECTED),
+        ("bus", RULE, Events(), ["no", "event"], ErrorCode.EVENT_REJECTED),
+        ("bus", RULE, Events(), {"source": "x"}, ErrorCode.EVENT_REJECTED),
+        ("bus", RULE, Events(), ENCRYPTED, ErrorCode.EVENT_REJECTED),
         (
             "target",
             RULE,
             Events({"Arn": LOG_GROUP}),
             ENCRYPTED,
-            "Decrypt its detail.encrypted-payload",
+            ErrorCode.EVENT_REJECTED,
         ),
-        ("target", "", Events(), ENCRYPTED, "EventBridge wrote this one encrypted"),
+        ("target", "", Events(), ENCRYPTED, ErrorCode.EVENT_REJECTED),
         (
             "target",
             RULE,
@@ -135,7 +142,7 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
                 }
             ),
             EVENT,
-            "no time: 'noon'",
+            ErrorCode.EVENT_REJECTED,
         ),
         (
             "target",
@@ -147,15 +154,16 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
                 }
             ),
             EVENT,
-            "no time: None",
+            ErrorCode.EVENT_REJECTED,
         ),
     ],
 )
-def test_what_is_not_taken_is_an_error(way, rule, events, event, problem):
+def test_what_is_not_taken_is_an_error(way, rule, events, event, code):
     logs = Logs()
-    with pytest.raises(ToolError, match=problem):
-        Redelivery(FakeAws(events=events, logs=logs), way).deliver(rule, LOG_GROUP, event)
+    with pytest.raises(ToolError) as caught:
+        Redelivery(FakeAws(events=events, logs=logs), way).deliver(letter(rule, LOG_GROUP, event))
     assert (events.entries, logs.events) == ([], [])
+    assert caught.value.code is code
 
 
 def test_a_kind_of_target_that_cannot_be_reached_and_a_bus_of_another_account_are_errors():
@@ -164,7 +172,9 @@ def test_a_kind_of_target_that_cannot_be_reached_and_a_bus_of_another_account_ar
         ("arn:aws:events:r:2:event-bus/x", "another account"),
     ):
         with pytest.raises(ToolError, match=problem):
-            Redelivery(FakeAws(events=Events({"Arn": arn})), "target").deliver(RULE, arn, EVENT)
+            Redelivery(FakeAws(events=Events({"Arn": arn})), "target").deliver(
+                letter(RULE, arn, EVENT)
+            )
 
 
 def test_a_bus_as_target_gets_the_event():
@@ -172,7 +182,7 @@ def test_a_bus_as_target_gets_the_event():
         "arn:aws:events:s:1:event-bus/default",
         Events({"Arn": "arn:aws:events:s:1:event-bus/default"}),
     )
-    Redelivery(FakeAws(events=events), "target").deliver(RULE, arn, EVENT)
+    Redelivery(FakeAws(events=events), "target").deliver(letter(RULE, arn, EVENT))
     assert [(one["EventBusName"], one["Detail"]) for one in events.entries] == [
         ("default", '{"a":1}')
     ]
@@ -181,7 +191,7 @@ def test_a_bus_as_target_gets_the_event():
 def test_a_log_group_gets_the_event():
     logs = Logs()
     Redelivery(FakeAws(events=Events({"Arn": f"{LOG_GROUP}:*"}), logs=logs), "target").deliver(
-        RULE, LOG_GROUP, EVENT
+        letter(RULE, LOG_GROUP, EVENT)
     )
     ((group, entry),) = logs.events
     assert (group, entry["message"][:10]) == ("/aws/events/x", '{"id":"i",')
@@ -195,7 +205,7 @@ def test_a_log_group_gets_what_the_transformer_makes_at_its_time(stamp, moment):
     }
     logs = Logs()
     events = Events({"Arn": LOG_GROUP, "InputTransformer": transformer})
-    Redelivery(FakeAws(events=events, logs=logs), "target").deliver(RULE, LOG_GROUP, EVENT)
+    Redelivery(FakeAws(events=events, logs=logs), "target").deliver(letter(RULE, LOG_GROUP, EVENT))
     assert [entry for _, entry in logs.events] == [{"timestamp": moment, "message": '{"a":1}'}]
 
 
@@ -204,14 +214,14 @@ def test_a_log_event_that_is_too_old_for_the_group_is_an_error():
         events=Events({"Arn": LOG_GROUP}),
         logs=Logs(rejectedLogEventsInfo={"tooOldLogEventEndIndex": 0}),
     )
-    with pytest.raises(ToolError, match="refuses its time"):
-        Redelivery(aws, "target").deliver(RULE, LOG_GROUP, EVENT)
+    with pytest.raises(ToolError, match="tooOldLogEventEndIndex"):
+        Redelivery(aws, "target").deliver(letter(RULE, LOG_GROUP, EVENT))
 
 
 def test_a_fifo_queue_gets_its_group():
     arn, sqs = "arn:aws:sqs:r:1:q.fifo", Sqs()
     events = Events({"Arn": arn, "SqsParameters": {"MessageGroupId": "g"}, "InputPath": "$.detail"})
-    Redelivery(FakeAws(events=events, sqs=sqs), "target").deliver(RULE, arn, EVENT)
+    Redelivery(FakeAws(events=events, sqs=sqs), "target").deliver(letter(RULE, arn, EVENT))
     assert sqs.messages == [
         {"QueueUrl": "1/q.fifo", "MessageBody": '{"a":1}', "MessageGroupId": "g"}
     ]
@@ -224,4 +234,4 @@ def test_a_log_group_that_is_gone_is_an_error():
 
     aws = FakeAws(events=Events({"Arn": LOG_GROUP}), logs=Gone())
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
-        Redelivery(aws, "target").deliver(RULE, LOG_GROUP, EVENT)
+        Redelivery(aws, "target").deliver(letter(RULE, LOG_GROUP, EVENT))

@@ -44,6 +44,6 @@ def test_what_a_rollback_has_removed_is_not_there():
     bus = StackSettings("bus", "dev-bus", "bus", ("us-east-1",))
     aws = FakeAws(cloudformation=CloudFormation(), events=None)
     aws.environment = Environment("dev", Path("dev.yaml"), ("us-east-1",), {"bus": bus})
-    (found,) = stacks.find(aws, aws.environment.choose(), every=True)
+    (found,) = stacks.find(aws, aws.environment.choose(), required=True)
     assert [logical for logical, _, _ in found.resources] == ["Group", "Queue"]
     assert found.rules == {}

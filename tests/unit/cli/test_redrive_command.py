@@ -1,47 +1,70 @@
 # ruff: noqa: N803 - the arguments of AWS's operations
-"""The verb: in which queues it looks."""
+"""The verb: in which queues it looks, and what it tells of messages in flight."""
 
 import json
 
+import pytest
 from click.testing import CliRunner
 from refs import stack_ref
 
 from eventstacks.__main__ import cli
 from eventstacks.bus.stacks import Deployed
-from eventstacks.cli import _operations
+from eventstacks.cli import replays
 
 
 class Sqs:
-    """Each queue holds one letter; ``released`` are the queues whose letters can be seen again."""
+    """Each queue has one message; ``released`` are the queues whose messages are visible again."""
 
-    def __init__(self):
-        self.released = []
+    def __init__(self, in_flight=0, body=None):
+        self.released, self.in_flight, self.body, self.read = [], in_flight, body, set()
 
     def client(self, *_):
         return self
 
     def get_queue_attributes(self, QueueUrl, AttributeNames):
-        return {"Attributes": {AttributeNames[0]: "0"}}
+        counts = {"ApproximateNumberOfMessagesNotVisible": str(self.in_flight)}
+        return {"Attributes": dict.fromkeys(AttributeNames, "0") | counts}
 
     def receive_message(self, QueueUrl, **_):
-        known = (
-            {}
-            if hasattr(self, QueueUrl)
-            else {"MessageId": "1", "ReceiptHandle": "h", "Body": QueueUrl}
-        )
-        setattr(self, QueueUrl, True)
-        return {"Messages": [known]} if known else {}
+        if QueueUrl in self.read or self.body == "":
+            return {}
+        self.read.add(QueueUrl)
+        body = self.body or QueueUrl
+        return {"Messages": [{"MessageId": "1", "ReceiptHandle": "h", "Body": body}]}
 
     def change_message_visibility_batch(self, QueueUrl, Entries):
+        assert Entries[0]["VisibilityTimeout"] == 0
         self.released.append(QueueUrl)
 
 
-def test_the_queue_of_the_bus_is_looked_at_too(monkeypatch):
-    outputs = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "QueueUrl": "other"}
+@pytest.fixture
+def run(monkeypatch):
+    def run_with(sqs, *options):
+        outputs = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "Url": "other"}
+        stack = Deployed(stack_ref("dev", "orders", "dev-orders", "us-east-1"), outputs, (), {})
+        monkeypatch.setattr(replays, "deployed", lambda *_: (sqs, [stack]))
+        return CliRunner().invoke(cli, ["redrive", *options], standalone_mode=False)
+
+    return run_with
+
+
+def test_the_queue_of_the_bus_is_looked_at_too(run):
     sqs = Sqs()
-    stacks = [Deployed(stack_ref("dev", "orders", "dev-orders", "us-east-1"), outputs, (), {})]
-    monkeypatch.setattr(_operations, "deployed", lambda *_: (sqs, stacks))
-    done = CliRunner().invoke(cli, ["redrive", "--json"])
+    done = run(sqs, "--json")
     assert done.exit_code == 0, done.output
-    assert [one["letters"] for one in json.loads(done.stdout)] == [2]
-    assert sqs.released == ["rules", "bus"]
+    assert [one["messages"] for one in json.loads(done.stdout)] == [2]
+    assert sorted(sqs.released) == ["bus", "rules"]
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--to", "target"], 1)])
+def test_messages_in_flight_are_reported_and_are_not_success(run, options, code):
+    done = run(Sqs(in_flight=288, body=""), *options)
+    assert done.return_value == code
+    assert "576 in flight" in done.stderr  # two queues
+    assert "120 seconds" in done.stderr
+
+
+def test_control_characters_of_a_message_are_escaped(run):
+    done = run(Sqs(body="evil \x1b[2J \x9b31m \u202e"))
+    assert not set("\x1b\x9b\u202e") & set(done.stdout)
+    assert "\\x1b[2J \\x9b31m \\u202e" in done.stdout

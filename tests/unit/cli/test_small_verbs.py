@@ -44,7 +44,7 @@ def test_an_account_stays_text_in_a_sample():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("sample",), "Which kind?"),
+        (("sample",), "--list"),
         (("sample", "order-placed", "--set", "x"), "FIELD=VALUE"),
         (
             ("sample", "order-placed", "--set", f"detail={'[' * 90_000}{']' * 90_000}"),

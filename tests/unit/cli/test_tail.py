@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from eventstacks.cli import tail
+from eventstacks.cli import events
 
 # The verb, without a stack behind it; botocore's own pauses are left out.
 TAIL = """
@@ -21,14 +21,14 @@ from types import SimpleNamespace
 import botocore.endpoint
 from eventstacks.__main__ import main
 from eventstacks.aws import Aws
-from eventstacks.cli import _operations
+from eventstacks.cli import events
 from eventstacks.environment import Environment
-from eventstacks.bus import log_groups
+from eventstacks.bus import logs
 
 botocore.endpoint.time = SimpleNamespace(sleep=lambda _seconds: None)
 aws = Aws(Environment("stub", Path("stub.yaml"), ("us-east-1",), {}, endpoint=sys.argv[1]))
-_operations.deployed = lambda *_: (aws, [])
-log_groups.of_stacks = lambda *_: [log_groups.Group("us-east-1", name, name) for name in "ab"]
+events.deployed = lambda *_: (aws, [])
+logs.find = lambda *_: [logs.Group("us-east-1", name, name) for name in "ab"]
 sys.argv = ["eventstacks", "tail", "--raw"]
 sys.exit(main())
 """
@@ -54,8 +54,15 @@ class Logs(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("message", ["START RequestId", 100_000 * "[", "5"])
 def test_what_is_no_json_is_a_line(message, capsys):
-    tail._Printer("json")(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {"id": "1"})
+    events._Printer("ndjson")(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {"id": "1"})
     assert json.loads(capsys.readouterr().out)["message"] == message
+
+
+@pytest.mark.parametrize("form", ["", "pretty"])
+@pytest.mark.parametrize("message", ["\x1b]0;evil\x07\x9b31m\u202e", '{"a": "\x9b31m"}'])
+def test_control_characters_are_escaped(message, form, capsys):
+    events._Printer(form)(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {})
+    assert not set("\x1b\x07\x9b\u202e") & set(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

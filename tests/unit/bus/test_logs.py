@@ -7,8 +7,8 @@ import pytest
 from tests.unit.bus.operations import FakeAws, MissingError, Service, TurningClock
 
 from eventstacks.aws import Cancelled
-from eventstacks.bus import log_groups
-from eventstacks.bus.log_groups import Group
+from eventstacks.bus import logs
+from eventstacks.bus.logs import Group
 
 A, B = Group("r", "a", "a"), Group("r", "b", "b")
 NOW = 1_760_000_000_000
@@ -17,7 +17,7 @@ NOW = 1_760_000_000_000
 @pytest.fixture(autouse=True)
 def _still(monkeypatch):
     """The time of day stands still: a test may come up minutes after NOW was read."""
-    monkeypatch.setattr(log_groups, "time", SimpleNamespace(time=lambda: NOW / 1000))
+    monkeypatch.setattr(logs, "time", SimpleNamespace(time=lambda: NOW / 1000))
 
 
 class Logs(Service):
@@ -52,31 +52,31 @@ def messages(entries):
 
 
 def test_groups_are_merged_in_the_order_of_time_over_all_pages():
-    logs = Logs(
+    service = Logs(
         a=[(1, "1", "a1"), (3, "3", "a3"), (5, "5", "a5"), (6, "6", "a6")],
         b=[(2, "2", "b2"), (4, "4", "b4")],
     )
-    found = log_groups.merge(FakeAws(logs=logs), [A, B], 2)
+    found = logs.merge(FakeAws(logs=service), [A, B], 2)
     assert [one.message for one in found] == ["b2", "a3", "b4", "a5", "a6"]
 
 
 def test_a_group_that_is_not_there_yet_is_read_when_it_is():
-    logs = Logs(a=[(NOW, "1", "a1")])
+    service = Logs(a=[(NOW, "1", "a1")])
     clock = TurningClock(
-        6, lambda number: number == 1 and logs.groups.update(b=[(NOW + 1, "2", "b2")])
+        6, lambda number: number == 1 and service.groups.update(b=[(NOW + 1, "2", "b2")])
     )
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A, B], NOW - 5, clock=clock)) == [
+    assert messages(logs.follow(FakeAws(logs=service), [A, B], NOW - 5, clock=clock)) == [
         "a1",
         "b2",
     ]
 
 
 def test_each_event_comes_once_although_it_is_read_again():
-    logs = Logs(a=[(NOW, "1", "x"), (NOW, "2", "x")])
+    service = Logs(a=[(NOW, "1", "x"), (NOW, "2", "x")])
     clock = TurningClock(
-        6, lambda number: logs.groups["a"].append((NOW + number, str(number + 2), "y"))
+        6, lambda number: service.groups["a"].append((NOW + number, str(number + 2), "y"))
     )
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A], NOW - 5, clock=clock)) == [
+    assert messages(logs.follow(FakeAws(logs=service), [A], NOW - 5, clock=clock)) == [
         "x",
         "x",
         "y",
@@ -87,11 +87,11 @@ def test_each_event_comes_once_although_it_is_read_again():
 
 
 def test_events_without_an_id_come_once_each_although_they_are_alike():
-    logs = Logs(a=[(NOW, None, "x"), (NOW, None, "x")])
+    service = Logs(a=[(NOW, None, "x"), (NOW, None, "x")])
     clock = TurningClock(
-        6, lambda number: number == 1 and logs.groups["a"].append((NOW, None, "x"))
+        6, lambda number: number == 1 and service.groups["a"].append((NOW, None, "x"))
     )
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A], NOW - 5, clock=clock)) == [
+    assert messages(logs.follow(FakeAws(logs=service), [A], NOW - 5, clock=clock)) == [
         "x",
         "x",
         "x",
@@ -99,65 +99,65 @@ def test_events_without_an_id_come_once_each_although_they_are_alike():
 
 
 def test_what_is_alike_in_two_groups_comes_from_both():
-    logs = Logs(a=[(NOW, None, "x")], b=[])
+    service = Logs(a=[(NOW, None, "x")], b=[])
     clock = TurningClock(
-        6, lambda number: number == 1 and logs.groups["b"].append((NOW, None, "x"))
+        6, lambda number: number == 1 and service.groups["b"].append((NOW, None, "x"))
     )
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A, B], NOW - 5, clock=clock)) == [
+    assert messages(logs.follow(FakeAws(logs=service), [A, B], NOW - 5, clock=clock)) == [
         "x",
         "x",
     ]
 
 
 def test_what_becomes_visible_a_little_later_still_comes_in_its_turn():
-    logs = Logs(a=[], b=[])
+    service = Logs(a=[], b=[])
 
     def turn(number):
         if number == 1:
-            logs.groups["a"].append((NOW + 20, "1", "later"))
+            service.groups["a"].append((NOW + 20, "1", "later"))
         if number == 2:
-            logs.groups["b"].append((NOW + 10, "2", "earlier"))
+            service.groups["b"].append((NOW + 10, "2", "earlier"))
 
-    clock = TurningClock(20, turn, step=log_groups.SETTLE / 4)
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A, B], NOW, clock=clock)) == [
+    clock = TurningClock(20, turn, step=logs.REORDER_SECONDS / 4)
+    assert messages(logs.follow(FakeAws(logs=service), [A, B], NOW, clock=clock)) == [
         "earlier",
         "later",
     ]
 
 
 def test_what_becomes_visible_much_later_is_not_lost():
-    logs = Logs(a=[(NOW, "1", "now")], b=[])
-    late = (NOW - log_groups.OVERLAP + 2_000, "2", "a minute ago")
-    clock = TurningClock(6, lambda number: number == 2 and logs.groups["b"].append(late))
-    since = NOW - log_groups.OVERLAP
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A, B], since, clock=clock)) == [
+    service = Logs(a=[(NOW, "1", "now")], b=[])
+    late = (NOW - logs.OVERLAP + 2_000, "2", "a minute ago")
+    clock = TurningClock(6, lambda number: number == 2 and service.groups["b"].append(late))
+    since = NOW - logs.OVERLAP
+    assert messages(logs.follow(FakeAws(logs=service), [A, B], since, clock=clock)) == [
         "now",
         "a minute ago",
     ]
 
 
 def test_a_clock_that_runs_ahead_hides_nothing():
-    logs = Logs(a=[(NOW + 3_600_000, "1", "of tomorrow")])
+    service = Logs(a=[(NOW + 3_600_000, "1", "of tomorrow")])
     clock = TurningClock(
-        6, lambda number: number == 1 and logs.groups["a"].append((NOW + 1, "2", "of today"))
+        6, lambda number: number == 1 and service.groups["a"].append((NOW + 1, "2", "of today"))
     )
-    found = messages(log_groups.follow(FakeAws(logs=logs), [A], NOW - 5, clock=clock))
+    found = messages(logs.follow(FakeAws(logs=service), [A], NOW - 5, clock=clock))
     assert sorted(found) == ["of today", "of tomorrow"]
 
 
 def test_an_event_from_before_the_beginning_ends_nothing(monkeypatch):
-    logs = Logs(a=[(NOW, "2", "now")])
+    service = Logs(a=[(NOW, "2", "now")])
     early = {"timestamp": NOW - 3_600_000, "message": "early", "logStreamName": "s", "eventId": "1"}
-    monkeypatch.setattr(logs, "filter_log_events", lambda **_: {"events": [early]})
-    assert messages(log_groups.follow(FakeAws(logs=logs), [A], NOW - 5, clock=TurningClock(3)))[
+    monkeypatch.setattr(service, "filter_log_events", lambda **_: {"events": [early]})
+    assert messages(logs.follow(FakeAws(logs=service), [A], NOW - 5, clock=TurningClock(3)))[
         :1
     ] == ["early"]
 
 
 def test_ids_are_not_kept_for_ever(monkeypatch):
-    monkeypatch.setattr(log_groups, "OVERLAP", 10)
-    logs = Logs(a=[(NOW - 1000 + number, str(number), "x") for number in range(500)])
-    entries = log_groups.follow(FakeAws(logs=logs), [A], 0, clock=TurningClock(3))
+    monkeypatch.setattr(logs, "OVERLAP", 10)
+    service = Logs(a=[(NOW - 1000 + number, str(number), "x") for number in range(500)])
+    entries = logs.follow(FakeAws(logs=service), [A], 0, clock=TurningClock(3))
     for _ in range(500):
         next(entries)
     assert len(entries.gi_frame.f_locals["seen"]) <= 11

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from tests.unit.bus.operations import FakeAws
 
-from eventstacks.bus import bus_tap
+from eventstacks.bus import tap
 
 NAME = "eventbridge-tap-abc"
 
@@ -28,7 +28,7 @@ def beat(ago):
 @pytest.mark.parametrize("name", ["orders", "aws.partner/shop.com/orders"])
 @pytest.mark.parametrize("start", ["", "arn:aws:events:r:1:event-bus/"])
 def test_a_tap_knows_its_bus_by_name(start, name):
-    assert bus_tap.Tap(FakeAws(), "r", start + name).bus == name
+    assert tap.Tap(FakeAws(events=None, sqs=None), "r", start + name).bus == name
 
 
 @pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
@@ -44,31 +44,32 @@ def test_a_lock_file_that_cannot_be_removed_is_left(monkeypatch, error):
     events = SimpleNamespace(remove_targets=gone, delete_rule=gone)
     sqs = SimpleNamespace(get_queue_url=lambda **_: {"QueueUrl": "url"}, delete_queue=gone)
     monkeypatch.setattr(Path, "unlink", refuse)
-    bus_tap.remove(FakeAws(events=events, sqs=sqs), "r", "orders", NAME)
+    tap.remove(FakeAws(events=events, sqs=sqs), "r", "orders", NAME)
     assert asked == [f"{NAME}.lock"]
 
 
 def test_a_held_lock_is_life_whatever_the_tag_says(tmp_path):
     with (tmp_path / f"{NAME}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert bus_tap._is_alive(NAME, beat(10 * bus_tap.EXPIRY))
+        assert tap._is_alive(NAME, beat(10 * tap.STALE_AFTER_SECONDS))
 
 
 def test_a_free_lock_is_death_whatever_the_tag_says(tmp_path):
     (tmp_path / f"{NAME}.lock").touch()
-    assert not bus_tap._is_alive(NAME, beat(0))
+    assert not tap._is_alive(NAME, beat(0))
 
 
 @pytest.mark.parametrize(
-    ("ago", "alive"), [(0, True), (bus_tap.EXPIRY - 60, True), (bus_tap.EXPIRY + 60, False)]
+    ("ago", "alive"),
+    [(0, True), (tap.STALE_AFTER_SECONDS - 60, True), (tap.STALE_AFTER_SECONDS + 60, False)],
 )
 def test_of_another_machine_the_tag_tells(ago, alive):
-    assert bus_tap._is_alive(NAME, beat(ago)) is alive
+    assert tap._is_alive(NAME, beat(ago)) is alive
 
 
 @pytest.mark.parametrize("tags", [{}, {"heartbeat": "x"}])
 def test_without_a_beat_there_is_no_life(tags):
-    assert not bus_tap._is_alive(NAME, tags)
+    assert not tap._is_alive(NAME, tags)
 
 
 def test_ctrl_c_is_heard_on_a_quiet_bus_though_it_wakes_nobody():
@@ -85,10 +86,10 @@ def test_ctrl_c_is_heard_on_a_quiet_bus_though_it_wakes_nobody():
             raise TimeoutError  # it wakes the main thread
         return []
 
-    tap = SimpleNamespace(ended=ended, receive=receive)
+    quiet = SimpleNamespace(ended=ended, receive=receive)
     try:
         with pytest.raises(KeyboardInterrupt):
-            next(bus_tap.follow([tap]))
+            next(tap.follow([quiet]))
     finally:
         ended.set()
     assert late == []

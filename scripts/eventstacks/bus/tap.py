@@ -1,0 +1,230 @@
+"""Follow an event bus through a temporary rule with a temporary queue.
+
+Rule and queue have the same name. A run that was killed leaves both; the next run removes them. A
+running one holds a lock on a file of this machine, which the kernel releases when the process ends,
+and for runs on other machines it renews a tag of the queue. The queue is created first and deleted
+last, so that every rule is found by its queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import tempfile
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from eventstacks.aws import suppress_aws_error
+from eventstacks.bus.stacks import bus_name, check_bus
+from eventstacks.errors import ErrorCode, ToolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from eventstacks.aws import Aws
+
+PREFIX = "eventbridge-tap-"
+# The tag is renewed each HEARTBEAT_SECONDS; a tap of another machine without a newer tag than
+# STALE_AFTER_SECONDS counts as left behind.
+HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 30.0, 300.0
+ALL_EVENTS = json.dumps({"source": [{"prefix": ""}]})
+# Python can miss the wake-up by a signal that arrives just before it waits.
+INTERRUPT_POLL_SECONDS = 0.5
+MESSAGE_RETENTION, LONG_POLL = "300", 5  # seconds
+MAX_SEEN = 10_000  # message ids kept to recognize repeated deliveries
+_NO_RULE = "ResourceNotFoundException"
+# As SQS answers, and as its model names it.
+_NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An event as a target of the bus receives it."""
+
+    region: str
+    bus: str
+    event: dict[str, Any]
+
+
+def remove(aws: Aws, region: str, bus: str, name: str) -> None:
+    """Remove what exists of a tap."""
+    events, sqs = aws.client("events", region), aws.client("sqs", region)
+    with suppress_aws_error(_NO_RULE):
+        events.remove_targets(Rule=name, EventBusName=bus, Ids=["queue"])
+    with suppress_aws_error(_NO_RULE):
+        events.delete_rule(Name=name, EventBusName=bus)
+    with suppress_aws_error(*_NO_QUEUE):
+        sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"])
+    with contextlib.suppress(OSError):  # removed, or of another user of this machine
+        _lock_path(name).unlink()
+
+
+def remove_stale(aws: Aws, region: str, bus: str) -> list[str]:
+    """Remove what killed runs left in a Region, on any bus; return the names."""
+    events, sqs = aws.client("events", region), aws.client("sqs", region)
+    stale: dict[str, str] = {}
+    for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX):
+        for url in page.get("QueueUrls", ()):
+            with suppress_aws_error(*_NO_QUEUE):  # its run ended now
+                tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+                if not _is_alive(name := url.rsplit("/", 1)[-1], tags):
+                    stale[name] = tags.get("bus", bus)
+    for page in events.get_paginator("list_rules").paginate(NamePrefix=PREFIX, EventBusName=bus):
+        for name in (rule["Name"] for rule in page["Rules"]):
+            has_queue = False
+            with suppress_aws_error(*_NO_QUEUE):
+                has_queue = bool(sqs.get_queue_url(QueueName=name))
+            if not has_queue:  # it was deleted by hand; the rule prevents deleting the bus
+                stale[name] = bus
+    for name, bus_of_tap in stale.items():
+        remove(aws, region, bus_of_tap, name)
+    return list(stale)
+
+
+def _lock_path(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"{name}.lock"
+
+
+def _is_alive(name: str, tags: dict[str, str]) -> bool:
+    try:
+        with _lock_path(name).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # of another machine or user
+        beat = tags.get("heartbeat", "")
+        return beat.isdecimal() and abs(time.time() - int(beat)) < STALE_AFTER_SECONDS
+    return False
+
+
+class Tap:
+    """A temporary rule and queue on one bus, as a context manager."""
+
+    def __init__(self, aws: Aws, region: str, bus: str, pattern: str = ALL_EVENTS) -> None:
+        self.region, self.bus = region, bus_name(bus)
+        self.name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        self.ended = threading.Event()
+        self._events, self._sqs = aws.client("events", region), aws.client("sqs", region)
+        self._aws, self._pattern, self._url = aws, pattern, ""
+        self._seen: dict[str, None] = {}
+        self._lock = -1
+
+    def __enter__(self) -> Self:
+        check_bus(self._events, self.bus)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        self._lock = os.open(_lock_path(self.name), flags, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            self._create()
+        except BaseException:
+            self.__exit__()
+            raise
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
+        return self
+
+    def _create(self) -> None:
+        bus_arn = self._events.describe_event_bus(Name=self.bus)["Arn"]
+        _, partition, _, region, account, _ = bus_arn.split(":")
+        path = self.name if self.bus == "default" else f"{self.bus}/{self.name}"
+        arn = f"arn:{partition}:sqs:{region}:{account}:{self.name}"
+        rule = f"arn:{partition}:events:{region}:{account}:rule/{path}"
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": rule}},
+        }
+        self._url = self._sqs.create_queue(
+            QueueName=self.name,
+            tags={"bus": self.bus, "heartbeat": str(int(time.time()))},
+            Attributes={
+                "Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+                "MessageRetentionPeriod": MESSAGE_RETENTION,
+                "SqsManagedSseEnabled": "true",
+            },
+        )["QueueUrl"]
+        self._events.put_rule(
+            Name=self.name,
+            EventBusName=self.bus,
+            EventPattern=self._pattern,
+            State="ENABLED",
+            Description="Temporary: for eventstacks tail --bus.",
+        )
+        targets = [{"Id": "queue", "Arn": arn}]
+        answer = self._events.put_targets(Rule=self.name, EventBusName=self.bus, Targets=targets)
+        if answer["FailedEntryCount"]:
+            raise ToolError(
+                answer["FailedEntries"][0]["ErrorMessage"],
+                code=ErrorCode.AWS_ERROR,
+                where=f"rule {self.name} in {self.region}",
+            )
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        try:
+            remove(self._aws, self.region, self.bus, self.name)
+        finally:
+            os.close(self._lock)
+
+    def _send_heartbeats(self) -> None:
+        while not self.ended.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(Exception):  # the next one follows soon
+                now = str(int(time.time()))
+                self._sqs.tag_queue(QueueUrl=self._url, Tags={"heartbeat": now})
+
+    def receive(self) -> list[Seen]:
+        """Return new events, after LONG_POLL seconds at most. Raises ToolError without a queue."""
+        with suppress_aws_error(*_NO_QUEUE):
+            messages = self._sqs.receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=LONG_POLL
+            ).get("Messages", [])
+            if messages:
+                handles = [
+                    {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                    for number, message in enumerate(messages)
+                ]
+                self._sqs.delete_message_batch(QueueUrl=self._url, Entries=handles)
+            new = {one["MessageId"]: one for one in messages if one["MessageId"] not in self._seen}
+            self._seen |= dict.fromkeys(new)
+            while len(self._seen) > MAX_SEEN:
+                del self._seen[next(iter(self._seen))]
+            seen = [Seen(self.region, self.bus, json.loads(one["Body"])) for one in new.values()]
+            return sorted(seen, key=lambda one: str(one.event.get("time", "")))
+        raise ToolError(
+            "the temporary queue was deleted (possibly by another run after this machine slept)",
+            code=ErrorCode.NOT_FOUND,
+            where=f"{self.name} in {self.region}",
+            advice="Start again.",
+        )
+
+
+def follow(taps: Sequence[Tap]) -> Iterator[Seen]:
+    """Yield the events of taps without end, as they arrive. Raises what ``Tap.receive`` raises."""
+    inbox: queue.Queue[Seen | Exception] = queue.Queue(maxsize=1000)
+
+    def listen(tap: Tap) -> None:
+        while not tap.ended.is_set():
+            try:
+                for seen in tap.receive():
+                    inbox.put(seen)
+            except Exception as error:  # noqa: BLE001 - raised below, in the thread of the caller
+                if not tap.ended.is_set():
+                    inbox.put(error)
+                return
+
+    for tap in taps:
+        threading.Thread(target=listen, args=(tap,), daemon=True).start()
+    while True:
+        with contextlib.suppress(queue.Empty):
+            message = inbox.get(timeout=INTERRUPT_POLL_SECONDS)
+            if isinstance(message, Exception):
+                raise message
+            yield message
