@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
-from eventstacks.aws import Clock
+from eventstacks import aws as connections
 from eventstacks.bus import logs, samples, stacks, tap
 from eventstacks.bus import metrics as counts
 from eventstacks.cli import options, output
@@ -159,7 +158,7 @@ def tail(
         raise ToolError("these stacks have no log groups", code=ErrorCode.NOT_FOUND)
     names = ", ".join(one.label for one in groups)
     output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
-    read, clock = logs.merge if once else logs.follow, Clock(_RetryNotice())
+    read, clock = logs.merge if once else logs.follow, connections.Clock(_RetryNotice())
     for entry in read(aws, groups, int(since.timestamp() * 1000), pattern=pattern, clock=clock):
         group = entry.group
         source = {"region": group.region, "log_group": group.name, "log_stream": entry.stream}
@@ -224,6 +223,8 @@ class _Printer:
         self._form, self._console, self._styles = form, output.console(), dict[str, str]()
 
     def __call__(self, moment: datetime, label: str, message: str, source: dict[str, str]) -> None:
+        from rich.text import Text
+
         message = message.rstrip("\n")
         if self._form == "raw":
             click.echo(output.safe(message) if self._console.is_terminal else message)

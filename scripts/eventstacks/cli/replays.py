@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from eventstacks.aws import Clock
+from eventstacks import aws as connections
 from eventstacks.bus import archive as archives
-from eventstacks.bus import dead_letters, stacks
-from eventstacks.bus.redelivery import Redelivery
+from eventstacks.bus import dead_letters, redelivery, stacks
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ToolError
@@ -125,13 +124,13 @@ def _redrive(
     *,
     as_json: bool,
 ) -> int:
-    redelivery, sent = Redelivery(aws, to), 0
+    deliver, sent = redelivery.Redelivery(aws, to).deliver, 0
     kept: dict[tuple[str, str, str], list[str]] = {}
     try:
         with output.progress("Redelivering", lambda: f"{sent:,} of {len(chosen):,}"):
             for queue in dict.fromkeys(queue for queue, _ in chosen):
                 messages = [message for one, message in chosen if one is queue]
-                deliver, clock = redelivery.deliver, Clock()
+                clock = connections.Clock()
                 for message, problem in dead_letters.redrive(
                     queue, messages, deliver, clock, rate=rate
                 ):
@@ -300,7 +299,7 @@ def _follow_replays(
         return " · ".join(f"{one.replay} {one.state} {one.share:.0%}" for one in last.values())
 
     with output.progress("Replaying", describe):
-        for now in archives.follow(aws, replays, window, Clock()):
+        for now in archives.follow(aws, replays, window, connections.Clock()):
             if now.replay not in last or last[now.replay].state != now.state:
                 text = f"{output.time_text(datetime.now(UTC))} {now.archive.region} "
                 output.echo(f"{text}{now.replay} {now.state}", err=as_json)

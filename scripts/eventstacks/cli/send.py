@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstacks.bus import records, stacks
+from eventstacks.bus import journal as journals
+from eventstacks.bus import put_events, records, stacks
 from eventstacks.bus import send as sender
-from eventstacks.bus.journal import Journal
-from eventstacks.bus.put_events import Failure
 from eventstacks.cli import options, output
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ RESERVED_SOURCE = b'"Source":"aws.'
 @click.option(
     "--give-up-after",
     type=options.FiniteRange(min=1),
-    default=sender.Settings.give_up_after,
+    default=600,
     show_default=True,
     metavar="SECONDS",
     help="Stop when no call has succeeded for so long.",
@@ -124,7 +123,7 @@ def send(
     names = [_name(file) for file in inputs]
     path = journal_file or _journal_path(names, pairs, settings)
     rejected_file = _free_path(rejected_file, names)
-    journal = Journal(pairs, path, rejected_file, resume=resume, restart=restart)
+    journal = journals.Journal(pairs, path, rejected_file, resume=resume, restart=restart)
     stop, error = threading.Event(), None
     with contextlib.closing(journal), _stop_on_signals(stop, journal):
         with output.progress("Sending", lambda: _counts(journal)):
@@ -167,14 +166,16 @@ def _dry_run(
     *,
     as_json: bool,
 ) -> int:
-    journal = Journal([(one.region, one.bus) for one in destinations])
+    journal = journals.Journal([(one.region, one.bus) for one in destinations])
     totals: list[dict[str, Any]] = [
         {"region": one.region, "bus": one.bus, "entries": 0, "batches": 0, "bytes": 0}
         for one in destinations
     ]
-    reserved = Failure("NotAuthorizedForSource", "only AWS may use a source that begins with aws.")
+    reserved = put_events.Failure(
+        "NotAuthorizedForSource", "only AWS may use a source that begins with aws."
+    )
 
-    def answer(batch: list[sender.Item]) -> list[Failure | None]:
+    def answer(batch: list[sender.Item]) -> list[put_events.Failure | None]:
         size, total = sum(item.size for item in batch), totals[batch[0].destination]
         for name, more in (("entries", len(batch)), ("batches", 1), ("bytes", size)):
             total[name] += more
@@ -223,7 +224,7 @@ def _free_path(path: Path, names: Sequence[str]) -> Path:
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: threading.Event, journal: Journal) -> Iterator[None]:
+def _stop_on_signals(stop: threading.Event, journal: journals.Journal) -> Iterator[None]:
     """Stop reading at the first signal, and send what was read; end at once at the second."""
 
     def handle(*_: Any) -> None:
@@ -244,7 +245,7 @@ def _stop_on_signals(stop: threading.Event, journal: Journal) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _counts(journal: Journal) -> str:
+def _counts(journal: journals.Journal) -> str:
     total = journal.summary
     return (
         f"{total.records:,} read · {total.acknowledged:,} acknowledged · "
@@ -253,7 +254,7 @@ def _counts(journal: Journal) -> str:
 
 
 def _report(
-    journal: Journal, error: ToolError | None, *, as_json: bool, is_interrupted: bool
+    journal: journals.Journal, error: ToolError | None, *, as_json: bool, is_interrupted: bool
 ) -> int:
     total = journal.summary
     unsent = [(first + 1, last + 1) for first, last in journal.open_records()]
