@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from eventstacks import documents
-from eventstacks.bus import buses
+from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output, route_view
 from eventstacks.cli.options import (
     connect,
@@ -105,7 +105,7 @@ def trace(
     """
     _check_usage(template, live, parameters, stack, ndjson, diagram)
     if bus is not None:
-        buses.parse(bus)
+        bus_stacks.parse_bus(bus)
     text, where = _read(event), str(event)
     read = samples.parse_lines(text, where) if ndjson else [_one_sample(text, where)]
     given = dict(map(_pair, parameters))
