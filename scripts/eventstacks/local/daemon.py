@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import math
 import os
 import re
 import resource
@@ -12,10 +11,10 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from eventstacks.errors import ToolError
 from eventstacks.local import daemons, ministack, server
 
 SETTINGS = {
@@ -26,36 +25,20 @@ SETTINGS = {
     "TZ": "UTC",
     "LOG_LEVEL": "WARNING",
 }
+PATCHES = ("announcements", "deliveries", "functions", "guard", "references", "strictness")
 CHECK_SECONDS = 1.0  # between two looks whether the state directory still exists
 
 
 def apply_patches() -> None:
-    """Patch MiniStack. Raises ToolError if a name that the patches use does not exist in the installed version."""
+    """Patch MiniStack; end the process if the installed version lacks a name that the patches use."""
     try:
-        from eventstacks.local import (
-            alarms,
-            announcements,
-            deliveries,
-            functions,
-            guard,
-            log_format,
-            references,
-            resources,
-            rules,
-            strictness,
-        )
-
-        ministack.check(
-            announcements, deliveries, functions, guard, references, resources, strictness
-        )
-        ministack.check(alarms, log_format, rules)
-        functions.apply_patches()
+        ministack.check(*(import_module(f"eventstacks.local.{name}") for name in PATCHES))
+        import_module("eventstacks.local.functions").apply_patches()
     except (ImportError, AttributeError, KeyError) as error:
-        raise ToolError(
-            f"the installed MiniStack lacks a name that is needed: {error}",
-            where="embedded AWS",
-            advice="Install the pinned version: pip install 'eventstacks[local]' (make setup in a checkout).",
-        ) from error
+        sys.exit(
+            f"the installed MiniStack lacks a name that is needed: {error}\n"
+            "Install the pinned version: pip install 'eventstacks[local]' (make setup in a checkout)."
+        )
 
 
 def report() -> dict[str, Any]:
@@ -80,22 +63,20 @@ async def serve(
     from eventstacks.local.guard import Guard, answer
 
     loop, over = asyncio.get_running_loop(), asyncio.Event()
-    end = loop.call_later(idle, over.set)
+    last = loop.time()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal end
+        nonlocal last
         if scope.get("path") == server.STATUS_PATH:
             await answer(scope["type"], 200, json.dumps(report()), send)
         else:
             await ministack_app(scope, receive, send)
-            end.cancel()
-            end = loop.call_later(idle, over.set)
+            last = loop.time()
 
     def watch() -> None:
-        if is_held():
-            loop.call_later(CHECK_SECONDS, watch)
-        else:
+        if loop.time() - last > idle or not is_held():
             over.set()
+        loop.call_later(min(CHECK_SECONDS, idle), watch)
 
     watch()
     loop.add_signal_handler(signal.SIGTERM, over.set)
@@ -107,49 +88,23 @@ async def serve(
     await hypercorn_serve(guard, config, shutdown_trigger=over.wait)
 
 
-def _bad_setting(message: str) -> None:
-    sys.stderr.write(message)
-    sys.exit(daemons.EXIT_BAD_SETTING)
-
-
-def settings(port: str, idle: str) -> tuple[int, float]:
-    """Return the port and the idle time in seconds; end the process if one of them is invalid."""
-    if not (port.isdecimal() and int(port) < 65536):  # --port is checked by the command line
-        _bad_setting(
-            f"invalid LOCAL_AWS_PORT {port!r}: use a port from 0 (any free port) to 65535\n"
-        )
-    with contextlib.suppress(ValueError):
-        if 0 < float(idle) < math.inf:
-            return int(port), float(idle)
-    _bad_setting(f"invalid LOCAL_AWS_IDLE {idle!r}: use a number of seconds greater than 0\n")
-    raise AssertionError
-
-
 def main() -> None:
-    """Run in the foreground. Arguments: state directory, port (0: any). ``server.start`` runs it as a daemon."""
-    where = Path(sys.argv[1])
+    """Run in the foreground. Arguments: state directory, port (0: any), idle seconds. Used by ``server.start``."""
+    where, wanted, idle = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     with daemons.lock(where) as alive:
-        wanted, idle = settings(sys.argv[2], os.environ.get("LOCAL_AWS_IDLE") or "1800")
         try:
             listener = socket.create_server(("127.0.0.1", wanted))
         except OSError as error:
             sys.exit(f"port {wanted} of 127.0.0.1: {error.strerror}")
         port = listener.getsockname()[1]
-        # MiniStack takes the key in these variables for root's; each function gets those of its role instead.
-        keys = {
-            "access_key": f"LKIA{secrets.token_hex(16).upper()}",
-            "secret_key": secrets.token_urlsafe(30),
-        }
-        os.environ |= SETTINGS | {
-            "GATEWAY_PORT": str(port),
-            "AWS_ACCESS_KEY_ID": keys["access_key"],
-            "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
-        }
-        try:
-            apply_patches()
-        except ToolError as error:
-            sys.exit(str(error))
-        daemons.publish(alive, url=f"http://127.0.0.1:{port}", **keys)
-        asyncio.run(
-            serve(listener, idle, keys["access_key"], lambda: daemons.is_held(where, alive))
+        access_key, secret_key = (
+            f"LKIA{secrets.token_hex(16).upper()}",
+            secrets.token_urlsafe(30),
         )
+        # MiniStack takes the key in these variables for root's; each function gets those of its role instead.
+        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
+        os.environ |= {**SETTINGS, **keys, "GATEWAY_PORT": str(port)}
+        apply_patches()
+        url = f"http://127.0.0.1:{port}"
+        daemons.publish(alive, url=url, access_key=access_key, secret_key=secret_key)
+        asyncio.run(serve(listener, idle, access_key, lambda: daemons.is_held(where, alive)))

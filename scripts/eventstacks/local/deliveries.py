@@ -4,8 +4,8 @@ MiniStack delivers to every target that exists. EventBridge first asks the targe
 topics, buses, log groups) or its role. A refused event goes to the target's dead-letter queue at once, without
 retries (EventBridge User Guide, 'Using dead-letter queues').
 
-To add a target kind: its action in ACTIONS, its resource policy in ``resource_policies``, and a function in SENDERS if
-MiniStack does not deliver to it.
+Kinds of targets, their actions and callers come from flow/targets.py. To add a kind here: its resource policy in
+``resource_policies``, and a function in SENDERS if MiniStack does not deliver to it.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import functools
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ministack.core import iam_evaluator
@@ -23,22 +23,12 @@ from ministack.services import eventbridge, iam
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
-from eventstacks.flow.targets import INPUTS
+from eventstacks.flow.targets import EVENTS, INPUTS, callers, kind_of, policy_calls
 from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
 from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
 
-EVENTS = "events.amazonaws.com"
-OWN_POLICY = ("lambda", "sqs", "sns")
-ACTIONS = {
-    "lambda": "lambda:InvokeFunction",
-    "sqs": "sqs:SendMessage",
-    "sns": "sns:Publish",
-    "event-bus": "events:PutEvents",
-    "states": "states:StartExecution",
-    "api-destination": "events:InvokeApiDestination",
-    "logs": "logs:PutLogEvents",
-}
+OWN_POLICY = ("lambda", "sqs", "sns")  # kinds whose resource policy MiniStack reads by ARN
 ENABLED = ("ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")
 
 
@@ -46,14 +36,13 @@ class NotDelivered(Exception):  # noqa: N818 - a result, not a fault
     """A target did not take an event. Arguments: EventBridge's ERROR_CODE and ERROR_MESSAGE."""
 
 
-def kind_of(arn: str) -> str:
-    """Return the service of a target, or the resource type of one of EventBridge's own."""
-    service, resource = arn.split(":")[2], arn.split(":")[5]
-    return resource.split("/")[0] if service == "events" else service
-
-
 def policies_allow(
-    policies: list[Any], service: str, action: str, resource: str, keys: Json, caller: str = ""
+    policies: list[Any],
+    service: str,
+    action: str,
+    resource: str,
+    keys: Mapping[str, str | None],
+    caller: str = "",
 ) -> bool:
     """Return True if resource policies allow a service the action; a Deny in any of them wins.
 
@@ -67,7 +56,11 @@ def policies_allow(
         resource,
         get_region(),
         secure_transport=True,
-        service_context={"aws:sourceaccount": get_account_id(), **keys},
+        service_context={
+            key: value
+            for key, value in {"aws:sourceaccount": get_account_id(), **keys}.items()
+            if value is not None
+        },
     )
     decisions = {
         iam_evaluator.evaluate_resource_policy(policy, question, service=service).decision
@@ -127,30 +120,26 @@ def resource_policies(kind: str, arn: str) -> list[Any]:
 
 
 def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
-    """Raise NotDelivered unless EventBridge is allowed to deliver to the target.
+    """Raise NotDelivered unless EventBridge is allowed to deliver to the target; unknown kinds are allowed.
 
-    A log group needs both actions for events.amazonaws.com; the guide names delivery.logs.amazonaws.com beside it, a
-    template that AWS publishes (serverless-patterns, eventbridge-cloudwatch) does without. CreateLogStream carries no
-    SourceArn (serverless-patterns PR 618).
-    A bus's policy names the rule's account (guide, 'Example policy: Send events from specific rules'). That a bus of
-    the same account and Region asks the same, and that a policy can name events.amazonaws.com, are guesses; a bus of
-    another Region without a role is refused by MiniStack's PutTargets.
+    A bus of another Region without a role is refused by MiniStack's PutTargets.
     """
-    kind, keys = kind_of(arn), {"aws:sourcearn": rule_arn}
-    action, stream = ACTIONS[kind], f"{arn}:log-stream:x"
-    policies = resource_policies(kind, arn)
-    calls: list[tuple[Any, ...]] = [(EVENTS, action, arn, keys)]
-    if kind == "event-bus":
-        calls = [(EVENTS, action, arn, keys, f"arn:aws:iam::{get_account_id()}:root")]
-    if kind == "logs":
-        calls = [(EVENTS, "logs:CreateLogStream", stream, {}), (EVENTS, action, stream, keys)]
+    kind = kind_of(arn)
+    if not kind or not kind.action:
+        return
+    policies = resource_policies(kind.name, arn)  # also checks that the target exists
     if role:
-        is_allowed = role_allows(role, action, arn, keys)
+        is_allowed = role_allows(role, kind.action, arn, {"aws:sourcearn": rule_arn})
     else:
-        is_allowed = all(policies_allow(policies, *each) for each in calls)
+        caller, calls = callers(arn, rule_arn)[0], policy_calls(arn, rule_arn)
+        is_allowed = bool(calls) and all(
+            policies_allow(policies, EVENTS, call.action, resource, call.context, caller)
+            for call in calls
+            for resource in call.resources
+        )
     if not is_allowed:
-        holder = role or f"the policy of {arn}"
-        raise NotDelivered("NO_PERMISSIONS", f"{holder} does not allow {rule_arn} {action}")
+        text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {rule_arn}"
+        raise NotDelivered("NO_PERMISSIONS", text)
 
 
 def with_payload(target: Json, rule: Json, view: Any) -> Json:
@@ -256,15 +245,14 @@ def send_to_dlq(target: Json, rule: Json, view: Any, code: str, message: str) ->
 @patch("_invoke_target", eventbridge)
 def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any = None) -> None:
     """Check the permission, deliver, and send what was not delivered to the dead-letter queue. Raises nothing."""
-    view, kind = view or eventbridge._pattern_event_view(event), kind_of(target["Arn"])
+    view, arn = view or eventbridge._pattern_event_view(event), target["Arn"].removesuffix(":*")
+    kind = kind_of(arn)
     try:
         try:
-            # A schedule of EventBridge Scheduler acts with its own role.
-            if ":rule/" in rule["Arn"] and kind in ACTIONS:
-                arn = target["Arn"].removesuffix(":*")
+            if ":rule/" in rule["Arn"]:  # a schedule of EventBridge Scheduler acts with its role
                 check_permission(arn, target.get("RoleArn"), rule["Arn"])
             target = with_payload(target, rule, view)
-            SENDERS.get(kind, original)(target, event, rule, view)
+            SENDERS.get(kind.name if kind else "", original)(target, event, rule, view)
         except NotDelivered as failure:
             send_to_dlq(target, rule, view, *failure.args)
         except AwsError as failure:  # from CloudWatch Logs

@@ -1,7 +1,7 @@
-"""A resource that names another one which is not there: AWS refuses it, MiniStack creates it.
+"""Refuse resources that name another one which does not exist: AWS does, MiniStack creates them.
 
-Each check stands before MiniStack's own creation and update. Where AWS's words are known from elsewhere than the API
-reference of the service, the source stands beside them.
+Each check runs before MiniStack's own creation and update. A source is named if the text is known from elsewhere than
+the API reference of the service.
 """
 
 import functools
@@ -19,203 +19,242 @@ from eventstacks.local.deliveries import role_policies_allow
 from eventstacks.local.ministack import Json, Original, patch
 
 KNOWN = resources.KNOWN  # with the types that MiniStack lacks
-Refusal = str | None  # why AWS refuses; None where it does not
+# Returns the wrong reference, or True, if AWS refuses the properties; and the refusal, whose {} is the reference.
+Check = tuple[Callable[[Json], Any], str]
 
-NO_QUEUE = "The specified queue does not exist. (Service: Sqs, Status Code: 400)"
-NO_TOPIC = "Topic does not exist (Service: Sns, Status Code: 404)"  # seen in localstack/localstack, issue 12174
-NO_BUCKET = "The specified bucket does not exist (Service: S3, Status Code: 404)"
-NO_GROUP = "The specified log group does not exist. (Service: CloudWatchLogs, Status Code: 400)"
 # As in hashicorp/terraform, issue 26654, and hashicorp/terraform-provider-aws, issue 14042.
 NO_SOURCE = (
     "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. "
     "SQS Error Message: The specified queue does not exist or you do not have access to it."
 )
 NOT_RECEIVED = "The provided {} role does not have permissions to call ReceiveMessage on SQS"
-# aws-samples/aws-ct-vpc-flowlogs, issue 1; lumigo-io/lumigo-CLI, issue 83; terraform-provider-aws, its Scheduler
-# service; terraform-aws-modules/terraform-aws-eventbridge, PR 133, of which the pipe's first half is known only.
-NOT_ASSUMED = {
-    "lambda": "The role defined for the function cannot be assumed by Lambda. (Service: Lambda, Status Code: 400)",
-    "scheduler": "The execution role you provide must allow AWS EventBridge Scheduler to assume the role.",
-    "states": "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume "
-    "the provided role.",
-    "pipes": "The provided customer role cannot be assumed by Pipes",
-}
-NO_PIPE = "Input parameter is invalid from the request due to : {}"
+PIPE = "Input parameter is invalid from the request due to : "
 
 
 def name_of(reference: str) -> str:
-    """The name at the end of an ARN or of a queue's URL, or the name itself."""
+    """Return the name at the end of an ARN or of a queue's URL, or the name itself."""
     return re.split("[:/]", reference)[-1]
 
 
-def listed(value: Any) -> list[Any]:
-    """A policy writes one thing without a list patch it."""
+def as_list(value: Any) -> list[Any]:
+    """Return a list; a policy can have a single value instead."""
     return value if isinstance(value, list) else [value]
 
 
-def check_role(service: str, arn: str) -> Refusal:
-    """A role has to be there and to name the service in its trust policy; conditions there are not looked at."""
+def trusts(arn: str, service: str) -> bool:
+    """Return True if a role exists and its trust policy names the service; its conditions are ignored."""
     role = iam._roles.get(name_of(arn)) or {}
     trust = json.loads(role.get("AssumeRolePolicyDocument") or "{}")
-    trusted = [
+    trusted = {
         principal
-        for statement in listed(trust.get("Statement", []))
+        for statement in as_list(trust.get("Statement", []))
         if statement.get("Effect") == "Allow" and isinstance(statement.get("Principal"), dict)
-        for principal in listed(statement["Principal"].get("Service", []))
-    ]
-    names = {f"{service}.amazonaws.com", f"{service}.{get_region()}.amazonaws.com"}
-    return None if names & set(trusted) else NOT_ASSUMED[service]
+        for principal in as_list(statement["Principal"].get("Service", []))
+    }
+    return bool(trusted & {f"{service}.amazonaws.com", f"{service}.{get_region()}.amazonaws.com"})
 
 
-def check_source(role: str, kind: str, queue: str) -> Refusal:
-    """A queue that is read from has to be there, and the reader's role to allow it; other sources are not looked at."""
-    if ":sqs:" not in queue:
-        return None
-    if not sqs._queue_by_arn(queue):
-        return NO_SOURCE
-    return (
-        None
-        if role_policies_allow(role, "sqs:ReceiveMessage", queue)
-        else NOT_RECEIVED.format(kind)
-    )
+def find_function(reference: str) -> Any:
+    """Return a function by its name or ARN, with or without a version; None if it does not exist."""
+    return provisioners._lambda_function_for_cfn_ref(reference)[0]
 
 
-def check_function(reference: str) -> Refusal:
-    """A function, by its name or ARN, with or without a version."""
-    there = provisioners._lambda_function_for_cfn_ref(reference)[0]
-    return None if there else f"Function not found: {reference} (Service: Lambda, Status Code: 404)"
+def is_missing(queue: str) -> bool:
+    """Return True for a queue that does not exist; other sources are not checked."""
+    return ":sqs:" in queue and not sqs._queue_by_arn(queue)
 
 
-def check_mapping(props: Json) -> Refusal:
-    """An event source mapping: the function first, then what it reads with the function's role."""
-    function = provisioners._lambda_function_for_cfn_ref(props["FunctionName"])[0]
-    if not function:
-        return check_function(props["FunctionName"])
-    return check_source(function["config"]["Role"], "execution", props.get("EventSourceArn", ""))
+def is_closed(role: str, queue: str) -> bool:
+    """Return True if a role cannot receive from a queue; other sources are not checked."""
+    return ":sqs:" in queue and not role_policies_allow(role, "sqs:ReceiveMessage", queue)
 
 
-def check_pipe(props: Json) -> Refusal:
-    """A pipe's role, and its source when that is a queue; whether the target is there shows with the first event."""
-    refused = check_role("pipes", props["RoleArn"])
-    refused = refused or check_source(props["RoleArn"], "customer", props["Source"])
-    return NO_PIPE.format(refused) if refused else None
-
-
-def check_schedule(props: Json) -> Refusal:
-    """A schedule's group and its role. Scheduler does not ask for the target."""
-    scheduler._ensure_default_group()
-    if (group := props.get("GroupName") or "default") not in scheduler._schedule_groups:
-        return f"Schedule group {group} does not exist. (Service: Scheduler, Status Code: 404)"
-    return check_role("scheduler", props["Target"]["RoleArn"])
-
-
-def check_bus(reference: str) -> Refusal:
-    """An event bus of this region, by its name or ARN."""
+def missing_bus(reference: str) -> str:
+    """Return the name of an event bus of this Region that does not exist, given by its name or ARN."""
     name = reference.rpartition("event-bus/")[2]
-    return (
-        None
-        if name in {"default", *eventbridge._event_buses}
-        else f"Event bus {name} does not exist."
-    )
+    return "" if name in {"default", *eventbridge._event_buses} else name
 
 
-def check_key(arn: str) -> Refusal:
-    """A key of KMS, or the alias of one."""
-    return (
-        None
-        if kms._resolve_key(arn)
-        else f"Key '{arn}' does not exist (Service: Kms, Status Code: 400)"
-    )
+def missing_group(group: str) -> str:
+    """Return the name of a schedule group that does not exist."""
+    scheduler._ensure_default_group()
+    return "" if group in scheduler._schedule_groups else group
 
 
-def check_log_key(props: Json) -> Refusal:
-    """A log group's key; what its policy lets CloudWatch Logs do is not looked at."""
-    arn = (
-        f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{props.get('LogGroupName', '*')}"
-    )
-    wrong = props.get("KmsKeyId") and check_key(props["KmsKeyId"])
-    return (
-        f"The specified KMS key does not exist or is not allowed to be used with Arn '{arn}'"
-        if wrong
-        else None
-    )
+def as_text(value: Any) -> str:
+    """Return a JSON property as text."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def check_roles(props: Json) -> Refusal:
-    """The roles that a policy is attached to."""
-    gone = [one for one in props.get("Roles") or [] if one not in iam._roles]
-    return (
-        f"The role with name {gone[0]} cannot be found. (Service: Iam, Status Code: 404)"
-        if gone
-        else None
-    )
+def first(references: Any) -> str:
+    """Return the first of the wrong references, '' if there is none."""
+    return next(iter(references), "")
 
 
-def check_managed_policies(props: Json) -> Refusal:
-    """The account's own managed policies of a role; AWS's are taken to be there."""
-    gone = [
-        one
-        for one in props.get("ManagedPolicyArns") or []
-        if "::aws:" not in one and one not in iam._policies
-    ]
-    return (
-        f"Policy {gone[0]} does not exist or is not attachable. (Service: Iam, Status Code: 404)"
-        if gone
-        else None
-    )
-
-
-def check_log_group(props: Json) -> Refusal:
-    """The log group of a filter or stream."""
-    return None if props["LogGroupName"] in cloudwatch_logs._log_groups else NO_GROUP
-
-
-def check_topics(topics: list[str]) -> Refusal:
-    """Topics, of any region."""
-    return None if all(map(sns.topic_policy_for_arn, topics)) else NO_TOPIC
-
-
-CHECKS: dict[str, Callable[[Json], Refusal]] = {
-    "AWS::Lambda::Function": lambda props: check_role("lambda", props["Role"]),
-    "AWS::Lambda::Alias": lambda props: check_function(props["FunctionName"]),
-    "AWS::Lambda::Permission": lambda props: check_function(props["FunctionName"]),
-    "AWS::Lambda::Version": lambda props: check_function(props["FunctionName"]),
-    "AWS::Lambda::EventSourceMapping": check_mapping,
-    "AWS::SQS::QueuePolicy": lambda props: (
-        None if all(name_of(url) in sqs._queue_name_to_url for url in props["Queues"]) else NO_QUEUE
-    ),
-    "AWS::SNS::TopicPolicy": lambda props: check_topics(props["Topics"]),
-    "AWS::SNS::Subscription": lambda props: check_topics([props["TopicArn"]]),
-    "AWS::S3::BucketPolicy": lambda props: None if props["Bucket"] in s3._buckets else NO_BUCKET,
-    "AWS::Events::Archive": lambda props: check_bus(props["SourceArn"]),
-    "AWS::Events::EventBusPolicy": lambda props: check_bus(props.get("EventBusName") or "default"),
-    "AWS::Logs::LogGroup": check_log_key,
-    "AWS::Logs::LogStream": check_log_group,
-    "AWS::Logs::MetricFilter": check_log_group,
-    "AWS::Logs::SubscriptionFilter": check_log_group,
-    "AWS::IAM::ManagedPolicy": check_roles,
-    "AWS::IAM::Role": check_managed_policies,
-    "AWS::KMS::Alias": lambda props: check_key(props["TargetKeyId"]),
-    "AWS::Pipes::Pipe": check_pipe,
-    "AWS::Scheduler::Schedule": check_schedule,
-    "AWS::StepFunctions::StateMachine": lambda props: check_role("states", props["RoleArn"]),
+FUNCTION: Check = (
+    lambda p: "" if find_function(p["FunctionName"]) else p["FunctionName"],
+    "Function not found: {} (Service: Lambda, Status Code: 404)",
+)
+# seen in localstack/localstack, issue 12174
+TOPIC = "Topic does not exist (Service: Sns, Status Code: 404)"
+LOG_GROUP: Check = (
+    lambda p: p["LogGroupName"] not in cloudwatch_logs._log_groups,
+    "The specified log group does not exist. (Service: CloudWatchLogs, Status Code: 400)",
+)
+# Sources of the refusals of roles: aws-samples/aws-ct-vpc-flowlogs, issue 1; lumigo-io/lumigo-CLI, issue 83;
+# terraform-provider-aws, its Scheduler service; terraform-aws-modules/terraform-aws-eventbridge, PR 133, of which only
+# the pipe's first half is known.
+CHECKS: dict[str, list[Check]] = {
+    "AWS::Lambda::Function": [
+        (
+            lambda p: not trusts(p["Role"], "lambda"),
+            "The role defined for the function cannot be assumed by Lambda. (Service: Lambda, Status Code: 400)",
+        )
+    ],
+    # What PutRule and PutTargets check; MiniStack's provisioner skips it.
+    "AWS::Events::Rule": [
+        (
+            lambda p: missing_bus(p.get("EventBusName") or "default"),
+            "Event bus {} does not exist.",
+        ),
+        (
+            lambda p: eventbridge._event_pattern_error(as_text(p.get("EventPattern") or "")),
+            "Event pattern is not valid. Reason: {} (Service: EventBridge, Status Code: 400)",
+        ),
+        (
+            lambda p: len(p.get("Targets") or []) > 5,
+            "The requested resource exceeds the maximum number allowed: 5 targets",
+        ),
+        (
+            lambda p: first(
+                json.loads(refusal[2])["message"]
+                for refusal in map(eventbridge._validate_target_arn, p.get("Targets") or [])
+                if refusal
+            ),
+            "{} (Service: EventBridge, Status Code: 400)",
+        ),
+    ],
+    "AWS::Lambda::Alias": [FUNCTION],
+    "AWS::Lambda::Permission": [FUNCTION],
+    "AWS::Lambda::Version": [FUNCTION],
+    "AWS::Lambda::EventSourceMapping": [
+        FUNCTION,
+        (lambda p: is_missing(p.get("EventSourceArn", "")), NO_SOURCE),
+        (
+            lambda p: is_closed(
+                find_function(p["FunctionName"])["config"]["Role"], p.get("EventSourceArn", "")
+            ),
+            NOT_RECEIVED.format("execution"),
+        ),
+    ],
+    "AWS::SQS::QueuePolicy": [
+        (
+            lambda p: any(name_of(url) not in sqs._queue_name_to_url for url in p["Queues"]),
+            "The specified queue does not exist. (Service: Sqs, Status Code: 400)",
+        )
+    ],
+    "AWS::SNS::TopicPolicy": [
+        (lambda p: not all(map(sns.topic_policy_for_arn, p["Topics"])), TOPIC)
+    ],
+    "AWS::SNS::Subscription": [(lambda p: not sns.topic_policy_for_arn(p["TopicArn"]), TOPIC)],
+    "AWS::S3::BucketPolicy": [
+        (
+            lambda p: p["Bucket"] not in s3._buckets,
+            "The specified bucket does not exist (Service: S3, Status Code: 404)",
+        )
+    ],
+    "AWS::Events::Archive": [
+        (lambda p: missing_bus(p["SourceArn"]), "Event bus {} does not exist.")
+    ],
+    "AWS::Events::EventBusPolicy": [
+        (
+            lambda p: missing_bus(p.get("EventBusName") or "default"),
+            "Event bus {} does not exist.",
+        )
+    ],
+    # What a key's policy allows CloudWatch Logs is not checked.
+    "AWS::Logs::LogGroup": [
+        (
+            lambda p: (
+                p.get("KmsKeyId")
+                and not kms._resolve_key(p["KmsKeyId"])
+                and f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{p.get('LogGroupName', '*')}"
+            ),
+            "The specified KMS key does not exist or is not allowed to be used with Arn '{}'",
+        )
+    ],
+    "AWS::Logs::LogStream": [LOG_GROUP],
+    "AWS::Logs::MetricFilter": [LOG_GROUP],
+    "AWS::Logs::SubscriptionFilter": [LOG_GROUP],
+    "AWS::IAM::ManagedPolicy": [
+        (
+            lambda p: first(name for name in p.get("Roles") or [] if name not in iam._roles),
+            "The role with name {} cannot be found. (Service: Iam, Status Code: 404)",
+        )
+    ],
+    "AWS::IAM::Role": [
+        (
+            # AWS's own policies are assumed to exist.
+            lambda p: first(
+                arn
+                for arn in p.get("ManagedPolicyArns") or []
+                if "::aws:" not in arn and arn not in iam._policies
+            ),
+            "Policy {} does not exist or is not attachable. (Service: Iam, Status Code: 404)",
+        )
+    ],
+    "AWS::KMS::Alias": [
+        (
+            lambda p: "" if kms._resolve_key(p["TargetKeyId"]) else p["TargetKeyId"],
+            "Key '{}' does not exist (Service: Kms, Status Code: 400)",
+        )
+    ],
+    # Whether a pipe's target exists shows with the first event.
+    "AWS::Pipes::Pipe": [
+        (
+            lambda p: not trusts(p["RoleArn"], "pipes"),
+            f"{PIPE}The provided customer role cannot be assumed by Pipes",
+        ),
+        (lambda p: is_missing(p["Source"]), PIPE + NO_SOURCE),
+        (lambda p: is_closed(p["RoleArn"], p["Source"]), PIPE + NOT_RECEIVED.format("customer")),
+    ],
+    # Scheduler does not check the target.
+    "AWS::Scheduler::Schedule": [
+        (
+            lambda p: missing_group(p.get("GroupName") or "default"),
+            "Schedule group {} does not exist. (Service: Scheduler, Status Code: 404)",
+        ),
+        (
+            lambda p: not trusts(p["Target"]["RoleArn"], "scheduler"),
+            "The execution role you provide must allow AWS EventBridge Scheduler to assume the role.",
+        ),
+    ],
+    "AWS::StepFunctions::StateMachine": [
+        (
+            lambda p: not trusts(p["RoleArn"], "states"),
+            (
+                "Neither the global service principal states.amazonaws.com, nor the regional one is "
+                "authorized to assume the provided role."
+            ),
+        )
+    ],
 }
 
 
-def ask(
-    check: Callable[[Json], Refusal], position: int, original: Original, *arguments: Any
-) -> Any:
-    """Create or update a resource, unless its properties, at that position, name what is not there."""
-    try:
-        refused = check(arguments[position])
-    except KeyError as missing:
-        refused = f"Properties validation failed with message: [#: required key [{missing.args[0]}] not found]"
-    if refused:
-        raise ValueError(refused)
+def with_checks(checks: list[Check], position: int, original: Original, *arguments: Any) -> Any:
+    """Create or update a resource unless its properties, the argument at that position, fail a check."""
+    for find_wrong, refusal in checks:
+        try:
+            wrong = find_wrong(arguments[position])
+        except KeyError as missing:
+            text = f"[#: required key [{missing.args[0]}] not found]"
+            raise ValueError(f"Properties validation failed with message: {text}") from None
+        if wrong:
+            raise ValueError(refusal.format(wrong))
     return original(*arguments)
 
 
-for _kind, _check in CHECKS.items():
+for _type, _checks in CHECKS.items():
     for _verb, _position in {"create": 1, "update": 2}.items():
-        if _verb in KNOWN[_kind]:
-            patch(_verb, KNOWN[_kind])(functools.partial(ask, _check, _position))
+        if _verb in KNOWN[_type]:
+            patch(_verb, KNOWN[_type])(functools.partial(with_checks, _checks, _position))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
+import signal
+import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eventstacks.aws import Endpoint
+from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.local import daemons
 
 PACKAGES = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"
 DAEMON = "import sys; sys.path.insert(0, sys.argv.pop(1)); from eventstacks.local import daemon; daemon.main()"
-INHERITED = ("PATH", "LANG", "LC_ALL", "LOCAL_AWS_IDLE")
+INHERITED = ("PATH", "LANG", "LC_ALL")
+TIMEOUT = 30.0  # seconds for a start or a stop on a loaded machine
 
 
 @dataclass(frozen=True)
@@ -48,40 +55,82 @@ def _endpoint(state: dict[str, Any]) -> Endpoint:
     return Endpoint(state["url"], state["access_key"], state["secret_key"])
 
 
-def _ask(endpoint: Endpoint) -> dict[str, Any] | None:
+def _ask(state: dict[str, Any]) -> dict[str, Any] | None:
     """Return memory (bytes) and stacks, or None if it does not answer."""
-    authorization = f"AWS4-HMAC-SHA256 Credential={endpoint.access_key}/"
-    request = urllib.request.Request(  # noqa: S310 - the URL is http://127.0.0.1
-        endpoint.url + STATUS_PATH, headers={"Authorization": authorization}
-    )
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={state['access_key']}/"}
+    request = urllib.request.Request(state["url"] + STATUS_PATH, headers=headers)  # noqa: S310 - http://127.0.0.1
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            request, timeout=5
-        ) as answer:
+        with opener.open(request, timeout=5) as answer:
             return dict(json.load(answer))
     except (OSError, ValueError):
         return None
 
 
-def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
-    """Return the embedded AWS of the state directory, started as a daemon unless it runs; it answers on return.
+def _is_valid(name: str, value: str) -> bool:
+    """Return True for a port number, or a number of seconds."""
+    if name == "LOCAL_AWS_PORT":
+        return value.isdecimal() and int(value) < 65536
+    try:
+        return 0 < float(value) < math.inf
+    except ValueError:
+        return False
 
-    ``port`` (default: LOCAL_AWS_PORT, else 4566; 0: any free port) matters only if it is started. Raises ToolError if
-    the port is taken, the state directory cannot be used, or it does not answer within 30 seconds.
-    """
-    where = directory(state_dir)
-    wanted = port if port is not None else os.environ.get("LOCAL_AWS_PORT") or 4566
+
+def _launch(where: Path, port: int | None) -> subprocess.Popen[bytes]:
+    """Start the process. Raises ToolError for an invalid setting."""
+    wanted = str(port) if port is not None else os.environ.get("LOCAL_AWS_PORT") or "4566"
+    idle = os.environ.get("LOCAL_AWS_IDLE") or "1800"
+    for name, value, form in (
+        ("LOCAL_AWS_PORT", wanted, "a port from 0 (any free port) to 65535"),
+        ("LOCAL_AWS_IDLE", idle, "a number of seconds greater than 0"),
+    ):
+        if not _is_valid(name, value):
+            what = f"invalid {name} {value!r}: use {form}"
+            raise ToolError(what, code=ErrorCode.LOCAL_AWS_FAILED)
     # Lambda functions inherit this environment: nothing of the user's except the search path and the locale.
     kept = {key: os.environ[key] for key in INHERITED if key in os.environ}
     paths = {"HOME": str(where), "TMPDIR": str(where / "tmp"), "STATE_DIR": str(where / "state")}
-    state = daemons.start(
-        where,
-        [sys.executable, "-c", DAEMON, str(PACKAGES), str(where), str(wanted)],
-        kept | paths,
-        lambda state: _ask(_endpoint(state)) is not None,
-        "If the port is in use, choose another one: LOCAL_AWS_PORT=4567 (0: any free port).",
+    with daemons.open_private(where / "log") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", DAEMON, str(PACKAGES), str(where), wanted, idle],
+            cwd=where,
+            env=kept | paths,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
+    """Return the embedded AWS of the state directory, started in the background unless it runs; it answers on return.
+
+    ``port`` (default: LOCAL_AWS_PORT, else 4566; 0: any free port) matters only if it is started. Raises ToolError if
+    the port is in use, the state directory cannot be used, or it does not answer within 30 seconds.
+    """
+    where, process, deadline = directory(state_dir), None, time.monotonic() + TIMEOUT
+    daemons.secure(where)
+    with daemons.explained(where), daemons.open_private(where / "start") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)  # of several callers one starts it
+        while time.monotonic() < deadline and not (process and process.poll() is not None):
+            state = daemons.read_state(where)
+            if state and _ask(state):
+                return _endpoint(state)
+            if not state and not process:
+                process = _launch(where, port)
+            time.sleep(0.02)
+        if process and process.poll() == daemons.EXIT_NO_SPACE:
+            raise daemons.state_error(where, "no space left on device")
+        if process:
+            process.kill()
+        lines = (where / "log").read_text(errors="replace").splitlines()
+    raise ToolError(
+        "\n".join(("the embedded AWS did not start:", *lines[-12:])),
+        code=ErrorCode.LOCAL_AWS_FAILED,
+        where=str(where / "log"),
+        advice="If the port is in use, choose another one: LOCAL_AWS_PORT=4567 (0: any free port).",
     )
-    return _endpoint(state)
 
 
 def status(state_dir: Path | None = None) -> Status | None:
@@ -89,10 +138,18 @@ def status(state_dir: Path | None = None) -> Status | None:
     where = directory(state_dir)
     if not (state := daemons.read_state(where)):
         return None
-    answer = _ask(_endpoint(state)) or {"memory": 0, "stacks": []}
+    answer = _ask(state) or {"memory": 0, "stacks": []}
     return Status(state["pid"], state["url"], state["since"], **answer, log=where / "log")
 
 
 def stop(state_dir: Path | None = None) -> bool:
     """Stop it and wait for its end, killing it if need be; False if none was running."""
-    return daemons.stop(directory(state_dir))
+    where, deadline = directory(state_dir), time.monotonic() + TIMEOUT
+    if not (state := daemons.read_state(where)):
+        return False
+    os.kill(state["pid"], signal.SIGTERM)
+    while daemons.read_state(where) == state:
+        if time.monotonic() > deadline:
+            os.kill(state["pid"], signal.SIGKILL)
+        time.sleep(0.02)
+    return True

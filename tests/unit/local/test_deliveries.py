@@ -8,6 +8,7 @@ import pytest
 
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
+from eventstacks.flow import targets
 from eventstacks.local import announcements, deliveries
 
 ARN = "arn:aws:s3:::data/a/b.txt"
@@ -41,13 +42,13 @@ def allow(**more):
 )
 def test_a_resource_policy_admits(statements, verdict):
     keys = {"aws:sourcearn": "rule"}
-    asked = (deliveries.EVENTS, "sqs:SendMessage", QUEUE, keys)
+    asked = (targets.EVENTS, "sqs:SendMessage", QUEUE, keys)
     assert deliveries.policies_allow([{"Statement": statements}], *asked) is verdict
 
 
 def test_a_deny_in_another_policy_wins():
     policies = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
-    assert not deliveries.policies_allow(policies, deliveries.EVENTS, "sqs:SendMessage", QUEUE, {})
+    assert not deliveries.policies_allow(policies, targets.EVENTS, "sqs:SendMessage", QUEUE, {})
 
 
 def advanced(**fields):

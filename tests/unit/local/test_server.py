@@ -1,6 +1,8 @@
 """The life of the daemon: one per directory, found again, never somebody else's process."""
 
 import contextlib
+import errno
+import fcntl
 import itertools
 import json
 import os
@@ -290,3 +292,23 @@ def test_the_variables_are_those_of_the_aws_cli():
         "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_REGION": "eu-west-1",
     }
+
+
+def test_a_full_disk_is_named(where, monkeypatch):
+    monkeypatch.setattr(server, "DAEMON", f"import sys; sys.exit({daemons.EXIT_NO_SPACE})")
+    with pytest.raises(ToolError) as caught:
+        server.start(where, 0)
+    assert os.strerror(errno.ENOSPC).lower() in caught.value.what
+    assert caught.value.where == str(where)
+    assert "LOCAL_AWS_DIR" in caught.value.advice
+
+
+def test_a_daemon_waits_for_the_end_of_the_one_before(where):
+    code = "import sys; from pathlib import Path; from eventstacks.local import daemons\n"
+    code += "with daemons.lock(Path(sys.argv[1])) as alive: daemons.publish(alive)"
+    with daemons.open_private(where / "alive") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen([sys.executable, "-c", code, str(where)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    assert process.wait(30) == 0
