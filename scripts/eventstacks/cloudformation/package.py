@@ -119,7 +119,8 @@ def _paths(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             for name in _ARTIFACTS.get(str(child.get("Type")), ()):
                 if isinstance(values, dict) and isinstance(values.get(name), str):
                     yield f"{inner}.Properties.{name}", values[name]
-            location = (child.get("Parameters") or {}).get("Location")
+            given = child.get("Parameters")
+            location = given.get("Location") if isinstance(given, dict) else None
             if child.get("Name") == "AWS::Include" and isinstance(location, str):
                 yield f"{inner}.Parameters.Location", location
 
