@@ -194,34 +194,6 @@ def region_of(snapshot: str) -> str:
     return snapshot.split(":")[3] if snapshot.startswith("arn:") else get_region()
 
 
-def copy_snapshot(form: dict[str, list[str]]) -> Any:
-    """CopyDBSnapshot, which MiniStack does not have; from another region too, the source then given by its ARN."""
-    source, name = form["SourceDBSnapshotIdentifier"][0], form["TargetDBSnapshotIdentifier"][0]
-    origin, afar = region_of(source), contextvars.copy_context()
-    afar.run(set_request_region, origin)
-    original = afar.run(rds._snapshots.get, source.rsplit(":snapshot:", maxsplit=1)[-1])
-    if original is None:
-        return rds._error("DBSnapshotNotFound", f"Snapshot {source} not found.", 404)
-    if name in rds._snapshots:
-        return rds._error("DBSnapshotAlreadyExists", f"Snapshot {name} already exists.", 400)
-    key = {"KmsKeyId": form["KmsKeyId"][0], "Encrypted": True} if "KmsKeyId" in form else {}
-    rds._snapshots[name] = copy = {
-        **original,
-        "DBSnapshotIdentifier": name,
-        "SourceRegion": origin,
-        "SourceDBSnapshotIdentifier": source,
-        "DBSnapshotArn": f"arn:aws:rds:{get_region()}:{get_account_id()}:snapshot:{name}",
-        "SnapshotType": "manual",
-        "SnapshotCreateTime": now_iso(),
-        **key,
-    }
-    text = f"<CopyDBSnapshotResult><DBSnapshot>{rds._snapshot_xml(copy)}</DBSnapshot></CopyDBSnapshotResult>"
-    return rds._xml(200, "CopyDBSnapshotResponse", text)
-
-
-rds._ACTION_MAP["CopyDBSnapshot"] = copy_snapshot
-
-
 @patch("handle_request", rds)
 async def on_rds(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any

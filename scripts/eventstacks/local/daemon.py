@@ -25,7 +25,10 @@ SETTINGS = {
     "TZ": "UTC",
     "LOG_LEVEL": "WARNING",
 }
-PATCHES = ("announcements", "deliveries", "functions", "guard", "references", "strictness")
+PATCHES = (
+    *("alarms", "announcements", "deliveries", "functions", "guard", "log_format"),
+    *("references", "rules", "snapshots", "strictness"),
+)
 CHECK_SECONDS = 1.0  # between two looks whether the state directory still exists
 
 

@@ -1,0 +1,403 @@
+"""Copy RDS snapshots to another Region: by events in a queue, and by a schedule for events that never came.
+
+The name of a copy derives from its source, so that a second copy is an error that means success. A snapshot that must wait
+(quota, not available yet) stays in the queue.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+LOGGER = logging.getLogger(__name__)
+LOGGER.setLevel(logging.INFO)
+OWNER, SOURCE, CREATED, ANNOUNCED = "copied-by", "source-arn", "source-created", "copy-announced"
+# Part of an ARN: the names in parameters and answers of the API, and in names of boto3.
+KINDS = {
+    "snapshot": ("DBSnapshot", "DBInstance", "db_snapshot"),
+    "cluster-snapshot": ("DBClusterSnapshot", "DBCluster", "db_cluster_snapshot"),
+}
+OTHER_ENGINES = ("neptune", "docdb", "custom-")  # same API and event IDs, other or no copies
+# All other errors of the API end by themselves or when a person acts; the message waits. Both quotas, of snapshots and of
+# copies in progress, are SnapshotQuotaExceeded (RDS API reference, CopyDBSnapshot).
+EXISTING = {"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"}
+PERMANENT = {"DBSnapshotNotFound", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"}
+PERMANENT |= {"InvalidParameterCombination", "InvalidParameterValue", "PermanentError"}
+ATTEMPTS = 5  # of a message that fails by a missing permission or a bug
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to copy and how long to keep it: environment variables with the fields' names in upper case."""
+
+    owner: str  # Region and name of the stack: value of the tag copied-by
+    aws_region: str
+    destination_region: str
+    kms_key: str = ""
+    types: tuple[str, ...] = ("manual", "automated")
+    engines: tuple[str, ...] = ()  # prefixes; none: all
+    database_prefix: str = ""
+    tag_key: str = ""
+    tag_value: str = ""
+    retention_days: int = 35  # 0: indefinitely
+    minimum_copies: int = 1
+    backfill_days: int = 7
+    deadline_hours: int = 6
+    copies_at_once: int = 20  # RDS quota, for each destination Region
+
+
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """Return the settings of the function."""
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        if (text := environment.get(field.name.upper())) is None:
+            continue
+        is_list = field.type not in (str, int)
+        values[field.name] = int(text) if field.type is int else text
+        if is_list:
+            values[field.name] = tuple(filter(None, text.split(",")))
+    return Settings(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot of an instance or a cluster, in either Region."""
+
+    kind: str
+    arn: str
+    name: str
+    database: str
+    engine: str
+    type: str
+    status: str
+    created: datetime
+    encrypted: bool
+    tags: dict[str, str]
+
+    @property
+    def source_created(self) -> datetime:
+        """When the source of this copy was created."""
+        return datetime.fromisoformat(self.tags[CREATED]) if CREATED in self.tags else self.created
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the schedule does: copy missing, delete expired and failed copies, announce finished ones."""
+
+    missing: list[Snapshot]  # oldest first
+    overdue: list[Snapshot]
+    deleted: list[Snapshot]
+    announced: list[Snapshot]
+    in_progress: int
+
+
+class PermanentError(Exception):
+    """Retrying cannot help; the message goes to the dead-letter queue."""
+
+
+def snapshot_of(answer: dict[str, Any], kind: str) -> Snapshot:
+    """Return the snapshot that RDS describes."""
+    part, database, _ = KINDS[kind]
+    created = answer.get("SnapshotCreateTime") or datetime.now(UTC)
+    return Snapshot(
+        kind=kind,
+        arn=answer[f"{part}Arn"],
+        name=answer[f"{part}Identifier"],
+        database=answer.get(f"{database}Identifier", ""),
+        engine=answer.get("Engine", ""),
+        type=answer.get("SnapshotType", ""),
+        status=answer.get("Status", ""),
+        created=created.replace(microsecond=0, tzinfo=created.tzinfo or UTC),
+        encrypted=bool(answer.get("Encrypted") or answer.get("StorageEncrypted")),
+        tags={one["Key"]: one.get("Value", "") for one in answer.get("TagList") or ()},
+    )
+
+
+def reason_to_skip(snapshot: Snapshot, settings: Settings, now: datetime) -> str:
+    """Return why a snapshot is not to be copied, or ''."""
+    tag = snapshot.tags.get(settings.tag_key)
+    lifetime = timedelta(days=settings.retention_days or 36500)
+    rules = (
+        # A twin of this stack in the other Region would send copies back.
+        (OWNER in snapshot.tags or snapshot.name.startswith("copy-"), "it is a copy"),
+        (snapshot.type not in settings.types, f"its type is {snapshot.type}"),
+        (snapshot.engine.startswith(OTHER_ENGINES), f"its engine is {snapshot.engine}"),
+        (not snapshot.engine.startswith(settings.engines or ("",)), "its engine is not chosen"),
+        (not snapshot.database.startswith(settings.database_prefix), "its database is not chosen"),
+        (bool(settings.tag_key) and tag is None, f"it has no tag {settings.tag_key}"),
+        (bool(settings.tag_value) and tag != settings.tag_value, "its tag has another value"),
+        (now - snapshot.created > lifetime, "it is older than the retention of copies"),
+    )
+    return next((reason for applies, reason in rules if applies), "")
+
+
+def copy_name(snapshot: Snapshot, owner: str) -> str:
+    """Return the name of the copy: the same for the same snapshot, at most 63 characters, as RDS allows for clusters.
+
+    The hash contains the time of creation, because the name of a deleted snapshot can be used again.
+    """
+    key = f"{snapshot.arn}|{snapshot.created.isoformat(timespec='seconds')}|{owner}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:10]
+    base = re.sub(r"[^a-z0-9]+", "-", snapshot.name.lower().removeprefix("rds:")).strip("-")
+    return f"copy-{base[:46].strip('-')}-{digest}"
+
+
+def delay(receives: int) -> int:
+    """Return the seconds until a message is tried again: 1 minute, then twice as long each time, at most 30 minutes."""
+    return min(60 << min(receives - 1, 10), 1800)
+
+
+def make_plan(
+    sources: Iterable[Snapshot], copies: Iterable[Snapshot], settings: Settings, now: datetime
+) -> Plan:
+    """Decide what to copy, delete and announce. ``copies``: manual snapshots in the destination."""
+    own = {one.name: one for one in copies if one.tags.get(OWNER) == settings.owner}
+    deadline, backfill = timedelta(hours=settings.deadline_hours), timedelta(settings.backfill_days)
+    missing, overdue, has_sources = [], [], False
+    for one in sources:
+        has_sources = True
+        if one.status != "available" or reason_to_skip(one, settings, now):
+            continue
+        copy, age = own.get(copy_name(one, settings.owner)), now - one.created
+        if copy is None and age > backfill:
+            continue
+        if copy is None or copy.status == "failed":
+            missing.append(one)
+        if age > deadline and (copy is None or copy.status != "available"):
+            overdue.append(one)
+    available = [one for one in own.values() if one.status == "available"]
+    # An empty list of sources may be a wrong Region or permission: nothing is deleted then.
+    expired = _expired(available, settings, now) if has_sources else []
+    return Plan(
+        missing=sorted(missing, key=lambda one: one.created),
+        overdue=overdue,
+        deleted=[one for one in own.values() if one.status == "failed"] + expired,
+        announced=[one for one in available if ANNOUNCED not in one.tags],
+        in_progress=sum(one.status not in ("available", "failed") for one in own.values()),
+    )
+
+
+def _expired(available: list[Snapshot], settings: Settings, now: datetime) -> list[Snapshot]:
+    """Return available copies past the retention, without the newest ones of each database."""
+    databases = defaultdict(list)
+    for one in sorted(available, key=lambda copy: copy.source_created):
+        databases[one.kind, one.database].append(one)
+    limit, kept = now - timedelta(settings.retention_days or 36500), max(settings.minimum_copies, 1)
+    return [
+        one for group in databases.values() for one in group[:-kept] if one.source_created < limit
+    ]
+
+
+def arn_of(body: str) -> str:
+    """Return the ARN of the snapshot that a message is about: an event of RDS, or a message of the schedule.
+
+    Raises PermanentError for any other message.
+    """
+    try:
+        message = json.loads(body)
+        arn = message.get("snapshotArn") or message["detail"]["SourceArn"]
+        service, kind = arn.split(":")[2], arn.split(":")[5]
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise PermanentError(f"not an event of a snapshot: {type(error).__name__}") from error
+    if service != "rds" or kind not in KINDS:
+        raise PermanentError(f"not the ARN of a snapshot: {arn}")
+    return str(arn)
+
+
+class Regions:
+    """RDS in the source and the destination Region."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.source = boto3.client("rds", region_name=settings.aws_region)
+        self.destination = boto3.client("rds", region_name=settings.destination_region)
+
+    def list(self, client: Any, types: Iterable[str]) -> Iterator[Snapshot]:
+        """Yield all snapshots of these types, page by page."""
+        for kind, (part, _, name) in KINDS.items():
+            for one in types:
+                pages = client.get_paginator(f"describe_{name}s").paginate(
+                    SnapshotType=one, PaginationConfig={"PageSize": 100}
+                )
+                for page in pages:
+                    for answer in page[f"{part}s"]:
+                        yield snapshot_of(answer, kind)
+
+    def describe(self, arn: str) -> Snapshot:
+        """Return one snapshot of the source Region."""
+        kind, identifier = arn.split(":", 6)[5:]
+        part, _, name = KINDS[kind]
+        answer = getattr(self.source, f"describe_{name}s")(**{f"{part}Identifier": identifier})
+        if not answer[f"{part}s"]:
+            raise PermanentError(f"{arn} does not exist")
+        return snapshot_of(answer[f"{part}s"][0], kind)
+
+    def copy(self, snapshot: Snapshot) -> str:
+        """Start the copy, unless it exists. Return its name."""
+        settings, (part, _, name) = self.settings, KINDS[snapshot.kind]
+        target = copy_name(snapshot, settings.owner)
+        tags = {key: value for key, value in snapshot.tags.items() if not key.startswith("aws:")}
+        tags = dict(list(tags.items())[:40]) | {
+            OWNER: settings.owner,
+            SOURCE: snapshot.arn,
+            CREATED: snapshot.created.isoformat(),
+        }
+        request: dict[str, Any] = {
+            f"Source{part}Identifier": snapshot.arn,
+            f"Target{part}Identifier": target,
+            "SourceRegion": settings.aws_region,
+            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        }
+        if settings.kms_key or snapshot.encrypted:
+            request["KmsKeyId"] = settings.kms_key or "alias/aws/rds"
+        try:
+            getattr(self.destination, f"copy_{name}")(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in EXISTING:
+                raise
+        return target
+
+    def delete(self, copy: Snapshot) -> None:
+        """Delete a copy in the destination Region."""
+        part, _, name = KINDS[copy.kind]
+        getattr(self.destination, f"delete_{name}")(**{f"{part}Identifier": copy.name})
+
+
+def copy_one(body: str, regions: Regions, now: datetime) -> str:
+    """Copy the snapshot of a message. Return what was done; raise what stands in the way."""
+    arn = arn_of(body)
+    if arn.split(":")[3] != regions.settings.aws_region:
+        raise PermanentError(f"{arn} is not in {regions.settings.aws_region}")
+    snapshot = regions.describe(arn)
+    if why := reason_to_skip(snapshot, regions.settings, now):
+        return f"skipped: {why}"
+    if snapshot.status != "available":
+        raise TimeoutError(f"{arn} is {snapshot.status}")
+    return f"copying to {regions.copy(snapshot)}"
+
+
+def copy_messages(records: list[dict[str, Any]], regions: Regions, sqs: Any) -> dict[str, Any]:
+    """Handle messages of the queue; those that must wait are reported as failed, with a growing delay."""
+    failures, counts = [], {"CopiesStarted": 0, "CopiesWaiting": 0, "CopiesFailed": 0}
+    for record in records:
+        context = {"messageId": record["messageId"], "body": record["body"][:2000]}
+        try:
+            done = copy_one(record["body"], regions, datetime.now(UTC))
+            LOGGER.info(done, extra=context)
+            counts["CopiesStarted"] += done.startswith("copying")
+        except Exception as error:  # one message must not fail the batch
+            LOGGER.warning("not copied: %s", error, extra=context)
+            try:
+                is_waiting = _wait_or_give_up(record, error, sqs)
+            except (ClientError, BotoCoreError):  # the visibility timeout of the queue applies
+                LOGGER.exception("cannot use the queues", extra=context)
+                is_waiting = True
+            counts["CopiesWaiting" if is_waiting else "CopiesFailed"] += 1
+            if is_waiting:
+                failures.append({"itemIdentifier": record["messageId"]})
+    _send_metrics(counts)
+    return {"batchItemFailures": failures}
+
+
+def _wait_or_give_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool:
+    """Delay the message, or move it to the dead-letter queue with the reason. Return whether it waits."""
+    receives = int(record["attributes"]["ApproximateReceiveCount"])
+    code = type(error).__name__
+    if isinstance(error, ClientError):
+        code = str(error.response["Error"]["Code"])
+    is_of_aws = isinstance(error, (ClientError, BotoCoreError, TimeoutError))
+    is_bug = code.startswith("AccessDenied") or not is_of_aws
+    if code in PERMANENT or (is_bug and receives >= ATTEMPTS):
+        reason = {"ERROR_CODE": code, "ERROR_MESSAGE": str(error)[:1000]}
+        sqs.send_message(
+            QueueUrl=os.environ["DEAD_LETTER_QUEUE_URL"],
+            MessageBody=record["body"],
+            MessageAttributes={
+                key: {"DataType": "String", "StringValue": text} for key, text in reason.items()
+            },
+        )
+        return False
+    sqs.change_message_visibility(
+        QueueUrl=os.environ["QUEUE_URL"],
+        ReceiptHandle=record["receiptHandle"],
+        VisibilityTimeout=delay(receives),
+    )
+    return True
+
+
+def reconcile(regions: Regions, sqs: Any, events: Any, now: datetime) -> dict[str, int]:
+    """Compare both Regions: queue missing copies, delete expired ones, announce finished ones."""
+    settings = regions.settings
+    copies = list(regions.list(regions.destination, ["manual"]))
+    plan = make_plan(regions.list(regions.source, settings.types), copies, settings, now)
+    counts = {
+        "CopiesMissing": len(plan.missing),
+        "CopiesOverdue": len(plan.overdue),
+        "CopiesInProgress": plan.in_progress,
+    }
+    tell = partial(announce, regions, events)
+    for act, some in ((regions.delete, plan.deleted), (tell, plan.announced)):
+        for one in some:
+            try:
+                act(one)
+            except (ClientError, BotoCoreError, RuntimeError):  # the next run tries again
+                LOGGER.exception("failed", extra={"snapshot": one.arn})
+    # Only what can start now: the others wait for the next run instead of filling the queue.
+    for one in plan.missing[: max(settings.copies_at_once - plan.in_progress, 0)]:
+        body = json.dumps({"snapshotArn": one.arn})
+        sqs.send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=body)
+    for one in plan.overdue[:20]:
+        LOGGER.warning("overdue", extra={"snapshot": one.arn})
+    _send_metrics(counts)
+    return counts
+
+
+def announce(regions: Regions, events: Any, copy: Snapshot) -> None:
+    """Put an event on the default bus of the destination Region, then mark the copy: at least once."""
+    detail = {
+        "copyArn": copy.arn,
+        "sourceArn": copy.tags.get(SOURCE, ""),
+        "sourceCreated": copy.tags.get(CREATED, ""),
+        "database": copy.database,
+    }
+    entry = {
+        "Source": "rds-snapshot-copy",
+        "DetailType": "RDS Snapshot Copy Available",
+        "Resources": [copy.arn],
+        "Detail": json.dumps(detail),
+    }
+    answer = events.put_events(Entries=[entry])
+    if answer["FailedEntryCount"]:
+        raise RuntimeError(answer["Entries"][0].get("ErrorMessage", "PutEvents failed"))
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    regions.destination.add_tags_to_resource(
+        ResourceName=copy.arn, Tags=[{"Key": ANNOUNCED, "Value": when}]
+    )
+
+
+def _send_metrics(counts: dict[str, int]) -> None:
+    """Print metrics in the embedded metric format of CloudWatch."""
+    metrics = [{"Name": name, "Unit": "Count"} for name in counts]
+    directive = {"Namespace": "RdsSnapshotCopy", "Dimensions": [["Stack"]], "Metrics": metrics}
+    timestamp = int(datetime.now(UTC).timestamp() * 1000)
+    document = {"_aws": {"Timestamp": timestamp, "CloudWatchMetrics": [directive]}}
+    print(json.dumps({**document, "Stack": os.environ["OWNER"].split("/")[1], **counts}))
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Handle messages of the queue (Records), or a run of the schedule."""
+    regions, sqs = Regions(settings_of(os.environ)), boto3.client("sqs")
+    if "Records" in event:
+        return copy_messages(event["Records"], regions, sqs)
+    events = boto3.client("events", region_name=regions.settings.destination_region)
+    return reconcile(regions, sqs, events, datetime.now(UTC))
