@@ -45,7 +45,8 @@ PARAMETER_KEYS = [
     "NoEcho",
 ]
 
-NEED_AN_ANSWER = {"Repository"}  # whose workflows may deploy: any default would be somebody's
+# Any default would be wrong for somebody: whose workflows may deploy, and where copies are needed.
+NEED_AN_ANSWER = {"DestinationRegion", "Repository"}
 
 
 @pytest.fixture(params=STACKS)
@@ -120,7 +121,7 @@ def test_the_consoles_form_explains_itself(template):
 
 
 def test_parameters_and_conditions_are_all_used(text, template):
-    for name in (*template["Parameters"], *template["Conditions"]):
+    for name in (*template["Parameters"], *template.get("Conditions", {})):
         assert len(re.findall(rf"\b{name}\b", text)) > (
             3 if name in template["Parameters"] else 1
         ), name
@@ -159,7 +160,7 @@ def test_alarms_exist_only_with_a_topic(template):
     assert bool(alarms) == ("AWS::Events::Rule" in kinds)
     both = {
         key
-        for key, one in template["Conditions"].items()
+        for key, one in template.get("Conditions", {}).items()
         if {"Condition": "HasAlarmTopic"} in one.get("Fn::And", ())
     }
     assert {one["Condition"] for one in alarms} <= {"HasAlarmTopic"} | both

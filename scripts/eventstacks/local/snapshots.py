@@ -3,8 +3,11 @@
 import contextvars
 from typing import Any
 
+from ministack.core import iam_actions
 from ministack.core.responses import get_account_id, get_region, now_iso, set_request_region
 from ministack.services import rds
+
+from eventstacks.local.ministack import Original, patch
 
 Form = dict[str, list[str]]
 
@@ -55,3 +58,23 @@ def _copy_cluster_snapshot(form: Form) -> Any:
 
 rds._ACTION_MAP["CopyDBSnapshot"] = _copy_instance_snapshot
 rds._ACTION_MAP["CopyDBClusterSnapshot"] = _copy_cluster_snapshot
+
+
+@patch("extract_resource_arn", iam_actions)
+def resource_of(original: Original, service: str, *request: Any) -> str:
+    """Return the ARN of the snapshot that a request copies, deletes or tags; MiniStack knows instances and clusters only.
+
+    A copy is authorized for its source and its target (service authorization reference); here only for the target.
+    """
+    arn = str(original(service, *request))
+    form, region, account = request[4], request[5], request[6]
+    action = str(form.get("Action", [""])[0])
+    if service != "rds" or not action.startswith(("Copy", "Delete", "AddTags")):
+        return arn
+    if name := form.get("ResourceName"):
+        return str(name[0])
+    for part, kind in (("DBSnapshot", "snapshot"), ("DBClusterSnapshot", "cluster-snapshot")):
+        for key in (f"Target{part}Identifier", f"{part}Identifier"):
+            if key in form:
+                return f"arn:aws:rds:{region}:{account}:{kind}:{form[key][0]}"
+    return arn
