@@ -6,12 +6,12 @@ and every function of this module apply it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import sys
-import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 2, 3, 130
 QUIET = "eventstacks.quiet"  # key of click's context for --quiet
-PROGRESS_DELAY = 1.0  # seconds until progress is shown
 MAX_ADVICE = 3  # different pieces of advice for one failure in several stacks
 # Control characters (C0, DEL, C1), line and paragraph separators, bidirectional marks, embeddings,
 # overrides and isolates, and lone surrogates: a terminal obeys them, or a reader is misled by them.
@@ -70,12 +69,6 @@ def safe(text: object, *, lines: bool = False) -> str:
     return _UNSAFE.sub(escape, str(text))
 
 
-def is_plain() -> bool:
-    """Return True if NO_COLOR, CI or TERM=dumb ask for plain lines, also on a terminal."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("CI")
-    return bool(plain) or os.environ.get("TERM") == "dumb"
-
-
 def is_quiet() -> bool:
     """Return True if the verb was called with --quiet."""
     context = click.get_current_context(silent=True)
@@ -104,12 +97,13 @@ def console(*, err: bool = False, markup: bool = False) -> Console:
 
     Long lines are wrapped only on a terminal.
     """
+    is_plain = any(map(os.environ.get, ("NO_COLOR", "CI"))) or os.environ.get("TERM") == "dumb"
     made = _SafeConsole(
         stderr=err,
         highlight=False,
         emoji=False,
         markup=markup,
-        force_terminal=False if is_plain() else None,
+        force_terminal=False if is_plain else None,
     )
     made.soft_wrap = not made.is_terminal
     return made
@@ -146,14 +140,11 @@ def print_json(value: Any) -> None:
 
 
 def snake_keys(value: Any) -> Any:
-    """Return AWS's document with its keys in snake_case: ``LogicalResourceId`` → logical_resource_id."""
+    """Return AWS's document with its keys in snake_case."""
     if isinstance(value, dict):
-        return {_snake(key): snake_keys(one) for key, one in value.items()}
+        keys = [re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", key).lower() for key in value]
+        return dict(zip(keys, map(snake_keys, value.values()), strict=True))
     return [snake_keys(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _snake(key: str) -> str:
-    return re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", key).lower()
 
 
 def _json_value(value: Any) -> Any:
@@ -167,54 +158,33 @@ def print_table(
     heads: Sequence[str],
     rows: Iterable[Sequence[object]],
     right: Sequence[str] = (),
-    notes: Mapping[int, str] | None = None,
+    notes: Sequence[Sequence[str]] = (),
 ) -> None:
     """Print a table: aligned on a terminal, tab-separated lines in a pipe.
 
     States are coloured by their value. On a terminal empty columns are left out, and where it is
-    too narrow the last columns follow on an indented line under their row. ``notes`` are further
-    lines, by the number of the row.
+    too narrow the last columns follow on an indented line. ``notes`` are lines below each row.
     """
-    out, notes = console(), notes or {}
+    out = console()
     table = [[safe("" if cell is None else cell) for cell in row] for row in [heads, *rows]]
     if out.is_terminal:
         columns = [column for column in zip(*table, strict=True) if any(column[1:])]
-        table = [list(row) for row in zip(*columns, strict=True)] or [list(heads)]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
-    for number, row in enumerate(table):
+        table = [list(row) for row in zip(*columns, strict=True)] or table
+    widths = [max(map(cell_len, column)) + 2 for column in zip(*table, strict=True)]
+    shown = max(1, sum(end <= out.width + 2 for end in itertools.accumulate(widths)))
+    for row, lines in itertools.zip_longest(table, [(), *notes], fillvalue=()):
+        cells = [Text(cell, "bold" if row is table[0] else state_style(cell)) for cell in row]
+        for head, cell, width in zip(table[0], cells[:shown], widths, strict=False):
+            cell.align("right" if head in right else "left", width - 2)
         if out.is_terminal:
-            for line in _row_lines(table[0], row, widths, right, out.width):
-                out.print(line, soft_wrap=True)
+            first = Text("  ").join(cells[:shown])
+            first.rstrip()
+            rest = Text("  ").join([Text("  "), *cells[shown:]]) if any(row[shown:]) else Text()
+            out.print(first, *([rest] if rest and row is not table[0] else []), sep="\n")
         else:
             click.echo("\t".join(row))
-        for words in notes.get(number - 1, "").splitlines():
-            echo(f"    {words}")
-
-
-def _row_lines(
-    heads: Sequence[str],
-    row: Sequence[str],
-    widths: Sequence[int],
-    right: Sequence[str],
-    width: int,
-) -> Iterator[Text]:
-    """Yield a row: on one line the columns for which there is room, on a second one the others."""
-    shown = len(widths)
-    while shown > 1 and sum(widths[:shown]) + 2 * (shown - 1) > width:
-        shown -= 1
-    cells = [Text(cell, "bold" if row is heads else state_style(cell)) for cell in row]
-    for head, cell, column in zip(heads, cells[:shown], widths, strict=False):
-        cell.align("right" if head in right else "left", column)
-    first = Text("  ").join(cells[:shown])
-    first.rstrip()
-    yield first
-    rest = [
-        Text.assemble((f"{head} ", "dim"), cell)
-        for head, cell in zip(heads[shown:], cells[shown:], strict=True)
-        if cell and row is not heads
-    ]
-    if rest:
-        yield Text("    ") + Text("  ").join(rest)
+        for line in lines:
+            echo(f"    {line}")
 
 
 def header(environment: Environment, account: str, regions: Iterable[str], endpoint: str) -> None:
@@ -242,31 +212,21 @@ def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
 
 
 @contextmanager
-def progress(text: str, describe: Callable[[], str] | None = None) -> Iterator[None]:
-    """Show a spinner with ``text`` on a terminal's stderr while the block takes over a second.
+def progress(text: str, describe: Callable[[], str] = str) -> Iterator[None]:
+    """Show a spinner with ``text`` on a terminal's stderr while the block runs.
 
     ``describe`` returns more words for each redraw, for example a count.
     """
-    out = console(err=True)
-    if not out.is_terminal or is_quiet():
-        yield
-        return
-    spinner = Spinner("dots", text=safe(text))
+    out, spinner = console(err=True), Spinner("dots")
 
     def draw() -> Spinner:
-        spinner.update(text=safe(f"{text} {describe()}" if describe else text))
+        spinner.update(text=safe(f"{text} {describe()}"))
         return spinner
 
+    is_shown = out.is_terminal and not is_quiet()
     live = Live(console=out, get_renderable=draw, refresh_per_second=8, transient=True)
-    timer = threading.Timer(PROGRESS_DELAY, live.start)
-    timer.daemon = True
-    timer.start()
-    try:
+    with live if is_shown else nullcontext():
         yield
-    finally:
-        timer.cancel()
-        timer.join()
-        live.stop()
 
 
 def print_errors(errors: Iterable[ToolError | None]) -> bool:
@@ -282,16 +242,15 @@ def error_lines(errors: Iterable[ToolError | None]) -> list[str]:
     groups: dict[tuple[str, str], list[ToolError]] = {}
     for error in filter(None, errors):
         groups.setdefault((error.code, error.what), []).append(error)
-    return [line for group in groups.values() for line in _group_lines(group)]
+    lines = []
+    for (_, what), group in groups.items():
+        places = ", ".join(dict.fromkeys(error.where for error in group))
+        advice = list(dict.fromkeys(error.advice for error in group))
+        more = [f"(and {len(advice) - MAX_ADVICE} more like this)"] if advice[MAX_ADVICE:] else []
+        rest = "\n".join([places, *advice[:MAX_ADVICE], *more]).splitlines()
+        lines += [f"Error: {what}", *(f"  {_advice(line)}" for line in rest if line)]
+    return lines
 
 
-def _group_lines(group: Sequence[ToolError]) -> list[str]:
-    places = ", ".join(dict.fromkeys(error.where for error in group if error.where))
-    advice = list(dict.fromkeys(error.advice for error in group if error.advice))
-    more = [f"(and {len(advice) - MAX_ADVICE} more like this)"] if advice[MAX_ADVICE:] else []
-    rest = [
-        f"Run: {line}" if line.startswith(_COMMANDS) else line
-        for text in [places, *advice[:MAX_ADVICE], *more]
-        for line in text.splitlines()
-    ]
-    return [f"Error: {group[0].what}", *(f"  {line}" for line in rest)]
+def _advice(line: str) -> str:
+    return f"Run: {line}" if line.startswith(_COMMANDS) else line

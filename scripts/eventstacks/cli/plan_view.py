@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from rich.text import Text
 from eventstacks.cli import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eventstacks.cloudformation.delete import Preview
     from eventstacks.cloudformation.run import Plan
@@ -36,8 +37,7 @@ _POLICY_ACTIONS = {  # text, style: red where data is lost, yellow where only a 
 }
 _RECREATION = {"Always": "  requires replacement", "Conditionally": "  may require replacement"}
 _IDENTITIES = ("Id", "Sid", "Key", "Name")  # what tells the elements of a list apart
-_SIGNS = {"+": "green", "-": "red"}
-_OUTPUT_SIGNS = {"added": ("+", "green"), "removed": ("-", "red")}
+_SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 _UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"  # AWS's text for a value not known yet
 _MASK = "****"  # a NoEcho value: whether it changes is not known
 _MAX_VALUE = 200  # characters
@@ -76,16 +76,6 @@ def markdown(environment: str, plans: Sequence[Plan], errors: Sequence[ToolError
     return f"{head}\n{fence}text\n{cut}\n{fence}\n{left if cut != text else ''}"
 
 
-def question(plans: Iterable[Plan], environment: str) -> str:
-    """Return what a deployment asks: ``Deploy 6 stacks to local?`` if all of them are new."""
-    changing = [plan for plan in plans if plan.changes]
-    new = sum(_is_new(plan) for plan in changing)
-    total = output.counted(len(changing), "stack")
-    if new == len(changing):
-        return f"Deploy {total} to {environment}?"
-    return f"Change {total} of {environment}{f', {new} of them new' if new else ''}?"
-
-
 def deletion(preview: Preview, *, in_accounts: bool) -> Iterator[Text]:
     """Yield what the deletion of a stack deletes and retains, and who uses what it deletes."""
     number = output.counted(len(preview.deleted), "resource")
@@ -93,17 +83,14 @@ def deletion(preview: Preview, *, in_accounts: bool) -> Iterator[Text]:
     yield Text.assemble((str(preview.ref), "bold"), ": ", (f"deletes {what}", "red"))
     for name, physical_id in preview.retained.items():
         yield Text(f"  retained: {name}  {physical_id}")
-    for name in preview.snapshots:
-        yield Text(f"  deleted after a snapshot: {name}", style="yellow")
-    for bucket in preview.full_buckets:
-        yield Text(f"  not empty: {bucket}", style="yellow")
-    for kind, users in (("export", preview.importers), ("output", preview.consumers)):
-        for name, stacks in users.items():
-            yield Text(f"  in use: {kind} {name} by {', '.join(stacks)}", style="yellow")
-
-
-def _is_new(plan: Plan) -> bool:
-    return plan.change_set.kind == "CREATE" if plan.change_set else plan.stack is None
+    users = {f"export {name}": stacks for name, stacks in preview.importers.items()}
+    users |= {f"output {name}": stacks for name, stacks in preview.consumers.items()}
+    for line in (
+        *(f"  deleted after a snapshot: {name}" for name in preview.snapshots),
+        *(f"  not empty: {bucket}" for bucket in preview.full_buckets),
+        *(f"  in use: {name} by {', '.join(stacks)}" for name, stacks in users.items()),
+    ):
+        yield Text(line, style="yellow")
 
 
 def _plan(plan: Plan) -> Iterator[Text]:
@@ -131,19 +118,12 @@ def _plan(plan: Plan) -> Iterator[Text]:
         order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
         for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
             yield from _resource(change)
-    yield from _outputs(plan)
-    for setting in plan.settings:
-        yield Text.assemble(("  ~ set      ", "yellow"), setting)
-    for note in plan.notes:
-        yield Text(f"  · {note}")
-
-
-def _outputs(plan: Plan) -> Iterator[Text]:
-    """Yield the outputs of a deployed stack that change."""
     for name, how in plan.outputs.items() if plan.stack else ():
-        sign, style = _OUTPUT_SIGNS.get(how, ("~", "yellow"))
-        change = "" if how in _OUTPUT_SIGNS else f": {how}"
-        yield Text.assemble((f"  {sign} output   ", style), f"{name}{change}")
+        sign = {"added": "+", "removed": "-"}.get(how, "~")
+        text = f"{name}: {how}" if sign == "~" else name
+        yield Text.assemble((f"  {sign} output   ", _SIGNS[sign]), text)
+    yield from (Text.assemble(("  ~ set      ", "yellow"), setting) for setting in plan.settings)
+    yield from (Text(f"  · {note}") for note in plan.notes)
 
 
 def _stack_values(plan: Plan) -> Iterator[Text]:
@@ -181,57 +161,50 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
         how = "changed" if drift == "MODIFIED" else "deleted"
         yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")
-    contexts = [_parse(change.get(f"{when}Context")) for when in ("Before", "After")]
-    # AWS names a property once per reason: a line with a cause stands for those without.
-    details = sorted(change.get("Details") or (), key=lambda one: not one.get("CausingEntity"))
-    lines: dict[str, Text] = {}
-    for detail in details:
-        for key, line in _detail(detail, contexts):
-            lines.setdefault(key, line)
-    yield from lines.values()
+    notes = _notes(change)
+    for path, old, new in _differences("", _values(change, "Before"), _values(change, "After")):
+        note = notes.pop(re.split(r"[.\[]", path)[0], (Text(), Text()))[1]
+        yield _value("      ", path, old, new) + note
+    for name, (cause, note) in notes.items():  # no values, or only the order of a list
+        yield Text(f"      {name}") + cause + note
 
 
-def _detail(detail: Mapping[str, Any], contexts: Sequence[Any]) -> Iterator[tuple[str, Text]]:
-    """Yield a key and a line for what changes in one property, or in another attribute."""
-    target = detail.get("Target") or {}
-    attribute = str(target.get("Attribute") or "")
-    before, after = _parse(target.get("BeforeValue")), _parse(target.get("AfterValue"))
-    if attribute not in ("", "Properties", "Tags") and before is after is None:
-        # AWS gives values for properties; those of DeletionPolicy and the like are in the contexts.
-        before, after = (one.get(attribute) if isinstance(one, dict) else None for one in contexts)
-    notes = Text()
-    if actual := (target.get("Drift") or {}).get("ActualValue"):
-        notes.append(f"  is now {_short(actual)}", "yellow")
-    notes.append(_RECREATION.get(target.get("RequiresRecreation", ""), ""), "red")
-    name = _labelled(str(target.get("Path") or target.get("Name") or attribute), contexts)
-    differences = list(_differences(name, before, after))
-    for path, old, new in differences:
-        line = _value("      ", path, old, new) + notes
-        yield line.plain, line
-        notes = Text()  # once is enough
-    if not differences and name:  # no values, or only the order of a list
-        cause = f" (from {detail['CausingEntity']})" if detail.get("CausingEntity") else ""
-        yield name, Text.assemble("      ", name, (cause, "dim"), notes)
+def _targets(change: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Yield path, target and cause of what changes; AWS names a property once per reason."""
+    details = change.get("Details") or ()
+    for detail in sorted(details, key=lambda one: not one.get("CausingEntity")):
+        target = detail.get("Target") or {}
+        path = (target.get("Path") or "").removeprefix("/Properties/").strip("/")
+        name = path.replace("/", ".") or target.get("Name") or target.get("Attribute") or ""
+        yield name, target, detail.get("CausingEntity") or ""
 
 
-def _labelled(path: str, contexts: Sequence[Any]) -> str:
-    """Return ``/Properties/Targets/1/Arn`` as ``Targets[OrderQueue].Arn``."""
-    label = ""
-    nodes = list(contexts)
-    for part in path.strip("/").split("/"):
-        nodes = [_step(node, part) for node in nodes]
-        known = [_identity(node) for node in nodes] if part.isdigit() else []
-        name = next(filter(None, reversed(known)), "")
-        label += f"[{name}]" if name else f".{part}"
-    return label.removeprefix(".").removeprefix("Properties.")
+def _values(change: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Return the properties and policies of a resource before or after the change.
+
+    They are in its context. Without one (the embedded AWS gives policies only, and a context with a
+    secret is left out) the properties that change have their values in the details.
+    """
+    parsed = _parse(change.get(f"{side}Context"))
+    context = parsed if isinstance(parsed, dict) else {}
+    policies = {name: value for name, value in context.items() if name.endswith("Policy")}
+    if "Properties" in context:
+        return {**policies, **context["Properties"]}
+    values = {name: _parse(target.get(f"{side}Value")) for name, target, _ in _targets(change)}
+    return values | policies
 
 
-def _step(node: Any, part: str) -> Any:
-    if isinstance(node, dict):
-        return node.get(part)
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    return None
+def _notes(change: Mapping[str, Any]) -> dict[str, tuple[Text, Text]]:
+    """Return the cause of each change, and what it requires, by top-level property."""
+    notes: dict[str, tuple[Text, Text]] = {}
+    for name, target, cause in _targets(change):
+        actual = (target.get("Drift") or {}).get("ActualValue")
+        recreation = _RECREATION.get(target.get("RequiresRecreation", ""), "")
+        drift = f"  is now {_short(actual)}" if actual else ""
+        note = Text.assemble((drift, "yellow"), (recreation, "red"))
+        shown = Text(f" (from {cause})" if cause else "", style="dim")
+        notes.setdefault(name.split(".")[0], (shown, note))
+    return notes
 
 
 def _identity(element: Any) -> str:
@@ -241,20 +214,18 @@ def _identity(element: Any) -> str:
 
 
 def _parse(value: str | None) -> Any:
-    """Return a value as AWS gives it: documents come as JSON."""
-    if value is None or value[:1] not in ("{", "[") or value == _UNKNOWN:
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:  # AWS cuts long values
-        return value
+    """Return a value as AWS gives it: documents come as JSON, long ones cut."""
+    with contextlib.suppress(ValueError):
+        if value and value[0] in "{[":
+            return json.loads(value)
+    return value
 
 
 def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield path, before and after of what differs: of a long policy only what changes in it."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
-            yield from _differences(f"{path}.{key}", before.get(key), after.get(key))
+            yield from _differences(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
     elif isinstance(before, list) and isinstance(after, list):
         old, new = _elements(before, after)
         for label in dict.fromkeys([*old, *new]):

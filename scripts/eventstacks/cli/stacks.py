@@ -197,7 +197,7 @@ def _show_status(found: Sequence[Status]) -> None:
         )
         for one in found
     ]
-    notes = {number: one.advice for number, one in enumerate(found)}
+    notes = [one.advice.splitlines() for one in found]
     heads = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT", "PROTECTION")
     output.print_table(heads, rows, notes=notes)
 

@@ -23,7 +23,7 @@ def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
             )
             begins.start()
             begins.join()
-        drawn.append(reporter._live.is_started)
+        drawn.append(reporter._progress.live.is_started)
         return answer
 
     monkeypatch.setattr(
@@ -35,4 +35,4 @@ def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
     ) as reporter:
         assert reporter.confirm([]) is answer
         assert drawn == [False]
-        assert reporter._live.is_started is (answer or running)
+        assert reporter._progress.live.is_started is (answer or running)

@@ -227,8 +227,8 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
         reporter.started(place, 4)
         reporter.progressed(Progress(place, event, 1, 4, ("Queue",)))
         rendered = Console(width=100, file=io.StringIO())
-        rendered.print(reporter._table())
-        row = rendered.file.getvalue().splitlines()[0]
+        rendered.print(reporter._progress.get_renderable())
+        row = rendered.file.getvalue().splitlines()[-1]
         reporter.finished(Result(place, "created", 3.21))
     assert [word for word in ("t-bus", "1/4", "Queue") if word in row] == ["t-bus", "1/4", "Queue"]
     assert ("Queue CREATE_IN_PROGRESS" in out.getvalue()) is not terminal
@@ -351,13 +351,18 @@ def test_of_a_list_of_strings_the_added_and_removed_are_shown():
     ]
 
 
-def test_an_index_in_a_path_becomes_the_id():
-    found = change(
-        "Modify",
-        detail("x", "y", Name="Targets", Path="/Properties/Targets/1/Arn"),
-        AfterContext=f'{{"Properties": {{"Targets": {targets("A", "B")}}}}}',
-    )
-    assert text(plan(found))[2] == "      Targets[B].Arn: x → y"
+def test_the_whole_properties_are_compared_where_aws_gives_them():
+    """AWS compares lists by position: an element that is added at the front changes all after it."""
+    contexts = {
+        f"{side}Context": json.dumps({"Properties": {"Targets": json.loads(targets(*names))}})
+        for side, names in (("Before", "A"), ("After", ("B", "A")))
+    }
+    by_position = [
+        detail("A", "B", Name="Targets", Path="/Properties/Targets/0/Id"),
+        detail(None, '{"Id": "A"}', Name="Targets", Path="/Properties/Targets/1"),
+    ]
+    lines = text(plan(change("Modify", *by_position, **contexts)))
+    assert lines[2:-1] == ['      + Targets[B]: {"Id": "B", "Arn": "arn:B"}']
 
 
 def test_a_value_that_is_not_known_yet():
@@ -392,14 +397,6 @@ def test_outputs_and_exports_that_change_are_named():
         "  ~ output   Version: 1 → 2",
         "  ~ output   Url: export added",
     ]
-
-
-def test_the_question_says_whether_stacks_are_new():
-    new, old = plan(kind="CREATE"), plan(change(), stack={})
-    waiting = Plan(stack_ref("test", "bus", "t-bus", "us-east-1"), waits_for=("rules",))
-    assert plan_view.question([new, waiting], "local") == "Deploy 2 stacks to local?"
-    assert plan_view.question([old], "local") == "Change 1 stack of local?"
-    assert plan_view.question([new, old], "local") == "Change 2 stacks of local, 1 of them new?"
 
 
 @pytest.mark.parametrize("run", ["`", "```", "````", "`````````"])
