@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple
 
 import click
 from click.shell_completion import shell_complete
@@ -19,9 +20,6 @@ from eventstacks.errors import ErrorCode, ToolError
 with lazy_imports():
     from eventstacks import aws
     from eventstacks.cli import output
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMPLETE = "_EVENTSTACKS_COMPLETE"  # click's variable for shell completion
@@ -72,9 +70,12 @@ class Verbs(click.Group):
         """Return the names of the verbs."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Load a verb's module and return its command, or None if there is no such verb."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a verb's module and return its command; suggest the nearest for a misspelt one."""
         if cmd_name not in VERBS:
+            near = difflib.get_close_matches(cmd_name, VERBS, n=1)
+            if near and not ctx.resilient_parsing:  # the shell completes
+                ctx.fail(f"No such command {cmd_name!r}. Did you mean {near[0]!r}?")
             return None
         with lazy_imports():
             module = importlib.import_module(f"eventstacks.cli.{VERBS[cmd_name].module}")
@@ -83,25 +84,11 @@ class Verbs(click.Group):
         command.name = cmd_name
         return command if isinstance(command, click.Command) else None
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb of a command line; suggest the nearest for a misspelt one."""
-        name = args[0]
-        if name not in VERBS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, VERBS, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else " Run: eventstacks --help"
-            ctx.fail(f"No such command {name!r}.{hint}")
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the verbs by section."""
-        for section in dict.fromkeys(verb.section for verb in VERBS.values()):
+        for section, names in itertools.groupby(VERBS, lambda name: VERBS[name].section):
             with formatter.section(section):
-                of_section = [
-                    (n, verb.help) for n, verb in VERBS.items() if verb.section == section
-                ]
-                formatter.write_dl(of_section)
+                formatter.write_dl([(name, VERBS[name].help) for name in names])
 
 
 @click.group(
@@ -123,7 +110,7 @@ def main() -> int:
     for number in SIGNALS:
         # One that is ignored stays so: nohup, or a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+            signal.signal(number, signal.default_int_handler)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: `<&-`
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
@@ -139,10 +126,6 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _run(arguments: list[str]) -> int:

@@ -71,13 +71,18 @@ def test_the_help_of_a_verb_loads_nothing_heavy(verb):
 
 @pytest.mark.parametrize(
     ("words", "completions"),
-    [("eventstacks dep", "plain,deploy\n"), ("eventstacks plan --env lo", "plain,local\n")],
+    [
+        ("eventstacks dep", "plain,deploy\n"),
+        ("eventstacks plan --env lo", "plain,local\n"),
+        ("eventstacks deplyo --env zz", ""),
+    ],
 )
 def test_the_shell_completes_verbs_and_environments(words, completions, monkeypatch):
     monkeypatch.setenv("_EVENTSTACKS_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-    assert run().stdout == completions
+    done = run()
+    assert (done.stdout, done.stderr) == (completions, "")
 
 
 @pytest.mark.parametrize(

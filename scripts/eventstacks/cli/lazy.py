@@ -12,17 +12,15 @@ is half loaded.
 
 from __future__ import annotations
 
-import importlib.machinery
 import sys
 import threading
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from importlib.machinery import ModuleSpec
+    from collections.abc import Iterator
 
 _lock = threading.RLock()  # one for all: two modules that use each other cannot block two threads
 
@@ -32,46 +30,35 @@ class _LazyModule(ModuleType):
 
     def __getattribute__(self, name: str) -> Any:
         with _lock:
-            loader = ModuleType.__getattribute__(self, "__spec__").loader
-            if isinstance(loader, _LazyLoader) and not loader.is_loading:
-                loader.is_loading = True  # the code that is executed uses the module, too
-                try:
-                    loader.eager.exec_module(self)
-                    self.__class__ = ModuleType  # type: ignore[assignment]
-                finally:
-                    loader.is_loading = False
+            state = ModuleType.__getattribute__(self, "__spec__").loader_state
+            if execute := state.pop("execute", None):  # once: the code itself uses the module, too
+                execute(self)
+                self.__class__ = ModuleType  # type: ignore[assignment]
         return ModuleType.__getattribute__(self, name)
 
 
-class _LazyLoader(Loader):
-    def __init__(self, eager: Loader) -> None:
-        self.eager = eager
-        self.is_loading = False
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__class__ = _LazyModule
-
-
-class _LazyFinder(MetaPathFinder):
+class _LazyFinder(PathFinder):
     """Find modules of this package; packages (``__init__``) are loaded at once."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if not fullname.startswith("eventstacks."):
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec and spec.loader and spec.submodule_search_locations is None:
-            spec.loader = _LazyLoader(spec.loader)
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        is_ours = fullname.startswith("eventstacks.")
+        spec = PathFinder.find_spec(fullname, path, target) if is_ours else None
+        if spec and spec.loader and not spec.submodule_search_locations:
+            spec.loader_state = {"execute": spec.loader.exec_module}
+            spec.loader.exec_module = _make_lazy  # type: ignore[method-assign]
         return spec
+
+
+def _make_lazy(module: ModuleType) -> None:
+    module.__class__ = _LazyModule
 
 
 @contextmanager
 def lazy_imports() -> Iterator[None]:
     """Delay the loading of this package's modules that are imported in the block."""
-    finder = _LazyFinder()
-    sys.meta_path.insert(0, finder)
+    sys.meta_path.insert(0, _LazyFinder)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        sys.meta_path.remove(_LazyFinder)

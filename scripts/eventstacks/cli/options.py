@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from click.shell_completion import CompletionItem
-
     from eventstacks.environment import StackRef
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -55,22 +53,6 @@ class FiniteRange(click.FloatRange):
 RATE = FiniteRange(min=0.001)  # per second: one in a quarter of an hour is the slowest
 
 
-def _complete_environment(
-    _ctx: click.Context, _param: click.Parameter, incomplete: str
-) -> list[str | CompletionItem]:
-    return [name for name in environment.names() if name.startswith(incomplete)]
-
-
-def _complete_stack(
-    ctx: click.Context, _param: click.Parameter, incomplete: str
-) -> list[str | CompletionItem]:
-    try:
-        stacks = environment.load(ctx.params.get("env") or "local").stacks
-    except ToolError:
-        return []
-    return [name for name in stacks if name.startswith(incomplete)]
-
-
 def _set_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     ctx.meta[output.QUIET] = value
 
@@ -80,13 +62,14 @@ env_option = click.option(
     default="local",
     show_default=True,
     metavar="NAME",
-    shell_complete=_complete_environment,
+    shell_complete=lambda _ctx, _param, text: [
+        name for name in environment.names() if name.startswith(text)
+    ],
     help="The environment: parameters/NAME.yaml.",
 )
 stack_option = click.option(
     "--stack",
     metavar="NAME",
-    shell_complete=_complete_stack,
     help="Only this stack of the environment.",
 )
 region_option = click.option("--region", metavar="NAME", help="Only this Region.")

@@ -95,9 +95,9 @@ def plan(
         out = output.console()
         for line in plan_view.show(plans):
             out.print(line)
-    failed = output.print_errors(problems)
-    changes = output.EXIT_CHANGES if any(one.changes for one in plans) else 0
-    return output.EXIT_FAILED if failed else changes
+    if output.print_errors(problems):
+        return output.EXIT_FAILED
+    return output.EXIT_CHANGES if any(one.changes for one in plans) else 0
 
 
 def _plan_document(plan: Plan) -> dict[str, Any]:

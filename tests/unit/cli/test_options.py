@@ -30,16 +30,6 @@ def test_a_wrong_time_is_wrong_use(text):
         convert(options.Time(), text)
 
 
-def test_stacks_are_completed_for_the_environment():
-    command = click.Command("x", params=[])
-    context = click.Context(command)
-    context.params["env"] = "local"
-    found = options._complete_stack(context, None, "custom")
-    assert found == ["custom-event-bus"]
-    context.params["env"] = "nowhere"
-    assert options._complete_stack(context, None, "") == []
-
-
 @pytest.fixture
 def account(monkeypatch):
     monkeypatch.setattr(aws.Aws, "guard", lambda _: "000000000000")
