@@ -1,4 +1,4 @@
-"""Lambda functions, as MiniStack runs them: in processes of their own, whose standard error is the log."""
+"""Lambda functions as MiniStack runs them, in processes of their own: credentials, logs and concurrency."""
 
 import os
 import queue
@@ -12,58 +12,90 @@ from ministack.services import lambda_svc
 
 from eventstacks.local.ministack import Original, patch
 
-HANDLER_CALL = "result = handler_fn(event, context)"  # in the worker's script: the request id is set just before it
-ANSWER = "        _real_stdout.flush()\n\nrun()"  # in the worker's script: what it says of one invocation leaves it
-END = "\x1eend of invocation\x1e"  # closes the log of each invocation on standard error
-PATIENCE = 5.0  # seconds for the rest of a log whose end does not come: something that was started still holds the pipe
-# What the Lambda runtime does for `logging`: a root handler with level, time, request id and text between tabs.
+HANDLER_CALL = (
+    "result = handler_fn(event, context)"  # in the worker's script, after the request ID is set
+)
+ANSWER = "        _real_stdout.flush()\n\nrun()"  # in the worker's script, after each invocation
+END = "\x1eend of invocation\x1e"  # ends the log of each invocation on standard error
+TIMEOUT = 5.0  # seconds for a log without an end: a child process of the function has the pipe open
+# What the Lambda runtime does for `logging`: a root handler with level, time, request ID and message between tabs or,
+# with LoggingConfig's LogFormat JSON, one object per line with the fields of awslambdaric's JsonFormatter and `extra`.
+# ApplicationLogLevel and SystemLogLevel are not applied.
 LOGGING = """
-import logging as _logging, time as _time
+import json as _json, logging as _logging, os as _os, time as _time
 _request, _logging.Formatter.converter = [""], _time.gmtime
+class _JsonFormatter(_logging.Formatter):
+    _reserved = {*vars(_logging.makeLogRecord({})), "aws_request_id"}
+    def format(self, record):
+        when = _time.strftime("%Y-%m-%dT%H:%M:%S", _time.gmtime(record.created))
+        fields = {"timestamp": f"{when}.{int(record.msecs):03d}Z", "level": record.levelname,
+                  "message": record.getMessage(), "logger": record.name,
+                  "requestId": getattr(record, "aws_request_id", None)}
+        if record.exc_info and record.exc_info[0]:
+            fields |= {"errorType": record.exc_info[0].__name__, "errorMessage": str(record.exc_info[1]),
+                       "stackTrace": self.formatException(record.exc_info).splitlines()}
+        fields |= {k: v for k, v in vars(record).items() if k not in self._reserved and k not in fields}
+        return _json.dumps({k: v for k, v in fields.items() if v is not None}, ensure_ascii=False)
 _logging.basicConfig(datefmt="%Y-%m-%dT%H:%M:%S",
                      format="[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s")
 _logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_request_id", _request[0]) or True)
+if _os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON":
+    _logging.getLogger().handlers[0].setFormatter(_JsonFormatter())
 """
 SECRET = secrets.token_hex(16)
 SLOTS = threading.BoundedSemaphore(2 * (os.cpu_count() or 2))
 
 
 def apply_patches() -> None:
-    """Put the logging into the worker's script, and the whole log into what a worker answers.
+    """Add logging to the worker's script, and the whole log to a worker's answer.
 
-    MiniStack takes a function for silent whose log has not come 50 ms after its answer, which on a busy machine
-    loses it. Raises AttributeError when something of MiniStack's is not where it was.
+    MiniStack waits 50 ms for the log after an answer; on a busy machine the log would be lost. Raises AttributeError if
+    MiniStack's script has changed.
     """
     script, worker = lambda_runtime._PYTHON_WORKER_SCRIPT, lambda_runtime.Worker
-    for place, before in (
+    for place, addition in (
         (HANDLER_CALL, "_request[0] = context.aws_request_id; "),
         (ANSWER, f"        print({END!r}, file=sys.__stderr__, flush=True)\n"),
     ):
         if script.count(place) != 1:
             raise AttributeError(f"{place!r} in _PYTHON_WORKER_SCRIPT")
-        script = script.replace(place, before + place)
+        script = script.replace(place, addition + place)
     lambda_runtime._PYTHON_WORKER_SCRIPT = LOGGING + script
     worker._drain_stderr_bounded = _of_python(worker._drain_stderr_bounded)
-    worker._drain_stderr = _of_python(worker._drain_stderr)  # after a time-out
+    worker._drain_stderr = _of_python(worker._drain_stderr)  # after a timeout
+    worker._spawn = _with_log_format(worker._spawn)
+
+
+def _with_log_format(original: Original) -> Original:
+    """Pass the log format to the function's process in its variable."""
+
+    def spawn(worker: Any) -> Any:
+        log_format = (worker.config.get("LoggingConfig") or {}).get("LogFormat", "Text")
+        variables = (worker.config.get("Environment") or {}).get("Variables") or {}
+        variables = {**variables, "AWS_LAMBDA_LOG_FORMAT": log_format}
+        worker.config = {**worker.config, "Environment": {"Variables": variables}}
+        return original(worker)
+
+    return spawn
 
 
 def _of_python(original: Original) -> Original:
-    """The workers of other languages write no mark; how MiniStack reads their log is left as it is."""
+    """Read the log of Python workers to its end mark; other languages write none."""
 
     def drain(worker: Any, *arguments: Any, **more: Any) -> Any:
-        is_ours = str(worker.config.get("Runtime", "python")).startswith("python")
-        return log_of(worker) if is_ours else original(worker, *arguments, **more)
+        is_python = str(worker.config.get("Runtime", "python")).startswith("python")
+        return log_of(worker) if is_python else original(worker, *arguments, **more)
 
     return drain
 
 
 def log_of(worker: Any) -> str:
-    """What a worker wrote since its last invocation, to the mark at the end of this one, or to its own end."""
-    lines, deadline = [], time.monotonic() + PATIENCE
+    """Return what a worker wrote since its last invocation, up to the end mark or its own end."""
+    lines, deadline = [], time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         is_read = (
             worker._stderr_thread.is_alive()
-        )  # asked first: its last line may come just before its end
+        )  # before the queue: the last line precedes its end
         try:
             line = worker._stderr_queue.get(timeout=0.01)
         except queue.Empty:
@@ -85,12 +117,11 @@ def unpredictable_credentials(original: Original, config: dict[str, Any]) -> Any
 
 @patch("_execute_function", lambda_svc)
 def in_turn(original: Original, *arguments: Any) -> Any:
-    """Run a function when few others run: a burst of events queues, as on AWS, and starts no interpreter for each."""
-    taken = SLOTS.acquire(
-        timeout=5
-    )  # no longer: a function that waits for another one would hold up itself
+    """Queue invocations while many functions run, as AWS does; MiniStack starts an interpreter for each."""
+    # No longer than 5 s: a function that waits for another one would block itself.
+    has_slot = SLOTS.acquire(timeout=5)
     try:
         return original(*arguments)
     finally:
-        if taken:
+        if has_slot:
             SLOTS.release()

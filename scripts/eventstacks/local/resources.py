@@ -1,173 +1,186 @@
-"""CloudFormation resource types that MiniStack lacks, or knows by half.
+"""CloudFormation resource types that MiniStack lacks or implements in part.
 
-Each ``put_*(verb, name, properties)`` does Create, Update or Delete and answers (physical id, attributes for
-Fn::GetAtt).
+To add a type, write ``put_*(verb, name, properties)``, which does Create, Update or Delete and returns (physical ID,
+attributes for Fn::GetAtt), and add it to TYPES; add its create-only properties to REPLACING.
 """
 
 import contextlib
+import functools
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import eventbridge, s3
+from ministack.services import cloudwatch, eventbridge, s3
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 
 KNOWN = provisioners._RESOURCE_HANDLERS
+Put = Callable[[str, str, Json], tuple[str, Json]]
+
+
+def arn_of(service: str, resource: str, region: str | None = None) -> str:
+    """Return an ARN in the current account and Region."""
+    return f"arn:aws:{service}:{get_region() if region is None else region}:{get_account_id()}:{resource}"
 
 
 def put_trail(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """A trail, its event selectors and whether it logs. CloudTrail tries first whether the bucket lets it in."""
+    """Put a trail, its event selectors and its logging status, if the bucket policy allows CloudTrail."""
     if verb == "Delete":
         return name, call("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
     # YAML and parameters give either a boolean or its name.
-    props = {
-        key: {"true": True, "false": False}.get(str(value), value) for key, value in props.items()
-    }
-    bucket = f"arn:aws:s3:::{props['S3BucketName']}"
-    trail_arn = f"arn:aws:cloudtrail:{get_region()}:{get_account_id()}:trail/{name}"
-    key = "/".join(
-        filter(
-            None, (bucket, props.get("S3KeyPrefix"), "AWSLogs", get_account_id(), "CloudTrail/x")
-        )
+    names = {"true": True, "false": False}
+    props = {key: names.get(str(value), value) for key, value in props.items()}
+    bucket, trail_arn = (
+        f"arn:aws:s3:::{props['S3BucketName']}",
+        arn_of("cloudtrail", f"trail/{name}"),
     )
+    prefix = f"{props['S3KeyPrefix']}/" if props.get("S3KeyPrefix") else ""
+    key = f"{bucket}/{prefix}AWSLogs/{get_account_id()}/CloudTrail/x"
     keys = {"s3:x-amz-acl": "bucket-owner-full-control", "aws:sourcearn": trail_arn}
     policies = list((s3.bucket_policy_for_arn(bucket) or ())[:1])
-    asked = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
+    calls = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
     if not all(
         policies_allow(policies, "cloudtrail.amazonaws.com", action, arn, keys)
-        for action, arn in asked
+        for action, arn in calls
     ):
-        text = f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']}"
         raise ValueError(
-            f"{text} (Service: CloudTrail, Status Code: 400) (HandlerErrorCode: InvalidRequest)"
+            f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']} "
+            "(Service: CloudTrail, Status Code: 400) (HandlerErrorCode: InvalidRequest)"
         )
-    call(
-        "cloudtrail",
-        f"CloudTrail.{verb}Trail",
-        **{**props, "Name": name, "KmsKeyId": props.get("KMSKeyId", "")},
-    )
-    if selectors := {
-        key: props[key] for key in ("EventSelectors", "AdvancedEventSelectors") if props.get(key)
-    }:
+    settings = {**props, "Name": name, "KmsKeyId": props.get("KMSKeyId", "")}
+    call("cloudtrail", f"CloudTrail.{verb}Trail", **settings)
+    kinds = ("EventSelectors", "AdvancedEventSelectors")
+    if selectors := {kind: props[kind] for kind in kinds if props.get(kind)}:
         call("cloudtrail", "CloudTrail.PutEventSelectors", TrailName=name, **selectors)
     call("cloudtrail", f"CloudTrail.{'Start' if props['IsLogging'] else 'Stop'}Logging", Name=name)
     return name, {"Arn": trail_arn}
 
 
 def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """An archive of a bus."""
+    """Put an archive of a bus."""
     pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
-    settings = {
-        **props,
-        "ArchiveName": name,
-        "EventSourceArn": props["SourceArn"],
-        "EventPattern": pattern,
-    }
-    made = call("eventbridge", f"AWSEvents.{verb}Archive", **settings)
-    return name, {"Arn": made.get("ArchiveArn"), "ArchiveName": name}
+    names = {"ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
+    archive = call("eventbridge", f"AWSEvents.{verb}Archive", **{**props, **names})
+    return name, {"Arn": archive.get("ArchiveArn"), "ArchiveName": name}
 
 
 def put_bus_policy(verb: str, _name: str, props: Json) -> tuple[str, Json]:
-    """A statement, straight into the bus's policy: MiniStack's PutPermission knows no Statement."""
+    """Put a statement directly into the bus's policy: MiniStack's PutPermission has no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
     call("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
     if verb != "Delete":
-        policy = eventbridge._event_bus_policies.setdefault(
-            bus, {"Version": "2012-10-17", "Statement": []}
-        )
+        empty: Json = {"Version": "2012-10-17", "Statement": []}
+        policy = eventbridge._event_bus_policies.setdefault(bus, empty)
         policy["Statement"].append({**props["Statement"], "Sid": sid})
     return f"{bus}|{sid}", {}
 
 
 def put_identity_provider(verb: str, _name: str, props: Json) -> tuple[str, Json]:
-    """An OpenID Connect provider of IAM; MiniStack has no call to change one."""
-    arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{props['Url'].removeprefix('https://')}"
-    form = {
-        "Action": f"{verb}OpenIDConnectProvider",
-        "Url": props["Url"],
-        "OpenIDConnectProviderArn": arn,
-    }
+    """Put an OpenID Connect provider of IAM; MiniStack has no call to update one."""
+    arn = arn_of("iam", f"oidc-provider/{props['Url'].removeprefix('https://')}", "")
+    form = {"Action": f"{verb}OpenIDConnectProvider", "Url": props["Url"]}
+    form["OpenIDConnectProviderArn"] = arn
     for wire, key in (("ClientIDList", "ClientIdList"), ("ThumbprintList", "ThumbprintList")):
-        form |= {f"{wire}.member.{number}": one for number, one in enumerate(props.get(key, []), 1)}
-    status, answer = (
-        send("iam", "POST", "/", {}, urlencode(form).encode()) if verb != "Update" else (200, b"")
-    )
-    if status >= 400:
-        raise AwsError(answer.decode())
+        form |= {f"{wire}.member.{n}": value for n, value in enumerate(props.get(key, []), 1)}
+    if verb != "Update":
+        status, body = send("iam", "POST", "/", {}, urlencode(form).encode())
+        if status >= 400:
+            raise AwsError(body.decode())
     return arn, {"Arn": arn}
+
+
+def put_composite_alarm(verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put a composite alarm. CloudWatch refuses one that names an alarm which does not exist."""
+    if verb == "Delete":
+        cloudwatch._delete_alarms({}, {"AlarmNames": [name]}, is_cbor=False, is_json=True)
+        return name, {}
+    alarm = {**props, "AlarmName": name}
+    status, _, body = cloudwatch._put_composite_alarm({}, alarm, is_cbor=False, is_json=True)
+    if status >= 400:
+        raise AwsError(str(body))
+    return name, {"Arn": arn_of("cloudwatch", f"alarm:{name}")}
 
 
 @patch("create", KNOWN["AWS::Events::EventBus"])
 @patch("update", KNOWN["AWS::Events::EventBus"])
 def with_bus_settings(original: Original, *arguments: Any) -> Any:
-    """A bus's dead-letter queue, log level and key, which MiniStack's provisioner drops (they are kept, not used)."""
-    made, props = original(*arguments), arguments[-2]
+    """Keep a bus's dead-letter queue, log level and key, which MiniStack drops; they have no effect."""
+    result, props = original(*arguments), arguments[-2]
     kept = ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier")
-    eventbridge._event_buses[made[0]] |= {key: props[key] for key in kept if key in props}
-    return made
+    eventbridge._event_buses[result[0]] |= {key: props[key] for key in kept if key in props}
+    return result
 
 
-def handlers(put: Original, key: str, limit: int) -> dict[str, Original]:
-    """What MiniStack's CloudFormation calls; the property ``key`` names the resource, else a name of ``limit`` letters.
-
-    A delete is content when the thing is gone already.
-    """
-
-    def delete(name: str, props: Json) -> None:
-        with contextlib.suppress(AwsError):
-            put("Delete", name, props)
-
-    def create(logical_id: str, props: Json, stack: str) -> Any:
-        return put(
-            "Create",
-            props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit),
-            props,
-        )
-
-    def update(name: str, _old: Json, props: Json, _stack: str) -> Any:
-        return put("Update", name, props)
-
-    return {"create": create, "update": update, "delete": delete}
+@patch("create", KNOWN["AWS::Events::Rule"])
+@patch("update", KNOWN["AWS::Events::Rule"])
+def with_numbers(original: Original, *arguments: Any) -> Any:
+    """Pass the numbers of a RetryPolicy that come from parameters as numbers, as CloudFormation does."""
+    for target in arguments[-2].get("Targets") or []:
+        if policy := target.get("RetryPolicy"):
+            target["RetryPolicy"] = {key: int(value) for key, value in policy.items()}
+    return original(*arguments)
 
 
-KNOWN["AWS::CloudTrail::Trail"] = handlers(put_trail, "TrailName", 128)
-KNOWN["AWS::Events::Archive"] = handlers(put_archive, "ArchiveName", 48)
-KNOWN["AWS::Events::EventBusPolicy"] = handlers(put_bus_policy, "", 64)
-KNOWN["AWS::IAM::OIDCProvider"] = handlers(put_identity_provider, "", 64)
-# Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
-provisioners._REPLACING_PROPERTIES.update(
-    {
-        "AWS::CloudTrail::Trail": ("TrailName",),
-        "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
-        "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"),
-        "AWS::Logs::LogGroup": ("LogGroupName",),
-        "AWS::Events::EventBus": ("Name",),
-        "AWS::Events::Rule": ("Name", "EventBusName"),
-        "AWS::IAM::OIDCProvider": ("Url",),
-        "AWS::IAM::Policy": (),
-        "AWS::KMS::Key": (),
-        "AWS::KMS::Alias": ("AliasName",),
-        "AWS::SQS::QueuePolicy": (),
-        "AWS::SNS::TopicPolicy": (),
-        "AWS::SNS::Subscription": ("Endpoint", "Protocol", "TopicArn"),
-        "AWS::Logs::ResourcePolicy": ("PolicyName",),
-        "AWS::CloudWatch::Alarm": ("AlarmName",),
-        "AWS::S3::Bucket": ("BucketName", "BucketNamePrefix", "BucketNamespace"),
-        "AWS::S3::BucketPolicy": ("Bucket",),
-        "AWS::Lambda::Permission": (
-            "Action",
-            "EventSourceToken",
-            "FunctionName",
-            "FunctionUrlAuthType",
-            "InvokedViaFunctionUrl",
-            "Principal",
-            "PrincipalOrgID",
-            "SourceAccount",
-            "SourceArn",
-        ),
+def delete(put: Put, name: str, props: Json) -> None:
+    """Delete a resource; one that does not exist is deleted already."""
+    with contextlib.suppress(AwsError):
+        put("Delete", name, props)
+
+
+def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: str) -> Any:
+    """Create a resource. The property ``key`` names it, else a generated name of ``limit`` characters."""
+    name = props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit)
+    return put("Create", name, props)
+
+
+# Type -> function, property that names the resource, length of a generated name.
+TYPES: dict[str, tuple[Put, str, int]] = {
+    "AWS::CloudTrail::Trail": (put_trail, "TrailName", 128),
+    "AWS::CloudWatch::CompositeAlarm": (put_composite_alarm, "AlarmName", 255),
+    "AWS::Events::Archive": (put_archive, "ArchiveName", 48),
+    "AWS::Events::EventBusPolicy": (put_bus_policy, "", 64),
+    "AWS::IAM::OIDCProvider": (put_identity_provider, "", 64),
+}
+for _type, (_put, _key, _limit) in TYPES.items():
+    KNOWN[_type] = {
+        "create": functools.partial(create, _put, _key, _limit),
+        "update": lambda name, _old, props, _stack, put=_put: put("Update", name, props),
+        "delete": functools.partial(delete, _put),
     }
-)
+# Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
+REPLACING = {
+    "AWS::CloudTrail::Trail": ("TrailName",),
+    "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
+    "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"),
+    "AWS::Logs::LogGroup": ("LogGroupName",),
+    "AWS::Events::EventBus": ("Name",),
+    "AWS::Events::Rule": ("Name", "EventBusName"),
+    "AWS::IAM::OIDCProvider": ("Url",),
+    "AWS::IAM::Policy": (),
+    "AWS::KMS::Key": (),
+    "AWS::KMS::Alias": ("AliasName",),
+    "AWS::SQS::QueuePolicy": (),
+    "AWS::SNS::TopicPolicy": (),
+    "AWS::SNS::Subscription": ("Endpoint", "Protocol", "TopicArn"),
+    "AWS::Logs::ResourcePolicy": ("PolicyName",),
+    "AWS::CloudWatch::Alarm": ("AlarmName",),
+    "AWS::CloudWatch::CompositeAlarm": ("AlarmName",),
+    "AWS::S3::Bucket": ("BucketName", "BucketNamePrefix", "BucketNamespace"),
+    "AWS::S3::BucketPolicy": ("Bucket",),
+    "AWS::Lambda::Permission": (
+        "Action",
+        "EventSourceToken",
+        "FunctionName",
+        "FunctionUrlAuthType",
+        "InvokedViaFunctionUrl",
+        "Principal",
+        "PrincipalOrgID",
+        "SourceAccount",
+        "SourceArn",
+    ),
+}
+provisioners._REPLACING_PROPERTIES.update(REPLACING)

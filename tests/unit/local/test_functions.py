@@ -79,7 +79,7 @@ def test_a_worker_of_another_language_is_read_as_before(worker):
 
 
 def test_a_log_without_an_end_is_not_waited_for_for_ever(worker, monkeypatch):
-    monkeypatch.setattr(functions, "PATIENCE", 1.0)
+    monkeypatch.setattr(functions, "TIMEOUT", 1.0)
     code = "import os, time\ndef handler(event, context):\n  print('one')\n  if os.fork(): os._exit(1)\n"
     code += "  os.close(1); time.sleep(4); print('late'); os._exit(0)\n"
     assert worker(code).invoke({}, "id")["log"] == "one"
