@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import fcntl
 import json
 import sqlite3
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from eventstacks.bus.entries import RAW, REJECTED
 from eventstacks.errors import ErrorCode, ToolError
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from eventstacks.bus.records import Chunk
 
 APPLICATION_ID = 0x45537453
-HEAD = 100  # records that must be the same when an input is sent again with resume
+HEAD = 100  # records at the start that must be the same when an input is sent with resume
 MERGE_AFTER = 50_000  # rows
 # Values of the column ``result`` beside the codes of rejected records.
 ACKNOWLEDGED, NOT_ROUTED = "", "-"
@@ -102,7 +101,8 @@ class Journal:
     """The journal of one delivery, for one thread.
 
     ``destinations``: (Region, bus) pairs. Without ``path`` it is kept in memory, with the first
-    ``keep`` rejects. ``rejected``: the file for rejects; one of an earlier run is renamed.
+    ``keep`` rejects. ``rejected``: the file for rejects, written by ``close``; that of an earlier
+    delivery is renamed.
     ``resume`` continues an unfinished delivery, ``restart`` discards it. Raises JournalError.
     """
 
@@ -126,13 +126,12 @@ class Journal:
         self._settled: list[list[tuple[int, int]]] = [[] for _ in destinations]
         self._head: list[int] = []
         self._rows = 0
-        self._rejects: BinaryIO | None = None
         with self._errors():
             self._database = _open(path)
             try:
                 self._begin(resume=resume, restart=restart)
             except BaseException:
-                self.close()
+                self._database.close()
                 raise
 
     def _begin(self, *, resume: bool, restart: bool) -> None:
@@ -162,7 +161,7 @@ class Journal:
         else:
             self._database.executescript("DELETE FROM results; DELETE FROM rejects;")
             if self.rejected:
-                _rename_old(self.rejected)
+                _rename(self.rejected)
         self._set(destinations=self.destinations, finished=False, head=self._head)
 
     def _load(self, known: dict[str, Any]) -> None:
@@ -175,32 +174,21 @@ class Journal:
             self._settled[destination].append((first, last))
             self._count(result, last - first + 1)
         total.acknowledged_earlier = total.acknowledged
-        lines = [line for (line,) in self._database.execute("SELECT line FROM rejects")]
-        if self.rejected and lines:
-            # The file can lack lines, or have lines whose result was not committed.
-            if _first_line(self.rejected) == lines[0]:
-                self.rejected.unlink()
-            _rename_old(self.rejected)
-            for line in lines:
-                self._append_reject(line)
 
     # While sending
 
     def record_read(self, chunk: Chunk) -> None:
         """Note that records were read. Raises JournalError if a resumed input is another one."""
-        for number, record in enumerate(chunk.records[: max(0, HEAD - chunk.first)], chunk.first):
-            checksum = zlib.crc32(record)
-            if number < len(self._head) and self._head[number] != checksum:
+        if chunk.first == 0:
+            head = [zlib.crc32(record) for record in chunk.records[:HEAD]]
+            if any(old != new for old, new in zip(self._head, head, strict=False)):
                 raise JournalError(
                     "this is not the input of the interrupted delivery; nothing was sent",
                     where=str(self.path),
                     advice="Give the same files in the same order, or --restart.",
                 )
-            if number == len(self._head):
-                self._head.append(checksum)
-        if chunk.first < HEAD:
             with self._errors():
-                self._set(head=self._head)
+                self._set(head=head)
         self.summary.records = chunk.first + len(chunk.records)
 
     def is_settled(self, destination: int, number: int) -> bool:
@@ -254,10 +242,15 @@ class Journal:
             yield json.loads(line)
 
     def close(self) -> None:
-        """Close the files."""
+        """Write the file of rejects, if there are any, and close the journal."""
+        first = self._database.execute("SELECT line FROM rejects").fetchone()
+        if self.rejected and first:
+            if _first_line(self.rejected) != first[0]:  # it is not of this delivery
+                _rename(self.rejected)
+            with self.rejected.open("w", encoding="utf-8") as file:
+                for (line,) in self._database.execute("SELECT line FROM rejects"):
+                    file.write(f"{line}\n")
         self._database.close()
-        if self._rejects:
-            self._rejects.close()
 
     def _write(self, result: Result) -> None:
         rows = [
@@ -278,8 +271,6 @@ class Journal:
             line = self._reject_line(result, number, record, failure)
             if self.summary.rejected <= self._keep:
                 self._database.execute("INSERT INTO rejects VALUES (?)", (line,))
-            if self.rejected:
-                self._append_reject(line)
 
     def _count(self, result: str, records: int) -> None:
         total = self.summary
@@ -295,13 +286,6 @@ class Journal:
             region = self.destinations[result.destinations[0]][0]
             return json.dumps({**json.loads(record), REJECTED: {**note, "Region": region}})
         return json.dumps({RAW: record.decode("utf-8", "surrogateescape"), REJECTED: note})
-
-    def _append_reject(self, line: str) -> None:
-        if self.rejected and not self._rejects:
-            self.rejected, self._rejects = _create(self.rejected)
-        if self._rejects:
-            self._rejects.write(line.encode() + b"\n")
-            self._rejects.flush()
 
     def _set(self, **values: Any) -> None:
         pairs = [(name, json.dumps(value)) for name, value in values.items()]
@@ -360,33 +344,10 @@ def _first_line(path: Path) -> str:
     return ""
 
 
-def _rename_old(path: Path) -> None:
-    """Keep the file of an earlier run as path.1, path.2 and so on. Raises JournalError."""
-    if not path.exists():
-        return
-    with path.open("rb") as file, contextlib.suppress(OSError):  # file systems without locks
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JournalError(
-                "another delivery writes to this file", where=str(path), advice="--rejected FILE"
-            ) from None
+def _rename(path: Path) -> None:
+    """Keep the file of an earlier delivery, if there is one, as path.1, path.2 and so on."""
     number = 1
     while (kept := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
-    path.rename(kept)
-
-
-def _create(path: Path) -> tuple[Path, BinaryIO]:
-    """Create and lock a file of rejects, under the next free name if another run has made one."""
-    number, name = 1, path
-    while True:
-        try:
-            file = name.open("xb")
-        except FileExistsError:
-            number += 1
-            name = path.with_stem(f"{path.stem}-{number}")
-        else:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return name, file
+    if path.exists():
+        path.rename(kept)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eventstacks.bus.dead_letters import Message
 
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
+_LOG_EVENT = {"timestamp": int, "message": str}
 STREAM = "redriven"  # the log stream of redelivered events
 TO_BUS = "Send it to the bus: --to bus."
 TO_TARGET = "Send it to the target: --to target."
@@ -103,38 +104,38 @@ class Redelivery:
             raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
 
     def _send(self, target: graph.Target, text: str) -> None:
-        arn = target.arn
-        if target.service == "lambda":
-            self._client("lambda", arn).invoke(
-                FunctionName=arn, InvocationType="Event", Payload=text.encode()
-            )
-        elif target.service == "sns":
+        arn, service = target.arn, target.service
+        if service == "lambda":
+            call = {"FunctionName": arn, "InvocationType": "Event", "Payload": text.encode()}
+            self._client("lambda", arn).invoke(**call)
+        elif service == "sns":
             self._client("sns", arn).publish(TopicArn=arn, Message=text)
-        elif target.service == "states":
+        elif service == "states":
             self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=text)
-        elif target.service == "sqs":
+        elif service == "sqs":
             sqs, (account, name) = self._client("sqs", arn), arn.split(":")[4:]
             url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-            group = (target.settings.get("SqsParameters") or {}).get("MessageGroupId")
-            more = {"MessageGroupId": group} if group else {}
-            sqs.send_message(QueueUrl=url, MessageBody=text, **more)
-        elif target.service == "logs":
+            settings = target.settings.get("SqsParameters") or {}  # the MessageGroupId
+            sqs.send_message(QueueUrl=url, MessageBody=text, **settings)
+        elif service == "logs":
             self._log(target, text)
         else:
-            raise NotRedeliveredError(
-                f"cannot deliver to {target.service}", where=arn, advice=TO_BUS
-            )
+            raise NotRedeliveredError(f"cannot deliver to {service}", where=arn, advice=TO_BUS)
 
     def _log(self, target: graph.Target, text: str) -> None:
-        when = int(time.time() * 1000)
+        event: dict[str, Any] = {"timestamp": int(time.time() * 1000), "message": text}
         # The transformer makes the log event itself (EventBridge User Guide, targets).
         if "InputTransformer" in target.settings:
-            built = json.loads(text)
-            text, when = built["message"], _milliseconds(built["timestamp"], target.arn)
-            text = text if isinstance(text, str) else payload.compact(text)
+            event = json.loads(text)
+            if not all(isinstance(event[key], kind) for key, kind in _LOG_EVENT.items()):
+                raise NotRedeliveredError(
+                    "the InputTransformer makes no log event: timestamp in ms, message as text",
+                    where=target.arn,
+                    advice=TO_BUS,
+                )
         self._create_stream(target.arn)
         answer = self._client("logs", target.arn).put_log_events(
-            **_stream(target.arn), logEvents=[{"timestamp": when, "message": text}]
+            **_stream(target.arn), logEvents=[event]
         )
         if rejected := answer.get("rejectedLogEventsInfo"):
             raise NotRedeliveredError(
@@ -158,20 +159,6 @@ class Redelivery:
                 Rule=_name(rule), EventBusName=bus_name(_bus_of(rule))
             )["Targets"]
         return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in targets]
-
-
-def _milliseconds(timestamp: Any, where: str) -> int:
-    """Return the timestamp of a log event: milliseconds or, from $.time, ISO 8601."""
-    try:
-        if isinstance(timestamp, str) and not timestamp.isdecimal():
-            return int(datetime.fromisoformat(timestamp).timestamp() * 1000)
-        return int(timestamp)
-    except (ValueError, TypeError, OverflowError):
-        raise NotRedeliveredError(
-            f"the InputTransformer makes an invalid timestamp: {timestamp!r}",
-            where=where,
-            advice=TO_BUS,
-        ) from None
 
 
 def _stream(arn: str) -> dict[str, str]:

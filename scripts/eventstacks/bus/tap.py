@@ -1,24 +1,19 @@
 """Follow an event bus through a temporary rule with a temporary queue.
 
-Rule and queue have the same name. A run that was killed leaves both; the next run removes them. A
-running one holds a lock on a file of this machine, which the kernel releases when the process ends,
-and for runs on other machines it renews a tag of the queue. The queue is created first and deleted
-last, so that every rule is found by its queue.
+Rule and queue have the same name. While a run lasts, it renews a tag of the queue. A run that was
+killed leaves both; the next run removes them when the tag is old. The queue is created first and
+deleted last, so that every rule is found by its queue.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import queue
-import tempfile
 import threading
 import time
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from eventstacks.aws import suppress_aws_error
@@ -31,9 +26,9 @@ if TYPE_CHECKING:
     from eventstacks.aws import Aws
 
 PREFIX = "eventbridge-tap-"
-# The tag is renewed each HEARTBEAT_SECONDS; a tap of another machine without a newer tag than
-# STALE_AFTER_SECONDS counts as left behind.
-HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 30.0, 300.0
+# The tag is renewed each HEARTBEAT_SECONDS; a tap whose tag is older than STALE_AFTER_SECONDS was
+# left by a run that was killed.
+HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 20.0, 120.0
 ALL_EVENTS = json.dumps({"source": [{"prefix": ""}]})
 # Python can miss the wake-up by a signal that arrives just before it waits.
 INTERRUPT_POLL_SECONDS = 0.5
@@ -62,46 +57,26 @@ def remove(aws: Aws, region: str, bus: str, name: str) -> None:
         events.delete_rule(Name=name, EventBusName=bus)
     with suppress_aws_error(*_NO_QUEUE):
         sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"])
-    with contextlib.suppress(OSError):  # removed, or of another user of this machine
-        _lock_path(name).unlink()
 
 
 def remove_stale(aws: Aws, region: str, bus: str) -> list[str]:
     """Remove what killed runs left in a Region, on any bus; return the names."""
-    events, sqs = aws.client("events", region), aws.client("sqs", region)
+    sqs = aws.client("sqs", region)
     stale: dict[str, str] = {}
     for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX):
         for url in page.get("QueueUrls", ()):
             with suppress_aws_error(*_NO_QUEUE):  # its run ended now
                 tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
-                if not _is_alive(name := url.rsplit("/", 1)[-1], tags):
-                    stale[name] = tags.get("bus", bus)
-    for page in events.get_paginator("list_rules").paginate(NamePrefix=PREFIX, EventBusName=bus):
-        for name in (rule["Name"] for rule in page["Rules"]):
-            has_queue = False
-            with suppress_aws_error(*_NO_QUEUE):
-                has_queue = bool(sqs.get_queue_url(QueueName=name))
-            if not has_queue:  # it was deleted by hand; the rule prevents deleting the bus
-                stale[name] = bus
+                if not _is_alive(tags):
+                    stale[url.rsplit("/", 1)[-1]] = tags.get("bus", bus)
     for name, bus_of_tap in stale.items():
         remove(aws, region, bus_of_tap, name)
     return list(stale)
 
 
-def _lock_path(name: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"{name}.lock"
-
-
-def _is_alive(name: str, tags: dict[str, str]) -> bool:
-    try:
-        with _lock_path(name).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # of another machine or user
-        beat = tags.get("heartbeat", "")
-        return beat.isdecimal() and abs(time.time() - int(beat)) < STALE_AFTER_SECONDS
-    return False
+def _is_alive(tags: dict[str, str]) -> bool:
+    beat = tags.get("heartbeat", "")
+    return beat.isdecimal() and abs(time.time() - int(beat)) < STALE_AFTER_SECONDS
 
 
 class Tap:
@@ -114,13 +89,9 @@ class Tap:
         self._events, self._sqs = aws.client("events", region), aws.client("sqs", region)
         self._aws, self._pattern, self._url = aws, pattern, ""
         self._seen: dict[str, None] = {}
-        self._lock = -1
 
     def __enter__(self) -> Self:
         check_bus(self._events, self.bus)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        self._lock = os.open(_lock_path(self.name), flags, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             self._create()
         except BaseException:
@@ -169,10 +140,7 @@ class Tap:
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
-        try:
-            remove(self._aws, self.region, self.bus, self.name)
-        finally:
-            os.close(self._lock)
+        remove(self._aws, self.region, self.bus, self.name)
 
     def _send_heartbeats(self) -> None:
         while not self.ended.wait(HEARTBEAT_SECONDS):

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import _thread
-import fcntl
 import tempfile
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,45 +29,17 @@ def test_a_tap_knows_its_bus_by_name(start, name):
     assert tap.Tap(FakeAws(events=None, sqs=None), "r", start + name).bus == name
 
 
-@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
-def test_a_lock_file_that_cannot_be_removed_is_left(monkeypatch, error):
-    """/tmp is sticky: nobody removes another user's file there."""
-    asked = []
-
-    def refuse(path, **_):
-        asked.append(path.name)
-        raise error
-
-    gone = lambda **_: None  # noqa: E731
-    events = SimpleNamespace(remove_targets=gone, delete_rule=gone)
-    sqs = SimpleNamespace(get_queue_url=lambda **_: {"QueueUrl": "url"}, delete_queue=gone)
-    monkeypatch.setattr(Path, "unlink", refuse)
-    tap.remove(FakeAws(events=events, sqs=sqs), "r", "orders", NAME)
-    assert asked == [f"{NAME}.lock"]
-
-
-def test_a_held_lock_is_life_whatever_the_tag_says(tmp_path):
-    with (tmp_path / f"{NAME}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert tap._is_alive(NAME, beat(10 * tap.STALE_AFTER_SECONDS))
-
-
-def test_a_free_lock_is_death_whatever_the_tag_says(tmp_path):
-    (tmp_path / f"{NAME}.lock").touch()
-    assert not tap._is_alive(NAME, beat(0))
-
-
 @pytest.mark.parametrize(
     ("ago", "alive"),
     [(0, True), (tap.STALE_AFTER_SECONDS - 60, True), (tap.STALE_AFTER_SECONDS + 60, False)],
 )
 def test_of_another_machine_the_tag_tells(ago, alive):
-    assert tap._is_alive(NAME, beat(ago)) is alive
+    assert tap._is_alive(beat(ago)) is alive
 
 
 @pytest.mark.parametrize("tags", [{}, {"heartbeat": "x"}])
 def test_without_a_beat_there_is_no_life(tags):
-    assert not tap._is_alive(NAME, tags)
+    assert not tap._is_alive(tags)
 
 
 def test_ctrl_c_is_heard_on_a_quiet_bus_though_it_wakes_nobody():
