@@ -7,13 +7,14 @@ Generated are the diagrams and the tables of parameters and outputs in ``docs/st
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventstacks import documents, rendering
-from eventstacks.__main__ import cli
+from eventstacks.__main__ import VERBS, cli
 from eventstacks.flow import diagram, graph
 from eventstacks.lint import RULES
 
@@ -120,16 +121,18 @@ def commands() -> str:
         max_content_width=HELP_WIDTH,
         help_option_names=["-h", "--help"],
     )
-    verbs = (cli.get_command(top, name) for name in cli.list_commands(top))
-    helps = "\n".join(_help(verb, top) for verb in verbs if verb)
-    return f"# Commands\n\nThe output of `eventstacks COMMAND --help`.\n\n{helps}"
+    page = "# Commands\n\nThe output of `eventstacks COMMAND --help`.\n"
+    for section, verbs in groupby(VERBS, key=lambda name: VERBS[name].section):
+        helps = (_help(verb, top) for name in verbs if (verb := cli.get_command(top, name)))
+        page += f"\n## {section}\n\n" + "\n".join(helps)
+    return page
 
 
 def _help(verb: click.Command, parent: click.Context) -> str:
     context = click.Context(verb, info_name=verb.name, parent=parent)
     path = context.command_path.removeprefix("eventstacks ")
     subcommands = verb.commands.values() if isinstance(verb, click.Group) else ()
-    section = f"## {path}\n\n```\n{verb.get_help(context)}\n```\n"
+    section = f"### {path}\n\n```\n{verb.get_help(context)}\n```\n"
     return "\n".join([section, *(_help(one, context) for one in subcommands)])
 
 
