@@ -6,6 +6,7 @@ import functools
 import getpass
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -89,26 +90,19 @@ _ADVICE = {
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def _check_answer(url: str, operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-    """Raises ResponseParserError for an answer that is not AWS's: botocore makes a KeyError of it, or nothing at all.
+def _check_response(
+    url: str, operation_model: Any, response_dict: dict[str, Any], **_: Any
+) -> None:
+    """Raise ResponseParserError for a response that is not AWS's: botocore raises KeyError, or nothing.
 
-    Of the protocols whose answers have an outermost element or bracket; a 5xx may come from whatever is in between.
+    Only for protocols whose responses have an outermost element or bracket; a 5xx can come from a proxy.
     """
-    protocol, status = operation_model.service_model.resolved_protocol, response_dict["status_code"]
-    body = response_dict["body"]
-    if status >= 500 or not isinstance(body, bytes):
-        return
-    if protocol == "query":
-        is_known = (
-            f"<{operation_model.name}Response".encode() in body
-            if status < 300
-            else b"<Error" in body
-        )
-    elif protocol == "json":
-        is_known = body.lstrip()[:1] == b"{" if body or operation_model.output_shape else True
-    else:
-        return
-    if not is_known:
+    status, body = response_dict["status_code"], response_dict["body"]
+    expected = {
+        "query": rf"(?s).*<{operation_model.name}Response" if status < 300 else "(?s).*<Error",
+        "json": r"\s*\{" if body or operation_model.output_shape else "",
+    }.get(operation_model.service_model.resolved_protocol, "")
+    if status < 500 and isinstance(body, bytes) and not re.match(expected.encode(), body):
         raise ResponseParserError(f"{url} answers something that is not AWS (HTTP {status})")
 
 
@@ -289,7 +283,7 @@ class Aws:
                 advice="Check AWS_ENDPOINT_URL…, and endpoint_url and credential_process of the profile.",
             ) from None
         client.meta.events.register(
-            "before-parse", functools.partial(_check_answer, client.meta.endpoint_url)
+            "before-parse", functools.partial(_check_response, client.meta.endpoint_url)
         )
         return client
 
