@@ -25,7 +25,6 @@ from eventstacks.cli.options import (
 )
 from eventstacks.cloudformation import change_set, deployer, package
 from eventstacks.cloudformation import outputs as stack_outputs
-from eventstacks.cloudformation import parameters as stack_parameters
 from eventstacks.cloudformation import status as stack_status
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -361,8 +360,8 @@ def parameters(env: str, stack: str, region: str | None, form: str) -> int:
       eventstacks parameters --env local --stack custom-event-bus --format codepipeline
     """
     connection, _, refs = connect(env, stack, region)
-    values = stack_parameters.Values(connection).resolve(refs[0])
-    output.print_json(stack_parameters.document(refs[0], values, form))
+    values = stack_outputs.Values(connection).resolve(refs[0])
+    output.print_json(stack_outputs.parameters_document(refs[0], values, form))
     return 0
 
 

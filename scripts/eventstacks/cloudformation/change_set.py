@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
-from eventstacks.cloudformation import failure, noecho, operation, package, parameters, states
-from eventstacks.cloudformation.operation import NESTED_STACK
+from eventstacks.cloudformation import failure, noecho, operation, outputs, package, states
+from eventstacks.cloudformation.operation import (
+    NESTED_STACK,
+    Operation,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from eventstacks.cloudformation.noecho import Secrets
-    from eventstacks.cloudformation.operation import Operation
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import Environment, StackSettings
 
-ON_FAILURE = ("ROLLBACK", "DO_NOTHING", "DELETE")
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
@@ -51,31 +51,21 @@ class Options:
     express: bool = False
     revert_drift: bool = False
     import_existing: bool = False
-    on_failure: str | None = None
+    on_failure: str | None = None  # ROLLBACK, DO_NOTHING, DELETE
     disable_rollback: bool = False
     recreate: bool = False  # delete and create again a stack whose first creation failed
     nested: bool = True
     allow_replace: frozenset[str] = frozenset()  # logical ids
 
     def __post_init__(self) -> None:
-        if self.on_failure not in (None, *ON_FAILURE):
-            raise OptionsError(
-                f"invalid --on-failure {self.on_failure!r}: use {', '.join(ON_FAILURE)}"
-            )
-        if self.disable_rollback and self.on_failure:
-            raise OptionsError(
-                "--disable-rollback and --on-failure exclude each other",
-                advice="--on-failure DO_NOTHING is --disable-rollback for new stacks.",
-            )
-        if self.express and self.on_failure:
-            raise OptionsError(
-                "--express excludes --on-failure", advice="Use --disable-rollback with it."
-            )
-        if self.revert_drift and self.import_existing:
-            raise OptionsError(
-                "--revert-drift and --import-existing exclude each other",
-                advice="Deploy twice, with one of them each time.",
-            )
+        for one, other, advice in (
+            ("disable_rollback", "on_failure", "DO_NOTHING is --disable-rollback for new stacks."),
+            ("express", "on_failure", "Use --disable-rollback with --express."),
+            ("revert_drift", "import_existing", "Deploy twice, with one of them each time."),
+        ):
+            if getattr(self, one) and getattr(self, other):
+                names = f"--{one} and --{other}".replace("_", "-")
+                raise OptionsError(f"{names} exclude each other", advice=advice)
 
     @property
     def keeps_failures(self) -> bool:
@@ -143,7 +133,7 @@ def request(
     arguments: dict[str, Any] = {
         "StackName": settings.stack_name,
         "ChangeSetType": kind,
-        "Parameters": parameters.arguments(values, held, settings.stack_name),
+        "Parameters": outputs.parameter_arguments(values, held, settings.stack_name),
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
         "Capabilities": package.capabilities(template),
         **options.create_arguments(kind),
@@ -164,7 +154,7 @@ def request(
 
 
 def create(
-    stack: StackClient, arguments: dict[str, Any], secrets: Secrets, *, stack_existed: bool
+    stack: StackClient, arguments: dict[str, Any], secrets: noecho.Secrets, *, stack_existed: bool
 ) -> ChangeSet:
     """Create a change set, wait for it and read it whole; the result holds no secret.
 
@@ -191,7 +181,7 @@ def create(
         raise
 
 
-def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet:
+def _read(stack: StackClient, pending: ChangeSet, secrets: noecho.Secrets) -> ChangeSet:
     """Wait for a change set and return it with its changes."""
     which = {"ChangeSetName": pending.arn, "IncludePropertyValues": True}
     answer = stack.wait_for(

@@ -11,14 +11,17 @@ from botocore.exceptions import ClientError
 
 from eventstacks.cloudformation import failure, operation, order, states
 from eventstacks.cloudformation.plan import deployed_template
-from eventstacks.cloudformation.run import Result, Run
+from eventstacks.cloudformation.run import (
+    Result,
+    Run,
+    Scope,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from eventstacks.aws import Aws
-    from eventstacks.cloudformation.run import Scope
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
 

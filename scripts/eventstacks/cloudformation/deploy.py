@@ -32,17 +32,24 @@ from eventstacks.cloudformation import (
 )
 from eventstacks.cloudformation.change_set import Options
 from eventstacks.cloudformation.plan import Planner
-from eventstacks.cloudformation.run import Interrupted, Plan, Result, Run, at_once
-from eventstacks.cloudformation.stack import is_missing
+from eventstacks.cloudformation.run import (
+    Interrupted,
+    Plan,
+    Result,
+    Run,
+    Scope,
+    at_once,
+)
+from eventstacks.cloudformation.stack import (
+    StackClient,
+    is_missing,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from eventstacks.cloudformation.operation import Operation
-    from eventstacks.cloudformation.run import Scope
-    from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
     from eventstacks.rendering import RenderedTemplate
 
@@ -201,7 +208,9 @@ class Deployment(Run):
         if status != states.DELETED:
             raise failure.of_operation(stack, running, status)
 
-    def execute(self, stack: StackClient, found: Plan, guard: protection.Protection) -> Operation:
+    def execute(
+        self, stack: StackClient, found: Plan, guard: protection.Protection
+    ) -> operation.Operation:
         """Execute the change set of a plan. A stack policy that allows more is set before it."""
         made = found.change_set
         if made is None:
@@ -229,7 +238,7 @@ class Deployment(Run):
             raise
 
     def protect(
-        self, stack: StackClient, running: Operation, guard: protection.Protection
+        self, stack: StackClient, running: operation.Operation, guard: protection.Protection
     ) -> list[str]:
         """Set the protection of a deployed stack; return warnings."""
         warnings = [

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from eventstacks.aws import Clock
-from eventstacks.cloudformation.delete import delete, preview
+from eventstacks.aws import (
+    Aws,
+    Clock,
+)
+from eventstacks.cloudformation.delete import (
+    Preview,
+    delete,
+    preview,
+)
 from eventstacks.cloudformation.deploy import deploy, plan
-from eventstacks.cloudformation.recover import follow, propose, recover
-from eventstacks.cloudformation.run import Listener, Scope
+from eventstacks.cloudformation.recover import (
+    Step,
+    follow,
+    propose,
+    recover,
+)
+from eventstacks.cloudformation.run import (
+    Listener,
+    Plan,
+    Result,
+    Scope,
+)
 from eventstacks.cloudformation.stack_sets import StackSets
-from eventstacks.cloudformation.status import detect_drift, read
+from eventstacks.cloudformation.status import (
+    Drift,
+    Status,
+    detect_drift,
+    read,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from eventstacks.aws import Aws
     from eventstacks.cloudformation.change_set import Options
-    from eventstacks.cloudformation.delete import Preview
-    from eventstacks.cloudformation.recover import Step
-    from eventstacks.cloudformation.run import Plan, Result
-    from eventstacks.cloudformation.status import Drift, Status
     from eventstacks.environment import StackRef
     from eventstacks.rendering import RenderedTemplate
 

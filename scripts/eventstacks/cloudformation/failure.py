@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
 from eventstacks.cloudformation import states
-from eventstacks.cloudformation.operation import NESTED_STACK, read_events
+from eventstacks.cloudformation.operation import (
+    NESTED_STACK,
+    Event,
+    Operation,
+    read_events,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from eventstacks.cloudformation.operation import Event, Operation
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
 

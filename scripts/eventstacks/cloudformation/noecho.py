@@ -34,48 +34,29 @@ def mask_text(text: str, values: Iterable[str]) -> str:
     return text
 
 
-def _mentions(node: Any, names: set[str]) -> bool:
-    """Return True if a value of a template uses a parameter or an attribute of ``names``."""
-    if isinstance(node, list):
-        return any(_mentions(one, names) for one in node)
-    if not isinstance(node, dict):
-        return False
-    return any(
-        names.intersection(_used(key, value)) or _mentions(value, names)
-        for key, value in node.items()
-    )
-
-
-def _used(function: str, argument: Any) -> list[str]:
-    """Return the parameters and attributes that an intrinsic function names itself."""
-    if function == "Ref":
-        return [str(argument)]
-    if function == "Fn::GetAtt":
-        return [".".join(map(str, argument)) if isinstance(argument, list) else str(argument)]
-    if function == "Fn::Sub":
-        text = argument[0] if isinstance(argument, list) and argument else argument
-        return re.findall(r"\$\{([^!}][^}]*)\}", str(text))
-    return []
-
-
 def _tainted(template: Mapping[str, Any]) -> set[str]:
     """Return the NoEcho parameters and every ``Resource.Property`` made from them.
 
     An attribute named like such a property (``!GetAtt Parameter.Value``) passes the secret on.
     """
-    found = parameters(template)
-    resources = {
-        name: one
-        for name, one in (template.get("Resources") or {}).items()
+    found, before = parameters(template), -1
+    resources = (template.get("Resources") or {}).items()
+    texts = {
+        f"{name}.{key}": json.dumps(value, default=str)
+        for name, one in resources
         if isinstance(one, dict)
+        for key, value in (one.get("Properties") or {}).items()
     }
-    before = -1
     while found and len(found) != before:
         before = len(found)
-        for name, one in resources.items():
-            properties = (one.get("Properties") or {}).items()
-            found |= {f"{name}.{key}" for key, value in properties if _mentions(value, found)}
+        used = [json.dumps(form) for name in found for form in ({"Ref": name}, *_attributes(name))]
+        used += [f"${{{name}}}" for name in found]
+        found |= {name for name, text in texts.items() if any(one in text for one in used)}
     return found
+
+
+def _attributes(name: str) -> list[dict[str, Any]]:
+    return [{"Fn::GetAtt": form} for form in (name, name.split(".", 1))] if "." in name else []
 
 
 @dataclass(frozen=True)

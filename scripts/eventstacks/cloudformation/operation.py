@@ -20,14 +20,16 @@ from eventstacks.aws import (
     is_login_error,
 )
 from eventstacks.cloudformation import states
-from eventstacks.cloudformation.stack import is_missing
+from eventstacks.cloudformation.stack import (
+    StackClient,
+    is_missing,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from eventstacks.cloudformation.stack import StackClient
 
 NESTED_STACK = "AWS::CloudFormation::Stack"
 TICK = 0.6  # seconds between two polls: the end is noticed after half of it on average

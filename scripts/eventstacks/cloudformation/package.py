@@ -11,18 +11,24 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 
-from eventstacks.aws import Clock, call, error_code, error_message
+from eventstacks.aws import (
+    Aws,
+    Clock,
+    call,
+    error_code,
+    error_message,
+)
 from eventstacks.cloudformation import noecho
-from eventstacks.cloudformation.outputs import NotDeployedError
-from eventstacks.cloudformation.parameters import Values
-from eventstacks.environment import Source
+from eventstacks.cloudformation.outputs import NotDeployedError, Values
+from eventstacks.environment import (
+    Source,
+    StackRef,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from eventstacks.aws import Aws
-    from eventstacks.environment import StackRef
     from eventstacks.rendering import RenderedTemplate
 
 # CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes
@@ -172,12 +178,10 @@ def find_bucket(aws: Aws, clock: Clock) -> Bucket | None:
         region = call(aws.client("s3").head_bucket, clock=clock, Bucket=name).get("BucketRegion")
     except ClientError as error:
         answer = error.response["ResponseMetadata"]
-        # HEAD has no body, so this is all that AWS says; an expired token is a bare 400.
-        why = {404: "bucket not found", 400: "AWS answers 400; have the credentials expired?"}
-        if answer["HTTPStatusCode"] in why:
-            raise BucketError(f"{name!r}: {why[answer['HTTPStatusCode']]}", where=where) from None
-        if answer["HTTPStatusCode"] != 403:
-            raise
+        if answer["HTTPStatusCode"] != 403:  # HEAD has no body: the status is all that AWS says
+            why = "bucket not found" if answer["HTTPStatusCode"] == 404 else error_message(error)
+            what = f"{name!r}: {why}; are the credentials valid, and is the bucket there?"
+            raise BucketError(what, where=where) from None
         region = answer.get("HTTPHeaders", {}).get("x-amz-bucket-region")
     client = aws.client("s3", region)
     if environment.endpoint:
@@ -245,11 +249,8 @@ def upload(aws: Aws, templates: Mapping[str, RenderedTemplate]) -> dict[str, str
             advice="Add 'bucket: <name>' to it; the bucket can be in any Region of the partition.",
         )
     bodies = {name: templates[name].text.encode() for name in sorted(templates)}
-    digest = hashlib.sha256()
-    for name, body in bodies.items():
-        digest.update(f"{name} {len(body)}\n".encode() + body)
-    folder = digest.hexdigest()[:16]
-    return {name: bucket.put(f"{folder}/{name}.yaml", body, clock) for name, body in bodies.items()}
+    digest = hashlib.sha256(repr(bodies).encode()).hexdigest()[:16]
+    return {name: bucket.put(f"{digest}/{name}.yaml", body, clock) for name, body in bodies.items()}
 
 
 def links(

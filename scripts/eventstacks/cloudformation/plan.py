@@ -13,18 +13,18 @@ from eventstacks.cloudformation import (
     order,
     outputs,
     package,
-    parameters,
     protection,
     states,
 )
-from eventstacks.cloudformation.run import Plan
+from eventstacks.cloudformation.run import (
+    Plan,
+    Scope,
+)
 from eventstacks.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from eventstacks.cloudformation.change_set import Options
-    from eventstacks.cloudformation.run import Scope
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
     from eventstacks.rendering import RenderedTemplate
@@ -34,11 +34,11 @@ class Planner:
     """Plans the stacks of one run; the outputs of other stacks are read once."""
 
     def __init__(
-        self, scope: Scope, templates: Mapping[str, RenderedTemplate], options: Options
+        self, scope: Scope, templates: Mapping[str, RenderedTemplate], options: change_set.Options
     ) -> None:
         self.aws, self.templates, self.options = scope.aws, templates, options
         self.pending = set(scope.refs)  # of this run, not deployed yet
-        self.values = parameters.Values(scope.aws)
+        self.values = outputs.Values(scope.aws)
         self.uses = order.uses(scope.aws.environment, templates)
         self.protections: dict[StackRef, protection.Protection] = {}
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.cloudformation import failure, operation, states
-from eventstacks.cloudformation.run import Result, Run
+from eventstacks.cloudformation.run import (
+    Result,
+    Run,
+    Scope,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from eventstacks.cloudformation.operation import Operation
-    from eventstacks.cloudformation.run import Scope
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
 
@@ -124,7 +126,7 @@ def recover(scope: Scope, steps: Sequence[Step]) -> list[Result]:
     by_ref = {step.ref: step for step in steps if step.method or step.problem}
     run = Run(scope, by_ref.keys())
 
-    def start(stack: StackClient) -> Operation:
+    def start(stack: StackClient) -> operation.Operation:
         step = by_ref[stack.ref]
         if step.problem:
             raise step.problem
@@ -157,7 +159,7 @@ def follow(scope: Scope) -> list[Result]:
     }
     run = Run(scope, moving.keys())
 
-    def start(stack: StackClient) -> Operation:
+    def start(stack: StackClient) -> operation.Operation:
         found = moving[stack.ref]
         if isinstance(found, ToolError):
             raise found
@@ -167,7 +169,9 @@ def follow(scope: Scope) -> list[Result]:
     return run.work(lambda stack: _finish(run, stack, start))
 
 
-def _finish(run: Run, stack: StackClient, start: Callable[[StackClient], Operation]) -> Result:
+def _finish(
+    run: Run, stack: StackClient, start: Callable[[StackClient], operation.Operation]
+) -> Result:
     """Follow an operation to its end. Raises DeploymentError if it failed.
 
     A rollback is a success if it was the purpose, and a failure if the operation began otherwise.

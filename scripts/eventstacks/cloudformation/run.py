@@ -7,7 +7,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventstacks.aws import AWS_ERRORS, Cancelled, Clock
+from eventstacks.aws import (
+    AWS_ERRORS,
+    Aws,
+    Cancelled,
+    Clock,
+)
 from eventstacks.cloudformation import failure, operation
 from eventstacks.cloudformation.stack import StackClient
 from eventstacks.errors import ErrorCode, ToolError
@@ -15,9 +20,7 @@ from eventstacks.errors import ErrorCode, ToolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from eventstacks.aws import Aws
     from eventstacks.cloudformation.change_set import ChangeSet
-    from eventstacks.cloudformation.operation import Event, Operation
     from eventstacks.environment import StackRef
 
 Found = TypeVar("Found")
@@ -104,7 +107,7 @@ class Progress:
     """One event of an operation, and how far it is."""
 
     ref: StackRef
-    event: Event
+    event: operation.Event
     done: int
     total: int
     current: tuple[str, ...]  # logical ids in progress
@@ -286,12 +289,12 @@ class Run:
         problem = failure.wrap(error, ref, stack.mask if stack else str)
         return Result(ref, "failed", status=getattr(error, "status", ""), problem=problem)
 
-    def follow(self, stack: StackClient, running: Operation, total: int = 0) -> str:
+    def follow(self, stack: StackClient, running: operation.Operation, total: int = 0) -> str:
         """Follow an operation and report every event with the number of finished resources."""
         resources = dict[str, str]()  # logical id → status
         self.listener.started(stack.ref, total)
 
-        def on_event(event: Event) -> None:
+        def on_event(event: operation.Event) -> None:
             if not event.is_root:
                 resources[event.logical_id] = event.status
             current = tuple(

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import RETRY_SHORT, call, error_code, error_message
+from eventstacks.aws import (
+    RETRY_SHORT,
+    Clock,
+    call,
+    error_code,
+    error_message,
+)
 from eventstacks.cloudformation import noecho
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from eventstacks.aws import Clock
     from eventstacks.environment import StackRef
 
 

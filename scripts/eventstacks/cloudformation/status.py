@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.aws import RETRY_LONG, Clock
+from eventstacks.aws import (
+    RETRY_LONG,
+    Aws,
+    Clock,
+)
 from eventstacks.cloudformation import failure, states
 from eventstacks.cloudformation.stack import StackClient
 from eventstacks.environment import StackRef, StackSettings
@@ -14,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from eventstacks.aws import Aws
     from eventstacks.cloudformation.run import Scope
     from eventstacks.errors import ToolError
 

@@ -3,7 +3,7 @@
 import pytest
 from scripted_cloudformation import FakeAws, environment, refusal, stack
 
-from eventstacks.cloudformation import parameters
+from eventstacks.cloudformation import outputs
 from eventstacks.environment import Source
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -24,7 +24,7 @@ def resolve():
     def resolve(**values):
         aws = FakeAws(environment(stack(parameters=values)), None)
         aws.fakes["ssm", "us-east-1"] = ssm = Ssm()
-        found = parameters.Values(aws)
+        found = outputs.Values(aws)
         (ref,) = aws.environment.choose()
         assert found.resolve(ref) == found.resolve(ref)
         assert ssm.calls <= 1
@@ -40,12 +40,12 @@ def test_each_source_is_looked_up(resolve, monkeypatch):
     )
     assert (found["A"], found["B"], found["D"]) == ("from-env", "from-ssm", "text")
     held = {"Parameters": [{"ParameterKey": "C"}]}
-    assert parameters.arguments(found, held, "")[2:] == [
+    assert outputs.parameter_arguments(found, held, "")[2:] == [
         {"ParameterKey": "C", "UsePreviousValue": True},
         {"ParameterKey": "D", "ParameterValue": "text"},
     ]
     with pytest.raises(ToolError) as error:
-        parameters.arguments(found, {}, "t-bus")
+        outputs.parameter_arguments(found, {}, "t-bus")
     assert (error.value.code, error.value.where) == (ErrorCode.PARAMETER_INVALID, "t-bus")
 
 
