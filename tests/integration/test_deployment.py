@@ -315,9 +315,8 @@ def test_drift_is_shown_property_by_property(project):
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "9"})
     (found,) = deployer.create(project.aws, project.environment.choose()).drift()
     assert found.status == "DRIFTED"
-    assert [(one.path, one.expected, one.actual) for one in found.resources[0].differences] == [
-        ("/DelaySeconds", "0", "9")
-    ]
+    (difference,) = found.resources[0]["PropertyDifferences"]
+    assert (difference["PropertyPath"], difference["ActualValue"]) == ("/DelaySeconds", "9")
     assert project.run("drift").returncode == 3
 
 

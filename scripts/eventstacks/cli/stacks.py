@@ -258,7 +258,7 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
     with output.progress("Detecting drift"):
         found = deployer.create(connection, refs).drift()
     if as_json:
-        output.print_json([one.document() for one in found])
+        output.print_json([output.snake_keys(one.document()) for one in found])
     for one in found if not as_json else ():
         _show_drift(one)
     failed = output.print_errors(one.problem for one in found)
@@ -269,10 +269,12 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
 def _show_drift(drift: Drift) -> None:
     output.echo(f"{drift.ref}: {drift.status}", style=output.state_style(drift.status))
     for resource in drift.resources:
-        output.echo(f"  {resource.logical_id}  {resource.type}  {resource.status}")
-        for one in resource.differences:
-            path = one.path.strip("/").replace("/", ".")
-            output.echo(f"      {path}: {one.expected or '(none)'} → {one.actual or '(none)'}")
+        keys = ("LogicalResourceId", "ResourceType", "StackResourceDriftStatus")
+        output.echo("  " + "  ".join(resource[key] for key in keys))
+        for one in resource["PropertyDifferences"] or ():
+            path = one["PropertyPath"].strip("/").replace("/", ".")
+            values = (one.get(key) or "(none)" for key in ("ExpectedValue", "ActualValue"))
+            output.echo(f"      {path}: {' → '.join(values)}")
 
 
 @click.command()

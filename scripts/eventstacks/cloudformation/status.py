@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import (
@@ -15,7 +15,6 @@ from eventstacks.cloudformation.stack import StackClient
 from eventstacks.environment import StackRef, StackSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from eventstacks.cloudformation.run import Scope
@@ -88,24 +87,13 @@ def orphans(aws: Aws) -> list[StackRef]:
 # --- drift -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One property: ``kind`` is ADD, REMOVE or NOT_EQUAL, seen from the template."""
-
-    path: str
-    kind: str
-    expected: str
-    actual: str
-
-
-@dataclass(frozen=True)
-class DriftedResource:
-    """A resource that is MODIFIED or DELETED."""
-
-    logical_id: str
-    type: str
-    status: str
-    differences: tuple[Difference, ...] = ()
+_DRIFT_KEYS = (  # of StackResourceDrift; PropertyDifferences are seen from the template
+    "LogicalResourceId",
+    "PhysicalResourceId",
+    "ResourceType",
+    "StackResourceDriftStatus",
+    "PropertyDifferences",
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ class Drift:
 
     ref: StackRef
     status: str
-    resources: tuple[DriftedResource, ...] = ()
+    resources: tuple[dict[str, Any], ...] = ()  # MODIFIED or DELETED: StackResourceDrift
     problem: ToolError | None = None
 
     def document(self) -> dict[str, Any]:
@@ -122,7 +110,7 @@ class Drift:
         return {
             **self.ref.document(),
             "status": self.status,
-            "resources": [asdict(one) for one in self.resources],
+            "resources": list(self.resources),
             "error": self.problem.document() if self.problem else None,
         }
 
@@ -154,20 +142,5 @@ def _detect(stack: StackClient) -> Drift:
         StackResourceDriftStatusFilters=["MODIFIED", "DELETED"],
         **which,
     )
-    resources = tuple(map(_resource, drifted))
+    resources = tuple({key: one.get(key) for key in _DRIFT_KEYS} for one in drifted)
     return Drift(stack.ref, answer.get("StackDriftStatus", "UNKNOWN"), resources, problem)
-
-
-def _resource(raw: Mapping[str, Any]) -> DriftedResource:
-    differences = tuple(
-        Difference(
-            one["PropertyPath"],
-            one["DifferenceType"],
-            one.get("ExpectedValue", ""),
-            one.get("ActualValue", ""),
-        )
-        for one in raw.get("PropertyDifferences") or ()
-    )
-    return DriftedResource(
-        raw["LogicalResourceId"], raw["ResourceType"], raw["StackResourceDriftStatus"], differences
-    )

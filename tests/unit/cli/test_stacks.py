@@ -16,7 +16,7 @@ from eventstacks.cloudformation.delete import Preview
 from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.cloudformation.recover import Step
 from eventstacks.cloudformation.run import Plan, Result
-from eventstacks.cloudformation.status import Difference, Drift, DriftedResource, Status
+from eventstacks.cloudformation.status import Drift, Status
 from eventstacks.errors import ErrorCode, ToolError
 
 BUS = stack_ref("dev", "bus", "dev-bus", "us-east-1")
@@ -157,8 +157,14 @@ def test_outputs_of_one_stack_are_shown_though_another_is_not_deployed(monkeypat
 
 
 def test_drift_is_exit_code_3(monkeypatch):
-    difference = Difference("/DelaySeconds", "NOT_EQUAL", "0", "9")
-    queue = DriftedResource("Queue", "AWS::SQS::Queue", "MODIFIED", (difference,))
+    queue = {
+        "LogicalResourceId": "Queue",
+        "ResourceType": "AWS::SQS::Queue",
+        "StackResourceDriftStatus": "MODIFIED",
+        "PropertyDifferences": [
+            {"PropertyPath": "/DelaySeconds", "ExpectedValue": "0", "ActualValue": "9"}
+        ],
+    }
     monkeypatch.setattr(Stacks, "drift", plans(Drift(BUS, "DRIFTED", (queue,))))
     done = run("drift", exit_code=3)
     assert done.stdout.splitlines() == [
