@@ -72,8 +72,8 @@ def test_the_help_of_a_verb_loads_nothing_heavy(verb):
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("eventstacks dep", "plain,deploy\n"),
-        ("eventstacks plan --env lo", "plain,local\n"),
+        ("eventstacks dep", "plain,deploy"),
+        ("eventstacks plan --env lo", "plain,local"),
         ("eventstacks deplyo --env zz", ""),
     ],
 )
@@ -82,7 +82,7 @@ def test_the_shell_completes_verbs_and_environments(words, completions, monkeypa
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
     done = run()
-    assert (done.stdout, done.stderr) == (completions, "")
+    assert (done.stdout.strip(), done.stderr) == (completions, "")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ MAX_ADVICE = 3  # different pieces of advice for one failure in several stacks
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_KEPT_IN_LINES = "\n\t"
 _COMMANDS = ("make ", "eventstacks ", "aws ")
 _STATES = (  # the first that matches a whole cell decides on its style
     (re.compile(r"\w*(FAILED|ROLLBACK|INOPERABLE|MODIFIED)\w*"), "bold red"),
@@ -54,19 +53,14 @@ _STATES = (  # the first that matches a whole cell decides on its style
 
 
 def safe(text: object, *, lines: bool = False) -> str:
-    r"""Return text with every control character escaped, as ``\x1b`` or ``\u202e``.
+    r"""Return text with every control character escaped, as ``\x1b``, ``\n`` or ``\u202e``.
 
     With ``lines`` line feeds and tabs stay: for text over several lines that this program made.
     """
-
-    def escape(found: re.Match[str]) -> str:
-        character = found[0]
-        if lines and character in _KEPT_IN_LINES:
-            return character
-        code = ord(character)
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-    return _UNSAFE.sub(escape, str(text))
+    kept = "\n\t" if lines else ""
+    return _UNSAFE.sub(
+        lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], str(text)
+    )
 
 
 def is_quiet() -> bool:
@@ -147,11 +141,10 @@ def snake_keys(value: Any) -> Any:
     return [snake_keys(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: Any) -> str:
     if isinstance(value, datetime):
-        zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return zoned.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return sorted(value) if isinstance(value, set | frozenset) else str(value)
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 def print_table(

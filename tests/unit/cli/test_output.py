@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -26,15 +27,15 @@ UNSAFE = [
 
 @pytest.mark.parametrize("character", UNSAFE, ids=lambda one: f"{ord(one):04x}")
 def test_control_characters_are_escaped(character):
-    shown = output.safe(f"a{character}b")
-    assert shown == f"a\\x{ord(character):02x}b" or shown == f"a\\u{ord(character):04x}b"
+    assert output.safe(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
+    assert output.safe(f"a{character}b").isascii()
 
 
 def test_other_text_is_not_changed():
     text = "Zürich → 東京 🙂 \\x1b {}[]"
     assert output.safe(text) == text
     assert output.safe("a\n\tb", lines=True) == "a\n\tb"
-    assert output.safe("a\rb", lines=True) == "a\\x0db"
+    assert output.safe("a\rb", lines=True) == "a\\rb"
 
 
 @pytest.fixture
@@ -181,8 +182,8 @@ def test_a_state_has_a_colour(state, style):
 
 def test_json_has_iso_times_in_utc(capsys):
     zone = timezone(timedelta(hours=2))
-    output.print_json({"at": datetime(2026, 5, 1, 14, tzinfo=zone), "set": {"b", "a"}})
-    assert json.loads(capsys.readouterr().out) == {"at": "2026-05-01T12:00:00Z", "set": ["a", "b"]}
+    output.print_json({"at": datetime(2026, 5, 1, 14, tzinfo=zone), "path": Path("a/b")})
+    assert json.loads(capsys.readouterr().out) == {"at": "2026-05-01T12:00:00Z", "path": "a/b"}
 
 
 def test_a_time_is_shown_with_its_zone():
