@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
+from eventstacks import local
 from eventstacks.local import daemons, ministack, server
 
 SETTINGS = {
@@ -25,17 +27,15 @@ SETTINGS = {
     "TZ": "UTC",
     "LOG_LEVEL": "WARNING",
 }
-PATCHES = (
-    *("alarms", "announcements", "deliveries", "functions", "guard", "log_format"),
-    *("references", "rules", "snapshots", "strictness"),
-)
+NOT_PATCHES = {"daemon", "daemons", "ministack", "server"}  # all other modules here patch MiniStack
 CHECK_SECONDS = 1.0  # between two looks whether the state directory still exists
 
 
 def apply_patches() -> None:
     """Patch MiniStack; end the process if the installed version lacks a name that the patches use."""
     try:
-        ministack.check(*(import_module(f"eventstacks.local.{name}") for name in PATCHES))
+        names = {module.name for module in iter_modules(local.__path__)} - NOT_PATCHES
+        ministack.check(*(import_module(f"eventstacks.local.{name}") for name in sorted(names)))
         import_module("eventstacks.local.functions").apply_patches()
     except (ImportError, AttributeError, KeyError) as error:
         sys.exit(
