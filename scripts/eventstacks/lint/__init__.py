@@ -1,47 +1,52 @@
 """Lint rules for event-driven templates, a plug-in of cfn-lint: ``cfn-lint -a eventstacks.lint``."""
 
-from eventstacks.lint.buckets import SilentBucket
-from eventstacks.lint.buses import AwsEventsElsewhere, BusKey, DiscovererKey, OpenBus
-from eventstacks.lint.patterns import EventPattern, NeverMatches, RdsEventId, ReadOnlyCalls
-from eventstacks.lint.policies import FunctionPermission, LogsPolicy, PermissionSource, QueuePolicy
-from eventstacks.lint.schedules import ScheduleBus, ScheduleRole
-from eventstacks.lint.targets import (
-    DeadLetters,
-    FifoDeadLetters,
-    InputJson,
-    LogGroupRole,
-    Loop,
-    OneInput,
-    TargetIds,
-    TargetRole,
+from eventstacks.lint.buckets import silent_bucket
+from eventstacks.lint.buses import aws_events_elsewhere, bus_key, discoverer_key, open_bus
+from eventstacks.lint.patterns import event_pattern, never_matches, rds_event_id, read_only_calls
+from eventstacks.lint.policies import (
+    function_permission,
+    logs_policy,
+    permission_source,
+    queue_policy,
 )
-from eventstacks.lint.trails import TrailDataEvents, TrailSelectors
+from eventstacks.lint.schedules import schedule_bus, schedule_role
+from eventstacks.lint.targets import (
+    dead_letters,
+    fifo_dead_letters,
+    input_json,
+    log_group_role,
+    loop,
+    one_input,
+    target_ids,
+    target_role,
+)
+from eventstacks.lint.trails import trail_data_events, trail_selectors
 
 # By number. cfn-lint itself looks for the classes in this module.
 RULES = [
-    LogsPolicy,
-    LogGroupRole,
-    EventPattern,
-    NeverMatches,
-    OneInput,
-    QueuePolicy,
-    FunctionPermission,
-    TargetIds,
-    OpenBus,
-    FifoDeadLetters,
-    AwsEventsElsewhere,
-    ScheduleBus,
-    TrailDataEvents,
-    ReadOnlyCalls,
-    PermissionSource,
-    TrailSelectors,
-    DiscovererKey,
-    BusKey,
-    DeadLetters,
-    InputJson,
-    Loop,
-    RdsEventId,
-    SilentBucket,
-    TargetRole,
-    ScheduleRole,
+    logs_policy,
+    log_group_role,
+    event_pattern,
+    never_matches,
+    one_input,
+    queue_policy,
+    function_permission,
+    target_ids,
+    open_bus,
+    fifo_dead_letters,
+    aws_events_elsewhere,
+    schedule_bus,
+    trail_data_events,
+    read_only_calls,
+    permission_source,
+    trail_selectors,
+    discoverer_key,
+    bus_key,
+    dead_letters,
+    input_json,
+    loop,
+    rds_event_id,
+    silent_bucket,
+    target_role,
+    schedule_role,
 ]

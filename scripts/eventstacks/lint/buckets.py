@@ -6,7 +6,7 @@ from functools import partial
 
 from eventstacks.flow.graph import Flow, Json
 from eventstacks.flow.symbols import as_dict
-from eventstacks.lint.rule import Findings, FlowRule
+from eventstacks.lint.rule import Findings, flow_rule
 from eventstacks.lint.view import View, place_of, tests_of
 
 BUCKET = "AWS::S3::Bucket"
@@ -29,38 +29,36 @@ NAME_FIELDS = (("detail", "bucket", "name"), ("resources",))
 _CUSTOM = re.compile("bucket_?notification|NotificationConfiguration", re.IGNORECASE)
 
 
-class SilentBucket(FlowRule):
-    id = "W9821"
-    shortdesc = "Validate that a bucket sends its events to EventBridge"
-    description = (
-        "A bucket sends S3's own events, such as Object Created, to EventBridge only with "
-        "NotificationConfiguration.EventBridgeConfiguration (EventBridgeEnabled: true). A configuration "
-        "under a condition counts: it can be left out on purpose."
-    )
-    source_url = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html"
-    tags = ("resources", "events", "s3")
-
-    def check(self, view: View) -> Findings:
-        others = [raw for raw in view.resources.values() if as_dict(raw).get("Type") != BUCKET]
-        if _CUSTOM.search(json.dumps(others, default=str)):
-            return
-        buckets = [one for one in view.flow.resources.values() if one.type == BUCKET]
-        for properties, pattern in view.patterns:
-            rule = view.rule_of(properties)
-            if not rule or view.flow.buses[rule.bus].name != "default" or not _is_of_s3(pattern):
-                continue
-            for bucket in buckets:
-                named = [
-                    (keys, test)
-                    for keys in NAME_FIELDS
-                    for test in tests_of(pattern, *keys)
-                    if test in (bucket.name, bucket.arn)
-                ]
-                holds = partial(_is_silent, bucket.logical_id)
-                if named and view.holds_in_all_scenarios(holds, BUCKET):
-                    keys, test = named[0]
-                    message = f"{bucket.logical_id} does not send its events to EventBridge"
-                    yield place_of(properties, *keys, test=test), message
+@flow_rule(
+    "W9821",
+    "Validate that a bucket sends its events to EventBridge",
+    "A bucket sends S3's own events, such as Object Created, to EventBridge only with "
+    "NotificationConfiguration.EventBridgeConfiguration (EventBridgeEnabled: true). A configuration "
+    "under a condition counts: it can be left out on purpose.",
+    "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html",
+    ("events", "s3"),
+)
+def silent_bucket(view: View) -> Findings:
+    others = [raw for raw in view.resources.values() if as_dict(raw).get("Type") != BUCKET]
+    if _CUSTOM.search(json.dumps(others, default=str)):
+        return
+    buckets = [one for one in view.flow.resources.values() if one.type == BUCKET]
+    for properties, pattern in view.patterns:
+        rule = view.rule_of(properties)
+        if not rule or view.flow.buses[rule.bus].name != "default" or not _is_of_s3(pattern):
+            continue
+        for bucket in buckets:
+            named = [
+                (keys, test)
+                for keys in NAME_FIELDS
+                for test in tests_of(pattern, *keys)
+                if test in (bucket.name, bucket.arn)
+            ]
+            holds = partial(_is_silent, bucket.logical_id)
+            if named and view.holds_in_all_scenarios(holds, BUCKET):
+                keys, test = named[0]
+                message = f"{bucket.logical_id} does not send its events to EventBridge"
+                yield place_of(properties, *keys, test=test), message
 
 
 def _is_of_s3(pattern: Json) -> bool:

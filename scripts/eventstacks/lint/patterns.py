@@ -6,7 +6,7 @@ from typing import Any
 from eventstacks.flow.graph import Json
 from eventstacks.flow.payload import substituted
 from eventstacks.flow.symbols import as_dict, is_known, is_open
-from eventstacks.lint.rule import GUIDE, Findings, FlowRule
+from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import (
     ARCHIVE,
     RULE,
@@ -24,31 +24,34 @@ from eventstacks.patterns.operators import Comparison
 TEXT_FUNCTIONS = frozenset({"Fn::Sub", "Fn::Join", "Fn::ImportValue", "Fn::Base64"})
 
 
-class EventPattern(FlowRule):
-    id = "E9803"
-    shortdesc = "Validate the grammar of an event pattern"
-    description = "PutRule and CreateArchive refuse a pattern that breaks the grammar. The message is that of AWS."
-    source_url = f"{GUIDE}eb-create-pattern-operators.html"
-    tags = ("resources", "events", "patterns")
-    types = frozenset({RULE, ARCHIVE})
-
-    def check(self, view: View) -> Findings:
-        for _, properties in view.each(*self.types):
-            node = properties.get("EventPattern")
-            if node is None or is_open(node.value):
-                continue
-            # Symbols in text can stand for anything: it is enough if one substitute is valid.
-            is_text = isinstance(node.value, str)
-            problems = [
-                _problem_of(one) for one in (substituted(node.value) if is_text else [node.value])
-            ]
-            problem = problems[0]
-            if problem is None or not all(problems):
-                continue
-            place = _locate(node, problem.where)
-            if is_text or is_known(place.value) or _is_text(view, place):
-                where = f" (at {problem.where})" if problem.where else ""
-                yield place, f"{problem.what}{where} {problem.advice}".strip()
+@flow_rule(
+    "E9803",
+    "Validate the grammar of an event pattern",
+    "PutRule and CreateArchive refuse a pattern that breaks the grammar. The message is that of AWS.",
+    f"{GUIDE}eb-create-pattern-operators.html",
+    ("events", "patterns"),
+    types=(
+        RULE,
+        ARCHIVE,
+    ),
+)
+def event_pattern(view: View) -> Findings:
+    for _, properties in view.each(RULE, ARCHIVE):
+        node = properties.get("EventPattern")
+        if node is None or is_open(node.value):
+            continue
+        # Symbols in text can stand for anything: it is enough if one substitute is valid.
+        is_text = isinstance(node.value, str)
+        problems = [
+            _problem_of(one) for one in (substituted(node.value) if is_text else [node.value])
+        ]
+        problem = problems[0]
+        if problem is None or not all(problems):
+            continue
+        place = _locate(node, problem.where)
+        if is_text or is_known(place.value) or _is_text(view, place):
+            where = f" (at {problem.where})" if problem.where else ""
+            yield place, f"{problem.what}{where} {problem.advice}".strip()
 
 
 def _problem_of(pattern: Any) -> PatternError | None:
@@ -86,31 +89,32 @@ STRINGS = frozenset(
 ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
 
 
-class NeverMatches(FlowRule):
-    id = "W9803"
-    shortdesc = "Validate that an event can match a pattern"
-    description = (
-        "Outside of detail an event has version, id, detail-type, source, account, time, region and "
-        "resources, all of them strings. detailType, a field of detail at the top, or an account number "
-        "without quotes never match: correct the name, move the field below detail, or add quotes."
-    )
-    source_url = f"{GUIDE}eb-events-structure.html"
-    tags = ("resources", "events", "patterns")
-    types = frozenset({RULE, ARCHIVE})
-
-    def check(self, view: View) -> Findings:
-        for properties in (node for _, node in view.each(*self.types)):
-            pattern = pattern_of(properties)
-            if not pattern:
-                continue
-            for name in _required_fields(pattern) - ENVELOPE:
-                message = f"{name!r} is not a field of an event{_suggestion(name)}"
-                yield place_of(properties, name), message
-            for name in STRINGS & pattern.keys():
-                for test in tests_of(pattern, name):
-                    if isinstance(test, int | float):
-                        message = f"{test!r} is not of type 'string', as {name} is in every event"
-                        yield place_of(properties, name, test=test), message
+@flow_rule(
+    "W9803",
+    "Validate that an event can match a pattern",
+    "Outside of detail an event has version, id, detail-type, source, account, time, region and "
+    "resources, all of them strings. detailType, a field of detail at the top, or an account number "
+    "without quotes never match: correct the name, move the field below detail, or add quotes.",
+    f"{GUIDE}eb-events-structure.html",
+    ("events", "patterns"),
+    types=(
+        RULE,
+        ARCHIVE,
+    ),
+)
+def never_matches(view: View) -> Findings:
+    for properties in (node for _, node in view.each(RULE, ARCHIVE)):
+        pattern = pattern_of(properties)
+        if not pattern:
+            continue
+        for name in _required_fields(pattern) - ENVELOPE:
+            message = f"{name!r} is not a field of an event{_suggestion(name)}"
+            yield place_of(properties, name), message
+        for name in STRINGS & pattern.keys():
+            for test in tests_of(pattern, name):
+                if isinstance(test, int | float):
+                    message = f"{test!r} is not of type 'string', as {name} is in every event"
+                    yield place_of(properties, name, test=test), message
 
 
 def _required_fields(pattern: Json) -> set[str]:
@@ -143,26 +147,24 @@ READ_CALLS = re.compile(  # without the names of data events
 )
 
 
-class ReadOnlyCalls(FlowRule):
-    id = "W9812"
-    shortdesc = "Validate the state of a rule on read-only API calls"
-    description = (
-        "A rule in state ENABLED does not receive management events whose names start with Get, List or "
-        f"Describe: set State to {STATE}. Data events are received in both states."
-    )
-    source_url = f"{GUIDE}eb-service-event-cloudtrail-management.html"
-    tags = ("resources", "events", "patterns", "cloudtrail")
-
-    def check(self, view: View) -> Findings:
-        for properties, pattern in view.patterns:
-            state = properties.get("State")
-            if (state and state.value != "ENABLED") or not _is_of_management(pattern):
-                continue
-            for test in tests_of(pattern, "detail", "eventName"):
-                name = test.get("prefix") if isinstance(test, dict) else test
-                if isinstance(name, str) and READ_CALLS.match(name):
-                    message = f"{name!r} is a read-only call, which needs the state {STATE}"
-                    yield place_of(properties, "detail", "eventName", test=test), message
+@flow_rule(
+    "W9812",
+    "Validate the state of a rule on read-only API calls",
+    "A rule in state ENABLED does not receive management events whose names start with Get, List or "
+    f"Describe: set State to {STATE}. Data events are received in both states.",
+    f"{GUIDE}eb-service-event-cloudtrail-management.html",
+    ("events", "patterns", "cloudtrail"),
+)
+def read_only_calls(view: View) -> Findings:
+    for properties, pattern in view.patterns:
+        state = properties.get("State")
+        if (state and state.value != "ENABLED") or not _is_of_management(pattern):
+            continue
+        for test in tests_of(pattern, "detail", "eventName"):
+            name = test.get("prefix") if isinstance(test, dict) else test
+            if isinstance(name, str) and READ_CALLS.match(name):
+                message = f"{name!r} is a read-only call, which needs the state {STATE}"
+                yield place_of(properties, "detail", "eventName", test=test), message
 
 
 def _is_of_management(pattern: Json) -> bool:
@@ -196,23 +198,21 @@ KIND_OF_ID = {
 }
 
 
-class RdsEventId(FlowRule):
-    id = "W9820"
-    shortdesc = "Validate that an RDS EventID belongs to the detail-type"
-    description = (
-        "Each EventID of RDS comes with one detail-type; with another one the pattern never matches: "
-        "add that detail-type, or remove the EventID."
-    )
-    source_url = "https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html"
-    tags = ("resources", "events", "patterns", "rds")
-
-    def check(self, view: View) -> Findings:
-        for properties, pattern in view.patterns:
-            kinds = [str(kind) for kind in tests_of(pattern, "detail-type")]
-            if not kinds or not EVENT_NUMBERS.keys() >= set(kinds):
-                continue
-            for test in tests_of(pattern, "detail", "EventID"):
-                kind = KIND_OF_ID.get(test, kinds[0]) if isinstance(test, str) else kinds[0]
-                if kind not in kinds:
-                    message = f"{test!r} only comes with the detail-type {kind!r}"
-                    yield place_of(properties, "detail", "EventID", test=test), message
+@flow_rule(
+    "W9820",
+    "Validate that an RDS EventID belongs to the detail-type",
+    "Each EventID of RDS comes with one detail-type; with another one the pattern never matches: "
+    "add that detail-type, or remove the EventID.",
+    "https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Events.Messages.html",
+    ("events", "patterns", "rds"),
+)
+def rds_event_id(view: View) -> Findings:
+    for properties, pattern in view.patterns:
+        kinds = [str(kind) for kind in tests_of(pattern, "detail-type")]
+        if not kinds or not EVENT_NUMBERS.keys() >= set(kinds):
+            continue
+        for test in tests_of(pattern, "detail", "EventID"):
+            kind = KIND_OF_ID.get(test, kinds[0]) if isinstance(test, str) else kinds[0]
+            if kind not in kinds:
+                message = f"{test!r} only comes with the detail-type {kind!r}"
+                yield place_of(properties, "detail", "EventID", test=test), message

@@ -5,9 +5,10 @@ from functools import partial
 from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow, Rule, Target
 from eventstacks.flow.targets import EVENTS, policy_calls
-from eventstacks.lint.rule import GUIDE, Findings, FlowRule
+from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import BUS, RULE, Node, View
 
+PERMISSION = "AWS::Lambda::Permission"
 LOG_TYPES = ("AWS::Logs::ResourcePolicy", "AWS::Logs::LogGroup")
 LOG_PRINCIPALS = (EVENTS, "delivery.logs.amazonaws.com")
 POLICY_TYPES = (
@@ -20,28 +21,26 @@ POLICY_TYPES = (
 )
 
 
-class LogsPolicy(FlowRule):
-    id = "W9801"
-    shortdesc = "Validate that a log group target has a Logs resource policy"
-    description = (
-        "Without a resource policy for events.amazonaws.com a rule writes nothing to its log group, and "
-        "no error is visible. The console creates such a policy, CloudFormation does not: add an "
-        "AWS::Logs::ResourcePolicy that allows logs:PutLogEvents, and logs:CreateLogStream without a "
-        "condition on aws:SourceArn, which that call does not send. The guide's example also names "
-        "delivery.logs.amazonaws.com. A policy under a condition counts: it can be left out on purpose."
-    )
-    source_url = f"{GUIDE}eb-use-resource-based.html#eb-cloudwatchlogs-permissions"
-    tags = ("resources", "events", "targets", "logs")
-
-    def check(self, view: View) -> Findings:
-        for target in view.targets:
-            rule = view.rule_of(target.rule)
-            if target.service != "logs" or not rule:
-                continue
-            holds = partial(_cannot_log, rule, target.arn)
-            if view.holds_in_all_scenarios(holds, *LOG_TYPES):
-                node = target.node.get("Arn") or target.node
-                yield node, f"no resource policy allows {EVENTS} to write to this log group"
+@flow_rule(
+    "W9801",
+    "Validate that a log group target has a Logs resource policy",
+    "Without a resource policy for events.amazonaws.com a rule writes nothing to its log group, and "
+    "no error is visible. The console creates such a policy, CloudFormation does not: add an "
+    "AWS::Logs::ResourcePolicy that allows logs:PutLogEvents, and logs:CreateLogStream without a "
+    "condition on aws:SourceArn, which that call does not send. The guide's example also names "
+    "delivery.logs.amazonaws.com. A policy under a condition counts: it can be left out on purpose.",
+    f"{GUIDE}eb-use-resource-based.html#eb-cloudwatchlogs-permissions",
+    ("events", "targets", "logs"),
+)
+def logs_policy(view: View) -> Findings:
+    for target in view.targets:
+        rule = view.rule_of(target.rule)
+        if target.service != "logs" or not rule:
+            continue
+        holds = partial(_cannot_log, rule, target.arn)
+        if view.holds_in_all_scenarios(holds, *LOG_TYPES):
+            node = target.node.get("Arn") or target.node
+            yield node, f"no resource policy allows {EVENTS} to write to this log group"
 
 
 def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
@@ -57,31 +56,32 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     return False
 
 
-class QueuePolicy(FlowRule):
-    id = "E9805"
-    shortdesc = "Validate that a queue or topic allows EventBridge to send to it"
-    description = (
-        "A queue or topic of the template that is a target, or the dead-letter queue of a target or a "
-        "bus, needs a policy that allows events.amazonaws.com to send or publish, with the ARN of the "
-        "rule as aws:SourceArn. So does its customer managed key; the key alias/aws/sqs cannot allow it, "
-        "SqsManagedSseEnabled needs no policy. Otherwise the events are lost."
-    )
-    source_url = f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions"
-    tags = ("resources", "events", "targets", "sqs", "sns", "kms")
-    types = frozenset({RULE, BUS})
-
-    def check(self, view: View) -> Findings:
-        for target in view.targets:
-            rule = view.rule_of(target.rule)
-            own = target.node.get("Arn") if "RoleArn" not in target.node else None
-            for node in filter(None, (own, target.node.get("DeadLetterConfig", "Arn"))):
-                if rule:
-                    yield from _check_queue(view, rule, node)
-        for name, node in view.each(BUS):
-            queue = node.get("DeadLetterConfig", "Arn")
-            arn = view.stack.resolve({"Fn::GetAtt": [name, "Arn"]})
-            if queue:  # the bus sends with its own ARN
-                yield from _check_queue(view, Rule(name, name, arn, arn, None), queue)
+@flow_rule(
+    "E9805",
+    "Validate that a queue or topic allows EventBridge to send to it",
+    "A queue or topic of the template that is a target, or the dead-letter queue of a target or a "
+    "bus, needs a policy that allows events.amazonaws.com to send or publish, with the ARN of the "
+    "rule as aws:SourceArn. So does its customer managed key; the key alias/aws/sqs cannot allow it, "
+    "SqsManagedSseEnabled needs no policy. Otherwise the events are lost.",
+    f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions",
+    ("events", "targets", "sqs", "sns", "kms"),
+    types=(
+        RULE,
+        BUS,
+    ),
+)
+def queue_policy(view: View) -> Findings:
+    for target in view.targets:
+        rule = view.rule_of(target.rule)
+        own = target.node.get("Arn") if "RoleArn" not in target.node else None
+        for node in filter(None, (own, target.node.get("DeadLetterConfig", "Arn"))):
+            if rule:
+                yield from _check_queue(view, rule, node)
+    for name, node in view.each(BUS):
+        queue = node.get("DeadLetterConfig", "Arn")
+        arn = view.stack.resolve({"Fn::GetAtt": [name, "Arn"]})
+        if queue:  # the bus sends with its own ARN
+            yield from _check_queue(view, Rule(name, name, arn, arn, None), queue)
 
 
 def _check_queue(view: View, rule: Rule, node: Node) -> Findings:
@@ -99,48 +99,44 @@ def _is_denied(rule: Rule, arn: str, flow: Flow) -> bool:
     return is_known and permissions.of_target(flow, rule, Target("", arn)).allowed is False
 
 
-class FunctionPermission(FlowRule):
-    id = "W9805"
-    shortdesc = "Validate that a function target has a permission for its rule"
-    description = (
-        "A Lambda function of the template that is a target without a role needs an "
-        "AWS::Lambda::Permission with Principal events.amazonaws.com and the ARN of the rule as SourceArn."
-    )
-    source_url = f"{GUIDE}eb-use-resource-based.html#eb-lambda-permissions"
-    tags = ("resources", "events", "targets", "lambda")
-
-    def check(self, view: View) -> Findings:
-        for target in view.targets:
-            arn, rule = target.node.get("Arn"), view.rule_of(target.rule)
-            if not arn or not rule or "RoleArn" in target.node or target.service != "lambda":
-                continue
-            holds = partial(_is_denied, rule, target.arn)
-            if view.holds_in_all_scenarios(holds, "AWS::Lambda::Permission"):
-                yield arn, permissions.of_target(view.flow, rule, Target("", target.arn)).reason
+@flow_rule(
+    "W9805",
+    "Validate that a function target has a permission for its rule",
+    "A Lambda function of the template that is a target without a role needs an "
+    "AWS::Lambda::Permission with Principal events.amazonaws.com and the ARN of the rule as SourceArn.",
+    f"{GUIDE}eb-use-resource-based.html#eb-lambda-permissions",
+    ("events", "targets", "lambda"),
+)
+def function_permission(view: View) -> Findings:
+    for target in view.targets:
+        arn, rule = target.node.get("Arn"), view.rule_of(target.rule)
+        if not arn or not rule or "RoleArn" in target.node or target.service != "lambda":
+            continue
+        holds = partial(_is_denied, rule, target.arn)
+        if view.holds_in_all_scenarios(holds, PERMISSION):
+            yield arn, permissions.of_target(view.flow, rule, Target("", target.arn)).reason
 
 
-class PermissionSource(FlowRule):
-    id = "W9813"
-    shortdesc = "Validate the source of a Lambda permission for EventBridge"
-    description = (
-        "Without SourceArn any rule of any account can invoke the function: add the ARN of the rule. "
-        "With SourceAccount no rule can, because EventBridge does not send it to Lambda: remove it."
-    )
-    source_url = f"{GUIDE}eb-troubleshooting.html#eb-lam-function-not-invoked"
-    tags = ("resources", "events", "lambda")
-    types = frozenset({"AWS::Lambda::Permission"})
-
-    def check(self, view: View) -> Findings:
-        for _, node in view.each(*self.types):
-            principal = node.get("Principal")
-            if principal and principal.value == EVENTS:
-                if "SourceArn" not in node:
-                    yield (
-                        node,
-                        "'SourceArn' is missing: any rule of any account can invoke the function",
-                    )
-                if account := node.get("SourceAccount"):
-                    yield (
-                        account,
-                        "'SourceAccount' is not sent by EventBridge: no rule can invoke it",
-                    )
+@flow_rule(
+    "W9813",
+    "Validate the source of a Lambda permission for EventBridge",
+    "Without SourceArn any rule of any account can invoke the function: add the ARN of the rule. "
+    "With SourceAccount no rule can, because EventBridge does not send it to Lambda: remove it.",
+    f"{GUIDE}eb-troubleshooting.html#eb-lam-function-not-invoked",
+    ("events", "lambda"),
+    types=(PERMISSION,),
+)
+def permission_source(view: View) -> Findings:
+    for _, node in view.each(PERMISSION):
+        principal = node.get("Principal")
+        if principal and principal.value == EVENTS:
+            if "SourceArn" not in node:
+                yield (
+                    node,
+                    "'SourceArn' is missing: any rule of any account can invoke the function",
+                )
+            if account := node.get("SourceAccount"):
+                yield (
+                    account,
+                    "'SourceAccount' is not sent by EventBridge: no rule can invoke it",
+                )

@@ -6,50 +6,46 @@ from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow
 from eventstacks.flow.permissions import Verdict
 from eventstacks.flow.symbols import is_open
-from eventstacks.lint.rule import GUIDE, Findings, FlowRule
+from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.targets import ROLE_TYPES
 from eventstacks.lint.view import RULE, SCHEDULE, View
 
 
-class ScheduleBus(FlowRule):
-    id = "E9810"
-    shortdesc = "Validate that a rule with a schedule is on the default bus"
-    description = (
-        "PutRule refuses a ScheduleExpression on a custom event bus: remove EventBusName, or use "
-        "EventBridge Scheduler."
-    )
-    source_url = f"{GUIDE}eb-create-rule-schedule.html"
-    tags = ("resources", "events", "schedules")
-
-    def check(self, view: View) -> Findings:
-        for _, node in view.each(RULE):
-            schedule, bus = node.get("ScheduleExpression"), node.get("EventBusName")
-            if not schedule or not bus or is_open(bus.value):
-                continue
-            if str(bus.value).rsplit("/", 1)[-1] != "default":
-                yield schedule, "'ScheduleExpression' is not supported on a custom event bus"
+@flow_rule(
+    "E9810",
+    "Validate that a rule with a schedule is on the default bus",
+    "PutRule refuses a ScheduleExpression on a custom event bus: remove EventBusName, or use "
+    "EventBridge Scheduler.",
+    f"{GUIDE}eb-create-rule-schedule.html",
+    ("events", "schedules"),
+)
+def schedule_bus(view: View) -> Findings:
+    for _, node in view.each(RULE):
+        schedule, bus = node.get("ScheduleExpression"), node.get("EventBusName")
+        if not schedule or not bus or is_open(bus.value):
+            continue
+        if str(bus.value).rsplit("/", 1)[-1] != "default":
+            yield schedule, "'ScheduleExpression' is not supported on a custom event bus"
 
 
-class ScheduleRole(FlowRule):
-    id = "E9823"
-    shortdesc = "Validate the role of a schedule"
-    description = (
-        "EventBridge Scheduler calls the target and writes to the dead-letter queue in the role of the "
-        "schedule. The role has to trust scheduler.amazonaws.com, and to allow the target's action and "
-        "sqs:SendMessage on the dead-letter queue; a queue policy is not enough."
-    )
-    source_url = "https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html"
-    tags = ("resources", "scheduler", "schedules", "iam")
-    types = frozenset({SCHEDULE})
-
-    def check(self, view: View) -> Findings:
-        for name, node in view.each(SCHEDULE):
-            target = node.get("Target")
-            for key, verdict in _verdicts(view.flow, name).items():
-                holds = partial(_is_denied, name, key)
-                place = target.get(key) if target else None
-                if place and view.holds_in_all_scenarios(holds, SCHEDULE, *ROLE_TYPES):
-                    yield place, verdict.reason
+@flow_rule(
+    "E9823",
+    "Validate the role of a schedule",
+    "EventBridge Scheduler calls the target and writes to the dead-letter queue in the role of the "
+    "schedule. The role has to trust scheduler.amazonaws.com, and to allow the target's action and "
+    "sqs:SendMessage on the dead-letter queue; a queue policy is not enough.",
+    "https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html",
+    ("scheduler", "schedules", "iam"),
+    types=(SCHEDULE,),
+)
+def schedule_role(view: View) -> Findings:
+    for name, node in view.each(SCHEDULE):
+        target = node.get("Target")
+        for key, verdict in _verdicts(view.flow, name).items():
+            holds = partial(_is_denied, name, key)
+            place = target.get(key) if target else None
+            if place and view.holds_in_all_scenarios(holds, SCHEDULE, *ROLE_TYPES):
+                yield place, verdict.reason
 
 
 def _verdicts(flow: Flow, name: str) -> dict[str, Verdict]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from eventstacks.flow.graph import Json
 from eventstacks.flow.symbols import as_list
-from eventstacks.lint.rule import Findings, FlowRule
+from eventstacks.lint.rule import Findings, flow_rule
 from eventstacks.lint.view import VIA_TRAIL, View, place_of, tests_of
 
 TRAIL = "AWS::CloudTrail::Trail"
@@ -29,31 +29,29 @@ OBJECT_CALLS = frozenset(
 BUCKET_CALLS = ("PutBucket", "GetBucket", "DeleteBucket", "HeadBucket", "CreateBucket")
 
 
-class TrailDataEvents(FlowRule):
-    id = "W9811"
-    shortdesc = "Validate that a trail records the S3 calls that a rule matches"
-    description = (
-        "CloudTrail reports calls on objects, such as PutObject, only if a trail selects data events of "
-        "S3, which none does by default; one that selects reads only (readOnly, ReadWriteType) leaves "
-        "out writes. Add AdvancedEventSelectors to a trail, or use S3's own events, which need no trail "
-        "(EventBridgeConfiguration)."
-    )
-    source_url = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-cloudtrail-logging-for-s3.html"
-    tags = ("resources", "events", "cloudtrail", "s3")
-
-    def check(self, view: View) -> Findings:
-        if not view.is_complete:
-            return
-        trails = [trail for _, trail in view.each(TRAIL)]
-        keys = ("EventSelectors", "AdvancedEventSelectors")
-        nodes = filter(None, (trail.get(key) for trail in trails for key in keys))
-        selectors = [entry.value for node in nodes for entry in node.items()]
-        for properties, pattern in view.patterns:
-            for calls in _object_calls(pattern):
-                if not any(_selects(selector, calls) for selector in selectors):
-                    message = f"no trail of the template records {min(calls)}"
-                    yield place_of(properties, "detail", "eventName"), message
-                    break
+@flow_rule(
+    "W9811",
+    "Validate that a trail records the S3 calls that a rule matches",
+    "CloudTrail reports calls on objects, such as PutObject, only if a trail selects data events of "
+    "S3, which none does by default; one that selects reads only (readOnly, ReadWriteType) leaves "
+    "out writes. Add AdvancedEventSelectors to a trail, or use S3's own events, which need no trail "
+    "(EventBridgeConfiguration).",
+    "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-cloudtrail-logging-for-s3.html",
+    ("events", "cloudtrail", "s3"),
+)
+def trail_data_events(view: View) -> Findings:
+    if not view.is_complete:
+        return
+    trails = [trail for _, trail in view.each(TRAIL)]
+    keys = ("EventSelectors", "AdvancedEventSelectors")
+    nodes = filter(None, (trail.get(key) for trail in trails for key in keys))
+    selectors = [entry.value for node in nodes for entry in node.items()]
+    for properties, pattern in view.patterns:
+        for calls in _object_calls(pattern):
+            if not any(_selects(selector, calls) for selector in selectors):
+                message = f"no trail of the template records {min(calls)}"
+                yield place_of(properties, "detail", "eventName"), message
+                break
 
 
 def _object_calls(pattern: Json) -> list[set[str]]:
@@ -107,21 +105,17 @@ def _selects_call(selector: Json, fields: dict[str, set[str]], call: str) -> boo
     )
 
 
-class TrailSelectors(FlowRule):
-    id = "E9814"
-    shortdesc = "Validate that a trail has one kind of event selectors"
-    description = (
-        "PutEventSelectors takes EventSelectors or AdvancedEventSelectors, not both: move all into "
-        "AdvancedEventSelectors."
-    )
-    source_url = (
-        "https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_PutEventSelectors.html"
-    )
-    tags = ("resources", "cloudtrail")
-    types = frozenset({TRAIL})
-
-    def check(self, view: View) -> Findings:
-        for _, node in view.each(TRAIL):
-            basic, advanced = node.get("EventSelectors"), node.get("AdvancedEventSelectors")
-            if basic and advanced and basic.value and advanced.value:
-                yield basic, "only one of ['EventSelectors', 'AdvancedEventSelectors'] is allowed"
+@flow_rule(
+    "E9814",
+    "Validate that a trail has one kind of event selectors",
+    "PutEventSelectors takes EventSelectors or AdvancedEventSelectors, not both: move all into "
+    "AdvancedEventSelectors.",
+    "https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_PutEventSelectors.html",
+    ("cloudtrail",),
+    types=(TRAIL,),
+)
+def trail_selectors(view: View) -> Findings:
+    for _, node in view.each(TRAIL):
+        basic, advanced = node.get("EventSelectors"), node.get("AdvancedEventSelectors")
+        if basic and advanced and basic.value and advanced.value:
+            yield basic, "only one of ['EventSelectors', 'AdvancedEventSelectors'] is allowed"
