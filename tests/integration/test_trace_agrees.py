@@ -133,7 +133,7 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
     [bus] = trace.entrances(planned, event)
     offline, online = (
         trace.trace(planned, event, bus),
-        trace.trace(found, event, bus, live.matcher(aws)),
+        trace.trace(found, event, bus),
     )
     rules = {one.arn for one in planned.rules}
     assert {one.rule.arn: one.matched for one in offline.routes} == {
@@ -279,7 +279,7 @@ def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
     }
     deployed = live.read(aws, planned)
     assert live.differences(planned, deployed) == []
-    online = trace.trace(deployed, event, bus, live.matcher(aws))
+    online = trace.trace(deployed, event, bus)
     assert {one.target.id: one.fate for _, one in online.walk()} == fates
     urls = {
         one.logical_id: clients("sqs", REGION).get_queue_url(QueueName=one.name)["QueueUrl"]

@@ -110,11 +110,10 @@ def trace(
     read = samples.parse_lines(text, where) if ndjson else [_one_sample(text, where)]
     given = dict(map(_pair, parameters))
     read = [replace(sample, parameters={**sample.parameters, **given}) for sample in read]
-    match_one: Matcher = tracing.match
     if template:
         find = _of_template(template, region)
     elif live:
-        find, match_one = _of_account(env, stack, region)
+        find = _of_account(env, stack, region)
     else:
         find = _of_environment(env, stack, region)
     failed = False
@@ -122,7 +121,7 @@ def trace(
         flow, *place = find(sample)
         complete = samples.complete(sample, flow, *place)
         entrances = tracing.entrances(flow, complete, bus or sample.bus)
-        match_all = _indexed(flow) if ndjson else match_one
+        match_all = _indexed(flow) if ndjson else tracing.match
         arrivals = [tracing.trace(flow, complete, one, match_all) for one in entrances]
         deviations = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
         is_lost = not any(one.is_matched for one in arrivals) or any(
@@ -242,7 +241,7 @@ def _of_environment(env: str, stack: str | None, region: str | None) -> Source:
     return find
 
 
-def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Source, Matcher]:
+def _of_account(env: str, stack: str | None, region: str | None) -> Source:
     """Return the deployed flow; print its differences from the templates on stderr."""
     aws, templates, refs = connect(env, stack, region)
     stacks, account = graph.stacks_of(aws.environment, templates), aws.guard()
@@ -261,7 +260,7 @@ def _of_account(env: str, stack: str | None, region: str | None) -> tuple[Source
         own = flow_of(stack or sample.stack)
         return own, region or sample.region or own.stacks[0].region, account
 
-    return find, account_flow.matcher(aws)
+    return find
 
 
 @click.command()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.symbols import SYMBOL, as_dict, as_list
@@ -54,20 +54,17 @@ SHAPES = {
     "archive": ("[(", ")]"),
     "dead": ("[/", "/]"),
 }
-# Of several marks of one node or arrow the last of these wins.
-OFF_ROUTE, ON_ROUTE, DEAD_LETTER, LOST = MARKS = ("off", "on", "dead_letter", "lost")
 MAX_LINES = 8  # of a pattern
 
 
 @dataclass
 class Node:
-    """A node. ``kind``: what it is, in words; ``style``: a key of COLOURS; ``mark``: one of MARKS, or ""."""
+    """A node. ``kind``: what it is, in words; ``style``: a key of COLOURS."""
 
     kind: str
     style: str
     title: str
     lines: tuple[str, ...]
-    mark: str = ""
 
 
 @dataclass
@@ -76,9 +73,9 @@ class Edge:
 
     source: str
     target: str
+    dashed: bool
     label: str = ""
-    dashed: bool = False
-    mark: str = ""
+    is_lost: bool = False
 
 
 @dataclass
@@ -86,35 +83,33 @@ class Picture:
     """Nodes by key, in the order of the templates, and edges."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
-    edges: list[Edge] = field(default_factory=list)
+    edges: dict[tuple[str, str, bool], Edge] = field(default_factory=dict)
 
     def add(self, key: str, kind: str, style: str, title: str, lines: Iterable[str] = ()) -> str:
         """Add a node unless it exists, and return its key."""
         self.nodes.setdefault(key, Node(kind, style, title, tuple(lines)))
         return key
 
-    def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> None:
-        """Add an arrow; an existing one gets the label as well."""
-        for edge in self.edges:
-            if (edge.source, edge.target, edge.dashed) == (source, target, dashed):
-                if label not in edge.label:
-                    edge.label = f"{edge.label}, {label}" if edge.label else label
-                return
-        self.edges.append(Edge(source, target, label, dashed))
+    def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> Edge:
+        """Add an arrow, or the label to an existing one, and return it."""
+        key = (source, target, dashed)
+        edge = self.edges.setdefault(key, Edge(*key, label))
+        if label not in edge.label:
+            edge.label = f"{edge.label}, {label}" if edge.label else label
+        return edge
 
 
 def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
-    """Return what to draw; with ``arrivals`` (``trace.trace``) the route of an event is marked."""
-    drawn, arrivals = Picture(), list(arrivals)
+    """Return what to draw: the flow, or only the route of an event (``trace.trace``)."""
+    drawn, fates = Picture(), {}
+    if arrivals := list(arrivals):
+        deliveries = [one for arrival in arrivals for _, one in arrival.walk() if one]
+        fates = {one.target.arn: one.fate for one in deliveries}
+        flow = _route_only(flow, arrivals)
     targets = {target.arn for rule in flow.rules for target in rule.targets if target.is_bus}
-    passed = {onward.bus for arrival in arrivals for onward in _onward(arrival)}
-    buses = [
-        bus
-        for bus in flow.buses.values()
-        if bus.arn in (passed or targets)
-        or (not passed and (bus.name != "default" or flow.rules_on(bus.arn)))
-    ]
-    for bus in sorted(buses, key=lambda one: one.arn in targets):  # fed by other buses: after them
+    for bus in sorted(flow.buses.values(), key=lambda one: one.arn in targets):
+        if bus.name == "default" and not flow.rules_on(bus.arn) and bus.arn not in targets:
+            continue
         _add_publishers(drawn, flow, bus.arn)
         drawn.add(bus.arn, "event bus", "bus", bus.label)
         for rule in flow.rules_on(bus.arn):
@@ -122,22 +117,36 @@ def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
             lines = short(rule.pattern or rule.schedule or "")
             drawn.link(bus.arn, drawn.add(rule.arn, kind, "rule", rule.label, lines))
             for target in rule.targets:
-                _add_target(drawn, flow, rule.arn, target)
+                edge = _add_target(drawn, flow, rule.arn, target)
+                edge.is_lost = fates.get(target.arn) in (Fate.LOST, Fate.REFUSED, Fate.DEAD_LETTER)
         for archive in (one for one in flow.archives if one.bus == bus.arn):
             lines = short(archive.pattern or "every event")
             key = drawn.add(archive.arn, "archive", "archive", archive.label, lines)
             drawn.link(bus.arn, key)
-    for schedule in flow.schedules if not arrivals else ():
+    for schedule in flow.schedules:
         key = f"schedule {schedule.label}"
         drawn.add(key, "schedule", "rule", schedule.label, (schedule.expression,))
         _add_target(drawn, flow, key, schedule.target)
     for source, queue, label in _dead_letter_queues(flow):
-        if isinstance(queue, str) and source in drawn.nodes:
+        is_used = not arrivals or fates.get(source) is Fate.DEAD_LETTER
+        if isinstance(queue, str) and source in drawn.nodes and is_used:
             drawn.add(queue, "dead-letter queue", "dead", flow.label(queue))
             drawn.link(source, queue, label, dashed=True)
-    if arrivals:
-        _mark(drawn, arrivals)
     return drawn
+
+
+def _route_only(flow: Flow, arrivals: list[Arrival]) -> Flow:
+    """Return the part of a flow that an event passes."""
+    later = [one.onward for arrival in arrivals for _, one in arrival.walk() if one and one.onward]
+    passed = [*arrivals, *later]
+    kept = {(one.bus, archive) for one in passed for archive in one.archives}
+    return replace(
+        flow,
+        buses={one.bus: flow.buses[one.bus] for one in passed if one.exists},
+        rules=[route.rule for one in passed for route in one.routes if route.matched is not False],
+        archives=[one for one in flow.archives if (one.bus, one.label) in kept],
+        schedules=[],
+    )
 
 
 def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> None:
@@ -168,12 +177,13 @@ def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> None:
                 drawn.link(key, bus)
 
 
-def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> None:
+def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> Edge:
     kind = kind_of(target.arn)
     style = STYLES.get(kind.name, "compute") if kind else "compute"
     changed = next((key for key in INPUTS if key in target.settings), "")
     title = kind.title if kind else target.service or "target"
-    drawn.link(source, drawn.add(target.arn, title, style, flow.label(target.arn)), changed)
+    key = drawn.add(target.arn, title, style, flow.label(target.arn))
+    return drawn.link(source, key, changed)
 
 
 def _dead_letter_queues(flow: Flow) -> Iterator[tuple[str, Any, str]]:
@@ -193,52 +203,6 @@ def _dead_letter_queues(flow: Flow) -> Iterator[tuple[str, Any, str]]:
                 is_own = given.get("FunctionName") in (one.name, one.arn)
                 if is_own and one.region == resource.region:
                     yield one.arn, on_failure.get("Destination"), "failed"
-
-
-def _mark(drawn: Picture, arrivals: list[Arrival]) -> None:
-    """Mark what the event passes, and all else as off its route; the worst of several marks wins."""
-    marks: dict[tuple[str, ...], str] = {}
-    for place, mark in (step for arrival in arrivals for step in _steps(drawn, arrival)):
-        marks[place] = max(marks.get(place, OFF_ROUTE), mark, key=MARKS.index)
-    for edge in reversed(drawn.edges):  # publishers, and those before them
-        if drawn.nodes[edge.source].style == "publisher" and (edge.target,) in marks:
-            marks |= {(edge.source,): ON_ROUTE, (edge.source, edge.target): ON_ROUTE}
-    for key, node in drawn.nodes.items():
-        node.mark = marks.get((key,), OFF_ROUTE)
-    for edge in drawn.edges:
-        edge.mark = marks.get((edge.source, edge.target), OFF_ROUTE)
-
-
-def _onward(arrival: Arrival) -> list[Arrival]:
-    """Return an arrival and those on later buses."""
-    later = (delivery.onward for _, delivery in arrival.walk() if delivery)
-    return [arrival, *filter(None, later)]
-
-
-def _steps(drawn: Picture, arrival: Arrival) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the nodes (one key) and arrows (two) on the route, each with its mark."""
-    yield (arrival.bus,), ON_ROUTE
-    kept = {(one.bus, archive) for one in _onward(arrival) for archive in one.archives}
-    for edge in drawn.edges:
-        node = drawn.nodes[edge.target]
-        if node.kind == "archive" and (edge.source, node.title) in kept:
-            yield from (((edge.target,), ON_ROUTE), ((edge.source, edge.target), ON_ROUTE))
-    for route, delivery in arrival.walk():
-        if route.matched is False:
-            continue
-        rule = route.rule
-        for place in ((rule.bus,), (rule.arn,), (rule.bus, rule.arn)):
-            yield place, ON_ROUTE
-        if delivery:
-            arn, queue = delivery.target.arn, delivery.target.dead_letters
-            mark = {
-                Fate.LOST: LOST,
-                Fate.REFUSED: LOST,
-                Fate.DEAD_LETTER: DEAD_LETTER,
-            }.get(delivery.fate, ON_ROUTE)
-            yield from (((arn,), mark), ((rule.arn, arn), mark))
-            if mark == DEAD_LETTER and queue:
-                yield from (((queue,), mark), ((arn, queue), mark))
 
 
 # --- patterns in words -------------------------------------------------------------------------
@@ -287,13 +251,11 @@ def mermaid(drawn: Picture) -> str:
         opening, closing = SHAPES.get(node.style, ("[", "]"))
         heading = [f"<b>{_escape(node.title)}</b>", f"<i>{node.kind}</i>"]
         text = "<br>".join([*heading, *map(_escape, node.lines)])
-        name = OFF_ROUTE if node.mark == OFF_ROUTE else node.style
-        lines.append(f'  {names[key]}{opening}"{text}"{closing}:::{name}')
-    for number, edge in enumerate(drawn.edges):
-        arrow = "-.->" if edge.dashed else "==>" if edge.mark == ON_ROUTE else "-->"
-        label = f"|{edge.label}|" if edge.label else ""
+        lines.append(f'  {names[key]}{opening}"{text}"{closing}:::{node.style}')
+    for number, edge in enumerate(drawn.edges.values()):
+        arrow, label = "-.->" if edge.dashed else "-->", f"|{edge.label}|" if edge.label else ""
         lines.append(f"  {names[edge.source]} {arrow}{label} {names[edge.target]}")
-        if edge.mark in {LOST, DEAD_LETTER}:
+        if edge.is_lost:
             lines.append(f"  linkStyle {number} stroke:{COLOURS['dead']},stroke-width:3px")
     used = {node.style for node in drawn.nodes.values()}
     lines += [
@@ -301,8 +263,6 @@ def mermaid(drawn: Picture) -> str:
         for name, colour in COLOURS.items()
         if name in used
     ]
-    if any(node.mark == OFF_ROUTE for node in drawn.nodes.values()):
-        lines.append(f"  classDef {OFF_ROUTE} fill:#fff,stroke:#cbd5e1,color:#94a3b8")
     return "\n".join(lines) + "\n"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow import graph, json_text, permissions, trace
+from eventstacks.flow import graph, json_text, permissions
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import is_known
 from eventstacks.flow.targets import INPUTS
@@ -266,22 +265,3 @@ def _changes(label: str, fields: Any) -> list[str]:
 
 def _placed(label: str, rule: Rule) -> str:
     return f"{rule.bus.split(':')[3]}: rule {label}" if rule.bus.count(":") > 2 else f"rule {label}"
-
-
-def matcher(aws: Aws) -> trace.Matcher:
-    """Return a matcher that asks TestEventPattern; the reasons are this project's own."""
-
-    def ask(pattern: Json, event: Mapping[str, Any]) -> trace.Matched:
-        events = aws.client("events")
-        try:
-            verdict = events.test_event_pattern(
-                EventPattern=json.dumps(pattern), Event=json.dumps(event)
-            )["Result"]
-        except ClientError as error:
-            return False, (f"AWS refuses the pattern: {error_message(error)}",)
-        ours, why = trace.match(pattern, event)
-        if bool(verdict) != ours:
-            why = (f"the verdict of AWS; this project's matcher says {ours}",)
-        return bool(verdict), why
-
-    return ask

@@ -13,7 +13,7 @@ from eventstacks.flow import targets
 from eventstacks.flow.graph import Flow, Json, Policy, Rule, Schedule, Target
 from eventstacks.flow.json_text import documents_of
 from eventstacks.flow.symbols import SYMBOL, as_dict, as_list, is_known, like
-from eventstacks.flow.targets import EVENTS, SCHEDULER, Call, Context, Reason
+from eventstacks.flow.targets import DOUBTS, EVENTS, SCHEDULER, Call, Context, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,52 +23,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``allowed``: None if the templates cannot tell. ``reason``: the deciding statement, or what is missing."""
+    """``reason``: the deciding statement, or what is missing."""
 
-    allowed: bool | None
-    code: Reason
+    code: Reason = Reason.ALLOWED
     reason: str = ""
+
+    @property
+    def allowed(self) -> bool | None:
+        """None if the templates cannot tell."""
+        return True if self.code is Reason.ALLOWED else None if self.code in DOUBTS else False
 
     def __and__(self, other: Verdict) -> Verdict:
         """Combine two verdicts that must both allow: deny > unknown > allow."""
-        first, _ = sorted((self, other), key=lambda one: _ORDER.index(one.allowed))
-        if first.allowed is not True:
-            return first
-        reasons = dict.fromkeys(filter(None, (self.reason, other.reason)))
-        return _allowed(", ".join(reasons))
+        first = min(self, other, key=lambda one: (False, None, True).index(one.allowed))
+        reasons = ", ".join(dict.fromkeys(filter(None, (self.reason, other.reason))))
+        return first if first.allowed is not True else Verdict(reason=reasons)
 
 
-_ORDER = (False, None, True)
 # What decides among the statements of all policies of one target.
 _PRECEDENCE = (Reason.DENIED, Reason.MAY_BE_DENIED, Reason.ALLOWED, Reason.DEPENDS)
-
-
-def _allowed(reason: str = "") -> Verdict:
-    return Verdict(allowed=True, code=Reason.ALLOWED, reason=reason)
-
-
-def _denied(code: Reason, reason: str) -> Verdict:
-    return Verdict(allowed=False, code=code, reason=reason)
-
-
-def _unknown(code: Reason, reason: str) -> Verdict:
-    return Verdict(allowed=None, code=code, reason=reason)
 
 
 def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
     """Decide whether a rule may deliver to a target."""
     refusal = targets.refusal_of(target, rule.arn)
     if refusal and not flow.is_whole:  # what is deployed was not refused
-        return _denied(*refusal)
+        return Verdict(*refusal)
     kind = targets.kind_of(target.arn)
     if not kind or not kind.action:
-        return _unknown(Reason.KIND_UNKNOWN, f"what the target {target.arn} needs is not known")
+        return Verdict(Reason.KIND_UNKNOWN, f"what the target {target.arn} needs is not known")
     if kind.name != "event-bus" and targets.is_elsewhere(target.arn, rule.arn):
-        return _denied(Reason.OTHER_REGION, "the target is in another Region than the rule")
+        return Verdict(Reason.OTHER_REGION, "the target is in another Region than the rule")
     if target.role:
         return _of_role(flow, EVENTS, target, _context(rule)) & _of_key(flow, rule, target)
     if not kind.policy:
-        return _denied(Reason.REFUSED_ROLE, f"RoleArn is required for target {target.arn}")
+        return Verdict(Reason.REFUSED_ROLE, f"RoleArn is required for target {target.arn}")
     verdict = _of_key(flow, rule, target)
     for call in reversed(targets.policy_calls(target.arn, rule.arn)):
         verdict = (
@@ -82,9 +71,9 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     queue = flow.resources.get(arn)
     is_fifo = queue and str(queue.properties.get("FifoQueue")).lower() == "true"
     if arn.endswith(".fifo") or is_fifo:
-        return _denied(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
+        return Verdict(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
     if targets.is_elsewhere(arn, rule.arn):
-        return _denied(Reason.OTHER_REGION, "the dead-letter queue is in another Region")
+        return Verdict(Reason.OTHER_REGION, "the dead-letter queue is in another Region")
     return of_target(flow, rule, Target("", arn))
 
 
@@ -111,17 +100,19 @@ def _context(rule: Rule) -> dict[str, str | None]:
 def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Verdict:
     """Decide by the resource policies of a target; of several callers one has to be allowed."""
     policies = flow.policies_of(arn)
-    verdicts = [_evaluate_call(policies, caller, call) for caller in callers]
+    verdicts = [
+        evaluate(policies, caller, call.action, call.resource, call.context) for caller in callers
+    ]
     if found := list(filter(None, verdicts)):
         return min(found, key=lambda one: (False, True, None).index(one.allowed))
     kind = targets.kind_of(arn)
     is_bus = flow.is_whole and ":event-bus/" in arn  # only those of some Regions were read
     if not (flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources)):
-        return _unknown(Reason.NOT_IN_STACKS, f"{arn} is not in these stacks, nor is its policy")
+        return Verdict(Reason.NOT_IN_STACKS, f"{arn} is not in these stacks, nor is its policy")
     words = f"no {kind.policy if kind else 'policy'} allows {' or '.join(callers)} to call {call.action}"
     misses = (_near_miss(policies, caller, call) for caller in callers)
     detail = next(filter(None, misses), "")
-    return _denied(Reason.NO_POLICY, f"{words} for this rule{detail}")
+    return Verdict(Reason.NO_POLICY, f"{words} for this rule{detail}")
 
 
 def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verdict:
@@ -129,9 +120,9 @@ def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verd
     arn = str(target.role)
     role = flow.resources.get(arn)
     if role is None and flow.is_whole:
-        return _denied(Reason.ROLE_NOT_FOUND, f"the role {arn} does not exist")
+        return Verdict(Reason.ROLE_NOT_FOUND, f"the role {arn} does not exist")
     if role is None:
-        return _unknown(Reason.NOT_IN_STACKS, f"the role {arn} is not in these stacks")
+        return Verdict(Reason.NOT_IN_STACKS, f"the role {arn} is not in these stacks")
     document = role.properties.get("AssumeRolePolicyDocument")
     statements = documents_of(document)
     is_unread = not statements and not is_known(document)
@@ -139,22 +130,22 @@ def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verd
     trusted = evaluate([trust], service, "sts:AssumeRole", None, context)
     if not trusted or not trusted.allowed:
         text = f"the trust policy of the role {role.logical_id} does not allow {service}"
-        return trusted or _denied(Reason.ROLE_TRUST, text)
+        return trusted or Verdict(Reason.ROLE_TRUST, text)
     policies = policies_of_role(flow, role)
-    verdict = _allowed()
+    verdict = Verdict()
     for call in targets.role_calls(target, flow.resources):
         verdict &= _allows(role, policies, call)
     return verdict
 
 
 def _allows(role: Resource, policies: list[Policy], call: Call) -> Verdict:
-    if found := _evaluate_call(policies, None, call):
+    if found := evaluate(policies, None, call.action, call.resource, call.context):
         return found
     if role.properties.get("ManagedPolicyArns"):
         text = f"the managed policies of the role {role.logical_id} are not known"
-        return _unknown(Reason.MANAGED_POLICY, text)
-    text = f"the role {role.logical_id} does not allow {call.action} on {call.resources[0]}"
-    return _denied(Reason.ROLE_POLICY, text)
+        return Verdict(Reason.MANAGED_POLICY, text)
+    text = f"the role {role.logical_id} does not allow {call.action} on {call.resource}"
+    return Verdict(Reason.ROLE_POLICY, text)
 
 
 def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
@@ -181,24 +172,22 @@ def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
     resource = flow.resources.get(target.arn)
     key = str(resource.properties.get("KmsMasterKeyId") or "") if resource else ""
     if not resource or not key:
-        return _allowed()
+        return Verdict()
     if target.role:  # the role needs the permissions for the key
-        return _unknown(
-            Reason.NOT_IN_STACKS, f"whether the role may use the key {key} is not known"
-        )
+        return Verdict(Reason.NOT_IN_STACKS, f"whether the role may use the key {key} is not known")
     if "alias/aws/" in key:
         text = f"the policy of {key}, a key that AWS manages, cannot allow {EVENTS}"
-        return _denied(Reason.KEY_AWS_MANAGED, text)
+        return Verdict(Reason.KEY_AWS_MANAGED, text)
     found = key_of(flow, key, resource.region)
     if not found or found.type not in {"AWS::KMS::Key", "AWS::KMS::ReplicaKey"}:
-        return _unknown(Reason.NOT_IN_STACKS, f"the key {key} is not in these stacks")
+        return Verdict(Reason.NOT_IN_STACKS, f"the key {key} is not in these stacks")
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
         policies = flow.policies_of(found.arn)
         verdict = evaluate(policies, EVENTS, action, found.arn, _context(rule))
         if not verdict or not verdict.allowed:
             text = f"the key {found.logical_id} does not allow {EVENTS} to call {action}"
-            return verdict or _denied(Reason.KEY_POLICY, text)
-    return _allowed(f"key {found.logical_id}")
+            return verdict or Verdict(Reason.KEY_POLICY, text)
+    return Verdict(reason=f"key {found.logical_id}")
 
 
 def key_of(flow: Flow, name: Any, region: str) -> Resource | None:
@@ -238,7 +227,7 @@ def evaluate(
     for policy in policies:
         if policy.is_open and not policy.statements:
             text = f"the statements of {policy.label} are not known"
-            found.append(_unknown(Reason.DEPENDS, text))
+            found.append(Verdict(Reason.DEPENDS, text))
         for number, statement in enumerate(policy.statements):
             applies = _applies(statement, principal, action, resource, context)
             if applies is False:
@@ -251,12 +240,12 @@ def evaluate(
 def _decide(label: str, statement: Json, action: str, *, is_certain: bool | None) -> Verdict:
     if statement.get("Effect") == "Deny":
         if is_certain:
-            return _denied(Reason.DENIED, f"{label} denies {action}")
-        return _unknown(Reason.MAY_BE_DENIED, f"{label} may deny {action}")
+            return Verdict(Reason.DENIED, f"{label} denies {action}")
+        return Verdict(Reason.MAY_BE_DENIED, f"{label} may deny {action}")
     if is_certain:
-        return _allowed(label)
+        return Verdict(reason=label)
     symbols = ", ".join(sorted(set(SYMBOL.findall(str(statement))))) or "what only AWS knows"
-    return _unknown(Reason.DEPENDS, f"whether {label} applies depends on {symbols}")
+    return Verdict(Reason.DEPENDS, f"whether {label} applies depends on {symbols}")
 
 
 def _label(policy: Policy, number: int) -> str:
@@ -265,22 +254,13 @@ def _label(policy: Policy, number: int) -> str:
     return f"{policy.label}[{policy.statements[number].get('Sid', number)}]"
 
 
-def _evaluate_call(policies: Sequence[Policy], principal: str | None, call: Call) -> Verdict | None:
-    """Evaluate a call on each resource that AWS can ask for; the first verdict decides."""
-    verdicts = (
-        evaluate(policies, principal, call.action, resource, call.context)
-        for resource in call.resources
-    )
-    return next(filter(None, verdicts), None)
-
-
 def _near_miss(policies: Iterable[Policy], principal: str, call: Call) -> str:
     """Return the condition that keeps a statement from applying, and what the request has instead."""
     context = {**_context_of(principal), **call.context}
     for policy in policies:
         for number, statement in enumerate(policy.statements):
             bare = {**statement, "Condition": {}}
-            applies = _applies(bare, principal, call.action, call.resources[0], context)
+            applies = _applies(bare, principal, call.action, call.resource, context)
             if statement.get("Effect") == "Deny" or not applies:
                 continue
             for operator, key, wanted in _conditions(statement):

@@ -9,10 +9,10 @@ for sending events to targets'; the Service Authorization Reference for the reso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eventstacks.flow.symbols import as_dict, is_known
 
@@ -25,68 +25,62 @@ INPUTS = ("Input", "InputPath", "InputTransformer")
 Context = Mapping[str, str | None]  # condition keys of a request; None: known to be absent
 
 
-class Reason(StrEnum):
-    """Why a delivery is allowed, not allowed or not known. Code branches on these, never on text."""
-
-    ALLOWED = "allowed"
-    # A policy denies it, or does not allow it.
-    DENIED = "denied"
-    NO_POLICY = "no_policy"
-    KEY_POLICY = "key_policy"
-    KEY_AWS_MANAGED = "key_aws_managed"
-    ROLE_NOT_FOUND = "role_not_found"
-    ROLE_TRUST = "role_trust"
-    ROLE_POLICY = "role_policy"
-    # The target cannot take it.
-    OTHER_REGION = "other_region"
-    FIFO_QUEUE = "fifo_queue"
-    NO_SUCH_BUS = "no_such_bus"
-    LOOP = "loop"
-    PAYLOAD = "payload"
-    # PutRule or PutTargets refuses it.
-    REFUSED_TARGET = "refused_target"
-    REFUSED_ROLE = "refused_role"
-    REFUSED_INPUT = "refused_input"
-    # The templates do not tell.
-    MAY_BE_DENIED = "may_be_denied"
-    DEPENDS = "depends"
-    NOT_IN_STACKS = "not_in_stacks"
-    MANAGED_POLICY = "managed_policy"
-    KIND_UNKNOWN = "kind_unknown"
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether PutRule or PutTargets refuses: the stack is never created."""
-        return self.name.startswith("REFUSED")
-
-
-class Role(Enum):
-    """Whether PutTargets takes a RoleArn for a kind."""
-
-    REFUSED = "refused"
-    OPTIONAL = "optional"
-    REQUIRED = "required"
-
-
-class Form(Enum):
-    """What the payload of a kind has to be."""
-
-    ANY = "any"
-    JSON = "json"
-    EVENT = "event"  # the event unchanged, without an InputTransformer
-    LOG_EVENT = "log_event"  # {"timestamp": …, "message": …} if it is transformed
+# Why a delivery is allowed, not allowed or not known. Code branches on these, never on text.
+Reason = StrEnum(
+    "Reason",
+    [
+        "ALLOWED",
+        # A policy denies it, or does not allow it.
+        "DENIED",
+        "NO_POLICY",
+        "KEY_POLICY",
+        "KEY_AWS_MANAGED",
+        "ROLE_NOT_FOUND",
+        "ROLE_TRUST",
+        "ROLE_POLICY",
+        # The target cannot take it.
+        "OTHER_REGION",
+        "FIFO_QUEUE",
+        "NO_SUCH_BUS",
+        "LOOP",
+        "PAYLOAD",
+        # PutTargets refuses it: the stack is never created.
+        "REFUSED_TARGET",
+        "REFUSED_ROLE",
+        "REFUSED_INPUT",
+        # The templates do not tell.
+        "MAY_BE_DENIED",
+        "DEPENDS",
+        "NOT_IN_STACKS",
+        "MANAGED_POLICY",
+        "KIND_UNKNOWN",
+    ],
+)
+REFUSALS = (Reason.REFUSED_TARGET, Reason.REFUSED_ROLE, Reason.REFUSED_INPUT)
+DOUBTS = (
+    Reason.MAY_BE_DENIED,
+    Reason.DEPENDS,
+    Reason.NOT_IN_STACKS,
+    Reason.MANAGED_POLICY,
+    Reason.KIND_UNKNOWN,
+)
+# Whether PutTargets takes a RoleArn for a kind.
+Role = Enum("Role", ["REFUSED", "OPTIONAL", "REQUIRED"])
+# What a payload has to be. EVENT: the event, without InputTransformer; LOG_EVENT: an object with
+# timestamp and message if it is transformed.
+Form = Enum("Form", ["ANY", "JSON", "EVENT", "LOG_EVENT"])
 
 
 @dataclass(frozen=True)
 class Call:
-    """A permission that a delivery needs: ``action`` on one of ``resources``.
+    """A permission that a delivery needs: ``action`` on ``resource``.
 
     ``context``: condition keys of the request in lower case, None for one that is not sent. A
     condition on any other key stays undecided.
     """
 
     action: str
-    resources: tuple[str, ...]
+    resource: str
     context: Context = field(default_factory=dict)
 
 
@@ -95,8 +89,8 @@ class Kind:
     """A kind of target. ``prefix``: how the resource part of its ARN starts.
 
     ``action``: what EventBridge calls, "" if that is not known. ``policy``: the name of its resource
-    policy, "" if it has none. ``calls``: the calls of a role, if there is more to say than the action
-    on the target's ARN.
+    policy, "" if it has none. ``resources``: what a role has to allow the action on, as formats of
+    ``role_calls``.
     """
 
     name: str
@@ -107,75 +101,7 @@ class Kind:
     policy: str = ""
     role: Role = Role.REQUIRED
     form: Form = Form.ANY
-    calls: Callable[[Target, Mapping[str, Resource]], list[Call]] | None = None
-
-
-def _arn(target: Target, service: str, resource: str) -> str:
-    """Return the ARN of a resource in the partition, Region and account of a target."""
-    _, partition, _, region, account, *_ = target.arn.split(":")
-    return f"arn:{partition}:{service}:{region}:{account}:{resource}"
-
-
-def _with_revision(arn: str) -> str:
-    """Return the ARN of a definition; without a revision AWS takes the latest one."""
-    return arn if ":" in arn.rsplit("/", 1)[-1] else f"{arn}⟨revision?⟩"
-
-
-def _run_task(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
-    """RunTask is asked of the task definition, and PassRole of the roles that its tasks have.
-
-    Source: ECS developer guide, 'EventBridge IAM role'. The roles of a task definition outside the
-    stacks are not known, so whether PassRole is needed is not known either.
-    """
-    arn = str(as_dict(target.settings.get("EcsParameters")).get("TaskDefinitionArn", "⟨task?⟩"))
-    calls = [Call("ecs:RunTask", (_with_revision(arn),), {"ecs:cluster": target.arn})]
-    definition = resources.get(arn)
-    given = definition.properties if definition else {}
-    roles = [given[key] for key in ("ExecutionRoleArn", "TaskRoleArn") if given.get(key)]
-    context = {"iam:passedtoservice": "ecs-tasks.amazonaws.com"}
-    return calls + [Call("iam:PassRole", (str(role),), context) for role in dict.fromkeys(roles)]
-
-
-def _submit_job(target: Target, _: Any) -> list[Call]:
-    definition = str(as_dict(target.settings.get("BatchParameters")).get("JobDefinition", "⟨job?⟩"))
-    if not definition.startswith("arn:"):
-        definition = _arn(target, "batch", f"job-definition/{definition}")
-    names = (target.arn, _with_revision(definition))
-    return [Call("batch:SubmitJob", (name,)) for name in names]
-
-
-def _start_execution(target: Target, _: Any) -> list[Call]:
-    """IAM is asked for the state machine, also for a version or an alias of it.
-
-    Source: Step Functions developer guide, 'IAM policies for versions and aliases'.
-    """
-    return [Call("states:StartExecution", (":".join(target.arn.split(":")[:7]),))]
-
-
-def _start_automation(target: Target, _: Any) -> list[Call]:
-    """A runbook is asked for with its version; how AWS writes the default version was not seen."""
-    return [Call("ssm:StartAutomationExecution", (f"{target.arn}:$DEFAULT", target.arn))]
-
-
-def _send_command(target: Target, _: Any) -> list[Call]:
-    nodes = (
-        _arn(target, "ec2", "instance/⟨node?⟩"),
-        _arn(target, "ssm", "managed-instance/⟨node?⟩"),
-    )
-    return [Call("ssm:SendCommand", (target.arn,)), Call("ssm:SendCommand", nodes)]
-
-
-def _mutate(target: Target, _: Any) -> list[Call]:
-    """The ID of an API is not in the ARN of its endpoint, unless both are of one template."""
-    name = target.arn.rsplit("/", 1)[-1]
-    api = name if not is_known(name) else "⟨api?⟩"
-    return [
-        Call("appsync:GraphQL", (_arn(target, "appsync", f"apis/{api}/types/Mutation/⟨field?⟩"),))
-    ]
-
-
-def _create_ops_item(target: Target, _: Any) -> list[Call]:
-    return [Call("ssm:CreateOpsItem", (f"{target.arn}/⟨item?⟩",))]
+    resources: tuple[str, ...] = ("{arn}",)
 
 
 # Which kinds need a RoleArn was measured on PutTargets by others for all but appsync, imagebuilder and
@@ -201,11 +127,23 @@ KINDS = (
         form=Form.EVENT,
     ),
     Kind("built-in", "built-in target", "events", "", "target/", role=Role.OPTIONAL),
-    Kind("appsync", "AppSync API", "appsync", "appsync:GraphQL", calls=_mutate),
-    Kind("batch", "Batch job queue", "batch", "batch:SubmitJob", calls=_submit_job),
+    Kind(
+        "appsync",
+        "AppSync API",
+        "appsync",
+        "appsync:GraphQL",
+        resources=("arn:{p}:appsync:{r}:{a}:apis/⟨api?⟩/types/Mutation/⟨field?⟩",),
+    ),
+    Kind(
+        "batch",
+        "Batch job queue",
+        "batch",
+        "batch:SubmitJob",
+        resources=("{arn}", "arn:{p}:batch:{r}:{a}:job-definition/⟨definition?⟩"),
+    ),
     Kind("codebuild", "CodeBuild project", "codebuild", "codebuild:StartBuild"),
     Kind("codepipeline", "CodePipeline", "codepipeline", "codepipeline:StartPipelineExecution"),
-    Kind("ecs", "ECS task", "ecs", "ecs:RunTask", calls=_run_task),
+    Kind("ecs", "ECS task", "ecs", "ecs:RunTask", resources=("{task}",)),
     Kind(
         "execute-api",
         "API Gateway API",
@@ -258,10 +196,19 @@ KINDS = (
         "ssm",
         "ssm:StartAutomationExecution",
         "automation-definition/",
-        calls=_start_automation,
+        resources=("{arn}:$DEFAULT",),
     ),
-    Kind("ops-item", "OpsItem", "ssm", "ssm:CreateOpsItem", "opsitem", calls=_create_ops_item),
-    Kind("run-command", "Run Command", "ssm", "ssm:SendCommand", "document/", calls=_send_command),
+    Kind(
+        "ops-item", "OpsItem", "ssm", "ssm:CreateOpsItem", "opsitem", resources=("{arn}/⟨item?⟩",)
+    ),
+    Kind(
+        "run-command",
+        "Run Command",
+        "ssm",
+        "ssm:SendCommand",
+        "document/",
+        resources=("{arn}", "arn:{p}:ec2:{r}:{a}:instance/⟨node?⟩"),
+    ),
     Kind("incident", "response plan", "ssm-incidents", "ssm-incidents:StartIncident"),
     Kind(
         "states",
@@ -270,7 +217,7 @@ KINDS = (
         "states:StartExecution",
         "stateMachine:",
         form=Form.JSON,
-        calls=_start_execution,
+        resources=("{machine}",),
     ),
 )
 # Services that PutTargets was seen to refuse: "… is not a supported service for a target" (cfn-lint
@@ -293,11 +240,31 @@ def kind_of(arn: str) -> Kind | None:
 
 
 def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
-    """Return what the role of a target has to allow. ``resources``: those of the stacks, by ARN."""
+    """Return what the role of a target has to allow. ``resources``: those of the stacks, by ARN.
+
+    Step Functions asks for the state machine, also for a version or an alias ('IAM policies for
+    versions and aliases'). ECS asks RunTask for the task definition, the latest revision if none is
+    given, and PassRole for the roles of its tasks ('EventBridge IAM role'); those of a definition
+    outside the stacks are not known. A runbook is asked for with a version: that AWS writes $DEFAULT
+    for it was not seen. The ID of an AppSync API is not in the ARN of its endpoint, and the names of
+    job definitions, instances and OpsItems are not looked up: ``*`` allows them, others stay in doubt.
+    """
     kind = kind_of(target.arn)
     if not kind or not kind.action:
         return []
-    return kind.calls(target, resources) if kind.calls else [Call(kind.action, (target.arn,))]
+    _, p, _, r, a, *_ = target.arn.split(":")
+    given = as_dict(target.settings.get("EcsParameters")).get("TaskDefinitionArn", "⟨task?⟩")
+    task = str(given) if ":" in str(given).rsplit("/", 1)[-1] else f"{given}⟨revision?⟩"
+    machine = ":".join(target.arn.split(":")[:7])
+    names = {"arn": target.arn, "p": p, "r": r, "a": a, "task": task, "machine": machine}
+    context = {"ecs:cluster": target.arn} if kind.name == "ecs" else {}
+    calls = [Call(kind.action, one.format(**names), context) for one in kind.resources]
+    definition = resources[str(given)].properties if str(given) in resources else {}
+    roles = [definition.get(key) for key in ("ExecutionRoleArn", "TaskRoleArn")]
+    passed = {"iam:passedtoservice": "ecs-tasks.amazonaws.com"}
+    return calls + [
+        Call("iam:PassRole", str(role), passed) for role in dict.fromkeys(roles) if role
+    ]
 
 
 def policy_calls(arn: str, rule: str) -> list[Call]:
@@ -312,11 +279,11 @@ def policy_calls(arn: str, rule: str) -> list[Call]:
         return []
     context: dict[str, str | None] = {"aws:sourcearn": rule}
     if kind.name == "logs":
-        streams = (f"{arn}:log-stream:x",)
-        created = Call("logs:CreateLogStream", streams, {"aws:sourcearn": None})
-        return [Call(kind.action, streams, context), created]
+        stream = f"{arn}:log-stream:x"
+        created = Call("logs:CreateLogStream", stream, {"aws:sourcearn": None})
+        return [Call(kind.action, stream, context), created]
     context["aws:sourceaccount"] = None if kind.name == "lambda" else rule.split(":")[4]
-    return [Call(kind.action, (arn,), context)]
+    return [Call(kind.action, arn, context)]
 
 
 def callers(arn: str, rule: str) -> list[str]:

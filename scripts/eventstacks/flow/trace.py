@@ -15,7 +15,7 @@ from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import bus_arn, of_stacks
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import SYMBOL, as_dict, is_known
-from eventstacks.flow.targets import Reason
+from eventstacks.flow.targets import REFUSALS, Reason
 from eventstacks.patterns.grammar import OPERATORS, PatternError
 from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
@@ -29,18 +29,21 @@ if TYPE_CHECKING:
 
 # None: it depends on what only AWS knows; and the reasons.
 Matched = tuple[bool | None, tuple[str, ...]]
-Matcher = Callable[["Json", "Mapping[str, Any]"], Matched]
+Matcher = Callable[["Json | str", "Mapping[str, Any]"], Matched]
 ANYTHING, NOTHING = {"exists": True}, "⟨nothing is equal to this⟩"
 
 
-class Fate(StrEnum):
-    """What becomes of an event at one target. REFUSED: the stack cannot be deployed like this."""
-
-    DELIVERED = "delivered"
-    DEAD_LETTER = "dead letter"
-    LOST = "lost"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
+# What becomes of an event at one target. REFUSED: the stack cannot be deployed like this.
+Fate = StrEnum(
+    "Fate",
+    {
+        "DELIVERED": "delivered",
+        "DEAD_LETTER": "dead letter",
+        "LOST": "lost",
+        "REFUSED": "refused",
+        "UNKNOWN": "unknown",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -108,26 +111,29 @@ class Arrival:
         return not self.exists or any(one.fate in failed for _, one in self.walk() if one)
 
 
-def match(pattern: Json, event: Mapping[str, Any]) -> Matched:
+def match(pattern: Json | str, event: Mapping[str, Any]) -> Matched:
     """Match a resolved pattern. Symbols are tried as everything and as nothing: None if that decides.
 
-    A symbol in the event means the same resource as in the pattern.
+    A symbol in the event means the same resource as in the pattern. Text is a pattern that is a
+    symbol, nested too deeply for a template, or not an object.
     """
+    text = pattern if isinstance(pattern, str) else json.dumps(pattern, ensure_ascii=False)
+    given, symbols = dict(event), set(SYMBOL.findall(text))
+    event_text = json.dumps(event, ensure_ascii=False) if symbols else ""
+    unknown = sorted(symbol for symbol in symbols if symbol not in event_text)
+    doubt = (f"depends on {', '.join(unknown)}",)
+    if unknown and isinstance(pattern, str):
+        return None, doubt
     try:
-        text, given = json.dumps(pattern, ensure_ascii=False), dict(event)
         compiled = _compile(text)
-        verdict = compiled.matches(given)
-        symbols = set(SYMBOL.findall(text))
-        event_text = json.dumps(event, ensure_ascii=False) if symbols else ""
-        unknown = sorted(one for one in symbols if one not in event_text)
-        others = [
+        verdicts = {compiled.matches(given)} | {
             Pattern(_replace(pattern, unknown, by)).matches(given)
             for by in (ANYTHING, NOTHING)
             if unknown
-        ]
-        if {verdict, *others} == {True, False}:
-            return None, (f"depends on {', '.join(unknown)}",)
-        return verdict, tuple(map(str, compiled.explain(given)))
+        }
+        if len(verdicts) > 1:
+            return None, doubt
+        return verdicts.pop(), tuple(map(str, compiled.explain(given)))
     except PatternError as error:
         return False, (f"AWS refuses the pattern: {error}",)
 
@@ -150,7 +156,7 @@ class IndexedMatcher:
         self._event: Mapping[str, Any] = {}
         self._matched: set[str] = set()
 
-    def __call__(self, pattern: Json, event: Mapping[str, Any]) -> Matched:
+    def __call__(self, pattern: Json | str, event: Mapping[str, Any]) -> Matched:
         """Match a pattern of the flow; the lookup in the index is made once per event."""
         name = str(id(pattern))
         if name not in self._names:
@@ -167,20 +173,9 @@ def _valid(pattern: Json) -> Pattern | None:
         return None
 
 
-def _match_text(pattern: str, event: Json) -> Matched:
-    """Match a pattern that is only known as text: a symbol, too deep for a template, or no object."""
-    if SYMBOL.search(pattern):
-        return None, (f"depends on {pattern}",)
-    try:
-        compiled = Pattern(pattern)
-        return compiled.matches(event), tuple(map(str, compiled.explain(event)))
-    except PatternError as error:
-        return False, (f"AWS refuses the pattern: {error}",)
-
-
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Pattern:
-    return Pattern(json.loads(text))
+    return Pattern(text)
 
 
 def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
@@ -242,7 +237,9 @@ class _Walk:
             return Arrival(bus, flow.label(bus), self.event, exists=False)
         walk = replace(self, passed=(*self.passed, bus))
         archives = tuple(
-            one.label for one in flow.archives if one.bus == bus and walk.is_archived(one.pattern)
+            one.label
+            for one in flow.archives
+            if one.bus == bus and (one.pattern is None or self.matcher(one.pattern, self.event)[0])
         )
         misplaced = [rule for rule in flow.rules if _is_misplaced(rule, bus)]
         routes = [walk.route(rule) for rule in flow.rules_on(bus)]
@@ -261,21 +258,13 @@ class _Walk:
             unexamined=tuple(flow.unexamined),
         )
 
-    def is_archived(self, pattern: Json | str | None) -> bool:
-        return pattern is None or bool(self.match(pattern)[0])
-
-    def match(self, pattern: Json | str) -> Matched:
-        if isinstance(pattern, str):
-            return _match_text(pattern, self.event)
-        return self.matcher(pattern, self.event)
-
     def route(self, rule: Rule) -> Route:
         if rule.state.startswith("DISABLED"):
             return Route(rule, matched=False, why=("the rule is disabled",))
         if rule.pattern is None:
             why = f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}"
             return Route(rule, matched=False, why=(why,))
-        matched, why_not = self.match(rule.pattern)
+        matched, why_not = self.matcher(rule.pattern, self.event)
         if matched and rule.state == "ENABLED" and _is_read_only_management(self.event):
             text = "a rule in state ENABLED does not receive read-only management events"
             return Route(rule, matched=False, why=(text,))
@@ -300,7 +289,7 @@ class _Walk:
             onward = self.arrive(target.arn) if target.arn in flow.buses else None
             fate = Fate.DELIVERED if permission.allowed else Fate.UNKNOWN
             return replace(done, fate=fate, onward=onward)
-        if code.is_refusal:
+        if code in REFUSALS:
             return replace(done, fate=Fate.REFUSED, problem=problem)
         if queue is None or not target.dead_letters:
             return replace(done, fate=Fate.LOST, problem=f"{problem}; no dead-letter queue")
@@ -319,7 +308,7 @@ class _Walk:
             found.append((Reason.NO_SUCH_BUS, "there is no such bus"))
         if permission.allowed is False:
             found.append((permission.code, permission.reason))
-        found.sort(key=lambda one: not one[0].is_refusal)
+        found.sort(key=lambda one: one[0] not in REFUSALS)
         return found[0] if found else (permission.code, "")
 
 

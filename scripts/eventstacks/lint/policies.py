@@ -48,7 +48,7 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     policies = [one for one in flow.policies if ":logs:" in one.attached]
     for call in policy_calls(arn, rule.arn):
         verdicts = [
-            permissions.evaluate(policies, one, call.action, call.resources[0], call.context)
+            permissions.evaluate(policies, one, call.action, call.resource, call.context)
             for one in LOG_PRINCIPALS
         ]
         if all(verdict is None or verdict.allowed is False for verdict in verdicts):

@@ -628,9 +628,9 @@ def test_likeness(pattern, value, expected):
 
 
 VERDICTS = {
-    True: Verdict(allowed=True, code=Reason.ALLOWED, reason="a"),
-    None: Verdict(allowed=None, code=Reason.DEPENDS, reason="b"),
-    False: Verdict(allowed=False, code=Reason.DENIED, reason="c"),
+    True: Verdict(Reason.ALLOWED, "a"),
+    None: Verdict(Reason.DEPENDS, "b"),
+    False: Verdict(Reason.DENIED, "c"),
 }
 
 
