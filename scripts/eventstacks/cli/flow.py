@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,12 +33,11 @@ from eventstacks.patterns import grammar, matcher, verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from eventstacks.environment import Environment
     from eventstacks.flow.graph import Flow
     from eventstacks.flow.samples import Sample
     from eventstacks.flow.trace import Matcher
-
-    # For a sample: the flow that its parameters make, and the Region and account of its event.
-    Source = Callable[[Sample], tuple[Flow, str, str]]
+    from eventstacks.rendering import RenderedTemplate
 
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 ACCOUNT = "123456789012"  # of --template
@@ -63,7 +62,8 @@ def _read(path: Path) -> str:
     "--parameter",
     "parameters",
     multiple=True,
-    metavar="NAME=VALUE",
+    type=(str, str),
+    metavar="NAME VALUE",
     help="Value of a parameter of --template or --stack; repeatable.",
 )
 @click.option("--live", is_flag=True, help="Read rules, targets and policies from the account.")
@@ -85,7 +85,7 @@ def trace(
     region: str | None,
     bus: str | None,
     template: Path | None,
-    parameters: tuple[str, ...],
+    parameters: tuple[tuple[str, str], ...],
     live: bool,
     diagram: IO[str] | None,
     show_event: bool,
@@ -103,47 +103,71 @@ def trace(
       eventstacks trace tests/events/custom-event-bus/order-placed.json
       eventstacks trace event.json --env dev --stack s3-object-events --live
     """
-    _check_usage(template, live, parameters, stack, ndjson, diagram)
+    if (template and live) or (ndjson and diagram) or (parameters and not (template or stack)):
+        raise click.UsageError(
+            "--template excludes --live, --ndjson excludes --diagram, and --parameter needs "
+            "--template or --stack."
+        )
+    if diagram and not diagram.name.endswith(".mmd"):
+        raise click.UsageError(f"--diagram writes a .mmd (Mermaid) file, not {diagram.name}.")
     if bus is not None:
         bus_stacks.parse_bus(bus)
     text, where = _read(event), str(event)
-    read = samples.parse_lines(text, where) if ndjson else [_one_sample(text, where)]
-    given = dict(map(_pair, parameters))
-    read = [replace(sample, parameters={**sample.parameters, **given}) for sample in read]
+    read = samples.parse_lines(text, where) if ndjson else [samples.parse(text, where)]
+    find: Callable[[Sample], Flow]
     if template:
-        find = _of_template(template, region)
+        document = documents.parse_template(_read(template), str(template))
+        find = partial(_template_flow, document, template)
     elif live:
-        find = _of_account(env, stack, region)
+        find = _read_account(env, stack, region)
     else:
-        find = _of_environment(env, stack, region)
+        find = partial(_environment_flow, *load(env, stack, region)[:2])
+    flows: dict[tuple[Any, ...], Flow] = {}
     failed = False
-    for sample in read:
-        flow, *place = find(sample)
-        complete = samples.complete(sample, flow, *place)
-        entrances = tracing.entrances(flow, complete, bus or sample.bus)
-        match_all = _indexed(flow) if ndjson else tracing.match
-        arrivals = [tracing.trace(flow, complete, one, match_all) for one in entrances]
-        deviations = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
-        is_lost = not any(one.is_matched for one in arrivals) or any(
-            one.is_lost for one in arrivals
+    for written in read:
+        sample = replace(
+            written,
+            stack=stack or written.stack,
+            region=region or written.region,
+            parameters={**written.parameters, **dict(parameters)},
         )
-        failed = failed or bool(deviations) or (is_lost and sample.expect is None)
-        document = {
-            "event": complete,
-            "buses": [tracing.as_data(one) for one in arrivals],
-            "deviations": deviations,
-        }
-        if ndjson:
-            click.echo(json.dumps(document))
-        elif as_json:
-            output.print_json(document)
-        else:
-            route_view.show(arrivals, complete if show_event else None)
-        for deviation in deviations:
-            output.echo(f"{sample.where}: {deviation}", err=True)
-        if diagram:
-            diagram.write(drawing.mermaid(drawing.picture(flow, arrivals)))
+        key = (sample.stack, sample.region, *sorted(sample.parameters.items()))
+        flow = flows[key] = flows.get(key) or find(sample)
+        failed = _trace_one(sample, flow, bus, ndjson, as_json, show_event, diagram) or failed
     return int(failed)
+
+
+def _trace_one(
+    sample: Sample,
+    flow: Flow,
+    bus: str | None,
+    ndjson: bool,
+    as_json: bool,
+    show_event: bool,
+    diagram: IO[str] | None,
+) -> bool:
+    """Trace and print one event. Return True if it is not delivered as it should be."""
+    own = flow.stacks[0]
+    account = own.account or symbols.symbol_of("AWS::AccountId")
+    event = samples.complete(sample, flow, sample.region or own.region, account)
+    matcher = _indexed(flow) if ndjson else tracing.match
+    entrances = tracing.entrances(flow, event, bus or sample.bus)
+    arrivals = [tracing.trace(flow, event, one, matcher) for one in entrances]
+    deviations = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
+    if ndjson or as_json:
+        routes = [tracing.as_data(one) for one in arrivals]
+        document = {"event": event, "buses": routes, "deviations": deviations}
+        click.echo(json.dumps(document, indent=None if ndjson else 2))
+    else:
+        route_view.show(arrivals, event if show_event else None)
+    for deviation in deviations:
+        output.echo(f"{sample.where}: {deviation}", err=True)
+    if diagram:
+        diagram.write(drawing.mermaid(drawing.picture(flow, arrivals)))
+    if sample.expect is not None:
+        return bool(deviations)
+    is_matched = any(one.is_matched for one in arrivals)
+    return not is_matched or any(one.is_lost for one in arrivals)
 
 
 @cache
@@ -152,48 +176,9 @@ def _indexed(flow: Flow) -> Matcher:
     return tracing.IndexedMatcher(flow)
 
 
-def _check_usage(
-    template: Path | None,
-    live: bool,
-    parameters: tuple[str, ...],
-    stack: str | None,
-    ndjson: bool,
-    diagram: IO[str] | None,
-) -> None:
-    if (template and live) or (ndjson and diagram) or (parameters and not (template or stack)):
-        raise click.UsageError(
-            "--template excludes --live, --ndjson excludes --diagram, and --parameter needs "
-            "--template or --stack."
-        )
-    if diagram and not diagram.name.endswith(".mmd"):
-        raise click.UsageError(f"--diagram writes a .mmd (Mermaid) file, not {diagram.name}.")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--parameter {text}: expected NAME=VALUE")
-    return name, value
-
-
-def _one_sample(text: str, where: str) -> Sample:
-    """Return the one event of a file; the error for several, one per line, names --ndjson."""
-    try:
-        return samples.parse(text, where)
-    except ToolError as error:
-        try:
-            is_ndjson = len(samples.parse_lines(text, where)) > 1
-        except ToolError:
-            is_ndjson = False
-        advice = "One event per line? Pass --ndjson (make: ARGS=--ndjson)." if is_ndjson else ""
-        raise ToolError(
-            error.what, code=error.code, where=error.where, advice=advice or error.advice
-        ) from None
-
-
-def _check_parameters(given: Mapping[str, str], template: Mapping[str, Any], where: str) -> None:
+def _check_parameters(sample: Sample, template: Mapping[str, Any], where: str) -> None:
     declared = template.get("Parameters") or {}
-    if unknown := sorted(given.keys() - declared.keys()):
+    if unknown := sorted(sample.parameters.keys() - declared.keys()):
         raise ToolError(
             f"the template has no parameter {unknown[0]!r}",
             code=ErrorCode.PARAMETER_INVALID,
@@ -202,63 +187,38 @@ def _check_parameters(given: Mapping[str, str], template: Mapping[str, Any], whe
         )
 
 
-def _of_template(path: Path, region: str | None) -> Source:
+def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> Flow:
     """Return the flow of one template, in an invented account."""
-    template = documents.parse_template(_read(path), str(path))
-
-    @cache
-    def flow_of(region: str, parameters: tuple[tuple[str, str], ...]) -> Flow:
-        where = {"name": path.stem, "region": region, "account": ACCOUNT}
-        return graph.of_template(template, dict(parameters), **where)
-
-    def find(sample: Sample) -> tuple[Flow, str, str]:
-        where = region or sample.region or "us-east-1"
-        _check_parameters(sample.parameters, template, str(path))
-        return flow_of(where, tuple(sorted(sample.parameters.items()))), where, ACCOUNT
-
-    return find
+    _check_parameters(sample, template, str(path))
+    where = {"region": sample.region or "us-east-1", "account": ACCOUNT}
+    return graph.of_template(template, sample.parameters, name=path.stem, **where)
 
 
-def _of_environment(env: str, stack: str | None, region: str | None) -> Source:
-    """Return the flow of the templates of an environment."""
-    settings, templates, _ = load(env, stack, region)
-
-    @cache
-    def flow_of(name: str | None, parameters: tuple[tuple[str, str], ...]) -> Flow:
-        overrides = {name: dict(parameters)} if name else None
-        return graph.of_environment(settings, templates, name, overrides)
-
-    def find(sample: Sample) -> tuple[Flow, str, str]:
-        name = stack or sample.stack
-        refs = settings.choose(name)
-        where = region or sample.region or refs[0].region
-        if name:
-            document = templates[refs[0].settings.template].document
-            _check_parameters(sample.parameters, document, f"stack {name}")
-        found = flow_of(name, tuple(sorted(sample.parameters.items())))
-        return found, where, settings.account or symbols.symbol_of("AWS::AccountId")
-
-    return find
+def _environment_flow(
+    environment: Environment, templates: Mapping[str, RenderedTemplate], sample: Sample
+) -> Flow:
+    """Return the flow of the templates of an environment, or of the sample's stack."""
+    name = sample.stack
+    if not name:
+        return graph.of_environment(environment, templates)
+    template = environment.choose(name)[0].settings.template
+    _check_parameters(sample, templates[template].document, f"stack {name}")
+    return graph.of_environment(environment, templates, name, {name: sample.parameters})
 
 
-def _of_account(env: str, stack: str | None, region: str | None) -> Source:
-    """Return the deployed flow; print its differences from the templates on stderr."""
+def _read_account(env: str, stack: str | None, region: str | None) -> Callable[[Sample], Flow]:
+    """Read the deployed flow; print its differences from the templates on stderr."""
     aws, templates, refs = connect(env, stack, region)
-    stacks, account = graph.stacks_of(aws.environment, templates), aws.guard()
-    planned = account_flow.locate(aws, [stacks[ref] for ref in refs], account)
+    stacks = graph.stacks_of(aws.environment, templates)
+    planned = account_flow.locate(aws, [stacks[ref] for ref in refs], aws.guard())
     found = account_flow.read(aws, planned)
     for difference in account_flow.differences(planned, found):
         output.echo(f"differs: {difference}", err=True)
 
-    @cache
-    def flow_of(name: str | None) -> Flow:
-        """Return the flow in which events arrive on the buses of a stack."""
-        chosen = aws.environment.choose(name, region)
+    def find(sample: Sample) -> Flow:
+        """Return the flow in which the event arrives on the buses of the sample's stack."""
+        chosen = aws.environment.choose(sample.stack, region)
         return replace(found, stacks=[stacks[ref] for ref in chosen])
-
-    def find(sample: Sample) -> tuple[Flow, str, str]:
-        own = flow_of(stack or sample.stack)
-        return own, region or sample.region or own.stacks[0].region, account
 
     return find
 
@@ -317,11 +277,8 @@ def match(pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool)
 def _event_of(path: Path) -> dict[str, Any]:
     """Return the event of a file or of the sample in it, numbers as patterns compare them."""
     text = _read(path)
-    try:
-        content = verdict.read_event(text)
-    except ToolError as error:
-        raise ToolError(error.what, code=error.code, where=str(path)) from error
     is_sample = samples.parse(text, str(path)).names
+    content = verdict.read_event(text)
     event: dict[str, Any] = content["event"] if is_sample else content
     return event
 

@@ -211,14 +211,12 @@ def stacks_of(
         }
         stack.parameters = {**values, **outputs, **(overrides or {}).get(ref.stack, {})}
         others = [other for source, other in made.items() if source.region == ref.region]
-        stack.imports = partial(_import, others)
+        stack.imports = partial(_first_export, others)
     return made
 
 
-def _import(stacks: Iterable[Stack], name: str) -> Any:
-    """Resolve Fn::ImportValue among the stacks of a Region."""
-    exports = (stack.export(name) for stack in stacks)
-    return next((value for value in exports if value is not None), None)
+def _first_export(stacks: Iterable[Stack], name: str) -> Any:
+    return next((value for stack in stacks if (value := stack.export(name)) is not None), None)
 
 
 def of_environment(

@@ -238,12 +238,13 @@ def evaluate(
 
 
 def _decide(label: str, statement: Json, action: str, *, is_certain: bool | None) -> Verdict:
-    if statement.get("Effect") == "Deny":
-        if is_certain:
-            return Verdict(Reason.DENIED, f"{label} denies {action}")
-        return Verdict(Reason.MAY_BE_DENIED, f"{label} may deny {action}")
+    is_deny = statement.get("Effect") == "Deny"
     if is_certain:
-        return Verdict(reason=label)
+        return (
+            Verdict(Reason.DENIED, f"{label} denies {action}") if is_deny else Verdict(reason=label)
+        )
+    if is_deny:
+        return Verdict(Reason.MAY_BE_DENIED, f"{label} may deny {action}")
     symbols = ", ".join(sorted(set(SYMBOL.findall(str(statement))))) or "what only AWS knows"
     return Verdict(Reason.DEPENDS, f"whether {label} applies depends on {symbols}")
 
@@ -327,16 +328,11 @@ def _matches(statement: Json, key: str, value: str, *, fold: bool = False) -> bo
 
 def _names(principals: Any, caller: str) -> bool | None:
     """Return whether a Principal element names a service, or an account by root ARN or number."""
-    if principals == "*":
-        return True
     given = as_dict(principals)
-    named = [str(one) for one in as_list(given.get("Service")) + as_list(given.get("AWS"))]
+    named = as_list(given.get("Service")) + as_list(given.get("AWS")) or [str(principals)]
     names = {caller, caller.split(":")[4]} if caller.startswith("arn:") else {caller}
-    if {*names, "*"} & {*named}:
-        return True
-    unresolved = [one for one in named or [str(principals)] if "?⟩" in one]
-    doubts = [like(one, name, literal=True) is None for one in unresolved for name in names]
-    return None if any(doubts) else False
+    results = [like(str(one), name, literal=True) for one in named for name in names]
+    return True if "*" in named else _any_of(results)
 
 
 _OPERATORS = {

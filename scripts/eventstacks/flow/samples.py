@@ -109,7 +109,8 @@ def _parse(text: str, where: str, problem: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse_constant)
     except ValueError as error:
-        raise _invalid(f"{problem}: {error}", where) from None
+        advice = "For one event per line pass --ndjson (make: ARGS=--ndjson)."
+        raise _invalid(f"{problem}: {error}", where, advice) from None
     except RecursionError:
         raise _invalid(f"{problem}: nested too deeply", where) from None
 

@@ -133,9 +133,8 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
     else:
         caller, calls = callers(arn, rule_arn)[0], policy_calls(arn, rule_arn)
         is_allowed = bool(calls) and all(
-            policies_allow(policies, EVENTS, call.action, resource, call.context, caller)
+            policies_allow(policies, EVENTS, call.action, call.resource, call.context, caller)
             for call in calls
-            for resource in call.resources
         )
     if not is_allowed:
         text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {rule_arn}"

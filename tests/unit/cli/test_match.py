@@ -76,7 +76,7 @@ def test_a_pattern_alone_is_checked(run):
         (
             ["--pattern", "pattern.json", "--event", "list.json"],
             "list.json",
-            "Event must be a JSON object",
+            "an event must be a JSON object",
         ),
         (
             ["--pattern", "pattern.json", "--event", "odd.json"],

@@ -130,8 +130,8 @@ def test_the_way_is_drawn(run, tmp_path):
         (["--diagram", "x.png"], click.UsageError),
         (["--diagram", "-"], click.UsageError),
         (["--live", "--template", ARTICLE], click.UsageError),
-        (["--template", ARTICLE, "--parameter", "Name"], click.UsageError),
-        (["--parameter", "Name=value"], click.UsageError),
+        (["--template", ARTICLE, "--parameter", "Name", "x", "--live"], click.UsageError),
+        (["--parameter", "Name", "value"], click.UsageError),
     ],
 )
 def test_what_cannot_be_done_is_said(run, event, options, error):
@@ -151,13 +151,10 @@ def test_a_file_that_is_no_text_is_named(run, tmp_path):
 def test_a_file_of_lines_says_how_it_is_read(run, tmp_path):
     path = tmp_path / "events.ndjson"
     path.write_text('{"source": "shop"}\n{"source": "other"}\n')
-    with pytest.raises(ToolError, match="Extra data") as caught:
+    with pytest.raises(ToolError) as caught:
         run(path)
+    assert caught.value.code == ErrorCode.EVENT_INVALID
     assert "--ndjson" in caught.value.advice
-    path.write_text('{"source": "shop"} x\n')
-    with pytest.raises(ToolError, match="Extra data") as caught:
-        run(path)
-    assert caught.value.advice == ""
 
 
 def test_an_unknown_stack_is_named(run, event):
@@ -179,13 +176,13 @@ def test_parameters_of_a_template(run, event, tmp_path):
     template = tmp_path / "t.yaml"
     template.write_text(PARAMETERS)
     assert run(event, "--template", template)[0] == 1
-    assert run(event, "--template", template, "--parameter", "Sources=carts,shop")[0] == 0
+    assert run(event, "--template", template, "--parameter", "Sources", "carts,shop")[0] == 0
     with pytest.raises(ToolError) as caught:
-        run(event, "--template", template, "--parameter", "Source=shop")
+        run(event, "--template", template, "--parameter", "Source", "shop")
     assert caught.value.code == ErrorCode.PARAMETER_INVALID
     assert "'Source'" in caught.value.what
     with pytest.raises(ToolError) as caught:
-        run(event, "--stack", "custom-event-bus", "--parameter", "Source=shop")
+        run(event, "--stack", "custom-event-bus", "--parameter", "Source", "shop")
     assert caught.value.code == ErrorCode.PARAMETER_INVALID
 
 
