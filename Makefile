@@ -29,7 +29,7 @@ $(foreach name,$(filter-out $(VARIABLES),$(GIVEN)),$(error unknown variable $(na
 ifeq ($(origin ENV)$(wildcard parameters/$(ENV).yaml),environment)
 ENV := local
 endif
-# $(call given,NAME): the value from the command line. One that the shell exports is refused, since nobody sees it.
+# $(call given,NAME): the value from the command line. One that the shell exports is refused: it is easily overlooked.
 given = $(if $(filter environment,$(firstword $(origin $1))),$(error $1=$($1) comes from the shell's environment. \
   To use it: make $(MAKECMDGOALS) $1=$($1). To not use it: unset $1),$($1))
 # $(call if-yes,NAME,OPTION): the option if the variable is 1, true or yes; no other value means yes.

@@ -20,12 +20,12 @@ if (
 ):  # started in the background, as `make test &` in a script does
     signal.signal(
         signal.SIGINT, signal.default_int_handler
-    )  # what the tests start must hear of their Ctrl-C
+    )  # processes that tests start must receive Ctrl-C
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _models_are_read_once() -> Iterator[None]:
-    """botocore reads its models for each session anew, and a test has sessions of its own: a quarter of its time."""
+    """Read botocore's models once: each session of each test would read them again, a quarter of its time."""
     read = functools.cache(JSONFileLoader().load_file)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(JSONFileLoader, "load_file", lambda _self, path: read(path))
@@ -60,7 +60,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _checkout: None) -
 
 @pytest.fixture
 def unmeasured():
-    """Coverage stands aside: for tests that go the same way thousands of times, which others have measured."""
+    """Pause coverage: for tests that repeat thousands of times what other tests measure."""
     running = coverage.Coverage.current()
     if running:
         running.stop()

@@ -51,7 +51,7 @@ class Operator:
         return done
 
     def start(self, verb, *options, until):
-        """A process, once ``until`` stands on its stderr; its stdout is a pipe."""
+        """A process, once its stderr contains ``until``; its stdout is a pipe."""
         process = subprocess.Popen(
             self.command(verb, *options),
             stdout=subprocess.PIPE,

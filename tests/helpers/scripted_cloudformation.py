@@ -339,7 +339,7 @@ class FakeCloudFormation:
     def _do_delete_change_set(self, ChangeSetName, StackName=None):
         arn, one = self._change_set(ChangeSetName)
         if self.clock.now() < one["ready"]:
-            one["ready"] = 0  # whoever waits in real time finds it done
+            one["ready"] = 0  # a caller that waits in real time finds it done
             raise refusal("InvalidChangeSetStatus", "ChangeSet is in CREATE_IN_PROGRESS")
         del self.change_sets[arn]
         return {}

@@ -1,4 +1,4 @@
-"""An embedded AWS of the test run's own: one per pytest-xdist worker, on a free port, gone at the end."""
+"""An embedded AWS for the test run: one per pytest-xdist worker, on a free port, stopped at the end."""
 
 import os
 import uuid
@@ -20,7 +20,7 @@ from eventstacks.local import server
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory):
-    """eventstacks.local.server.Endpoint of a running embedded AWS that nobody else uses."""
+    """eventstacks.local.server.Endpoint of a running embedded AWS that only this worker uses."""
     directory = tmp_path_factory.mktemp("local-aws")
     before = os.environ.get("LOCAL_AWS_DIR")
     os.environ["LOCAL_AWS_DIR"] = str(directory)  # `endpoint: embedded` is this one

@@ -1,4 +1,4 @@
-"""`make new`: from a name to a delivered event, as a newcomer goes, in a checkout of one's own."""
+"""`make new`: from a name to a delivered event, in a copy of the checkout."""
 
 import json
 

@@ -77,7 +77,7 @@ def put_object(region: str, outputs: Values, parameters: Values, marker: str) ->
 def make_snapshot(
     region: str, _outputs: Values, _parameters: Values, marker: str
 ) -> Iterator[None]:
-    """A snapshot of a database made for it; both are gone afterwards."""
+    """A snapshot of a database made for it; both are deleted afterwards."""
     rds = client("rds", region)
     rds.create_db_instance(
         DBInstanceIdentifier=marker,

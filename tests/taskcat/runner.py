@@ -50,7 +50,7 @@ def deletion_problems(stack: Any) -> list[str]:
         or stack.status == "DELETE_COMPLETE"
         or stack.status_reason.startswith("COMPLETE event")
     ):
-        return []  # the last is taskcat's word for a stack that was never complete and is gone
+        return []  # the last is taskcat's status of a deleted stack that was never complete
     return reasons(stack.events(refresh=True), ("DELETE",)) or [
         f"{stack.status}: {stack.status_reason}"
     ]

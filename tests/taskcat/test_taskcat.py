@@ -44,7 +44,7 @@ def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
         assert line in problems
     assert problems.count("a dead letter says NO_PERMISSIONS: the policy of arn:aws:logs:") == 2
     assert problems.count("kept-") == 2, (
-        "the buckets and logs of the run, and taskcat's own bucket, are gone"
+        "the buckets and logs of the run, and taskcat's own bucket, are deleted"
     )
     assert problems.count("left behind") == 2
     assert "fails-in-one-region, us-east-1" not in problems

@@ -51,7 +51,7 @@ def read_annotations() -> None:
 def apply() -> None:
     """Change taskcat in this process."""
     read_annotations()
-    # A stack's state is read anew once a minute: a stack of 6 s took 142 s to test.
+    # A stack's state is read again once a minute: a stack of 6 s took 142 s to test.
     stack_module.Timer = lambda seconds, refresh: threading.Timer(min(seconds, PAUSE), refresh)
     # The report downloads its style sheet; without the internet it is not written, and the run fails, stacks green or not.
     _generate_reports.requests = SimpleNamespace(get=lambda *_, **__: SimpleNamespace(text=STYLE))

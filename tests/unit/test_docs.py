@@ -58,7 +58,7 @@ def test_parameters_are_in_the_order_of_the_form():
         {
             "Metadata": {
                 "AWS::CloudFormation::Interface": {
-                    "ParameterGroups": [{"Label": {}}, {"Parameters": ["Gone"]}]
+                    "ParameterGroups": [{"Label": {}}, {"Parameters": ["Missing"]}]
                 }
             }
         },

@@ -37,7 +37,7 @@ def add(tmp_path):
     [
         (COMMENTED, COMMENTED + ENTRY),
         (COMMENTED.rstrip("\n"), COMMENTED + ENTRY),
-        (COMMENTED + "  # of nobody\n", COMMENTED + "  # of nobody\n" + ENTRY),
+        (COMMENTED + "  # at the end\n", COMMENTED + "  # at the end\n" + ENTRY),
         (
             COMMENTED + "\n# of general\ngeneral:\n  parameters: {}\n",
             COMMENTED + ENTRY + "\n# of general\ngeneral:\n  parameters: {}\n",

@@ -65,8 +65,8 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     monkeypatch.setattr(Stacks, "deploy", lambda *_: [result])
     monkeypatch.setattr(Stacks, "preview_deletion", lambda *_: [])
     monkeypatch.setattr(Stacks, "delete", lambda *_, **__: [])
-    monkeypatch.setattr(demo, "remove_snapshots", lambda _, region, run: gone.append((region, run)))
-    gone = []
+    monkeypatch.setattr(demo, "remove_snapshots", lambda _, region, run: removed.append((region, run)))
+    removed = []
 
     def play(_, regions, run, wait):
         return [
@@ -76,7 +76,7 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     monkeypatch.setattr(demo, "play", play)
     done = CliRunner().invoke(cli, ["demo", "--env", "dev", "--yes"], standalone_mode=False)
     assert done.exception is None
-    assert (done.return_value, gone[0][0]) == (0, "eu-west-1")
+    assert (done.return_value, removed[0][0]) == (0, "eu-west-1")
     assert "\neu-west-1: done\n  ✓ group" in done.stdout
     assert "All 1 expected deliveries were seen." in done.stdout
 
