@@ -48,25 +48,33 @@ def run(*command: str | Path) -> bool:
         return False
 
 
+def find_uv(environment: Path) -> Path | None:
+    """Return the uv of this environment or of .venv, or None."""
+    programs = (folder / "bin" / "uv" for folder in (environment, ROOT / ".venv"))
+    return next((uv for uv in programs if run(uv, "--version")), None)
+
+
 def create(environment: Path) -> None:
     """Create the virtual environment, unless there is one with pip.
 
     Debian's python3 without python3-venv leaves an environment without pip: it is completed here.
     """
-    if not run(environment / "bin" / "python", "-m", "pip", "--version"):
-        with step(f"Create {environment} with Python {sys.version.split()[0]}"):
+    if run(environment / "bin" / "python", "-m", "pip", "--version"):
+        return
+    uv = find_uv(environment)
+    with step(f"Create {environment} with Python {sys.version.split()[0]}"):
+        options = ["--quiet", "--clear", "--seed", "--python", sys.executable]
+        if not (uv and run(uv, "venv", *options, environment)):
             subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
 
 
-def find_uv(environment: Path) -> Path | None:
-    """Return uv of this environment or of .venv; install it if it is in neither."""
-    for folder in (environment, ROOT / ".venv"):
-        if run(folder / "bin" / "uv", "--version"):
-            return folder / "bin" / "uv"
-    with step("Install uv"):
-        run(environment / "bin" / "python", *PIP, "--require-hashes", "--requirement", UV_LOCK)
-    uv = environment / "bin" / "uv"
-    return uv if run(uv, "--version") else None
+def install_uv(environment: Path) -> Path | None:
+    """Return uv, installed if there is none; None if it cannot be installed."""
+    if not (uv := find_uv(environment)):
+        with step("Install uv"):
+            run(environment / "bin" / "python", *PIP, "--require-hashes", "--requirement", UV_LOCK)
+        uv = find_uv(environment)
+    return uv
 
 
 def install(environment: Path, uv: Path | None, what: str, *arguments: str) -> None:
@@ -89,7 +97,7 @@ def main(environment: Path, lock: Path, *, editable: bool) -> int:
         return 1
     try:
         create(environment)
-        uv = find_uv(environment)
+        uv = install_uv(environment)
         count = sum(line[:1].isalnum() for line in lock.read_text(encoding="utf-8").splitlines())
         install(
             environment,

@@ -59,10 +59,17 @@ def test_pip_installs_if_there_is_no_uv(world):
 
 
 def test_an_environment_without_pip_is_completed(world, capsys):
+    world.failing |= {"pip --version", "bin/uv"}
+    assert world.install() == 0
+    assert f"{sys.executable} -m venv env" in world.commands
+    assert "Create " in capsys.readouterr().out
+
+
+def test_uv_creates_the_environment_if_it_is_there(world):
     world.failing.add("pip --version")
     assert world.install() == 0
-    assert world.commands[1] == f"{sys.executable} -m venv env"
-    assert "Create " in capsys.readouterr().out
+    assert world.commands[2].startswith("env/bin/uv venv --quiet --clear --seed")
+    assert not any(" -m venv " in command for command in world.commands)
 
 
 def test_a_failure_of_pip_is_the_exit_code(world):

@@ -65,7 +65,9 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     monkeypatch.setattr(Stacks, "deploy", lambda *_: [result])
     monkeypatch.setattr(Stacks, "preview_deletion", lambda *_: [])
     monkeypatch.setattr(Stacks, "delete", lambda *_, **__: [])
-    monkeypatch.setattr(demo, "remove_snapshots", lambda _, region, run: removed.append((region, run)))
+    monkeypatch.setattr(
+        demo, "remove_snapshots", lambda _, region, run: removed.append((region, run))
+    )
     removed = []
 
     def play(_, regions, run, wait):
