@@ -16,7 +16,7 @@ from ministack.services import eventbridge, rds, s3
 
 from eventstacks.local.ministack import Json, Original, call, patch
 
-OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; the reads are GET and HEAD
+OBJECT_CALLS = {  # (method, part of an upload, copy) -> event name in CloudTrail; GET and HEAD are reads
     ("PUT", False, False): "PutObject",
     ("PUT", False, True): "CopyObject",
     ("DELETE", False, False): "DeleteObject",
@@ -26,25 +26,28 @@ OBJECT_CALLS = {  # (method, part of an upload, a copy) -> name in CloudTrail; t
     ("POST", True, False): "CompleteMultipartUpload",
     ("HEAD", False, False): "HeadObject",
 }
-# Action -> category, EventIDs and messages (RDS guide; the wording of 0041 and of the copies is from memory).
+# Query parameters of these calls; others (tagging, acl …) make it another operation.
+OBJECT_PARAMETERS = {"x-id", "partNumber", "uploadId", "versionId"}
+# (Action, from another Region) -> category, event IDs and messages (RDS User Guide; the texts of 0041 and of the copies
+# are from memory).
 SNAPSHOTS = {
-    "CreateDBSnapshot": (
+    ("CreateDBSnapshot", False): (
         "creation",
         {"0040": "Creating manual snapshot", "0042": "Manual snapshot created"},
     ),
-    "DeleteDBSnapshot": ("deletion", {"0041": "Deleted manual snapshot"}),
-    "CopyDBSnapshot": (
+    ("DeleteDBSnapshot", False): ("deletion", {"0041": "Deleted manual snapshot"}),
+    ("CopyDBSnapshot", False): (
         "creation",
         {"0196": "Started copy of snapshot {}", "0197": "Finished copy of snapshot {}"},
     ),
-    "CopyDBSnapshot from afar": (
+    ("CopyDBSnapshot", True): (
         "creation",
         {
             "0059": "Started copy of snapshot {} from region {}",
             "0060": "Finished copy of snapshot {} from region {}",
         },
     ),
-    "CreateDBClusterSnapshot": (
+    ("CreateDBClusterSnapshot", False): (
         "backup",
         {"0074": "Creating manual cluster snapshot", "0075": "Manual cluster snapshot created"},
     ),
@@ -52,65 +55,57 @@ SNAPSHOTS = {
 
 
 def announce(source: str, detail_type: str, detail: Json, *resources: str) -> None:
-    """Put an event of an AWS service on the default bus of the current account and region."""
-    entry = {
-        "Source": source,
-        "DetailType": detail_type,
-        "Detail": json.dumps(detail),
-        "Resources": list(resources),
-    }
-    eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+    """Put an event of an AWS service on the default bus of the current account and Region."""
+    entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(detail)}
+    entries = [{**entry, "Resources": list(resources)}]
+    eventbridge._put_events({"Entries": entries}, allow_aws_source=True)
 
 
 def selects(selector: Json, values: dict[str, str]) -> bool:
-    """Whether an event selector, plain or advanced, takes a data event with these fields (CloudTrail API)."""
+    """Return True if an event selector, basic or advanced, selects a data event with these fields (CloudTrail API)."""
     if "FieldSelectors" in selector:
-        tests = {
-            "Equals": lambda value, given: value in given,
+        tests: dict[str, Any] = {
+            "Equals": lambda value, operand: value in operand,
             "StartsWith": str.startswith,
             "EndsWith": str.endswith,
         }
         return all(
-            tests[operator.removeprefix("Not")](values.get(field["Field"], ""), tuple(given))
-            != operator.startswith("Not")
+            tests[name.removeprefix("Not")](values.get(field["Field"], ""), tuple(operand))
+            != name.startswith("Not")
             for field in selector["FieldSelectors"]
-            for operator, given in field.items()
-            if operator != "Field"
+            for name, operand in field.items()
+            if name != "Field"
         )
     kinds = ("All", "ReadOnly" if values["readOnly"] == "true" else "WriteOnly")
-    resources = [
-        one for one in selector.get("DataResources", []) if one["Type"] == "AWS::S3::Object"
-    ]
     prefixes = tuple(
-        prefix for one in resources for prefix in one.get("Values", [])
-    )  # 'arn:aws:s3' is every bucket
-    return selector.get("ReadWriteType", "All") in kinds and values["resources.ARN"].startswith(
-        prefixes
+        prefix  # 'arn:aws:s3' is every bucket
+        for resource in selector.get("DataResources", [])
+        if resource["Type"] == "AWS::S3::Object"
+        for prefix in resource.get("Values", [])
     )
+    is_selected = values["resources.ARN"].startswith(prefixes)
+    return selector.get("ReadWriteType", "All") in kinds and is_selected
 
 
-def selectors_in_force() -> list[Json]:
-    """The event selectors of the trails that log in this region."""
-    trails = [
-        one["TrailARN"] for one in call("cloudtrail", "CloudTrail.DescribeTrails")["trailList"]
+def active_selectors() -> list[Json]:
+    """Return the event selectors of the trails that log in this Region."""
+    trails = call("cloudtrail", "CloudTrail.DescribeTrails")["trailList"]
+    answers = [
+        call("cloudtrail", "CloudTrail.GetEventSelectors", TrailName=trail["TrailARN"])
+        for trail in trails
+        if call("cloudtrail", "CloudTrail.GetTrailStatus", Name=trail["TrailARN"])["IsLogging"]
     ]
-    logging = [
-        arn
-        for arn in trails
-        if call("cloudtrail", "CloudTrail.GetTrailStatus", Name=arn)["IsLogging"]
-    ]
-    found = [call("cloudtrail", "CloudTrail.GetEventSelectors", TrailName=arn) for arn in logging]
     return [
-        one
-        for each in found
-        for one in each.get("AdvancedEventSelectors") or each["EventSelectors"]
+        selector
+        for answer in answers
+        for selector in answer.get("AdvancedEventSelectors") or answer["EventSelectors"]
     ]
 
 
 def report(
     name: str, bucket: str, key: str, headers: dict[str, str], body: bytes | None, *, reads: bool
 ) -> None:
-    """'AWS API Call via CloudTrail' on the bus of the bucket's region; fields as in CloudTrail's record reference."""
+    """Put 'AWS API Call via CloudTrail' on the bus of the bucket's Region (CloudTrail record reference)."""
     set_request_region(s3._notification_bucket_region(bucket))
     arn, account, caller = f"arn:aws:s3:::{bucket}/{key}", get_account_id(), caller_arn()
     values = {
@@ -120,15 +115,9 @@ def report(
         "readOnly": str(reads).lower(),
         "eventName": name,
     }
-    if not any(selects(one, values) for one in selectors_in_force()):
+    if not any(selects(selector, values) for selector in active_selectors()):
         return
-    kind = (
-        "Root"
-        if caller.endswith(":root")
-        else "AssumedRole"
-        if ":assumed-role/" in caller
-        else "IAMUser"
-    )
+    kinds = {"root": "Root", "assumed-role": "AssumedRole"}
     announce(
         "aws.s3",
         "AWS API Call via CloudTrail",
@@ -138,7 +127,7 @@ def report(
             "eventName": name,
             "awsRegion": get_region(),
             "userIdentity": {
-                "type": kind,
+                "type": kinds.get(caller.rpartition(":")[2].split("/")[0], "IAMUser"),
                 "principalId": account,
                 "arn": caller,
                 "accountId": account,
@@ -172,25 +161,19 @@ def report(
 async def on_s3(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any
 ) -> Any:
-    """An S3 request, and then its CloudTrail event. AWS records refused requests too; here they are not."""
+    """Handle an S3 request, then report it to CloudTrail. AWS records refused requests too; this does not."""
     answer = await original(method, path, headers, body, query, **rest)
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     name = OBJECT_CALLS.get((method, "uploadId" in query, "x-amz-copy-source" in headers))
-    extra = set(query) - {
-        "x-id",
-        "partNumber",
-        "uploadId",
-        "versionId",
-    }  # tagging, acl …: other operations
-    if name and key and answer[0] < 300 and not extra and bucket in s3._buckets:
-        contextvars.copy_context().run(
-            report, name, bucket, key, headers, body, reads=method in ("GET", "HEAD")
-        )
+    is_done = answer[0] < 300 and not set(query) - OBJECT_PARAMETERS
+    if name and key and is_done and bucket in s3._buckets:
+        reads, context = method in {"GET", "HEAD"}, contextvars.copy_context()
+        context.run(report, name, bucket, key, headers, body, reads=reads)
     return answer
 
 
 def region_of(snapshot: str) -> str:
-    """Where a snapshot is, given by its name or by its ARN."""
+    """Return the Region of a snapshot, given by its name or its ARN."""
     return snapshot.split(":")[3] if snapshot.startswith("arn:") else get_region()
 
 
@@ -198,30 +181,25 @@ def region_of(snapshot: str) -> str:
 async def on_rds(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any
 ) -> Any:
-    """An RDS request, and then the events of the snapshot that it made, copied or deleted."""
+    """Handle an RDS request, then send the events of the snapshot that it created, copied or deleted."""
     answer = await original(method, path, headers, body, query)
     form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
     action, source = form.get("Action", ""), form.get("SourceDBSnapshotIdentifier", "")
+    origin = region_of(source)
+    category, messages = SNAPSHOTS.get((action, origin != get_region()), ("", {}))
     names = (form.get(f"{kind}SnapshotIdentifier") for kind in ("TargetDB", "DBCluster", "DB"))
-    name, origin = next(filter(None, names), ""), region_of(source)
+    name = next(filter(None, names), "")
     kind = "cluster-snapshot" if "Cluster" in action else "snapshot"
     arn = f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name}"
-    category, told = SNAPSHOTS.get(
-        f"{action} from afar" if origin != get_region() else action, ("", {})
-    )
-    for number, message in told.items() if answer[0] < 300 else ():
-        announce(
-            "aws.rds",
-            f"RDS DB {kind.replace('-', ' ').title()} Event",
-            {
-                "EventCategories": [category],
-                "SourceType": kind.replace("-", "_").upper(),
-                "SourceArn": arn,
-                "Date": now_iso(),
-                "SourceIdentifier": name,
-                "EventID": f"RDS-EVENT-{number}",
-                "Message": message.format(source.split(":snapshot:")[-1], origin),
-            },
-            arn,
-        )
+    for number, message in messages.items() if answer[0] < 300 else ():
+        detail = {
+            "EventCategories": [category],
+            "SourceType": kind.replace("-", "_").upper(),
+            "SourceArn": arn,
+            "Date": now_iso(),
+            "SourceIdentifier": name,
+            "EventID": f"RDS-EVENT-{number}",
+            "Message": message.format(source.split(":snapshot:")[-1], origin),
+        }
+        announce("aws.rds", f"RDS DB {kind.replace('-', ' ').title()} Event", detail, arn)
     return answer

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 # 127.0.0.1, localhost and S3's virtual-host forms: bucket.localhost, bucket.s3.localhost, bucket.s3.region.localhost.
 HOST = r"127\.0\.0\.1|(?:[a-z0-9-]+\.)*localhost"
-BROWSER_HEADERS = ("origin", "sec-fetch-site", "sec-fetch-mode")
-SINGLE_HEADERS = ("host", "authorization")
-CALLBACKS = {  # path before the token -> the tokens that are waited for
+BROWSER_HEADERS = {"origin", "sec-fetch-site", "sec-fetch-mode"}
+CALLBACKS = {  # path before the token -> the tokens of callbacks that a stack is waiting for
     "/_ministack/cfn-response/": custom_resource._pending,
     wait_conditions.SIGNAL_PATH: wait_conditions._handles,
 }
@@ -44,68 +43,56 @@ class Guard:
     """
 
     def __init__(self, app: Callable[..., Awaitable[None]], port: int, access_key: str) -> None:
-        self._app = app
+        self._app, self._access_key = app, access_key
         self._host = re.compile(rf"(?:{HOST}):{port}", re.IGNORECASE)
-        self._access_key = access_key
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
+            return await self._app(scope, receive, send)
         pairs = [
-            (name.decode("latin-1").lower(), value.decode("latin-1"))
-            for name, value in scope["headers"]
+            (name.decode("latin-1").lower(), v.decode("latin-1")) for name, v in scope["headers"]
         ]
-        key = router.extract_access_key_id(
-            dict(pairs), parse_qs(scope["query_string"].decode("latin-1"))
-        )
-        account = self._account(key)
-        if refusal := self._refusal(scope, pairs, is_valid=account is not None or is_issued(key)):
-            await answer(scope["type"], 403, error(refusal, dict(pairs)), send)
-            return
-        if account:  # MiniStack takes a plain account ID for the root user of that account
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        key = router.extract_access_key_id(dict(pairs), query)
+        own, dash, account = key.partition("-")
+        is_own = compare_digest(own.encode(), self._access_key.encode())
+        is_valid = bool(re.fullmatch(r"\d{12}", account)) or not dash if is_own else is_issued(key)
+        if refusal := self._refusal(scope, pairs, is_valid=is_valid):
+            return await answer(scope["type"], 403, error(refusal, dict(pairs)), send)
+        if (
+            is_own and account
+        ):  # MiniStack takes a plain account ID for the root user of that account
             old, new = key.encode(), account.encode()
             headers = [(name, value.replace(old, new)) for name, value in scope["headers"]]
-            query = scope["query_string"].replace(old, new)
-            scope = {**scope, "headers": headers, "query_string": query}
+            query_string = scope["query_string"].replace(old, new)
+            scope = {**scope, "headers": headers, "query_string": query_string}
         # Policies that require TLS are satisfied: the loopback cannot be intercepted.
-        await self._app({**scope, "scheme": "https"}, receive, send)
-
-    def _account(self, key: str) -> str | None:
-        """Return the account ID behind the own access key, '' if it has none, or None for another key."""
-        own, dash, account = key.partition("-")
-        if not compare_digest(own.encode(), self._access_key.encode()):
-            return None
-        return account if not dash or re.fullmatch(r"\d{12}", account) else None
+        return await self._app({**scope, "scheme": "https"}, receive, send)
 
     def _refusal(
         self, scope: dict[str, Any], pairs: list[tuple[str, str]], *, is_valid: bool
     ) -> str:
         """Return why the request is refused, or ''."""
         names, headers = [name for name, _ in pairs], dict(pairs)
-        if any(names.count(name) > 1 for name in SINGLE_HEADERS):
-            return "a header is repeated"
-        if not self._host.fullmatch(headers.get("host", "")):
-            return "the Host header does not name this endpoint"
-        if set(BROWSER_HEADERS) & headers.keys():
-            return "browsers are not answered"
-        if is_valid or is_callback(scope):
-            return ""
-        return "the access key is not valid: run `eventstacks local env`"
+        path, _, token = scope["path"].rpartition("/")
+        is_callback = scope.get("method") == "PUT" and token in CALLBACKS.get(f"{path}/", ())
+        reasons = {
+            "a header is repeated": max(names.count("host"), names.count("authorization")) > 1,
+            "the Host header does not name this endpoint": not self._host.fullmatch(
+                headers.get("host", "")
+            ),
+            "browsers are not answered": bool(BROWSER_HEADERS & headers.keys()),
+            "the access key is not valid, run: eventstacks local env": not (
+                is_valid or is_callback
+            ),
+        }
+        return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 def is_issued(key: str) -> bool:
     """Return True for a temporary or IAM access key that MiniStack issued and whose signature it checks."""
     return key in sts._sessions or iam_evaluator.find_iam_access_key_account(key) is not None
-
-
-def is_callback(scope: dict[str, Any]) -> bool:
-    """Return True for the answer of a custom resource or wait condition that a stack is waiting for."""
-    return scope.get("method") == "PUT" and any(
-        scope["path"].startswith(prefix) and scope["path"].removeprefix(prefix) in tokens
-        for prefix, tokens in CALLBACKS.items()
-    )
 
 
 def error(reason: str, headers: dict[str, str]) -> str:
