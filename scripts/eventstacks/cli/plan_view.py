@@ -128,21 +128,19 @@ def _plan(plan: Plan) -> Iterator[Text]:
 
 def _stack_values(plan: Plan) -> Iterator[Text]:
     """Yield the parameters and tags that change."""
+    stack, change_set = plan.stack or {}, plan.change_set
     before = {
-        one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
-        for one in (plan.stack or {}).get("Parameters") or ()
+        f"parameter {one['ParameterKey']}": one.get("ResolvedValue") or one.get("ParameterValue")
+        for one in stack.get("Parameters") or ()
     }
-    after = plan.change_set.parameters if plan.change_set else {}
-    changes = {
-        f"parameter {name}": (before.get(name), after.get(name)) for name in {**before, **after}
-    }
-    held = {one["Key"]: one["Value"] for one in (plan.stack or {}).get("Tags") or ()}
-    tags = {key: value for key, value in held.items() if not key.startswith("aws:")}
-    wanted = plan.ref.settings.tags
-    changes |= {f"tag {key}": (tags.get(key), wanted.get(key)) for key in {**tags, **wanted}}
-    for name, values in changes.items():
-        if values[0] != values[1] and _MASK not in values:
-            yield _value("    ", name, *values)
+    tags = {one["Key"]: one["Value"] for one in stack.get("Tags") or ()}
+    before |= {f"tag {key}": tags[key] for key in tags if not key.startswith("aws:")}
+    parameters = change_set.parameters if change_set else {}
+    after = {f"parameter {name}": value for name, value in parameters.items()}
+    after |= {f"tag {key}": value for key, value in plan.ref.settings.tags.items()}
+    for name, old, new in _differences("", before, after):
+        if _MASK not in (old, new):
+            yield _value("    ", name, old, new)
 
 
 def _resource(change: Mapping[str, Any]) -> Iterator[Text]:

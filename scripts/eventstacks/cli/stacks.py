@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eventstacks import aws
-    from eventstacks.cloudformation.run import Plan
     from eventstacks.cloudformation.status import Drift, Status
     from eventstacks.environment import StackRef
 
@@ -76,18 +75,16 @@ def plan(
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
-    how, plans = _options(**chosen), list[Any]()
-    try:
-        connection, templates, refs = connect(env, stack, region)
-        with _reporting(connection, refs, as_json=as_json or markdown) as stacks:
-            plans = stacks.plan(templates, how)
-    except ToolError as error:
-        if markdown:
-            output.echo(plan_view.markdown(env, (), [error]))
-        raise
+    how = _options(**chosen)
+    connection, templates, refs = connect(env, stack, region)
+    with _reporting(connection, refs, as_json=as_json or markdown) as stacks:
+        plans = stacks.plan(templates, how)
     problems = [one.problem for one in plans]
     if as_json:
-        output.print_json([_plan_document(one) for one in plans])
+        documents = [one.document() for one in plans]
+        for one in documents:
+            one["resources"] = output.snake_keys(one["resources"])
+        output.print_json(documents)
     elif markdown:
         output.echo(plan_view.markdown(env, plans, problems))
     else:
@@ -97,11 +94,6 @@ def plan(
     if output.print_errors(problems):
         return output.EXIT_FAILED
     return output.EXIT_CHANGES if any(one.changes for one in plans) else 0
-
-
-def _plan_document(plan: Plan) -> dict[str, Any]:
-    document = plan.document()
-    return document | {"resources": output.snake_keys(document["resources"])}
 
 
 @click.command()

@@ -65,16 +65,6 @@ def test_the_exit_code_of_a_plan(monkeypatch, found, exit_code, form):
     assert ("Error: denied" in done.stderr) == (FAILED in found)
 
 
-def test_a_comment_is_made_of_an_error_before_the_plan(monkeypatch):
-    def refuse(*_):
-        raise ToolError("no credentials")
-
-    monkeypatch.setattr(stacks, "connect", refuse)
-    done = CliRunner().invoke(cli, ["plan", "--markdown"], standalone_mode=False)
-    assert isinstance(done.exception, ToolError)
-    assert "Error: no credentials" in done.stdout
-
-
 @pytest.mark.parametrize(
     "options",
     [
