@@ -79,8 +79,7 @@ class Verbs(click.Group):
             return None
         with lazy_imports():
             module = importlib.import_module(f"eventstacks.cli.{VERBS[cmd_name].module}")
-            # A module with one verb calls it ``command``.
-            command = getattr(module, cmd_name.replace("-", "_"), None) or module.command
+            command = getattr(module, cmd_name.replace("-", "_"))
         command.name = cmd_name
         return command if isinstance(command, click.Command) else None
 

@@ -367,10 +367,10 @@ def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monk
     from click.testing import CliRunner
 
     from eventstacks.__main__ import cli
-    from eventstacks.cli import _stacks
+    from eventstacks.cli import stacks
 
     aws, found = deploy(unique, "custom-event-bus")
-    monkeypatch.setattr(_stacks, "read", lambda *_: (aws, {}, aws.environment.choose()))
+    monkeypatch.setattr(stacks, "connect", lambda *_: (aws, {}, aws.environment.choose()))
     out = {
         form: CliRunner()
         .invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False)
