@@ -235,3 +235,14 @@ def test_settings_with_which_no_client_can_be_made_are_said(
 def test_a_region_that_cannot_be_one_is_a_matter_of_the_file(tmp_path):
     with pytest.raises(ToolError, match=r"dev.yaml: regions: "):
         Aws(Environment("dev", tmp_path / "dev.yaml", ("us east",), {})).guard()
+
+
+def test_credentials_of_another_account_are_refused(tmp_path):
+    path = tmp_path / "dev.yaml"
+    aws = Aws(Environment("dev", path, ("us-east-1",), {}, account="111122223333"))
+    aws.__dict__["account"] = "444455556666"  # as GetCallerIdentity returned it
+    with pytest.raises(ToolError) as caught:
+        aws.guard()
+    assert (caught.value.code, caught.value.where) == (ErrorCode.WRONG_ACCOUNT, f"{path}: account")
+    aws.__dict__["account"] = "111122223333"
+    assert aws.guard() == "111122223333"

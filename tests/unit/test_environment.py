@@ -522,3 +522,29 @@ def test_choosing_stacks_and_regions(tmp_path):
 @pytest.mark.parametrize("name", ["local", "dev", "prod"])
 def test_the_environments_of_the_checkout_fit_their_templates(name):
     parameter_checks.check_parameters(environment.load(name), rendering.render_all())
+
+
+@pytest.mark.parametrize(
+    ("make", "command"),
+    [
+        ("1", "make recover ENV=dev STACK=bus REGION=eu-west-1 ARGS='--skip A'"),
+        ("", "eventstacks recover --env dev --stack bus --region eu-west-1 --skip A"),
+    ],
+)
+def test_a_reference_to_a_stack_gives_the_command_of_the_users_door(
+    tmp_path, monkeypatch, make, command
+):
+    monkeypatch.setenv("EVENTSTACKS_MAKE", make)
+    ref = load(tmp_path, GOOD).ref("bus", "eu-west-1")
+    assert ref.command("recover", "--skip", "A") == command
+    assert (str(ref), ref.document()) == (
+        "dev-bus in eu-west-1",
+        {"stack": "bus", "stack_name": "dev-bus", "region": "eu-west-1"},
+    )
+
+
+def test_references_are_compared_without_their_settings(tmp_path):
+    first = load(tmp_path, GOOD).ref("bus", "eu-west-1")
+    second = load(tmp_path, GOOD.replace("Days: 7", "Days: 8")).ref("bus", "eu-west-1")
+    assert {first: 1}[second] == 1
+    assert first.values() != second.values()
