@@ -11,7 +11,6 @@ print(summary.acknowledged, summary.by_code)
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import heapq
 import itertools
@@ -214,13 +213,6 @@ class _Link:
             )
 
 
-@dataclass(slots=True)
-class _End:
-    """The end of the input. ``fault``: why the rest of it cannot be read."""
-
-    fault: Exception | None = None
-
-
 class _Sender:
     """One run. This thread packs and records; one thread reads; ``settings.threads`` make the calls.
 
@@ -237,17 +229,16 @@ class _Sender:
     ) -> None:
         self._links, self._journal, self._settings, self._stop = links, journal, settings, stop
         self._answer = answer
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # what the other threads have
+        self._chunks: queue.Queue[Chunk | Exception | None] = queue.Queue(CHUNKS)
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._batches: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(CHUNKS)
-        self._chunks: collections.deque[Chunk] = collections.deque()
         self._items: Iterator[Item] = iter(())  # of the chunk at hand
         self._waiting: list[tuple[float, int, Item]] = []  # a heap: time of the retry, order
         self._order = itertools.count()
         self._waiting_bytes = self._calls = self._unsettled = 0
         self._next_call = self._packed_at = self._deadline = 0.0
-        self._has_ended = False
-        self._end: _End | None = None
+        self._has_ended = self._is_whole = False
+        self._fault: Exception | None = None
 
     def run(self, chunks: Iterable[Chunk]) -> bool:
         """Return True if all of the input is settled. Raises what stopped it."""
@@ -261,11 +252,11 @@ class _Sender:
                 self._pack()
                 self._receive()
         finally:
-            for _ in range(self._settings.threads):  # nobody waits for their last calls
+            for _ in range(self._settings.threads):  # nothing waits for their last calls
                 self._batches.put(None)
-        if self._end and self._end.fault:
-            raise self._end.fault
-        return self._end is not None and not self._unsettled and not self._chunks
+        if self._fault:
+            raise self._fault
+        return self._is_whole and not self._unsettled
 
     def _is_late(self) -> bool:
         """Return True if sending was stopped GRACE seconds ago."""
@@ -277,36 +268,30 @@ class _Sender:
     def _read(self, chunks: Iterable[Chunk]) -> None:
         try:
             for chunk in chunks:
-                self._room.acquire()
-                self._inbox.put(chunk)
+                self._chunks.put(chunk)
                 if self._stop.is_set():
                     return
-            self._inbox.put(_End())
+            self._chunks.put(None)
         except Exception as error:  # noqa: BLE001 - raised when the records before are sent
-            self._inbox.put(_End(error))
+            self._chunks.put(error)
 
     def _work(self) -> None:
         while batch := self._batches.get():
             try:
-                self._inbox.put((batch, self._call(batch)))
+                self._results.put((batch, self._call(batch)))
             except Exception as error:  # noqa: BLE001 - raised by ``_receive``
-                self._inbox.put(error)
+                self._results.put(error)
 
     def _receive(self) -> None:
-        """Take what the other threads have, waiting up to IDLE seconds; commit the results."""
+        """Take the results of calls, waiting a moment for the first one; commit them."""
         results: list[Result] = []
         with contextlib.suppress(queue.Empty):
-            message = self._inbox.get(timeout=IDLE)
+            found = self._results.get(timeout=IDLE if self._calls else IDLE / 10)
             while True:
-                if isinstance(message, tuple):
-                    results.append(self._settle(*message))
-                elif isinstance(message, Chunk):
-                    self._chunks.append(message)
-                elif isinstance(message, _End):
-                    self._end = message
-                else:
-                    raise message
-                message = self._inbox.get_nowait()
+                if isinstance(found, Exception):
+                    raise found
+                results.append(self._settle(*found))
+                found = self._results.get_nowait()
         if results:
             self._journal.record(results)
 
@@ -317,8 +302,7 @@ class _Sender:
                 self._add(item)
                 self._packed_at = time.monotonic()
                 continue
-            if (self._end or self._stop.is_set()) and not self._is_full():
-                self._has_ended = True
+            self._has_ended |= self._stop.is_set() and not self._is_full()
             if self._has_ended or time.monotonic() - self._packed_at > IDLE:
                 for link in self._links:
                     self._close(link)
@@ -334,10 +318,17 @@ class _Sender:
             return item
         if self._is_full():
             return None
-        while not (new := next(self._items, None)) and self._chunks:
-            self._items = self._route(self._chunks.popleft())
-            self._room.release()
-        self._unsettled += new is not None
+        while not (new := next(self._items, None)):
+            try:
+                chunk = self._chunks.get_nowait()
+            except queue.Empty:
+                return None
+            if isinstance(chunk, Chunk):
+                self._items = self._route(chunk)
+            else:
+                self._has_ended, self._is_whole, self._fault = True, chunk is None, chunk
+                return None
+        self._unsettled += 1
         return new
 
     def _route(self, chunk: Chunk) -> Iterator[Item]:
