@@ -104,6 +104,21 @@ def describe_stacks(original: Original, params: Any) -> Any:
     return status, headers, body.replace(b"<Capabilities>", empty + b"<Capabilities>")
 
 
+@patch("CreateChangeSet", handlers._ACTION_HANDLERS)
+def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
+    """Create a change set for a change of outputs alone, as CloudFormation does (aws/aws-cdk issue 778)."""
+    response = original(params)
+    name, stack_name = params["ChangeSetName"][0], params["StackName"][0]
+    _, change_set = changesets._find_change_set(name, stack_name)
+    deployed = cloudformation._stacks.get(stack_name) or {}
+    if change_set and "didn't contain changes" in change_set["StatusReason"]:
+        before, after = deployed.get("_template") or {}, change_set["_template"]
+        if before.get("Outputs") != after.get("Outputs"):
+            change_set |= {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
+            change_set["StatusReason"] = ""
+    return response
+
+
 def no_stack_sets(_params: Any) -> Any:
     """Name what is missing, instead of 'Unknown action'."""
     return helpers._error("InvalidAction", "The embedded AWS has no stack sets")

@@ -272,3 +272,16 @@ def test_booleans_of_parameters_and_conditions_are_text(deploy):
 def test_stack_sets_are_named_as_missing(clients):
     with pytest.raises(ClientError, match="no stack sets"):
         clients("cloudformation").describe_stack_set(StackSetName="any")
+
+
+def test_a_change_of_outputs_alone_is_a_change_set(deploy):
+    topic = resource("AWS::SNS::Topic")
+    stack = deploy(template(Topic=topic))
+    body = {**template(Topic=topic), "Outputs": {"Arn": {"Value": {"Ref": "Topic"}}}}
+    names = {"StackName": stack.name, "ChangeSetName": "outputs"}
+    stack.cloudformation.create_change_set(**names, TemplateBody=json.dumps(body))
+    assert stack.cloudformation.describe_change_set(**names)["ExecutionStatus"] == "AVAILABLE"
+    stack.cloudformation.execute_change_set(**names)
+    assert stack.settle() == "UPDATE_COMPLETE"
+    (found,) = stack.cloudformation.describe_stacks(StackName=stack.name)["Stacks"]
+    assert [one["OutputKey"] for one in found["Outputs"]] == ["Arn"]
