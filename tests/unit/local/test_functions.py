@@ -12,6 +12,7 @@ import pytest
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
 from ministack.core import lambda_runtime
+from ministack.services import lambda_svc
 
 from eventstacks.local import functions
 
@@ -105,3 +106,15 @@ def test_a_burst_of_functions_queues(monkeypatch):
         ]
     assert most <= 2
     assert functions.SLOTS._value == 2
+
+
+@pytest.mark.parametrize(("functions_left", "written"), [({"f": {}}, ["f"]), ({}, [])])
+def test_the_log_group_of_a_deleted_function_is_not_created_again(
+    monkeypatch, functions_left, written
+):
+    logs = []
+    monkeypatch.setattr(lambda_svc, "_functions", functions_left)
+    functions.no_log_of_a_deleted_function(
+        lambda function, *_, **__: logs.append(function["FunctionName"]), {"FunctionName": "f"}
+    )
+    assert logs == written
