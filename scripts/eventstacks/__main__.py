@@ -119,25 +119,17 @@ def main() -> int:
     if instruction := os.environ.get(COMPLETE):
         return shell_complete(cli, {}, "eventstacks", COMPLETE, instruction)
     try:
-        code = _run(sys.argv[1:])
+        # click's own main is not used: it exits with 1 for a closed pipe.
+        with cli.make_context("eventstacks", sys.argv[1:]) as context:
+            code = cli.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
     except BrokenPipeError:  # `… | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return code
-
-
-def _run(arguments: list[str]) -> int:
-    """Invoke the verb. click's own ``main`` is not used: it exits with 1 for a closed pipe."""
-    try:
-        with cli.make_context("eventstacks", arguments) as context:
-            code = cli.invoke(context)
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except BrokenPipeError:
-        raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is raised again
-        return _report(error, as_json="--json" in arguments)
+        return _report(error, as_json="--json" in sys.argv)
     return code if isinstance(code, int) else 0
 
 
@@ -172,9 +164,9 @@ def as_tool_error(error: BaseException) -> ToolError | None:
     if not isinstance(error, aws.AWS_ERRORS):
         return None
     message, operation = aws.error_message(error), getattr(error, "operation_name", "")
-    if operation:
-        message = f"AWS refused {operation}: {message} ({aws.error_code(error) or 'no code'})"
-    return ToolError(message, code=ErrorCode.AWS_ERROR)
+    code = aws.error_code(error) or "no code"
+    what = f"AWS refused {operation}: {message} ({code})" if operation else message
+    return ToolError(what, code=ErrorCode.AWS_ERROR)
 
 
 if __name__ == "__main__":

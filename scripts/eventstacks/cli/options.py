@@ -53,10 +53,6 @@ class FiniteRange(click.FloatRange):
 RATE = FiniteRange(min=0.001)  # per second: one in a quarter of an hour is the slowest
 
 
-def _set_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta[output.QUIET] = value
-
-
 env_option = click.option(
     "--env",
     default="local",
@@ -81,7 +77,7 @@ quiet_option = click.option(
     "--quiet",
     is_flag=True,
     expose_value=False,
-    callback=_set_quiet,
+    callback=lambda ctx, _param, value: ctx.meta.update({output.QUIET: value}),
     help="No header line and no progress.",
 )
 

@@ -159,6 +159,8 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
         how = "changed" if drift == "MODIFIED" else "deleted"
         yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")
+    if action in ("Add", "Remove"):
+        return
     notes = _notes(change)
     for path, old, new in _differences("", _values(change, "Before"), _values(change, "After")):
         note = notes.pop(re.split(r"[.\[]", path)[0], (Text(), Text()))[1]
@@ -178,7 +180,7 @@ def _targets(change: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _values(change: Mapping[str, Any], side: str) -> dict[str, Any]:
-    """Return the properties and policies of a resource before or after the change.
+    """Return the properties and policies of a resource before or after it is modified.
 
     They are in its context. Without one (the embedded AWS gives policies only, and a context with a
     secret is left out) the properties that change have their values in the details.

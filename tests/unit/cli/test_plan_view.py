@@ -365,6 +365,13 @@ def test_the_whole_properties_are_compared_where_aws_gives_them():
     assert lines[2:-1] == ['      + Targets[B]: {"Id": "B", "Arn": "arn:B"}']
 
 
+@pytest.mark.parametrize("action", ["Add", "Remove"])
+def test_only_of_a_modified_resource_are_the_properties_shown(action):
+    side = "AfterContext" if action == "Add" else "BeforeContext"
+    lines = text(plan(change(action, **{side: '{"Properties": {"DelaySeconds": "5"}}'})))
+    assert not any("DelaySeconds" in line for line in lines)
+
+
 def test_a_value_that_is_not_known_yet():
     lines = text(plan(change("Modify", detail("0", "{{changeSet:KNOWN_AFTER_APPLY}}"))))
     assert lines[2] == "      DelaySeconds: 0 → (known after apply)"
