@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import itertools
@@ -114,8 +115,8 @@ def main() -> int:
         if getattr(sys, name) is None:  # closed by the shell: `<&-`
             setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # an encoding such as Latin-1 lacks characters
-            stream.reconfigure(errors="backslashreplace")
+        with contextlib.suppress(AttributeError):  # an encoding such as Latin-1 lacks characters
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if instruction := os.environ.get(COMPLETE):
         return shell_complete(cli, {}, "eventstacks", COMPLETE, instruction)
     try:
