@@ -23,9 +23,8 @@ sys.path.insert(0, str(ROOT))
 from eventstacks import environment as environments  # noqa: E402
 from eventstacks import rendering  # noqa: E402
 from eventstacks.aws import Aws  # noqa: E402
-from eventstacks.cloudformation import operation  # noqa: E402
+from eventstacks.cloudformation import deployer, operation  # noqa: E402
 from eventstacks.cloudformation.change_set import Options  # noqa: E402
-from eventstacks.cloudformation.deployer import deployer  # noqa: E402
 from eventstacks.cloudformation.run import Listener  # noqa: E402
 from eventstacks.local import server  # noqa: E402
 
@@ -178,9 +177,9 @@ def lags(directory, endpoint, count=16):
     class Ear(Listener):
         begun = 0.0
 
-        def started(self, place, total):
+        def started(self, ref, total):
             self.begun = self.begun or time.monotonic()
-            threading.Thread(target=signal, args=(place.stack_name,), daemon=True).start()
+            threading.Thread(target=signal, args=(ref.stack_name,), daemon=True).start()
 
         def progressed(self, progress):
             if progress.event.is_root and progress.event.status == "CREATE_COMPLETE":
