@@ -223,7 +223,7 @@ class _Printer:
         self._form, self._console, self._styles = form, output.console(), dict[str, str]()
 
     def __call__(self, moment: datetime, label: str, message: str, source: dict[str, str]) -> None:
-        from rich.text import Text
+        from rich.text import Text  # noqa: PLC0415 - slow, and not needed for --help
 
         message = message.rstrip("\n")
         if self._form == "raw":

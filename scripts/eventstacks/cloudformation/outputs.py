@@ -136,7 +136,7 @@ class Values:
 
 
 def parameters_document(ref: StackRef, values: Mapping[str, str], form: str) -> Any:
-    """The parameters of a stack as other tools read them (JSON).
+    """Return the parameters of a stack as other tools read them (JSON).
 
     ``form``: 'cli' for ``aws cloudformation … --parameters file://``, 'codepipeline' for a template configuration
     file. Source: AWS CLI reference; CodePipeline User Guide, 'Template configuration file'.

@@ -194,7 +194,7 @@ def find_bucket(aws: Aws, clock: Clock) -> Bucket | None:
 
 
 def _suffix(partition: str) -> str:
-    """Return the domain of a partition's services: amazonaws.com, amazonaws.com.cn …"""
+    """Return the domain of a partition's services: amazonaws.com or amazonaws.com.cn, for example."""
     known = create_loader().load_data("partitions")[
         "partitions"
     ]  # a session would read the profile

@@ -119,8 +119,10 @@ class Policy:
 
 @dataclass(eq=False)  # hashable: results are cached by flow
 class Flow:
-    """Buses, rules, targets and policies. ``is_whole``: it was read from an account, so whatever is
-    not in here does not exist. ``unexamined``: what can hold more of the flow but was not expanded.
+    """Buses, rules, targets and policies.
+
+    ``is_whole``: it was read from an account, so whatever is not in here does not exist. ``unexamined``:
+    what can hold more of the flow but was not expanded.
     """
 
     buses: dict[str, Bus] = field(default_factory=dict)

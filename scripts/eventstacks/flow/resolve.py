@@ -76,7 +76,7 @@ _PSEUDO = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
 
 def partition_of(region: str) -> str:
-    """Return the partition of a Region by the prefix of its name: ``aws``, ``aws-cn`` …"""
+    """Return the partition of a Region by the prefix of its name: ``aws`` or ``aws-cn``, for example."""
     prefix = re.match(r"(cn|us-gov|eusc|(?:us|eu)-iso[a-z]?)-", region)
     if not prefix:
         return "aws"
