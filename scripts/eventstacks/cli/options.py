@@ -103,14 +103,16 @@ def deployment_options(function: F) -> F:
             is_flag=True,
             help="Import existing resources that have the same names.",
         ),
-        click.option("--revert-drift", is_flag=True, help="Revert drift."),
+        click.option(
+            "--revert-drift", is_flag=True, help="Revert changes made outside of CloudFormation."
+        ),
         click.option(
             "--express", is_flag=True, help="Do not wait for resources to be ready to serve."
         ),
         click.option(
             "--on-failure",
             type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
-            help="For new stacks that fail.",
+            help="What to do with a new stack that fails.",
         ),
         click.option(
             "--disable-rollback",

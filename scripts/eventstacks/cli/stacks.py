@@ -58,7 +58,9 @@ def _options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Option
 @where_options
 @json_option
 @click.option(
-    "--markdown", is_flag=True, help="A comment for a pull request, at most 60,000 bytes."
+    "--markdown",
+    is_flag=True,
+    help="A comment for a pull request (Markdown, at most 60,000 bytes).",
 )
 @deployment_options
 def plan(
