@@ -112,7 +112,7 @@ def is_complex(parts: tuple[str, ...]) -> bool:
     Counts as event-ruler's MachineComplexityEvaluator does; the limit is guessed (see above).
     """
     text = ('"', *parts, '"')
-    letters = set(text) - {STAR}
+    characters = set(text) - {STAR}
 
     def skip_star(read: int) -> set[int]:  # the number of parts read; a star can stand for nothing
         return {read, read + 1} if text[read : read + 1] == (STAR,) else {read}
@@ -121,12 +121,12 @@ def is_complex(parts: tuple[str, ...]) -> bool:
     seen = set(todo)
     while STAR in parts and todo and len(seen) < _EFFORT:
         states = todo.pop()
-        for letter in letters:
+        for character in characters:
             reached: set[int] = set()
             for read in states:
                 if read and text[read - 1] == STAR:
                     reached |= skip_star(read)
-                if text[read : read + 1] == (letter,):
+                if text[read : read + 1] == (character,):
                     reached |= skip_star(read + 1)
             if len(reached) >= _COMPLEX:
                 return True

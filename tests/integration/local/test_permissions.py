@@ -1,4 +1,4 @@
-"""Who may deliver, on the embedded AWS: what is recorded of AWS decides."""
+"""Permissions of deliveries on the embedded AWS, as recorded on AWS."""
 
 import json
 

@@ -1,13 +1,13 @@
-"""A resource that names another one which is not there fails with AWS's words, when it is created and when it changes."""
+"""References to resources that do not exist fail with AWS's text, at creation and at update."""
 
 import pytest
 from raw_stacks import ACCOUNT, resource, template
 
 HERE = f"arn:aws:{{}}:eu-central-1:{ACCOUNT}:"
-QUEUE, TOPIC = HERE.format("sqs") + "gone", HERE.format("sns") + "gone"
-QUEUE_URL = f"https://sqs.eu-central-1.amazonaws.com/{ACCOUNT}/gone"
-NO_ROLE = f"arn:aws:iam::{ACCOUNT}:role/gone"
-BUS = HERE.format("events") + "event-bus/gone"
+QUEUE, TOPIC = HERE.format("sqs") + "missing", HERE.format("sns") + "missing"
+QUEUE_URL = f"https://sqs.eu-central-1.amazonaws.com/{ACCOUNT}/missing"
+NO_ROLE = f"arn:aws:iam::{ACCOUNT}:role/missing"
+BUS = HERE.format("events") + "event-bus/missing"
 ALLOW = {
     "Effect": "Allow",
     "Principal": {"Service": "events.amazonaws.com"},
@@ -64,30 +64,30 @@ def role(service, *actions):
         ("Lambda::Function", {**FUNCTION, "Role": NO_ROLE}, UNTRUSTED["lambda"]),
         (
             "Lambda::Alias",
-            {"FunctionName": "gone", "Name": "live", "FunctionVersion": "1"},
-            "Function not found: gone",
+            {"FunctionName": "missing", "Name": "live", "FunctionVersion": "1"},
+            "Function not found: missing",
         ),
         (
             "Lambda::EventInvokeConfig",
-            {"FunctionName": "gone", "Qualifier": "$LATEST"},
-            "function not found: gone",
+            {"FunctionName": "missing", "Qualifier": "$LATEST"},
+            "function not found: missing",
         ),
         (
             "Lambda::EventSourceMapping",
-            {"FunctionName": "gone", "EventSourceArn": QUEUE},
-            "Function not found: gone",
+            {"FunctionName": "missing", "EventSourceArn": QUEUE},
+            "Function not found: missing",
         ),
         (
             "Lambda::Permission",
-            {"FunctionName": "gone", "Action": "lambda:InvokeFunction", "Principal": "*"},
-            "Function not found: gone",
+            {"FunctionName": "missing", "Action": "lambda:InvokeFunction", "Principal": "*"},
+            "Function not found: missing",
         ),
         (
             "Lambda::Url",
-            {"TargetFunctionArn": "gone", "AuthType": "NONE"},
-            "function not found: gone",
+            {"TargetFunctionArn": "missing", "AuthType": "NONE"},
+            "function not found: missing",
         ),
-        ("Lambda::Version", {"FunctionName": "gone"}, "Function not found: gone"),
+        ("Lambda::Version", {"FunctionName": "missing"}, "Function not found: missing"),
         (
             "SQS::QueuePolicy",
             {"Queues": [QUEUE_URL], "PolicyDocument": POLICY},
@@ -115,53 +115,53 @@ def role(service, *actions):
         ),
         (
             "S3::BucketPolicy",
-            {"Bucket": "gone", "PolicyDocument": POLICY},
+            {"Bucket": "missing", "PolicyDocument": POLICY},
             "The specified bucket does not exist",
         ),
-        ("Events::Archive", {"SourceArn": BUS}, "Event bus gone does not exist."),
+        ("Events::Archive", {"SourceArn": BUS}, "Event bus missing does not exist."),
         (
             "Events::EventBusPolicy",
-            {"EventBusName": "gone", "StatementId": "a", "Statement": ALLOW},
-            "Event bus gone does not exist.",
+            {"EventBusName": "missing", "StatementId": "a", "Statement": ALLOW},
+            "Event bus missing does not exist.",
         ),
         (
             "Logs::LogGroup",
-            {"KmsKeyId": HERE.format("kms") + "key/gone"},
+            {"KmsKeyId": HERE.format("kms") + "key/missing"},
             "The specified KMS key does not exist",
         ),
-        ("Logs::LogStream", {"LogGroupName": "gone"}, "The specified log group does not exist."),
+        ("Logs::LogStream", {"LogGroupName": "missing"}, "The specified log group does not exist."),
         (
             "Logs::MetricFilter",
-            {"LogGroupName": "gone", "FilterPattern": "", "MetricTransformations": [METRIC]},
+            {"LogGroupName": "missing", "FilterPattern": "", "MetricTransformations": [METRIC]},
             "The specified log group does not exist.",
         ),
         (
             "Logs::SubscriptionFilter",
-            {"LogGroupName": "gone", "FilterPattern": "", "DestinationArn": QUEUE},
+            {"LogGroupName": "missing", "FilterPattern": "", "DestinationArn": QUEUE},
             "The specified log group does not exist.",
         ),
         (
             "IAM::ManagedPolicy",
-            {"Roles": ["gone"], "PolicyDocument": GRANT},
-            "The role with name gone cannot be found.",
+            {"Roles": ["missing"], "PolicyDocument": GRANT},
+            "The role with name missing cannot be found.",
         ),
         (
             "IAM::Policy",
-            {"PolicyName": "a", "Roles": ["gone"], "PolicyDocument": GRANT},
-            "The role with name gone cannot be found.",
+            {"PolicyName": "a", "Roles": ["missing"], "PolicyDocument": GRANT},
+            "The role with name missing cannot be found.",
         ),
         (
             "IAM::Role",
             {
                 "AssumeRolePolicyDocument": POLICY,
-                "ManagedPolicyArns": [f"arn:aws:iam::{ACCOUNT}:policy/gone"],
+                "ManagedPolicyArns": [f"arn:aws:iam::{ACCOUNT}:policy/missing"],
             },
-            f"Policy arn:aws:iam::{ACCOUNT}:policy/gone does not exist or is not attachable.",
+            f"Policy arn:aws:iam::{ACCOUNT}:policy/missing does not exist or is not attachable.",
         ),
         (
             "KMS::Alias",
-            {"AliasName": "alias/references", "TargetKeyId": "gone"},
-            "Key 'gone' does not exist",
+            {"AliasName": "alias/references", "TargetKeyId": "missing"},
+            "Key 'missing' does not exist",
         ),
         ("Pipes::Pipe", {"RoleArn": NO_ROLE, "Source": QUEUE, "Target": QUEUE}, UNTRUSTED["pipes"]),
         (
@@ -171,8 +171,8 @@ def role(service, *actions):
         ),
         (
             "Scheduler::Schedule",
-            {**SCHEDULE, "GroupName": "gone", "Target": {"Arn": QUEUE, "RoleArn": NO_ROLE}},
-            "Schedule group gone does not exist.",
+            {**SCHEDULE, "GroupName": "missing", "Target": {"Arn": QUEUE, "RoleArn": NO_ROLE}},
+            "Schedule group missing does not exist.",
         ),
         (
             "StepFunctions::StateMachine",

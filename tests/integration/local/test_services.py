@@ -1,4 +1,4 @@
-"""What functions, S3, CloudTrail and RDS tell on the embedded AWS."""
+"""Events and logs of functions, S3, CloudTrail and RDS on the embedded AWS."""
 
 import json
 import re

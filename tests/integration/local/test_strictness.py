@@ -1,4 +1,4 @@
-"""What the embedded AWS refuses as AWS does, and whom it does not serve."""
+"""Refusals and answers of CloudFormation on the embedded AWS."""
 
 import json
 import re
@@ -91,7 +91,7 @@ def test_a_rule_that_aws_refuses_is_refused(deploy, properties, reason):
 
 def test_a_permission_needs_its_function(deploy):
     properties = {
-        "FunctionName": "nobody",
+        "FunctionName": "missing",
         "Action": "lambda:InvokeFunction",
         "Principal": "events.amazonaws.com",
     }

@@ -1,4 +1,4 @@
-"""Decisions that need no server: what policies and selectors say."""
+"""Resource policies and event selectors, without a server."""
 
 import os
 import subprocess

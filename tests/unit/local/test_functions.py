@@ -1,4 +1,4 @@
-"""How many functions run at once, and that what they write is in their log."""
+"""Concurrency of functions, and their complete logs."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""The contract with MiniStack: what is touched is there, or the start says what is not."""
+"""The contract with MiniStack: a name that is used exists, or the start names it."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""The life of the daemon: one per directory, found again, never somebody else's process."""
+"""Start, status and stop of the embedded AWS: one per directory, and no other process is signalled."""
 
 import contextlib
 import errno
@@ -51,7 +51,7 @@ def processes_of(where):
     return found
 
 
-def test_a_second_start_finds_the_first(where):
+def test_a_second_start_returns_the_first(where):
     first = server.start(where, 0)
     pid = server.status(where).pid
     assert server.start(where, 0) == first
@@ -160,7 +160,7 @@ def test_stop_ends_it_and_leaves_no_process(where):
     assert not (where / "tmp").exists()
 
 
-def test_it_ends_when_nobody_asks(where, monkeypatch):
+def test_it_ends_when_no_request_comes(where, monkeypatch):
     monkeypatch.setenv("LOCAL_AWS_IDLE", "0.5")
     server.start(where, 0)
     assert until(lambda: daemons.read_state(where) is None)
@@ -188,9 +188,9 @@ def test_status_tells_memory_and_stacks(where):
         StackName="one", TemplateBody='{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
     )
     cloudformation.create_stack(
-        StackName="gone", TemplateBody='{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
+        StackName="missing", TemplateBody='{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
     )
-    cloudformation.delete_stack(StackName="gone")
+    cloudformation.delete_stack(StackName="missing")
     found = until(lambda: (now := server.status(where)) and now.stacks == ["eu-west-1/one"] and now)
     assert 10_000_000 < found.memory < 300_000_000
     assert found.log == where / "log"
@@ -218,7 +218,7 @@ def test_a_deleted_state_directory_stops_it(where):
     where.mkdir()
 
 
-def test_the_access_key_is_random_and_nobody_else_can_read_it(where):
+def test_the_access_key_is_random_and_readable_by_the_user_only(where):
     before = os.umask(0)
     try:
         first = server.start(where, 0)

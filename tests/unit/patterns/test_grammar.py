@@ -1,4 +1,4 @@
-"""What is refused, in which words, and where."""
+"""Patterns that are refused, with AWS's text and the path."""
 
 from __future__ import annotations
 

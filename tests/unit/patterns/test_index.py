@@ -1,4 +1,4 @@
-"""The index against the single matcher, on made-up patterns and events."""
+"""The index against the single matcher, on generated patterns and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What matches and what does not, operator by operator, and why not in words."""
+"""Matches of each operator, and the explanations of mismatches."""
 
 from __future__ import annotations
 
