@@ -173,7 +173,8 @@ def open_aws(
 ) -> aws.Aws:
     """Return AWS for an environment, after checking the account and printing the header line."""
     connection = aws.Aws(chosen, server.start, connections=connections)
-    account = connection.guard()
+    with output.progress("Connecting"):
+        account = connection.guard()
     endpoint = connection.client("sts").meta.endpoint_url if chosen.endpoint else "AWS"
     output.header(chosen, account, [ref.region for ref in stacks], endpoint)
     return connection
