@@ -113,13 +113,20 @@ class Deployment(Run):
         return at_once(stacks, lambda stack: self.plan_stack(stack, wait=wait), self.clock)
 
     def plan_stack(
-        self, stack: StackClient, *, wait: bool = False, created_by_run: bool = False
+        self,
+        stack: StackClient,
+        *,
+        wait: bool = False,
+        deleted: bool = False,
+        created_by_run: bool = False,
     ) -> Plan:
-        """Plan one stack; an error becomes the plan's ``problem``."""
+        """Plan one stack; an error becomes the plan's ``problem``.
+
+        ``deleted``: the run has just deleted it, which DescribeStacks need not show yet.
+        """
         try:
-            found = self.planner.plan(
-                stack, self.describe(stack, wait=wait), created_by_run=created_by_run
-            )
+            description = None if deleted else self.describe(stack, wait=wait)
+            found = self.planner.plan(stack, description, created_by_run=created_by_run)
         except (ToolError, *AWS_ERRORS) as error:
             found = Plan(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
         self.plans[stack.ref] = found
@@ -180,7 +187,9 @@ class Deployment(Run):
         elif shown.change_set and dict(shown.values) == self.planner.values.resolve(stack.ref):
             return shown
         old = shown.change_set
-        found = self.plan_stack(stack, created_by_run=old is not None and old.created_stack)
+        found = self.plan_stack(
+            stack, deleted=shown.recreates, created_by_run=old is not None and old.created_stack
+        )
         if old:  # after the new one, so that a stack in review is not deleted under it
             keeps = found.change_set is not None and not found.change_set.unchanged
             old = replace(old, created_stack=old.created_stack and not keeps)

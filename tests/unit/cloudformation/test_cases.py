@@ -73,6 +73,17 @@ def test_an_empty_stack_is_created_again_only_if_that_is_asked_for(world):
     assert w.cfn.find("t-bus") != first
 
 
+def test_describe_stacks_that_lags_behind_the_deletion_does_not_matter(world):
+    w = world()
+    first = w.cfn.add_stack("t-bus", "ROLLBACK_COMPLETE")
+    answer, describe = w.cfn.describe_stacks(StackName=first), w.cfn.describe_stacks
+    w.cfn.describe_stacks = lambda StackName: (  # noqa: N803
+        answer if StackName == "t-bus" else describe(StackName=StackName)
+    )
+    (result,) = w.deploy(recreate=True)
+    assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
+
+
 @pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"])
 def test_recreate_deletes_no_stack_in_another_state(world, status):
     w = world()
