@@ -14,10 +14,7 @@ from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
 from eventstacks.cloudformation import failure, noecho, operation, outputs, package, states
-from eventstacks.cloudformation.operation import (
-    NESTED_STACK,
-    Operation,
-)
+from eventstacks.cloudformation.operation import NESTED_STACK, Operation
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:

@@ -11,11 +11,7 @@ from botocore.exceptions import ClientError
 
 from eventstacks.cloudformation import failure, operation, order, states
 from eventstacks.cloudformation.plan import deployed_template
-from eventstacks.cloudformation.run import (
-    Result,
-    Run,
-    Scope,
-)
+from eventstacks.cloudformation.run import Result, Run, Scope
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -43,7 +39,7 @@ class Preview:
 
 
 def preview(scope: Scope) -> list[Preview]:
-    """Return what ``delete`` would delete and keep. Changes nothing. Raises aws.AccountError."""
+    """Return what ``delete`` would delete and keep. Changes nothing. Raises ToolError for the wrong account."""
     consumers = _consumers(scope)
 
     def job(stack: StackClient) -> Preview:

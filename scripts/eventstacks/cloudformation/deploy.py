@@ -32,18 +32,8 @@ from eventstacks.cloudformation import (
 )
 from eventstacks.cloudformation.change_set import Options
 from eventstacks.cloudformation.plan import Planner
-from eventstacks.cloudformation.run import (
-    Interrupted,
-    Plan,
-    Result,
-    Run,
-    Scope,
-    at_once,
-)
-from eventstacks.cloudformation.stack import (
-    StackClient,
-    is_missing,
-)
+from eventstacks.cloudformation.run import Interrupted, Plan, Result, Run, Scope, at_once
+from eventstacks.cloudformation.stack import StackClient, is_missing
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -59,7 +49,7 @@ def plan(
 ) -> list[Plan]:
     """Return what ``deploy`` would do; nothing is executed, and no change set is left behind.
 
-    Raises aws.AccountError; the error of one stack is in its plan's ``problem``.
+    Raises ToolError for the wrong account; the error of one stack is in its plan's ``problem``.
     """
     run = Deployment(scope, templates, options or Options())
     try:
@@ -76,7 +66,7 @@ def deploy(
     """Create or update stacks; return a result per stack.
 
     Returns [] if the listener declines. A stack that fails keeps those that depend on it from being
-    changed; all others go on. Raises aws.AccountError, protection.ProtectedError (before anything
+    changed; all others go on. Raises ToolError for the wrong account, protection.ProtectedError (before anything
     is changed) and Interrupted; the error of one stack is in its result.
     """
     run = Deployment(scope, templates, options or Options())

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
 from eventstacks.cloudformation import states
-from eventstacks.cloudformation.operation import (
-    NESTED_STACK,
-    Event,
-    Operation,
-    read_events,
-)
+from eventstacks.cloudformation.operation import NESTED_STACK, Event, Operation, read_events
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:

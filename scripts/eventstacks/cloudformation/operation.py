@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import (
-    AWS_ERRORS,
-    RETRY_LONG,
-    RETRY_SHORT,
-    error_message,
-    is_login_error,
-)
+from eventstacks.aws import AWS_ERRORS, RETRY_LONG, RETRY_SHORT, error_message, is_login_error
 from eventstacks.cloudformation import states
-from eventstacks.cloudformation.stack import (
-    StackClient,
-    is_missing,
-)
+from eventstacks.cloudformation.stack import StackClient, is_missing
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:

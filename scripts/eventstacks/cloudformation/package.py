@@ -11,19 +11,10 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 
-from eventstacks.aws import (
-    Aws,
-    Clock,
-    call,
-    error_code,
-    error_message,
-)
+from eventstacks.aws import Aws, Clock, call, error_code, error_message
 from eventstacks.cloudformation import noecho
 from eventstacks.cloudformation.outputs import NotDeployedError, Values
-from eventstacks.environment import (
-    Source,
-    StackRef,
-)
+from eventstacks.environment import Source, StackRef
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:

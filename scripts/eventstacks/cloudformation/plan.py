@@ -16,10 +16,7 @@ from eventstacks.cloudformation import (
     protection,
     states,
 )
-from eventstacks.cloudformation.run import (
-    Plan,
-    Scope,
-)
+from eventstacks.cloudformation.run import Plan, Scope
 from eventstacks.errors import ErrorCode
 
 if TYPE_CHECKING:

@@ -6,11 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.cloudformation import failure, operation, states
-from eventstacks.cloudformation.run import (
-    Result,
-    Run,
-    Scope,
-)
+from eventstacks.cloudformation.run import Result, Run, Scope
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -45,7 +41,7 @@ def propose(
     ``skip``: logical ids that a rollback leaves as they are (UPDATE_ROLLBACK_FAILED). ``retain``:
     logical ids that a deletion keeps, ``force``: it keeps what cannot be deleted (DELETE_FAILED).
     ``cancel``: stop the operation in progress. A step has a ``problem`` if more has to be given, or
-    if it could not keep what it is told to keep. Raises aws.AccountError.
+    if it could not keep what it is told to keep. Raises ToolError for the wrong account.
     """
 
     def job(stack: StackClient) -> Step:
@@ -145,7 +141,7 @@ def recover(scope: Scope, steps: Sequence[Step]) -> list[Result]:
 def follow(scope: Scope) -> list[Result]:
     """Follow the operations in progress; return a result for each, [] without any.
 
-    A stack that cannot be read has a failed result. Raises aws.AccountError, and Interrupted.
+    A stack that cannot be read has a failed result. Raises ToolError for the wrong account, and Interrupted.
     """
 
     def describe(stack: StackClient) -> tuple[StackRef, Any]:

@@ -7,12 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eventstacks.aws import (
-    AWS_ERRORS,
-    Aws,
-    Cancelled,
-    Clock,
-)
+from eventstacks.aws import AWS_ERRORS, Aws, Cancelled, Clock
 from eventstacks.cloudformation import failure, operation
 from eventstacks.cloudformation.stack import StackClient
 from eventstacks.errors import ErrorCode, ToolError
@@ -190,7 +185,7 @@ class Scope:
     clock: Clock = field(default_factory=Clock)
 
     def clients(self, refs: Collection[StackRef] | None = None) -> list[StackClient]:
-        """Return a client per stack. Raises aws.AccountError for the wrong account."""
+        """Return a client per stack. Raises ToolError for the wrong account."""
         self.aws.guard()
         return [
             StackClient(ref, self.aws.client("cloudformation", ref.region), self.clock)

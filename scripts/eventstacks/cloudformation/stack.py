@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import (
-    RETRY_SHORT,
-    Clock,
-    call,
-    error_code,
-    error_message,
-)
+from eventstacks.aws import RETRY_SHORT, Clock, call, error_code, error_message
 from eventstacks.cloudformation import noecho
 
 if TYPE_CHECKING:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.aws import (
-    RETRY_LONG,
-    Aws,
-    Clock,
-)
+from eventstacks.aws import RETRY_LONG, Aws, Clock
 from eventstacks.cloudformation import failure, states
 from eventstacks.cloudformation.stack import StackClient
 from eventstacks.environment import StackRef, StackSettings
@@ -43,7 +39,7 @@ class Status:
 
 
 def read(scope: Scope) -> list[Status]:
-    """Return the status of stacks, by one DescribeStacks each. Raises aws.AccountError."""
+    """Return the status of stacks, by one DescribeStacks each. Raises ToolError for the wrong account."""
     return scope.for_each(_read, lambda ref, error: Status(ref, "UNKNOWN", problem=error))
 
 
@@ -116,7 +112,7 @@ class Drift:
 
 
 def detect_drift(scope: Scope) -> list[Drift]:
-    """Detect drift of all stacks at once. Raises aws.AccountError; other errors are ``problem``."""
+    """Detect drift of all stacks at once. Raises ToolError for the wrong account; other errors are ``problem``."""
     return scope.for_each(_detect, lambda ref, error: Drift(ref, "UNKNOWN", problem=error))
 
 
