@@ -71,19 +71,15 @@ class Options:
 
     def create_arguments(self, kind: str) -> dict[str, Any]:
         """Return arguments of CreateChangeSet for a change set of ``kind`` CREATE or UPDATE."""
-        arguments: dict[str, Any] = {}
-        if self.express:  # the default of DisableRollback differs between the modes
-            arguments["DeploymentConfig"] = {
-                "Mode": "EXPRESS",
-                "DisableRollback": self.disable_rollback,
-            }
-        if self.on_failure and kind == "CREATE":
-            arguments["OnStackFailure"] = self.on_failure
-        if self.import_existing:
-            arguments["ImportExistingResources"] = True
-        if self.revert_drift and kind == "UPDATE":
-            arguments["DeploymentMode"] = "REVERT_DRIFT"
-        return arguments
+        # The default of DisableRollback differs between the modes.
+        express = {"Mode": "EXPRESS", "DisableRollback": self.disable_rollback}
+        arguments = {
+            "DeploymentConfig": express if self.express else None,
+            "OnStackFailure": self.on_failure if kind == "CREATE" else None,
+            "ImportExistingResources": self.import_existing,
+            "DeploymentMode": "REVERT_DRIFT" if self.revert_drift and kind == "UPDATE" else None,
+        }
+        return {name: value for name, value in arguments.items() if value}
 
     def execute_arguments(self, kind: str) -> dict[str, Any]:
         """Return arguments of ExecuteChangeSet.

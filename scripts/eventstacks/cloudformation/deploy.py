@@ -146,12 +146,11 @@ class Deployment(Run):
         found = self.current_plan(stack)
         if found.problem or found.change_set is None:
             raise found.problem or AssertionError
-        guard = self.planner.protections[stack.ref]
         if found.change_set.unchanged:
             self.start(stack.ref)
-            protection.apply(stack, found.change_set.stack_id, guard.settings)
-            return self.report(stack, "updated" if guard.settings else "unchanged", found.stack)
-        running = self.execute(stack, found, guard)
+            protection.apply(stack, found.change_set.stack_id, found.settings)
+            return self.report(stack, "updated" if found.settings else "unchanged", found.stack)
+        running = self.execute(stack, found)
         own = [one for one in found.change_set.changes if "/" not in one["LogicalResourceId"]]
         status = self.follow(stack, running, len(own))
         if not running.started:
@@ -159,7 +158,7 @@ class Deployment(Run):
         if not states.of(status).is_sound:
             raise failure.of_operation(stack, running, status)
         description = operation.wait_until_visible(stack, running.stack_id, status, found.stack)
-        warnings = self.protect(stack, running, guard)
+        warnings = self.protect(stack, running, found)
         outcome = "created" if found.change_set.kind == "CREATE" else "updated"
         return self.report(stack, outcome, {**description, "StackStatus": status}, warnings)
 
@@ -207,9 +206,7 @@ class Deployment(Run):
         if status != states.DELETED:
             raise failure.of_operation(stack, running, status)
 
-    def execute(
-        self, stack: StackClient, found: Plan, guard: protection.Protection
-    ) -> operation.Operation:
+    def execute(self, stack: StackClient, found: Plan) -> operation.Operation:
         """Execute the change set of a plan. A stack policy that allows more is set before it."""
         made = found.change_set
         if made is None:
@@ -218,7 +215,7 @@ class Deployment(Run):
         def on_start() -> None:
             self.start(stack.ref)
             self.executed.add(stack.ref)
-            if guard.policy_first:
+            if found.policy_first:
                 protection.apply(stack, made.stack_id, [protection.POLICY])
 
         try:
@@ -236,9 +233,7 @@ class Deployment(Run):
                 ) from None
             raise
 
-    def protect(
-        self, stack: StackClient, running: operation.Operation, guard: protection.Protection
-    ) -> list[str]:
+    def protect(self, stack: StackClient, running: operation.Operation, found: Plan) -> list[str]:
         """Set the protection of a deployed stack; return warnings."""
         warnings = [
             f"{one.logical_id} ({one.type}) was replaced or removed, but the old one could not be "
@@ -247,7 +242,7 @@ class Deployment(Run):
             if one.status == "DELETE_FAILED" and not one.is_root
         ]
         settings = [
-            one for one in guard.settings if not (guard.policy_first and one == protection.POLICY)
+            one for one in found.settings if not (found.policy_first and one == protection.POLICY)
         ]
         try:
             protection.apply(stack, running.stack_id, settings)

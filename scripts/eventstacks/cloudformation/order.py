@@ -56,16 +56,6 @@ def uses(environment: Environment, templates: Mapping[str, RenderedTemplate] | N
     return found
 
 
-def dependencies(
-    environment: Environment, templates: Mapping[str, RenderedTemplate] | None = None
-) -> dict[StackRef, set[StackRef]]:
-    """Return for every stack of an environment those that come directly before it."""
-    return {
-        ref: environment.dependencies(ref) | {used for used, _ in outputs}
-        for ref, outputs in uses(environment, templates).items()
-    }
-
-
 def _imported(node: Any) -> Iterator[Any]:
     """Yield the arguments of Fn::ImportValue in a template."""
     if isinstance(node, dict):
@@ -87,7 +77,10 @@ def predecessors(
     A dependency through a stack that is not among ``refs`` counts, too. Raises OrderError for a
     circular dependency.
     """
-    direct = dependencies(environment, templates)
+    direct = {
+        ref: environment.dependencies(ref) | {used for used, _ in outputs}
+        for ref, outputs in uses(environment, templates).items()
+    }
     before: dict[StackRef, set[StackRef]] = {}
     try:
         for ref in graphlib.TopologicalSorter(direct).static_order():

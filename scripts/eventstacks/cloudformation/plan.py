@@ -20,7 +20,7 @@ from eventstacks.cloudformation.run import Plan, Scope
 from eventstacks.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
@@ -37,7 +37,6 @@ class Planner:
         self.pending = set(scope.refs)  # of this run, not deployed yet
         self.values = outputs.Values(scope.aws)
         self.uses = order.uses(scope.aws.environment, templates)
-        self.protections: dict[StackRef, protection.Protection] = {}
 
     def plan(
         self,
@@ -53,7 +52,9 @@ class Planner:
         """
         ref, template = stack.ref, self.templates[stack.ref.settings.template]
         status = description["StackStatus"] if description else states.DELETED
-        resources = dict(_resources(template))
+        # A loop (Fn::ForEach) is left out.
+        declared = (template.document.get("Resources") or {}).items()
+        resources = {name: str(one.get("Type")) for name, one in declared if isinstance(one, dict)}
         if status == "ROLLBACK_COMPLETE" and self.options.recreate:
             return Plan(ref, stack=description, recreates=True, resources=resources)
         self._check_state(ref, status)
@@ -66,7 +67,7 @@ class Planner:
         arguments = change_set.request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | package.body_arguments(self.aws, template, stack.clock)
-        self.protections[ref] = guard = protection.read(stack, self.aws.environment, description)
+        guard = protection.read(stack, self.aws.environment, description)
         abandoned = description is not None and change_set.sweep(stack, description)
         existed = description is not None and not abandoned and not created_by_run
         # From here on nothing may fail: the change set would be left behind.
@@ -78,7 +79,7 @@ class Planner:
                 where=str(template.path),
                 advice="Add a resource, or check the conditions of those it has.",
             )
-        found = Plan(ref, made, description, values, settings=guard.settings, notes=guard.notes)
+        found = Plan(ref, made, description, values, **guard)
         if made.unchanged:
             return found
         return replace(found, outputs=_output_changes(template, description))
@@ -141,13 +142,6 @@ def deployed_template(stack: StackClient, stack_id: str, stage: str = "Original"
     answer = stack.call("get_template", StackName=stack_id, TemplateStage=stage)
     body = answer["TemplateBody"]
     return documents.parse_template(body, str(stack.ref)) if isinstance(body, str) else dict(body)
-
-
-def _resources(template: RenderedTemplate) -> Iterator[tuple[str, str]]:
-    """Yield logical id and type of the resources; a loop (Fn::ForEach) is left out."""
-    for name, one in (template.document.get("Resources") or {}).items():
-        if isinstance(one, dict):
-            yield name, str(one.get("Type"))
 
 
 def _output_changes(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -79,19 +78,10 @@ def check(
         )
 
 
-@dataclass(frozen=True)
-class Protection:
-    """What has to be set on a stack besides its change set, and what stays although unwanted."""
-
-    settings: tuple[str, ...] = ()  # TERMINATION, POLICY
-    policy_first: bool = False  # the new stack policy allows what the deployed one denies
-    notes: tuple[str, ...] = ()
-
-
 def read(
     stack: StackClient, environment: Environment, description: Mapping[str, Any] | None
-) -> Protection:
-    """Compare a stack's protection with what the environment file wants."""
+) -> dict[str, Any]:
+    """Return the fields of a plan in which a stack's protection differs from the environment file."""
     wanted, settings = stack.ref.settings.policy, []
     if environment.protect and not (description or {}).get("EnableTerminationProtection"):
         settings.append(TERMINATION)
@@ -99,12 +89,12 @@ def read(
     if wanted is None:
         stays = "the stack policy stays: the file has none, and CloudFormation can only replace it"
         is_open = held is None or not _statements(held, "Deny")
-        return Protection(tuple(settings), notes=() if is_open else (stays,))
+        return {"settings": tuple(settings), "notes": () if is_open else (stays,)}
     if held != wanted:
         settings.append(POLICY)
     opens = _statements(held, "Deny") - _statements(wanted, "Deny")
     opens |= _statements(wanted, "Allow") - _statements(held, "Allow")
-    return Protection(tuple(settings), policy_first=held is not None and bool(opens))
+    return {"settings": tuple(settings), "policy_first": held is not None and bool(opens)}
 
 
 def _policy(stack: StackClient, description: Mapping[str, Any] | None, *, is_wanted: bool) -> Any:

@@ -38,6 +38,7 @@ class Plan:
     recreates: bool = False  # the empty stack is deleted and created again
     resources: Mapping[str, str] = field(default_factory=dict)  # without change set: id → type
     settings: tuple[str, ...] = ()  # other changes: termination protection, stack policy
+    policy_first: bool = False  # the new stack policy allows what the deployed one denies
     outputs: Mapping[str, str] = field(default_factory=dict)  # output → added, removed
     notes: tuple[str, ...] = ()  # worth knowing; nothing is done about it
     problem: ToolError | None = None
@@ -271,18 +272,17 @@ class Run:
         except operation.LostSightError as error:
             results = [Result(ref, "unknown", problem=error) for ref in refs]
         except (ToolError, *AWS_ERRORS) as error:
-            results = [self._failed(ref, error) for ref in refs]
+            results, status = [], getattr(error, "status", "")
+            for ref in refs:
+                stack = self.stacks.get(ref)
+                problem = failure.wrap(error, ref, stack.mask if stack else str)
+                results.append(Result(ref, "failed", status=status, problem=problem))
         for result in results:
             if result.outcome not in ("interrupted", "unknown"):
                 self.in_progress.discard(result.ref)
             result.seconds = self.clock.now() - begun
             self.listener.finished(result)
         return results
-
-    def _failed(self, ref: StackRef, error: Exception) -> Result:
-        stack = self.stacks.get(ref)
-        problem = failure.wrap(error, ref, stack.mask if stack else str)
-        return Result(ref, "failed", status=getattr(error, "status", ""), problem=problem)
 
     def follow(self, stack: StackClient, running: operation.Operation, total: int = 0) -> str:
         """Follow an operation and report every event with the number of finished resources."""
