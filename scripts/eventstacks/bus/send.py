@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Destination", "Journal", "OutageError", "Settings", "Summary", "send"]
 
 IDLE = 0.05  # seconds without input after which an incomplete batch is sent
-GRACE = 4.0  # seconds that records already read have to be sent in after a stop
+GRACE = 3.0  # seconds that records already read have to be sent in after a stop
 # Entries (and their bytes) that wait for a retry; beyond it, nothing new is read.
 WAITING_LIMIT, WAITING_BYTES = 10_000, 32 * 1024 * 1024
 CHUNKS = 4  # that are read and not packed yet

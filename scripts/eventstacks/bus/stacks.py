@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from eventstacks.aws import error_code
+from eventstacks.aws import suppress_aws_error
 from eventstacks.cloudformation import outputs
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -118,28 +116,19 @@ def bus_name(bus: str) -> str:
     return bus.rpartition(":event-bus/")[2]
 
 
-def bus_exists(client: Any, bus: str) -> bool:
-    """Return True if the Region of an ``events`` client has the bus (name or ARN)."""
-    try:
-        client.describe_event_bus(Name=bus)
-    except ClientError as error:
-        if error_code(error) != "ResourceNotFoundException":
-            raise
-        return False
-    return True
-
-
 def check_bus(client: Any, bus: str) -> None:
-    """Raise BusError if the bus does not exist.
+    """Raise BusError if the Region of an ``events`` client does not have the bus (name or ARN).
 
     PutEvents succeeds for a bus that does not exist, and the event is dropped.
     """
-    if not bus_exists(client, bus):
-        raise BusError(
-            f"event bus {bus!r} not found: PutEvents would succeed and drop the events",
-            where=f"Region {client.meta.region_name}",
-            advice="Deploy its stack first, or give the right name with --bus.",
-        )
+    with suppress_aws_error("ResourceNotFoundException"):
+        client.describe_event_bus(Name=bus)
+        return
+    raise BusError(
+        f"event bus {bus!r} not found: PutEvents would succeed and drop the events",
+        where=f"Region {client.meta.region_name}",
+        advice="Deploy its stack first, or give the right name with --bus.",
+    )
 
 
 def bus_of_stack(aws: Aws, ref: StackRef) -> str:

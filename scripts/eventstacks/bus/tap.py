@@ -33,7 +33,6 @@ ALL_EVENTS = json.dumps({"source": [{"prefix": ""}]})
 # Python can miss the wake-up by a signal that arrives just before it waits.
 INTERRUPT_POLL_SECONDS = 0.5
 MESSAGE_RETENTION, LONG_POLL = "300", 5  # seconds
-MAX_SEEN = 10_000  # message ids kept to recognize repeated deliveries
 _NO_RULE = "ResourceNotFoundException"
 # As SQS answers, and as its model names it.
 _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
@@ -88,7 +87,6 @@ class Tap:
         self.ended = threading.Event()
         self._events, self._sqs = aws.client("events", region), aws.client("sqs", region)
         self._aws, self._pattern, self._url = aws, pattern, ""
-        self._seen: dict[str, None] = {}
 
     def __enter__(self) -> Self:
         check_bus(self._events, self.bus)
@@ -160,11 +158,7 @@ class Tap:
                     for number, message in enumerate(messages)
                 ]
                 self._sqs.delete_message_batch(QueueUrl=self._url, Entries=handles)
-            new = {one["MessageId"]: one for one in messages if one["MessageId"] not in self._seen}
-            self._seen |= dict.fromkeys(new)
-            while len(self._seen) > MAX_SEEN:
-                del self._seen[next(iter(self._seen))]
-            seen = [Seen(self.region, self.bus, json.loads(one["Body"])) for one in new.values()]
+            seen = [Seen(self.region, self.bus, json.loads(one["Body"])) for one in messages]
             return sorted(seen, key=lambda one: str(one.event.get("time", "")))
         raise ToolError(
             "the temporary queue was deleted (possibly by another run after this machine slept)",

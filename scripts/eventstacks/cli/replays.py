@@ -12,13 +12,13 @@ import click
 
 from eventstacks import aws as connections
 from eventstacks.bus import archive as archives
-from eventstacks.bus import dead_letters, redelivery, stacks
+from eventstacks.bus import dead_letters, stacks
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from eventstacks.aws import Aws
 
@@ -68,17 +68,9 @@ def redrive(
       eventstacks redrive --env prod --to target --only NO_PERMISSIONS --rate 20
     """
     aws, found = deployed(env, stack, region)
-    urls = [
-        (one.ref.region, url)
-        for one in found
-        for name, url in one.outputs.items()
-        if name.endswith("DeadLetterQueueUrl")
-    ]
     with contextlib.ExitStack() as hidden:
-        queues = [hidden.enter_context(dead_letters.DeadLetterQueue(aws, *pair)) for pair in urls]
-        with output.progress(
-            "Reading messages", lambda: f"{sum(len(q.messages) for q in queues):,}"
-        ):
+        queues = [hidden.enter_context(queue) for queue in _queues(aws, found)]
+        with output.progress("Reading messages", lambda: f"{sum(map(_size, queues)):,}"):
             for queue in queues:
                 queue.fetch(limit)
         chosen = [
@@ -87,8 +79,8 @@ def redrive(
             for message in queue.messages.values()
             if any(only in name for name in message.names())
         ]
-        groups = dead_letters.group(message for _, message in chosen)
         if not (to and as_json):
+            groups = dead_letters.group(message for _, message in chosen)
             _show_messages(groups, as_json=as_json)
         output.echo(_queue_summary(len(chosen), queues), err=True)
         if not to:
@@ -102,6 +94,17 @@ def redrive(
             output.echo("Nothing was changed.", err=True)
             return 1
         return _redrive(aws, chosen, to, rate, as_json=as_json)
+
+
+def _queues(aws: Aws, found: Sequence[stacks.Deployed]) -> Iterator[dead_letters.DeadLetterQueue]:
+    for stack in found:
+        for name, url in stack.outputs.items():
+            if name.endswith("DeadLetterQueueUrl"):
+                yield dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
+
+
+def _size(queue: dead_letters.DeadLetterQueue) -> int:
+    return len(queue.messages)
 
 
 def _queue_summary(chosen: int, queues: Sequence[dead_letters.DeadLetterQueue]) -> str:
@@ -124,7 +127,7 @@ def _redrive(
     *,
     as_json: bool,
 ) -> int:
-    deliver, sent = redelivery.Redelivery(aws, to).deliver, 0
+    deliver, sent = dead_letters.Redelivery(aws, to).deliver, 0
     kept: dict[tuple[str, str, str], list[str]] = {}
     try:
         with output.progress("Redelivering", lambda: f"{sent:,} of {len(chosen):,}"):

@@ -11,8 +11,7 @@ from tests.unit.bus.operations import FakeAws, Service, TurningClock
 
 from eventstacks.aws import Cancelled
 from eventstacks.bus import dead_letters
-from eventstacks.bus.dead_letters import DeadLetterQueue
-from eventstacks.bus.redelivery import NotRedeliveredError
+from eventstacks.bus.dead_letters import DeadLetterQueue, NotRedeliveredError
 
 RULE = "arn:aws:events:r:1:rule/bus/all"
 TARGET = "arn:aws:sqs:r:1:queue"

@@ -5,8 +5,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.unit.bus.operations import FakeAws, MissingError, Service
 
-from eventstacks.bus.dead_letters import Message
-from eventstacks.bus.redelivery import Redelivery
+from eventstacks.bus.dead_letters import Message, Redelivery
 from eventstacks.errors import ErrorCode, ToolError
 
 RULE = "arn:aws:events:r:1:rule/orders/all"
