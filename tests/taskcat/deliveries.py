@@ -97,9 +97,24 @@ def make_snapshot(
         rds.delete_db_instance(DBInstanceIdentifier=marker, SkipFinalSnapshot=True)
 
 
+@contextlib.contextmanager
+def copy_snapshot(region: str, outputs: Values, parameters: Values, marker: str) -> Iterator[None]:
+    """A snapshot, and the copy that the stack makes of it; both are deleted afterwards."""
+    with make_snapshot(region, outputs, parameters, marker):
+        yield
+    there = client("rds", parameters["DestinationRegion"])
+    for one in there.describe_db_snapshots(SnapshotType="manual")["DBSnapshots"]:
+        if one["DBSnapshotIdentifier"].startswith(f"copy-{marker}"):
+            there.delete_db_snapshot(DBSnapshotIdentifier=one["DBSnapshotIdentifier"])
+
+
 # What it takes to make AWS itself send an event, by the stack's output TemplateName. Other stacks get their sample event;
 # those without one are created and deleted, and nothing is sent through them.
-PROBES: dict[str, Probe] = {"rds-snapshot-events": make_snapshot, "s3-object-events": put_object}
+PROBES: dict[str, Probe] = {
+    "rds-snapshot-copy": copy_snapshot,
+    "rds-snapshot-events": make_snapshot,
+    "s3-object-events": put_object,
+}
 
 
 def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[str]]:
