@@ -189,7 +189,7 @@ def test_on_an_account_the_stock_program_runs(account_run):
         "111122223333", "--yes", "--stack", "custom-event-bus", "--", "--no-delete"
     )
     assert result.return_value == 0, result.output
-    assert "Left behind: the bucket tcat-eventbridge-stacks-new." in result.output
+    assert "Not deleted: the bucket tcat-eventbridge-stacks-new." in result.output
     assert "tcat-eventbridge-stacks-old" not in result.output
     assert arguments[0].endswith("/tests/taskcat/stock.py")
     assert (

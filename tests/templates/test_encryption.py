@@ -38,7 +38,7 @@ def verdicts(stack, policy):
 @pytest.mark.parametrize("stack", STACKS)
 def test_dead_letters_get_in_with_it_and_not_without(stack):
     assert all(one.allowed for one in verdicts(stack, POLICY))
-    others = [one for one in POLICY["Statement"] if one["Sid"] != "BusesArchivesAndDeadLetters"]
+    others = [one for one in POLICY["Statement"] if one["Sid"] != "EventBridge"]
     assert not any(one.allowed for one in verdicts(stack, {**POLICY, "Statement": others}))
 
 
