@@ -347,5 +347,4 @@ def test_a_state_directory_that_is_a_file_is_named(verb, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_AWS_DIR", str(tmp_path / "file"))
     done = in_process.run(*verb)
     assert done.returncode == 1
-    assert "cannot use the state directory" in done.stderr
-    assert f"\n  {tmp_path}/file\n" in done.stderr
+    assert f"\n  {tmp_path}/file" in done.stderr

@@ -17,32 +17,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from eventstacks.errors import ErrorCode, ToolError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 EXIT_NO_SPACE = 5  # the log, which is on the same disk, may be empty
-
-
-def state_error(where: Path, problem: str) -> ToolError:
-    """Return the error for a directory that cannot be used."""
-    return ToolError(
-        f"cannot use the state directory: {problem}",
-        code=ErrorCode.LOCAL_AWS_FAILED,
-        where=str(where),
-        advice="Set LOCAL_AWS_DIR to another directory, on a disk with free space.",
-    )
-
-
-@contextmanager
-def explained(where: Path) -> Iterator[None]:
-    """Turn an OSError into a ToolError that names the directory and the problem."""
-    try:
-        yield
-    except OSError as error:
-        raise state_error(where, error.strerror or str(error)) from error
 
 
 def open_private(path: Path, flags: int = os.O_APPEND) -> TextIO:
@@ -53,36 +32,35 @@ def open_private(path: Path, flags: int = os.O_APPEND) -> TextIO:
 
 
 def secure(where: Path) -> None:
-    """Create the directory if necessary and close it to other users. Raises ToolError if it is not this user's.
+    """Create the directory if necessary and close it to other users. Raises OSError, also if it is another user's.
 
     A directory that was open to others gets a new lock file: another user may hold the old one.
     """
-    with explained(where):
-        where.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = where.stat()
-        if status.st_uid != os.geteuid():
-            raise state_error(where, "it belongs to another user")
-        where.chmod(0o700)
-        if status.st_mode & 0o077:
-            (where / "alive").unlink(missing_ok=True)
-        (where / "tmp").mkdir(exist_ok=True, mode=0o700)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = where.stat()
+    if status.st_uid != os.geteuid():
+        text = "belongs to another user: set LOCAL_AWS_DIR to another directory"
+        raise PermissionError(errno.EPERM, text, str(where))
+    where.chmod(0o700)
+    if status.st_mode & 0o077:
+        (where / "alive").unlink(missing_ok=True)
+    (where / "tmp").mkdir(exist_ok=True, mode=0o700)
 
 
 def read_state(where: Path) -> dict[str, Any] | None:
     """Return what the running process published, its pid included; None if none runs or it is still starting."""
-    with explained(where):
+    try:
+        file = (where / "alive").open()
+    except FileNotFoundError:
+        return None
+    with file:
+        if os.fstat(file.fileno()).st_uid != os.geteuid() or where.stat().st_mode & 0o077:
+            return None  # another user could hold the lock
         try:
-            file = (where / "alive").open()
-        except FileNotFoundError:
-            return None
-        with file:
-            if os.fstat(file.fileno()).st_uid != os.geteuid() or where.stat().st_mode & 0o077:
-                return None  # another user could hold the lock
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read()
-                return dict(json.loads(text)) if text.endswith("}") else None
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = file.read()
+            return dict(json.loads(text)) if text.endswith("}") else None
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -107,11 +108,11 @@ def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
     """Return the embedded AWS of the state directory, started in the background unless it runs; it answers on return.
 
     ``port`` (default: LOCAL_AWS_PORT, else 4566; 0: any free port) matters only if it is started. Raises ToolError if
-    the port is in use, the state directory cannot be used, or it does not answer within 30 seconds.
+    the port is in use or it does not answer within 30 seconds, OSError if the state directory cannot be used.
     """
     where, process, deadline = directory(state_dir), None, time.monotonic() + TIMEOUT
     daemons.secure(where)
-    with daemons.explained(where), daemons.open_private(where / "start") as starting:
+    with daemons.open_private(where / "start") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)  # of several callers one starts it
         while time.monotonic() < deadline and not (process and process.poll() is not None):
             state = daemons.read_state(where)
@@ -121,7 +122,7 @@ def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
                 process = _launch(where, port)
             time.sleep(0.02)
         if process and process.poll() == daemons.EXIT_NO_SPACE:
-            raise daemons.state_error(where, "no space left on device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
         if process:
             process.kill()
         lines = (where / "log").read_text(errors="replace").splitlines()

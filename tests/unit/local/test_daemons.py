@@ -8,7 +8,6 @@ import stat
 
 import pytest
 
-from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.local import daemons
 
 
@@ -56,10 +55,9 @@ def test_only_the_user_can_open_directory_and_files(tmp_path, umask):
 
 def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    with pytest.raises(ToolError) as caught:
+    with pytest.raises(PermissionError) as caught:
         daemons.secure(tmp_path)
-    assert caught.value.code is ErrorCode.LOCAL_AWS_FAILED
-    assert caught.value.where == str(tmp_path)
+    assert caught.value.filename == str(tmp_path)
     assert daemons.read_state(tmp_path) is None
 
 
@@ -102,6 +100,6 @@ def test_a_full_disk_ends_the_daemon_with_its_own_code(tmp_path, number):
 
 def test_a_directory_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ToolError) as caught:
+    with pytest.raises(NotADirectoryError) as caught:
         daemons.secure(tmp_path / "file" / "state")
-    assert caught.value.where == str(tmp_path / "file" / "state")
+    assert str(caught.value.filename) == str(tmp_path / "file" / "state")
