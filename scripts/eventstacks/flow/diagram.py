@@ -17,7 +17,8 @@ from eventstacks.flow.trace import Fate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from eventstacks.flow.graph import Flow, Json, Target
+    from eventstacks.flow.graph import Bus, Flow, Json, Rule, Target
+    from eventstacks.flow.resolve import Resource
     from eventstacks.flow.trace import Arrival
 
 STYLES = {  # kind of target: its style, if it is not "compute"
@@ -90,13 +91,12 @@ class Picture:
         self.nodes.setdefault(key, Node(kind, style, title, tuple(lines)))
         return key
 
-    def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> Edge:
-        """Add an arrow, or the label to an existing one, and return it."""
+    def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> None:
+        """Add an arrow, or the label to an existing one."""
         key = (source, target, dashed)
         edge = self.edges.setdefault(key, Edge(*key, label))
         if label not in edge.label:
             edge.label = f"{edge.label}, {label}" if edge.label else label
-        return edge
 
 
 def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
@@ -108,31 +108,36 @@ def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
         flow = _route_only(flow, arrivals)
     targets = {target.arn for rule in flow.rules for target in rule.targets if target.is_bus}
     for bus in sorted(flow.buses.values(), key=lambda one: one.arn in targets):
-        if bus.name == "default" and not flow.rules_on(bus.arn) and bus.arn not in targets:
-            continue
-        _add_publishers(drawn, flow, bus.arn)
-        drawn.add(bus.arn, "event bus", "bus", bus.label)
-        for rule in flow.rules_on(bus.arn):
-            kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
-            lines = short(rule.pattern or rule.schedule or "")
-            drawn.link(bus.arn, drawn.add(rule.arn, kind, "rule", rule.label, lines))
-            for target in rule.targets:
-                edge = _add_target(drawn, flow, rule.arn, target)
-                edge.is_lost = fates.get(target.arn) in (Fate.LOST, Fate.REFUSED, Fate.DEAD_LETTER)
-        for archive in (one for one in flow.archives if one.bus == bus.arn):
-            lines = short(archive.pattern or "every event")
-            key = drawn.add(archive.arn, "archive", "archive", archive.label, lines)
-            drawn.link(bus.arn, key)
+        if bus.name != "default" or flow.rules_on(bus.arn) or bus.arn in targets:
+            _add_bus(drawn, flow, bus)
     for schedule in flow.schedules:
         key = f"schedule {schedule.label}"
         drawn.add(key, "schedule", "rule", schedule.label, (schedule.expression,))
         _add_target(drawn, flow, key, schedule.target)
+    for edge in drawn.edges.values():
+        edge.is_lost = fates.get(edge.target) in (Fate.LOST, Fate.REFUSED, Fate.DEAD_LETTER)
     for source, queue, label in _dead_letter_queues(flow):
         is_used = not arrivals or fates.get(source) is Fate.DEAD_LETTER
         if isinstance(queue, str) and source in drawn.nodes and is_used:
             drawn.add(queue, "dead-letter queue", "dead", flow.label(queue))
             drawn.link(source, queue, label, dashed=True)
     return drawn
+
+
+def _add_bus(drawn: Picture, flow: Flow, bus: Bus) -> None:
+    """Add a bus with its publishers, rules, targets and archives."""
+    _add_publishers(drawn, flow, bus.arn)
+    drawn.add(bus.arn, "event bus", "bus", bus.label)
+    for rule in flow.rules_on(bus.arn):
+        kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
+        lines = short(rule.pattern or rule.schedule or "")
+        drawn.link(bus.arn, drawn.add(rule.arn, kind, "rule", rule.label, lines))
+        for target in rule.targets:
+            _add_target(drawn, flow, rule.arn, target)
+    for archive in (one for one in flow.archives if one.bus == bus.arn):
+        lines = short(archive.pattern or "every event")
+        key = drawn.add(archive.arn, "archive", "archive", archive.label, lines)
+        drawn.link(bus.arn, key)
 
 
 def _route_only(flow: Flow, arrivals: list[Arrival]) -> Flow:
@@ -159,31 +164,39 @@ def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> None:
     here = [one for one in flow.resources.values() if one.region in {"", *bus.split(":")}]
     trail = next((one for one in here if one.type == "AWS::CloudTrail::Trail"), None)
     for rule in (one for one in flow.rules_on(bus) if isinstance(one.pattern, dict)):
-        text = str(rule.pattern)
-        buckets = {
-            one.arn: one.logical_id
-            for one in here
-            if one.type == "AWS::S3::Bucket" and one.name in text
-        }
-        for source in as_list(as_dict(rule.pattern).get("source")) or ["any source"]:
-            own = buckets if source == "aws.s3" else {}
-            service = {f"{source} {bus}": PUBLISHERS.get(str(source), plain(str(source)))}
-            for arn, name in (own or service).items():
-                key = drawn.add(arn, "S3 bucket" if own else "publisher", "publisher", name)
-                if trail and "AWS API Call via CloudTrail" in text:
-                    drawn.add(trail.arn, "CloudTrail trail", "publisher", trail.logical_id)
-                    drawn.link(key, trail.arn, "API calls")
-                    key = trail.arn
-                drawn.link(key, bus)
+        via_trail = trail if "AWS API Call via CloudTrail" in str(rule.pattern) else None
+        for key, kind, name in _publishers_of(rule, here):
+            source = drawn.add(key, kind, "publisher", name)
+            if via_trail:
+                drawn.add(via_trail.arn, "CloudTrail trail", "publisher", via_trail.logical_id)
+                drawn.link(source, via_trail.arn, "API calls")
+                source = via_trail.arn
+            drawn.link(source, bus)
 
 
-def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> Edge:
+def _publishers_of(rule: Rule, resources: list[Resource]) -> Iterator[tuple[str, str, str]]:
+    """Yield the key, the kind and the name of each publisher in a pattern: buckets, or services."""
+    pattern = as_dict(rule.pattern)
+    for source in as_list(pattern.get("source")) or ["any source"]:
+        buckets = [
+            one
+            for one in resources
+            if source == "aws.s3" and one.type == "AWS::S3::Bucket" and one.name in str(pattern)
+        ]
+        for bucket in buckets:
+            yield bucket.arn, "S3 bucket", bucket.logical_id
+        if not buckets:
+            name = PUBLISHERS.get(str(source), plain(str(source)))
+            yield f"{source} {rule.bus}", "publisher", name
+
+
+def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> None:
     kind = kind_of(target.arn)
     style = STYLES.get(kind.name, "compute") if kind else "compute"
     changed = next((key for key in INPUTS if key in target.settings), "")
     title = kind.title if kind else target.service or "target"
     key = drawn.add(target.arn, title, style, flow.label(target.arn))
-    return drawn.link(source, key, changed)
+    drawn.link(source, key, changed)
 
 
 def _dead_letter_queues(flow: Flow) -> Iterator[tuple[str, Any, str]]:

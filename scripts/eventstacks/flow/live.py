@@ -211,11 +211,7 @@ def differences(planned: Flow, found: Flow) -> list[str]:
     it is deployed.
     """
     own = {one.arn for one in planned.buses.values() if one.resource}
-    unplaced = [
-        one
-        for one in planned.rules
-        if is_known(one.name) and not is_known(one.arn) and one.bus not in own
-    ]
+    unplaced = [one for one in planned.rules if _is_unplaced(one) and one.bus not in own]
     deployed = {one.arn: one for one in found.rules}
     lines: list[str] = []
     for rule in (one for one in planned.rules if one not in unplaced):
@@ -229,29 +225,38 @@ def differences(planned: Flow, found: Flow) -> list[str]:
             ("schedule", rule.schedule, live.schedule),
         )
         lines += _changes(label, fields)
-        remaining = {one.id: one for one in live.targets}
-        for target in rule.targets:
-            name, there = f"{label}, target {target.id}", remaining.pop(target.id, None)
-            if there is None:
-                lines.append(f"{name} is not deployed")
-                continue
-            wanted, given = _settings(target), _settings(there)
-            keys = sorted({*wanted, *given})
-            lines += _changes(name, [(key, wanted.get(key), given.get(key)) for key in keys])
-            says = permissions.of_target(planned, rule, target)
-            does = permissions.of_target(found, live, there)
-            if says.allowed is not None and says.allowed != does.allowed:
-                lines.append(f"{name}: {does.reason}; in the template: {says.reason}")
-        lines += [f"{label}: target {one} is not in the template" for one in remaining]
+        for line in _target_differences(planned, found, rule, live):
+            lines.append(f"{label}{line}")
     names = {one.name for one in unplaced}
     others = [one for one in deployed.values() if one.bus in own and one.name not in names]
     return lines + [f"{_placed(one.name, one)} is on the bus but in no template" for one in others]
 
 
-def _settings(target: Target) -> Json:
-    return {key: target.settings[key] for key in _COMPARED if key in target.settings} | {
-        "Arn": target.arn
-    }
+def _target_differences(planned: Flow, found: Flow, rule: Rule, live: Rule) -> Iterator[str]:
+    """Yield how the targets of a deployed rule differ, and whether it can deliver to them."""
+    remaining = {one.id: one for one in live.targets}
+    for target in rule.targets:
+        name, there = f", target {target.id}", remaining.pop(target.id, None)
+        if there is None:
+            yield f"{name} is not deployed"
+            continue
+        yield from _changes(name, _settings(target, there))
+        says = permissions.of_target(planned, rule, target)
+        does = permissions.of_target(found, live, there)
+        if says.allowed is not None and says.allowed != does.allowed:
+            yield f"{name}: {does.reason}; in the template: {says.reason}"
+    for name in remaining:
+        yield f": target {name} is not in the template"
+
+
+def _is_unplaced(rule: Rule) -> bool:
+    return is_known(rule.name) and not is_known(rule.arn)
+
+
+def _settings(planned: Target, live: Target) -> list[tuple[str, Any, Any]]:
+    """Return the compared settings of a target: name, value in the template, live value."""
+    settings = [(key, planned.settings.get(key), live.settings.get(key)) for key in _COMPARED]
+    return [("Arn", planned.arn, live.arn), *settings]
 
 
 def _changes(label: str, fields: Any) -> list[str]:
