@@ -274,7 +274,7 @@ class Regions:
 
 
 def copy_one(body: str, regions: Regions, now: datetime) -> str:
-    """Copy the snapshot of a message. Return what was done; raise what stands in the way."""
+    """Copy the snapshot of a message. Return what was done; raise what prevents it."""
     arn = arn_of(body)
     if arn.split(":")[3] != regions.settings.aws_region:
         raise PermanentError(f"{arn} is not in {regions.settings.aws_region}")

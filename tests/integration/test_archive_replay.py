@@ -107,7 +107,7 @@ def test_a_replay_asks_for_the_chosen_rules(archived):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--rule", "Nobody", "--yes"], 1, "Nobody"),
+        (["--rule", "NoSuch", "--yes"], 1, "NoSuch"),
         (["--archive", "nothing", "--yes"], 1, "nothing"),
         (["--until", "20m", "--yes"], 2, "--since is not before --until"),
         ([], 2, "--yes"),

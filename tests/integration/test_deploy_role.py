@@ -133,7 +133,7 @@ def test_nobody_else_gets_a_role(take, output, subject, claims):
 def test_a_repository_with_numbers_gets_the_roles_by_them_alone(
     clients, numbered_roles, output, whence
 ):
-    """GitHub: OpenID Connect reference, immutable subject claims. The numbers are what nobody can take over."""
+    """GitHub: OpenID Connect reference, immutable subject claims. The numbers cannot be taken over."""
     role = numbered_roles[output]
     assert (
         assume(clients, role, f"{NUMBERED}:{whence}")("sts")

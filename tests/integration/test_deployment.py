@@ -155,7 +155,7 @@ def test_create_no_change_update_delete(project):
         )
         assert f":{one['region']}:" in one["outputs"]["Arn"]
     assert project.run("plan").returncode == 0
-    again = project.run("deploy", "--json")  # nothing to ask: nobody needs to answer
+    again = project.run("deploy", "--json")  # nothing to ask
     assert again.returncode == 0, again.err
     assert {one["result"] for one in json.loads(again.out)} == {"unchanged"}
     assert again.err.splitlines()[-1] == "No changes."
@@ -412,7 +412,7 @@ def test_ctrl_c_says_what_goes_on_and_anyone_can_follow(project):
     assert "make follow ENV=test STACK=slow REGION=us-east-1" in err
     assert "Traceback" not in err
     followed = project.run("follow")
-    assert followed.returncode == 1  # nobody signals: the creation fails
+    assert followed.returncode == 1  # no signal comes: the creation fails
     assert "Wait (AWS::CloudFormation::WaitCondition) could not be created" in followed.err
 
 

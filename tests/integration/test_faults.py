@@ -1,4 +1,4 @@
-"""Deployments while what lies between the program and the endpoint misbehaves: a proxy that faults by script."""
+"""Deployments through a proxy between program and endpoint that fails by script."""
 
 import contextlib
 import http.client

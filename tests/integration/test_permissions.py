@@ -42,7 +42,7 @@ def until(find, wanted, wait=60.0):
 def resources(clients):
     """resources(template): {logical id: physical id} of a stack of it, with the defaults of all parameters."""
     cloudformation, made = clients("cloudformation", REGION), {}
-    # A worker that gets some of these tests again later makes the stacks anew, while the first ones are being deleted.
+    # A worker that gets some of these tests again later makes the stacks again, while the first ones are being deleted.
     prefix = f"permit-{uuid.uuid4().hex[:6]}"
 
     def of(template):
@@ -90,9 +90,7 @@ def rules(clients, template, resources):
     events = clients("events", REGION)
     for logical_id, one in TEMPLATES[template].document["Resources"].items():
         if one["Type"] == "AWS::Events::Rule":
-            name = resources(template)[logical_id].rsplit("|", 1)[
-                -1
-            ]  # "bus|rule", on a bus of one's own
+            name = resources(template)[logical_id].rsplit("|", 1)[-1]  # "bus|rule", on its own bus
             named = one["Properties"].get("EventBusName")
             bus = resources(template)[named["Ref"]] if named else "default"
             yield bus, name, events.list_targets_by_rule(Rule=name, EventBusName=bus)["Targets"]
@@ -117,7 +115,7 @@ def refused(clients, url, count):
 
 
 def listen_and_send(clients, bus, rule, targets, source):
-    """The rule, made or changed to hear one source only, gets these targets and an event."""
+    """The rule, made or changed to match one source only, gets these targets and an event."""
     events = clients("events", REGION)
     events.put_rule(Name=rule, EventBusName=bus, EventPattern=json.dumps({"source": [source]}))
     assert events.put_targets(Rule=rule, EventBusName=bus, Targets=targets)["FailedEntryCount"] == 0

@@ -157,7 +157,7 @@ def test_a_secret_is_in_no_link(make):
 
 @pytest.mark.parametrize(
     ("bucket", "words"),
-    [(None, "names no bucket"), ("nobody-has-this-one", "bucket not found")],
+    [(None, "names no bucket"), ("this-one-does-not-exist", "bucket not found")],
 )
 def test_without_a_bucket_it_says_so(make, bucket, words):
     with pytest.raises(BucketError, match=words) as error:

@@ -276,7 +276,7 @@ def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
         "IngestionToInvocationSuccessLatency",
         "ApproximateNumberOfMessagesVisible",
     }
-    # A queue that nobody uses reports nothing after six hours (SQS guide, 'Monitoring'): a full one must not look empty.
+    # A queue that is not used reports nothing after six hours (SQS guide, 'Monitoring'): a full one must not look empty.
     missing = {one["MetricName"]: one["TreatMissingData"] for one in alarms}
     assert missing.pop("ApproximateNumberOfMessagesVisible") == "ignore"
     assert set(missing.values()) == {"notBreaching"}

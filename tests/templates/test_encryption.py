@@ -17,7 +17,7 @@ WHERE = {"name": "dev-x", "region": "eu-central-1", "account": "111122223333"}
 
 
 def verdicts(stack, policy):
-    """Of each rule's dead letters, in a stack that takes a key with this policy."""
+    """The messages of each rule's dead-letter queue, in a stack with a key that has this policy."""
     template = rendering.render(stack).document
     key = {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": policy}}
     resources = {**template["Resources"], "CustomerKey": key}

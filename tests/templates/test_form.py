@@ -116,7 +116,7 @@ def test_the_consoles_form_explains_itself(template):
         )
         if "AllowedPattern" in parameter:
             assert "ConstraintDescription" in parameter, (
-                f"{name}: nobody reads a regular expression"
+                f"{name}: people do not read regular expressions"
             )
 
 

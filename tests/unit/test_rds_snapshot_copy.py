@@ -238,7 +238,7 @@ def test_a_snapshot_that_is_not_available_yet_waits(run):
         '{"detail": {"SourceArn": "arn:aws:s3:::bucket"}}',
         '{"detail": {"SourceArn": "arn:aws:rds:us-east-1:111122223333:db:orders"}}',
         '{"detail": {"SourceArn": "arn:aws:rds:ap-south-1:111122223333:snapshot:first"}}',
-        '{"snapshotArn": "arn:aws:rds:us-east-1:111122223333:snapshot:gone"}',
+        '{"snapshotArn": "arn:aws:rds:us-east-1:111122223333:snapshot:missing"}',
     ],
 )
 def test_a_message_that_no_retry_can_help_is_kept_with_its_reason(run, body):

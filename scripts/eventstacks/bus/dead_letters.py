@@ -222,7 +222,7 @@ def redrive(
             return message, "it became visible to others meanwhile; run redrive again"
         try:
             deliver(message)
-        # Anyone who may send to the queue can send what is no event of EventBridge.
+        # Anyone who may send to the queue can send other things than events of EventBridge.
         except (ToolError, ValueError, TypeError, RecursionError, *AWS_ERRORS) as error:
             return message, str(error)
         try:

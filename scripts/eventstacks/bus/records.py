@@ -92,7 +92,7 @@ def _split(source: RawIOBase) -> Iterator[list[bytes]]:
 
     def more(size: int) -> str:
         text = ""
-        while not text and (data := _more(source, size)):  # part of a character is no text yet
+        while not text and (data := _more(source, size)):  # part of a character is not text yet
             text = decode(data)
         return text
 

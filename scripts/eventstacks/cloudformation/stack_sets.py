@@ -184,7 +184,7 @@ class StackSets(Scope):
         return self._each(lambda one: one.follow(stop=True)) if steps else []
 
     def drift(self) -> list[Drift]:
-        """Raise RefusedError that says how AWS detects drift (DetectStackSetDrift)."""
+        """Raise RefusedError with the way in which AWS detects drift (DetectStackSetDrift)."""
         where = f"--region {self.aws.environment.regions[0]} --stack-set-name"
         names = [one.settings.stack_name for one in self.sets]
         raise self._refused(

@@ -16,7 +16,7 @@ NOW = 1_760_000_000_000
 
 @pytest.fixture(autouse=True)
 def _still(monkeypatch):
-    """The time of day stands still: a test may come up minutes after NOW was read."""
+    """A fixed time of day: a test can run minutes after NOW was read."""
     monkeypatch.setattr(logs, "time", SimpleNamespace(time=lambda: NOW / 1000))
 
 

@@ -104,7 +104,7 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
         ("bus", RULE, Events(), {**EVENT, "source": "aws.s3"}, ErrorCode.EVENT_REJECTED),
         ("bus", "", Events(), EVENT, ErrorCode.EVENT_REJECTED),
         ("target", RULE, Events(), EVENT, ErrorCode.EVENT_REJECTED),
-        ("target", "arn:aws:events:r:1:rule/gone", Events(), EVENT, ErrorCode.EVENT_REJECTED),
+        ("target", "arn:aws:events:r:1:rule/missing", Events(), EVENT, ErrorCode.EVENT_REJECTED),
         (
             "target",
             RULE,
@@ -227,10 +227,10 @@ def test_a_fifo_queue_gets_its_group():
 
 
 def test_a_log_group_that_is_gone_is_an_error():
-    class Gone(Logs):
+    class Missing(Logs):
         def create_log_stream(self, logGroupName, logStreamName):
             raise MissingError
 
-    aws = FakeAws(events=Events({"Arn": LOG_GROUP}), logs=Gone())
+    aws = FakeAws(events=Events({"Arn": LOG_GROUP}), logs=Missing())
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         Redelivery(aws, "target").deliver(letter(RULE, LOG_GROUP, EVENT))

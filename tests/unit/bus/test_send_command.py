@@ -80,14 +80,14 @@ def test_rejects_can_be_sent_again(stub, project):
     code, *_ = project.send(bus.url, *AS, "rejected.ndjson")
     again = project.rejected("rejected-2.ndjson")
     assert [one["Raw"] for one in again] == [one["Raw"] for one in first]
-    mended = (
+    fixed = (
         (project.path / "rejected-2.ndjson")
         .read_text()
         .replace("{broken", '{\\"id\\": 3}')
         .splitlines()[0]
     )
-    (project.path / "mended.ndjson").write_text(mended)
-    assert project.send(bus.url, *AS, "mended.ndjson")[0] == 0
+    (project.path / "fixed.ndjson").write_text(fixed)
+    assert project.send(bus.url, *AS, "fixed.ndjson")[0] == 0
     assert [json.loads(one["Detail"])["id"] for one in bus.entries()] == [1, 2, 3]
 
 
@@ -209,7 +209,7 @@ def test_killed_and_resumed(stub, project):
             time.sleep(0.01)
         process.kill()
         process.communicate()
-    time.sleep(0.3)  # the calls that were under way end in the stub
+    time.sleep(0.3)  # the calls in progress end in the stub
     code, out, err = project.send(bus.url, *arguments, "--json")
     assert code == 1
     assert "--resume" in err
@@ -248,7 +248,7 @@ def test_another_input_is_not_resumed(stub, project):
     code, _, err = project.send(bus.url, *AS, "--resume", "events.ndjson")
     assert code == 1
     assert "not the input" in err
-    assert bus.counts()["acknowledged"] - before <= 20  # what was under way when it was killed
+    assert bus.counts()["acknowledged"] - before <= 20  # what was in progress when it was killed
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -314,7 +314,7 @@ def test_an_empty_input_is_nothing_to_do(stub, project, data):
     assert (code, out.split(";")[0]) == (0, "0 records: 0 acknowledged, 0 rejected, 0 retried")
 
 
-def test_an_array_that_was_cut_short_is_resumed_when_it_is_mended(stub, project):
+def test_an_array_that_was_cut_short_is_resumed_when_it_is_fixed(stub, project):
     aws, file = stub("--keep"), project.path / "events.json"
     events = [
         json.dumps({"Source": "x", "DetailType": "x", "Detail": {"number": one}})

@@ -1,4 +1,4 @@
-"""A clock that nobody waits for, and a world in which plan and deploy run."""
+"""A clock that does not wait, and a world in which plan and deploy run."""
 
 import pytest
 from rendered import templates

@@ -63,13 +63,13 @@ def test_a_new_stack_without_resources_is_a_fault_of_its_template(world, status,
     assert w.cfn.change_sets == {}
 
 
-@pytest.mark.parametrize("gone", ["change set", "stack"])
-def test_what_another_deployment_has_taken_away_is_said_to_be(world, gone):
+@pytest.mark.parametrize("missing", ["change set", "stack"])
+def test_what_another_deployment_has_taken_away_is_said_to_be(world, missing):
     w = world()
 
     def another(_):
         w.cfn.change_sets.clear()
-        if gone == "stack":
+        if missing == "stack":
             w.cfn.stacks.clear()
         return True
 
@@ -190,7 +190,7 @@ def test_values_of_the_file_and_nothing_else_are_sent(world):
         "t-bus",
         Parameters=[
             {"ParameterKey": "Secret", "ParameterValue": "****"},
-            {"ParameterKey": "Gone", "ParameterValue": "1"},
+            {"ParameterKey": "Missing", "ParameterValue": "1"},
             {"ParameterKey": "Defaulted", "ParameterValue": "old"},
         ],
     )

@@ -83,12 +83,12 @@ def test_an_importer_is_created_after_the_exporter_and_deleted_before_it(importi
     importing.cfn.imports["t-bus-us-east-1"] = ["t-rules"]
     importing.cfn.calls.clear()
     assert [one.outcome for one in importing("delete")] == ["deleted", "deleted"]
-    gone = [
+    deleted = [
         given["StackName"].split("/")[1]
         for name, given in importing.cfn.calls
         if name == "delete_stack"
     ]
-    assert gone == ["t-rules", "t-bus"]
+    assert deleted == ["t-rules", "t-bus"]
 
 
 def test_depends_on_gives_the_order(world):
@@ -101,10 +101,10 @@ def test_depends_on_gives_the_order(world):
     ]
     assert done == ["t-second", "t-first"]
     w.delete()
-    gone = [
+    deleted = [
         given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"
     ]
-    assert gone == ["t-first", "t-second"]
+    assert deleted == ["t-first", "t-second"]
 
 
 def test_an_importer_outside_of_the_run_needs_the_exporter(importing, clock):

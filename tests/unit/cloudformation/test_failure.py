@@ -56,14 +56,16 @@ def test_the_cause_is_before_the_rollback_not_in_it(cfn, clock):
             (0, "STACK", "UPDATE_IN_PROGRESS"),
             (1, "Queue", "UPDATE_FAILED", "bad value"),
             (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-            (3, "Other", "UPDATE_FAILED", "gone"),
+            (3, "Other", "UPDATE_FAILED", "missing"),
             (4, "STACK", "UPDATE_ROLLBACK_FAILED"),
         ),
         "UPDATE_ROLLBACK_FAILED",
     )
     first, second = error.what.split("; ")
     assert first == "Queue (AWS::SQS::Queue) could not be updated: bad value"
-    assert second == "then the rollback failed: Other (AWS::SQS::Queue) could not be updated: gone"
+    assert (
+        second == "then the rollback failed: Other (AWS::SQS::Queue) could not be updated: missing"
+    )
     assert "--skip" in error.advice
 
 
@@ -122,7 +124,7 @@ def test_a_nested_stack_that_cannot_be_read_leaves_its_parents_words(cfn, clock)
                 "Nested",
                 "CREATE_FAILED",
                 "Embedded stack failed: [X]",
-                {"ResourceType": STACK, "PhysicalResourceId": "arn:gone"},
+                {"ResourceType": STACK, "PhysicalResourceId": "arn:missing"},
             ),
         ),
     )

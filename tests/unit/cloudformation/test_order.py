@@ -132,7 +132,7 @@ def taking(w):
 
 
 def slow_deletion(w):
-    """As AWS does it: DeleteStack is over before the stack is gone."""
+    """As AWS does it: DeleteStack returns before the stack is deleted."""
 
     def delete(StackName, **_):  # noqa: N803
         w.cfn.calls.append(("delete_stack", {"StackName": StackName}))

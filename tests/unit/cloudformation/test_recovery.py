@@ -37,7 +37,7 @@ def test_a_deletion_without_events_ends_too(world):
     stack_id = w.cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
     w.cfn.delete_stack = lambda **_: w.cfn.emit(
         stack_id, "STACK", "DELETE_COMPLETE"
-    )  # with nobody's token
+    )  # with the token of no run
     assert w.recover()[0].outcome == "deleted"
     assert w.clock.now() < 20
 
@@ -60,12 +60,12 @@ def test_a_rollback_that_fails_again_says_why(world):
     w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
     w.cfn.timelines["CONTINUE"] = steps(
         (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-        (1, "Queue", "UPDATE_FAILED", "still gone"),
+        (1, "Queue", "UPDATE_FAILED", "still missing"),
         (5, "STACK", "UPDATE_ROLLBACK_FAILED"),
     )
     (result,) = w.recover()
     assert not result.ok
-    assert "still gone" in str(result.problem)
+    assert "still missing" in str(result.problem)
 
 
 def test_a_nested_stack_is_recovered_from_its_root(world):
@@ -198,9 +198,9 @@ class Bucket:
 
     def delete_objects(self, Bucket, Delete):  # noqa: N803
         refused = [one["Key"] for one in self.errors]
-        gone = [one for one in Delete["Objects"] if one["Key"] not in refused]
-        self.versions = [one for one in self.versions if one not in gone]
-        self.markers = [one for one in self.markers if one not in gone]
+        missing = [one for one in Delete["Objects"] if one["Key"] not in refused]
+        self.versions = [one for one in self.versions if one not in missing]
+        self.markers = [one for one in self.markers if one not in missing]
         return {"Errors": self.errors} if self.errors else {}
 
 
@@ -287,7 +287,7 @@ def test_what_is_retained_is_told_before(world):
             "Properties": {"DBClusterIdentifier": {"Ref": "Cluster"}},
         },
         "Alone": {"Type": "AWS::RDS::DBInstance", "Properties": {"Engine": "postgres"}},
-        "Gone": {"Type": "AWS::RDS::DBInstance", "DeletionPolicy": "Delete"},
+        "Missing": {"Type": "AWS::RDS::DBInstance", "DeletionPolicy": "Delete"},
     }
     for name in resources:
         w.cfn.emit(stack_id, name, "CREATE_COMPLETE")
@@ -508,7 +508,7 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
         ),
         "somebody",
     )
-    w.clock.time = 10  # the rollback is under way already
+    w.clock.time = 10  # the rollback is in progress already
     (result,) = w.deployer().follow()
     assert not result.ok
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
@@ -539,7 +539,7 @@ STUCK = steps(
     (0, "STACK", "UPDATE_IN_PROGRESS"),
     (1, "Queue", "UPDATE_FAILED", "no"),
     (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-    (3, "Queue", "UPDATE_FAILED", "gone"),
+    (3, "Queue", "UPDATE_FAILED", "missing"),
     (4, "STACK", "UPDATE_ROLLBACK_FAILED"),
 )
 

@@ -56,7 +56,7 @@ def moto_aws(monkeypatch):
 
 
 class World:
-    """An environment with a stack set, on moto, and what stands in front of it."""
+    """An environment with a stack set, on moto, and what is in front of it."""
 
     def __init__(self, clock, monkeypatch, *stacks, **target):
         target = {
@@ -677,7 +677,7 @@ def test_drift_that_could_not_be_looked_for_is_a_problem(clock):
 
 
 def moving(w, action="UPDATE", ends="SUCCEEDED"):
-    """An operation is under way on the stack set, and ends after two looks. Gives the ids of those that were stopped."""
+    """An operation is in progress on the stack set, and ends after two looks. Gives the ids of those that were stopped."""
     states, stopped = iter(["RUNNING", "RUNNING", *[ends] * 99]), []
     running = {"OperationId": "theirs", "Action": action, "Status": "RUNNING"}
     w.answer(

@@ -138,7 +138,7 @@ def test_long_bodies_go_by_way_of_s3(size, by, answer):
 def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, url):
     monkeypatch.setenv(
         "AWS_PROFILE", "of-the-shell"
-    )  # which is nobody's matter where the environment names its own
+    )  # which does not matter if the environment names its own
     aws = FakeAws(environment(bucket="my.store"), None)
     aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
     aws.fakes["s3", None].home = region
