@@ -95,6 +95,16 @@ def where_options(function: F) -> F:
     return env_option(stack_option(region_option(quiet_option(function))))
 
 
+def read_options(function: F) -> F:
+    """Add the options of a verb that shows stacks: ``where_options`` and ``--json``."""
+    return where_options(json_option(function))
+
+
+def change_options(function: F) -> F:
+    """Add the options of a verb that changes stacks: ``read_options`` and ``--yes``."""
+    return where_options(yes_option(json_option(function)))
+
+
 def deployment_options(function: F) -> F:
     """Add the options that ``plan`` and ``deploy`` share."""
     for option in (

@@ -12,16 +12,13 @@ import click
 from eventstacks import environment
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cli.options import (
+    change_options,
     connect,
     deployment_options,
-    env_option,
     force_option,
-    json_option,
-    quiet_option,
-    region_option,
+    read_options,
     retain_option,
     where_options,
-    yes_option,
 )
 from eventstacks.cloudformation import change_set, deployer, package
 from eventstacks.cloudformation import outputs as stack_outputs
@@ -55,8 +52,7 @@ def _options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Option
 
 
 @click.command()
-@where_options
-@json_option
+@read_options
 @click.option(
     "--markdown",
     is_flag=True,
@@ -99,9 +95,7 @@ def plan(
 
 
 @click.command()
-@where_options
-@yes_option
-@json_option
+@change_options
 @deployment_options
 def deploy(
     env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **chosen: Any
@@ -123,9 +117,7 @@ def deploy(
 
 
 @click.command()
-@where_options
-@yes_option
-@json_option
+@change_options
 @click.option("--empty-buckets", is_flag=True, help="Also delete the objects in the buckets.")
 @retain_option
 @force_option
@@ -156,8 +148,7 @@ def delete(
 
 
 @click.command()
-@where_options
-@json_option
+@read_options
 def status(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
     """Show what is deployed where, in which state, and what to do about it.
 
@@ -196,8 +187,7 @@ def _show_status(found: Sequence[Status]) -> None:
 
 
 @click.command()
-@where_options
-@json_option
+@read_options
 @click.option("--dotenv", is_flag=True, help="NAME='value' lines, for a shell or a .env file.")
 def outputs(env: str, stack: str | None, region: str | None, as_json: bool, dotenv: bool) -> int:
     """Print stack outputs.
@@ -237,8 +227,7 @@ def _dotenv(ref: StackRef, refs: Sequence[StackRef], name: str, value: str) -> s
 
 
 @click.command()
-@where_options
-@json_option
+@read_options
 def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
     """Show what was changed outside of CloudFormation, property by property.
 
@@ -272,9 +261,7 @@ def _show_drift(drift: Drift) -> None:
 
 
 @click.command()
-@where_options
-@yes_option
-@json_option
+@change_options
 @click.option(
     "--skip",
     multiple=True,
@@ -318,8 +305,7 @@ def recover(
 
 
 @click.command()
-@where_options
-@json_option
+@read_options
 def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
     """Watch operations in progress until they end, no matter who started them.
 
@@ -336,10 +322,7 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
 
 
 @click.command()
-@env_option
-@click.option("--stack", required=True, metavar="NAME", help="The stack of the environment.")
-@region_option
-@quiet_option
+@where_options
 @click.option(
     "--format",
     "form",
@@ -348,13 +331,15 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     show_default=True,
     help="For aws cloudformation --parameters, or a CodePipeline template configuration.",
 )
-def parameters(env: str, stack: str, region: str | None, form: str) -> int:
+def parameters(env: str, stack: str | None, region: str | None, form: str) -> int:
     """Print a stack's parameters as JSON for other tools, with the outputs of other stacks filled in.
 
     \b
     Example:
       eventstacks parameters --env local --stack custom-event-bus --format codepipeline
     """
+    if not stack:
+        raise click.UsageError("Missing option '--stack'.")
     connection, _, refs = connect(env, stack, region)
     values = stack_outputs.Values(connection).resolve(refs[0])
     output.print_json(stack_outputs.parameters_document(refs[0], values, form))
@@ -362,8 +347,7 @@ def parameters(env: str, stack: str, region: str | None, form: str) -> int:
 
 
 @click.command()
-@where_options
-@json_option
+@read_options
 def publish(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
     """Upload build/ to the environment's bucket; print a link per stack that opens the console's form.
 
