@@ -81,7 +81,8 @@ render: $(STAMP) ## render templates/ into build/
 lint: $(DEV) ## cfn-lint for every Region of every environment, yamllint for style
 	@$(RUN) lint $(MORE)
 	@$(VENV)/bin/yamllint --strict .
-scan: render .venv-scan/.installed ## checkov for build/ and the workflows (skipped checks have their reason in the templates)
+scan: render .venv-scan/.installed ## checkov for all variants of build/ and the workflows (reasons of skips: in the templates)
+	@$(VENV)/bin/python -m dev.variants build/variants
 	.venv-scan/bin/checkov --directory build --directory .github --framework cloudformation github_actions \
 	  --compact --quiet --skip-download
 # --strict: a package that could not be looked up (no network, a mirror without this data) is a failure.

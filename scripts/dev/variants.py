@@ -1,0 +1,75 @@
+"""Write each template with its conditions resolved: ``python -m dev.variants DIRECTORY``.
+
+checkov does not resolve Fn::If and takes a property for set that AWS::NoValue removes. So `make scan` reads these files: one at
+the defaults, and one for each other value of a parameter that conditions compare.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from eventstacks import rendering
+from eventstacks.flow.resolve import Stack
+
+ABSENT = object()
+REGION, ACCOUNT = "eu-central-1", "111122223333"
+# A value of each kind that makes the other branch of the conditions true.
+OTHERS = {
+    "AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
+    "EventSource": "s3",
+    "KeepArchive": "no",
+    "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
+    "LogsPolicyScope": "account",
+    "OrganizationId": "o-a1b2c3d4e5",
+    "Tracing": "yes",
+}
+
+
+def resolve(node: Any, stack: Stack) -> Any:
+    """Return a part of a template with the chosen branch of each Fn::If."""
+    if isinstance(node, list):
+        return [one for one in (resolve(child, stack) for child in node) if one is not ABSENT]
+    if not isinstance(node, dict):
+        return node
+    if node == {"Ref": "AWS::NoValue"}:
+        return ABSENT
+    if set(node) == {"Fn::If"}:
+        condition, chosen, other = node["Fn::If"]
+        return resolve(chosen if stack.condition(condition) else other, stack)
+    values = {key: resolve(value, stack) for key, value in node.items()}
+    return {key: value for key, value in values.items() if value is not ABSENT}
+
+
+def variant(template: dict[str, Any], parameters: dict[str, str]) -> dict[str, Any]:
+    """Return the template as AWS sees it with these parameters."""
+    stack = Stack(template, parameters, "scan", REGION, ACCOUNT)
+    resources = {
+        name: resolve({key: value for key, value in one.items() if key != "Condition"}, stack)
+        for name, one in template["Resources"].items()
+        if stack.condition(one.get("Condition")) is not False
+    }
+    return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}
+
+
+def main(directory: Path) -> None:
+    """Write the variants of all templates into a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("*.json"):
+        old.unlink()
+    for name, rendered in rendering.render_all().items():
+        chosen: list[tuple[str, dict[str, str]]] = [("defaults", {})]
+        chosen += [
+            (key, {key: value})
+            for key, value in OTHERS.items()
+            if key in rendered.document["Parameters"]
+        ]
+        for label, parameters in chosen:
+            text = json.dumps(variant(rendered.document, parameters), indent=2)
+            (directory / f"{name}.{label}.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
