@@ -3,7 +3,6 @@
 import json
 
 from dev import variants
-
 from eventstacks import rendering
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1"
