@@ -1,7 +1,7 @@
-"""Write the generated parts of ``docs/``, or check that they are up to date: ``python -m dev.docs [--check]``.
+"""Write the generated parts of ``docs/``: ``python -m dev.docs [--check]``.
 
-Generated are the diagrams and the tables of parameters and outputs in ``docs/stacks/``, and the whole of
-``docs/commands.md`` and ``docs/lint-rules.md``.
+They are the diagrams and the tables of parameters and outputs in ``docs/stacks/``, and the whole of
+``docs/commands.md`` and ``docs/lint-rules.md``. ``--check`` only reports pages that are out of date.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ HELP_WIDTH = 100
 LINT_RULES = """\
 # Lint rules
 
-`make lint` checks these in addition to cfn-lint's own rules. They work for any template, from any folder, wherever cfn-lint
-and eventstacks are installed together: `cfn-lint -a eventstacks.lint -- my-template.yaml`. Each rule has fixtures in
-`tests/fixtures/lint/`.
+`make lint` checks these in addition to cfn-lint's own rules. They work for any template, from any
+folder, wherever cfn-lint and eventstacks are installed together:
+`cfn-lint -a eventstacks.lint -- my-template.yaml`. Each rule has fixtures in `tests/fixtures/lint/`.
 
-Parameters are assumed to take any value that they allow, whatever the default, and both outcomes of every condition are
-tried: a finding is something that a deployment can run into. If the template does not decide it, nothing is reported.
-Something *missing* is only reported if it is missing under all conditions, so a parameter may leave it out on purpose.
-To turn off a finding, use `ignore_checks` in `.cfnlintrc`, or `cfn-lint: config:` in the Metadata of a resource, as for every rule
-of cfn-lint.
+Parameters are assumed to take any value that they allow, whatever the default, and both outcomes of
+every condition are tried: a finding is something that a deployment can run into. If the template does
+not decide it, nothing is reported. Something *missing* is only reported if it is missing under all
+conditions, so a parameter may leave it out on purpose. To turn off a finding, use `ignore_checks` in
+`.cfnlintrc`, or `cfn-lint: config:` in the Metadata of a resource, as for every rule of cfn-lint.
 
 E: AWS rejects it, or it cannot work. W: it deploys, but loses events or has side effects.
 
@@ -53,8 +53,8 @@ def pages() -> dict[Path, str]:
         page = documents.read_text(path) if path.exists() else f"# {name}\n"
         flow = diagram.picture(graph.of_template(template))
         if flow.nodes:
-            text = f"Drawn with the default of each parameter.\n\n```mermaid\n{diagram.mermaid(flow)}```"
-            page = insert(page, "flow", text)
+            drawing = f"```mermaid\n{diagram.mermaid(flow)}```"
+            page = insert(page, "flow", f"Drawn with the default of each parameter.\n\n{drawing}")
         page = insert(page, "parameters", parameters(template))
         result[path] = insert(page, "outputs", outputs(template))
     result[DOCS / "commands.md"] = commands()
@@ -64,7 +64,7 @@ def pages() -> dict[Path, str]:
 
 
 def insert(page: str, name: str, block: str) -> str:
-    """Return the page with ``block`` between its markers for ``name``; without markers it is appended.
+    """Return the page with ``block`` between its markers, or appended if there are none.
 
     Raises ValueError if the closing marker is missing.
     """

@@ -2,9 +2,9 @@
 
 ``python3 scripts/dev/install.py .venv requirements.lock [--editable]``
 
-Only the standard library is used: this runs before anything is installed. pip installs uv, and uv the
-rest, in less than half of pip's time; where uv is not available or reaches no package index (it does
-not read pip's settings), pip does it all.
+Only the standard library is used: this runs before anything is installed. pip installs uv, and uv
+the rest, in less than half of pip's time; where uv is not available or reaches no package index (it
+does not read pip's settings), pip does it all.
 """
 
 from __future__ import annotations

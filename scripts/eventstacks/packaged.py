@@ -1,4 +1,4 @@
-"""Locate the files that come with the package: templates, macros, the schema of environment files."""
+"""Locate the files that come with the package: templates, macros, environment files, a schema."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _PACKAGE = Path(__file__).parent
 
 
 def packaged(path: str) -> Path:
-    """Return the location of a packaged file or folder, given its path in the checkout: ``templates/macros``.
+    """Return the location of a packaged file or folder, given its path in the checkout.
 
-    In a checkout (an editable install) that is the file itself; the wheel carries a copy in ``_data``.
+    In a checkout (an editable install) that is the file itself; the wheel has a copy in ``_data``.
     """
     data = _PACKAGE / "_data"
     return (data if data.is_dir() else _PACKAGE.parents[1]) / path

@@ -1,4 +1,4 @@
-"""Create a project, or a stack in a project, from the packaged starter files in ``templates/scaffold``."""
+"""Create a project, or a stack in a project, from the starter files in ``templates/scaffold``."""
 
 from __future__ import annotations
 
@@ -52,23 +52,24 @@ def project(directory: Path) -> dict[Path, str]:
 def stack(name: str, source: str | None = None, *, has_bus: bool = True) -> dict[Path, str]:
     """Return the files of a new stack in the project of the current folder; nothing is written.
 
-    ``source`` is the source of its events (default: com.example.<name>). With ``has_bus`` it has an event
-    bus; otherwise its rule is on the default bus of the account. ``parameters/local.yaml`` and, if there is
-    one, ``.taskcat.yml`` get an entry and keep everything else, comments too.
+    ``source`` is the source of its events (default: com.example.<name>). With ``has_bus`` it has an
+    event bus; otherwise its rule is on the default bus of the account. ``parameters/local.yaml`` and,
+    if there is one, ``.taskcat.yml`` get an entry and keep everything else, comments too.
 
-    Raises ScaffoldError for an invalid name or source, a stack that exists, or a file whose form cannot take an entry.
+    Raises ScaffoldError for an invalid name or source, a stack that exists, or a file whose form
+    cannot take an entry.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 40:
         raise ScaffoldError(
             f"invalid stack name {name!r}",
             where="--stack",
-            advice="Use lower-case letters, digits and single hyphens, first a letter, at most 40: order-events.",
+            advice="Use at most 40 lower-case letters, digits and single hyphens, first a letter.",
         )
     if source and (source.startswith("aws.") or not _SOURCE.fullmatch(source)):
         raise ScaffoldError(
             f"invalid event source {source!r}",
             where="--source",
-            advice="Use letters, digits and ._/-; sources that begin with 'aws.' are reserved for AWS.",
+            advice="Use letters, digits and ._/-; AWS reserves sources that begin with 'aws.'.",
         )
     files = _stack(name, source, has_bus=has_bus)
     _refuse_existing(files)
@@ -80,7 +81,7 @@ def stack(name: str, source: str | None = None, *, has_bus: bool = True) -> dict
 
 
 def write(files: Mapping[Path, str], check: Callable[[], object] = list) -> None:
-    """Write files, then call ``check``. If either fails, restore everything and raise the error again."""
+    """Write files, then call ``check``; if either fails, restore everything and raise the error."""
     before = {path: path.read_bytes() if path.exists() else None for path in files}
     folders = {folder for path in files for folder in path.parents if not folder.exists()}
     try:
@@ -105,9 +106,10 @@ def write(files: Mapping[Path, str], check: Callable[[], object] = list) -> None
 
 
 def add_entry(path: Path, section: str, name: str, lines: list[str]) -> str:
-    """Return a YAML file with one more entry at the end of a top-level mapping; all other lines stay as they are.
+    """Return a YAML file with one more entry at the end of a top-level mapping.
 
-    Raises ScaffoldError if the entry exists, or if the section is not a mapping with one entry per line.
+    All other lines stay as they are. Raises ScaffoldError if the entry exists, or if the section is
+    not a mapping with one entry per line.
     """
     text = documents.read_text(path)
     root = documents.compose(text, str(path))
@@ -130,7 +132,7 @@ def add_entry(path: Path, section: str, name: str, lines: list[str]) -> str:
             where=f"{path}: {section}",
             advice="Choose another name.",
         )
-    # The node ends before the next key; blank lines and comments directly above that key belong to the key.
+    # The node ends before the next key, to which blank lines and comments directly above it belong.
     above, below = text[: mapping.end_mark.index], text[mapping.end_mark.index :]
     comments = re.search(r"(^([ \t]*|#.*)\n)*\Z", above, re.MULTILINE) if below else None
     end = comments.start() if comments else len(above)
@@ -163,7 +165,7 @@ def _refuse_existing(files: Mapping[Path, str]) -> None:
 
 
 def _fill(file: str, **values: object) -> str:
-    """Return a starter file with its ``<< name >>`` and ``<% if … %>`` filled in. The project's own starter wins."""
+    """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in; the project's own wins."""
     folders = [Path("templates/scaffold"), packaged("templates/scaffold")]
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),

@@ -49,7 +49,8 @@ FIELDS = (
 class Delivery:
     """What must arrive in a log group: ``count`` messages that contain ``marker``.
 
-    ``since`` is the epoch time of the cause; ``seconds`` until the last one, or None if one is missing.
+    ``since`` is the epoch time of the cause; ``seconds`` until the last one, or None if one is
+    missing.
     """
 
     group: str
@@ -131,7 +132,7 @@ def _take_snapshot(aws: Aws, region: str, stack: Mapping[str, str], run: str) ->
 
 
 def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
-    """Perform and watch in all Regions at once. Ctrl-C ends it at once, also while a database is created."""
+    """Perform and watch in all Regions at once. Ctrl-C ends it, also while a database is created."""
     stop = threading.Event()
 
     def work(region: str) -> list[Act]:
@@ -150,7 +151,7 @@ def play(aws: Aws, regions: Sequence[str], run: str, wait: float) -> list[Act]:
 
 
 def watch(aws: Aws, act: Act, wait: float, stop: threading.Event | None = None) -> Act:
-    """Read the log groups until everything has arrived, or for ``wait`` seconds, or until ``stop`` is set."""
+    """Read the log groups until everything has arrived, for ``wait`` seconds, or until ``stop``."""
     logs, pause, missing = aws.client("logs", act.region), POLL_SECONDS, act.deliveries
     while missing:
         for delivery in missing:
@@ -171,7 +172,8 @@ def watch(aws: Aws, act: Act, wait: float, stop: threading.Event | None = None) 
 
 def describe(run: str) -> str:
     """Return what the demo creates."""
-    return f"the stacks {PREFIX}…, and in each Region the database and the snapshot {PREFIX}{run}."
+    name = PREFIX + run
+    return f"the stacks {PREFIX}…, and in each Region the database and the snapshot {name}."
 
 
 def remove(aws: Aws, refs: Sequence[StackRef], run: str) -> int:
@@ -205,7 +207,7 @@ def remove_snapshots(aws: Aws, region: str, run: str) -> None:
 
 
 def remove_buckets(aws: Aws, region: str, retained: Mapping[str, str]) -> None:
-    """Empty and delete the buckets that a stack retained; ``retained``: logical id → physical id, or ""."""
+    """Empty and delete the buckets of ``retained``: logical id → physical id, or ""."""
     s3 = aws.client("s3", region)
     for bucket in filter(None, map(retained.get, ("DataBucket", "TrailBucket"))):
         with suppress_aws_error("NoSuchBucket"):
@@ -228,7 +230,7 @@ def show(acts: Sequence[Act]) -> None:
 
 
 def summarize(message: str) -> str:
-    """Return the essence of a log message: type and detail of an event, or text and values of a function's log."""
+    """Return the essence of a log message: of an event, or of a function's structured log."""
     record = json.loads(message)
     values = record.get("detail", record)
     if "detail" not in record or record["source"].startswith("aws."):

@@ -39,9 +39,10 @@ WAIT_LOCAL, WAIT_AWS = 30.0, 1200.0  # seconds; CloudTrail can take 15 minutes
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def init(directory: Path) -> None:
-    """Create a project in DIRECTORY: an environment, an example stack, a Makefile and a CI workflow.
+    """Create a project in DIRECTORY with an example stack.
 
-    Its templates use the packaged macros. Nothing is overwritten.
+    Writes an environment (parameters/local.yaml), a template that uses the packaged macros, a
+    Makefile and a CI workflow. Nothing is overwritten.
 
     \b
     Example:
@@ -74,8 +75,8 @@ def init(directory: Path) -> None:
 def new(stack: str, source: str | None, default_bus: bool) -> None:
     """Create a new stack from the starter template.
 
-    Writes a template made of macros, a sample event, an entry in parameters/local.yaml, and a test in
-    .taskcat.yml if that file exists.
+    Writes a template made of macros, a sample event, an entry in parameters/local.yaml, and a test
+    in .taskcat.yml if that file exists.
 
     \b
     Examples:
@@ -168,8 +169,9 @@ def _cfn_lint(
 def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     """Deploy a second copy of the stacks, cause their events, and show where they arrive.
 
-    Everything is named demo-… and is deleted at the end, also after Ctrl-C. Exits with 0 only if every expected delivery was seen. With --env local, the default,
-    it deploys the packaged stacks to the embedded AWS, in any folder. On an account it asks first.
+    Everything is named demo-… and is deleted at the end, also after Ctrl-C. Exits with 0 only if
+    every expected delivery was seen. With --env local, the default, it deploys the packaged stacks
+    to the embedded AWS, in any folder. On an account it asks first.
 
     \b
     Examples:
@@ -180,9 +182,9 @@ def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
     chosen, templates = _demo_stacks(env)
     refs, run = chosen.choose(), acts.new_run()
     question = (
-        f"This deploys {output.counted(len(refs), 'stack')} in {', '.join(_regions(refs))} of account "
-        f"{chosen.account},\nand creates a small PostgreSQL database per Region to take a snapshot of "
-        "(minutes, and a few cents).\nEverything is deleted at the end. Continue?"
+        f"This deploys {output.counted(len(refs), 'stack')} in {', '.join(_regions(refs))} of "
+        f"account {chosen.account},\nand creates a small PostgreSQL database per Region to take a "
+        "snapshot of (minutes, and a few cents).\nEverything is deleted at the end. Continue?"
     )
     if not chosen.endpoint and not output.confirm(question, chosen, yes=yes):
         output.echo("Nothing was changed.", err=True)
@@ -212,7 +214,7 @@ def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
 
 
 def _demo_stacks(env: str) -> tuple[Environment, rendering.Templates]:
-    """Return an environment with the prefix demo- and its templates; for local, the packaged ones."""
+    """Return an environment with the prefix demo-, and its templates; for local the packaged ones."""
     with _step("Rendered") as describe:
         if env == "local":
             chosen = environment.load(env, packaged.packaged("parameters"))
@@ -259,7 +261,7 @@ def _demonstrate(
 
 @contextmanager
 def _step(name: str) -> Iterator[Callable[[str], None]]:
-    """Print one line when the block ends: the step, what the block described, and the time it took."""
+    """Print one line when the block ends: the step, what the block described, and its time."""
     begun, texts = time.monotonic(), list[str]()
     yield texts.append
     output.echo(f"{name:<13} {' '.join(texts):<57} {time.monotonic() - begun:5.1f} s")  # 79 columns
@@ -269,8 +271,8 @@ def _step(name: str) -> Iterator[Callable[[str], None]]:
 def local() -> None:
     """Start, stop and inspect the embedded AWS.
 
-    --env local starts it when needed. It stops after 30 minutes without a request (LOCAL_AWS_IDLE, in
-    seconds).
+    --env local starts it when needed. It stops after 30 minutes without a request (LOCAL_AWS_IDLE,
+    in seconds).
 
     \b
     Example: eventstacks local up --port 4567

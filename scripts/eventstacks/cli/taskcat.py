@@ -35,7 +35,7 @@ def taskcat(
     """Create and delete every stack of .taskcat.yml in each of its Regions.
 
     With --env local, taskcat runs on a new embedded AWS. In addition to what taskcat does, an event
-    is sent through each stack and must arrive, and nothing may be left after the deletion. Any other
+    is sent through each stack and must arrive, and nothing may remain after the deletion. Any other
     environment gets a stock `taskcat test run` on its account, after confirmation, with ARGUMENTS.
     Only account and profile of the environment are used. The buckets that the templates retain, and
     the one taskcat uploads to (its issue 652), remain: they are listed at the end. taskcat 0.9.58
@@ -74,7 +74,7 @@ def _config() -> dict[str, Any]:
 
 
 def _check_selection(stack: str | None, region: str | None) -> None:
-    """Raise ToolError for a test or Region that .taskcat.yml lacks: taskcat would run nothing and succeed."""
+    """Raise ToolError for a test or Region that .taskcat.yml lacks: taskcat would do nothing."""
     try:
         config = _config()
         tests = {
@@ -106,11 +106,11 @@ def _check_selection(stack: str | None, region: str | None) -> None:
 
 
 def _run_locally(arguments: tuple[str, ...]) -> int:
-    """Run on a new embedded AWS, without anything of the user's environment; return the exit code."""
+    """Run on a new embedded AWS, with nothing of the user's environment; return the exit code."""
     with tempfile.TemporaryDirectory(prefix="taskcat-") as directory:
         endpoint = server.start(Path(directory), 0)
         settings = {
-            # HOME and files: a profile or a ~/.taskcat.yml of the user would win over these credentials.
+            # A profile or a ~/.taskcat.yml of the user would win over these credentials.
             "PATH": os.environ.get("PATH", ""),
             "HOME": directory,
             "LANG": "C.UTF-8",
@@ -133,7 +133,7 @@ def _run_locally(arguments: tuple[str, ...]) -> int:
 
 
 def _run_on_account(chosen: Environment, arguments: tuple[str, ...], *, yes: bool) -> int:
-    """Run the stock program, after checking the account and asking; then list the buckets it left."""
+    """Check the account, ask, run the stock program, and list the buckets that it left."""
     connection = aws.Aws(chosen, server.start)
     account = connection.guard()
     question = f"Create and delete the stacks of {CONFIG} in account {account}?"
@@ -152,7 +152,7 @@ def _run_on_account(chosen: Environment, arguments: tuple[str, ...], *, yes: boo
 
 
 def _buckets(connection: aws.Aws) -> set[str]:
-    """Return the buckets that taskcat or its stacks can have created: their names begin with the stack's."""
+    """Return the buckets whose names begin as those of taskcat and of its stacks."""
     prefix = f"tcat-{_config()['project']['name']}-"
     pages = connection.client("s3").get_paginator("list_buckets").paginate(Prefix=prefix)
     return {bucket["Name"] for page in pages for bucket in page.get("Buckets", ())}
