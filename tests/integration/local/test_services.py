@@ -143,3 +143,44 @@ def test_the_snapshot_of_a_cluster_tells_of_itself(deploy, unique):
     assert arn == made["DBClusterSnapshot"]["DBClusterSnapshotArn"]
     detail = {"SourceArn": arn, "EventCategories": ["backup"], "SourceType": "CLUSTER_SNAPSHOT"}
     assert detail.items() <= events[0]["detail"].items()
+
+
+CALLBACK = """
+import json, os, urllib.error, urllib.request
+import boto3
+def handler(event, context):
+    try:
+        urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"] + "/?Action=ListStacks")
+        bare = 200
+    except urllib.error.HTTPError as error:
+        bare = error.code
+    found = boto3.client("sts").get_caller_identity()
+    answer = {"Status": "SUCCESS", "PhysicalResourceId": "x", "Data": {"Arn": found["Arn"], "Bare": bare}}
+    answer |= {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
+    request = urllib.request.Request(event["ResponseURL"], json.dumps(answer).encode(), method="PUT")
+    urllib.request.urlopen(request)
+"""
+
+
+def test_a_function_calls_back_as_its_role_and_answers_cloudformation(deploy):
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}}
+    role = resource(
+        "AWS::IAM::Role",
+        AssumeRolePolicyDocument={"Statement": [{**trust, "Action": "sts:AssumeRole"}]},
+    )
+    function = resource(
+        "AWS::Lambda::Function",
+        Role={"Fn::GetAtt": ["Role", "Arn"]},
+        Handler="index.handler",
+        Runtime="python3.13",
+        Timeout=30,
+        Code={"ZipFile": CALLBACK},
+    )
+    custom = resource("Custom::Call", ServiceToken={"Fn::GetAtt": ["Function", "Arn"]})
+    outputs = {key: {"Value": {"Fn::GetAtt": ["Custom", key]}} for key in ("Arn", "Bare")}
+    stack = deploy({**template(Role=role, Function=function, Custom=custom), "Outputs": outputs})
+    assert stack.status == "CREATE_COMPLETE", stack.reasons()
+    found = stack.cloudformation.describe_stacks(StackName=stack.name)["Stacks"][0]["Outputs"]
+    values = {one["OutputKey"]: one["OutputValue"] for one in found}
+    assert ":assumed-role/" in values["Arn"]
+    assert values["Bare"] == "403"
