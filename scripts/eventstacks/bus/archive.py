@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import RETRY_LONG, Clock, call
 from eventstacks.bus.stacks import bus_name
@@ -39,17 +39,6 @@ class Archive:
     events: int
     size: int
     retention: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a replay. ``share``: the replayed part of its time window, 0 to 1."""
-
-    archive: Archive
-    replay: str
-    state: str
-    share: float
-    reason: str = ""
 
 
 def find(aws: Aws, stacks: Sequence[Deployed], name: str | None = None) -> list[Archive]:
@@ -139,8 +128,11 @@ def follow(
     replays: Sequence[tuple[Archive, str]],
     window: tuple[datetime, datetime],
     clock: Clock,
-) -> Iterator[Progress]:
-    """Yield the progress of replays (archive, name) of a time window until all have ended."""
+) -> Iterator[dict[str, Any]]:
+    """Yield the progress of replays (archive, name) of a time window until all have ended.
+
+    ``share`` is the replayed part of the window, 0 to 1.
+    """
     running, (since, until) = list(replays), window
     while running:
         for archive, name in tuple(running):
@@ -149,7 +141,9 @@ def follow(
             state, last = answer["State"], answer.get("EventLastReplayedTime") or since
             share = min(1.0, max(0.0, (last - since) / (until - since)))
             share = 1.0 if state == "COMPLETED" else share
-            yield Progress(archive, name, state, share, answer.get("StateReason", ""))
+            names = {"replay": name, "archive": archive.name, "region": archive.region}
+            reason = answer.get("StateReason")
+            yield {**names, "state": state, "share": share, "reason": reason}
             if state in FINAL_STATES:
                 running.remove((archive, name))
         if running:

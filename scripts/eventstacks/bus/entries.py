@@ -43,12 +43,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class EntryError(Exception):
-    """A record that is not sent. ``code`` is PutEvents' own code where one fits."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+    """A record that is not sent: code (PutEvents' own where one fits) and message."""
 
 
 @dataclass(slots=True)

@@ -345,7 +345,7 @@ class _Sender:
                 entry = entries.read(record, *defaults)
                 chosen = self._choose(entry.region, entry.bus)
             except EntryError as error:
-                rejected = [(number, record, Failure(error.code, error.message))]
+                rejected = [(number, record, Failure(*error.args))]
                 self._journal.record([Result(open_, rejected=rejected, is_entry=False)])
                 continue
             for at in open_:

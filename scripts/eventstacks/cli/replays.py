@@ -6,7 +6,7 @@ import contextlib
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -70,7 +70,9 @@ def redrive(
     aws, found = deployed(env, stack, region)
     with contextlib.ExitStack() as hidden:
         queues = [hidden.enter_context(queue) for queue in _queues(aws, found)]
-        with output.progress("Reading messages", lambda: f"{sum(map(_size, queues)):,}"):
+        with output.progress(
+            "Reading messages", lambda: f"{sum(len(queue.messages) for queue in queues):,}"
+        ):
             for queue in queues:
                 queue.fetch(limit)
         chosen = [
@@ -101,10 +103,6 @@ def _queues(aws: Aws, found: Sequence[stacks.Deployed]) -> Iterator[dead_letters
         for name, url in stack.outputs.items():
             if name.endswith("DeadLetterQueueUrl"):
                 yield dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
-
-
-def _size(queue: dead_letters.DeadLetterQueue) -> int:
-    return len(queue.messages)
 
 
 def _queue_summary(chosen: int, queues: Sequence[dead_letters.DeadLetterQueue]) -> str:
@@ -296,37 +294,26 @@ def _follow_replays(
     *,
     as_json: bool,
 ) -> int:
-    last: dict[str, archives.Progress] = {}
+    last: dict[str, dict[str, Any]] = {}
 
     def describe() -> str:
-        return " · ".join(f"{one.replay} {one.state} {one.share:.0%}" for one in last.values())
+        return " · ".join("{replay} {state} {share:.0%}".format(**one) for one in last.values())
 
     with output.progress("Replaying", describe):
         for now in archives.follow(aws, replays, window, connections.Clock()):
-            if now.replay not in last or last[now.replay].state != now.state:
-                text = f"{output.time_text(datetime.now(UTC))} {now.archive.region} "
-                output.echo(f"{text}{now.replay} {now.state}", err=as_json)
-            last[now.replay] = now
+            if now["state"] != last.get(now["replay"], {}).get("state"):
+                text = "{region} {replay} {state}".format(**now)
+                output.echo(f"{output.time_text(datetime.now(UTC))} {text}", err=as_json)
+            last[now["replay"]] = now
     if as_json:
-        output.print_json(
-            [
-                {
-                    "replay": one.replay,
-                    "archive": one.archive.name,
-                    "region": one.archive.region,
-                    "state": one.state,
-                    "reason": one.reason or None,
-                }
-                for one in last.values()
-            ]
-        )
+        output.print_json(list(last.values()))
     return int(
         output.print_errors(
             ToolError(
-                f"the replay ended as {one.state}: {one.reason}",
-                where=f"{one.replay} in {one.archive.region}",
+                "the replay ended as {state}: {reason}".format(**one),
+                where="{replay} in {region}".format(**one),
             )
             for one in last.values()
-            if one.state != "COMPLETED"
+            if one["state"] != "COMPLETED"
         )
     )

@@ -50,12 +50,12 @@ def test_a_replay_is_followed_to_its_end(end):
         archives.follow(FakeAws(events=events), [(ARCHIVE, "it")], WINDOW, TurningClock(10))
     )
     last = 1.0 if end == "COMPLETED" else 0.75
-    assert [(one.state, one.share) for one in found] == [
+    assert [(one["state"], one["share"]) for one in found] == [
         ("STARTING", 0.0),
         ("RUNNING", 0.5),
         (end, last),
     ]
-    assert found[-1].reason == "because"
+    assert found[-1]["reason"] == "because"
 
 
 @pytest.mark.parametrize("bus", ["orders", "aws.partner/shop.com/orders"])

@@ -23,7 +23,7 @@ def fields(value, **defaults) -> dict:
 def rejection(value, **defaults) -> str:
     with pytest.raises(EntryError) as caught:
         read(value, **defaults)
-    return caught.value.code
+    return caught.value.args[0]
 
 
 def test_an_entry_as_put_events_takes_it():
