@@ -123,11 +123,6 @@ class Operation:
             (one for one in roots if one.status.endswith("_IN_PROGRESS") or one.token), None
         )
 
-    @property
-    def status(self) -> str:
-        """Return the latest status of the stack itself, or ''."""
-        return next((one.status for one in reversed(self.events) if one.is_root), "")
-
     def take(self, fresh: list[Event]) -> list[Event]:
         """Sort in new events; return those that belong to this operation.
 
@@ -291,7 +286,8 @@ def _lost_sight(stack: StackClient, operation: Operation, error: Exception) -> L
         if login
         else f"AWS cannot be reached: {error_message(error)}"
     )
-    seen = f"last seen in {operation.status}" if operation.status else "not seen since its start"
+    roots = [one.status for one in operation.events if one.is_root]
+    seen = f"last seen in {roots[-1]}" if roots else "not seen since its start"
     return LostSightError(
         f"{why}. The operation continues in AWS ({seen})",
         where=str(stack.ref),

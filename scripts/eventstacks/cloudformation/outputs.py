@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import AWS_ERRORS, Aws, Clock, error_code, error_message
-from eventstacks.cloudformation import states
+from eventstacks.cloudformation import failure, states
 from eventstacks.cloudformation.stack import StackClient
 from eventstacks.environment import Source, StackRef, Value
 from eventstacks.errors import ErrorCode, ToolError
@@ -32,8 +32,11 @@ def of(description: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read(aws: Aws, ref: StackRef) -> dict[str, str]:
-    """Return the outputs of a deployed stack, by key. Raises NotDeployedError."""
-    description = StackClient(ref, aws.client("cloudformation", ref.region), Clock()).describe()
+    """Return the outputs of a deployed stack, by key. Raises NotDeployedError, DeploymentError."""
+    try:
+        description = StackClient(ref, aws.client("cloudformation", ref.region), Clock()).describe()
+    except AWS_ERRORS as error:
+        raise failure.wrap(error, ref) from None
     if not description or description["StackStatus"] in (states.IN_REVIEW, states.DELETED):
         raise NotDeployedError("the stack is not deployed", ref)
     return of(description)

@@ -5,8 +5,8 @@ import json
 import pytest
 from scripted_cloudformation import environment, refusal, stack
 
-from eventstacks.cloudformation import deployer, status
-from eventstacks.errors import ErrorCode
+from eventstacks.cloudformation import deployer, outputs, status
+from eventstacks.errors import ErrorCode, ToolError
 
 # --- the stack policy ----------------------------------------------------------------------------
 
@@ -176,6 +176,14 @@ def test_the_status_of_the_other_region_is_shown(half):
     )
 
 
+def test_the_outputs_of_the_other_region_can_be_read(half):
+    here, there = half.environment.choose()
+    assert outputs.read(half.aws, here) == {}
+    with pytest.raises(ToolError) as caught:
+        outputs.read(half.aws, there)
+    assert (caught.value.code, caught.value.where) == (ErrorCode.ACCESS_DENIED, str(there))
+
+
 def test_the_operation_in_the_other_region_is_followed(half):
     here, there = half.deployer().follow()
     assert (here.outcome, there.outcome) == ("updated", "failed")
@@ -190,6 +198,14 @@ def test_the_stack_in_the_other_region_is_recovered(half):
 
 
 # --- stacks that have left the file ---------------------------------------------------------------
+
+
+def test_a_region_that_cannot_be_read_hides_only_its_own(world):
+    w = world(environment(stack("bus", regions=("eu-west-1", "us-east-1")), prefix="t-"))
+    w.cfn.add_stack("t-old")
+    closed = w.aws.client("cloudformation", "eu-west-1")
+    closed.fail("describe_stacks", refusal("AccessDenied", "no", 403), times=9)
+    assert [str(one) for one in status.orphans(w.aws)] == ["t-old in us-east-1"]
 
 
 def test_stacks_of_the_prefix_that_left_the_file_are_found_and_can_be_deleted(world):
