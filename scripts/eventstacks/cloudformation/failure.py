@@ -86,11 +86,12 @@ def wrap(error: Exception, ref: StackRef, mask: Callable[[str], str] = str) -> T
     code = error_code(error)
     words = mask(error_message(error))
     denied = code.startswith(("AccessDenied", "Unauthorized"))
+    permit = "Give these credentials the permission, or choose the Regions that they can use."
     return DeploymentError(
         f"AWS says: {words}" if code else words,
         code=ErrorCode.ACCESS_DENIED if denied else ErrorCode.AWS_ERROR,
         where=str(ref),
-        advice=f"See the state of the stack: {ref.command('status')}",
+        advice=permit if denied else f"See the state of the stack: {ref.command('status')}",
     )
 
 
