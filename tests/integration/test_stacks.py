@@ -232,7 +232,7 @@ def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
     aws, found = deploy(unique, "custom-event-bus", KeepArchive="no")
     assert not {"ArchiveName", "ArchiveArn"} & found.keys()
     assert aws.client("events").list_archives(NamePrefix=unique)["Archives"] == []
-    assert all(one.after is not None for one in perform(aws).deliveries)
+    assert all(one.seconds is not None for one in perform(aws).deliveries)
 
 
 def test_only_what_the_rule_waits_for_is_paid_for(deploy, unique):
