@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import AWS_ERRORS, RETRY_LONG
 from eventstacks.bus import entries
+from eventstacks.bus.destinations import Destination, Item, Link, OutageError
 from eventstacks.bus.entries import COUNT_LIMIT, SIZE_LIMIT, EntryError
 from eventstacks.bus.journal import Journal, Result, Summary
-from eventstacks.bus.put_events import Failure, PutEvents, failure_of
+from eventstacks.bus.put_events import Failure, failure_of
 from eventstacks.bus.records import Chunk
 from eventstacks.bus.stacks import BusError
 from eventstacks.errors import ErrorCode, ToolError
@@ -34,40 +35,16 @@ from eventstacks.errors import ErrorCode, ToolError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Destination", "Journal", "OutageError", "Settings", "Summary", "send"]
+__all__ = ["Destination", "Item", "Journal", "OutageError", "Settings", "Summary", "send"]
 
 IDLE = 0.05  # seconds without input after which an incomplete batch is sent
 GRACE = 3.0  # seconds that records already read have to be sent in after a stop
 # Entries (and their bytes) that wait for a retry; beyond it, nothing new is read.
 WAITING_LIMIT, WAITING_BYTES = 10_000, 32 * 1024 * 1024
 CHUNKS = 4  # that are read and not packed yet
-# After this many failed calls in a row, a destination gets one call every PROBE_SECONDS.
-FAILURES_TO_PAUSE, PROBE_SECONDS = 10, 2.0
 
 
 Answer = Callable[["list[Item]"], "list[Failure | None]"]
-
-
-class OutageError(ToolError):
-    """No call succeeded for too long. Nothing was rejected because of it; resume sends the rest."""
-
-    default_code = ErrorCode.ENDPOINT_UNREACHABLE
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A bus and the boto3 ``events`` client of its Region.
-
-    Make the client with ``Config(max_pool_connections=...)`` of at least ``Settings.threads``.
-    """
-
-    client: Any
-    bus: str
-
-    @property
-    def region(self) -> str:
-        """Return the client's Region."""
-        return str(self.client.meta.region_name)
 
 
 @dataclass(frozen=True)
@@ -133,7 +110,7 @@ def send_chunks(  # noqa: PLR0913, PLR0917 - ``send``, stopped and observed
     ``answer`` answers batches instead of AWS: for a dry run.
     """
     settings, started = settings or Settings(), time.monotonic()
-    links = [_Link(one, notify) for one in destinations]
+    links = [Link(one, notify) for one in destinations]
     sender = _Sender(links, journal, settings, stop or threading.Event(), answer)
     try:
         if sender.run(chunks):
@@ -141,76 +118,6 @@ def send_chunks(  # noqa: PLR0913, PLR0917 - ``send``, stopped and observed
     finally:
         journal.summary.seconds = time.monotonic() - started
     return journal.summary
-
-
-@dataclass(slots=True)
-class Item:
-    """One entry for one destination.
-
-    ``number``: of its record, from 0. ``body``: JSON. ``size``: bytes by AWS's rule. ``bus``: the
-    bus that the record names itself. ``is_alone``: it shares no call, because a call with it was
-    refused.
-    """
-
-    number: int
-    destination: int
-    body: bytes
-    size: int
-    bus: str | None = None
-    attempts: int = 0
-    is_alone: bool = False
-
-
-class _Link:
-    """The calls to one destination, and their pause while all of them fail."""
-
-    def __init__(self, destination: Destination, notify: Callable[[str], None]) -> None:
-        self.caller = PutEvents(destination.client)
-        self.caller.check_bus(destination.bus)
-        self.bus, self.region, self._notify = destination.bus, destination.region, notify
-        self.name = f"{self.bus} in {self.region}"
-        self.suffix = b',"EventBusName":' + entries.to_json(self.bus) + b"}"
-        self.batch: list[Item] = []  # incomplete
-        self.size = 0
-        self._failures, self._failing_since, self._paused_until = 0, 0.0, 0.0
-        self._last: Failure | None = None
-
-    def seconds_to_wait(self) -> float:
-        """Return 0 if a call may be made now. While all calls fail, that call is the probe."""
-        now = time.monotonic()
-        if now < self._paused_until:
-            return self._paused_until - now
-        if self._failures >= FAILURES_TO_PAUSE:
-            self._paused_until = now + PROBE_SECONDS
-        return 0.0
-
-    def record(self, failures: Sequence[Failure | None]) -> None:
-        """Note the result of a call. It failed if every entry failed and can be retried."""
-        retryable = [one for one in failures if one and one.retryable]
-        if len(retryable) < len(failures):
-            if self._failures >= FAILURES_TO_PAUSE:
-                self._notify(f"Sending to {self.name} again.")
-            self._failures, self._paused_until, self._last = 0, 0.0, None
-            return
-        now, self._last = time.monotonic(), retryable[0]
-        self._failing_since = self._failing_since if self._failures else now
-        self._failures += 1
-        if self._failures == FAILURES_TO_PAUSE:
-            self._notify(
-                f"Paused: all calls to {self.name} fail ({self._last.code}: {self._last.message}). "
-                f"Trying again every {PROBE_SECONDS:.0f} s."
-            )
-        pause = PROBE_SECONDS if self._failures >= FAILURES_TO_PAUSE else 0.0
-        self._paused_until = max(self._paused_until, now + max(pause, self._last.retry_after))
-
-    def check(self, limit: float) -> None:
-        """Raise OutageError if no call has succeeded for ``limit`` seconds."""
-        if self._last and time.monotonic() - self._failing_since > limit:
-            raise OutageError(
-                f"no call succeeded for {limit:.0f} s: {self._last.code}: {self._last.message}",
-                where=self.name,
-                advice="No record was rejected because of it. --resume sends the rest.",
-            )
 
 
 class _Sender:
@@ -221,7 +128,7 @@ class _Sender:
 
     def __init__(
         self,
-        links: Sequence[_Link],
+        links: Sequence[Link],
         journal: Journal,
         settings: Settings,
         stop: threading.Event,
@@ -380,7 +287,7 @@ class _Sender:
         if len(link.batch) == COUNT_LIMIT:
             self._close(link)
 
-    def _close(self, link: _Link) -> None:
+    def _close(self, link: Link) -> None:
         batch, link.batch, link.size = link.batch, [], 0
         if batch:
             self._dispatch(link, batch)
@@ -389,7 +296,7 @@ class _Sender:
         heapq.heappush(self._waiting, (time.monotonic() + pause, next(self._order), item))
         self._waiting_bytes += item.size
 
-    def _dispatch(self, link: _Link, batch: list[Item]) -> None:
+    def _dispatch(self, link: Link, batch: list[Item]) -> None:
         if pause := link.seconds_to_wait():
             for item in batch:
                 self._retry(item, pause)
@@ -441,7 +348,7 @@ class _Sender:
             [batch[0].destination], acknowledged, rejected, bytes=size, retried=retried, calls=1
         )
 
-    def _check_access(self, link: _Link, item: Item, failure: Failure) -> None:
+    def _check_access(self, link: Link, item: Item, failure: Failure) -> None:
         """Raise ToolError if the first call of all is denied: every record would be rejected."""
         is_denied = failure.whole_call and failure.code.startswith("AccessDenied")
         if is_denied and not item.bus and not self._journal.summary.acknowledged:

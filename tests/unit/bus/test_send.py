@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError, SSLError
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from eventstacks.bus import put_events
+from eventstacks.bus import destinations, put_events
 from eventstacks.bus import send as sender
 from eventstacks.bus.entries import SIZE_LIMIT
 from eventstacks.bus.journal import Journal
@@ -209,7 +209,7 @@ FAULTS = ["cut", "text", "list", "503", "429", "403"]
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_outage_rejects_nothing_and_is_probed(stub, monkeypatch, fault):
-    monkeypatch.setattr(sender, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(destinations, "PROBE_SECONDS", 0.5)
     bus, notices = stub("--delay", "1", "--fault", fault), []
     ended = threading.Timer(2.5, bus.fault, ["none"])
     ended.start()
@@ -221,7 +221,7 @@ def test_an_outage_rejects_nothing_and_is_probed(stub, monkeypatch, fault):
     assert (counts["distinct"], counts["twice"]) == (500, 0)
     assert len(notices) == 2
     calls = counts["faulty_calls"]
-    paused = calls[sender.FAILURES_TO_PAUSE + FAST.threads :]
+    paused = calls[destinations.FAILURES_TO_PAUSE + FAST.threads :]
     assert 1 <= len(paused) <= 8
     assert min((b - a for a, b in itertools.pairwise(paused)), default=1) > 0.3
 
