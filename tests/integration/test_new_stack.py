@@ -24,7 +24,7 @@ def test_a_new_stack_lints_deploys_and_delivers_its_sample_event(invoke, checkou
     invoke("trace", sample)
     invoke("deploy", "--stack", STACK, "--yes")
     try:
-        assert "2 sent" in invoke("send", "--stack", STACK, sample)  # one to each region
+        assert "2 acknowledged" in invoke("send", "--stack", STACK, sample)  # one to each region
         lines = invoke("tail", "--stack", STACK, "--once", "--raw").splitlines()
         assert [json.loads(line)["detail"] for line in lines] == [{"what": "a first event"}] * 2
     finally:

@@ -62,7 +62,7 @@ def test_a_new_project_deploys_and_delivers_an_event(installed, tmp_path):
     try:
         run("lint")
         run("deploy", "--yes")
-        assert "1 sent" in run("send", *stack, "tests/events/order-events/event.json")
+        assert "1 acknowledged" in run("send", *stack, "tests/events/order-events/event.json")
         (line,) = run("tail", *stack, "--once", "--raw").splitlines()
         assert json.loads(line)["detail"] == {"what": "a first event"}
     finally:
