@@ -55,10 +55,10 @@ help: ## print this
 
 # Each prints one line per step with its time.
 INSTALL := $(PYTHON) scripts/dev/install.py
-$(STAMP): requirements-run.lock requirements-uv.lock
+$(STAMP): requirements.lock requirements-uv.lock
 	@$(INSTALL) $(VENV) $< --editable
 	@touch $@
-$(DEV): requirements.lock $(STAMP)
+$(DEV): requirements-dev.lock $(STAMP)
 	@$(INSTALL) $(VENV) $<
 	@touch $@
 # Programs with conflicting pins have environments of their own.
@@ -187,8 +187,8 @@ format: $(DEV) ## format and auto-fix
 COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
 lock: $(DEV) ## update the lock files from pyproject.toml
-	$(COMPILE) --upgrade --extra local --extra dev --group build --output-file requirements.lock pyproject.toml
-	$(COMPILE) --upgrade --extra local --group build --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
+	$(COMPILE) --upgrade --extra local --extra dev --group build --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --upgrade --extra local --group build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	for group in peers scan taskcat uv; do $(COMPILE) --upgrade --group $$group --output-file requirements-$$group.lock; done
 clean: ## delete everything that make can create again, and stop the embedded AWS
 	-test -x $(VENV)/bin/python && $(RUN) local down

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
-LOCK = ROOT / "requirements-run.lock"
+LOCK = ROOT / "requirements.lock"
 
 
 def call(*command, cwd, **variables):
