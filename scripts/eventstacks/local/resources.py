@@ -119,7 +119,10 @@ def with_bus_settings(original: Original, *arguments: Any) -> Any:
 @patch("update", KNOWN["AWS::Events::Rule"])
 def with_numbers(original: Original, *arguments: Any) -> Any:
     """Pass the numbers of a RetryPolicy that come from parameters as numbers, as CloudFormation does."""
-    for target in arguments[-2].get("Targets") or []:
+    props = [one for one in arguments if isinstance(one, dict)][
+        -1
+    ]  # an update has the old ones too
+    for target in props.get("Targets") or []:
         if policy := target.get("RetryPolicy"):
             target["RetryPolicy"] = {key: int(value) for key, value in policy.items()}
     return original(*arguments)
