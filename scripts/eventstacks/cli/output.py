@@ -170,14 +170,19 @@ def print_table(
         for head, cell, width in zip(table[0], cells[:shown], widths, strict=False):
             cell.align("right" if head in right else "left", width - 2)
         if out.is_terminal:
-            first = Text("  ").join(cells[:shown])
-            first.rstrip()
-            rest = Text("  ").join([Text("  "), *cells[shown:]]) if any(row[shown:]) else Text()
-            out.print(first, *([rest] if rest and row is not table[0] else []), sep="\n")
+            _print_cells(out, cells[:shown], cells[shown:] if row is not table[0] else [])
         else:
             click.echo("\t".join(row))
         for line in lines:
             echo(f"    {line}")
+
+
+def _print_cells(out: Console, first: Sequence[Text], rest: Sequence[Text]) -> None:
+    """Print one row, and the cells that do not fit on an indented line."""
+    line = Text("  ").join(first)
+    line.rstrip()
+    more = [Text("  ").join([Text("  "), *rest])] if any(rest) else []
+    out.print(line, *more, sep="\n")
 
 
 def header(environment: Environment, account: str, regions: Iterable[str], endpoint: str) -> None:

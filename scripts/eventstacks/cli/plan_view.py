@@ -14,6 +14,7 @@ from eventstacks.cli import output
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from eventstacks.cloudformation.change_set import ChangeSet
     from eventstacks.cloudformation.delete import Preview
     from eventstacks.cloudformation.run import Plan
     from eventstacks.errors import ToolError
@@ -109,21 +110,25 @@ def _plan(plan: Plan) -> Iterator[Text]:
     elif change_set is None or change_set.unchanged:
         yield Text("settings only") if plan.settings else Text("no changes", style="dim")
     else:
-        update = "update" if change_set.changes else "update of outputs or tags"
-        yield Text("new stack" if change_set.kind == "CREATE" else update)
-        if change_set.drift == "DRIFTED":
-            yield Text("  ! has drifted from its template", style="yellow")
-        if change_set.kind == "UPDATE":
-            yield from _stack_values(plan)
-        order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
-        for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
-            yield from _resource(change)
+        yield from _changes(plan, change_set)
     for name, how in plan.outputs.items() if plan.stack else ():
         sign = {"added": "+", "removed": "-"}.get(how, "~")
         text = f"{name}: {how}" if sign == "~" else name
         yield Text.assemble((f"  {sign} output   ", _SIGNS[sign]), text)
     yield from (Text.assemble(("  ~ set      ", "yellow"), setting) for setting in plan.settings)
     yield from (Text(f"  · {note}") for note in plan.notes)
+
+
+def _changes(plan: Plan, change_set: ChangeSet) -> Iterator[Text]:
+    update = "update" if change_set.changes else "update of outputs or tags"
+    yield Text("new stack" if change_set.kind == "CREATE" else update)
+    if change_set.drift == "DRIFTED":
+        yield Text("  ! has drifted from its template", style="yellow")
+    if change_set.kind == "UPDATE":
+        yield from _stack_values(plan)
+    order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
+    for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
+        yield from _resource(change)
 
 
 def _stack_values(plan: Plan) -> Iterator[Text]:

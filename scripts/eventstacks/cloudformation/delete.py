@@ -254,23 +254,7 @@ def _arguments(
     if (retain or force) and status != "DELETE_FAILED":
         raise failure.cannot_retain("delete", status, ref)
     # Importers and consumers come first: a bucket must not be emptied for a deletion that fails.
-    in_use = [
-        f"its output {name} is used by {', '.join(users)}"
-        for name, users in found.consumers.items()
-    ]
-    if found.importers:  # those before it can have been deleted since the preview
-        in_use += [
-            f"its export {name} is imported by {', '.join(users)}"
-            for name, users in _importers(stack, found.stack or {}).items()
-        ]
-    if in_use:
-        raise failure.DeploymentError(
-            f"not deleted: {'; '.join(in_use)}",
-            code=ErrorCode.STACK_IN_USE,
-            where=str(ref),
-            status=status,
-            advice="Delete these stacks first or in the same run, or deploy them without it.",
-        )
+    _check_unused(stack, found, status)
     # A bucket that is retained keeps its objects.
     full = [bucket for bucket, name in found.full_buckets.items() if name not in retain]
     if full and not (empty or force):
@@ -288,3 +272,24 @@ def _arguments(
     if retain:
         return {"RetainResources": list(retain)}
     return {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}
+
+
+def _check_unused(stack: StackClient, found: Preview, status: str) -> None:
+    """Raise DeploymentError if stacks use an output or import an export."""
+    in_use = [
+        f"its output {name} is used by {', '.join(users)}"
+        for name, users in found.consumers.items()
+    ]
+    if found.importers:  # those before it can have been deleted since the preview
+        in_use += [
+            f"its export {name} is imported by {', '.join(users)}"
+            for name, users in _importers(stack, found.stack or {}).items()
+        ]
+    if in_use:
+        raise failure.DeploymentError(
+            f"not deleted: {'; '.join(in_use)}",
+            code=ErrorCode.STACK_IN_USE,
+            where=str(found.ref),
+            status=status,
+            advice="Delete these stacks first or in the same run, or deploy them without it.",
+        )

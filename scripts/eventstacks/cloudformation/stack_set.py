@@ -83,33 +83,11 @@ class StackSet:
 
     def compare(self, template: RenderedTemplate) -> None:
         """Compare what is deployed with the environment. Raises DeploymentError."""
-        ref, target = self.stack.ref, self.target
-        values = [self.settings.values(region) for region in self.settings.regions]
-        if any(one != values[0] for one in values) or not all(
-            isinstance(value, str) for value in values[0].values()
-        ):
-            raise RefusedError(
-                "with stack_set the value of a parameter must be in the file and the same everywhere",
-                where=f"{self.environment.path}: stacks.{ref.stack}.parameters",
-                advice="Import the value in the template, or derive it from AWS::Region there.",
-            )
+        ref = self.stack.ref
+        values = self._values()
         package.check_paths(template)
-        held, roles = self.describe(), {key: getattr(target, key) for key in _ROLES}
-        self.arguments = {
-            **self.name,
-            "PermissionModel": target.permissions,
-            "Capabilities": package.capabilities(template.document),
-            **package.body_arguments(self.aws, template, self.stack.clock),
-            "Parameters": [
-                {"ParameterKey": key, "ParameterValue": value} for key, value in values[0].items()
-            ],
-            "Tags": [{"Key": key, "Value": value} for key, value in self.settings.tags.items()],
-            **{_ROLES[key]: role for key, role in roles.items() if role},
-        }
-        if self.by_unit:
-            retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
-            automatic = {"Enabled": target.auto_deployment, **retention}
-            self.arguments["AutoDeployment"] = automatic
+        held = self.describe()
+        self.arguments = self._arguments(template, values)
         instances = self.instances() if held else []
         self.exists = held is not None
         self.differences = list(self._differences(held, template)) if held else []
@@ -127,6 +105,38 @@ class StackSet:
         self.missing = {region: found for region, found in missing.items() if found}
         if left := sum(not self._is_wanted(one) for one in instances):
             self.notes = (f"{left} stacks stay that the file no longer names",)
+
+    def _arguments(self, template: RenderedTemplate, values: Mapping[str, Any]) -> dict[str, Any]:
+        target = self.target
+        roles = {key: getattr(target, key) for key in _ROLES}
+        arguments = {
+            **self.name,
+            "PermissionModel": target.permissions,
+            "Capabilities": package.capabilities(template.document),
+            **package.body_arguments(self.aws, template, self.stack.clock),
+            "Parameters": [
+                {"ParameterKey": key, "ParameterValue": value} for key, value in values.items()
+            ],
+            "Tags": [{"Key": key, "Value": value} for key, value in self.settings.tags.items()],
+            **{_ROLES[key]: role for key, role in roles.items() if role},
+        }
+        if self.by_unit:
+            retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
+            automatic = {"Enabled": target.auto_deployment, **retention}
+            arguments["AutoDeployment"] = automatic
+        return arguments
+
+    def _values(self) -> Mapping[str, Any]:
+        values = [self.settings.values(region) for region in self.settings.regions]
+        if any(one != values[0] for one in values) or not all(
+            isinstance(value, str) for value in values[0].values()
+        ):
+            raise RefusedError(
+                "with stack_set the value of a parameter must be in the file and the same everywhere",
+                where=f"{self.environment.path}: stacks.{self.stack.ref.stack}.parameters",
+                advice="Import the value in the template, or derive it from AWS::Region there.",
+            )
+        return values[0]
 
     def _differences(self, held: Mapping[str, Any], template: RenderedTemplate) -> Iterable[str]:
         """Yield the settings in which the stack set differs from the arguments of an update."""

@@ -287,15 +287,22 @@ def with_property_values(original: Original, params: dict[str, list[str]]) -> An
             declared = (template.get("Resources") or {}).get(name) or {}
             context = {key: declared[key] for key in CONTEXT_KEYS if key in declared}
             ET.SubElement(change, f"{ns}{side}Context").text = json.dumps(context, default=str)
+        properties = {
+            side: resources.get(name, {}).get("Properties") or {}
+            for side, resources in sides.items()
+        }
         for target in change.iter(f"{ns}Target"):
-            key, values = target.findtext(f"{ns}Name"), dict[str, Any]()
-            for side, resources in sides.items():
-                props = resources.get(name, {}).get("Properties") or {}
-                values |= {f"{side}Value": props[key]} if key in props else {}
-            for tag, value in {"Path": f"/Properties/{key}", **values}.items() if key else ():
-                text = value if isinstance(value, str) else json.dumps(value, default=str)
-                ET.SubElement(target, f"{ns}{tag}").text = text
+            _add_values(target, ns, properties)
     return status, headers, ET.tostring(root)
+
+
+def _add_values(target: ET.Element, ns: str, properties: dict[str, dict[str, Any]]) -> None:
+    """Add path and values to a Target that names a property."""
+    if key := target.findtext(f"{ns}Name"):
+        values = {f"{side}Value": held[key] for side, held in properties.items() if key in held}
+        for tag, value in {"Path": f"/Properties/{key}", **values}.items():
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            ET.SubElement(target, f"{ns}{tag}").text = text
 
 
 def stack_names() -> list[str]:
