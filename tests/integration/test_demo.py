@@ -12,20 +12,13 @@ import pytest
 
 from eventstacks import environment
 from eventstacks.aws import Aws
-from eventstacks.cli import demo, project
+from eventstacks.cli import demo
 from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.local import server
 from eventstacks.packaged import packaged
 
 COUNT = len(environment.load("local", packaged("parameters")).choose())
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
-
-
-@pytest.fixture
-def linted(monkeypatch):
-    """Do not run cfn-lint, which one test does."""
-    done = subprocess.CompletedProcess([], 0, "", "")
-    monkeypatch.setattr(project, "_cfn_lint", lambda *_, **__: done)
 
 
 @pytest.fixture
@@ -91,7 +84,6 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     assert [line.split()[0] for line in steps] == [
         "Rendered",
         "Connected",
-        "Linted",
         "Deployed",
         "Deleted",
     ]
@@ -99,7 +91,7 @@ def test_every_delivery_is_seen_and_nothing_is_left(run):
     assert server.status() is None
 
 
-@pytest.mark.usefixtures("unmeasured", "linted")
+@pytest.mark.usefixtures("unmeasured")
 def test_the_next_demo_takes_over_what_was_kept(run):
     assert run("demo", "--keep").returncode == 0
     assert len(stacks()) == COUNT
@@ -107,7 +99,7 @@ def test_the_next_demo_takes_over_what_was_kept(run):
     assert stacks() == []  # it was running before: it goes on, without the stacks
 
 
-@pytest.mark.usefixtures("unmeasured", "linted")
+@pytest.mark.usefixtures("unmeasured")
 def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(run):
     assert run("deploy", "--yes", "--region", "us-east-1").returncode == 0
     before = stacks()
@@ -125,7 +117,6 @@ def test_a_missing_delivery_fails_it_and_it_leaves_only_what_was_there_before(ru
     assert stacks() == before
 
 
-@pytest.mark.usefixtures("linted")
 @pytest.mark.parametrize("when", ["deploying", "waiting"])
 def test_interrupted_it_deletes_what_it_has_made(interrupted, when):
     done = interrupted(when)
@@ -136,7 +127,6 @@ def test_interrupted_it_deletes_what_it_has_made(interrupted, when):
     assert own_client("s3", "us-east-1").list_buckets()["Buckets"] == []
 
 
-@pytest.mark.usefixtures("linted")
 def test_interrupted_again_it_says_what_stays_and_the_next_one_deletes_it(interrupted, run):
     done = interrupted("waiting", "deleting")
     assert done.returncode == 130

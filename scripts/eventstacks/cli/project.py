@@ -25,7 +25,7 @@ from eventstacks.errors import ToolError, command_line
 from eventstacks.local import server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from eventstacks.environment import Environment, StackRef
 
@@ -130,31 +130,22 @@ def lint(arguments: tuple[str, ...]) -> int:
         parameter_checks.check_parameters(one, templates)
     used = _regions(ref for one in environments for ref in one.choose())
     regions = {*used, *OTHER_PARTITIONS}
-    done = _cfn_lint([one.path for one in templates.values()], regions, *arguments)
-    if not done.returncode:
-        output.echo(_linted(len(templates), regions), err=True)
-    return output.EXIT_FAILED if done.returncode else 0
+    paths = [one.path for one in templates.values()]
+    chosen = ["--regions", *sorted(regions), "--include-checks", "I"]
+    rules = ["--append-rules", "eventstacks.lint"]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CFN_LINT, *chosen, *rules, *arguments, "--", *paths],
+        check=False,
+    )
+    if done.returncode:
+        return output.EXIT_FAILED
+    count = output.counted(len(templates), "template")
+    output.echo(f"{count}, {len(regions)} Regions: no findings", err=True)
+    return 0
 
 
 def _regions(refs: Iterable[StackRef]) -> list[str]:
     return list(dict.fromkeys(ref.region for ref in refs))
-
-
-def _linted(templates: int, regions: Collection[str]) -> str:
-    return f"{output.counted(templates, 'template')}, {len(regions)} Regions: no findings"
-
-
-def _cfn_lint(
-    paths: Sequence[Path], regions: Collection[str], *arguments: str, capture: bool = False
-) -> subprocess.CompletedProcess[str]:
-    chosen = ["--regions", *sorted(regions), "--include-checks", "I"]
-    rules = ["--append-rules", "eventstacks.lint"]
-    return subprocess.run(
-        [sys.executable, "-P", "-c", CFN_LINT, *chosen, *rules, *arguments, "--", *paths],
-        capture_output=capture,
-        text=True,
-        check=False,
-    )
 
 
 @click.command()
@@ -235,14 +226,8 @@ def _demonstrate(
     run: str,
     wait: float,
 ) -> int:
-    """Lint, deploy, play and show; return the exit code."""
+    """Deploy, play and show; return the exit code."""
     regions = _regions(refs)
-    with _step("Linted") as describe:
-        lint = _cfn_lint([one.path for one in templates.values()], regions, capture=True)
-        describe(_linted(len(templates), regions) if lint.returncode == 0 else "with findings")
-    if lint.returncode:
-        output.echo(lint.stdout + lint.stderr, err=True)
-        return output.EXIT_FAILED
     with _step("Deployed") as describe:
         results = deployer.create(connection, refs).deploy(templates)
         describe(f"{len(results)} stacks in {', '.join(regions)}")

@@ -3,7 +3,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,9 +55,6 @@ def test_a_stack_may_be_where_its_environment_is_not(monkeypatch):
     monkeypatch.setattr(aws.Aws, "guard", lambda _: "111122223333")
     monkeypatch.setattr(parameter_checks, "check_parameters", lambda *_: None)
     monkeypatch.setattr(rendering, "render_all", dict)
-    monkeypatch.setattr(
-        subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr="fine\n")
-    )
     result = SimpleNamespace(
         ok=True, problem=None, ref=stack_ref("dev", "bus", "demo-bus", "eu-west-1")
     )
