@@ -155,4 +155,6 @@ def test_on_an_account_it_asks_first(run):
     os.close(ours)
     os.close(theirs)
     assert (done.returncode, done.stderr.endswith("Nothing was changed.\n")) == (1, True)
-    assert "This deploys 5 stacks in us-east-1, eu-west-1 of account 111122223333" in done.stderr
+    count = len(environment.load("dev").choose())
+    words = f"This deploys {count} stacks in us-east-1, eu-west-1 of account 111122223333"
+    assert words in done.stderr

@@ -32,7 +32,7 @@ def test_the_pages_steps_make_a_rule_on_the_bus_of_the_other_stack(invoke, check
     try:
         invoke("deploy", "--stack", "order-rules", "--yes")
         invoke("trace", "tests/events/order-rules/event.json")
-        assert "2 sent" in invoke(
+        assert "2 acknowledged" in invoke(
             "send", "--stack", "order-rules", "tests/events/order-rules/event.json"
         )
         lines = invoke("tail", "--stack", "order-rules", "--once", "--raw").splitlines()

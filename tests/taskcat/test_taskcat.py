@@ -191,7 +191,7 @@ def test_on_an_account_the_stock_program_runs(account_run):
     assert result.return_value == 0, result.output
     assert "Not deleted: the bucket tcat-eventbridge-stacks-new." in result.output
     assert "tcat-eventbridge-stacks-old" not in result.output
-    assert arguments[0].endswith("/tests/taskcat/stock.py")
+    assert arguments[0].endswith("tests/taskcat/stock.py")
     assert (
         " ".join(arguments[1:])
         == "test run --lint-disable --minimal-output --test-names custom-event-bus --no-delete"
