@@ -28,6 +28,7 @@ FUNCTIONS = [
     for logical_id, one in template.document["Resources"].items()
     if one["Type"] == "AWS::Lambda::Function"
 ]
+REQUIRED = {"DestinationRegion": "eu-west-1"}  # parameters without a default
 
 
 def until(find, wanted, wait=60.0):
@@ -40,8 +41,12 @@ def until(find, wanted, wait=60.0):
 
 @pytest.fixture(scope="module")
 def resources(clients):
-    """resources(template): {logical id: physical id} of a stack of it, with the defaults of all parameters."""
-    cloudformation, made = clients("cloudformation", REGION), {}
+    """resources(template): {logical id: physical id} of a stack of it, with the defaults of all parameters.
+
+    Its functions do not consume queues: what arrives in a queue stays there, for the test to see.
+    """
+    cloudformation, aws_lambda = clients("cloudformation", REGION), clients("lambda", REGION)
+    made = {}
     # A worker that gets some of these tests again later makes the stacks again, while the first ones are being deleted.
     prefix = f"permit-{uuid.uuid4().hex[:6]}"
 
@@ -50,13 +55,25 @@ def resources(clients):
             name = f"{prefix}-{template}"
             body = (rendering.BUILD / f"{template}.yaml").read_text()
             cloudformation.create_stack(
-                StackName=name, TemplateBody=body, Capabilities=["CAPABILITY_IAM"]
+                StackName=name,
+                TemplateBody=body,
+                Capabilities=["CAPABILITY_IAM"],
+                Parameters=[
+                    {"ParameterKey": key, "ParameterValue": REQUIRED[key]}
+                    for key, one in TEMPLATES[template].document["Parameters"].items()
+                    if "Default" not in one
+                ],
             )
             cloudformation.get_waiter("stack_create_complete").wait(
                 StackName=name, WaiterConfig={"Delay": 0.1}
             )
             found = cloudformation.describe_stack_resources(StackName=name)["StackResources"]
             made[template] = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in found}
+            for one in found:
+                if one["ResourceType"] == "AWS::Lambda::EventSourceMapping":
+                    aws_lambda.update_event_source_mapping(
+                        UUID=one["PhysicalResourceId"], Enabled=False
+                    )
         return made[template]
 
     yield of
@@ -170,9 +187,7 @@ def test_the_rules_of_the_stack_may_use_their_targets_and_no_other(
         listen_and_send(clients, bus, rule, allowed + beyond, unique)
         assert refused(clients, url, len(closed)) == dict.fromkeys(closed, "NO_PERMISSIONS")
         for arn in (one["Arn"] for one in targets):
-            kind, name = arn.split(":")[5:7]
-            group = name if kind == "log-group" else group_of_function(clients, name)
-            assert until(lambda group=group: messages(logs, group, unique), bool), (
+            assert until(lambda arn=arn: arrived(clients, arn, unique), bool), (
                 f"{rule} does not reach {arn}"
             )
         events.remove_targets(Rule=rule, EventBusName=bus, Ids=[one["Id"] for one in beyond])
@@ -190,6 +205,18 @@ def run(clients, function, code):
     clients("lambda", REGION).update_function_code(
         FunctionName=function, ZipFile=archive.getvalue()
     )
+
+
+def arrived(clients, arn, text):
+    """What came to a target with this text: of a queue, only what was not received before."""
+    service, name = arn.split(":")[2], arn.split(":")[-1]
+    if service != "sqs":
+        group = name if service == "logs" else group_of_function(clients, name)
+        return messages(clients("logs", REGION), group, text)
+    sqs = clients("sqs", REGION)
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+    return [one["Body"] for one in found if text in one["Body"]]
 
 
 def group_of_function(clients, name):
@@ -220,8 +247,30 @@ def handler(tries, context):
 """
 
 
+def work_of(template, function):
+    """The logical IDs of what a function is given: what it reads from, and what it sends or writes to."""
+    document = TEMPLATES[template].document["Resources"]
+    reads, writes = set(), set()
+    for one in (
+        document[function]["Properties"].get("Environment", {}).get("Variables", {}).values()
+    ):
+        writes |= {one["Ref"]} & document.keys() if "Ref" in one else set()
+    for one in document.values():
+        properties = one.get("Properties", {})
+        if one["Type"] == "AWS::Lambda::EventInvokeConfig":
+            if properties["FunctionName"] == {"Ref": function}:
+                destination = properties["DestinationConfig"]["OnFailure"]["Destination"]
+                writes.add(destination["Fn::GetAtt"][0])
+        elif (
+            one["Type"] == "AWS::Lambda::EventSourceMapping"
+            and properties["FunctionName"]["Fn::GetAtt"][0] == function
+        ):
+            reads.add(properties["EventSourceArn"]["Fn::GetAtt"][0])
+    return reads, writes
+
+
 @pytest.mark.parametrize(("template", "function"), FUNCTIONS)
-def test_a_function_may_write_its_log_and_give_up_and_nothing_else(
+def test_a_function_may_write_its_log_and_use_what_it_is_given_and_nothing_else(
     clients, resources, unique, template, function
 ):
     found = resources(template)
@@ -230,7 +279,6 @@ def test_a_function_may_write_its_log_and_give_up_and_nothing_else(
     logs.create_log_group(logGroupName=unique)
     s3.create_bucket(Bucket=unique, CreateBucketConfiguration={"LocationConstraint": REGION})
     other_queue = sqs.create_queue(QueueName=unique)["QueueUrl"]
-    own_queue = found["DeadLetterQueue"]
     event = {"timestamp": int(time.time() * 1000), "message": "probe"}
     group, body = found[f"{function}LogGroup"], {"MessageBody": "probe"}
     entry = {"Source": unique, "DetailType": "probe", "Detail": "{}"}
@@ -241,30 +289,45 @@ def test_a_function_may_write_its_log_and_give_up_and_nothing_else(
             "put_log_events",
             {"logGroupName": group, "logStreamName": unique, "logEvents": [event]},
         ),
-        ("sqs", "send_message", {"QueueUrl": own_queue, **body}),
     ]
     may_not = [
         ("logs", "create_log_group", {"logGroupName": f"{unique}-more"}),
         ("logs", "create_log_stream", {"logGroupName": unique, "logStreamName": unique}),
         ("logs", "filter_log_events", {"logGroupName": group}),
         ("sqs", "send_message", {"QueueUrl": other_queue, **body}),
-        ("sqs", "receive_message", {"QueueUrl": own_queue}),
+        ("sqs", "receive_message", {"QueueUrl": other_queue}),
         ("s3", "put_object", {"Bucket": unique, "Key": "probe", "Body": "x"}),
-        *(
-            ("s3", call, {"Bucket": name, "Key": "probe"})
-            for call in ("put_object", "get_object")
-            for logical_id, name in found.items()
-            if logical_id.endswith("Bucket")
-        ),
         ("events", "put_events", {"Entries": [entry]}),
         ("lambda", "get_function", {"FunctionName": found[function]}),
+        ("rds", "delete_db_snapshot", {"DBSnapshotIdentifier": unique}),
     ]
+    reads, writes = work_of(template, function)
+    for logical_id, one in TEMPLATES[template].document["Resources"].items():
+        if logical_id not in found:  # its condition does not hold
+            continue
+        name = found[logical_id]
+        if one["Type"] == "AWS::SQS::Queue":
+            send = ("sqs", "send_message", {"QueueUrl": name, **body})
+            (may if logical_id in writes else may_not).append(send)
+            receive = ("sqs", "receive_message", {"QueueUrl": name})
+            (may if logical_id in reads else may_not).append(receive)
+            may_not.append(("sqs", "purge_queue", {"QueueUrl": name}))
+        elif one["Type"] == "AWS::DynamoDB::Table":
+            [key] = one["Properties"]["KeySchema"]
+            item = {"TableName": name, "Key": {key["AttributeName"]: {"S": unique}}}
+            (may if logical_id in writes else may_not).append(("dynamodb", "update_item", item))
+            may_not.append(("dynamodb", "scan", {"TableName": name}))
+        elif one["Type"] == "AWS::S3::Bucket":
+            may_not += (
+                ("s3", call, {"Bucket": name, "Key": "probe"})
+                for call in ("put_object", "get_object")
+            )
     answer = aws_lambda.invoke(FunctionName=found[function], Payload=json.dumps(may + may_not))
     answers = json.load(answer["Payload"])
-    denied = {"AccessDenied", "AccessDeniedException"}
-    assert answers[: len(may)] == ["done"] * len(may)
+    for attempt, code in zip(may, answers[: len(may)], strict=True):
+        assert code == "done", attempt
     for attempt, code in zip(may_not, answers[len(may) :], strict=True):
-        assert code in denied, attempt
+        assert code in {"AccessDenied", "AccessDeniedException"}, attempt
 
 
 def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_folder(

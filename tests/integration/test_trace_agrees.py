@@ -33,8 +33,12 @@ def until(find, wanted, wait=60.0):
 
 @pytest.fixture
 def deploy(clients, unique):
-    """deploy(text, **parameters): the Stack, with the names that it got. It is deleted after the test."""
-    cloudformation, made = clients("cloudformation", REGION), []
+    """deploy(text, **parameters): the Stack, with the names that it got. It is deleted after the test.
+
+    Its functions do not consume queues: what arrives in a queue stays there, for the test to see.
+    """
+    cloudformation, aws_lambda = clients("cloudformation", REGION), clients("lambda", REGION)
+    made = []
 
     def one(text, **parameters):
         name = f"{unique}-{len(made)}"
@@ -50,6 +54,11 @@ def deploy(clients, unique):
         cloudformation.get_waiter("stack_create_complete").wait(
             StackName=name, WaiterConfig={"Delay": 0.1}
         )
+        for one in cloudformation.describe_stack_resources(StackName=name)["StackResources"]:
+            if one["ResourceType"] == "AWS::Lambda::EventSourceMapping":
+                aws_lambda.update_event_source_mapping(
+                    UUID=one["PhysicalResourceId"], Enabled=False
+                )
         return Stack(parse_template(text, name), parameters, name, REGION, ACCOUNT)
 
     yield one
@@ -89,6 +98,22 @@ def letters(clients, url):
         )
         for one in found.get("Messages", [])
     ]
+
+
+def arrivals(clients, target):
+    """A function that returns all that has come to a log group, a queue or the log of a function."""
+    if target.type == "AWS::SQS::Queue":
+        url, bodies = clients("sqs", REGION).get_queue_url(QueueName=target.name)["QueueUrl"], []
+
+        def look():
+            bodies.extend(body for _, body in letters(clients, url))
+            return bodies
+
+        return look
+    group = target.name
+    if target.type == "AWS::Lambda::Function":
+        group = target.properties["LoggingConfig"]["LogGroup"]
+    return lambda: messages(clients, group) or []
 
 
 def disguise(event, mark):
@@ -160,12 +185,10 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
         >= expected.keys()
     )
     for arn, delivery in targets.items():
-        group = arn.split(":log-group:")[-1]
-        if delivery.target.service == "lambda":
-            group = planned.resources[arn].properties["LoggingConfig"]["LogGroup"]
+        look = arrivals(clients, planned.resources[arn])
 
-        def hits(word, group=group):
-            return [one for one in messages(clients, group) or () if f"{unique}-{word}" in one]
+        def hits(word, look=look):
+            return [one for one in look() if f"{unique}-{word}" in one]
 
         assert until(lambda hits=hits: hits("following"), bool)
         if arn not in expected:
@@ -173,7 +196,7 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
             continue
         got = until(lambda hits=hits: hits("event"), bool)
         assert got
-        if delivery.target.service == "logs":
+        if delivery.target.service in {"logs", "sqs"}:
             said = json.loads(expected[arn].payload.text)
             assert json.loads(got[0]) == said | {
                 key: json.loads(got[0])[key] for key in ("id", "time")
