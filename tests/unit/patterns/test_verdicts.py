@@ -4,7 +4,7 @@ aws.ndjson: ``recorded`` from TestEventPattern and PutEvents on AWS, and ``guide
 User Guide. ruler.ndjson: the shapes of event-ruler's own tests. matrix.ndjson: operators x values, answered by
 event-ruler. Names and values were replaced by a permutation of the letters (vowels by vowels, consonants by
 consonants, upper case as lower case), which keeps equality, prefixes, suffixes, case folding and wildcards; addresses,
-operators and reserved names are unchanged. Two engines gave the same verdict before and after.
+operators and reserved names are unchanged. This matcher gave the same verdicts before and after.
 
 ``expect``: true, false, "error" (the pattern is refused, with the text ``error`` if it is known) or "valid" (there is
 no event).
