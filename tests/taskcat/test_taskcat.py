@@ -201,7 +201,7 @@ def test_on_an_account_the_stock_program_runs(account_run):
 @needs_taskcat
 def test_the_stock_program_reads_its_settings_on_every_python(tmp_path):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
-    program = [taskcat.PROGRAMS / "python", taskcat.RUNNERS / "stock.py", "lint"]
+    program = [ROOT / taskcat.PROGRAMS / "python", ROOT / taskcat.RUNNERS / "stock.py", "lint"]
     done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=project)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert "Linting passed for file" in done.stdout + done.stderr
