@@ -245,3 +245,10 @@ def test_an_identifier_is_legal_and_the_same_for_each_attempt(database, name, lo
     assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", found)
     assert len(found) <= longest
     assert found != start.snapshot_id(database, execution + "2", longest)
+
+
+def test_an_event_after_the_timeout_is_done_and_leaves_the_note(aws):
+    arn = begin(aws, "T1")
+    aws.waiting.clear()
+    assert announced(arn) == []
+    assert aws.items[arn]["Announced"] == {"BOOL": True}
