@@ -90,7 +90,7 @@ class Operator:
             for one in self.client("logs").filter_log_events(logGroupName=name)["events"]
         ]
 
-    def letters(self):
+    def dead_letter_messages(self):
         """What the dead-letter queue shows to everybody."""
         url = self.outputs["DeadLetterQueueUrl"]
         found = self.client("sqs").receive_message(

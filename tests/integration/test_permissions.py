@@ -114,8 +114,8 @@ def rules(clients, template, resources):
 
 
 def refused(clients, url, count):
-    """{target: error code} of the letters in a queue, once there are ``count`` of them."""
-    sqs, letters = clients("sqs", REGION), {}
+    """{target: error code} of the messages in a queue, once there are ``count`` of them."""
+    sqs, error_codes = clients("sqs", REGION), {}
 
     def receive():
         found = sqs.receive_message(
@@ -125,8 +125,8 @@ def refused(clients, url, count):
             attributes = {
                 key: value["StringValue"] for key, value in one["MessageAttributes"].items()
             }
-            letters[attributes["TARGET_ARN"]] = attributes["ERROR_CODE"]
-        return letters
+            error_codes[attributes["TARGET_ARN"]] = attributes["ERROR_CODE"]
+        return error_codes
 
     return until(receive, lambda found: len(found) >= count)
 

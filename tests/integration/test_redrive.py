@@ -10,7 +10,7 @@ def test_dead_letters_are_shown_by_rule_target_and_code_and_stay(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     for marker in ("apple", "pear"):
         one.put(marker)
-    eventually(lambda: len(one.letters()) == 2)
+    eventually(lambda: len(one.dead_letter_messages()) == 2)
     (found,) = json.loads(one.run("redrive", "--json").stdout)
     assert (found["rule"], found["code"], found["messages"]) == (
         one.outputs["CatchAllRuleArn"],
@@ -19,7 +19,7 @@ def test_dead_letters_are_shown_by_rule_target_and_code_and_stay(operate):
     )
     assert found["target"].endswith(one.outputs["EventLogGroupName"])
     assert found["example"]["detail"]["marker"] in ("apple", "pear")
-    assert len(one.letters()) == 2
+    assert len(one.dead_letter_messages()) == 2
     line = one.run("redrive").stdout
     assert "NO_PERMISSIONS" in line
     assert line.startswith("2\t")
@@ -29,14 +29,14 @@ def test_letters_go_to_their_target_and_leave_the_queue(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     for marker in ("apple", "pear"):
         one.put(marker)
-    eventually(lambda: len(one.letters()) == 2)
-    bodies = {letter["Body"] for letter in one.letters()}
+    eventually(lambda: len(one.dead_letter_messages()) == 2)
+    bodies = {message["Body"] for message in one.dead_letter_messages()}
     done = one.run("redrive", "--to", "target", "--rate", "50", "--yes", "--json")
     assert json.loads(done.stdout) == {"to": "target", "sent": 2, "kept": 0, "problems": []}
     assert sorted(map(json.loads, one.logged()), key=str) == sorted(
         map(json.loads, bodies), key=str
     )
-    assert one.letters() == []
+    assert one.dead_letter_messages() == []
 
 
 def test_a_target_gets_what_its_rule_makes_of_the_event(operate):
@@ -58,21 +58,21 @@ def test_a_target_gets_what_its_rule_makes_of_the_event(operate):
     rule = one.outputs["CatchAllRuleArn"].rsplit("/", 1)[-1]
     one.client("events").put_targets(Rule=rule, EventBusName=one.bus, Targets=[target])
     one.put("apple")
-    eventually(one.letters)
+    eventually(one.dead_letter_messages)
     one.run("redrive", "--to", "target", "--yes")
     (message,) = sqs.receive_message(QueueUrl=url)["Messages"]
     assert json.loads(message["Body"]) == {"marked": "apple"}
-    assert one.letters() == []
+    assert one.dead_letter_messages() == []
     sqs.delete_queue(QueueUrl=url)
 
 
 def test_letters_of_a_bus_that_still_cannot_be_delivered_come_back(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
-    (before,) = eventually(one.letters)
+    (before,) = eventually(one.dead_letter_messages)
     done = one.run("redrive", "--to", "bus", "--yes")
     assert "1 redelivered" in done.stdout
-    (after,) = eventually(one.letters)
+    (after,) = eventually(one.dead_letter_messages)
     assert after["MessageId"] != before["MessageId"]
     assert json.loads(after["Body"])["detail"] == {"marker": "apple"}
 
@@ -80,13 +80,13 @@ def test_letters_of_a_bus_that_still_cannot_be_delivered_come_back(operate):
 def test_a_letter_whose_target_is_gone_stays(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
-    (before,) = eventually(one.letters)
+    (before,) = eventually(one.dead_letter_messages)
     events, rule = one.client("events"), one.outputs["CatchAllRuleArn"].rsplit("/", 1)[-1]
     targets = events.list_targets_by_rule(Rule=rule, EventBusName=one.bus)["Targets"]
     events.remove_targets(Rule=rule, EventBusName=one.bus, Ids=["EventLogGroup"])
     done = one.run("redrive", "--to", "target", "--yes", code=1)
     assert "the rule has no target" in done.stderr
-    assert [letter["MessageId"] for letter in one.letters()] == [before["MessageId"]]
+    assert [message["MessageId"] for message in one.dead_letter_messages()] == [before["MessageId"]]
     assert one.logged() == []
     events.put_targets(Rule=rule, EventBusName=one.bus, Targets=targets)
     one.run("redrive", "--to", "target", "--yes")
@@ -96,21 +96,21 @@ def test_a_letter_whose_target_is_gone_stays(operate):
 def test_events_of_aws_cannot_go_back_to_the_bus_and_stay(operate):
     one = operate("s3-object-events", LogsPolicyScope="none")
     one.client("s3").put_object(Bucket=one.outputs["DataBucketName"], Key="key", Body=b"x")
-    eventually(one.letters)
+    eventually(one.dead_letter_messages)
     done = one.run("redrive", "--to", "bus", "--yes", code=1)
     assert "aws.s3" in done.stderr
     assert "--to target" in done.stderr
-    assert len(one.letters()) == 1
+    assert len(one.dead_letter_messages()) == 1
     one.run("redrive", "--to", "target", "--yes")
     assert [json.loads(line)["source"] for line in one.logged()] == ["aws.s3"]
-    assert one.letters() == []
+    assert one.dead_letter_messages() == []
 
 
 def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     for marker in ("apple", "pear", "plum"):
         one.put(marker)
-    eventually(lambda: len(one.letters()) == 3)
+    eventually(lambda: len(one.dead_letter_messages()) == 3)
     process, _ = one.start(
         "redrive", "--to", "target", "--rate", "0.01", "--yes", until="3 dead-letter messages"
     )
@@ -132,7 +132,9 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
     assert process.returncode == 130
     assert "1 redelivered" in out
     assert "Traceback" not in said
-    left = {json.loads(letter["Body"])["detail"]["marker"] for letter in one.letters()}
+    left = {
+        json.loads(message["Body"])["detail"]["marker"] for message in one.dead_letter_messages()
+    }
     assert left | {json.loads(line)["detail"]["marker"] for line in one.logged()} == {
         "apple",
         "pear",
@@ -144,7 +146,7 @@ def test_an_interrupted_run_lets_go_of_what_it_did_not_send(operate):
 def test_only_what_is_meant_is_sent(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
-    eventually(one.letters)
+    eventually(one.dead_letter_messages)
     assert (
         "0 dead-letter messages"
         in one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--yes").stderr
@@ -152,20 +154,20 @@ def test_only_what_is_meant_is_sent(operate):
     assert "--yes" in one.run("redrive", "--to", "target", code=2).stderr
     none = one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--json", "--yes")
     assert json.loads(none.stdout) == {"to": "target", "sent": 0, "kept": 0, "problems": []}
-    assert len(one.letters()) == 1
+    assert len(one.dead_letter_messages()) == 1
     assert one.logged() == []
 
 
 def test_no_is_an_answer(operate, monkeypatch):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
-    eventually(one.letters)
+    eventually(one.dead_letter_messages)
     monkeypatch.setattr("eventstacks.cli.output.confirm", lambda *_, **__: False)
     assert one.run("redrive", "--to", "target", code=1).stderr.endswith("Nothing was changed.\n")
     assert one.run("archive-replay", "--since", "1h", code=1).stderr.endswith(
         "Nothing was changed.\n"
     )
-    assert len(one.letters()) == 1
+    assert len(one.dead_letter_messages()) == 1
 
 
 def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):
@@ -183,7 +185,7 @@ def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):
     functions.invoke(
         FunctionName=name, InvocationType="Event", Payload=json.dumps(event)
     )  # without requester: it fails
-    (before,) = eventually(one.letters)
+    (before,) = eventually(one.dead_letter_messages)
     (found,) = json.loads(one.run("redrive", "--json").stdout)
     assert (found["rule"], found["code"], found["message"]) == (
         None,
@@ -194,7 +196,7 @@ def test_what_a_function_gave_up_on_goes_back_to_the_function(operate):
     assert "--to target" in one.run("redrive", "--to", "bus", "--yes", code=1).stderr
     one.run("redrive", "--to", "target", "--yes")
     after = eventually(
-        lambda: [letter["MessageId"] for letter in one.letters()]
+        lambda: [message["MessageId"] for message in one.dead_letter_messages()]
     )  # it fails again, and is kept
     assert after != [before["MessageId"]]
     assert len(after) == 1

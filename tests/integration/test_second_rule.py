@@ -35,7 +35,7 @@ def test_both_rules_write_to_the_log_group(checkout, operate, scope):
     shop = operate("custom-event-bus", LogsPolicyScope=scope)
     shop.put("a", DetailType="order placed")
     assert eventually(lambda: len(shop.logged()) == 2)
-    assert shop.letters() == []
+    assert shop.dead_letter_messages() == []
 
 
 def test_both_policies_name_both_rules(checkout):

@@ -78,13 +78,13 @@ def dead_letters(aws, url, count=1, wait=PATIENCE):
     return found
 
 
-def codes(letters):
+def codes(messages):
     return {
         (
             one["MessageAttributes"]["TARGET_ARN"]["StringValue"],
             one["MessageAttributes"]["ERROR_CODE"]["StringValue"],
         )
-        for one in letters
+        for one in messages
     }
 
 
@@ -112,12 +112,12 @@ def test_without_the_log_groups_policy_the_event_ends_in_the_queue(deploy, uniqu
     aws, found = deploy(unique, template, LogsPolicyScope="none")
     (act,) = demo.perform(aws, REGION, demo.new_run())
     log_group = act.deliveries[0]
-    letters = dead_letters(aws, found["DeadLetterQueueUrl"], log_group.count)
-    assert len(letters) == log_group.count
-    (target,) = {arn for arn, _ in codes(letters)}
+    messages = dead_letters(aws, found["DeadLetterQueueUrl"], log_group.count)
+    assert len(messages) == log_group.count
+    (target,) = {arn for arn, _ in codes(messages)}
     assert target.endswith(found["EventLogGroupName"])
-    assert {code for _, code in codes(letters)} == {"NO_PERMISSIONS"}
-    assert all(log_group.marker in one["Body"] for one in letters)
+    assert {code for _, code in codes(messages)} == {"NO_PERMISSIONS"}
+    assert all(log_group.marker in one["Body"] for one in messages)
     demo.watch(aws, dataclasses.replace(act, deliveries=[log_group]), 0.5)
     assert log_group.messages == []
 
@@ -129,8 +129,8 @@ def test_without_its_permission_the_function_is_not_called(deploy, unique):
     for statement in policy["Statement"]:
         function.remove_permission(FunctionName=found["FunctionArn"], StatementId=statement["Sid"])
     (act,) = demo.perform(aws, REGION, demo.new_run())
-    letters = dead_letters(aws, found["DeadLetterQueueUrl"])
-    assert codes(letters) == {(found["FunctionArn"], "NO_PERMISSIONS")}
+    messages = dead_letters(aws, found["DeadLetterQueueUrl"])
+    assert codes(messages) == {(found["FunctionArn"], "NO_PERMISSIONS")}
     demo.watch(aws, act, 2)
     assert [len(one.messages) for one in act.deliveries] == [1, 0]
 

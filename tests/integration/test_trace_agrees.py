@@ -85,7 +85,7 @@ def messages(clients, group):
         return None
 
 
-def letters(clients, url):
+def queue_messages(clients, url):
     """(target, code) and body of what a queue holds; each is seen once."""
     sqs = clients("sqs", REGION)
     found = sqs.receive_message(
@@ -106,7 +106,7 @@ def arrivals(clients, target):
         url, bodies = clients("sqs", REGION).get_queue_url(QueueName=target.name)["QueueUrl"], []
 
         def look():
-            bodies.extend(body for _, body in letters(clients, url))
+            bodies.extend(body for _, body in queue_messages(clients, url))
             return bodies
 
         return look
@@ -205,7 +205,7 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
         one.name for one in planned.resources.values() if one.logical_id == "DeadLetterQueue"
     )
     url = clients("sqs", REGION).get_queue_url(QueueName=queue)["QueueUrl"]
-    assert letters(clients, url) == []
+    assert queue_messages(clients, url) == []
 
 
 TARGETS = """
@@ -313,7 +313,7 @@ def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
 
     def collect():
         for name, url in urls.items():
-            boxes[name] += letters(clients, url)
+            boxes[name] += queue_messages(clients, url)
         return {name: len(box) for name, box in boxes.items()}
 
     counts = {"Open": 4, "Shut": 0, "Onward": 1, "Heard": 1, "Dead": 3, "Deaf": 0}

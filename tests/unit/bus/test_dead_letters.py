@@ -222,11 +222,11 @@ def test_no_more_letters_are_taken_than_asked_for():
 
 
 def test_letters_are_grouped_by_rule_target_and_code_the_most_first():
-    letters = [
+    messages = [
         dead_letters.parse(one)
         for one in (message(1), message(2, ERROR_CODE="NO_RESOURCE"), message(3))
     ]
-    found = dead_letters.group(letters)
+    found = dead_letters.group(messages)
     assert {key: len(of) for key, of in found.items()} == {
         ("bus/all", "queue", "NO_PERMISSIONS"): 2,
         ("bus/all", "queue", "NO_RESOURCE"): 1,
