@@ -13,12 +13,11 @@ FILE ?=
 EVENT ?=
 YES ?=
 KEEP ?=
-FORMAT ?= cli
-# Further options of the command (see `eventstacks COMMAND --help`): make deploy ARGS=--express
+# Further options of the command (see `eventstacks COMMAND --help`): make deploy ARGS=--disable-rollback
 ARGS ?=
 
 # A misspelled name on the command line would mean "all stacks": it is an error.
-VARIABLES := ENV STACK REGION FILE EVENT YES KEEP FORMAT ARGS PYTHON
+VARIABLES := ENV STACK REGION FILE EVENT YES KEEP ARGS PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 NEAREST := import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0))
 $(foreach name,$(filter-out $(VARIABLES),$(GIVEN)),$(error unknown variable $(name): \
@@ -101,7 +100,7 @@ local-status: $(STAMP) ## show status, endpoint and stacks
 	@$(RUN) local status
 
 ##@ Stacks
-.PHONY: plan deploy delete status outputs drift recover follow parameters publish
+.PHONY: plan deploy delete status outputs drift recover follow
 plan: $(STAMP) ## show what a deployment would change
 	@$(RUN) plan $(SCOPE) $(MORE)
 deploy: $(STAMP) ## create or update the stacks of ENV [STACK=…] [REGION=…]
@@ -110,7 +109,7 @@ delete: $(STAMP) ## delete stacks in reverse dependency order, after confirmatio
 	@$(RUN) delete $(SCOPE) $(CONFIRM) $(MORE)
 status: $(STAMP) ## show what is deployed, and in which state
 	@$(RUN) status $(SCOPE) $(MORE)
-outputs: $(STAMP) ## print stack outputs (ARGS=--json, ARGS=--dotenv)
+outputs: $(STAMP) ## print stack outputs (ARGS=--json)
 	@$(RUN) outputs $(SCOPE) $(MORE)
 drift: $(STAMP) ## show what was changed outside of CloudFormation
 	@$(RUN) drift $(SCOPE) $(MORE)
@@ -118,10 +117,6 @@ recover: $(STAMP) ## recover a stack stuck in a failed state
 	@$(RUN) recover $(SCOPE) $(CONFIRM) $(MORE)
 follow: $(STAMP) ## watch operations in progress
 	@$(RUN) follow $(SCOPE) $(MORE)
-parameters: $(STAMP) ## print a stack's parameters as JSON for other tools: STACK=… FORMAT=cli|codepipeline
-	@$(RUN) parameters $(SCOPE) --format $(call given,FORMAT) $(MORE)
-publish: $(STAMP) ## upload build/ to the bucket of ENV; print links to the console's form
-	@$(RUN) publish $(SCOPE) $(MORE)
 
 ##@ Events
 .PHONY: send sample

@@ -43,8 +43,6 @@ VERBS = {
     "follow": Verb("stacks", "Stacks", "Watch operations in progress."),
     "recover": Verb("stacks", "Stacks", "Recover stacks stuck in a failed state."),
     "delete": Verb("stacks", "Stacks", "Delete stacks in reverse dependency order."),
-    "parameters": Verb("stacks", "Stacks", "Print a stack's parameters for other tools."),
-    "publish": Verb("stacks", "Stacks", "Upload templates; print links to the console's form."),
     "send": Verb("send", "Events", "Send events to a bus."),
     "sample": Verb("events", "Events", "Print a sample event."),
     "tail": Verb("events", "Events", "Follow the events that stacks receive and log."),

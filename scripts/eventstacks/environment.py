@@ -121,7 +121,7 @@ class Environment:
     prefix: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     protect: bool = False
-    bucket: str | None = None  # for template bodies over 51,200 bytes, and for publish
+    bucket: str | None = None  # for template bodies over 51,200 bytes
     endpoint: str | None = None  # None: AWS; "embedded"; or the URL of an AWS-compatible endpoint
     notifications: tuple[str, ...] = ()
     stack_set: StackSet | None = None

@@ -219,10 +219,6 @@ def test_outputs_of_another_stack_and_of_another_region(project):
             Name=results["taker", region].outputs["Name"]
         )["Parameter"]["Value"]
         assert value == results["queues", "us-east-1"].outputs["Arn"]
-    written = project.run("parameters", "--stack", "taker")
-    assert json.loads(written.out) == [
-        {"ParameterKey": "Target", "ParameterValue": results["queues", "us-east-1"].outputs["Arn"]}
-    ]
 
 
 EXPORTER = QUEUES + "    Export:\n      Name: !Sub '${AWS::StackName}-arn'\n"
@@ -251,17 +247,6 @@ def test_an_importer_follows_the_exporter_both_ways(project):
     assert [one.outcome for one in project.delete()] == ["deleted", "deleted"]
 
 
-def test_a_stack_that_has_left_the_file_is_named_and_can_be_deleted(project):
-    project.template("other", QUEUES)
-    project.write({"queues": {}, "other": {}}, regions=["us-east-1"])
-    project.deploy()
-    project.write({"queues": {}}, regions=["us-east-1"])
-    assert f"{project.prefix}other in us-east-1" in project.run("status").err
-    assert project.run("delete", "--yes", "--stack", "never-there").returncode == 1
-    assert project.run("delete", "--yes", "--stack", "other").returncode == 0
-    assert [*states(project)] == [f"{project.prefix}queues"]
-
-
 def test_a_failed_creation_says_why_and_recover_clears_it(project):
     project.write({"broken": {}, "queues": {}}, regions=["us-east-1"])
     failed = project.run("deploy", "--yes")
@@ -275,25 +260,6 @@ def test_a_failed_creation_says_why_and_recover_clears_it(project):
     assert "ROLLBACK_COMPLETE" in again.err
     assert project.run("recover", "--yes", "--stack", "broken").returncode == 0
     assert "NOT_DEPLOYED" in project.run("status", "--stack", "broken").out
-
-
-def test_recreate_makes_a_stack_whose_creation_failed(project):
-    project.write({"broken": {}}, regions=["us-east-1"])
-    assert project.deploy()[0].status == "ROLLBACK_COMPLETE"
-    project.template("broken", QUEUES)
-    project.write({"broken": {}}, regions=["us-east-1"])
-    assert project.run("plan", "--recreate").returncode == 3
-    assert states(project) == {f"{project.prefix}broken": "ROLLBACK_COMPLETE"}
-    assert project.run("deploy", "--yes", "--recreate").returncode == 0
-    assert states(project) == {f"{project.prefix}broken": "CREATE_COMPLETE"}
-
-
-def test_on_failure_delete_leaves_no_stack(project):
-    project.write({"broken": {}}, regions=["us-east-1"])
-    failed = project.run("deploy", "--yes", "--on-failure", "DELETE")
-    assert failed.returncode == 1
-    assert "Rule (AWS::Events::Rule)" in failed.err
-    assert "NOT_DEPLOYED" in project.run("status").out
 
 
 def test_disable_rollback_leaves_what_was_made(project):

@@ -375,11 +375,10 @@ def test_outputs_are_printed_for_people_programs_and_shells(deploy, unique, monk
         form: CliRunner()
         .invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False)
         .stdout
-        for form in ("", "--json", "--dotenv")
+        for form in ("", "--json")
     }
     assert out[""].splitlines()[0] == f"{unique} in {REGION}"
     assert f"EventBusName                 {found['EventBusName']}" in out[""]
     assert json.loads(out["--json"]) == [
         {"stack": unique, "stack_name": unique, "region": REGION, "outputs": found}
     ]
-    assert f"EVENT_BUS_NAME='{found['EventBusName']}'" in out["--dotenv"].splitlines()

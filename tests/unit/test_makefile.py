@@ -59,7 +59,7 @@ def make(project, *arguments, **environment):
     [
         ("deploy", "deploy --env local"),
         ("deploy ENV=dev STACK=a REGION=b", "deploy --env dev --stack a --region b"),
-        ("deploy YES=1 ARGS=--express", "deploy --env local --yes --express"),
+        ("deploy YES=1 ARGS=--disable-rollback", "deploy --env local --yes --disable-rollback"),
         ("deploy YES=true", "deploy --env local --yes"),
         ("deploy YES=yes", "deploy --env local --yes"),
         ("deploy YES=no", "deploy --env local"),

@@ -109,30 +109,9 @@ def deployment_options(function: F) -> F:
     """Add the options that ``plan`` and ``deploy`` share."""
     for option in (
         click.option(
-            "--import-existing",
-            is_flag=True,
-            help="Import existing resources that have the same names.",
-        ),
-        click.option(
-            "--revert-drift", is_flag=True, help="Revert changes made outside of CloudFormation."
-        ),
-        click.option(
-            "--express", is_flag=True, help="Do not wait for resources to be ready to serve."
-        ),
-        click.option(
-            "--on-failure",
-            type=click.Choice(["ROLLBACK", "DO_NOTHING", "DELETE"], case_sensitive=False),
-            help="What to do with a new stack that fails.",
-        ),
-        click.option(
             "--disable-rollback",
             is_flag=True,
             help="Do not roll back on failure (for debugging).",
-        ),
-        click.option(
-            "--recreate",
-            is_flag=True,
-            help="Delete and create again a stack whose first creation failed (ROLLBACK_COMPLETE).",
         ),
         click.option(
             "--nested/--no-nested",

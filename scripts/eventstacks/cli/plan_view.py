@@ -24,9 +24,7 @@ _ACTIONS = {
     "Add": ("+", "add", "green"),
     "Modify": ("~", "change", "yellow"),
     "Remove": ("-", "remove", "red"),
-    "Import": (">", "import", "cyan"),
     "Dynamic": ("?", "depends on other changes", "magenta"),
-    "SyncWithActual": ("=", "accept the actual state", "cyan"),
 }
 _POLICY_ACTIONS = {  # text, style: red where data is lost, yellow where only a snapshot is left
     "Delete": ("is deleted", "red"),
@@ -101,10 +99,10 @@ def _plan(plan: Plan) -> Iterator[Text]:
         # The problem can be another stack's, for example one whose output is missing.
         where = plan.problem.where if plan.problem.where != str(plan.ref) else ""
         yield Text(f"  ! {where}{': ' if where else ''}{plan.problem.what}", style="red")
-    elif plan.waits_for or plan.recreates:
+    elif plan.waits_for:
         verb = "created" if plan.stack is None else "planned"
         after = f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses"
-        yield Text("new stack, after the empty one is deleted" if plan.recreates else after)
+        yield Text(after)
         for name, kind in plan.resources.items():
             yield Text.assemble(("  + add      ", "green"), name, (f"  {kind}", "dim"))
     elif change_set is None or change_set.unchanged:
@@ -122,8 +120,6 @@ def _plan(plan: Plan) -> Iterator[Text]:
 def _changes(plan: Plan, change_set: ChangeSet) -> Iterator[Text]:
     update = "update" if change_set.changes else "update of outputs or tags"
     yield Text("new stack" if change_set.kind == "CREATE" else update)
-    if change_set.drift == "DRIFTED":
-        yield Text("  ! has drifted from its template", style="yellow")
     if change_set.kind == "UPDATE":
         yield from _stack_values(plan)
     order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
@@ -161,9 +157,6 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     yield line
     if policy := change.get("PolicyAction"):
         yield Text.assemble("      ", _POLICY_ACTIONS.get(policy, (policy, "")))
-    if (drift := change.get("ResourceDriftStatus")) in ("MODIFIED", "DELETED"):
-        how = "changed" if drift == "MODIFIED" else "deleted"
-        yield Text(f"      drifted: {how} outside of CloudFormation", style="yellow")
     if action in ("Add", "Remove"):
         return
     notes = _notes(change)
@@ -203,10 +196,8 @@ def _notes(change: Mapping[str, Any]) -> dict[str, tuple[Text, Text]]:
     """Return the cause of each change, and what it requires, by top-level property."""
     notes: dict[str, tuple[Text, Text]] = {}
     for name, target, cause in _targets(change):
-        actual = (target.get("Drift") or {}).get("ActualValue")
         recreation = _RECREATION.get(target.get("RequiresRecreation", ""), "")
-        drift = f"  is now {_short(actual)}" if actual else ""
-        note = Text.assemble((drift, "yellow"), (recreation, "red"))
+        note = Text(recreation, style="red")
         shown = Text(f" (from {cause})" if cause else "", style="dim")
         notes.setdefault(name.split(".")[0], (shown, note))
     return notes

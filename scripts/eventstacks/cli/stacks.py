@@ -1,15 +1,12 @@
-"""The verbs for stacks: plan, deploy, status, outputs, drift, follow, recover, delete and others."""
+"""The verbs for stacks: plan, deploy, delete, status, outputs, drift, recover and follow."""
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstacks import environment
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cli.options import (
     change_options,
@@ -18,11 +15,9 @@ from eventstacks.cli.options import (
     force_option,
     read_options,
     retain_option,
-    where_options,
 )
-from eventstacks.cloudformation import change_set, deployer, package
+from eventstacks.cloudformation import change_set, deployer
 from eventstacks.cloudformation import outputs as stack_outputs
-from eventstacks.cloudformation import status as stack_status
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -45,10 +40,7 @@ def _reporting(
 
 
 def _options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Options:
-    try:
-        return change_set.Options(allow_replace=frozenset(allow_replace), **chosen)
-    except change_set.OptionsError as error:
-        raise click.UsageError(f"{error.what}. {error.advice}".strip()) from None
+    return change_set.Options(allow_replace=frozenset(allow_replace), **chosen)
 
 
 @click.command()
@@ -105,7 +97,7 @@ def deploy(
     \b
     Examples:
       eventstacks deploy --env local
-      eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --on-failure DELETE
+      eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --yes
     """
     how = _options(**chosen)
     connection, templates, refs = connect(env, stack, region)
@@ -130,7 +122,7 @@ def delete(
     Example:
       eventstacks delete --env local --stack custom-event-bus
     """
-    connection, refs = _connect_to_delete(env, stack, region)
+    connection, _, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         previews = deployer.create(connection, refs).preview_deletion()
     deployed = [one for one in previews if one.stack and not one.problem]
@@ -159,13 +151,10 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     connection, _, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         found = deployer.create(connection, refs).status()
-        orphans = stack_status.orphans(connection) if stack is None and region is None else []
     if as_json:
         output.print_json([one.document() for one in found])
     else:
         _show_status(found)
-    for ref in orphans:
-        output.note(f"Not in the environment file: {ref}. Delete it: {ref.command('delete')}")
     return output.EXIT_FAILED if output.print_errors(one.problem for one in found) else 0
 
 
@@ -188,14 +177,12 @@ def _show_status(found: Sequence[Status]) -> None:
 
 @click.command()
 @read_options
-@click.option("--dotenv", is_flag=True, help="NAME='value' lines, for a shell or a .env file.")
-def outputs(env: str, stack: str | None, region: str | None, as_json: bool, dotenv: bool) -> int:
+def outputs(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
     """Print stack outputs.
 
     \b
-    Examples:
+    Example:
       eventstacks outputs --env local --stack custom-event-bus
-      eventstacks outputs --env local --region us-east-1 --dotenv > .env
     """
     connection, _, refs = connect(env, stack, region)
     problems, found = list[ToolError](), dict[Any, dict[str, str]]()
@@ -208,22 +195,10 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool, dote
     if as_json:
         output.print_json([ref.document() | {"outputs": values} for ref, values in found.items()])
     for ref, values in found.items() if not as_json else ():
-        if not dotenv:
-            output.echo(ref, style="bold")
+        output.echo(ref, style="bold")
         for name, value in values.items():
-            line = f"  {name:<28} {value}"
-            output.echo(_dotenv(ref, refs, name, value) if dotenv else line)
+            output.echo(f"  {name:<28} {value}")
     return output.EXIT_FAILED if output.print_errors(problems) else 0
-
-
-def _dotenv(ref: StackRef, refs: Sequence[StackRef], name: str, value: str) -> str:
-    """Return a shell assignment; the name has stack and Region only where several are printed."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    stack = ref.stack if len({one.stack for one in refs}) > 1 else ""
-    region = ref.region if len({one.region for one in refs}) > 1 else ""
-    variable = re.sub(r"\W", "_", "_".join(filter(None, [stack, snake, region]))).upper()
-    quoted = value.replace("'", "'\\''")
-    return f"{variable}='{quoted}'"
 
 
 @click.command()
@@ -319,75 +294,6 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     if not results:
         output.echo("No operation is in progress.", err=True)
     return live_view.summarize(results, as_json=as_json)
-
-
-@click.command()
-@where_options
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["cli", "codepipeline"]),
-    default="cli",
-    show_default=True,
-    help="For aws cloudformation --parameters, or a CodePipeline template configuration.",
-)
-def parameters(env: str, stack: str | None, region: str | None, form: str) -> int:
-    """Print a stack's parameters as JSON for other tools, with the outputs of other stacks filled in.
-
-    \b
-    Example:
-      eventstacks parameters --env local --stack custom-event-bus --format codepipeline
-    """
-    if not stack:
-        raise click.UsageError("Missing option '--stack'.")
-    connection, _, refs = connect(env, stack, region)
-    values = stack_outputs.Values(connection).resolve(refs[0])
-    output.print_json(stack_outputs.parameters_document(refs[0], values, form))
-    return 0
-
-
-@click.command()
-@read_options
-def publish(env: str, stack: str | None, region: str | None, as_json: bool) -> int:
-    """Upload build/ to the environment's bucket; print a link per stack that opens the console's form.
-
-    The form has the values of the environment file. To open a link, a user needs read access to the bucket.
-
-    \b
-    Examples:
-      eventstacks publish --env dev
-      eventstacks publish --env dev --stack custom-event-bus --region eu-west-1
-    """
-    connection, templates, refs = connect(env, stack, region)
-    with output.progress("Uploading templates"):
-        links = package.links(connection, refs, templates)
-    if as_json:
-        output.print_json([asdict(one) for one in links])
-        return 0
-    if connection.environment.endpoint:
-        output.note(
-            "The links open the console of AWS, which cannot see this environment's endpoint."
-        )
-    for one in links:
-        output.echo(f"{one.stack_name} in {one.region}\n  {one.url}")
-        for name, why in one.left_out.items():
-            output.note(f"  fill in {name} by hand: {why}")
-    return 0
-
-
-def _connect_to_delete(
-    env: str, stack: str | None, region: str | None
-) -> tuple[aws.Aws, Sequence[Any]]:
-    """Return AWS and the stacks to delete; a stack can have left the environment file."""
-    try:
-        connection, _, refs = connect(env, stack, region)
-    except environment.EnvironmentFileError:
-        connection, _, _ = connect(env, None, region)
-        orphans = stack_status.orphans(connection)
-        refs = [ref for ref in orphans if ref.stack == stack and region in (None, ref.region)]
-        if not refs:
-            raise
-    return connection, refs
 
 
 def _confirm(question: str, connection: aws.Aws, *, yes: bool) -> None:

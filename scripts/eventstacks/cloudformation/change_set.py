@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
 from eventstacks.cloudformation import failure, noecho, operation, outputs, package, states
 from eventstacks.cloudformation.operation import NESTED_STACK, Operation
-from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,64 +30,13 @@ _MARK, _TIME = "eventstacks", "%Y%m%dT%H%M%SZ"
 _ABANDONED = timedelta(hours=1)  # an older change set was left by a run that was killed
 
 
-class OptionsError(ToolError):
-    """Options that exclude each other."""
-
-    default_code = ErrorCode.UNSUPPORTED
-
-
 @dataclass(frozen=True)
 class Options:
-    """What ``deploy`` accepts. Raises OptionsError for what CloudFormation would refuse.
+    """What ``deploy`` accepts."""
 
-    Source: API Reference of CreateChangeSet (OnStackFailure, DeploymentConfig, DeploymentMode) and
-    ExecuteChangeSet (DisableRollback).
-    """
-
-    express: bool = False
-    revert_drift: bool = False
-    import_existing: bool = False
-    on_failure: str | None = None  # ROLLBACK, DO_NOTHING, DELETE
     disable_rollback: bool = False
-    recreate: bool = False  # delete and create again a stack whose first creation failed
     nested: bool = True
     allow_replace: frozenset[str] = frozenset()  # logical ids
-
-    def __post_init__(self) -> None:
-        for one, other, advice in (
-            ("disable_rollback", "on_failure", "DO_NOTHING is --disable-rollback for new stacks."),
-            ("express", "on_failure", "Use --disable-rollback with --express."),
-            ("revert_drift", "import_existing", "Deploy twice, with one of them each time."),
-        ):
-            if getattr(self, one) and getattr(self, other):
-                names = f"--{one} and --{other}".replace("_", "-")
-                raise OptionsError(f"{names} exclude each other", advice=advice)
-
-    @property
-    def keeps_failures(self) -> bool:
-        """Return True if a failure is not rolled back."""
-        return self.disable_rollback or self.on_failure == "DO_NOTHING"
-
-    def create_arguments(self, kind: str) -> dict[str, Any]:
-        """Return arguments of CreateChangeSet for a change set of ``kind`` CREATE or UPDATE."""
-        # The default of DisableRollback differs between the modes.
-        express = {"Mode": "EXPRESS", "DisableRollback": self.disable_rollback}
-        arguments = {
-            "DeploymentConfig": express if self.express else None,
-            "OnStackFailure": self.on_failure if kind == "CREATE" else None,
-            "ImportExistingResources": self.import_existing,
-            "DeploymentMode": "REVERT_DRIFT" if self.revert_drift and kind == "UPDATE" else None,
-        }
-        return {name: value for name, value in arguments.items() if value}
-
-    def execute_arguments(self, kind: str) -> dict[str, Any]:
-        """Return arguments of ExecuteChangeSet.
-
-        DisableRollback is refused together with OnStackFailure and DeploymentConfig.
-        """
-        if self.express or (self.on_failure and kind == "CREATE"):
-            return {}
-        return {"DisableRollback": self.keeps_failures}
 
 
 @dataclass(frozen=True)
@@ -103,7 +51,6 @@ class ChangeSet:
     # the changes in it, whose LogicalResourceId is Stack/Resource.
     changes: tuple[dict[str, Any], ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
-    drift: str = ""  # StackDriftStatus of a drift-aware change set
     unchanged: bool = False
 
 
@@ -129,7 +76,6 @@ def request(
         "Parameters": outputs.parameter_arguments(values, held, settings.stack_name),
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
         "Capabilities": package.capabilities(template),
-        **options.create_arguments(kind),
     }
     if options.nested and _NESTED_TYPES & package.types(template):
         arguments["IncludeNestedStacks"] = True
@@ -198,7 +144,6 @@ def _read(stack: StackClient, pending: ChangeSet, secrets: noecho.Secrets) -> Ch
     }
     return replace(
         pending,
-        drift=answer.get("StackDriftStatus", ""),
         changes=tuple(map(secrets.change, changes)),
         parameters=parameters | dict.fromkeys(parameters.keys() & secrets.parameters, noecho.MASK),
     )
@@ -238,10 +183,9 @@ def execute(
         on_start=on_start,
         is_started=is_started,
         ChangeSetName=change_set.arn,
-        **options.execute_arguments(change_set.kind),
+        DisableRollback=options.disable_rollback,
     )
-    running.rollback_disabled = options.keeps_failures
-    running.delete_on_failure = options.on_failure == "DELETE" and change_set.kind == "CREATE"
+    running.rollback_disabled = options.disable_rollback
     return running
 
 

@@ -107,15 +107,11 @@ class Deployment(Run):
         stack: StackClient,
         *,
         wait: bool = False,
-        deleted: bool = False,
         created_by_run: bool = False,
     ) -> Plan:
-        """Plan one stack; an error becomes the plan's ``problem``.
-
-        ``deleted``: the run has just deleted it, which DescribeStacks need not show yet.
-        """
+        """Plan one stack; an error becomes the plan's ``problem``."""
         try:
-            description = None if deleted else self.describe(stack, wait=wait)
+            description = self.describe(stack, wait=wait)
             found = self.planner.plan(stack, description, created_by_run=created_by_run)
         except (ToolError, *AWS_ERRORS) as error:
             found = Plan(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
@@ -171,14 +167,10 @@ class Deployment(Run):
         shown = self.plans[stack.ref]
         if shown.problem:
             return shown
-        if shown.recreates:
-            self.delete_empty(stack, shown)
-        elif shown.change_set and dict(shown.values) == self.planner.values.resolve(stack.ref):
+        if shown.change_set and dict(shown.values) == self.planner.values.resolve(stack.ref):
             return shown
         old = shown.change_set
-        found = self.plan_stack(
-            stack, deleted=shown.recreates, created_by_run=old is not None and old.created_stack
-        )
+        found = self.plan_stack(stack, created_by_run=old is not None and old.created_stack)
         if old:  # after the new one, so that a stack in review is not deleted under it
             keeps = found.change_set is not None and not found.change_set.unchanged
             old = replace(old, created_stack=old.created_stack and not keeps)
@@ -191,20 +183,6 @@ class Deployment(Run):
         if not creates and not self.listener.confirm([found]):
             raise failure.DeploymentError("declined", code=ErrorCode.DECLINED, where=str(stack.ref))
         return found
-
-    def delete_empty(self, stack: StackClient, shown: Plan) -> None:
-        """Delete a stack in ROLLBACK_COMPLETE (--recreate)."""
-        stack_id = (shown.stack or {})["StackId"]
-        running = operation.start(
-            stack,
-            "delete_stack",
-            stack_id,
-            on_start=lambda: self.start(stack.ref),
-            StackName=stack_id,
-        )
-        status = self.follow(stack, running)
-        if status != states.DELETED:
-            raise failure.of_operation(stack, running, status)
 
     def execute(self, stack: StackClient, found: Plan) -> operation.Operation:
         """Execute the change set of a plan. A stack policy that allows more is set before it."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MASK = "****"  # as AWS masks them
-_VALUES = ("BeforeValue", "AfterValue", "PreviousValue", "ActualValue")
+_VALUES = ("BeforeValue", "AfterValue")
 _SHORT = 4  # characters; a shorter value is masked only where it is a word of its own
 
 
@@ -107,8 +107,6 @@ class Secrets:
             }
 
         target = masked(detail.get("Target") or {})
-        if "Drift" in target:
-            target["Drift"] = masked(target["Drift"])
         return {**detail, "Target": target}
 
 

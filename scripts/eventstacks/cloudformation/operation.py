@@ -111,7 +111,6 @@ class Operation:
     token: str
     seen: set[str]  # EventIds from before
     rollback_disabled: bool = False  # CREATE_FAILED and UPDATE_FAILED are ends
-    delete_on_failure: bool = False  # a failure ends in deletion
     events: list[Event] = field(default_factory=list)  # its own, in order
     unmatched_events: list[Event] = field(default_factory=list)  # perhaps of an earlier operation
 
@@ -164,8 +163,6 @@ class Operation:
 
     def _ends(self, event: Event) -> bool:
         state = states.of(event.status)
-        if self.delete_on_failure and not state.is_sound:
-            return event.status == "DELETE_FAILED"
         return state.is_end and (self.rollback_disabled or not state.keeps_failure)
 
 

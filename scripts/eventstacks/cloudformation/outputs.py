@@ -136,21 +136,3 @@ class Values:
                 where=f"Region {region}",
             ) from None
         return str(answer["Parameter"]["Value"])
-
-
-def parameters_document(ref: StackRef, values: Mapping[str, str], form: str) -> Any:
-    """Return the parameters of a stack as other tools read them (JSON).
-
-    ``form``: 'cli' for ``aws cloudformation … --parameters file://``, 'codepipeline' for a template configuration
-    file. Source: AWS CLI reference; CodePipeline User Guide, 'Template configuration file'.
-    """
-    if form == "cli":
-        held = {"Parameters": [{"ParameterKey": name} for name in values]}
-        return parameter_arguments(values, held, str(ref))
-    named = {name: value for name, value in values.items() if value is not PREVIOUS}
-    found: dict[str, Any] = {"Parameters": named}
-    if ref.settings.tags:
-        found["Tags"] = dict(ref.settings.tags)
-    if ref.settings.policy:
-        found["StackPolicy"] = ref.settings.policy
-    return found

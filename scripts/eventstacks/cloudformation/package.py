@@ -1,4 +1,4 @@
-"""Templates on the way to CloudFormation: what they need, their body, the bucket, published links."""
+"""Templates on the way to CloudFormation: what they need, their body, and the bucket."""
 
 from __future__ import annotations
 
@@ -6,31 +6,23 @@ import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 
-from eventstacks.aws import Aws, Clock, call, error_code, error_message
-from eventstacks.cloudformation import noecho
-from eventstacks.cloudformation.outputs import NotDeployedError, Values
-from eventstacks.environment import Source, StackRef
+from eventstacks.aws import call, error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
+    from eventstacks.aws import Aws, Clock
     from eventstacks.rendering import RenderedTemplate
 
 # CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes
 IN_REQUEST, IN_S3 = 51_200, 1_000_000
 # Of the bucket; the role of github-deploy-role can write there and nowhere else.
 FOLDER = "templates"
-CONSOLES = {  # partition → domain of its console, after the Region
-    "aws": "console.aws.amazon.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-}
 # Properties that `aws cloudformation package` uploads. Source: AWS CLI reference of that command.
 _ARTIFACTS = {
     "AWS::ApiGateway::RestApi": ("BodyS3Location",),
@@ -211,92 +203,3 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
         )
     key = f"{template.name}-{hashlib.sha256(body).hexdigest()[:16]}.yaml"
     return {"TemplateURL": bucket.put(key, body, clock)}
-
-
-# --- publishing --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Link:
-    """A link to the console's form for one stack; ``left_out``: parameter → why it is not filled in."""
-
-    stack: str
-    stack_name: str
-    region: str
-    url: str
-    left_out: Mapping[str, str]
-
-
-def upload(aws: Aws, templates: Mapping[str, RenderedTemplate]) -> dict[str, str]:
-    """Put the templates into the environment's bucket; return template → URL.
-
-    The keys begin with a hash of all templates: what a link shows never changes. Raises BucketError.
-    """
-    clock = Clock()
-    if not (bucket := find_bucket(aws, clock)):
-        raise BucketError(
-            "this environment names no bucket to publish to",
-            where=str(aws.environment.path),
-            advice="Add 'bucket: <name>' to it; the bucket can be in any Region of the partition.",
-        )
-    bodies = {name: templates[name].text.encode() for name in sorted(templates)}
-    digest = hashlib.sha256(repr(bodies).encode()).hexdigest()[:16]
-    return {name: bucket.put(f"{digest}/{name}.yaml", body, clock) for name, body in bodies.items()}
-
-
-def links(
-    aws: Aws, refs: Sequence[StackRef], templates: Mapping[str, RenderedTemplate]
-) -> list[Link]:
-    """Upload the templates; return a link per stack and Region.
-
-    Raises BucketError, and ToolError for a Region whose console is not known.
-    """
-    consoles = {ref.region: _console(aws, ref.region) for ref in refs}
-    urls, values = upload(aws, templates), Values(aws)
-    return [
-        _link(aws, ref, urls[ref.settings.template], templates, values, consoles[ref.region])
-        for ref in refs
-    ]
-
-
-def _link(
-    aws: Aws,
-    ref: StackRef,
-    url: str,
-    templates: Mapping[str, RenderedTemplate],
-    values: Values,
-    console: str,
-) -> Link:
-    """Return the quick-create link of a stack.
-
-    Left out are outputs of stacks that are not deployed, values from other sources, and NoEcho
-    parameters, which the console ignores. Source: CloudFormation User Guide, 'Create quick-create links for stacks'.
-    """
-    references = aws.environment.references(ref)
-    secret = noecho.parameters(templates[ref.settings.template].document)
-    form, left_out = {"templateURL": url, "stackName": ref.stack_name}, dict[str, str]()
-    for name, value in ref.values().items():
-        if name in secret or isinstance(value, Source):
-            left_out[name] = "it is secret (NoEcho)" if name in secret else f"its value is {value}"
-            continue
-        try:
-            given = values.output(*references[name]) if name in references else str(value)
-            form[f"param_{name}"] = given
-        except NotDeployedError as error:
-            left_out[name] = f"{value}: {error.what}"
-    query = urlencode(form, quote_via=quote)
-    path = f"cloudformation/home?region={ref.region}#/stacks/create/review?{query}"
-    link = f"https://{ref.region}.{console}/{path}"
-    return Link(ref.stack, ref.stack_name, ref.region, link, left_out)
-
-
-def _console(aws: Aws, region: str) -> str:
-    partition = aws.client("cloudformation", region).meta.partition
-    if partition not in CONSOLES:
-        raise ToolError(
-            f"the console of partition {partition} is not known",
-            code=ErrorCode.UNSUPPORTED,
-            where=f"{aws.environment.path}: {region}",
-            advice="Upload the files of build/ by hand.",
-        )
-    return CONSOLES[partition]

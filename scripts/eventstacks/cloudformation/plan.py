@@ -55,8 +55,6 @@ class Planner:
         # A loop (Fn::ForEach) is left out.
         declared = (template.document.get("Resources") or {}).items()
         resources = {name: str(one.get("Type")) for name, one in declared if isinstance(one, dict)}
-        if status == "ROLLBACK_COMPLETE" and self.options.recreate:
-            return Plan(ref, stack=description, recreates=True, resources=resources)
         self._check_state(ref, status)
         package.check_paths(template)
         if waits_for := self._waits_for(ref):
@@ -94,7 +92,7 @@ class Planner:
         state = states.of(status)
         if not state.accepts_change_sets:
             raise failure.refused(f"the stack cannot be updated: it is in {status}", status, ref)
-        if state.keeps_failure and not self.options.keeps_failures:
+        if state.keeps_failure and not self.options.disable_rollback:
             raise failure.refused(
                 f"the stack can only be updated without a rollback: it is in {status}", status, ref
             )

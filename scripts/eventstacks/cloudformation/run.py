@@ -31,11 +31,10 @@ class Plan:
     """What a deployment would do to one stack."""
 
     ref: StackRef
-    change_set: ChangeSet | None = None  # None with ``problem``, ``waits_for`` or ``recreates``
+    change_set: ChangeSet | None = None  # None with ``problem`` or ``waits_for``
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
     values: Mapping[str, str] = field(default_factory=dict)
     waits_for: tuple[str, ...] = ()  # stacks of this run whose outputs it needs first
-    recreates: bool = False  # the empty stack is deleted and created again
     resources: Mapping[str, str] = field(default_factory=dict)  # without change set: id → type
     settings: tuple[str, ...] = ()  # other changes: termination protection, stack policy
     policy_first: bool = False  # the new stack policy allows what the deployed one denies
@@ -47,7 +46,7 @@ class Plan:
     def changes(self) -> bool:
         """Return True if there is anything to do."""
         has_change_set = self.change_set is not None and not self.change_set.unchanged
-        return bool(self.waits_for or self.recreates or self.settings or has_change_set)
+        return bool(self.waits_for or self.settings or has_change_set)
 
     def document(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
@@ -58,12 +57,10 @@ class Plan:
             "type": made.kind if made else None,
             "resources": list(made.changes) if made else [],
             "waits_for": list(self.waits_for),
-            "recreates": self.recreates,
             "settings": list(self.settings),
             "outputs": dict(self.outputs),
             "notes": list(self.notes),
             "parameters": dict(made.parameters) if made else {},
-            "drift": made.drift if made else "",
             "error": self.problem.document() if self.problem else None,
         }
 

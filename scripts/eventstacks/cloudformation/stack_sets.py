@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 
     from eventstacks.rendering import RenderedTemplate
 
-_CHANGE_SETS = [
-    "express",
-    "revert_drift",
-    "import_existing",
-    "on_failure",
-    "disable_rollback",
-    "recreate",
-]
-
 
 class StackSets(Scope):
     """A Deployer (see deployer.py) of an environment with ``stack_set``."""
@@ -52,9 +43,8 @@ class StackSets(Scope):
     ) -> list[Plan]:
         """Return a plan per stack and Region. Raises RefusedError for unsupported options."""
         options = options or Options()
-        given = [f"--{one.replace('_', '-')}" for one in _CHANGE_SETS if getattr(options, one)]
-        if given := [*given, *([] if options.nested else ["--no-nested"])]:
-            raise self._refused(f"{', '.join(given)}:")
+        if options.disable_rollback or not options.nested:
+            raise self._refused("--disable-rollback and --no-nested:")
         return [plan for one in self.sets for plan in self._plan(one, templates)]
 
     def _plan(self, one: StackSet, templates: Mapping[str, RenderedTemplate]) -> list[Plan]:

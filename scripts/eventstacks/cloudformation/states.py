@@ -58,7 +58,7 @@ STATES = {
         is_end=True,
         recovery=(_DELETE, "failed to create and is empty: delete it"),
         advice="Its first creation failed, and CloudFormation only allows deleting it.\n"
-        "Delete it: {recover}\nOr delete and create it again: {recreate}",
+        "Delete it: {recover}\nThen create it again: {deploy}",
     ),
     "ROLLBACK_FAILED": State(
         is_end=True,
@@ -143,7 +143,6 @@ def advice(status: str, ref: StackRef) -> str:
     return of(status).advice.format(
         deploy=ref.command("deploy"),
         onward=ref.command("deploy", "--disable-rollback"),
-        recreate=ref.command("deploy", "--recreate"),
         recover=ref.command("recover"),
         skip=ref.command("recover", "--skip", "LogicalId"),
         retain=ref.command("recover", "--retain", "LogicalId"),

@@ -1,20 +1,19 @@
-"""What is deployed: the state of stacks, their drift, and stacks that have left the file."""
+"""What is deployed: the state of stacks and their drift."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.aws import AWS_ERRORS, RETRY_LONG, Aws, Clock
+from eventstacks.aws import RETRY_LONG
 from eventstacks.cloudformation import failure, states
-from eventstacks.cloudformation.stack import StackClient
-from eventstacks.environment import StackRef, StackSettings
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from eventstacks.cloudformation.run import Scope
+    from eventstacks.cloudformation.stack import StackClient
+    from eventstacks.environment import StackRef
     from eventstacks.errors import ToolError
 
 
@@ -58,33 +57,6 @@ def _read(stack: StackClient) -> Status:
         protected=bool(found.get("EnableTerminationProtection")),
         advice="" if states.of(status).is_sound else states.advice(status, stack.ref),
     )
-
-
-def orphans(aws: Aws) -> list[StackRef]:
-    """Return deployed stacks whose name has the environment's prefix, but which its file lacks.
-
-    Looks in the environment's Regions as far as they can be read. Without a prefix a stack cannot
-    be told from those of others, and the answer is empty.
-    """
-    environment, clock, found = aws.environment, Clock(), []
-    refs = environment.choose() if environment.prefix else []
-    known = {(ref.stack_name, ref.region) for ref in refs}
-    for region, ref in {ref.region: ref for ref in refs}.items():
-        stacks = StackClient(ref, aws.client("cloudformation", region), clock)
-        names = list[str]()
-        with contextlib.suppress(*AWS_ERRORS):
-            listed = stacks.items("describe_stacks", "Stacks")
-            names = [
-                one["StackName"]
-                for one in listed
-                if not one.get("ParentId") and one["StackStatus"] != states.DELETED
-            ]
-        for name in names:
-            if name.startswith(environment.prefix) and (name, region) not in known:
-                key = name.removeprefix(environment.prefix)
-                settings = StackSettings(key, name, template="", regions=(region,))
-                found.append(StackRef(environment.name, key, name, region, settings))
-    return found
 
 
 # --- drift -------------------------------------------------------------------------------------

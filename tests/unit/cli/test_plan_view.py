@@ -90,9 +90,7 @@ def test_a_property_before_and_after():
     ]
 
 
-@pytest.mark.parametrize(
-    "action", ["Add", "Modify", "Remove", "Import", "Dynamic", "SyncWithActual", "SomethingNew"]
-)
+@pytest.mark.parametrize("action", ["Add", "Modify", "Remove", "Dynamic", "SomethingNew"])
 def test_every_action_can_be_shown(action):
     assert any("Queue" in line for line in text(plan(change(action))))
 
@@ -132,20 +130,6 @@ def test_of_a_document_only_what_differs_is_shown():
         )
     )
     assert lines[2] == "      DelaySeconds.Statement.0.Effect: Allow → Deny"
-
-
-def test_drift_is_shown_where_it_is_known():
-    lines = text(
-        plan(
-            change(
-                "Modify",
-                detail("1", "1", Drift={"PreviousValue": "1", "ActualValue": "9"}),
-                ResourceDriftStatus="MODIFIED",
-            )
-        )
-    )
-    assert "      drifted: changed outside of CloudFormation" in lines
-    assert any("is now 9" in line for line in lines)
 
 
 def test_without_values_the_property_and_its_cause_are_named():

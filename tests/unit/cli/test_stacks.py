@@ -65,19 +65,6 @@ def test_the_exit_code_of_a_plan(monkeypatch, found, exit_code, form):
     assert ("Error: denied" in done.stderr) == (FAILED in found)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--disable-rollback", "--on-failure", "DELETE"),
-        ("--express", "--on-failure", "DELETE"),
-        ("--revert-drift", "--import-existing"),
-    ],
-)
-@pytest.mark.parametrize("verb", ["plan", "deploy"])
-def test_options_that_exclude_each_other_are_wrong_use(verb, options):
-    assert CliRunner().invoke(cli, [verb, *options]).exit_code == 2
-
-
 def test_a_deployment_that_is_declined_is_an_error(monkeypatch):
     monkeypatch.setattr(Stacks, "deploy", plans())
     with pytest.raises(ToolError) as caught:
@@ -139,9 +126,6 @@ def test_outputs_of_one_stack_are_shown_though_another_is_not_deployed(monkeypat
     done = run("outputs", exit_code=1)
     assert done.stdout.splitlines() == [str(BUS), f"  {'EventBusName':<28} it's"]
     assert str(OBJECTS) in done.stderr
-    assert run("outputs", "--dotenv", exit_code=1).stdout == (
-        "BUS_EVENT_BUS_NAME_US_EAST_1='it'\\''s'\n"
-    )
     (only,) = json.loads(run("outputs", "--json", exit_code=1).stdout)
     assert only["outputs"] == {"EventBusName": "it's"}
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from scripted_cloudformation import environment, refusal, stack
 
-from eventstacks.cloudformation import deployer, outputs, status
+from eventstacks.cloudformation import outputs
 from eventstacks.errors import ErrorCode, ToolError
 
 # --- the stack policy ----------------------------------------------------------------------------
@@ -52,45 +52,15 @@ def test_a_policy_that_was_taken_out_of_the_file_is_reported(world):
 # --- a stack that failed to create ---------------------------------------------------------------
 
 
-def test_an_empty_stack_is_created_again_only_if_that_is_asked_for(world):
+def test_an_empty_stack_is_refused_recovered_and_created(world):
     w = world()
     first = w.cfn.add_stack("t-bus", "ROLLBACK_COMPLETE")
     (refused,) = w.deploy()
     assert (refused.problem.code, w.cfn.find("t-bus")) == (ErrorCode.STACK_STUCK, first)
-    assert "--recreate" in refused.problem.advice
-    (plan,) = w.plan(recreate=True)
-    assert (plan.recreates, plan.changes, plan.resources) == (
-        True,
-        True,
-        {"Queue": "AWS::SQS::Queue"},
-    )
-    assert w.cfn.find("t-bus") == first
-    w.ear.answer = False
-    assert (w.deploy(recreate=True), w.cfn.find("t-bus")) == ([], first)
-    w.ear.answer = True
-    (result,) = w.deploy(recreate=True)
-    assert (result.outcome, w.cfn.status(first)) == ("created", "DELETE_COMPLETE")
-    assert w.cfn.find("t-bus") != first
-
-
-def test_describe_stacks_that_lags_behind_the_deletion_does_not_matter(world):
-    w = world()
-    first = w.cfn.add_stack("t-bus", "ROLLBACK_COMPLETE")
-    answer, describe = w.cfn.describe_stacks(StackName=first), w.cfn.describe_stacks
-    w.cfn.describe_stacks = lambda StackName: (  # noqa: N803
-        answer if StackName == "t-bus" else describe(StackName=StackName)
-    )
-    (result,) = w.deploy(recreate=True)
-    assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
-
-
-@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"])
-def test_recreate_deletes_no_stack_in_another_state(world, status):
-    w = world()
-    stack_id = w.cfn.add_stack("t-bus", status)
-    (result,) = w.deploy(recreate=True)
-    assert (result.outcome, w.cfn.find("t-bus")) == ("failed", stack_id)
-    assert "delete_stack" not in w.cfn.names()
+    assert "make recover" in refused.problem.advice
+    assert [one.outcome for one in w.recover()] == ["deleted"]
+    assert [one.outcome for one in w.deploy()] == ["created"]
+    assert (w.cfn.status(first), w.cfn.find("t-bus") == first) == ("DELETE_COMPLETE", False)
 
 
 def test_a_failed_import_has_a_way_on_that_is_not_refused(world):
@@ -195,28 +165,3 @@ def test_the_stack_in_the_other_region_is_recovered(half):
     half.clock.time = 10
     results = half.recover()
     assert [one.outcome for one in results] == ["deleted", "failed"]
-
-
-# --- stacks that have left the file ---------------------------------------------------------------
-
-
-def test_a_region_that_cannot_be_read_hides_only_its_own(world):
-    w = world(environment(stack("bus", regions=("eu-west-1", "us-east-1")), prefix="t-"))
-    w.cfn.add_stack("t-old")
-    closed = w.aws.client("cloudformation", "eu-west-1")
-    closed.fail("describe_stacks", refusal("AccessDenied", "no", 403), times=9)
-    assert [str(one) for one in status.orphans(w.aws)] == ["t-old in us-east-1"]
-
-
-def test_stacks_of_the_prefix_that_left_the_file_are_found_and_can_be_deleted(world):
-    w = world(environment(stack("bus"), prefix="t-"))
-    for name, more in (("t-bus", {}), ("t-old", {}), ("other", {}), ("t-child", {"ParentId": "x"})):
-        w.cfn.add_stack(name, **more)
-    (left,) = status.orphans(w.aws)
-    assert (str(left), left.stack) == ("t-old in us-east-1", "old")
-    chosen = deployer.create(w.aws, [left], clock=w.clock)
-    assert [one.outcome for one in chosen.delete(chosen.preview_deletion())] == ["deleted"]
-    assert status.orphans(w.aws) == []
-    no_prefix = world(environment(stack("bus")))
-    no_prefix.cfn.add_stack("anything")
-    assert status.orphans(no_prefix.aws) == []

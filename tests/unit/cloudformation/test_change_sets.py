@@ -312,54 +312,12 @@ def test_secrets_are_not_in_the_reason_of_a_failure(world, deployed):
     assert "Secret: **** is not allowed" in result.problem.what
 
 
-@pytest.mark.parametrize(
-    ("options", "creating", "executing"),
-    [
-        ({}, {}, {"DisableRollback": False}),
-        ({"disable_rollback": True}, {}, {"DisableRollback": True}),
-        ({"on_failure": "DELETE"}, {"OnStackFailure": "DELETE"}, {}),
-        (
-            {"express": True},
-            {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": False}},
-            {},
-        ),
-        (
-            {"express": True, "disable_rollback": True},
-            {"DeploymentConfig": {"Mode": "EXPRESS", "DisableRollback": True}},
-            {},
-        ),
-        ({"import_existing": True}, {"ImportExistingResources": True}, {"DisableRollback": False}),
-    ],
-)
-def test_disable_rollback_is_said_where_it_may_be(world, options, creating, executing):
+@pytest.mark.parametrize("chosen", [False, True])
+def test_disable_rollback_is_said_when_the_change_set_is_executed(world, chosen):
     w = world()
-    w.deploy(**options)
-    made = next(given for name, given in w.cfn.calls if name == "create_change_set")
+    w.deploy(disable_rollback=chosen)
     done = next(given for name, given in w.cfn.calls if name == "execute_change_set")
-    names = {
-        "OnStackFailure",
-        "DeploymentConfig",
-        "ImportExistingResources",
-        "DeploymentMode",
-        "DisableRollback",
-    }
-    assert {name: value for name, value in made.items() if name in names} == creating
-    assert {name: value for name, value in done.items() if name in names} == executing
-
-
-def test_on_failure_delete_is_not_said_of_an_update(world):
-    w = world()
-    w.cfn.add_stack("t-bus")
-    w.deploy(on_failure="DELETE")
-    assert "OnStackFailure" not in next(
-        given for name, given in w.cfn.calls if name == "create_change_set"
-    )
-    assert (
-        next(given for name, given in w.cfn.calls if name == "execute_change_set")[
-            "DisableRollback"
-        ]
-        is False
-    )
+    assert done["DisableRollback"] is chosen
 
 
 LOSING = {

@@ -335,23 +335,13 @@ def test_what_to_do_about_stacks_that_are_behind_names_no_region(sets):
     assert found == [("NOT_DEPLOYED", ""), ("1 OUTDATED", "make deploy ENV=test STACK=bus")]
 
 
-@pytest.mark.parametrize(
-    ("how", "name"),
-    [
-        ({"express": True}, "--express"),
-        ({"revert_drift": True}, "--revert-drift"),
-        ({"import_existing": True}, "--import-existing"),
-        ({"on_failure": "DELETE"}, "--on-failure"),
-        ({"disable_rollback": True}, "--disable-rollback"),
-        ({"nested": False}, "--no-nested"),
-    ],
-)
-def test_options_that_stack_sets_do_not_have_are_refused(sets, how, name):
+@pytest.mark.parametrize("how", [{"disable_rollback": True}, {"nested": False}])
+def test_options_that_stack_sets_do_not_have_are_refused(sets, how):
     w = sets()
     calls = w.heard(*CHANGES)
-    with pytest.raises(stack_set.RefusedError, match=f"{name}: not supported"):
+    with pytest.raises(stack_set.RefusedError, match="not supported"):
         w.plan(**how)
-    with pytest.raises(stack_set.RefusedError, match=f"{name}: not supported"):
+    with pytest.raises(stack_set.RefusedError, match="not supported"):
         w.deploy(how)
     assert calls == []
 

@@ -2,7 +2,6 @@
 
 import pytest
 from scripted_cloudformation import (
-    ROLLED_BACK,
     steps,
 )
 
@@ -59,32 +58,11 @@ def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollb
 
 
 @pytest.mark.parametrize("status", ["UPDATE_FAILED", "CREATE_FAILED"])
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"disable_rollback": True},
-        {"on_failure": "DO_NOTHING"},
-        {"disable_rollback": True, "express": True},
-    ],
-)
-def test_a_failure_that_was_not_rolled_back_is_gone_on_from(world, status, how):
+def test_a_failure_that_was_not_rolled_back_is_gone_on_from(world, status):
     w = world()
     w.cfn.add_stack("t-bus", status)
-    (result,) = w.deploy(**how)
+    (result,) = w.deploy(disable_rollback=True)
     assert result.outcome == "updated"
-
-
-@pytest.mark.parametrize("begins", [3.01, 3.5, 4.3, 7])
-def test_on_failure_delete_follows_to_the_deletion(world, begins):
-    w = world()
-    w.cfn.timelines["CREATE"] = [
-        *ROLLED_BACK,
-        *steps((begins, "STACK", "DELETE_IN_PROGRESS"), (60, "STACK", "DELETE_COMPLETE")),
-    ]
-    (result,) = w.deploy(on_failure="DELETE")
-    assert not result.ok
-    assert "Queue name is taken" in str(result.problem)
-    assert "DELETE_COMPLETE" in str(result.problem)
 
 
 def test_create_failed_is_an_end_when_nothing_is_rolled_back(world):

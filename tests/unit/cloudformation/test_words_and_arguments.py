@@ -8,30 +8,9 @@ from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, stack
 
 from eventstacks.aws import Clock, backoff, is_login_error, is_transient
-from eventstacks.cloudformation import order, outputs, package
-from eventstacks.cloudformation.change_set import Options, OptionsError
+from eventstacks.cloudformation import order, package
 from eventstacks.cloudformation.protection import loss
 from eventstacks.environment import OutputReference
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"disable_rollback": True, "on_failure": "DELETE"},
-        {"express": True, "on_failure": "ROLLBACK"},
-        {"revert_drift": True, "import_existing": True},
-    ],
-)
-def test_what_aws_would_refuse_is_refused_in_words(options):
-    with pytest.raises(OptionsError):
-        Options(**options)
-
-
-def test_revert_drift_is_for_stacks_that_are_there():
-    assert Options(revert_drift=True).create_arguments("UPDATE") == {
-        "DeploymentMode": "REVERT_DRIFT"
-    }
-    assert Options(revert_drift=True).create_arguments("CREATE") == {}
 
 
 def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
@@ -194,19 +173,6 @@ def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
 )
 def test_capabilities_are_those_that_the_template_needs(template, wanted):
     assert package.capabilities(template) == wanted
-
-
-def test_parameters_for_other_tools():
-    shop = environment(stack(tags={"team": "shop"}, policy={"Statement": []}))
-    (ref,) = shop.choose()
-    assert outputs.parameters_document(ref, {"A": "1"}, "cli") == [
-        {"ParameterKey": "A", "ParameterValue": "1"}
-    ]
-    assert outputs.parameters_document(ref, {"A": "1"}, "codepipeline") == {
-        "Parameters": {"A": "1"},
-        "Tags": {"team": "shop"},
-        "StackPolicy": {"Statement": []},
-    }
 
 
 UNKNOWN = "might lose resources: AWS does not tell what changes in this nested stack"
