@@ -135,11 +135,9 @@ metrics: $(STAMP) ## show matches, invocations and failures of each rule (ARGS='
 	@$(RUN) metrics $(SCOPE) $(MORE)
 
 ##@ The flow of events
-.PHONY: trace backtest
+.PHONY: trace
 trace: $(STAMP) ## show which targets an event reaches: make trace EVENT=file.json [ENV=…] [STACK=…]
 	@$(RUN) trace $(call given,EVENT) $(SCOPE) $(MORE)
-backtest: $(STAMP) ## compare matches of recorded events, local template vs deployed: FILE=events.ndjson
-	@$(RUN) backtest $(SCOPE) $(MORE) $(call given,FILE)
 
 ##@ Benchmarks
 .PHONY: bench-patterns bench-send bench-deploy bench-lint

@@ -51,7 +51,6 @@ VERBS = {
     "archive-replay": Verb("replays", "Events", "Replay archived events."),
     "trace": Verb("flow", "Flow", "Show which targets an event reaches, and why not."),
     "match": Verb("flow", "Flow", "Test whether an event pattern matches an event."),
-    "backtest": Verb("flow", "Flow", "Compare matches of recorded events: local, deployed."),
     "init": Verb("project", "Project", "Create a new project."),
     "demo": Verb("project", "Project", "Deploy the stacks and watch events flow through them."),
     "new": Verb("project", "Project", "Create a new stack from a template."),

@@ -70,7 +70,6 @@ def make(project, *arguments, **environment):
         ("send FILE=x.ndjson", "send --env local x.ndjson"),
         ("send", "send --env local -"),
         ("trace EVENT=e.json ENV=dev", "trace e.json --env dev"),
-        ("backtest STACK=s FILE=f.ndjson", "backtest --env local --stack s f.ndjson"),
     ],
 )
 def test_a_variable_becomes_an_option(project, arguments, command):

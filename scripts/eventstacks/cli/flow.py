@@ -1,4 +1,4 @@
-"""The verbs for the flow of events: trace, match, backtest."""
+"""The verbs for the flow of events: trace, match."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output, route_view
 from eventstacks.cli.options import (
     connect,
-    env_option,
     json_option,
     load,
-    quiet_option,
     where_options,
 )
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow import backtest as comparison
 from eventstacks.flow import diagram as drawing
-from eventstacks.flow import graph, payload, samples, symbols
+from eventstacks.flow import graph, samples, symbols
 from eventstacks.flow import live as account_flow
 from eventstacks.flow import trace as tracing
 from eventstacks.patterns import grammar, matcher, verdict
@@ -207,13 +204,11 @@ def _environment_flow(
 
 
 def _read_account(env: str, stack: str | None, region: str | None) -> Callable[[Sample], Flow]:
-    """Read the deployed flow; print its differences from the templates on stderr."""
+    """Read the deployed flow."""
     aws, templates, refs = connect(env, stack, region)
     stacks = graph.stacks_of(aws.environment, templates)
     planned = account_flow.locate(aws, [stacks[ref] for ref in refs], aws.guard())
     found = account_flow.read(aws, planned)
-    for difference in account_flow.differences(planned, found):
-        output.echo(f"differs: {difference}", err=True)
 
     def find(sample: Sample) -> Flow:
         """Return the flow in which the event arrives on the buses of the sample's stack."""
@@ -281,46 +276,3 @@ def _event_of(path: Path) -> dict[str, Any]:
     content = verdict.read_event(text)
     event: dict[str, Any] = content["event"] if is_sample else content
     return event
-
-
-@click.command()
-@env_option
-@click.option("--stack", required=True, metavar="NAME", help="The stack with a changed template.")
-@click.option("--region", metavar="NAME", help="Region of the deployed stack. Default: its first.")
-@click.option(
-    "--examples",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Events to print that are newly or no longer matched.",
-)
-@quiet_option
-@json_option
-@click.argument("file", type=FILE)
-def backtest(
-    env: str, stack: str, region: str | None, examples: int, as_json: bool, file: Path
-) -> None:
-    """Compare which recorded events match the local template and the deployed stack.
-
-    FILE holds one event per line (- is stdin), as rules receive them: from a log group or an archive.
-
-    \b
-    Example:
-      eventstacks backtest --env dev --stack s3-object-events events.ndjson
-    """
-    events = [one.event for one in samples.parse_lines(_read(file), str(file))]
-    aws, templates, [ref, *_] = connect(env, stack, region)
-    stacks = graph.stacks_of(aws.environment, templates)
-    planned = account_flow.locate(aws, [stacks[ref]], aws.guard())
-    found = comparison.compare(planned, account_flow.read(aws, planned), events)
-    if as_json:
-        output.print_json([one.as_data(examples) for one in found])
-        return
-    for one in found:
-        output.echo(f"{one.rule}: {one.before} of {one.events} events before, {one.after} after")
-        for change, changed in (("no longer", one.lost), ("newly", one.gained)):
-            if changed:
-                output.echo(f"  {change} matched: {len(changed)}, such as")
-            for event in changed[:examples]:
-                output.echo(f"    {payload.compact(event)}")

@@ -1,27 +1,25 @@
-"""Read the flow as it is deployed, and compare it with the templates."""
+"""Read the flow as it is deployed."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow import graph, json_text, permissions
+from eventstacks.flow import graph, json_text
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import is_known
-from eventstacks.flow.targets import INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from eventstacks.aws import Aws
-    from eventstacks.flow.graph import Flow, Json, Rule, Target
+    from eventstacks.flow.graph import Flow, Json, Rule
     from eventstacks.flow.resolve import Stack
 
-# Settings of a target that AWS returns as they were written.
-_COMPARED = ("RoleArn", "DeadLetterConfig", *INPUTS)
 # Parts of the error codes with which services say that a resource does not exist.
 _NOT_FOUND = ("NotFound", "NoSuch", "NonExistent", "DoesNotExist")
 
@@ -114,17 +112,12 @@ def _add_policy(flow: Flow, label: str, arn: str, document: str | None) -> None:
 
 def _read_resource(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
     """Read what permissions need of the resource with an ARN; one that does not exist is left out."""
-    _, _, service, region, account, *_, name = arn.split(":")
-    client = (
-        aws.client(service, region or aws.environment.regions[0]) if service in _READERS else None
-    )
+    _, _, service, region, *_, name = arn.split(":")
     label = planned.label(arn)
-    properties: Json = {}
     try:
-        if client:
-            properties, documents = _READERS[service](client, arn, name, account)
-            for document in documents:
-                _add_policy(flow, f"policy of {label}", arn, document)
+        properties, documents = _describe(aws, arn)
+        for document in documents:
+            _add_policy(flow, f"policy of {label}", arn, document)
         if key := properties.get("KmsMasterKeyId"):
             _read_key(aws.client("kms", region), flow, str(key))
     except ClientError as error:
@@ -136,42 +129,28 @@ def _read_resource(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
     flow.resources[arn] = Resource(label, kind, properties, short, arn, arn, region=region)
 
 
-# The properties and the policy documents of a resource.
-_Read = tuple[dict[str, Any], list[str | None]]
-
-
-def _read_function(client: Any, arn: str, _name: str, _account: str) -> _Read:
-    return {}, [client.get_policy(FunctionName=arn)["Policy"]]
-
-
-def _read_queue(client: Any, _arn: str, name: str, account: str) -> _Read:
-    url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-    answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+def _describe(aws: Aws, arn: str) -> tuple[Json, list[str | None]]:
+    """Return the properties and the policy documents of a resource; none of other services."""
+    _, _, service, region, account, *_, name = arn.split(":")
+    connect = partial(aws.client, service, region or aws.environment.regions[0])
+    match service:
+        case "lambda":
+            return {}, [connect().get_policy(FunctionName=arn)["Policy"]]
+        case "sqs":
+            owner = {"QueueName": name, "QueueOwnerAWSAccountId": account}
+            url = connect().get_queue_url(**owner)["QueueUrl"]
+            answer = connect().get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        case "sns":
+            answer = connect().get_topic_attributes(TopicArn=arn)
+        case "logs":
+            answer = connect().describe_resource_policies(resourceArn=arn, policyScope="RESOURCE")
+            return {}, [one["policyDocument"] for one in answer["resourcePolicies"]]
+        case "iam":
+            return _role(connect(), name.rsplit("/", 1)[-1]), []
+        case _:
+            return {}, []
     attributes = answer.get("Attributes", {})
     return attributes, [attributes.get("Policy")]
-
-
-def _read_topic(client: Any, arn: str, _name: str, _account: str) -> _Read:
-    attributes = client.get_topic_attributes(TopicArn=arn)["Attributes"]
-    return attributes, [attributes.get("Policy")]
-
-
-def _read_group(client: Any, arn: str, _name: str, _account: str) -> _Read:
-    answer = client.describe_resource_policies(resourceArn=arn, policyScope="RESOURCE")
-    return {}, [one["policyDocument"] for one in answer["resourcePolicies"]]
-
-
-def _read_role(client: Any, arn: str, _name: str, _account: str) -> _Read:
-    return _role(client, arn.rsplit("/", 1)[-1]), []
-
-
-_READERS = {
-    "lambda": _read_function,
-    "sqs": _read_queue,
-    "sns": _read_topic,
-    "logs": _read_group,
-    "iam": _read_role,
-}
 
 
 def _role(iam: Any, name: str) -> Json:
@@ -201,72 +180,3 @@ def _read_key(kms: Any, flow: Flow, key: str) -> None:
     flow.resources[arn] = Resource(
         key, "AWS::KMS::Key", {}, found["KeyId"], key, arn, region=arn.split(":")[3]
     )
-
-
-def differences(planned: Flow, found: Flow) -> list[str]:
-    """Return where the account differs from the templates: rules, their targets and permissions.
-
-    Each line starts with the Region: a stack can be as planned in one and differ in another. What only
-    AWS knows is not compared, nor are rules whose bus only AWS knows; the name of a rule is known once
-    it is deployed.
-    """
-    own = {one.arn for one in planned.buses.values() if one.resource}
-    unplaced = [one for one in planned.rules if _is_unplaced(one) and one.bus not in own]
-    deployed = {one.arn: one for one in found.rules}
-    lines: list[str] = []
-    for rule in (one for one in planned.rules if one not in unplaced):
-        live, label = deployed.pop(rule.arn, None), _placed(rule.label, rule)
-        if live is None:
-            lines.append(f"{label} is not deployed")
-            continue
-        fields = (
-            ("pattern", rule.pattern, live.pattern),
-            ("state", rule.state, live.state),
-            ("schedule", rule.schedule, live.schedule),
-        )
-        lines += _changes(label, fields)
-        for line in _target_differences(planned, found, rule, live):
-            lines.append(f"{label}{line}")
-    names = {one.name for one in unplaced}
-    others = [one for one in deployed.values() if one.bus in own and one.name not in names]
-    return lines + [f"{_placed(one.name, one)} is on the bus but in no template" for one in others]
-
-
-def _target_differences(planned: Flow, found: Flow, rule: Rule, live: Rule) -> Iterator[str]:
-    """Yield how the targets of a deployed rule differ, and whether it can deliver to them."""
-    remaining = {one.id: one for one in live.targets}
-    for target in rule.targets:
-        name, there = f", target {target.id}", remaining.pop(target.id, None)
-        if there is None:
-            yield f"{name} is not deployed"
-            continue
-        yield from _changes(name, _settings(target, there))
-        says = permissions.of_target(planned, rule, target)
-        does = permissions.of_target(found, live, there)
-        if says.allowed is not None and says.allowed != does.allowed:
-            yield f"{name}: {does.reason}; in the template: {says.reason}"
-    for name in remaining:
-        yield f": target {name} is not in the template"
-
-
-def _is_unplaced(rule: Rule) -> bool:
-    return is_known(rule.name) and not is_known(rule.arn)
-
-
-def _settings(planned: Target, live: Target) -> list[tuple[str, Any, Any]]:
-    """Return the compared settings of a target: name, value in the template, live value."""
-    settings = [(key, planned.settings.get(key), live.settings.get(key)) for key in _COMPARED]
-    return [("Arn", planned.arn, live.arn), *settings]
-
-
-def _changes(label: str, fields: Any) -> list[str]:
-    """Return a line for each field that differs from a value that the template is known to have."""
-    return [
-        f"{label}: {key} is {live}, in the template {planned}"
-        for key, planned, live in fields
-        if planned != live and is_known(planned)
-    ]
-
-
-def _placed(label: str, rule: Rule) -> str:
-    return f"{rule.bus.split(':')[3]}: rule {label}" if rule.bus.count(":") > 2 else f"rule {label}"

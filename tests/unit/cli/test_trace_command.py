@@ -1,4 +1,4 @@
-"""The verbs trace and backtest: what they print, and with which exit code."""
+"""The verb trace: what they print, and with which exit code."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from eventstacks.cli.flow import backtest, trace
+from eventstacks.cli.flow import trace
 from eventstacks.errors import ErrorCode, ToolError
 
 ARTICLE = "tests/fixtures/article/custom-event-bus.yaml"
@@ -195,6 +195,5 @@ def test_what_is_not_expanded_is_no_sure_answer(run, event, tmp_path):
     assert "no rule" not in out
 
 
-@pytest.mark.parametrize("verb", [trace, backtest], ids=lambda verb: verb.name)
-def test_the_verbs_have_examples(verb):
-    assert "Example" in CliRunner().invoke(verb, ["--help"]).output
+def test_the_verb_has_examples():
+    assert "Example" in CliRunner().invoke(trace, ["--help"]).output

@@ -1,7 +1,7 @@
-"""Where an account differs from the templates, in words; tests/integration/test_trace_agrees.py reads a real one."""
+"""What is read from an account; tests/integration/test_trace_agrees.py reads the embedded AWS."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -10,82 +10,6 @@ from botocore.exceptions import ClientError
 from eventstacks.documents import parse_template
 from eventstacks.flow import graph, live, permissions
 from eventstacks.flow.resolve import Stack
-
-TEXT = """
-Resources:
-  Bus: {Type: AWS::Events::EventBus, Properties: {Name: orders}}
-  First: {Type: AWS::Events::Rule, Properties: {Name: first, EventBusName: !Ref Bus, EventPattern: {source: [shop]}}}
-  Second: {Type: AWS::Events::Rule, Properties: {EventBusName: !Ref Bus, EventPattern: {source: [shop]}}}
-"""
-
-
-def test_each_difference_names_its_region():
-    stacks = [
-        Stack(parse_template(TEXT, "t"), name="s", region=one, account="123456789012")
-        for one in ("us-east-1", "eu-west-1")
-    ]
-    planned = graph.of_stacks(stacks)
-    there = [one for one in planned.rules if "eu-west-1" not in one.bus]
-    by_hand = replace(there[0], name="other", arn=there[0].arn.replace("first", "other"))
-    changed = replace(there[0], state="DISABLED")
-    found = graph.Flow(rules=[changed, there[1], by_hand], is_whole=True)
-    assert live.differences(planned, found) == [
-        "us-east-1: rule First: state is DISABLED, in the template ENABLED",
-        "eu-west-1: rule First is not deployed",
-        "eu-west-1: rule Second is not deployed",
-        "us-east-1: rule other is on the bus but in no template",
-    ]
-
-
-UNKNOWN = """
-Parameters: {Any: {Type: 'AWS::SSM::Parameter::Value<String>', Default: /a}}
-Resources:
-  Own: {Type: AWS::Events::EventBus, Properties: {Name: own}}
-  Data: {Type: AWS::S3::Bucket}
-  R: {Type: AWS::Events::Rule, Properties: {
-    Name: r, EventBusName: %s, EventPattern: %s, State: %s, ScheduleExpression: %s}}
-"""
-
-
-@pytest.mark.parametrize(
-    ("bus", "pattern", "state", "schedule", "differs"),
-    [
-        ("own", "{source: [{prefix: !Ref Data}]}", "ENABLED", "rate(1 day)", []),
-        ("own", "!Ref Any", "ENABLED", "rate(1 day)", []),
-        ("own", "{source: [shop]}", "!Ref Any", "rate(1 day)", []),
-        ("own", "{source: [shop]}", "ENABLED", "!Ref Any", []),
-        ("!Ref Any", "{source: [other]}", "ENABLED", "rate(1 day)", []),
-        ("own", "{source: [shop]}", "ENABLED", "rate(2 days)", ["schedule"]),
-    ],
-)
-def test_what_only_aws_knows_is_no_difference(bus, pattern, state, schedule, differs):
-    def flow(*values):
-        stack = Stack(
-            parse_template(UNKNOWN % values, "t"),
-            name="s",
-            region="us-east-1",
-            account="123456789012",
-        )
-        return graph.of_stacks([stack])
-
-    deployed = flow("own", "{source: [shop]}", "ENABLED", "rate(1 day)")
-    found = live.differences(
-        flow(bus, pattern, state, schedule), graph.Flow(rules=deployed.rules, is_whole=True)
-    )
-    assert [one.split(": ")[2].split()[0] for one in found] == differs
-
-
-def test_a_rule_with_a_name_on_a_bus_that_is_not_there_yet_is_not_deployed():
-    text = UNKNOWN.replace("Properties: {Name: own}", "Properties: {}") % (
-        "!Ref Own",
-        "{source: [a]}",
-        "ENABLED",
-        "x",
-    )
-    stack = Stack(parse_template(text, "t"), name="s", region="us-east-1", account="123456789012")
-    found = live.differences(graph.of_stacks([stack]), graph.Flow(is_whole=True))
-    assert found == ["us-east-1: rule R is not deployed"]
-
 
 HERE, THERE, KEY = "123456789012", "999999999999", "arn:aws:kms:us-east-1:123456789012:key/0-1"
 ACCOUNT = """
@@ -196,34 +120,3 @@ def test_what_lets_events_pass_is_read(account, target, allowed, reason):
         permissions.of_target(account[1], rule, one) for one in rule.targets if one.id == target
     ]
     assert (found.allowed, reason in (found.reason, found.code)) == (allowed, True), found
-
-
-QUEUE_RULE = """
-Parameters: {Key: {Type: String}}
-Resources:
-  R: {Type: AWS::Events::Rule, Properties: {Name: r, EventPattern: {source: [shop]}, Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
-  Q: {Type: AWS::SQS::Queue, Properties: {QueueName: q}}
-  P: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Q], PolicyDocument: {Statement: [
-    {Effect: Allow, Principal: %s, Action: 'sqs:SendMessage', Resource: '*'}]}}}
-"""
-
-
-@pytest.mark.parametrize(
-    ("principal", "differs"),
-    [
-        ("'*'", True),  # the template allows it, the account does not
-        ("{Service: !Ref Key}", False),  # the template does not tell
-    ],
-)
-def test_permissions_differ_only_where_the_template_tells(principal, differs):
-    stack = Stack(
-        parse_template(QUEUE_RULE % principal, "t"), name="s", region="us-east-1", account=HERE
-    )
-    planned = graph.of_stacks([stack])
-    deployed = graph.Flow(rules=planned.rules, buses=planned.buses, is_whole=True)
-    assert permissions.of_target(deployed, *_first(deployed)).allowed is False
-    assert bool(live.differences(planned, deployed)) is differs
-
-
-def _first(flow):
-    return flow.rules[0], flow.rules[0].targets[0]
