@@ -67,8 +67,8 @@ $(DEV): requirements-dev.lock $(STAMP)
 
 ##@ Start here
 .PHONY: demo setup
-demo: $(STAMP) ## deploy a copy of the stacks and watch events flow (KEEP=1 keeps it; ENV=dev: on your account)
-	@$(RUN) demo --env $(call given,ENV) $(CONFIRM) $(call if-yes,KEEP,--keep) $(MORE)
+demo: $(STAMP) ## deploy the stacks to an embedded AWS and watch events flow (KEEP=1 leaves them there)
+	@$(RUN) demo $(call if-yes,KEEP,--keep)
 setup: $(STAMP) ## install the tools into .venv
 
 ##@ Templates

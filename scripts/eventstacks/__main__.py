@@ -52,12 +52,12 @@ VERBS = {
     "trace": Verb("flow", "Flow", "Show which targets an event reaches, and why not."),
     "match": Verb("flow", "Flow", "Test whether an event pattern matches an event."),
     "init": Verb("project", "Project", "Create a new project."),
-    "demo": Verb("project", "Project", "Deploy the stacks and watch events flow through them."),
+    "demo": Verb("demo", "Project", "Deploy the stacks and watch events flow through them."),
     "new": Verb("project", "Project", "Create a new stack from a template."),
     "render": Verb("project", "Project", "Render templates/ into build/."),
     "lint": Verb("project", "Project", "Lint the rendered templates."),
     "local": Verb("project", "Project", "Start, stop and inspect the embedded AWS."),
-    "taskcat": Verb("taskcat", "Project", "Test deployments in many Regions with taskcat."),
+    "taskcat": Verb("project", "Project", "Test deployments in many Regions with taskcat."),
 }
 
 

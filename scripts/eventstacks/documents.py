@@ -1,9 +1,10 @@
-"""Read YAML as people write it for CloudFormation: strictly, with line and column in every error."""
+"""Read files: YAML as people write it for CloudFormation, strictly, and what comes with the package."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,7 +13,6 @@ from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _ROOT_INTRINSICS = ("Ref", "Condition")  # all others have the prefix Fn:: in their long form
 # A guess: far deeper than templates and environment files are, and not too deep for the code that follows them down.
@@ -24,6 +24,16 @@ _MERGE = f"{_TAG}merge"
 _KEY_TAGS = [f"{_TAG}{kind}" for kind in ("str", "int", "float")]
 # CloudFormation and JSON have none of these. Source: User Guide, 'CloudFormation template formats'.
 _FOREIGN = [f"{_TAG}{kind}" for kind in ("binary", "omap", "pairs", "set", "timestamp")]
+
+
+def packaged(path: str) -> Path:
+    """Return the location of a file or folder of the package, given its path in the checkout.
+
+    In a checkout (an editable install) that is the file itself; the wheel has a copy in ``_data``.
+    """
+    package = Path(__file__).parent
+    data = package / "_data"
+    return (data if data.is_dir() else package.parents[1]) / path
 
 
 class DocumentError(ToolError):

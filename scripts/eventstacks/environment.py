@@ -181,14 +181,6 @@ class Environment:
             }
         return found
 
-    def prefixed(self, prefix: str) -> Environment:
-        """Return a second copy of all stacks: names start with ``prefix``, and it is not protected."""
-        stacks = {
-            name: replace(one, stack_name=prefix + one.stack_name)
-            for name, one in self.stacks.items()
-        }
-        return replace(self, prefix=prefix + self.prefix, stacks=stacks, protect=False)
-
 
 def names(directory: Path = PARAMETERS) -> list[str]:
     """Return the environments that have a file."""

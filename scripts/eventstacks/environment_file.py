@@ -12,8 +12,8 @@ import jsonschema
 import yaml
 
 from eventstacks import documents
+from eventstacks.documents import packaged
 from eventstacks.errors import ErrorCode, ToolError, nearest
-from eventstacks.packaged import packaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,8 @@ import jinja2
 import yaml
 
 from eventstacks import __version__, documents
+from eventstacks.documents import packaged
 from eventstacks.errors import ErrorCode, ToolError, nearest
-from eventstacks.packaged import packaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,8 +12,8 @@ import jinja2
 import yaml
 
 from eventstacks import __version__, documents
+from eventstacks.documents import packaged
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.packaged import packaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -337,17 +337,6 @@ def test_only_the_stacks_that_are_asked_for_are_checked(tmp_path):
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: stacks.rules"
 
 
-def test_a_second_copy_of_everything_is_not_protected(tmp_path):
-    copy = load(tmp_path, GOOD.replace("prefix: dev-", "prefix: dev-\nprotect: true")).prefixed(
-        "demo-"
-    )
-    assert (copy.prefix, copy.stacks["bus"].stack_name, copy.protect) == (
-        "demo-dev-",
-        "demo-dev-bus",
-        False,
-    )
-
-
 @pytest.mark.parametrize("allowed", [[True, False], ["true", "false"], [1.5, True]])
 def test_values_that_a_template_allows_are_text(allowed):
     assert parameter_checks.refusal({"AllowedValues": allowed}, "true") is None

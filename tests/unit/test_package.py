@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import eventstacks
-from eventstacks.packaged import packaged
+from eventstacks.documents import packaged
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""The verbs for a project: init, new, render, lint, demo and local."""
+"""The verbs for a project: init, new, render, lint, taskcat and local."""
 
 from __future__ import annotations
 
@@ -8,32 +8,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
-from eventstacks import aws, environment, packaged, parameter_checks, rendering, scaffold
-from eventstacks.cli import demo as acts
-from eventstacks.cli import options, output
-from eventstacks.cli.options import FiniteRange, env_option, json_option, yes_option
-from eventstacks.cloudformation import deployer
-from eventstacks.errors import ToolError, command_line
+from eventstacks import aws, environment, parameter_checks, rendering, scaffold
+from eventstacks.cli import output
+from eventstacks.cli.options import json_option, where_options, yes_option
+from eventstacks.errors import ErrorCode, ToolError, command_line
 from eventstacks.local import server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from eventstacks.environment import Environment, StackRef
 
 # A template is the same in every partition, also if no environment has a Region there.
 OTHER_PARTITIONS = frozenset({"cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"})
 # -P with it: a module in the current folder is not imported in place of an installed one.
 CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
-WAIT_LOCAL, WAIT_AWS = 30.0, 1200.0  # seconds; CloudTrail can take 15 minutes
+TASKCAT = Path(".venv-taskcat/bin")
 
 
 @click.command()
@@ -124,15 +115,14 @@ def lint(arguments: tuple[str, ...]) -> int:
       eventstacks lint
       eventstacks lint -- --format json
     """
-    templates = rendering.render_all()
-    environments = [environment.load(name) for name in environment.names()]
-    for one in environments:
+    templates, regions = rendering.render_all(), set(OTHER_PARTITIONS)
+    for name in environment.names():
+        one = environment.load(name)
         parameter_checks.check_parameters(one, templates)
-    used = _regions(ref for one in environments for ref in one.choose())
-    regions = {*used, *OTHER_PARTITIONS}
-    paths = [one.path for one in templates.values()]
+        regions |= {ref.region for ref in one.choose()}
     chosen = ["--regions", *sorted(regions), "--include-checks", "I"]
     rules = ["--append-rules", "eventstacks.lint"]
+    paths = [one.path for one in templates.values()]
     done = subprocess.run(
         [sys.executable, "-P", "-c", CFN_LINT, *chosen, *rules, *arguments, "--", *paths],
         check=False,
@@ -144,112 +134,66 @@ def lint(arguments: tuple[str, ...]) -> int:
     return 0
 
 
-def _regions(refs: Iterable[StackRef]) -> list[str]:
-    return list(dict.fromkeys(ref.region for ref in refs))
-
-
-@click.command()
-@env_option
+@click.command(context_settings={"ignore_unknown_options": True})
+@where_options
 @yes_option
-@click.option("--keep", is_flag=True, help="Leave the stacks (and the embedded AWS) running.")
-@click.option(
-    "--wait",
-    type=FiniteRange(min=0),
-    help="Seconds to wait for a delivery.  [default: 30; on AWS 1200]",
-)
-def demo(env: str, yes: bool, keep: bool, wait: float | None) -> int:
-    """Deploy a second copy of the stacks, cause their events, and show where they arrive.
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def taskcat(
+    env: str, stack: str | None, region: str | None, yes: bool, arguments: tuple[str, ...]
+) -> int:
+    """Create and delete every stack of .taskcat.yml in each of its Regions.
 
-    Everything is named demo-… and is deleted at the end, also after Ctrl-C. Exits with 0 only if
-    every expected delivery was seen. With --env local, the default, it deploys the packaged stacks
-    to the embedded AWS, in any folder. On an account it asks first.
+    With --env local, taskcat runs on a new embedded AWS. In addition to what taskcat does, an event
+    is sent through each stack and must arrive, and nothing may remain after the deletion. Any other
+    environment gets a stock `taskcat test run` on its account, after confirmation, with ARGUMENTS.
+    Only account and profile of the environment are used. Delete by hand what remains there: the
+    buckets that the templates retain, and the one taskcat uploads to (its issue 652), tcat-….
+
+    --stack and --region select tests and Regions of .taskcat.yml. The report is
+    taskcat_outputs/index.html.
 
     \b
     Examples:
-      eventstacks demo
-      eventstacks demo --keep
-      eventstacks demo --env dev
+      eventstacks taskcat
+      eventstacks taskcat --stack custom-event-bus --region us-east-1
+      eventstacks taskcat --env dev
     """
-    chosen, templates = _demo_stacks(env)
-    refs, run = chosen.choose(), acts.new_run()
-    question = (
-        f"This deploys {output.counted(len(refs), 'stack')} in {', '.join(_regions(refs))} of "
-        f"account {chosen.account},\nand creates a small PostgreSQL database per Region to take a "
-        "snapshot of (minutes, and a few cents).\nEverything is deleted at the end. Continue?"
-    )
-    if not chosen.endpoint and not output.confirm(question, chosen, yes=yes):
-        output.echo("Nothing was changed.", err=True)
-        return output.EXIT_FAILED
-    stops = chosen.endpoint == environment.EMBEDDED and not keep and server.status() is None
-    try:
-        with _step("Connected") as describe:
-            connection = options.open_aws(chosen, refs)
-            describe(f"to account {chosen.account or 'of the credentials'}")
-        try:
-            wait = wait if wait is not None else WAIT_LOCAL if chosen.endpoint else WAIT_AWS
-            return _demonstrate(connection, templates, refs, run, wait)
-        except KeyboardInterrupt:
-            output.echo("\nInterrupted. Ctrl-C again ends the deletion, too.", err=True)
-            raise
-        finally:
-            output.echo()
-            if keep:
-                output.echo(f"Not deleted: {acts.describe(run)}")
-            else:
-                output.echo(f"Deleting {acts.describe(run)}")
-                with _step("Deleted") as describe:
-                    describe(output.counted(acts.remove(connection, refs, run), "stack"))
-    finally:
-        if stops:
-            server.stop()
-
-
-def _demo_stacks(env: str) -> tuple[Environment, rendering.Templates]:
-    """Return an environment with the prefix demo-, and its templates; for local the packaged ones."""
-    with _step("Rendered") as describe:
-        if env == "local":
-            chosen = environment.load(env, packaged.packaged("parameters"))
-            temporary = tempfile.TemporaryDirectory(prefix="eventstacks-")
-            build = Path(click.get_current_context().with_resource(temporary))
-            templates = rendering.render_all(packaged.packaged("templates"), build)
-        else:
-            chosen, templates = environment.load(env), rendering.render_all()
-        parameter_checks.check_parameters(chosen, templates)
-        describe(output.counted(len(templates), "template"))
-    return chosen.prefixed(acts.PREFIX), templates
-
-
-def _demonstrate(
-    connection: aws.Aws,
-    templates: rendering.Templates,
-    refs: Sequence[StackRef],
-    run: str,
-    wait: float,
-) -> int:
-    """Deploy, play and show; return the exit code."""
-    regions = _regions(refs)
-    with _step("Deployed") as describe:
-        results = deployer.create(connection, refs).deploy(templates)
-        describe(f"{len(results)} stacks in {', '.join(regions)}")
-    if output.print_errors(result.problem for result in results):
-        return output.EXIT_FAILED
-    done = acts.play(connection, regions, run, wait)
-    acts.show(done)
-    seconds = [delivery.seconds for act in done for delivery in act.deliveries]
-    if not seconds or None in seconds:
-        text = f"{seconds.count(None)} of {len(seconds)} expected deliveries were not seen"
-        output.print_errors([ToolError(text)])
-        return output.EXIT_FAILED
-    output.echo(f"\nAll {len(seconds)} expected deliveries were seen.", style="green")
-    return 0
-
-
-@contextmanager
-def _step(name: str) -> Iterator[Callable[[str], None]]:
-    """Print one line when the block ends: the step, what the block described, and its time."""
-    begun, texts = time.monotonic(), list[str]()
-    yield texts.append
-    output.echo(f"{name:<13} {' '.join(texts):<57} {time.monotonic() - begun:5.1f} s")  # 79 columns
+    chosen, python = environment.load(env), str(TASKCAT / "python")
+    if not Path(python).exists():
+        text = "taskcat is not installed"
+        raise ToolError(text, code=ErrorCode.NOT_FOUND, where=str(TASKCAT), advice="make taskcat")
+    rendering.render_all()
+    selected = [
+        *(["--test-names", stack] if stack else []),
+        *(["--regions", region] if region else []),
+    ]
+    if chosen.endpoint:
+        with tempfile.TemporaryDirectory(prefix="taskcat-") as directory:
+            endpoint = server.start(Path(directory), 0)
+            # Nothing of the user's: a profile or a ~/.taskcat.yml would win over these credentials.
+            variables = {
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": directory,
+                "LANG": "C.UTF-8",
+                "PYTHONWARNINGS": "ignore",  # taskcat imports pkg_resources, which warns
+                **endpoint.variables("us-east-1"),
+            }
+            program = [python, "tests/taskcat/runner.py", *selected, *arguments]
+            try:
+                done = subprocess.run(program, env=variables, check=False)
+            finally:
+                server.stop(Path(directory))
+    else:
+        account = aws.Aws(chosen).guard()
+        question = f"Create and delete the stacks of .taskcat.yml in account {account}?"
+        if not output.confirm(question, chosen, yes=yes):
+            output.echo("Nothing was changed.", err=True)
+            return output.EXIT_FAILED
+        profile = ["--profile", chosen.profile] if chosen.profile else []
+        # `make lint` has linted; taskcat would lint every template once per test.
+        run = ["test", "run", "--lint-disable", "--minimal-output", *selected, *arguments]
+        done = subprocess.run([python, "tests/taskcat/stock.py", *profile, *run], check=False)
+    return output.EXIT_FAILED if done.returncode else 0
 
 
 @click.group()
