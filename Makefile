@@ -124,15 +124,13 @@ send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjs
 	@$(RUN) send $(SCOPE) $(MORE) $(or $(call given,FILE),-)
 sample: $(STAMP) ## print a sample event: make sample EVENT=s3-object-created [ARGS='--set detail.bucket.name=x']
 	@$(RUN) sample $(or $(call given,EVENT),--list) $(MORE)
-.PHONY: tail archive-replay redrive metrics
+.PHONY: tail archive-replay redrive
 tail: $(STAMP) ## follow the log groups of STACK (ARGS=--bus: the bus itself)
 	@$(RUN) tail $(SCOPE) $(MORE)
-archive-replay: $(STAMP) ## list archives, replay events: ARGS='--since 2h --rule NAME --dry-run'
+archive-replay: $(STAMP) ## list archives, replay events: ARGS='--since 2h --rule NAME'
 	@$(RUN) archive-replay $(SCOPE) $(CONFIRM) $(MORE)
 redrive: $(STAMP) ## show dead-letter queue messages; redeliver them: ARGS='--to target --rate 20'
 	@$(RUN) redrive $(SCOPE) $(CONFIRM) $(MORE)
-metrics: $(STAMP) ## show matches, invocations and failures of each rule (ARGS='--since 1d')
-	@$(RUN) metrics $(SCOPE) $(MORE)
 
 ##@ The flow of events
 .PHONY: trace

@@ -46,7 +46,6 @@ VERBS = {
     "send": Verb("send", "Events", "Send events to a bus."),
     "sample": Verb("events", "Events", "Print a sample event."),
     "tail": Verb("events", "Events", "Follow the events that stacks receive and log."),
-    "metrics": Verb("events", "Events", "Show matches, invocations and failures of each rule."),
     "redrive": Verb("replays", "Events", "Show dead-letter queue messages; redeliver them."),
     "archive-replay": Verb("replays", "Events", "Replay archived events."),
     "trace": Verb("flow", "Flow", "Show which targets an event reaches, and why not."),

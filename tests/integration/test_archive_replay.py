@@ -108,7 +108,6 @@ def test_a_replay_asks_for_the_chosen_rules(archived):
     ("options", "code", "said"),
     [
         (["--rule", "NoSuch", "--yes"], 1, "NoSuch"),
-        (["--archive", "nothing", "--yes"], 1, "nothing"),
         (["--until", "20m", "--yes"], 2, "--since is not before --until"),
         ([], 2, "--yes"),
     ],
@@ -118,14 +117,3 @@ def test_a_replay_that_is_not_meant_is_not_started(archived, options, code, said
     assert said in done.stderr
     source = archived.outputs["ArchiveArn"]
     assert archived.client("events").list_replays(EventSourceArn=source)["Replays"] == []
-
-
-def test_a_replay_that_is_over_or_is_not_there_cannot_be_cancelled(archived):
-    (replay,) = json.loads(
-        archived.run("archive-replay", "--since", "10m", "--yes", "--json").stdout
-    )
-    assert (
-        "already completed"
-        in archived.run("archive-replay", "--cancel", replay["replay"], code=1).stderr
-    )
-    assert "'nothing'" in archived.run("archive-replay", "--cancel", "nothing", code=1).stderr

@@ -1,4 +1,4 @@
-"""The verbs ``sample``, ``tail`` and ``metrics``."""
+"""The verbs ``sample`` and ``tail``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import click
 
 from eventstacks import aws as connections
 from eventstacks.bus import logs, samples, stacks, tap
-from eventstacks.bus import metrics as counts
 from eventstacks.cli import options, output
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns import grammar
@@ -35,7 +34,6 @@ STYLES = [
     "bright_cyan",
     "bright_magenta",
 ]
-METRIC_HEADS = ("MATCHED", "INVOCATIONS", "FAILED", "TO DLQ", "LOST")
 
 
 def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[stacks.Deployed]]:
@@ -55,8 +53,7 @@ def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list
     help="Change a field; VALUE is JSON or text.",
 )
 @click.option("--list", "as_list", is_flag=True, help="List the samples.")
-@click.option("--line", is_flag=True, help="On one line, as NDJSON.")
-def sample(kind: str | None, changes: tuple[str, ...], as_list: bool, line: bool) -> None:
+def sample(kind: str | None, changes: tuple[str, ...], as_list: bool) -> None:
     """Print a sample event, as EventBridge delivers it.
 
     A changed value is replaced everywhere in the event: account, Region, a bucket's ARN.
@@ -65,7 +62,7 @@ def sample(kind: str | None, changes: tuple[str, ...], as_list: bool, line: bool
     Examples:
       eventstacks sample --list
       eventstacks sample s3-object-created --set detail.bucket.name=my-bucket
-      eventstacks sample order-placed --line | eventstacks send --stack custom-event-bus -
+      eventstacks sample order-placed | eventstacks send --stack custom-event-bus -
     """
     if as_list:
         known = samples.kinds().items()
@@ -79,7 +76,7 @@ def sample(kind: str | None, changes: tuple[str, ...], as_list: bool, line: bool
     pairs = [one.partition("=") for one in changes]
     try:
         event = samples.make(kind, {field: _json_or_text(text) for field, _, text in pairs})
-        click.echo(json.dumps(event, indent=None if line else 2, ensure_ascii=False))
+        click.echo(json.dumps(event, indent=2, ensure_ascii=False))
     except RecursionError:
         raise click.UsageError("--set: the value is nested too deeply.") from None
 
@@ -119,9 +116,8 @@ def _json_or_text(text: str) -> object:
     help="Follow a bus through a temporary rule and queue (default: the stack's bus).",
 )
 @click.option("--once", is_flag=True, help="Print what the log groups contain, then end.")
-@click.option("--pretty", is_flag=True, help="JSON over several lines.")
 @click.option("--raw", is_flag=True, help="Only the messages.")
-@click.option("--json", "ndjson", is_flag=True, help="One JSON document per line (NDJSON).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document per line (NDJSON).")
 def tail(
     env: str,
     stack: str | None,
@@ -130,7 +126,8 @@ def tail(
     pattern: str,
     bus: str | None,
     once: bool,
-    **forms: bool,
+    raw: bool,
+    as_json: bool,
 ) -> int:
     """Follow the events that stacks receive and log: all their log groups in time order, or a bus.
 
@@ -144,13 +141,12 @@ def tail(
     """
     if once and bus:
         raise click.UsageError("--once reads log groups; a bus keeps no events.")
-    chosen = [name for name, is_set in forms.items() if is_set]
-    if len(chosen) > 1:
-        raise click.UsageError("--pretty, --raw and --json exclude each other.")
+    if raw and as_json:
+        raise click.UsageError("--raw and --json exclude each other.")
     if bus and pattern:
         grammar.parse_pattern(pattern)
     aws, found = deployed(env, stack, region)
-    show = _Printer(*chosen)
+    show = _Printer(raw=raw, as_json=as_json)
     if bus:
         return _tail_buses(aws, found, bus, pattern or tap.ALL_EVENTS, show)
     groups = logs.find(aws, found)
@@ -219,29 +215,25 @@ class _RetryNotice:
 class _Printer:
     """Print messages in one of the forms of tail."""
 
-    def __init__(self, form: str = "") -> None:
-        self._form, self._console, self._styles = form, output.console(), dict[str, str]()
+    def __init__(self, *, raw: bool = False, as_json: bool = False) -> None:
+        self._raw, self._as_json = raw, as_json
+        self._console, self._styles = output.console(), dict[str, str]()
 
     def __call__(self, moment: datetime, label: str, message: str, source: dict[str, str]) -> None:
         from rich.text import Text  # noqa: PLC0415 - slow, and not needed for --help
 
         message = message.rstrip("\n")
-        if self._form == "raw":
+        if self._raw:
             click.echo(output.safe(message) if self._console.is_terminal else message)
             return
-        parsed = _json_or_message(message)
-        if self._form == "ndjson":
+        if self._as_json:
             time_text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            click.echo(json.dumps({"time": time_text, **source, "message": parsed}))
+            document = {"time": time_text, **source, "message": _json_or_message(message)}
+            click.echo(json.dumps(document))
             return
-        if self._form == "pretty" and not isinstance(parsed, str):
-            message = "\n" + json.dumps(parsed, indent=2, ensure_ascii=False)
         style = self._styles.setdefault(label, STYLES[len(self._styles) % len(STYLES)])
         stamp = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
-        pretty = self._form == "pretty"
-        text = Text.assemble(
-            (stamp, "dim"), " ", (label, style), " ", output.safe(message, lines=pretty)
-        )
+        text = Text.assemble((stamp, "dim"), " ", (label, style), " ", output.safe(message))
         self._console.print(text, soft_wrap=True)
         self._console.file.flush()
 
@@ -252,74 +244,3 @@ def _json_or_message(message: str) -> Any:
     except (ValueError, RecursionError):
         return message
     return parsed if isinstance(parsed, dict | list) else message
-
-
-@click.command("metrics")
-@options.where_options
-@click.option(
-    "--since",
-    type=options.Time(),
-    default="3h",
-    show_default=True,
-    metavar="TIME",
-    help="Start time: 15m, 3h, 7d, or an ISO 8601 timestamp.",
-)
-@options.json_option
-def metrics(env: str, stack: str | None, region: str | None, since: datetime, as_json: bool) -> int:
-    """Show what each rule matched, invoked, failed to deliver, sent to its DLQ, and lost.
-
-    Counts come from CloudWatch and lag by a few minutes. Always exits with 0; use the stacks'
-    alarms for alerting.
-
-    \b
-    Example:
-      eventstacks metrics --env prod --since 1d
-    """
-    until = datetime.now(UTC)
-    if since >= until:
-        raise click.UsageError("--since is in the future.")
-    aws, found = deployed(env, stack, region)
-    period = counts.period_of(since, until, _periods(found))
-    with output.progress("Reading metrics"):
-        rules = counts.read(aws, found, since, until, period)
-    is_known = any(one.is_known for one in rules)
-    if as_json:
-        output.print_json([_metrics_document(one, period) for one in rules])
-    elif is_known:
-        rows = [
-            (one.rule, one.stack, one.region, *map(_sparkline, one.series.values()))
-            for one in rules
-        ]
-        output.print_table(("RULE", "STACK", "REGION", *METRIC_HEADS), rows, right=METRIC_HEADS)
-    if not is_known:
-        output.echo(
-            f"CloudWatch has no metrics of these rules since {output.time_text(since)}. EventBridge"
-            " sends none until a rule matches;\nthe embedded AWS (ENV=local) sends none at all:"
-            " use tail there.",
-            err=True,
-        )
-    return 0
-
-
-def _periods(found: Sequence[stacks.Deployed]) -> int:
-    """Return how many bars of a sparkline fit on the terminal."""
-    out = output.console()
-    if not out.is_terminal:
-        return counts.MAX_PERIODS
-    names = [(rule, one.ref.stack, one.ref.region) for one in found for rule in one.rules]
-    taken = sum(max((len(row[column]) for row in names), default=0) + 2 for column in range(3))
-    room = (out.width - taken) // len(METRIC_HEADS) - len(" 1,234,567  ")
-    return min(counts.MAX_PERIODS, max(4, room))
-
-
-def _sparkline(values: list[int] | None) -> str:
-    return "-" if values is None else f"{counts.sparkline(values)} {sum(values):,}".strip()
-
-
-def _metrics_document(rule: counts.Counts, period: int) -> dict[str, Any]:
-    series = {
-        name: None if values is None else {"sum": sum(values), "values": values}
-        for name, values in rule.series.items()
-    }
-    names = {"region": rule.region, "stack": rule.stack, "rule": rule.rule}
-    return {**names, "period": period, "metrics": series}

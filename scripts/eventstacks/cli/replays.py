@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +193,6 @@ def _show_messages(
 
 @click.command("archive-replay")
 @options.where_options
-@click.option("--archive", "name", metavar="NAME", help="Only this archive of the stacks.")
 @click.option(
     "--since",
     type=options.Time(),
@@ -205,18 +203,15 @@ def _show_messages(
     "--until", type=options.Time(), metavar="TIME", default="0s", help="End time (default: now)."
 )
 @click.option("--rule", "rules", multiple=True, metavar="NAME", help="Only this rule; repeatable.")
-@click.option("--cancel", metavar="REPLAY", help="Cancel this replay.")
 @options.yes_option
 @options.json_option
 def archive_replay(
     env: str,
     stack: str | None,
     region: str | None,
-    name: str | None,
     since: datetime | None,
     until: datetime,
     rules: tuple[str, ...],
-    cancel: str | None,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -230,56 +225,52 @@ def archive_replay(
       eventstacks archive-replay --env dev
       eventstacks archive-replay --env dev --stack custom-event-bus --since 2h --rule CatchAllRule
     """
-    if cancel and (since or rules):
-        raise click.UsageError("--cancel excludes --since and --rule.")
     if rules and not since:
         raise click.UsageError("--rule is for a replay: give --since, too.")
     if since and since >= until:
         raise click.UsageError("--since is not before --until.")
     aws, found_stacks = deployed(env, stack, region)
-    found = archives.find(aws, found_stacks, name)
-    if cancel:
-        state = archives.cancel(aws, found, cancel)
-        output.print_json({"replay": cancel, "state": state}) if as_json else output.echo(
-            f"{cancel}: {state}"
-        )
-        return 0
+    found = archives.find(aws, found_stacks)
     if not since:
         _list_archives(found, as_json=as_json)
         return 0
-    arns = {one.arn: archives.find_rules(aws, one, rules, found_stacks) for one in found}
+    arns = [archives.find_rules(aws, one, rules, found_stacks) for one in found]
     if archives.is_recent(until):
         output.note("Events of the last ten minutes may not be in the archive yet.")
-    names = ", ".join(f"{one.name} ({one.region})" for one in found)
+    names = ", ".join("{name} ({region})".format(**one) for one in found)
     window = f"{output.time_text(since)} to {output.time_text(until)}"
     question = f"Replay {window} of {names} to {', '.join(rules) or 'all rules of the bus'}?"
     if not output.confirm(question, aws.environment, yes=yes):
         output.echo("Nothing was changed.", err=True)
         return 1
-    replays: list[tuple[archives.Archive, str]] = []
+    replays: list[tuple[str, str]] = []
     try:
-        for one in found:
-            replays.append((one, archives.start(aws, one, since, until, arns[one.arn])))
-            output.echo(f"Started {replays[-1][1]} in {one.region}.", err=True)
+        for one, rule_arns in zip(found, arns, strict=True):
+            replay = archives.start(aws, one, since, until, rule_arns)
+            replays.append((one["region"], replay))
+            output.echo(f"Started {replay} in {one['region']}.", err=True)
         return _follow_replays(aws, replays, (since, until), as_json=as_json)
     except KeyboardInterrupt:
-        lines = [f"{replay} in {one.region}: cancel it with --cancel" for one, replay in replays]
-        raise KeyboardInterrupt("The replays continue in AWS.\n" + "\n".join(lines)) from None
+        lines = [
+            f"Cancel it: aws events cancel-replay --region {where} --replay-name {replay}"
+            for where, replay in replays
+        ]
+        raise KeyboardInterrupt("\n".join(["The replays continue in AWS.", *lines])) from None
 
 
-def _list_archives(found: Sequence[archives.Archive], *, as_json: bool) -> None:
+def _list_archives(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        output.print_json([asdict(one) for one in found])
+        output.print_json(found)
         return
     rows = [
         (
-            one.name,
-            one.region,
-            stacks.bus_name(one.bus),
-            one.state,
-            f"{one.events:,}",
-            f"{one.size:,}",
-            one.retention or "unlimited",
+            one["name"],
+            one["region"],
+            stacks.bus_name(one["bus"]),
+            one["state"],
+            f"{one['events']:,}",
+            f"{one['size']:,}",
+            one["retention"] or "unlimited",
         )
         for one in found
     ]
@@ -289,7 +280,7 @@ def _list_archives(found: Sequence[archives.Archive], *, as_json: bool) -> None:
 
 def _follow_replays(
     aws: Aws,
-    replays: Sequence[tuple[archives.Archive, str]],
+    replays: Sequence[tuple[str, str]],
     window: tuple[datetime, datetime],
     *,
     as_json: bool,

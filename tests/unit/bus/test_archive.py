@@ -9,20 +9,19 @@ from refs import stack_ref
 from tests.unit.bus.operations import FakeAws, Service, TurningClock
 
 from eventstacks.bus import archive as archives
-from eventstacks.bus.archive import Archive
 from eventstacks.bus.stacks import Deployed
 from eventstacks.cli import replays
 
-ARCHIVE = Archive(
-    "r",
-    "kept",
-    "arn:aws:events:r:1:archive/kept",
-    "arn:aws:events:r:1:event-bus/orders",
-    "ENABLED",
-    9,
-    99,
-    7,
-)
+ARCHIVE = {
+    "region": "r",
+    "name": "kept",
+    "arn": "arn:aws:events:r:1:archive/kept",
+    "bus": "arn:aws:events:r:1:event-bus/orders",
+    "state": "ENABLED",
+    "events": 9,
+    "size": 99,
+    "retention": 7,
+}
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
 WINDOW = (BEGIN, BEGIN + timedelta(hours=1))
 
@@ -46,9 +45,7 @@ class Events(Service):
 @pytest.mark.parametrize("end", ["COMPLETED", "CANCELLED", "FAILED"])
 def test_a_replay_is_followed_to_its_end(end):
     events = Events(("STARTING", None), ("RUNNING", 30), (end, 45), ("never asked", 0))
-    found = list(
-        archives.follow(FakeAws(events=events), [(ARCHIVE, "it")], WINDOW, TurningClock(10))
-    )
+    found = list(archives.follow(FakeAws(events=events), [("r", "it")], WINDOW, TurningClock(10)))
     last = 1.0 if end == "COMPLETED" else 0.75
     assert [(one["state"], one["share"]) for one in found] == [
         ("STARTING", 0.0),
@@ -59,26 +56,21 @@ def test_a_replay_is_followed_to_its_end(end):
 
 
 @pytest.mark.parametrize("bus", ["orders", "aws.partner/shop.com/orders"])
-def test_rules_are_chosen_by_any_of_their_names(bus):
-    arn = f"arn:aws:events:r:1:rule/{bus}/all"
-
+def test_rules_are_chosen_by_name_or_logical_id(bus):
     class Rules(Service):
-        def get_paginator(self, name):
-            return self
+        def describe_rule(self, Name, EventBusName):
+            return {"Arn": f"{EventBusName}/{Name}"}
 
-        def paginate(self, EventBusName):
-            return [{"Rules": [{"Name": "all", "Arn": arn}] if EventBusName == bus else []}]
-
-    archive = Archive(**{**ARCHIVE.__dict__, "bus": f"arn:aws:events:r:1:event-bus/{bus}"})
-    stacks = [Deployed(stack_ref("dev", "s", "dev-s", "r"), {}, (), {"CatchAll": (bus, "all")})]
-    names = ["all", arn, "CatchAll"]
-    assert archives.find_rules(FakeAws(events=Rules()), archive, names, stacks) == [arn] * 3
+    archive = {**ARCHIVE, "bus": f"arn:aws:events:r:1:event-bus/{bus}"}
+    rules = {"CatchAll": (bus, "all"), "Elsewhere": ("other", "x")}
+    stacks = [Deployed(stack_ref("dev", "s", "dev-s", "r"), {}, (), rules)]
+    names = ["all", "CatchAll", "Elsewhere"]
+    found = archives.find_rules(FakeAws(events=Rules()), archive, names, stacks)
+    assert found == [f"{bus}/all", f"{bus}/all", f"{bus}/Elsewhere"]
 
 
 def test_the_list_names_a_partners_bus_whole(capsys):
-    archive = Archive(
-        **{**ARCHIVE.__dict__, "bus": "arn:aws:events:r:1:event-bus/aws.partner/shop.com/orders"}
-    )
+    archive = {**ARCHIVE, "bus": "arn:aws:events:r:1:event-bus/aws.partner/shop.com/orders"}
     replays._list_archives([ARCHIVE, archive], as_json=False)
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [row[2] for row in rows] == ["BUS", "orders", "aws.partner/shop.com/orders"]
@@ -91,10 +83,10 @@ def test_a_name_of_a_replay_fits():
         def start_replay(self, **given):
             started.update(given)
 
-    long = Archive(**{**ARCHIVE.__dict__, "name": "n" * 48})
+    long = {**ARCHIVE, "name": "n" * 48}
     name = archives.start(FakeAws(events=Starts()), long, BEGIN, BEGIN + timedelta(hours=1), [])
     assert len(name) <= 64
-    assert started["Destination"] == {"Arn": ARCHIVE.bus}
+    assert started["Destination"] == {"Arn": ARCHIVE["bus"]}
 
 
 def test_a_window_that_ends_just_now_is_recent():

@@ -25,13 +25,11 @@ def test_samples_are_listed_and_made():
         "detail.total=3.5",
         "--set",
         "detail.note=by hand",
-        "--line",
     )
     assert code == 0
     event = json.loads(out)
     assert (event["detail"]["total"], event["detail"]["note"]) == (3.5, "by hand")
-    assert len(out.splitlines()) == 1
-    assert len(run("sample", "order-placed")[1].splitlines()) > 5
+    assert len(out.splitlines()) > 5
 
 
 def test_an_account_stays_text_in_a_sample():
