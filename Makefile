@@ -13,11 +13,13 @@ FILE ?=
 EVENT ?=
 YES ?=
 KEEP ?=
+TARGET ?=
+BUS_OF ?=
 # Further options of the command (see `eventstacks COMMAND --help`): make deploy ARGS=--disable-rollback
 ARGS ?=
 
 # A misspelled name on the command line would mean "all stacks": it is an error.
-VARIABLES := ENV STACK REGION FILE EVENT YES KEEP ARGS PYTHON
+VARIABLES := ENV STACK REGION FILE EVENT YES KEEP TARGET BUS_OF ARGS PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 NEAREST := import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0))
 $(foreach name,$(filter-out $(VARIABLES),$(GIVEN)),$(error unknown variable $(name): \
@@ -73,8 +75,9 @@ setup: $(STAMP) ## install the tools into .venv
 
 ##@ Templates
 .PHONY: new render lint scan audit
-new: $(STAMP) ## create a stack from the starter template: make new STACK=order-events [ARGS=--default-bus]
-	@$(RUN) new $(addprefix --stack ,$(call given,STACK)) $(MORE)
+new: $(STAMP) ## create a stack: make new STACK=orders [TARGET=lambda|sqs|…] [BUS_OF=other-stack]
+	@$(RUN) new $(addprefix --stack ,$(call given,STACK)) $(addprefix --target ,$(call given,TARGET)) \
+	  $(addprefix --bus-of ,$(call given,BUS_OF)) $(MORE)
 render: $(STAMP) ## render templates/ into build/
 	@$(RUN) render $(MORE)
 lint: $(DEV) ## cfn-lint for every Region of every environment, yamllint for style

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING
 import jinja2
 import yaml
 
-from eventstacks import __version__, documents
+from eventstacks import __version__, documents, environment, rendering
 from eventstacks.documents import packaged
-from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.errors import ErrorCode, ToolError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-STARTER = "stack.yaml.j2"
+TARGETS = {  # kind of target → its Id in the rule's Targets; scaffold/<kind>.yaml.j2 is its starter
+    "log-group": "EventLogGroup",
+    "lambda": "EventFunction",
+    "sqs": "EventQueue",
+    "sns": "EventTopic",
+    "stepfunctions": "Workflow",
+    "bus": "TargetEventBus",
+}
+BUS_TYPE = "AWS::Events::EventBus"
+CODE = {"lambda": ".py", "stepfunctions": ".json"}  # kinds with a file in functions/: its suffix
 EXAMPLE = "order-events"  # the stack of a new project
 PROJECT = {  # file in scaffold/project → file in the new project
     "Makefile": "Makefile",
@@ -44,20 +53,31 @@ def project(directory: Path) -> dict[Path, str]:
         directory / target: _fill(f"project/{file}", stack=EXAMPLE, version=__version__)
         for file, target in PROJECT.items()
     }
-    files |= {directory / path: text for path, text in _stack(EXAMPLE, None, has_bus=True).items()}
+    files |= {
+        directory / path: text
+        for path, text in _stack(EXAMPLE, None, "log-group", "EventBus").items()
+    }
     _refuse_existing(files)
     return files
 
 
-def stack(name: str, source: str | None = None, *, has_bus: bool = True) -> dict[Path, str]:
+def stack(
+    name: str,
+    source: str | None = None,
+    *,
+    target: str = "log-group",
+    has_bus: bool = True,
+    bus_of: str | None = None,
+) -> dict[Path, str]:
     """Return the files of a new stack in the project of the current folder; nothing is written.
 
-    ``source`` is the source of its events (default: com.example.<name>). With ``has_bus`` it has an
-    event bus; otherwise its rule is on the default bus of the account. ``parameters/local.yaml`` and,
-    if there is one, ``.taskcat.yml`` get an entry and keep everything else, comments too.
+    ``source``: of its events (default: com.example.<name>). ``target``: a key of TARGETS. Its rule is
+    on the bus of the stack ``bus_of``; else with ``has_bus`` on a bus of its own; else on the default
+    bus. ``parameters/local.yaml`` and, if there is one, ``.taskcat.yml`` get an entry and keep
+    everything else, comments too; a test of taskcat creates one stack, so with ``bus_of`` there is none.
 
-    Raises ScaffoldError for an invalid name or source, a stack that exists, or a file whose form
-    cannot take an entry.
+    Raises ScaffoldError for an invalid name or source, a stack that exists, a stack without a bus, a
+    rule that triggers itself, or a file whose form cannot take an entry.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 40:
         raise ScaffoldError(
@@ -71,13 +91,49 @@ def stack(name: str, source: str | None = None, *, has_bus: bool = True) -> dict
             where="--source",
             advice="Use letters, digits and ._/-; AWS reserves sources that begin with 'aws.'.",
         )
-    files = _stack(name, source, has_bus=has_bus)
+    if target == "bus" and not (has_bus or bus_of):
+        raise ScaffoldError(
+            "a rule on the default bus that sends to the default bus triggers itself",
+            where="--target bus --default-bus",
+            advice="Leave out --default-bus, or name the stack of another bus with --bus-of.",
+        )
+    entry = _bus_entry(bus_of) if bus_of else []
+    bus = "EventBusName" if bus_of else "EventBus" if has_bus else None
+    files = _stack(name, source, target, bus)
     _refuse_existing(files)
+    if "log_retention()" in files[Path(f"templates/{name}.yaml.j2")]:
+        entry = [*(entry or ["parameters:"]), "  LogRetentionInDays: 1"]
     local, taskcat = Path("parameters/local.yaml"), Path(".taskcat.yml")
-    files[local] = add_entry(local, "stacks", name, ["parameters:", "  LogRetentionInDays: 1"])
-    if taskcat.exists():
+    files[local] = add_entry(local, "stacks", name, entry)
+    if taskcat.exists() and not bus_of:
         files[taskcat] = add_entry(taskcat, "tests", name, [f"template: build/{name}.yaml"])
     return files
+
+
+def _bus_entry(bus_of: str) -> list[str]:
+    """Return the lines of an environment file for a stack whose rule is on the bus of another stack."""
+    local = environment.load("local")
+    if bus_of not in local.stacks:
+        raise ScaffoldError(
+            f"stack {bus_of!r} not found{nearest(bus_of, local.stacks)}",
+            code=ErrorCode.NOT_FOUND,
+            where="--bus-of",
+            advice=f"Stacks of {local.path}: {', '.join(local.stacks)}.",
+        )
+    settings = local.stacks[bus_of]
+    document = rendering.render(settings.template).document
+    value = ((document.get("Outputs") or {}).get("EventBusName") or {}).get("Value")
+    buses = [key for key, one in document["Resources"].items() if one["Type"] == BUS_TYPE]
+    if value not in [{"Ref": key} for key in buses]:
+        raise ScaffoldError(
+            f"stack {bus_of!r} has no event bus with the output EventBusName",
+            code=ErrorCode.BUS_NOT_FOUND,
+            where=f"--bus-of: template {settings.template}",
+            advice="Name a stack with an event bus, or leave out --bus-of.",
+        )
+    regions = [f"regions: [{', '.join(settings.regions)}]"]
+    lines = ["parameters:", f"  EventBusName: !Output {bus_of}.EventBusName"]
+    return lines if settings.regions == local.regions else regions + lines
 
 
 def write(files: Mapping[Path, str], check: Callable[[], object] = list) -> None:
@@ -140,18 +196,23 @@ def add_entry(path: Path, section: str, name: str, lines: list[str]) -> str:
     return above[:end] + line_end + entry + above[end:] + below
 
 
-def _stack(name: str, source: str | None, *, has_bus: bool) -> dict[Path, str]:
-    source = source or f"com.example.{name}"
+def _stack(name: str, source: str | None, target: str, bus: str | None) -> dict[Path, str]:
+    source, file = source or f"com.example.{name}", name.replace("-", "_")
     event = {
         "source": source,
         "detail-type": "something happened",
         "detail": {"what": "a first event"},
     }
-    sample = {"event": event, "expect": {"EventRule": ["EventLogGroup"]}}
-    return {
-        Path(f"templates/{name}.yaml.j2"): _fill(STARTER, name=name, source=source, bus=has_bus),
+    sample = {"event": event, "expect": {"EventRule": [TARGETS[target]]}}
+    values = {"name": name, "source": source, "file": file, "bus": bus}
+    files = {
+        Path(f"templates/{name}.yaml.j2"): _fill(f"{target}.yaml.j2", **values),
         Path(f"tests/events/{name}/event.json"): json.dumps(sample, indent=2) + "\n",
     }
+    if suffix := CODE.get(target):
+        code = Path(f"templates/functions/{file}{suffix}")
+        files[code] = _fill(f"{target}{suffix}.j2", **values)
+    return files
 
 
 def _refuse_existing(files: Mapping[Path, str]) -> None:
@@ -164,7 +225,7 @@ def _refuse_existing(files: Mapping[Path, str]) -> None:
         )
 
 
-def _fill(file: str, **values: object) -> str:
+def _fill(file: str, /, **values: object) -> str:
     """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in; the project's own wins."""
     folders = [Path("templates/scaffold"), packaged("templates/scaffold")]
     jinja = jinja2.Environment(

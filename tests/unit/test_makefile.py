@@ -69,6 +69,7 @@ def make(project, *arguments, **environment):
         ("demo KEEP=0", "demo"),
         ("send FILE=x.ndjson", "send --env local x.ndjson"),
         ("send", "send --env local -"),
+        ("new STACK=s TARGET=sqs BUS_OF=b", "new --stack s --target sqs --bus-of b"),
         ("trace EVENT=e.json ENV=dev", "trace e.json --env dev"),
     ],
 )

@@ -1,12 +1,15 @@
 """New stacks: what is refused, and that files which get an entry keep everything else."""
 
 import shutil
+from pathlib import Path
 
 import in_process
 import pytest
 
 from eventstacks import scaffold
+from eventstacks.errors import ErrorCode
 
+LOCAL = Path("parameters/local.yaml")
 COMMENTED = """\
 # of the file
 project: {name: x}
@@ -104,6 +107,48 @@ def test_bad_names_are_refused(name):
 def test_bad_sources_are_refused(source):
     with pytest.raises(scaffold.ScaffoldError, match="invalid event source"):
         scaffold.stack("orders", source)
+
+
+@pytest.mark.parametrize(
+    ("choice", "code"),
+    [
+        ({"bus_of": "custom-event-buss"}, ErrorCode.NOT_FOUND),
+        ({"bus_of": "rds-snapshot-events"}, ErrorCode.BUS_NOT_FOUND),
+        ({"target": "bus", "has_bus": False}, ErrorCode.FAILED),
+    ],
+    ids=["no such stack", "a stack without a bus", "a rule that triggers itself"],
+)
+def test_a_bus_that_cannot_be_used_is_refused(checkout, choice, code):
+    with pytest.raises(scaffold.ScaffoldError) as error:
+        scaffold.stack("orders", **choice)
+    assert error.value.code is code
+
+
+def test_the_bus_of_a_stack_on_the_default_bus_is_refused(checkout):
+    scaffold.write(scaffold.stack("audit", has_bus=False))
+    with pytest.raises(scaffold.ScaffoldError, match="has no event bus"):
+        scaffold.stack("orders", bus_of="audit")
+
+
+def test_a_rule_is_only_where_the_other_stacks_bus_is(checkout):
+    local = checkout / "parameters/local.yaml"
+    text = local.read_text()
+    assert "regions:" not in scaffold.stack("orders", bus_of="custom-event-bus")[LOCAL][len(text) :]
+    entry = "  custom-event-bus:\n"
+    local.write_text(text.replace(entry, f"{entry}    regions: [eu-west-1]\n"))
+    files = scaffold.stack("orders", bus_of="custom-event-bus")
+    assert files[LOCAL].endswith(
+        "  orders:\n    regions: [eu-west-1]\n    parameters:\n"
+        "      EventBusName: !Output custom-event-bus.EventBusName\n      LogRetentionInDays: 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--target", "fax"), ("--default-bus", "--bus-of", "custom-event-bus")]
+)
+def test_wrong_use_is_refused(checkout, arguments):
+    assert in_process.run("new", "--stack", "orders", *arguments).returncode == 2
+    assert not (checkout / "templates/orders.yaml.j2").exists()
 
 
 @pytest.mark.parametrize("there", ["templates/orders.yaml.j2", "tests/events/orders/event.json"])

@@ -61,33 +61,48 @@ def init(directory: Path) -> None:
 )
 @click.option("--source", metavar="TEXT", help="Source of its events.  [default: com.example.NAME]")
 @click.option(
+    "--target",
+    type=click.Choice(list(scaffold.TARGETS)),
+    default="log-group",
+    show_default=True,
+    help="What receives its events.",
+)
+@click.option(
     "--default-bus", is_flag=True, help="Create a rule on the default bus instead of an event bus."
 )
-def new(stack: str, source: str | None, default_bus: bool) -> None:
-    """Create a new stack from the starter template.
+@click.option(
+    "--bus-of",
+    metavar="STACK",
+    help="Create a rule on the event bus of another stack of the environment.",
+)
+def new(stack: str, source: str | None, target: str, default_bus: bool, bus_of: str | None) -> None:
+    """Create a new stack from the starter template of a kind of target.
 
-    Writes a template made of macros, a sample event, an entry in parameters/local.yaml, and a test
-    in .taskcat.yml if that file exists.
+    Writes a template made of macros, a sample event, an entry in parameters/local.yaml, for lambda
+    and stepfunctions the code in templates/functions/, and a test in .taskcat.yml if that file
+    exists. With --bus-of no test is added: a test creates one stack, which has no bus then.
 
     \b
     Examples:
       eventstacks new --stack order-events
+      eventstacks new --stack order-worker --target lambda --bus-of order-events
       eventstacks new --stack audit --source com.example.audit --default-bus
     """
-    files = scaffold.stack(stack, source, has_bus=not default_bus)
+    if default_bus and bus_of:
+        raise click.UsageError("--default-bus and --bus-of exclude each other")
+    files = scaffold.stack(stack, source, target=target, has_bus=not default_bus, bus_of=bus_of)
     rendering.render_all()  # nothing is written if another template is broken
     scaffold.write(files, rendering.render_all)
     for path in files:
         output.echo(path)
-    sample = next(path for path in files if path.suffix == ".json")
+    sample = next(path for path in files if path.parent.parent.name == "events")
     send = command_line("send", str(sample), stack=stack)
     if os.environ.get("EVENTSTACKS_MAKE"):
         send = f"make send STACK={stack} FILE={sample}"
-    output.echo(
-        f"\nNext:\n  {command_line('deploy', stack=stack)}\n  {send}\n"
-        f"  {command_line('tail', '--once', stack=stack)}\nThen edit the template.",
-        err=True,
-    )
+    has_log = "LogGroupName'" in files[Path(f"templates/{stack}.yaml.j2")]
+    tail = f"  {command_line('tail', '--once', stack=stack)}\n" if has_log else ""
+    deploy = "".join(f"  {command_line('deploy', stack=one)}\n" for one in (bus_of, stack) if one)
+    output.echo(f"\nNext:\n{deploy}  {send}\n{tail}Then edit the template.", err=True)
 
 
 @click.command()
