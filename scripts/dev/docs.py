@@ -51,9 +51,8 @@ def pages() -> dict[Path, str]:
         template = rendered.document
         path = DOCS / "stacks" / f"{name}.md"
         page = documents.read_text(path) if path.exists() else f"# {name}\n"
-        flow = diagram.picture(graph.of_template(template))
-        if flow.nodes:
-            drawing = f"```mermaid\n{diagram.mermaid(flow)}```"
+        if flow := diagram.mermaid(graph.of_template(template)):
+            drawing = f"```mermaid\n{flow}```"
             page = insert(page, "flow", f"Drawn with the default of each parameter.\n\n{drawing}")
         page = insert(page, "parameters", parameters(template))
         result[path] = insert(page, "outputs", outputs(template))

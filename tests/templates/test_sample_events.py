@@ -19,7 +19,7 @@ def templates():
 @pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
 def test_it_takes_its_way(path, templates):
     local, sample = environment.load("local"), samples.read(path)
-    flow = graph.of_environment(local, templates, sample.stack, {sample.stack: sample.parameters})
+    flow = graph.of_environment(local, templates, sample.stack, sample.parameters)
     region = sample.region or local.stacks[sample.stack].regions[0]
     event = samples.complete(sample, flow, region, local.account)
     arrivals = [trace.trace(flow, event, bus) for bus in trace.entrances(flow, event, sample.bus)]

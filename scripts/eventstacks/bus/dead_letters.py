@@ -19,6 +19,7 @@ from eventstacks.aws import AWS_ERRORS, suppress_aws_error
 from eventstacks.bus.stacks import bus_name, check_bus
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
+from eventstacks.flow.targets import Target, bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -269,9 +270,9 @@ class Redelivery:
         if not rule and self._to == "bus":
             raise NotRedeliveredError("a function's record does not name a bus", advice=TO_TARGET)
         if not rule:
-            self._send(graph.Target("", target), payload.compact(event))
+            self._send(Target("", target), payload.compact(event))
         elif self._to == "target":
-            self._send_to_target(rule, graph.bare(target), event)
+            self._send_to_target(rule, bare(target), event)
         elif str(event["source"]).startswith("aws."):
             raise NotRedeliveredError(
                 f"only AWS may send events of the source {event['source']}", advice=TO_TARGET
@@ -318,7 +319,7 @@ class Redelivery:
         if answer["FailedEntryCount"]:
             raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
 
-    def _send(self, target: graph.Target, text: str) -> None:
+    def _send(self, target: Target, text: str) -> None:
         arn, service = target.arn, target.service
         if service in _CALLS:
             client, method, arguments = _CALLS[service]
@@ -333,7 +334,7 @@ class Redelivery:
         else:
             raise NotRedeliveredError(f"cannot deliver to {service}", where=arn, advice=TO_BUS)
 
-    def _log(self, target: graph.Target, text: str) -> None:
+    def _log(self, target: Target, text: str) -> None:
         event: dict[str, Any] = {"timestamp": int(time.time() * 1000), "message": text}
         # The transformer makes the log event itself (EventBridge User Guide, targets).
         if "InputTransformer" in target.settings:
@@ -363,13 +364,13 @@ class Redelivery:
     def _ask_for_bus(self, bus: str) -> None:
         check_bus(self._client("events", bus), bus_name(bus))
 
-    def _ask_for_targets(self, rule: str) -> list[graph.Target]:
+    def _ask_for_targets(self, rule: str) -> list[Target]:
         targets: list[dict[str, Any]] = []
         with suppress_aws_error("ResourceNotFoundException"):
             targets = self._client("events", rule).list_targets_by_rule(
                 Rule=_name(rule), EventBusName=bus_name(_bus_of(rule))
             )["Targets"]
-        return [graph.Target(one["Id"], graph.bare(one["Arn"]), one) for one in targets]
+        return [Target(one["Id"], bare(one["Arn"]), one) for one in targets]
 
 
 def _stream(arn: str) -> dict[str, str]:

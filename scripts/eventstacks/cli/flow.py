@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,31 +13,28 @@ import click
 
 from eventstacks import documents
 from eventstacks.bus import stacks as bus_stacks
-from eventstacks.cli import output, route_view
-from eventstacks.cli.options import (
-    connect,
-    json_option,
-    load,
-    where_options,
-)
+from eventstacks.cli import output
+from eventstacks.cli.options import connect, json_option, load, where_options
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import diagram as drawing
-from eventstacks.flow import graph, samples, symbols
-from eventstacks.flow import live as account_flow
+from eventstacks.flow import graph, live, payload, samples, symbols
 from eventstacks.flow import trace as tracing
-from eventstacks.patterns import grammar, matcher, verdict
+from eventstacks.patterns import grammar, matcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from eventstacks.environment import Environment
     from eventstacks.flow.graph import Flow
     from eventstacks.flow.samples import Sample
-    from eventstacks.flow.trace import Matcher
-    from eventstacks.rendering import RenderedTemplate
+    from eventstacks.flow.trace import Arrival, Delivery
+
+    Find = Callable[[Sample], Flow]
 
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 ACCOUNT = "123456789012"  # of --template
+FATE_STYLES = {"delivered": "green", "dead letter": "yellow", "unknown": "magenta"}
+MARKS = {True: "✓", False: "✗", None: "?"}
+MARK_STYLES = {True: "green", False: "red", None: "magenta"}
 
 
 def _read(path: Path) -> str:
@@ -63,7 +60,9 @@ def _read(path: Path) -> str:
     metavar="NAME VALUE",
     help="Value of a parameter of --template or --stack; repeatable.",
 )
-@click.option("--live", is_flag=True, help="Read rules, targets and policies from the account.")
+@click.option(
+    "--live", "is_live", is_flag=True, help="Read rules, targets and policies from the account."
+)
 @click.option(
     "--diagram",
     type=click.File("w", encoding="utf-8", lazy=True),
@@ -83,7 +82,7 @@ def trace(
     bus: str | None,
     template: Path | None,
     parameters: tuple[tuple[str, str], ...],
-    live: bool,
+    is_live: bool,
     diagram: IO[str] | None,
     show_event: bool,
     ndjson: bool,
@@ -92,15 +91,14 @@ def trace(
     """Show which rules an event matches, why others do not match, and what reaches which target.
 
     EVENT is an event, an entry of PutEvents, or a sample of tests/events. Exit code 1 if no rule is
-    known to match, an event is not delivered, or a sample takes another route than it expects. With
-    --ndjson the reasons of rules that do not match are left out.
+    known to match, an event is not delivered, or a sample takes another route than it expects.
 
     \b
     Examples:
       eventstacks trace tests/events/custom-event-bus/order-placed.json
       eventstacks trace event.json --env dev --stack s3-object-events --live
     """
-    if (template and live) or (ndjson and diagram) or (parameters and not (template or stack)):
+    if (template and is_live) or (ndjson and diagram) or (parameters and not (template or stack)):
         raise click.UsageError(
             "--template excludes --live, --ndjson excludes --diagram, and --parameter needs "
             "--template or --stack."
@@ -111,66 +109,84 @@ def trace(
         bus_stacks.parse_bus(bus)
     text, where = _read(event), str(event)
     read = samples.parse_lines(text, where) if ndjson else [samples.parse(text, where)]
-    find: Callable[[Sample], Flow]
     if template:
         document = documents.parse_template(_read(template), str(template))
-        find = partial(_template_flow, document, template)
-    elif live:
-        find = _read_account(env, stack, region)
+        find: Find = partial(_template_flow, document, template)
     else:
-        find = partial(_environment_flow, *load(env, stack, region)[:2])
+        find = (_account_flow if is_live else _environment_flow)(env, stack, region)
     flows: dict[tuple[Any, ...], Flow] = {}
     failed = False
     for written in read:
         sample = replace(
             written,
             stack=stack or written.stack,
+            bus=bus or written.bus,
             region=region or written.region,
             parameters={**written.parameters, **dict(parameters)},
         )
         key = (sample.stack, sample.region, *sorted(sample.parameters.items()))
         flow = flows[key] = flows.get(key) or find(sample)
-        failed = _trace_one(sample, flow, bus, ndjson, as_json, show_event, diagram) or failed
+        completed, arrivals = _route(sample, flow)
+        deviations = samples.deviations(arrivals, sample.expect)
+        if ndjson or as_json:
+            routes = [tracing.as_data(one) for one in arrivals]
+            document = {"event": completed, "buses": routes, "deviations": deviations}
+            click.echo(json.dumps(document, indent=None if ndjson else 2))
+        else:
+            _show(arrivals, completed if show_event else None)
+        for deviation in deviations:
+            output.echo(f"{sample.where}: {deviation}", err=True)
+        if diagram:
+            diagram.write(drawing.mermaid(flow, arrivals))
+        if sample.expect is None:
+            is_lost = any(one.is_lost for one in arrivals)
+            failed |= is_lost or not any(one.is_matched for one in arrivals)
+        failed |= bool(deviations)
     return int(failed)
 
 
-def _trace_one(
-    sample: Sample,
-    flow: Flow,
-    bus: str | None,
-    ndjson: bool,
-    as_json: bool,
-    show_event: bool,
-    diagram: IO[str] | None,
-) -> bool:
-    """Trace and print one event. Return True if it is not delivered as it should be."""
+def _route(sample: Sample, flow: Flow) -> tuple[dict[str, Any], list[Arrival]]:
+    """Return the completed event of a sample and its routes."""
     own = flow.stacks[0]
     account = own.account or symbols.symbol_of("AWS::AccountId")
     event = samples.complete(sample, flow, sample.region or own.region, account)
-    matcher = _indexed(flow) if ndjson else tracing.match
-    entrances = tracing.entrances(flow, event, bus or sample.bus)
-    arrivals = [tracing.trace(flow, event, one, matcher) for one in entrances]
-    deviations = [] if sample.expect is None else samples.deviations(arrivals, sample.expect)
-    if ndjson or as_json:
-        routes = [tracing.as_data(one) for one in arrivals]
-        document = {"event": event, "buses": routes, "deviations": deviations}
-        click.echo(json.dumps(document, indent=None if ndjson else 2))
-    else:
-        route_view.show(arrivals, event if show_event else None)
-    for deviation in deviations:
-        output.echo(f"{sample.where}: {deviation}", err=True)
-    if diagram:
-        diagram.write(drawing.mermaid(drawing.picture(flow, arrivals)))
-    if sample.expect is not None:
-        return bool(deviations)
-    is_matched = any(one.is_matched for one in arrivals)
-    return not is_matched or any(one.is_lost for one in arrivals)
+    entrances = tracing.entrances(flow, event, sample.bus)
+    return event, [tracing.trace(flow, event, one) for one in entrances]
 
 
-@cache
-def _indexed(flow: Flow) -> Matcher:
-    """Return the index of a flow, built once."""
-    return tracing.IndexedMatcher(flow)
+def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> Flow:
+    """Return the flow of one template, in an invented account."""
+    _check_parameters(sample, template, str(path))
+    where = {"region": sample.region or "us-east-1", "account": ACCOUNT}
+    return graph.of_template(template, sample.parameters, name=path.stem, **where)
+
+
+def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
+    """Read an environment; return a function: the flow of all its templates, or of a sample's stack."""
+    environment, templates, _ = load(env, stack, region)
+
+    def find(sample: Sample) -> Flow:
+        name = sample.stack
+        if name:
+            template = environment.choose(name)[0].settings.template
+            _check_parameters(sample, templates[template].document, f"stack {name}")
+        return graph.of_environment(environment, templates, name, sample.parameters)
+
+    return find
+
+
+def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
+    """Read the deployed flow; return a function: the same, entered on the buses of a sample's stack."""
+    aws, templates, refs = connect(env, stack, region)
+    stacks = graph.stacks_of(aws.environment, templates)
+    planned = live.locate(aws, [stacks[ref] for ref in refs], aws.guard())
+    found = live.read(aws, planned)
+
+    def find(sample: Sample) -> Flow:
+        chosen = aws.environment.choose(sample.stack, region)
+        return replace(found, stacks=[stacks[ref] for ref in chosen])
+
+    return find
 
 
 def _check_parameters(sample: Sample, template: Mapping[str, Any], where: str) -> None:
@@ -184,38 +200,61 @@ def _check_parameters(sample: Sample, template: Mapping[str, Any], where: str) -
         )
 
 
-def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> Flow:
-    """Return the flow of one template, in an invented account."""
-    _check_parameters(sample, template, str(path))
-    where = {"region": sample.region or "us-east-1", "account": ACCOUNT}
-    return graph.of_template(template, sample.parameters, name=path.stem, **where)
+# --- the route as text: bus, rules, targets, later buses ---------------------------------------
 
 
-def _environment_flow(
-    environment: Environment, templates: Mapping[str, RenderedTemplate], sample: Sample
-) -> Flow:
-    """Return the flow of the templates of an environment, or of the sample's stack."""
-    name = sample.stack
-    if not name:
-        return graph.of_environment(environment, templates)
-    template = environment.choose(name)[0].settings.template
-    _check_parameters(sample, templates[template].document, f"stack {name}")
-    return graph.of_environment(environment, templates, name, {name: sample.parameters})
+def _show(arrivals: list[Arrival], event: Any) -> None:
+    """Print routes, and the event after them unless it is None."""
+    for arrival in arrivals:
+        _show_arrival(arrival, 0)
+    if event is not None:
+        output.echo(f"event {payload.compact(event)}")
 
 
-def _read_account(env: str, stack: str | None, region: str | None) -> Callable[[Sample], Flow]:
-    """Read the deployed flow."""
-    aws, templates, refs = connect(env, stack, region)
-    stacks = graph.stacks_of(aws.environment, templates)
-    planned = account_flow.locate(aws, [stacks[ref] for ref in refs], aws.guard())
-    found = account_flow.read(aws, planned)
+def _say(depth: int, text: str, style: str = "") -> None:
+    output.echo(f"{'  ' * depth}{text}", style=style)
 
-    def find(sample: Sample) -> Flow:
-        """Return the flow in which the event arrives on the buses of the sample's stack."""
-        chosen = aws.environment.choose(sample.stack, region)
-        return replace(found, stacks=[stacks[ref] for ref in chosen])
 
-    return find
+def _show_arrival(arrival: Arrival, depth: int) -> None:
+    _say(depth, f"bus {arrival.label}  {arrival.bus}", "bold")
+    if not arrival.exists:
+        region = arrival.bus.split(":")[3]
+        text = f"bus not found in {region}: PutEvents would succeed and the event would be dropped"
+        _say(depth + 1, f"✗ {text}", "red")
+        return
+    for route in arrival.routes:
+        _say(
+            depth + 1, f"{MARKS[route.matched]} rule {route.rule.label}", MARK_STYLES[route.matched]
+        )
+        for why in route.why:
+            _say(depth + 3, why, "dim")
+        if not route.deliveries and route.matched:
+            _say(depth + 3, "the rule has no target", "red")
+        for delivery in route.deliveries:
+            _show_delivery(delivery, payload.compact(arrival.event), depth + 2)
+    if arrival.unexamined and not arrival.is_matched:
+        names = ", ".join(arrival.unexamined)
+        _say(depth + 1, f"? not expanded, can contain more rules: {names}", "magenta")
+    elif not arrival.routes:
+        _say(depth + 1, "✗ no rule of these stacks is on this bus", "red")
+    for archive in arrival.archives:
+        _say(depth + 1, f"✓ archive {archive} keeps it", "green")
+
+
+def _show_delivery(one: Delivery, event: str, depth: int) -> None:
+    style = FATE_STYLES.get(one.fate, "bold red")
+    fate = "refused at deployment" if one.fate == "refused" else f"{one.fate} {one.dead_letters}"
+    _say(depth, f"→ {one.target.service or 'target'} {one.label}: {fate}".rstrip(), style)
+    mark = MARKS[False if one.problem else one.permission.allowed]
+    _say(depth + 1, f"{mark} {one.problem or one.permission.reason}", style)
+    if one.queue and one.queue.allowed is False and not one.problem:
+        text = f"the dead-letter queue cannot be written: {one.queue.reason}"
+        _say(depth + 1, f"✗ {text}", "yellow")
+    payload_text = "the event" if one.payload.text == event else one.payload.text
+    is_received = one.fate in {"delivered", "unknown"}
+    _say(depth + 1, f"receives {payload_text if is_received else 'nothing'}")
+    if one.onward:
+        _show_arrival(one.onward, depth + 1)
 
 
 @click.command()
@@ -248,7 +287,7 @@ def match(pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool)
         raise click.UsageError("Give --pattern FILE [--event FILE], or --ndjson alone.")
     if pattern is None:
         for line in sys.stdin.buffer:
-            click.echo(json.dumps(verdict.judge(line)))
+            click.echo(json.dumps(matcher.judge(line)))
             sys.stdout.flush()
         return 0
     try:
@@ -259,7 +298,7 @@ def match(pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool)
     if event is None:
         click.echo(json.dumps({"valid": True}) if as_json else "valid")
         return 0
-    misses = compiled.explain(_event_of(event))
+    misses = compiled.explain(samples.parse(_read(event), str(event)).event)
     if as_json:
         output.print_json({"match": not misses, "why_not": [asdict(miss) for miss in misses]})
         return int(bool(misses))
@@ -267,12 +306,3 @@ def match(pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool)
     for miss in misses:
         output.echo(f"  {'either ' if miss.one_of else ''}{miss}")
     return int(bool(misses))
-
-
-def _event_of(path: Path) -> dict[str, Any]:
-    """Return the event of a file or of the sample in it, numbers as patterns compare them."""
-    text = _read(path)
-    is_sample = samples.parse(text, str(path)).names
-    content = verdict.read_event(text)
-    event: dict[str, Any] = content["event"] if is_sample else content
-    return event

@@ -1,43 +1,32 @@
 """Draw the flow as a Mermaid flowchart: publisher → bus → rule → target, dashed to dead-letter queues.
 
-``picture`` decides what is drawn; ``mermaid`` writes it. Source: https://mermaid.js.org/syntax/flowchart.html
+Source: https://mermaid.js.org/syntax/flowchart.html
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eventstacks.flow.symbols import SYMBOL, as_dict, as_list
+from eventstacks.flow.symbols import as_dict, as_list
 from eventstacks.flow.targets import INPUTS, kind_of
 from eventstacks.flow.trace import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from eventstacks.flow.graph import Bus, Flow, Json, Rule, Target
-    from eventstacks.flow.resolve import Resource
+    from eventstacks.flow.graph import Bus, Flow, Json
+    from eventstacks.flow.targets import Target
     from eventstacks.flow.trace import Arrival
 
-STYLES = {  # kind of target: its style, if it is not "compute"
-    "event-bus": "bus",
-    "firehose": "queue",
-    "kinesis": "queue",
-    "logs": "log",
-    "sns": "queue",
-    "sqs": "queue",
-}
-PUBLISHERS = {
-    "aws.s3": "Amazon S3",
-    "aws.rds": "Amazon RDS",
-    "aws.ec2": "Amazon EC2",
-    "aws.ecs": "Amazon ECS",
-    "aws.health": "AWS Health",
-    "aws.cloudformation": "AWS CloudFormation",
-    "aws.codepipeline": "AWS CodePipeline",
-}
+    Fates = dict[str, Fate]  # by the ARN of the target; empty if no event is traced
+
+# Kind of target: its style, if it is not "compute".
+STYLES = {"event-bus": "bus", "logs": "log"} | dict.fromkeys(
+    ("firehose", "kinesis", "sns", "sqs"), "queue"
+)
 COLOURS = {
     "publisher": "#475569",
     "bus": "#7c3aed",
@@ -58,92 +47,63 @@ SHAPES = {
 MAX_LINES = 8  # of a pattern
 
 
-@dataclass
-class Node:
+class Node(NamedTuple):
     """A node. ``kind``: what it is, in words; ``style``: a key of COLOURS."""
 
+    key: str
     kind: str
     style: str
     title: str
-    lines: tuple[str, ...]
+    lines: tuple[str, ...] = ()
 
 
-@dataclass
-class Edge:
-    """An arrow between two nodes, dashed for events that could not be delivered."""
+class Edge(NamedTuple):
+    """An arrow between two nodes, dashed to a dead-letter queue."""
 
-    source: str
-    target: str
-    dashed: bool
+    source: Node
+    target: Node
     label: str = ""
-    is_lost: bool = False
 
 
-@dataclass
-class Picture:
-    """Nodes by key, in the order of the templates, and edges."""
+def mermaid(flow: Flow, arrivals: Iterable[Arrival] = ()) -> str:
+    """Return the flowchart of a flow, or of the route of an event (``trace.trace``); "" if it is empty."""
+    drawn = list(dict.fromkeys(edges(flow, list(arrivals))))
+    nodes = {node.key: node for edge in drawn for node in (edge.source, edge.target)}
+    names = {key: f"n{number}" for number, key in enumerate(nodes)}
+    lines = ["flowchart LR"]
+    for key, node in nodes.items():
+        opening, closing = SHAPES.get(node.style, ("[", "]"))
+        heading = [f"<b>{_escape(node.title)}</b>", f"<i>{node.kind}</i>"]
+        text = "<br>".join([*heading, *map(_escape, node.lines)])
+        lines.append(f'  {names[key]}{opening}"{text}"{closing}:::{node.style}')
+    for edge in drawn:
+        arrow = "-.->" if edge.target.style == "dead" else "-->"
+        arrow += f"|{edge.label}|" if edge.label else ""
+        lines.append(f"  {names[edge.source.key]} {arrow} {names[edge.target.key]}")
+    lines += [
+        f"  classDef {style} fill:#fff,stroke:{COLOURS[style]},color:#1e293b"
+        for style in dict.fromkeys(node.style for node in nodes.values())
+    ]
+    return "\n".join(lines) + "\n" if drawn else ""
 
-    nodes: dict[str, Node] = field(default_factory=dict)
-    edges: dict[tuple[str, str, bool], Edge] = field(default_factory=dict)
 
-    def add(self, key: str, kind: str, style: str, title: str, lines: Iterable[str] = ()) -> str:
-        """Add a node unless it exists, and return its key."""
-        self.nodes.setdefault(key, Node(kind, style, title, tuple(lines)))
-        return key
-
-    def link(self, source: str, target: str, label: str = "", *, dashed: bool = False) -> None:
-        """Add an arrow, or the label to an existing one."""
-        key = (source, target, dashed)
-        edge = self.edges.setdefault(key, Edge(*key, label))
-        if label not in edge.label:
-            edge.label = f"{edge.label}, {label}" if edge.label else label
-
-
-def picture(flow: Flow, arrivals: Iterable[Arrival] = ()) -> Picture:
-    """Return what to draw: the flow, or only the route of an event (``trace.trace``)."""
-    drawn, fates = Picture(), {}
-    if arrivals := list(arrivals):
-        deliveries = [one for arrival in arrivals for _, one in arrival.walk() if one]
-        fates = {one.target.arn: one.fate for one in deliveries}
-        flow = _route_only(flow, arrivals)
-    targets = {target.arn for rule in flow.rules for target in rule.targets if target.is_bus}
-    for bus in sorted(flow.buses.values(), key=lambda one: one.arn in targets):
-        if bus.name != "default" or flow.rules_on(bus.arn) or bus.arn in targets:
-            _add_bus(drawn, flow, bus)
+def edges(flow: Flow, arrivals: list[Arrival]) -> Iterator[Edge]:
+    """Yield the arrows of a flow, or of the route of an event, in the order of the templates."""
+    fates: Fates = {}
+    if arrivals:
+        found = [one for arrival in arrivals for _, one in arrival.walk() if one]
+        fates = {one.target.arn: one.fate for one in found}
+        flow = _route_only(flow, [*arrivals, *(one.onward for one in found if one.onward)])
+    for bus in flow.buses.values():
+        if bus.name != "default" or flow.rules_on(bus.arn):
+            yield from _bus_edges(flow, bus, fates)
     for schedule in flow.schedules:
-        key = f"schedule {schedule.label}"
-        drawn.add(key, "schedule", "rule", schedule.label, (schedule.expression,))
-        _add_target(drawn, flow, key, schedule.target)
-    for edge in drawn.edges.values():
-        edge.is_lost = fates.get(edge.target) in (Fate.LOST, Fate.REFUSED, Fate.DEAD_LETTER)
-    for source, queue, label in _dead_letter_queues(flow):
-        is_used = not arrivals or fates.get(source) is Fate.DEAD_LETTER
-        if isinstance(queue, str) and source in drawn.nodes and is_used:
-            drawn.add(queue, "dead-letter queue", "dead", flow.label(queue))
-            drawn.link(source, queue, label, dashed=True)
-    return drawn
+        source = Node(schedule.label, "schedule", "rule", schedule.label, (schedule.expression,))
+        yield from _target_edges(flow, source, schedule.target, fates)
 
 
-def _add_bus(drawn: Picture, flow: Flow, bus: Bus) -> None:
-    """Add a bus with its publishers, rules, targets and archives."""
-    _add_publishers(drawn, flow, bus.arn)
-    drawn.add(bus.arn, "event bus", "bus", bus.label)
-    for rule in flow.rules_on(bus.arn):
-        kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
-        lines = short(rule.pattern or rule.schedule or "")
-        drawn.link(bus.arn, drawn.add(rule.arn, kind, "rule", rule.label, lines))
-        for target in rule.targets:
-            _add_target(drawn, flow, rule.arn, target)
-    for archive in (one for one in flow.archives if one.bus == bus.arn):
-        lines = short(archive.pattern or "every event")
-        key = drawn.add(archive.arn, "archive", "archive", archive.label, lines)
-        drawn.link(bus.arn, key)
-
-
-def _route_only(flow: Flow, arrivals: list[Arrival]) -> Flow:
+def _route_only(flow: Flow, passed: list[Arrival]) -> Flow:
     """Return the part of a flow that an event passes."""
-    later = [one.onward for arrival in arrivals for _, one in arrival.walk() if one and one.onward]
-    passed = [*arrivals, *later]
     kept = {(one.bus, archive) for one in passed for archive in one.archives}
     return replace(
         flow,
@@ -154,129 +114,57 @@ def _route_only(flow: Flow, arrivals: list[Arrival]) -> Flow:
     )
 
 
-def _add_publishers(drawn: Picture, flow: Flow, bus: str) -> None:
-    """Add what puts events on a bus, as far as the rules' patterns tell."""
-    if flow.buses[bus].name != "default":
-        if bus not in drawn.nodes:
-            key = drawn.add(f"publisher {bus}", "publisher", "publisher", "your applications")
-            drawn.link(key, bus, "PutEvents")
-        return
-    here = [one for one in flow.resources.values() if one.region in {"", *bus.split(":")}]
-    trail = next((one for one in here if one.type == "AWS::CloudTrail::Trail"), None)
-    for rule in (one for one in flow.rules_on(bus) if isinstance(one.pattern, dict)):
-        via_trail = trail if "AWS API Call via CloudTrail" in str(rule.pattern) else None
-        for key, kind, name in _publishers_of(rule, here):
-            source = drawn.add(key, kind, "publisher", name)
-            if via_trail:
-                drawn.add(via_trail.arn, "CloudTrail trail", "publisher", via_trail.logical_id)
-                drawn.link(source, via_trail.arn, "API calls")
-                source = via_trail.arn
-            drawn.link(source, bus)
+def _bus_edges(flow: Flow, bus: Bus, fates: Fates) -> Iterator[Edge]:
+    """Yield the arrows to a bus from its publishers, and from it to rules, targets and archives."""
+    node, rules = Node(bus.arn, "event bus", "bus", bus.label), flow.rules_on(bus.arn)
+    if bus.name == "default":
+        sources = [one for rule in rules for one in as_list(as_dict(rule.pattern).get("source"))]
+        for source in map(str, sources):
+            yield Edge(Node(f"{source} {bus.arn}", "publisher", "publisher", source), node)
+    elif not any(target.arn == bus.arn for rule in flow.rules for target in rule.targets):
+        publisher = Node(f"to {bus.arn}", "publisher", "publisher", "your applications")
+        yield Edge(publisher, node, "PutEvents")
+    for rule in rules:
+        kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
+        own = Node(rule.arn, kind, "rule", rule.label, short(rule.pattern or rule.schedule or ""))
+        yield Edge(node, own)
+        for target in rule.targets:
+            yield from _target_edges(flow, own, target, fates)
+    for one in (archive for archive in flow.archives if archive.bus == bus.arn):
+        lines = short(one.pattern or "every event")
+        yield Edge(node, Node(one.arn, "archive", "archive", one.label, lines))
 
 
-def _publishers_of(rule: Rule, resources: list[Resource]) -> Iterator[tuple[str, str, str]]:
-    """Yield the key, the kind and the name of each publisher in a pattern: buckets, or services."""
-    pattern = as_dict(rule.pattern)
-    for source in as_list(pattern.get("source")) or ["any source"]:
-        buckets = [
-            one
-            for one in resources
-            if source == "aws.s3" and one.type == "AWS::S3::Bucket" and one.name in str(pattern)
-        ]
-        for bucket in buckets:
-            yield bucket.arn, "S3 bucket", bucket.logical_id
-        if not buckets:
-            name = PUBLISHERS.get(str(source), plain(str(source)))
-            yield f"{source} {rule.bus}", "publisher", name
-
-
-def _add_target(drawn: Picture, flow: Flow, source: str, target: Target) -> None:
-    kind = kind_of(target.arn)
+def _target_edges(flow: Flow, source: Node, target: Target, fates: Fates) -> Iterator[Edge]:
+    """Yield the arrow to a target, labelled with its input and what becomes of the event, and on."""
+    kind, fate = kind_of(target.arn), fates.get(target.arn)
     style = STYLES.get(kind.name, "compute") if kind else "compute"
-    changed = next((key for key in INPUTS if key in target.settings), "")
     title = kind.title if kind else target.service or "target"
-    key = drawn.add(target.arn, title, style, flow.label(target.arn))
-    drawn.link(source, key, changed)
+    node = Node(target.arn, title, style, flow.label(target.arn))
+    labels = [*(key for key in INPUTS if key in target.settings), *([fate.value] if fate else [])]
+    yield Edge(source, node, ", ".join(labels))
+    if target.dead_letters and (not fates or fate is Fate.DEAD_LETTER):
+        queue = target.dead_letters
+        dead = Node(queue, "dead-letter queue", "dead", flow.label(queue))
+        yield Edge(node, dead, "not delivered")
 
 
-def _dead_letter_queues(flow: Flow) -> Iterator[tuple[str, Any, str]]:
-    """Yield what gives up on events, its dead-letter queue, and why: rules, schedules, buses, functions."""
-    for target in [target for rule in flow.rules for target in rule.targets]:
-        yield target.arn, target.dead_letters, "not delivered"
-    for schedule in flow.schedules:
-        yield schedule.target.arn, schedule.target.dead_letters, "not delivered"
-    functions = [one for one in flow.resources.values() if one.type == "AWS::Lambda::Function"]
-    for resource in flow.resources.values():
-        given = resource.properties
-        if resource.type == "AWS::Events::EventBus":
-            yield resource.arn, as_dict(given.get("DeadLetterConfig")).get("Arn"), "not decrypted"
-        if resource.type == "AWS::Lambda::EventInvokeConfig":
-            on_failure = as_dict(as_dict(given.get("DestinationConfig")).get("OnFailure"))
-            for one in functions:
-                is_own = given.get("FunctionName") in (one.name, one.arn)
-                if is_own and one.region == resource.region:
-                    yield one.arn, on_failure.get("Destination"), "failed"
-
-
-# --- patterns in words -------------------------------------------------------------------------
-
-
-def short(pattern: Json | str, limit: int = MAX_LINES) -> tuple[str, ...]:
-    """Return a pattern in a few lines, each a path and its tests; text unchanged."""
+def short(pattern: Json | str) -> tuple[str, ...]:
+    """Return the first lines of a pattern, each a path and its tests; text unchanged."""
     lines = [pattern] if isinstance(pattern, str) else list(_flatten(pattern))
-    if len(lines) > limit:
-        lines[limit - 1 :] = [f"… and {len(lines) - limit + 1} more"]
-    return tuple(map(plain, lines))
+    return (*lines[:MAX_LINES], *(["…"] if len(lines) > MAX_LINES else []))
 
 
 def _flatten(pattern: Any, path: str = "") -> Iterator[str]:
     for key, value in pattern.items():
-        where = f"{path}.{key}" if path else str(key)
         if isinstance(value, dict):
-            yield from _flatten(value, where)
+            yield from _flatten(value, f"{path}{key}.")
         else:
             tests = (
                 test if isinstance(test, str) else json.dumps(test, ensure_ascii=False)
                 for test in as_list(value)
             )
-            yield f"{where}: {', '.join(tests)}"
-
-
-def plain(text: str) -> str:
-    """Return a text with its symbols in words, without stack names (a logical ID has no hyphen)."""
-    known = {"⟨AWS.AccountId⟩": "this account", "⟨AWS.Region⟩": "this region"}
-
-    def replace(match: re.Match[str]) -> str:
-        bare = re.sub(r"^[^.]*[-@][^.]*[.]", "", match[0][1:-1])
-        return known.get(match[0], f"[{bare}]")
-
-    return SYMBOL.sub(replace, text)
-
-
-# --- Mermaid -----------------------------------------------------------------------------------
-
-
-def mermaid(drawn: Picture) -> str:
-    """Return the flowchart, the same text every time."""
-    names = {key: f"n{number}" for number, key in enumerate(drawn.nodes)}
-    lines = ["flowchart LR"]
-    for key, node in drawn.nodes.items():
-        opening, closing = SHAPES.get(node.style, ("[", "]"))
-        heading = [f"<b>{_escape(node.title)}</b>", f"<i>{node.kind}</i>"]
-        text = "<br>".join([*heading, *map(_escape, node.lines)])
-        lines.append(f'  {names[key]}{opening}"{text}"{closing}:::{node.style}')
-    for number, edge in enumerate(drawn.edges.values()):
-        arrow, label = "-.->" if edge.dashed else "-->", f"|{edge.label}|" if edge.label else ""
-        lines.append(f"  {names[edge.source]} {arrow}{label} {names[edge.target]}")
-        if edge.is_lost:
-            lines.append(f"  linkStyle {number} stroke:{COLOURS['dead']},stroke-width:3px")
-    used = {node.style for node in drawn.nodes.values()}
-    lines += [
-        f"  classDef {name} fill:#fff,stroke:{colour},color:#1e293b"
-        for name, colour in COLOURS.items()
-        if name in used
-    ]
-    return "\n".join(lines) + "\n"
+            yield f"{path}{key}: {', '.join(tests)}"
 
 
 def _escape(text: str) -> str:

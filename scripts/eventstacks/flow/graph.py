@@ -17,7 +17,7 @@ from eventstacks.flow import unexamined
 from eventstacks.flow.json_text import documents_of, pattern_of
 from eventstacks.flow.resolve import Resource, Stack
 from eventstacks.flow.symbols import as_dict, as_list, is_known, like
-from eventstacks.flow.targets import service_of
+from eventstacks.flow.targets import Target, bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,37 +26,6 @@ if TYPE_CHECKING:
     from eventstacks.rendering import RenderedTemplate
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One entry of a rule's Targets; ``settings`` is the whole entry, resolved."""
-
-    id: str
-    arn: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def service(self) -> str:
-        """The service of the ARN (``lambda``, ``sqs``, ``logs`` …), "" if the ARN is not known."""
-        return service_of(self.arn)
-
-    @property
-    def role(self) -> str | None:
-        """The ARN of the role that EventBridge assumes."""
-        role = self.settings.get("RoleArn")
-        return str(role) if role else None
-
-    @property
-    def dead_letters(self) -> str | None:
-        """The ARN of the dead-letter queue."""
-        arn = as_dict(self.settings.get("DeadLetterConfig")).get("Arn")
-        return arn if isinstance(arn, str) else None
-
-    @property
-    def is_bus(self) -> bool:
-        """Whether the target is another event bus."""
-        return ":event-bus/" in self.arn
 
 
 @dataclass(frozen=True)
@@ -165,11 +134,6 @@ class Flow:
         return name if is_bus else arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
 
 
-def bare(arn: str) -> str:
-    """Return the ARN of a log group without the ``:*`` that Fn::GetAtt appends."""
-    return arn.removesuffix(":*") if ":log-group:" in arn else arn
-
-
 def of_template(
     template: Mapping[str, Any], parameters: Mapping[str, str] | None = None, **where: Any
 ) -> Flow:
@@ -225,10 +189,10 @@ def of_environment(
     environment: Environment,
     templates: Mapping[str, RenderedTemplate],
     stack: str | None = None,
-    overrides: Mapping[str, Mapping[str, str]] | None = None,
+    parameters: Mapping[str, str] | None = None,
 ) -> Flow:
-    """Return the flow of an environment, or of one of its stacks (arguments: see ``stacks_of``)."""
-    stacks = stacks_of(environment, templates, overrides)
+    """Return the flow of an environment, or of one of its stacks with other values of parameters."""
+    stacks = stacks_of(environment, templates, {str(stack): parameters or {}})
     return of_stacks(stacks[ref] for ref in environment.choose(stack))
 
 

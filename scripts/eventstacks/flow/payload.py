@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.symbols import SYMBOL, as_dict
-from eventstacks.flow.targets import Form, Reason, kind_of
+from eventstacks.flow.targets import Form, Reason, Target, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventstacks.flow.graph import Rule, Target
+    from eventstacks.flow.graph import Rule
 
 RESERVED = (
     "aws.events.rule-arn",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow import targets
-from eventstacks.flow.graph import Flow, Json, Policy, Rule, Schedule, Target
+from eventstacks.flow.graph import Flow, Json, Policy, Rule, Schedule
 from eventstacks.flow.json_text import documents_of
 from eventstacks.flow.symbols import SYMBOL, as_dict, as_list, is_known, like
-from eventstacks.flow.targets import DOUBTS, EVENTS, SCHEDULER, Call, Context, Reason
+from eventstacks.flow.targets import DOUBTS, EVENTS, SCHEDULER, Call, Context, Reason, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -157,8 +157,10 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
     return completed
 
 
-def deviations(arrivals: list[Arrival], expect: Mapping[str, list[str]]) -> list[str]:
-    """Return how the route of an event differs from what its sample expects."""
+def deviations(arrivals: list[Arrival], expect: Mapping[str, list[str]] | None) -> list[str]:
+    """Return how the route of an event differs from what its sample expects, if it expects any."""
+    if expect is None:
+        return []
     reached: dict[str, set[str]] = {}
     for route, delivery in (step for arrival in arrivals for step in arrival.walk()):
         if route.matched:

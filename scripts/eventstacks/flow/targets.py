@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.symbols import as_dict, is_known
 
 if TYPE_CHECKING:
-    from eventstacks.flow.graph import Target
     from eventstacks.flow.resolve import Resource
 
 EVENTS, SCHEDULER = "events.amazonaws.com", "scheduler.amazonaws.com"
@@ -69,6 +68,37 @@ Role = Enum("Role", ["REFUSED", "OPTIONAL", "REQUIRED"])
 # What a payload has to be. EVENT: the event, without InputTransformer; LOG_EVENT: an object with
 # timestamp and message if it is transformed.
 Form = Enum("Form", ["ANY", "JSON", "EVENT", "LOG_EVENT"])
+
+
+@dataclass(frozen=True)
+class Target:
+    """One entry of a rule's Targets; ``settings`` is the whole entry, resolved."""
+
+    id: str
+    arn: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def service(self) -> str:
+        """The service of the ARN (``lambda``, ``sqs``, ``logs`` …), "" if the ARN is not known."""
+        return service_of(self.arn)
+
+    @property
+    def role(self) -> str | None:
+        """The ARN of the role that EventBridge assumes."""
+        role = self.settings.get("RoleArn")
+        return str(role) if role else None
+
+    @property
+    def dead_letters(self) -> str | None:
+        """The ARN of the dead-letter queue."""
+        arn = as_dict(self.settings.get("DeadLetterConfig")).get("Arn")
+        return arn if isinstance(arn, str) else None
+
+    @property
+    def is_bus(self) -> bool:
+        """Whether the target is another event bus."""
+        return ":event-bus/" in self.arn
 
 
 @dataclass(frozen=True)
@@ -223,6 +253,11 @@ KINDS = (
 # Services that PutTargets was seen to refuse: "… is not a supported service for a target" (cfn-lint
 # issue 4505, LocalStack's test of a bucket as a target, MiniStack's notes).
 _REFUSED_SERVICES = frozenset({"iam", "rds", "s3", "scheduler"})
+
+
+def bare(arn: str) -> str:
+    """Return the ARN of a log group without the ``:*`` that Fn::GetAtt appends."""
+    return arn.removesuffix(":*") if ":log-group:" in arn else arn
 
 
 def service_of(arn: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -15,21 +14,19 @@ from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import bus_arn, of_stacks
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import SYMBOL, as_dict, is_known
-from eventstacks.flow.targets import REFUSALS, Reason
+from eventstacks.flow.targets import REFUSALS, Reason, Target
 from eventstacks.patterns.grammar import OPERATORS, PatternError
-from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from eventstacks.flow.graph import Flow, Json, Rule, Target
+    from eventstacks.flow.graph import Flow, Json, Rule
     from eventstacks.flow.payload import Payload
     from eventstacks.flow.permissions import Verdict
 
 # None: it depends on what only AWS knows; and the reasons.
 Matched = tuple[bool | None, tuple[str, ...]]
-Matcher = Callable[["Json | str", "Mapping[str, Any]"], Matched]
 ANYTHING, NOTHING = {"exists": True}, "⟨nothing is equal to this⟩"
 
 
@@ -138,41 +135,6 @@ def match(pattern: Json | str, event: Mapping[str, Any]) -> Matched:
         return False, (f"AWS refuses the pattern: {error}",)
 
 
-class IndexedMatcher:
-    """Match many events against the rules and archives of a flow with one index; gives no reasons.
-
-    Patterns that depend on what only AWS knows, or that AWS refuses, are matched one by one.
-    """
-
-    def __init__(self, flow: Flow) -> None:
-        """Build the index."""
-        given = [one.pattern for one in flow.rules] + [one.pattern for one in flow.archives]
-        patterns = {
-            str(id(pattern)): compiled
-            for pattern in given
-            if isinstance(pattern, dict) and is_known(pattern) and (compiled := _valid(pattern))
-        }
-        self._names, self._rules = patterns.keys(), RuleSet(patterns)
-        self._event: Mapping[str, Any] = {}
-        self._matched: set[str] = set()
-
-    def __call__(self, pattern: Json | str, event: Mapping[str, Any]) -> Matched:
-        """Match a pattern of the flow; the lookup in the index is made once per event."""
-        name = str(id(pattern))
-        if name not in self._names:
-            return match(pattern, event)
-        if event is not self._event:
-            self._event, self._matched = event, set(self._rules.matching(dict(event)))
-        return name in self._matched, ()
-
-
-def _valid(pattern: Json) -> Pattern | None:
-    try:
-        return Pattern(pattern)
-    except PatternError:
-        return None
-
-
 @lru_cache(maxsize=256)
 def _compile(text: str) -> Pattern:
     return Pattern(text)
@@ -219,16 +181,15 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
     return arns
 
 
-def trace(flow: Flow, event: Json, bus: str, matcher: Matcher = match) -> Arrival:
+def trace(flow: Flow, event: Json, bus: str) -> Arrival:
     """Trace an event that arrives on a bus (ARN), also over further buses."""
-    return _Walk(flow, event, matcher).arrive(bus)
+    return _Walk(flow, event).arrive(bus)
 
 
 @dataclass(frozen=True)
 class _Walk:
     flow: Flow
     event: Json
-    matcher: Matcher
     passed: tuple[str, ...] = ()  # the buses so far
 
     def arrive(self, bus: str) -> Arrival:
@@ -239,7 +200,7 @@ class _Walk:
         archives = tuple(
             one.label
             for one in flow.archives
-            if one.bus == bus and (one.pattern is None or self.matcher(one.pattern, self.event)[0])
+            if one.bus == bus and (one.pattern is None or match(one.pattern, self.event)[0])
         )
         misplaced = [rule for rule in flow.rules if _is_misplaced(rule, bus)]
         routes = [walk.route(rule) for rule in flow.rules_on(bus)]
@@ -264,7 +225,7 @@ class _Walk:
         if rule.pattern is None:
             why = f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}"
             return Route(rule, matched=False, why=(why,))
-        matched, why_not = self.matcher(rule.pattern, self.event)
+        matched, why_not = match(rule.pattern, self.event)
         if matched and rule.state == "ENABLED" and _is_read_only_management(self.event):
             text = "a rule in state ENABLED does not receive read-only management events"
             return Route(rule, matched=False, why=(text,))

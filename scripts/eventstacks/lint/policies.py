@@ -3,8 +3,8 @@
 from functools import partial
 
 from eventstacks.flow import permissions
-from eventstacks.flow.graph import Flow, Rule, Target
-from eventstacks.flow.targets import EVENTS, policy_calls
+from eventstacks.flow.graph import Flow, Rule
+from eventstacks.flow.targets import EVENTS, Target, policy_calls
 from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import BUS, RULE, Node, View
 

@@ -3,10 +3,10 @@
 from functools import partial
 
 from eventstacks.flow import payload, permissions
-from eventstacks.flow.graph import Flow, Rule, Target
+from eventstacks.flow.graph import Flow, Rule
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import as_dict, as_list
-from eventstacks.flow.targets import INPUTS, Reason, Role, kind_of, refusal_of
+from eventstacks.flow.targets import INPUTS, Reason, Role, Target, kind_of, refusal_of
 from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import (
     BUS,

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow import graph, json_text, unexamined
+from eventstacks.flow import json_text, unexamined
 from eventstacks.flow.graph import Flow, Rule, of_stacks
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import as_dict, as_list
-from eventstacks.flow.targets import service_of
+from eventstacks.flow.targets import bare, service_of
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
 
@@ -93,7 +93,7 @@ class TargetNode:
     def arn(self) -> str:
         """The ARN as targets name it, a symbol if the template does not tell, "" if it has none."""
         node = self.node.get("Arn")
-        return graph.bare(str(node.value)) if node else ""
+        return bare(str(node.value)) if node else ""
 
     @property
     def service(self) -> str:

@@ -23,9 +23,8 @@ from ministack.services import eventbridge, iam
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
-from eventstacks.flow.targets import EVENTS, INPUTS, callers, kind_of, policy_calls
+from eventstacks.flow.targets import EVENTS, INPUTS, Target, callers, kind_of, policy_calls
 from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
-from eventstacks.patterns.index import RuleSet
 from eventstacks.patterns.matcher import Pattern
 
 OWN_POLICY = ("lambda", "sqs", "sns")  # kinds whose resource policy MiniStack reads by ARN
@@ -150,7 +149,7 @@ def with_payload(target: Json, rule: Json, view: Any) -> Json:
     if not settings:
         return target
     source = graph.Rule(rule["Name"], rule["Name"], rule["Arn"], rule["EventBusName"], None)
-    receiver = graph.Target(target["Id"], target["Arn"], settings)
+    receiver = Target(target["Id"], target["Arn"], settings)
     now = time.strftime("%FT%TZ", time.gmtime())
     built = payload.build(source, receiver, view.event_with_detail(), now)
     if built.problem:  # the code is a guess
@@ -260,10 +259,10 @@ def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any
         log.exception("not delivered to %s, nor to its dead-letter queue", target["Arn"])
 
 
-@functools.lru_cache(maxsize=256)
-def rule_set(patterns: tuple[tuple[str, str], ...]) -> RuleSet:
-    """Return an index over the patterns of a bus, given as (rule key, JSON text)."""
-    return RuleSet({key: Pattern(text) for key, text in patterns})
+@functools.lru_cache(maxsize=1024)
+def compile_pattern(text: str) -> Pattern:
+    """Return the pattern with a JSON text."""
+    return Pattern(text)
 
 
 def is_wanted(rule: Json, event: Json, key: str) -> bool:
@@ -284,10 +283,10 @@ def dispatch(_original: Original, event: Json, view: Any = None) -> None:
     """Deliver an event to the targets of the rules that match it, and archive it unless it is a replay."""
     view = view or eventbridge._pattern_event_view(event)
     rules = {k: rule for k, rule in eventbridge._rules.items() if is_wanted(rule, event, k)}
-    patterns = rule_set(tuple((key, rule["EventPattern"]) for key, rule in rules.items()))
-    for key in patterns.matching(view.event_with_detail()):
-        for target in list(eventbridge._targets.get(key, [])):
-            eventbridge._invoke_target(target, event, rules[key], view)
+    for key, rule in rules.items():
+        if compile_pattern(rule["EventPattern"]).matches(view.event_with_detail()):
+            for target in list(eventbridge._targets.get(key, [])):
+                eventbridge._invoke_target(target, event, rule, view)
     eventbridge._archive_event(event, view, is_received="ReplayName" not in event)
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from eventstacks.flow.graph import Rule, Target
+from eventstacks.flow.graph import Rule
 from eventstacks.flow.payload import build, find
+from eventstacks.flow.targets import Target
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
 GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:/g"

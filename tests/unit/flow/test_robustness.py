@@ -63,7 +63,7 @@ def test_anything_anywhere(stack, by):
                 permissions.of_target(flow, rule, target)
         for bus in list(flow.buses):
             trace.as_data(trace.trace(flow, event, bus))
-        diagram.mermaid(diagram.picture(flow))
+        diagram.mermaid(flow)
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -91,4 +91,4 @@ def test_json_that_is_text_may_be_as_deep_as_it_likes(depth):
     }
     for bus in list(flow.buses):
         trace.as_data(trace.trace(flow, event, bus))
-    diagram.mermaid(diagram.picture(flow))
+    diagram.mermaid(flow)

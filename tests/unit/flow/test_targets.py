@@ -75,7 +75,7 @@ KINDS = {  # ARN and further settings of a target: its calls
 def test_a_role_has_to_trust_eventbridge_and_to_allow_the_action(arn):
     settings, actions = KINDS[arn]
     target = {"Arn": arn, **WITH_ROLE, **settings}
-    calls = targets.role_calls(graph.Target("t", arn, settings), {})
+    calls = targets.role_calls(targets.Target("t", arn, settings), {})
     assert [call.action for call in calls] == actions
     allowing = [allow(action) for action in actions]
     assert verdict(role(*allowing), **target).allowed is True

@@ -426,20 +426,3 @@ def test_the_trace_as_data_is_json():
         "D",
         False,
     )
-
-
-def test_many_events_are_matched_with_one_index_as_one_by_one():
-    rules = (
-        rule("Shop")
-        + rule("Other", "{source: [other]}")
-        + rule("Total", "{detail: {total: [{numeric: ['>', 3]}]}}")
-        + rule("Open", "{detail: {bucket: [!Ref B]}}")
-        + rule("Invalid", "{source: shop}")
-        + "  B: {Type: AWS::S3::Bucket}\n"
-    )
-    flow = flow_of(rules)
-    indexed = trace.IndexedMatcher(flow)
-    for event in (EVENT, {**EVENT, "source": "other"}, {**EVENT, "detail": {"total": 1}}):
-        one_by_one = trace.trace(flow, event, DEFAULT)
-        at_once = trace.trace(flow, event, DEFAULT, indexed)
-        assert [one.matched for one in at_once.routes] == [one.matched for one in one_by_one.routes]

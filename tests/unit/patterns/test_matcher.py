@@ -6,11 +6,11 @@ import sys
 from contextlib import nullcontext
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from eventstacks.patterns.fields import EventError
 from eventstacks.patterns.grammar import PatternError
-from eventstacks.patterns.index import RuleSet
-from eventstacks.patterns.matcher import Pattern
+from eventstacks.patterns.matcher import EventError, Pattern
 from eventstacks.patterns.values import read_json
 
 VALUES = [
@@ -77,18 +77,6 @@ def test_each_operator(wanted, value, expected):
     pattern = Pattern({"detail": {"x": wanted}})
     assert pattern.matches({"detail": {"x": value}}) is expected
     assert (pattern.explain({"detail": {"x": value}}) == []) is expected
-    assert RuleSet({"only": pattern}).matching({"detail": {"x": value}}) == (
-        ["only"] if expected else []
-    )
-
-
-def test_all_operators_in_one_index():
-    patterns = {str(wanted): Pattern({"x": wanted}) for wanted, _, _ in VALUES}
-    rules = RuleSet(patterns)
-    for value in [value for _, good, bad in VALUES for value in [*good, *bad]]:
-        assert rules.matching({"x": value}) == [
-            name for name, one in patterns.items() if one.matches({"x": value})
-        ]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +131,6 @@ def test_fields_together(pattern, event, expected):
     compiled = Pattern(pattern)
     assert compiled.matches(event) is expected
     assert (compiled.explain(event) == []) is expected
-    assert RuleSet({"only": compiled}).matching(event) == (["only"] if expected else [])
 
 
 @pytest.mark.parametrize(
@@ -272,3 +259,92 @@ def test_operators_in_words(wanted, words):
         == "b: 1; would match: no such field"
     )
     assert str(Pattern({"a": [wanted]}).alternatives[0].conditions[0]) == words
+
+
+# --- random patterns and events
+
+WORDS = st.sampled_from(
+    ["", "a", "b", "ab", "A", "aB", "ba", "é", "É", "ß", "SS", "10.0.0.1", "10.0.0.9", "a*", "1"]
+)
+NUMBERS = st.sampled_from([-1, 0, 1, 1.0, 1.5, 2, 2**53 + 1])
+LEAVES = WORDS | NUMBERS | st.none() | st.booleans()
+KEYS = st.sampled_from(["a", "b", "a.b"])  # few, so that patterns and events meet
+SOME_WORDS = st.lists(WORDS.filter(bool), min_size=1, max_size=2)
+
+TESTS = st.one_of(
+    LEAVES,
+    st.fixed_dictionaries({"exists": st.booleans()}),
+    st.fixed_dictionaries({"prefix": WORDS | st.fixed_dictionaries({"equals-ignore-case": WORDS})}),
+    st.fixed_dictionaries({"suffix": WORDS | st.fixed_dictionaries({"equals-ignore-case": WORDS})}),
+    st.fixed_dictionaries({"equals-ignore-case": WORDS}),
+    st.fixed_dictionaries(
+        {"wildcard": st.sampled_from(["*", "a*", "*b", "a*b", "*a*", r"a\*", r"*\*", "ab"])}
+    ),
+    st.fixed_dictionaries({"cidr": st.sampled_from(["10.0.0.0/8", "10.0.0.0/29", "::/8"])}),
+    st.fixed_dictionaries(
+        {
+            "numeric": st.sampled_from(
+                [["=", 1], [">", 0], ["<=", 1], [">=", 0, "<", 2], [">", -1, "<=", 1]]
+            )
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "anything-but": SOME_WORDS
+            | st.lists(st.sampled_from([0, 1, 2]), min_size=1, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["prefix", "suffix", "equals-ignore-case", "wildcard"]),
+                st.lists(st.sampled_from(["a", "b", "Ab"]), min_size=1, max_size=2),
+                min_size=1,
+                max_size=1,
+            )
+        }
+    ),
+)
+LISTS = st.lists(TESTS, min_size=1, max_size=3)
+BRANCHES = st.recursive(
+    st.dictionaries(KEYS, LISTS, min_size=1, max_size=3),
+    lambda inner: st.dictionaries(KEYS, LISTS | inner, min_size=1, max_size=3),
+    max_leaves=4,
+)
+PATTERNS = st.builds(
+    lambda pattern, branches: pattern | ({"$or": branches} if branches else {}),
+    BRANCHES,
+    st.none() | st.lists(BRANCHES, min_size=2, max_size=3),
+)
+EVENTS = st.dictionaries(
+    KEYS,
+    st.recursive(
+        LEAVES,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
+
+
+@pytest.mark.usefixtures("unmeasured")
+@settings(max_examples=300, deadline=None)
+@given(PATTERNS, EVENTS)
+def test_why_not_is_empty_exactly_when_it_matches(pattern, event):
+    compiled = Pattern(pattern)
+    misses = compiled.explain(event)
+    assert (misses == []) is compiled.matches(event)
+    assert all(str(miss) for miss in misses)
+
+
+@settings(max_examples=100, deadline=None)
+@given(EVENTS)
+def test_a_pattern_of_one_value_is_found_where_that_value_stands(event):
+    def list_leaves(content, path):
+        for key, value in content.items():
+            if isinstance(value, dict):
+                yield from list_leaves(value, [*path, key])
+            elif not isinstance(value, list):
+                yield [*path, key], value
+
+    for path, value in list_leaves(event, []):
+        pattern = [value]
+        for key in reversed(path):
+            pattern = {key: pattern}
+        assert Pattern(pattern).matches(event)

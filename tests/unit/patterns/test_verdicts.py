@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from eventstacks.patterns.verdict import judge
+from eventstacks.patterns.matcher import judge
 
 
 def read_cases(name):
