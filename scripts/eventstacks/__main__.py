@@ -18,10 +18,6 @@ from click.shell_completion import shell_complete
 from eventstacks.cli.lazy import lazy_imports
 from eventstacks.errors import ErrorCode, ToolError
 
-with lazy_imports():
-    from eventstacks import aws
-    from eventstacks.cli import output
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMPLETE = "_EVENTSTACKS_COMPLETE"  # click's variable for shell completion
 
@@ -74,11 +70,12 @@ class Verbs(click.Group):
             if near and not ctx.resilient_parsing:  # the shell completes
                 ctx.fail(f"No such command {cmd_name!r}. Did you mean {near[0]!r}?")
             return None
-        with lazy_imports():
+        only_help = ctx.resilient_parsing or not {"-h", "--help"}.isdisjoint(sys.argv)
+        with lazy_imports() if only_help else contextlib.nullcontext():
             module = importlib.import_module(f"eventstacks.cli.{VERBS[cmd_name].module}")
-            command = getattr(module, cmd_name.replace("-", "_"))
+            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         command.name = cmd_name
-        return command if isinstance(command, click.Command) else None
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the verbs by section."""
@@ -107,9 +104,6 @@ def main() -> int:
         # One that is ignored stays so: nohup, or a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell: `<&-`
-            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # an encoding such as Latin-1 lacks characters
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -132,6 +126,8 @@ def main() -> int:
 
 def _report(error: BaseException, *, as_json: bool) -> int:
     """Print the error that ended a verb; return the exit code. Raises what is a bug of this program."""
+    from eventstacks.cli import output  # noqa: PLC0415 - rich is not loaded for --help
+
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
         for number in SIGNALS:  # of an impatient user
             signal.signal(number, signal.SIG_IGN)
@@ -158,6 +154,8 @@ def as_tool_error(error: BaseException) -> ToolError | None:
         return error
     if isinstance(error, OSError):
         return ToolError(error.strerror or str(error), where=str(error.filename or ""))
+    from eventstacks import aws  # noqa: PLC0415 - boto3 is not loaded for --help
+
     if not isinstance(error, aws.AWS_ERRORS):
         return None
     message, operation = aws.error_message(error), getattr(error, "operation_name", "")

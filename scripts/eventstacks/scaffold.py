@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jinja2
-import yaml
 
 from eventstacks import __version__, documents, environment, rendering
-from eventstacks.documents import packaged
-from eventstacks.errors import ErrorCode, ToolError, nearest
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 TARGETS = {  # kind of target → its Id in the rule's Targets; scaffold/<kind>.yaml.j2 is its starter
     "log-group": "EventLogGroup",
@@ -37,25 +34,19 @@ PROJECT = {  # file in scaffold/project → file in the new project
     "requirements.txt": "requirements.txt",
     "workflow.yaml": ".github/workflows/test.yaml",
 }
-_SOURCE = re.compile(r"[A-Za-z0-9._/-]{1,256}")  # as the template's parameter EventSource allows
-
-
-class ScaffoldError(ToolError):
-    """A name that cannot be used, or a file that cannot be created or changed."""
 
 
 def project(directory: Path) -> dict[Path, str]:
     """Return the files of a new project with one example stack; nothing is written.
 
-    Raises ScaffoldError if one of them exists: nothing is overwritten.
+    Raises ToolError if one of them exists: nothing is overwritten.
     """
     files = {
         directory / target: _fill(f"project/{file}", stack=EXAMPLE, version=__version__)
         for file, target in PROJECT.items()
     }
     files |= {
-        directory / path: text
-        for path, text in _stack(EXAMPLE, None, "log-group", "EventBus").items()
+        directory / path: text for path, text in _stack(EXAMPLE, "log-group", "EventBus").items()
     }
     _refuse_existing(files)
     return files
@@ -63,7 +54,6 @@ def project(directory: Path) -> dict[Path, str]:
 
 def stack(
     name: str,
-    source: str | None = None,
     *,
     target: str = "log-group",
     has_bus: bool = True,
@@ -71,35 +61,29 @@ def stack(
 ) -> dict[Path, str]:
     """Return the files of a new stack in the project of the current folder; nothing is written.
 
-    ``source``: of its events (default: com.example.<name>). ``target``: a key of TARGETS. Its rule is
+    ``target``: a key of TARGETS. Its rule is
     on the bus of the stack ``bus_of``; else with ``has_bus`` on a bus of its own; else on the default
     bus. ``parameters/local.yaml`` and, if there is one, ``.taskcat.yml`` get an entry and keep
     everything else, comments too; a test of taskcat creates one stack, so with ``bus_of`` there is none.
 
-    Raises ScaffoldError for an invalid name or source, a stack that exists, a stack without a bus, a
+    Raises ToolError for an invalid name, a stack that exists, a stack without a bus, a
     rule that triggers itself, or a file whose form cannot take an entry.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 40:
-        raise ScaffoldError(
+        raise ToolError(
             f"invalid stack name {name!r}",
             where="--stack",
             advice="Use at most 40 lower-case letters, digits and single hyphens, first a letter.",
         )
-    if source and (source.startswith("aws.") or not _SOURCE.fullmatch(source)):
-        raise ScaffoldError(
-            f"invalid event source {source!r}",
-            where="--source",
-            advice="Use letters, digits and ._/-; AWS reserves sources that begin with 'aws.'.",
-        )
     if target == "bus" and not (has_bus or bus_of):
-        raise ScaffoldError(
+        raise ToolError(
             "a rule on the default bus that sends to the default bus triggers itself",
             where="--target bus --default-bus",
             advice="Leave out --default-bus, or name the stack of another bus with --bus-of.",
         )
     entry = _bus_entry(bus_of) if bus_of else []
     bus = "EventBusName" if bus_of else "EventBus" if has_bus else None
-    files = _stack(name, source, target, bus)
+    files = _stack(name, target, bus)
     _refuse_existing(files)
     if "log_retention()" in files[Path(f"templates/{name}.yaml.j2")]:
         entry = [*(entry or ["parameters:"]), "  LogRetentionInDays: 1"]
@@ -113,19 +97,13 @@ def stack(
 def _bus_entry(bus_of: str) -> list[str]:
     """Return the lines of an environment file for a stack whose rule is on the bus of another stack."""
     local = environment.load("local")
-    if bus_of not in local.stacks:
-        raise ScaffoldError(
-            f"stack {bus_of!r} not found{nearest(bus_of, local.stacks)}",
-            code=ErrorCode.NOT_FOUND,
-            where="--bus-of",
-            advice=f"Stacks of {local.path}: {', '.join(local.stacks)}.",
-        )
+    local.choose(bus_of)  # raises an error if there is none
     settings = local.stacks[bus_of]
     document = rendering.render(settings.template).document
     value = ((document.get("Outputs") or {}).get("EventBusName") or {}).get("Value")
     buses = [key for key, one in document["Resources"].items() if one["Type"] == BUS_TYPE]
     if value not in [{"Ref": key} for key in buses]:
-        raise ScaffoldError(
+        raise ToolError(
             f"stack {bus_of!r} has no event bus with the output EventBusName",
             code=ErrorCode.BUS_NOT_FOUND,
             where=f"--bus-of: template {settings.template}",
@@ -136,68 +114,46 @@ def _bus_entry(bus_of: str) -> list[str]:
     return lines if settings.regions == local.regions else regions + lines
 
 
-def write(files: Mapping[Path, str], check: Callable[[], object] = list) -> None:
-    """Write files, then call ``check``; if either fails, restore everything and raise the error."""
-    before = {path: path.read_bytes() if path.exists() else None for path in files}
-    folders = {folder for path in files for folder in path.parents if not folder.exists()}
-    try:
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        check()
-    except BaseException as error:
-        for path, content in before.items():
-            with contextlib.suppress(OSError):
-                path.unlink() if content is None else path.write_bytes(content)
-        for folder in sorted(folders, reverse=True):  # the innermost first
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise ScaffoldError(
-                f"cannot be written: {error.strerror}. Nothing was changed.",
-                code=ErrorCode.FILE_UNWRITABLE,
-                where=str(error.filename),
-            ) from None
-        raise
+def write(files: Mapping[Path, str]) -> None:
+    """Write the files and their folders."""
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def add_entry(path: Path, section: str, name: str, lines: list[str]) -> str:
     """Return a YAML file with one more entry at the end of a top-level mapping.
 
-    All other lines stay as they are. Raises ScaffoldError if the entry exists, or if the section is
-    not a mapping with one entry per line.
+    All other lines stay as they are. Raises ToolError if the entry exists, or if the section is not
+    a mapping with one entry per line.
     """
     text = documents.read_text(path)
-    root = documents.compose(text, str(path))
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    mapping = next((value for key, value in pairs if key.value == section), None)
-    in_block = isinstance(mapping, yaml.MappingNode) and not mapping.flow_style
-    entries = mapping.value if mapping and in_block else []
-    indent = " " * (entries[0][0].start_mark.column if entries else 2)
-    entry = "".join(f"{indent}{line}\n" for line in (f"{name}:", *(f"  {line}" for line in lines)))
-    if not mapping or not entries:
-        raise ScaffoldError(
+    text += "" if text.endswith("\n") else "\n"
+    gap = (
+        r"(?:[ \t]*(?:#.*)?\n)*"  # blank lines and comments; those at the end are not the section's
+    )
+    found = re.search(rf"^{section}:[ \t]*(?:#.*)?\n(?:{gap} +[^\s#-].*\n)+", text, re.MULTILINE)
+    indent = re.search(r"^ +(?=[^\s#])", found[0], re.MULTILINE) if found else None
+    margin = indent[0] if indent else "  "
+    entry = "".join(f"{margin}{line}\n" for line in (f"{name}:", *(f"  {line}" for line in lines)))
+    if not found:
+        raise ToolError(
             f"cannot add an entry: {section!r} is not a mapping with one entry per line",
             where=str(path),
             advice=f"Add it by hand:\n{entry}",
         )
-    if any(key.value == name for key, _ in entries):
-        raise ScaffoldError(
+    if f"\n{margin}{name}:" in found[0]:
+        raise ToolError(
             f"{name!r} exists already",
             code=ErrorCode.ALREADY_EXISTS,
             where=f"{path}: {section}",
             advice="Choose another name.",
         )
-    # The node ends before the next key, to which blank lines and comments directly above it belong.
-    above, below = text[: mapping.end_mark.index], text[mapping.end_mark.index :]
-    comments = re.search(r"(^([ \t]*|#.*)\n)*\Z", above, re.MULTILINE) if below else None
-    end = comments.start() if comments else len(above)
-    line_end = "" if above[:end].endswith("\n") else "\n"
-    return above[:end] + line_end + entry + above[end:] + below
+    return text[: found.end()] + entry + text[found.end() :]
 
 
-def _stack(name: str, source: str | None, target: str, bus: str | None) -> dict[Path, str]:
-    source, file = source or f"com.example.{name}", name.replace("-", "_")
+def _stack(name: str, target: str, bus: str | None) -> dict[Path, str]:
+    source, file = f"com.example.{name}", name.replace("-", "_")
     event = {
         "source": source,
         "detail-type": "something happened",
@@ -217,8 +173,8 @@ def _stack(name: str, source: str | None, target: str, bus: str | None) -> dict[
 
 def _refuse_existing(files: Mapping[Path, str]) -> None:
     if existing := [str(path) for path in files if path.exists()]:
-        raise ScaffoldError(
-            "the file exists already" if len(existing) == 1 else "files exist already",
+        raise ToolError(
+            "the file exists already",
             code=ErrorCode.ALREADY_EXISTS,
             where=", ".join(existing),
             advice="Choose another name or folder: nothing is overwritten.",
@@ -227,7 +183,7 @@ def _refuse_existing(files: Mapping[Path, str]) -> None:
 
 def _fill(file: str, /, **values: object) -> str:
     """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in; the project's own wins."""
-    folders = [Path("templates/scaffold"), packaged("templates/scaffold")]
+    folders = [Path("templates/scaffold"), documents.packaged("templates/scaffold")]
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
@@ -243,13 +199,6 @@ def _fill(file: str, /, **values: object) -> str:
     )
     try:
         return jinja.get_template(file).render(values)
-    except jinja2.TemplateSyntaxError as error:
-        where = f"{error.filename}:{error.lineno}"
-        raise ScaffoldError(
-            str(error.message), code=ErrorCode.TEMPLATE_INVALID, where=where
-        ) from None
     except jinja2.TemplateError as error:
-        where = f"templates/scaffold/{file}"
-        raise ScaffoldError(
-            str(error.message), code=ErrorCode.TEMPLATE_INVALID, where=where
-        ) from None
+        text, where = str(error.message), f"templates/scaffold/{file}"
+        raise ToolError(text, code=ErrorCode.TEMPLATE_INVALID, where=where) from None

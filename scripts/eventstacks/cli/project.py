@@ -10,7 +10,6 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
@@ -59,7 +58,6 @@ def init(directory: Path) -> None:
     metavar="NAME",
     help="Name of the new stack: lower-case letters, digits and hyphens.",
 )
-@click.option("--source", metavar="TEXT", help="Source of its events.  [default: com.example.NAME]")
 @click.option(
     "--target",
     type=click.Choice(list(scaffold.TARGETS)),
@@ -75,7 +73,7 @@ def init(directory: Path) -> None:
     metavar="STACK",
     help="Create a rule on the event bus of another stack of the environment.",
 )
-def new(stack: str, source: str | None, target: str, default_bus: bool, bus_of: str | None) -> None:
+def new(stack: str, target: str, default_bus: bool, bus_of: str | None) -> None:
     """Create a new stack from the starter template of a kind of target.
 
     Writes a template made of macros, a sample event, an entry in parameters/local.yaml, for lambda
@@ -86,13 +84,12 @@ def new(stack: str, source: str | None, target: str, default_bus: bool, bus_of: 
     Examples:
       eventstacks new --stack order-events
       eventstacks new --stack order-worker --target lambda --bus-of order-events
-      eventstacks new --stack audit --source com.example.audit --default-bus
+      eventstacks new --stack audit --default-bus
     """
     if default_bus and bus_of:
         raise click.UsageError("--default-bus and --bus-of exclude each other")
-    files = scaffold.stack(stack, source, target=target, has_bus=not default_bus, bus_of=bus_of)
-    rendering.render_all()  # nothing is written if another template is broken
-    scaffold.write(files, rendering.render_all)
+    files = scaffold.stack(stack, target=target, has_bus=not default_bus, bus_of=bus_of)
+    scaffold.write(files)
     for path in files:
         output.echo(path)
     sample = next(path for path in files if path.parent.parent.name == "events")
@@ -227,19 +224,11 @@ def local() -> None:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Default: LOCAL_AWS_PORT, else 4566. 0: any free port.",
+    help="Default: LOCAL_AWS_PORT, else 4566. 0: any free port. Ignored if it is running already.",
 )
 def up(port: int | None) -> None:
     """Start it; if it is running already, print where."""
-    was_running = server.status() is not None
-    endpoint = server.start(port=port)
-    actual = urlsplit(endpoint.url).port
-    if was_running and port not in (None, 0, actual):
-        advice = _local_command("down")
-        output.echo(
-            f"Already running on port {actual}. To use port {port}, first: {advice}", err=True
-        )
-    output.echo(f"Embedded AWS: {endpoint.url}")
+    output.echo(f"Embedded AWS: {server.start(port=port).url}")
     output.echo('To use it with the AWS CLI: eval "$(eventstacks local env)"')
 
 
@@ -276,15 +265,10 @@ def status(as_json: bool) -> None:
     if as_json:
         output.print_json(found and asdict(found))
     elif found is None:
-        output.echo(f"The embedded AWS is not running. Start it: {_local_command('up')}")
+        output.echo("The embedded AWS is not running. Start it: eventstacks local up")
     else:
         minutes, megabytes = (time.time() - found.since) / 60, found.memory / 1e6
         output.echo(f"url     {found.url}")
         output.echo(f"pid     {found.pid}, for {minutes:.0f} min, {megabytes:.0f} MB")
         output.echo(f"log     {found.log}")
         output.echo("stacks  " + ("\n        ".join(found.stacks) or "none"))
-
-
-def _local_command(verb: str) -> str:
-    under_make = os.environ.get("EVENTSTACKS_MAKE")
-    return f"make local-{verb}" if under_make else f"eventstacks local {verb}"

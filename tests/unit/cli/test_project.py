@@ -39,11 +39,7 @@ def test_the_embedded_aws_by_hand(tmp_path, monkeypatch):
     try:
         url = run("local", "up", "--port", "0")[1].split()[2]
         assert url == server.status().url
-        port = int(url.rsplit(":", 1)[1])
-        assert run("local", "up", "--port", str(port))[2] == ""
-        _, out, err = run("local", "up", "--port", str(port - 1))
-        assert url in out
-        assert f"Already running on port {port}." in err
+        assert url in run("local", "up", "--port", "4567")[1]
         assert url in run("local", "status")[1]
         assert json.loads(run("local", "status", "--json")[1])["stacks"] == []
     finally:
