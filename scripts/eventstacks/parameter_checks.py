@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
 from eventstacks.environment import Environment, EnvironmentFileError, OutputReference, Source
-from eventstacks.errors import ErrorCode, ToolError, command_line, nearest
+from eventstacks.errors import ErrorCode, command_line, nearest
 from eventstacks.rendering import RenderingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from eventstacks.environment import StackSettings
-    from eventstacks.rendering import RenderedTemplate, Templates
+    from eventstacks.rendering import RenderedTemplate
 
 
 # No underscores, nan or digits of other scripts, which Python would take.
@@ -36,19 +36,6 @@ def check_parameters(
     """
     for name in environment.stacks if stacks is None else dict.fromkeys(stacks):
         _check_stack(environment, environment.stacks[name], templates)
-
-
-def neighbour_errors(
-    environment: Environment, templates: Templates, stacks: Iterable[str]
-) -> Iterator[ToolError]:
-    """Yield the errors of templates and stacks that are not among ``stacks``, and do not concern them."""
-    yield from templates.problems.values()
-    for name in environment.stacks.keys() - set(stacks):
-        try:
-            check_parameters(environment, templates, [name])
-        except ToolError as error:
-            if error not in templates.problems.values():
-                yield error
 
 
 def _check_stack(

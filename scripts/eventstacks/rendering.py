@@ -23,6 +23,8 @@ from eventstacks.errors import ErrorCode, ToolError, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from jinja2.bccache import Bucket
+
 TEMPLATES = Path("templates")
 PACKAGED = packaged("templates")  # in a checkout the same folder
 BUILD = Path("build")
@@ -59,7 +61,6 @@ class Templates(dict[str, RenderedTemplate]):
 
     def __init__(self, directory: Path = TEMPLATES, build: Path = BUILD) -> None:
         super().__init__()
-        self.problems: dict[str, ToolError] = {}  # name → why the template cannot be rendered
         self.own = find(directory)
         self.files = {**find(PACKAGED), **self.own}
         self._folders, self._build = (directory, PACKAGED), build
@@ -132,23 +133,15 @@ def render(name: str, directory: Path = TEMPLATES, build: Path = BUILD) -> Rende
     return Templates(directory, build).render(name)
 
 
-def render_all(
-    directory: Path = TEMPLATES, build: Path = BUILD, *, keep_going: bool = False
-) -> Templates:
+def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     """Render every template of ``directory`` and write ``build/``.
 
-    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was; with ``keep_going`` the others
-    are written and the error is in ``problems``. A file is written only if its bytes change; a file directly in
-    ``build/`` that no template has is removed.
+    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was. A file is written only if its
+    bytes change; a file directly in ``build/`` that no template has is removed.
     """
     rendered = Templates(directory, build)
     for name in rendered.own:
-        try:
-            rendered[name] = rendered.render(name)
-        except ToolError as error:
-            if not keep_going:
-                raise
-            rendered.problems[name] = error
+        rendered[name] = rendered.render(name)
     if not directory.is_dir():
         raise RenderingError(
             "folder not found",
@@ -159,6 +152,22 @@ def render_all(
     kept = {build / f"{name}.yaml" for name in rendered.files}
     _write(rendered.values(), set(build.glob("*.yaml")) - kept)
     return rendered
+
+
+class _Compiled(jinja2.BytecodeCache):
+    """Compile each file once: every template imports the same macros. Jinja's key is name and path."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _Compiled()
 
 
 def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
@@ -183,6 +192,7 @@ def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
     # An environment for each template: a macro's module keeps the name of the template that imports it.
     jinja = jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
+        bytecode_cache=_COMPILED,
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML
         trim_blocks=True,

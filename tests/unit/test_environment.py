@@ -325,13 +325,7 @@ def test_a_file_may_end_in_yml(tmp_path):
 def test_only_the_stacks_that_are_asked_for_are_checked(tmp_path):
     dev = load(tmp_path, GOOD.replace("template: bus", "template: nope"))
     given = templates(bus=TEMPLATE)
-    given.problems["wip"] = EnvironmentFileError("broken")
     parameter_checks.check_parameters(dev, given, ["bus"])
-    found = list(parameter_checks.neighbour_errors(dev, given, ["bus"]))
-    assert [one.code for one in found] == [
-        ErrorCode.ENVIRONMENT_INVALID,
-        ErrorCode.TEMPLATE_NOT_FOUND,
-    ]
     with pytest.raises(EnvironmentFileError) as error:
         parameter_checks.check_parameters(dev, given)
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: stacks.rules"

@@ -14,7 +14,7 @@ import click
 from eventstacks import documents
 from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output
-from eventstacks.cli.options import connect, json_option, load, where_options
+from eventstacks.cli.options import json_option, load, open_aws, where_options
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import diagram as drawing
 from eventstacks.flow import graph, live, payload, samples, symbols
@@ -177,7 +177,8 @@ def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
 
 def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
     """Read the deployed flow; return a function: the same, entered on the buses of a sample's stack."""
-    aws, templates, refs = connect(env, stack, region)
+    environment, templates, refs = load(env, stack, region)
+    aws = open_aws(environment, refs)
     stacks = graph.stacks_of(aws.environment, templates)
     planned = live.locate(aws, [stacks[ref] for ref in refs], aws.guard())
     found = live.read(aws, planned)

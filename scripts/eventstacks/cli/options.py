@@ -134,27 +134,28 @@ def deployment_options(function: F) -> F:
 def load(
     env: str, stack: str | None, region: str | None
 ) -> tuple[environment.Environment, rendering.Templates, list[StackRef]]:
-    """Return an environment, its rendered templates, and the stacks that are meant. Calls no AWS."""
+    """Return an environment, its templates, and the stacks that are meant. Calls no AWS.
+
+    The parameters of these stacks are checked; each template is rendered when it is used.
+    """
     chosen = environment.load(env)
     stacks = chosen.choose(stack, region)
-    templates = rendering.render_all(keep_going=True)
-    wanted = {ref.stack for ref in stacks}
-    parameter_checks.check_parameters(chosen, templates, wanted)
-    for error in parameter_checks.neighbour_errors(chosen, templates, wanted):
-        output.note(f"Warning: {error}")
+    templates = rendering.Templates()
+    parameter_checks.check_parameters(chosen, templates, {ref.stack for ref in stacks})
     return chosen, templates, stacks
 
 
 def connect(
     env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[aws.Aws, rendering.Templates, list[StackRef]]:
-    """Return AWS for an environment, its rendered templates, and the stacks that are meant.
+) -> tuple[aws.Aws, list[StackRef]]:
+    """Return AWS for an environment, and the stacks that are meant. Renders no template.
 
-    Every verb that talks to AWS starts here: an error in a file is found before the first call, the
-    account is checked, and the header line is printed.
+    An error in the file is found before the first call, the account is checked, and the header
+    line is printed.
     """
-    chosen, templates, stacks = load(env, stack, region)
-    return open_aws(chosen, stacks, connections=connections), templates, stacks
+    chosen = environment.load(env)
+    stacks = chosen.choose(stack, region)
+    return open_aws(chosen, stacks, connections=connections), stacks
 
 
 def open_aws(

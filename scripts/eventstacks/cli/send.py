@@ -110,7 +110,7 @@ def send(
     """
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other.")
-    aws, _, refs = options.connect(env, stack, region, connections=given["threads"])
+    aws, refs = options.connect(env, stack, region, connections=given["threads"])
     destinations = _destinations(aws, refs, buses, is_named=bool(stack))
     pairs = [(one.region, one.bus) for one in destinations]
     settings, inputs = sender.Settings(**given), list(files) or [sys.stdin.buffer]

@@ -13,6 +13,8 @@ from eventstacks.cli.options import (
     connect,
     deployment_options,
     force_option,
+    load,
+    open_aws,
     read_options,
     retain_option,
 )
@@ -66,7 +68,8 @@ def plan(
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
     how = _options(**chosen)
-    connection, templates, refs = connect(env, stack, region)
+    chosen_environment, templates, refs = load(env, stack, region)
+    connection = open_aws(chosen_environment, refs)
     with _reporting(connection, refs, as_json=as_json or markdown) as stacks:
         plans = stacks.plan(templates, how)
     problems = [one.problem for one in plans]
@@ -100,7 +103,8 @@ def deploy(
       eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --yes
     """
     how = _options(**chosen)
-    connection, templates, refs = connect(env, stack, region)
+    chosen_environment, templates, refs = load(env, stack, region)
+    connection = open_aws(chosen_environment, refs)
     with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
         results = stacks.deploy(templates, how)
     if not results:
@@ -122,7 +126,7 @@ def delete(
     Example:
       eventstacks delete --env local --stack custom-event-bus
     """
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         previews = deployer.create(connection, refs).preview_deletion()
     deployed = [one for one in previews if one.stack and not one.problem]
@@ -148,7 +152,7 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     Example:
       eventstacks status --env local
     """
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         found = deployer.create(connection, refs).status()
     if as_json:
@@ -184,7 +188,7 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     Example:
       eventstacks outputs --env local --stack custom-event-bus
     """
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = connect(env, stack, region)
     problems, found = list[ToolError](), dict[Any, dict[str, str]]()
     with output.progress("Reading outputs"):
         for ref in refs:
@@ -212,7 +216,7 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
     Example:
       eventstacks drift --env local
     """
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = connect(env, stack, region)
     with output.progress("Detecting drift"):
         found = deployer.create(connection, refs).drift()
     if as_json:
@@ -263,7 +267,7 @@ def recover(
         raise click.UsageError(
             "--skip, --retain, --force and --cancel exclude each other: each is for another state."
         )
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         steps = deployer.create(connection, refs).propose_recovery(**how)
     for step in steps:
@@ -288,7 +292,7 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     Example:
       eventstacks follow --env dev
     """
-    connection, _, refs = connect(env, stack, region)
+    connection, refs = connect(env, stack, region)
     with _reporting(connection, refs, as_json=as_json) as stacks:
         results = stacks.follow()
     if not results:

@@ -40,8 +40,8 @@ def account(monkeypatch):
 @click.command()
 @options.where_options
 def verb(env, stack, region):
-    connection, templates, refs = options.connect(env, stack, region)
-    click.echo(f"{connection.environment.name} {len(templates)} {len(refs)}")
+    connection, refs = options.connect(env, stack, region)
+    click.echo(f"{connection.environment.name} {len(refs)}")
 
 
 @pytest.mark.usefixtures("account")

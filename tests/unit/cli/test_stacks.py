@@ -31,7 +31,7 @@ def aws(monkeypatch):
         name="dev", protect=False, stack_set=None, endpoint=None, prefix=""
     )
     aws = SimpleNamespace(environment=environment)
-    monkeypatch.setattr(stacks, "connect", lambda *_: (aws, {}, [BUS, OBJECTS]))
+    monkeypatch.setattr(stacks, "connect", lambda *_: (aws, [BUS, OBJECTS]))
     return aws
 
 
