@@ -19,6 +19,7 @@ REGION, ACCOUNT = "eu-central-1", "111122223333"
 # A value of each kind that makes the other branch of the conditions true.
 OTHERS = {
     "AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
+    "BusLogLevel": "TRACE",
     "EventSource": "s3",
     "KeepArchive": "no",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",

@@ -401,6 +401,7 @@ def test_a_transform_and_a_rollback_are_in_reach(
 
 # What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
 UNUSED = [
+    "*:AllowVendedLogDeliveryForResource",  # of services other than EventBridge
     "ec2:*",
     "elasticfilesystem:*",
     "firehose:*",
@@ -482,6 +483,16 @@ def test_the_execution_role_may_make_what_our_stacks_consist_of():
             and not any(fnmatch.fnmatch(action, one.lower()) for one in UNUSED)
         }
     assert lacking == set()
+
+
+def test_its_policy_fits_into_a_role():
+    """The inline policies of a role have at most 10,240 characters (IAM quotas), spaces not counted."""
+    role = TEMPLATES["github-deploy-role"].document["Resources"]["ExecutionRole"]
+    text = json.dumps([one["PolicyDocument"] for one in role["Properties"]["Policies"]])
+    values = {"${AWS::Partition}": "aws-us-gov", "${AWS::AccountId}": "1" * 12}
+    for name, value in {**values, "${StackNamePrefix}": "a" * 12}.items():
+        text = text.replace(name, value)
+    assert len(text.replace(" ", "")) < 10_240
 
 
 def test_its_names_are_those_that_our_stacks_give():

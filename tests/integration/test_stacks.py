@@ -345,6 +345,40 @@ def test_events_are_logged_as_the_parameters_say(deploy, unique, parameters, cou
 
 
 @pytest.mark.parametrize(
+    ("level", "types"),
+    [
+        ("OFF", []),
+        ("ERROR", ["ERROR_LOGS"]),
+        ("TRACE", ["ERROR_LOGS", "INFO_LOGS", "TRACE_LOGS"]),
+    ],
+)
+def test_the_bus_logs_at_its_level(deploy, unique, level, types):
+    aws, found = deploy(unique, "custom-event-bus", BusLogLevel=level)
+    bus = aws.client("events").describe_event_bus(Name=found["EventBusName"])
+    assert bus["LogConfig"] == {"Level": level, "IncludeDetail": "NONE"}
+    logs = aws.client("logs")
+    sources = {
+        one["name"]: one["logType"]
+        for one in logs.describe_delivery_sources()["deliverySources"]
+        if one["resourceArns"] == [bus["Arn"]]
+    }
+    deliveries = [
+        one
+        for one in logs.describe_deliveries()["deliveries"]
+        if one["deliverySourceName"] in sources
+    ]
+    assert sorted(sources[one["deliverySourceName"]] for one in deliveries) == types
+    destinations = {
+        one["deliveryDestinationConfiguration"]["destinationResourceArn"]
+        for one in logs.describe_delivery_destinations()["deliveryDestinations"]
+        if one["arn"] in {each["deliveryDestinationArn"] for each in deliveries}
+    }
+    assert [arn.split(":")[6] for arn in destinations] == [
+        found[key] for key in ("BusLogGroupName",) if types
+    ]
+
+
+@pytest.mark.parametrize(
     "refused",
     [
         ("PublisherAccounts", "12345", "custom-event-bus"),
@@ -353,6 +387,7 @@ def test_events_are_logged_as_the_parameters_say(deploy, unique, parameters, cou
         ("MaximumEventAgeInSeconds", "86401", "rds-snapshot-events"),
         ("NoncurrentVersionRetentionInDays", "-1", "s3-object-events"),
         ("LogGroupClass", "DELIVERY", "custom-event-bus"),
+        ("BusLogLevel", "DEBUG", "custom-event-bus"),
     ],
 )
 def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique, refused):

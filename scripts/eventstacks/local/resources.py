@@ -15,6 +15,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch, eventbridge, s3
 from ministack.services.cloudformation import provisioners
 
+from eventstacks.local import log_delivery
 from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 
@@ -147,6 +148,9 @@ TYPES: dict[str, tuple[Put, str, int]] = {
     "AWS::Events::Archive": (put_archive, "ArchiveName", 48),
     "AWS::Events::EventBusPolicy": (put_bus_policy, "", 64),
     "AWS::IAM::OIDCProvider": (put_identity_provider, "", 64),
+    "AWS::Logs::Delivery": (log_delivery.put_delivery, "", 60),
+    "AWS::Logs::DeliveryDestination": (log_delivery.put_destination, "Name", 60),
+    "AWS::Logs::DeliverySource": (log_delivery.put_source, "Name", 60),
 }
 for _type, (_put, _key, _limit) in TYPES.items():
     KNOWN[_type] = {
@@ -159,6 +163,9 @@ REPLACING = {
     "AWS::CloudTrail::Trail": ("TrailName",),
     "AWS::Events::Archive": ("ArchiveName", "SourceArn"),
     "AWS::Events::EventBusPolicy": ("EventBusName", "StatementId"),
+    "AWS::Logs::Delivery": ("DeliveryDestinationArn", "DeliverySourceName"),
+    "AWS::Logs::DeliveryDestination": ("DestinationResourceArn", "Name", "OutputFormat"),
+    "AWS::Logs::DeliverySource": ("Name",),
     "AWS::Logs::LogGroup": ("LogGroupName",),
     "AWS::Events::EventBus": ("Name",),
     "AWS::Events::Rule": ("Name", "EventBusName"),
