@@ -11,6 +11,7 @@ import uuid
 import zipfile
 
 import pytest
+from receiver import Receiver
 
 from eventstacks import rendering
 from eventstacks.local import deliveries
@@ -28,7 +29,12 @@ FUNCTIONS = [
     for logical_id, one in template.document["Resources"].items()
     if one["Type"] == "AWS::Lambda::Function"
 ]
-REQUIRED = {"DestinationRegion": "eu-west-1"}  # parameters without a default
+RECEIVER = Receiver()
+REQUIRED = {  # parameters without a default
+    "DestinationRegion": "eu-west-1",
+    "Endpoint": f"{RECEIVER.url}/webhook",
+    "EventSources": "com.example.shop",
+}
 
 
 def until(find, wanted, wait=60.0):
@@ -109,7 +115,8 @@ def rules(clients, template, resources):
         if one["Type"] == "AWS::Events::Rule":
             name = resources(template)[logical_id].rsplit("|", 1)[-1]  # "bus|rule", on its own bus
             named = one["Properties"].get("EventBusName")
-            bus = resources(template)[named["Ref"]] if named else "default"
+            # A parameter that names the bus has its default, the default bus.
+            bus = resources(template).get(named["Ref"], "default") if named else "default"
             yield bus, name, events.list_targets_by_rule(Rule=name, EventBusName=bus)["Targets"]
 
 
@@ -210,6 +217,8 @@ def run(clients, function, code):
 def arrived(clients, arn, text):
     """What came to a target with this text: of a queue, only what was not received before."""
     service, name = arn.split(":")[2], arn.split(":")[-1]
+    if service == "events":  # an API destination
+        return [body for *_, body in RECEIVER.requests if text in body]
     if service != "sqs":
         group = name if service == "logs" else group_of_function(clients, name)
         return messages(clients("logs", REGION), group, text)

@@ -117,12 +117,25 @@ PROBES: dict[str, Probe] = {
 }
 
 
+# Nobody receives at their endpoint: an event has to end in the dead-letter queue.
+WITHOUT_RECEIVER = {"webhook-out"}
+
+
 def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[str]]:
     """Send an event through a stack: how many log groups received it, and what went wrong, one sentence each."""
     template = outputs.get("TemplateName", "")
     probe = PROBES.get(template) or (send_sample if template and sample(template) else None)
     if not probe:
         return 0, []
+    if template in WITHOUT_RECEIVER:
+        with probe(region, outputs, parameters, f"probe-{uuid.uuid4().hex[:12]}"):
+            deadline = time.monotonic() + PATIENCE
+            while not (dead := dead_letter(region, outputs["DeadLetterQueueUrl"])):
+                if time.monotonic() > deadline:
+                    return 0, ["no message arrived in the dead-letter queue"]
+                time.sleep(0.1)
+            ok = dead.startswith("CONNECTION_FAILURE")
+            return int(ok), [] if ok else [f"a dead letter says {dead}"]
     groups = {key: value for key, value in outputs.items() if key.endswith("LogGroupName")}
     if not groups:
         return 0, ["no output names a log group in which to look for the event"]

@@ -240,7 +240,8 @@ def silent_failure(template: dict[str, Any]) -> list[str]:
             "InvocationsFailedToBeSentToDlq",
         ):
             dimensions = [
-                {one["Name"] for one in alarm["Properties"]["Dimensions"]}
+                # [condition, no value, dimension]: the default bus has none.
+                {one.get("Fn::If", [one])[-1]["Name"] for one in alarm["Properties"]["Dimensions"]}
                 for alarm in alarms
                 if alarm["Properties"]["MetricName"] == metric
                 and mentions(alarm["Properties"]["Dimensions"], rule)

@@ -139,8 +139,10 @@ def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verd
 
 
 def _allows(role: Resource, policies: list[Policy], call: Call) -> Verdict:
-    if found := evaluate(policies, None, call.action, call.resource, call.context):
-        return found
+    arns = targets.policy_arns(call.resource)
+    found = [evaluate(policies, None, call.action, arn, call.context) for arn in arns]
+    if decided := [one for one in found if one]:
+        return min(decided, key=lambda one: _PRECEDENCE.index(one.code))
     if role.properties.get("ManagedPolicyArns"):
         text = f"the managed policies of the role {role.logical_id} are not known"
         return Verdict(Reason.MANAGED_POLICY, text)

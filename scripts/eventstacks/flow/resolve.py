@@ -339,6 +339,8 @@ class Stack:
         if self._type(logical_id) in _TYPES:
             if attribute in {"Arn", "TopicArn", "FunctionArn"}:
                 return arn
+            if attribute == "ArnForPolicy":  # of an API destination: without the ID
+                return arn.rpartition("/")[0] if arn.count("/") > 1 else arn
             if attribute == "GraphQLEndpointArn":
                 return self.arn("appsync", f"endpoints/graphql-api/{name}")
             if attribute.endswith("Name") and "Domain" not in attribute:

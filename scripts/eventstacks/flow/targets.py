@@ -274,6 +274,17 @@ def kind_of(arn: str) -> Kind | None:
     )
 
 
+def policy_arns(arn: str) -> list[str]:
+    """Return the ARNs by which a role's policy can name a target.
+
+    An API destination has a second one without its ID (ArnForPolicy; AWS's resource schema). Roles
+    that the CDK creates name it with the ID, so both are taken to count; this was not tried.
+    """
+    kind = kind_of(arn)
+    is_named_twice = kind and kind.name == "api-destination" and arn.count("/") > 1
+    return [arn, arn.rpartition("/")[0]] if is_named_twice else [arn]
+
+
 def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
     """Return what the role of a target has to allow. ``resources``: those of the stacks, by ARN.
 

@@ -23,7 +23,15 @@ from ministack.services import eventbridge, iam
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
-from eventstacks.flow.targets import EVENTS, INPUTS, Target, callers, kind_of, policy_calls
+from eventstacks.flow.targets import (
+    EVENTS,
+    INPUTS,
+    Target,
+    callers,
+    kind_of,
+    policy_arns,
+    policy_calls,
+)
 from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
 from eventstacks.patterns.matcher import Pattern
 
@@ -128,7 +136,8 @@ def check_permission(arn: str, role: str | None, rule_arn: str) -> None:
         return
     policies = resource_policies(kind.name, arn)  # also checks that the target exists
     if role:
-        is_allowed = role_allows(role, kind.action, arn, {"aws:sourcearn": rule_arn})
+        keys = {"aws:sourcearn": rule_arn}
+        is_allowed = any(role_allows(role, kind.action, one, keys) for one in policy_arns(arn))
     else:
         caller, calls = callers(arn, rule_arn)[0], policy_calls(arn, rule_arn)
         is_allowed = bool(calls) and all(
@@ -216,8 +225,13 @@ def to_bus(target: Json, event: Json, rule: Json, _view: Any) -> None:
 SENDERS: dict[str, Original] = {"logs": to_log_group, "lambda": to_function, "event-bus": to_bus}
 
 
-def send_to_dlq(target: Json, rule: Json, view: Any, code: str, message: str) -> None:
-    """Send the event to the target's dead-letter queue, with the four attributes that name the reason."""
+def send_to_dlq(
+    target: Json, rule: Json, view: Any, code: str, message: str, more: Mapping[str, str] = {}
+) -> None:
+    """Send the event to the target's dead-letter queue, with the attributes that name the reason.
+
+    ``more``: the attributes of a delivery that was retried.
+    """
     log.warning("not delivered: %s -> %s: %s %s", rule["Arn"], target["Arn"], code, message)
     if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
         return
@@ -227,6 +241,7 @@ def send_to_dlq(target: Json, rule: Json, view: Any, code: str, message: str) ->
         "TARGET_ARN": target["Arn"],
         "ERROR_CODE": code,
         "ERROR_MESSAGE": message,
+        **more,
     }
     url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=arn.rsplit(":", 1)[1])["QueueUrl"]
     call(

@@ -1,7 +1,7 @@
 """CloudFormation resource types that MiniStack lacks or implements in part.
 
 To add a type, write ``put_*(verb, name, properties)``, which does Create, Update or Delete and returns (physical ID,
-attributes for Fn::GetAtt), and add it to TYPES; add its create-only properties to REPLACING.
+attributes for Fn::GetAtt), and add it to TYPES or call ``add_type``; add its create-only properties to REPLACING.
 """
 
 import contextlib
@@ -152,12 +152,19 @@ TYPES: dict[str, tuple[Put, str, int]] = {
     "AWS::Logs::DeliveryDestination": (log_delivery.put_destination, "Name", 60),
     "AWS::Logs::DeliverySource": (log_delivery.put_source, "Name", 60),
 }
-for _type, (_put, _key, _limit) in TYPES.items():
-    KNOWN[_type] = {
-        "create": functools.partial(create, _put, _key, _limit),
-        "update": lambda name, _old, props, _stack, put=_put: put("Update", name, props),
-        "delete": functools.partial(delete, _put),
+
+
+def add_type(kind: str, put: Put, key: str, limit: int) -> None:
+    """Add a resource type, named by the property ``key``, else by a generated name of ``limit`` characters."""
+    KNOWN[kind] = {
+        "create": functools.partial(create, put, key, limit),
+        "update": lambda name, _old, props, _stack: put("Update", name, props),
+        "delete": functools.partial(delete, put),
     }
+
+
+for _type, (_put, _key, _limit) in TYPES.items():
+    add_type(_type, _put, _key, _limit)
 # Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
 REPLACING = {
     "AWS::CloudTrail::Trail": ("TrailName",),
@@ -167,6 +174,8 @@ REPLACING = {
     "AWS::Logs::DeliveryDestination": ("DestinationResourceArn", "Name", "OutputFormat"),
     "AWS::Logs::DeliverySource": ("Name",),
     "AWS::Logs::LogGroup": ("LogGroupName",),
+    "AWS::Events::ApiDestination": ("Name",),
+    "AWS::Events::Connection": ("Name",),
     "AWS::Events::EventBus": ("Name",),
     "AWS::Events::Rule": ("Name", "EventBusName"),
     "AWS::IAM::OIDCProvider": ("Url",),
