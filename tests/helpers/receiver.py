@@ -1,5 +1,6 @@
 """A receiver of webhooks on this machine: `python tests/helpers/receiver.py 8080` prints what it gets and answers 200."""
 
+import contextlib
 import json
 import sys
 import threading
@@ -20,10 +21,10 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802 - of http.server
+            def do_POST(self):
                 receiver.answer(self)
 
-            do_PUT = do_PATCH = do_POST  # noqa: N815 - of http.server
+            do_PUT = do_PATCH = do_POST  # noqa: N815 - names of http.server
 
             def log_message(self, *_):
                 pass
@@ -51,7 +52,8 @@ class Receiver:
         for key, value in {**headers, "Content-Length": len(body)}.items():
             request.send_header(key, str(value))
         request.end_headers()
-        request.wfile.write(body.encode())
+        with contextlib.suppress(BrokenPipeError):  # who waited has given up
+            request.wfile.write(body.encode())
 
     def close(self):
         self.server.shutdown()
@@ -64,6 +66,8 @@ if __name__ == "__main__":
     seen = 0
     while True:
         for method, path, headers, body in receiver.requests[seen:]:
-            print(method, path, f"Idempotency-Key: {headers.get('Idempotency-Key')}", body, flush=True)
+            print(
+                method, path, f"Idempotency-Key: {headers.get('Idempotency-Key')}", body, flush=True
+            )
             seen += 1
         time.sleep(0.1)

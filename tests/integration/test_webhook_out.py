@@ -108,7 +108,7 @@ def test_what_eventbridge_does_not_retry_is_dead_lettered_at_once(
     assert len(receiver.requests) == 1
 
 
-def test_a_receiver_that_nobody_runs_is_retried_and_then_dead_lettered(deploy, receiver, unique):
+def test_a_receiver_that_does_not_run_is_retried_and_then_dead_lettered(deploy, receiver, unique):
     stack = deploy(MaximumRetryAttempts="1")
     receiver.close()
     put(stack, unique)

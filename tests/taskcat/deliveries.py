@@ -117,7 +117,7 @@ PROBES: dict[str, Probe] = {
 }
 
 
-# Nobody receives at their endpoint: an event has to end in the dead-letter queue.
+# Stacks whose endpoint does not exist: an event has to end in the dead-letter queue.
 WITHOUT_RECEIVER = {"webhook-out"}
 
 

@@ -117,11 +117,12 @@ def attempt(request: Json, connection: Json, key: tuple[str, ...]) -> Failure | 
     except HTTPError as answer:
         return failure_of(answer.code, answer.headers.get("Retry-After"))
     except NotDelivered as refusal:
-        return Failure(*refusal.args, is_retried=False)
+        return Failure(refusal.args[0], refusal.args[1], is_retried=False)
     except (URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        code = "TIMEOUT" if isinstance(reason, TimeoutError) else "CONNECTION_FAILURE"
-        return Failure(code, f"no answer within {TIMEOUT_SECONDS:.0f} seconds: {reason}")
+        if isinstance(reason, TimeoutError):
+            return Failure("TIMEOUT", f"no answer within {TIMEOUT_SECONDS:g} seconds")
+        return Failure("CONNECTION_FAILURE", f"the receiver cannot be reached: {reason}")
     return None
 
 
@@ -147,15 +148,19 @@ async def carry(target: Json, rule: Json, view: Any, rate: float, send: Any) -> 
         wait, backoff = max(backoff, failure.wait or 0), min(2 * backoff, LONGEST_WAIT)
         if failure.is_retried:
             spent = "MaximumRetryAttempts" if retries >= attempts else ""
-            spent = spent or ("MaximumEventAgeInSeconds" if time.monotonic() + wait > deadline else "")
+            spent = spent or (
+                "MaximumEventAgeInSeconds" if time.monotonic() + wait > deadline else ""
+            )
         if spent or not failure.is_retried:
             break
         retries += 1
         await asyncio.sleep(wait)
-    more = {"RETRY_ATTEMPTS": str(retries)} | ({"EXHAUSTED_RETRY_CONDITION": spent} if spent else {})
+    more = {"RETRY_ATTEMPTS": str(retries)} | (
+        {"EXHAUSTED_RETRY_CONDITION": spent} if spent else {}
+    )
     try:
         deliveries.send_to_dlq(target, rule, view, failure.code, failure.message, more)
-    except Exception:  # noqa: BLE001 - there is nobody to raise it to
+    except Exception:  # noqa: BLE001 - no caller is left
         log.exception("not delivered to %s, nor to its dead-letter queue", target["Arn"])
 
 
