@@ -390,7 +390,10 @@ def test_killed_in_the_middle_and_run_again(project):
     process.kill()
     process.communicate()
     project.template("slow", SLOW.split("  Wait:", maxsplit=1)[0])
-    again = project.run("deploy", "--yes")  # waits for the first one's end, which is a failure
+    busy = project.run("deploy", "--yes")
+    assert busy.returncode == 1
+    assert "make follow" in busy.err
+    again = project.run("follow")  # until the first one's end, which is a failure
     assert again.returncode == 1
     assert "ROLLBACK_COMPLETE" in again.err
     assert project.run("recover", "--yes").returncode == 0

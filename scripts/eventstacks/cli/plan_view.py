@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from eventstacks.cloudformation.change_set import ChangeSet
-    from eventstacks.cloudformation.delete import Preview
-    from eventstacks.cloudformation.run import Plan
+    from eventstacks.cloudformation.run import Plan, Preview
     from eventstacks.errors import ToolError
 
 # ResourceChange.Action: sign, word, style. An action that AWS adds later shows under its own name.
@@ -114,7 +113,6 @@ def _plan(plan: Plan) -> Iterator[Text]:
         text = f"{name}: {how}" if sign == "~" else name
         yield Text.assemble((f"  {sign} output   ", _SIGNS[sign]), text)
     yield from (Text.assemble(("  ~ set      ", "yellow"), setting) for setting in plan.settings)
-    yield from (Text(f"  · {note}") for note in plan.notes)
 
 
 def _changes(plan: Plan, change_set: ChangeSet) -> Iterator[Text]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eventstacks import aws
-    from eventstacks.cloudformation.status import Drift, Status
+    from eventstacks.cloudformation.run import Drift, Status
     from eventstacks.environment import StackRef
 
 
@@ -115,10 +115,13 @@ def deploy(
 @click.command()
 @change_options
 @click.option("--empty-buckets", is_flag=True, help="Also delete the objects in the buckets.")
-@retain_option
-@force_option
 def delete(
-    env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **how: Any
+    env: str,
+    stack: str | None,
+    region: str | None,
+    yes: bool,
+    as_json: bool,
+    empty_buckets: bool,
 ) -> int:
     """Delete stacks in reverse dependency order, after showing what is deleted and retained.
 
@@ -139,7 +142,7 @@ def delete(
         question = f"Delete {number} of {connection.environment.name}?"
         _confirm(question, connection, yes=yes)
     with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
-        results = stacks.delete(previews, **how)
+        results = stacks.delete(previews, empty_buckets=empty_buckets)
     return live_view.summarize(results, as_json=as_json)
 
 

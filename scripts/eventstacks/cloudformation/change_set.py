@@ -1,25 +1,27 @@
-"""Change sets: options, request, creation, reading, and deletion of what was not executed."""
+"""Change sets: request, creation, reading without secrets, execution, deletion of what is unused."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from eventstacks import documents
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
-from eventstacks.cloudformation import failure, noecho, operation, outputs, package, states
+from eventstacks.cloudformation import failure, operation, package
 from eventstacks.cloudformation.operation import NESTED_STACK, Operation
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, StackClient, mask_text
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import Environment, StackSettings
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
@@ -46,7 +48,6 @@ class ChangeSet:
     arn: str
     stack_id: str
     kind: str  # CREATE or UPDATE
-    created_stack: bool  # this run brought the stack into REVIEW_IN_PROGRESS
     # ResourceChange; can be empty: outputs or tags can change alone. A nested stack is followed by
     # the changes in it, whose LogicalResourceId is Stack/Resource.
     changes: tuple[dict[str, Any], ...] = ()
@@ -58,22 +59,36 @@ def request(
     environment: Environment,
     settings: StackSettings,
     template: Mapping[str, Any],
-    values: Mapping[str, str],
+    values: Mapping[str, str | None],
     stack: Mapping[str, Any] | None,
     options: Options,
 ) -> dict[str, Any]:
     """Return the arguments of CreateChangeSet without the template's body.
 
-    Only values of the environment file are sent, UsePreviousValue for !Previous alone: a parameter that the file
-    leaves out gets the template's Default, also if the stack has an older value. Topics and alarms
-    that the file no longer names are removed.
+    Only values of the environment file are sent, UsePreviousValue for !Previous (None) alone: a
+    parameter that the file leaves out gets the template's Default, also if the stack has an older
+    value. Topics and alarms that the file no longer names are removed. Raises ToolError for
+    !Previous where the stack has no such parameter yet: CloudFormation refuses it.
     """
-    held = stack or {"StackStatus": states.DELETED}
-    kind = "CREATE" if held["StackStatus"] in (states.IN_REVIEW, states.DELETED) else "UPDATE"
+    held = stack or {"StackStatus": DELETED}
+    kind = "CREATE" if held["StackStatus"] in (IN_REVIEW, DELETED) else "UPDATE"
+    known = {one["ParameterKey"] for one in held.get("Parameters") or ()}
+    if new := [name for name, value in values.items() if value is None and name not in known]:
+        raise ToolError(
+            f"!Previous: the stack has no value for {', '.join(new)} yet",
+            code=ErrorCode.PARAMETER_INVALID,
+            where=settings.stack_name,
+            advice="Deploy it with a value once, such as !Env NAME.",
+        )
     arguments: dict[str, Any] = {
         "StackName": settings.stack_name,
         "ChangeSetType": kind,
-        "Parameters": outputs.parameter_arguments(values, held, settings.stack_name),
+        "Parameters": [
+            {"ParameterKey": name, "UsePreviousValue": True}
+            if value is None
+            else {"ParameterKey": name, "ParameterValue": value}
+            for name, value in values.items()
+        ],
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
         "Capabilities": package.capabilities(template),
     }
@@ -92,15 +107,13 @@ def request(
     return arguments
 
 
-def create(
-    stack: StackClient, arguments: dict[str, Any], secrets: noecho.Secrets, *, stack_existed: bool
-) -> ChangeSet:
+def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> ChangeSet:
     """Create a change set, wait for it and read it whole; the result holds no secret.
 
     One without changes is deleted and returned as ``unchanged``. Raises failure.DeploymentError if
     it fails; nothing is left behind then, nor if waiting is interrupted.
     """
-    kind, stack_name = arguments["ChangeSetType"], arguments["StackName"]
+    stack_name = arguments["StackName"]
     # The stack's name comes first: IAM policies on change sets see only this name.
     name = f"{stack_name[:80]}-{_MARK}-{datetime.now(UTC):{_TIME}}-{uuid.uuid4().hex[:8]}"
     try:
@@ -112,7 +125,7 @@ def create(
         # The first answer was lost and the call was repeated: only this run uses the name.
         answer = stack.call("describe_change_set", ChangeSetName=name, StackName=stack_name)
         arn, stack_id = answer["ChangeSetId"], answer["StackId"]
-    pending = ChangeSet(arn, stack_id, kind, created_stack=kind == "CREATE" and not stack_existed)
+    pending = ChangeSet(arn, stack_id, arguments["ChangeSetType"])
     try:
         return _read(stack, pending, secrets)
     except BaseException:
@@ -120,48 +133,40 @@ def create(
         raise
 
 
-def _read(stack: StackClient, pending: ChangeSet, secrets: noecho.Secrets) -> ChangeSet:
+def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet:
     """Wait for a change set and return it with its changes."""
-    which = {"ChangeSetName": pending.arn, "IncludePropertyValues": True}
     answer = stack.wait_for(
         lambda one: one["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
         "describe_change_set",
         longest=1.0,
-        **which,
+        ChangeSetName=pending.arn,
     )
     if answer["Status"] == "FAILED":
         reason = answer.get("StatusReason") or "AWS gives no reason"
         if not any(words in reason for words in _NO_CHANGE):
             raise failure.of_change_set(stack, pending.arn, reason)
         discard(stack, pending)
-        return replace(pending, created_stack=False, unchanged=True)
-    token = answer.get("NextToken")
-    rest = stack.pages("describe_change_set", NextToken=token, **which) if token else ()
-    changes = _changes(stack, chain([answer], rest))
+        return replace(pending, unchanged=True)
     parameters = {
         one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
         for one in answer.get("Parameters") or ()
     }
     return replace(
         pending,
-        changes=tuple(map(secrets.change, changes)),
-        parameters=parameters | dict.fromkeys(parameters.keys() & secrets.parameters, noecho.MASK),
+        changes=tuple(map(secrets.change, _changes(stack, pending.arn))),
+        parameters=parameters | dict.fromkeys(parameters.keys() & secrets.parameters, MASK),
     )
 
 
-def _changes(
-    stack: StackClient, pages: Iterable[Mapping[str, Any]], path: str = ""
-) -> Iterator[dict[str, Any]]:
+def _changes(stack: StackClient, arn: str, path: str = "") -> Iterator[dict[str, Any]]:
     """Yield the changes of a change set, each nested stack followed by the changes in it."""
-    listed = (one for page in pages for one in page.get("Changes") or ())
-    for change in (one["ResourceChange"] for one in listed if "ResourceChange" in one):
-        name = path + change["LogicalResourceId"]
-        yield {**change, "LogicalResourceId": name}
-        if nested := change.get("ChangeSetId"):
-            inner = stack.pages(
-                "describe_change_set", ChangeSetName=nested, IncludePropertyValues=True
-            )
-            yield from _changes(stack, inner, f"{name}/")
+    which = {"ChangeSetName": arn, "IncludePropertyValues": True}
+    for entry in stack.items("describe_change_set", "Changes", **which):
+        if change := entry.get("ResourceChange"):
+            name = path + change["LogicalResourceId"]
+            yield {**change, "LogicalResourceId": name}
+            if nested := change.get("ChangeSetId"):
+                yield from _changes(stack, nested, f"{name}/")
 
 
 def execute(
@@ -189,12 +194,11 @@ def execute(
     return running
 
 
-def discard(stack: StackClient, change_set: ChangeSet) -> None:
-    """Delete a change set, and the stack that exists only because this run created it for it.
+def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = False) -> None:
+    """Delete a change set, and the stack in REVIEW_IN_PROGRESS that exists only for it.
 
-    DeleteChangeSet leaves that stack in REVIEW_IN_PROGRESS. It stays if somebody has created
-    another change set for it since: DeleteStack deletes those, too. Never raises: a run must not
-    fail because it could not clean up.
+    That stack stays with ``keep_stack``, or if somebody has created another change set for it: DeleteStack deletes those,
+    too. Never raises: a run must not fail because it could not clean up.
     """
     stack = replace(stack, clock=Clock())  # Ctrl-C has stopped the run's own
     with contextlib.suppress(*AWS_ERRORS):
@@ -206,13 +210,14 @@ def discard(stack: StackClient, change_set: ChangeSet) -> None:
                 if error_code(error) != "InvalidChangeSetStatus":  # else it is still being created
                     break
             stack.clock.sleep(pause)
-        if not change_set.created_stack:
+        stack_id = change_set.stack_id
+        if keep_stack or change_set.kind == "UPDATE":
             return
-        description = stack.describe(change_set.stack_id, retry_for=10) or {}
-        if description.get("StackStatus") != states.IN_REVIEW:  # somebody has deployed to it
+        if any(one["ChangeSetId"] != change_set.arn for one in _listed(stack, stack_id)):
             return
-        if all(one["ChangeSetId"] == change_set.arn for one in _listed(stack, change_set.stack_id)):
-            stack.call("delete_stack", retry_for=10, StackName=change_set.stack_id)
+        description = stack.describe(stack_id, retry_for=10) or {}
+        if description.get("StackStatus") == IN_REVIEW:  # else somebody has deployed to it
+            stack.call("delete_stack", retry_for=10, StackName=stack_id)
 
 
 def _listed(stack: StackClient, stack_id: str) -> list[Mapping[str, Any]]:
@@ -221,20 +226,16 @@ def _listed(stack: StackClient, stack_id: str) -> list[Mapping[str, Any]]:
     return [one for one in summaries if not str(one.get("Status")).startswith("DELETE_")]
 
 
-def sweep(stack: StackClient, description: Mapping[str, Any]) -> bool:
+def sweep(stack: StackClient, stack_id: str) -> None:
     """Delete the change sets that killed runs left on a stack: their names tell the time.
 
-    Returns True if the stack itself is such a remnant: in review, without other change sets.
     Never raises.
     """
-    try:
-        listed = _listed(stack, description["StackId"])
-    except AWS_ERRORS:
-        return False
-    abandoned = [one for one in listed if _is_abandoned(one)]
-    for one in abandoned:
-        discard(stack, ChangeSet(one["ChangeSetId"], one["StackId"], "UPDATE", created_stack=False))
-    return description["StackStatus"] == states.IN_REVIEW and 0 < len(abandoned) == len(listed)
+    with contextlib.suppress(*AWS_ERRORS):
+        for one in _listed(stack, stack_id):
+            if _is_abandoned(one):
+                found = ChangeSet(one["ChangeSetId"], stack_id, "UPDATE")
+                discard(stack, found, keep_stack=True)
 
 
 def _is_abandoned(summary: Mapping[str, Any]) -> bool:
@@ -243,3 +244,85 @@ def _is_abandoned(summary: Mapping[str, Any]) -> bool:
         return False
     created = datetime.strptime(name[1], _TIME).replace(tzinfo=UTC)
     return datetime.now(UTC) - created > _ABANDONED
+
+
+# --- what must not be shown of a change set --------------------------------------------------------
+
+
+def _tainted(template: Mapping[str, Any], secret: set[str]) -> set[str]:
+    """Return every ``Resource.Property`` made from a secret parameter.
+
+    An attribute named like such a property (``!GetAtt Parameter.Value``) passes the secret on.
+    """
+    texts = {
+        f"{name}.{key}": json.dumps(value, default=str)
+        for name, one in (template.get("Resources") or {}).items()
+        if isinstance(one, dict)
+        for key, value in (one.get("Properties") or {}).items()
+    }
+    found, added = set[str](), set(secret)
+    while added:
+        found |= added
+        attributes = [name for name in found if "." in name]
+        uses = [json.dumps({"Ref": name}) for name in found] + [f"${{{name}}}" for name in found]
+        for form in (attributes, [name.split(".", 1) for name in attributes]):
+            uses += [json.dumps({"Fn::GetAtt": one}) for one in form]
+        added = {name for name, text in texts.items() if any(one in text for one in uses)} - found
+    return found - secret
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What must not be shown of a change set: made from the templates before and after it."""
+
+    parameters: frozenset[str] = frozenset()  # NoEcho
+    values: frozenset[str] = frozenset()
+    properties: frozenset[str] = frozenset()  # Resource.Property
+
+    @classmethod
+    def of(cls, values: Mapping[str, str | None], *templates: Mapping[str, Any]) -> Secrets:
+        """``values``: parameter → value as sent. ``templates``: the new one, and the deployed one."""
+        names, properties = set[str](), set[str]()
+        for template in templates:
+            declared = (template.get("Parameters") or {}).items()
+            secret = {
+                name
+                for name, one in declared
+                if documents.text_of(one.get("NoEcho")).lower() == "true"
+            }
+            names |= secret
+            properties |= _tainted(template, secret)
+        sent = {value for name, value in values.items() if name in names and value is not None}
+        return cls(frozenset(names), frozenset(sent), frozenset(properties))
+
+    def change(self, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Mask a ResourceChange whose LogicalResourceId is the path through nested stacks.
+
+        A property made from a secret is masked as a whole, before and after: the value before is
+        not known here. In a nested stack that gets a secret, all values are masked.
+        """
+        outer, _, inner = change["LogicalResourceId"].partition("/")
+        owned = {one.split(".")[1] for one in self.properties if one.startswith(f"{outer}.")}
+        contexts = ("BeforeContext", "AfterContext")
+        found = self._masked(change, contexts, hidden=bool(owned))
+        found = self._masked(found, ("PhysicalResourceId",), hidden=False)
+        if "Details" in change:
+            found["Details"] = []
+        for detail in change.get("Details") or ():
+            target = detail.get("Target") or {}
+            path = str(target.get("Path") or "").strip("/").removeprefix("Properties/")
+            name = path.split("/")[0] or str(target.get("Name") or "")
+            hidden = bool(inner and owned) or name in owned
+            masked = self._masked(target, ("BeforeValue", "AfterValue"), hidden=hidden)
+            found["Details"].append({**detail, "Target": masked})
+        return found
+
+    def _masked(
+        self, given: Mapping[str, Any], keys: Sequence[str], *, hidden: bool
+    ) -> dict[str, Any]:
+        """Return ``given`` with the values of ``keys`` masked, as a whole if they are ``hidden``."""
+        values = {key: given[key] for key in keys if key in given}
+        return {
+            **given,
+            **{k: MASK if hidden else mask_text(str(v), self.values) for k, v in values.items()},
+        }

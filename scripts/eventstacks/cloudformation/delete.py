@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.cloudformation import failure, operation, order, states
+from eventstacks.cloudformation import failure, operation, outputs
 from eventstacks.cloudformation.plan import deployed_template
-from eventstacks.cloudformation.run import Result, Run, Scope
+from eventstacks.cloudformation.run import Preview, Result, Run, Scope
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -19,23 +19,7 @@ if TYPE_CHECKING:
 
     from eventstacks.aws import Aws
     from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import StackRef
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What deleting one stack would do; ``stack`` is None if it does not exist."""
-
-    ref: StackRef
-    stack: Mapping[str, Any] | None = None
-    deleted: Mapping[str, str] = field(default_factory=dict)  # logical id → type
-    retained: Mapping[str, str] = field(default_factory=dict)  # logical id → physical id
-    snapshots: tuple[str, ...] = ()  # logical ids of which a snapshot is kept
-    full_buckets: Mapping[str, str] = field(default_factory=dict)  # name → logical id
-    importers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # export → stacks
-    # output → deployed stacks of the environment that use it (!Output) and are not deleted too
-    consumers: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    problem: ToolError | None = None
+    from eventstacks.environment import Environment, StackRef
 
 
 def preview(scope: Scope) -> list[Preview]:
@@ -66,14 +50,14 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
             "aws cloudformation update-termination-protection --no-enable-termination-protection "
             f"--region {ref.region} --stack-name {ref.stack_name}",
         )
-    template = {} if status == states.IN_REVIEW else deployed_template(stack, stack_id, "Processed")
+    template = {} if status == IN_REVIEW else deployed_template(stack, stack_id, "Processed")
     declared = template.get("Resources") or {}
-    deleted, retained, snapshots, buckets = dict[str, str](), dict[str, str](), [], dict[str, str]()
+    deleted, retained, snapshots, buckets = dict[str, str](), dict[str, str](), [], []
     summaries = stack.items("list_stack_resources", "StackResourceSummaries", StackName=stack_id)
     for one in summaries:
         name, kind = one["LogicalResourceId"], one["ResourceType"]
         physical_id, policy = one.get("PhysicalResourceId", ""), _policy(declared.get(name) or {})
-        if one.get("ResourceStatus") == states.DELETED:
+        if one.get("ResourceStatus") == DELETED:
             continue
         if policy.startswith("Retain"):
             retained[name] = physical_id
@@ -82,7 +66,7 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
         if policy == "Snapshot":
             snapshots.append(name)
         if kind == "AWS::S3::Bucket" and physical_id:
-            buckets[physical_id] = name
+            buckets.append(physical_id)
     s3 = aws.client("s3", ref.region) if buckets else None
     return Preview(
         ref,
@@ -90,7 +74,7 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
         deleted,
         retained,
         tuple(snapshots),
-        {bucket: name for bucket, name in buckets.items() if _holds_objects(s3, bucket)},
+        tuple(bucket for bucket in buckets if _holds_objects(s3, bucket)),
         _importers(stack, description),
         consumers,
     )
@@ -110,14 +94,14 @@ def _consumers(scope: Scope) -> dict[StackRef, dict[str, list[str]]]:
     refs = scope.refs
     others = {
         ref: used
-        for ref, outputs in order.uses(scope.aws.environment, None).items()
-        if ref not in refs and (used := {one for one in outputs if one[0] in refs})
+        for ref, uses in outputs.uses(scope.aws.environment).items()
+        if ref not in refs and (used := {one for one in uses if one[0] in refs})
     }
     found: dict[StackRef, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
 
     def job(stack: StackClient) -> tuple[StackRef, bool]:
-        description = stack.describe() or {"StackStatus": states.DELETED}
-        return stack.ref, description["StackStatus"] not in (states.IN_REVIEW, states.DELETED)
+        description = stack.describe() or {"StackStatus": DELETED}
+        return stack.ref, description["StackStatus"] not in (IN_REVIEW, DELETED)
 
     # A stack that cannot be read counts as deployed.
     for ref, is_deployed in scope.for_each(job, lambda ref, _: (ref, True), others):
@@ -148,9 +132,8 @@ def _holds_objects(s3: Any, bucket: str) -> bool:
     return bool(found.get("Versions") or found.get("DeleteMarkers"))
 
 
-def empty_bucket(s3: Any, bucket: str) -> int:
-    """Delete every version of every object; return their number. Raises ToolError if AWS refuses."""
-    count = 0
+def empty_bucket(s3: Any, bucket: str) -> None:
+    """Delete every version of every object. Raises ToolError if AWS refuses."""
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
         objects = [
             {"Key": one["Key"], "VersionId": one["VersionId"]}
@@ -164,66 +147,55 @@ def empty_bucket(s3: Any, bucket: str) -> int:
                     code=ErrorCode.AWS_ERROR,
                     where=f"bucket {bucket}",
                 )
-            count += len(objects)
-    return count
 
 
 def delete(
-    scope: Scope,
-    previews: Sequence[Preview],
-    *,
-    empty_buckets: bool = False,
-    retain: Sequence[str] = (),
-    force: bool = False,
+    scope: Scope, previews: Sequence[Preview], *, empty_buckets: bool = False
 ) -> list[Result]:
     """Delete the stacks of ``preview``, those that use an output before those that have it.
 
-    A bucket with objects is emptied only with ``empty_buckets``. A stack in DELETE_FAILED is
-    deleted again only with ``retain`` (logical ids to keep) or ``force`` (keep what cannot be
-    deleted); a stack in another state is not changed with these. Raises Interrupted after Ctrl-C;
+    A bucket with objects is emptied only with ``empty_buckets``. Raises Interrupted after Ctrl-C;
     the error of one stack is in its result.
     """
-    aws, run = scope.aws, Run(scope)
-    by_ref = {one.ref: one for one in previews}
+    run = Run(scope)
 
-    def job(stack: StackClient) -> Result:
-        ref, found = stack.ref, by_ref[stack.ref]
-        if found.problem:
-            raise found.problem
+    def job(stack: StackClient, found: Preview) -> Result:
         if found.stack is None:
-            return Result(ref, "unchanged")
+            return Result(stack.ref, "unchanged")
         stack_id = found.stack["StackId"]
         newest = stack.newest_root_event(stack_id)  # the preview can be minutes old
-        status = newest["ResourceStatus"] if newest else states.DELETED
-        if status == states.DELETED:
-            return Result(ref, "deleted", status=status)
-        if status == "DELETE_IN_PROGRESS" and not (retain or force):
-            run.start(ref)  # AWS accepts a second deletion, which does nothing
+        status = newest["ResourceStatus"] if newest else DELETED
+        if status == DELETED:
+            return Result(stack.ref, "deleted", status=status)
+        if status == "DELETE_IN_PROGRESS":
+            run.start(stack.ref)  # AWS accepts a second deletion, which does nothing
             running = operation.in_progress(stack, found.stack)
         else:
-            arguments = _arguments(
-                aws, stack, found, status, retain, force=force, empty=empty_buckets
-            )
+            _check(stack, found, status, empty=empty_buckets)
+            for bucket in found.full_buckets:
+                empty_bucket(scope.aws.client("s3", stack.ref.region), bucket)
             running = operation.start(
                 stack,
                 "delete_stack",
                 stack_id,
-                on_start=lambda: run.start(ref),
+                on_start=lambda: run.start(stack.ref),
                 StackName=stack_id,
-                **arguments,
             )
         end = run.follow(stack, running, len(found.deleted) + len(found.retained))
-        if end != states.DELETED:
+        if end != DELETED:
             raise failure.of_operation(stack, running, end)
-        return Result(ref, "deleted", status=end)
+        return Result(stack.ref, "deleted", status=end)
 
-    return run.work(job, _reverse_order(aws, previews), "not deleted: {} depends on it")
+    before = _reverse_order(scope.aws.environment, previews)
+    return run.work(previews, job, before, "not deleted: {} depends on it")
 
 
-def _reverse_order(aws: Aws, previews: Sequence[Preview]) -> dict[StackRef, set[StackRef]]:
+def _reverse_order(
+    environment: Environment, previews: Sequence[Preview]
+) -> dict[StackRef, set[StackRef]]:
     """Return for each stack those that are deleted before it: they use its outputs or exports."""
     refs = [one.ref for one in previews]
-    forward = order.predecessors(aws.environment, refs)
+    forward = outputs.predecessors(environment, refs)
     before = {ref: {other for other in refs if ref in forward[other]} for ref in refs}
     for one in previews:
         names = {name for importers in one.importers.values() for name in importers}
@@ -235,47 +207,12 @@ def _reverse_order(aws: Aws, previews: Sequence[Preview]) -> dict[StackRef, set[
     return before
 
 
-def _arguments(
-    aws: Aws,
-    stack: StackClient,
-    found: Preview,
-    status: str,
-    retain: Sequence[str],
-    *,
-    force: bool,
-    empty: bool,
-) -> dict[str, Any]:
-    """Return the arguments of DeleteStack. Raises DeploymentError if the stack cannot be deleted.
+def _check(stack: StackClient, found: Preview, status: str, *, empty: bool) -> None:
+    """Raise DeploymentError if the stack cannot be deleted.
 
-    Source: API Reference of DeleteStack: RetainResources and DeletionMode are for stacks in
-    DELETE_FAILED. In another state nothing could be kept.
+    Importers and consumers come first: a bucket must not be emptied for a deletion that fails.
     """
     ref = found.ref
-    if (retain or force) and status != "DELETE_FAILED":
-        raise failure.cannot_retain("delete", status, ref)
-    # Importers and consumers come first: a bucket must not be emptied for a deletion that fails.
-    _check_unused(stack, found, status)
-    # A bucket that is retained keeps its objects.
-    full = [bucket for bucket, name in found.full_buckets.items() if name not in retain]
-    if full and not (empty or force):
-        raise failure.DeploymentError(
-            f"bucket {full[0]} is not empty",
-            code=ErrorCode.STACK_IN_USE,
-            where=str(ref),
-            status=status,
-            advice=f"To delete its objects too: {ref.command('delete', '--empty-buckets')}",
-        )
-    if status == "DELETE_FAILED" and not (retain or force or full):
-        raise failure.refused("its deletion has failed before", status, ref)
-    for bucket in full if empty else ():
-        empty_bucket(aws.client("s3", ref.region), bucket)
-    if retain:
-        return {"RetainResources": list(retain)}
-    return {"DeletionMode": "FORCE_DELETE_STACK"} if force else {}
-
-
-def _check_unused(stack: StackClient, found: Preview, status: str) -> None:
-    """Raise DeploymentError if stacks use an output or import an export."""
     in_use = [
         f"its output {name} is used by {', '.join(users)}"
         for name, users in found.consumers.items()
@@ -289,7 +226,17 @@ def _check_unused(stack: StackClient, found: Preview, status: str) -> None:
         raise failure.DeploymentError(
             f"not deleted: {'; '.join(in_use)}",
             code=ErrorCode.STACK_IN_USE,
-            where=str(found.ref),
+            where=str(ref),
             status=status,
             advice="Delete these stacks first or in the same run, or deploy them without it.",
         )
+    if found.full_buckets and not empty:
+        raise failure.DeploymentError(
+            f"bucket {next(iter(found.full_buckets))} is not empty",
+            code=ErrorCode.STACK_IN_USE,
+            where=str(ref),
+            status=status,
+            advice=f"To delete its objects too: {ref.command('delete', '--empty-buckets')}",
+        )
+    if status == "DELETE_FAILED" and not found.full_buckets:
+        raise failure.refused("its deletion has failed before", status, ref)

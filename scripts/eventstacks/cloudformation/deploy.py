@@ -15,30 +15,20 @@ Nothing is left behind: a change set that was not executed is deleted, also afte
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message
-from eventstacks.cloudformation import (
-    change_set,
-    failure,
-    operation,
-    order,
-    outputs,
-    protection,
-    states,
-)
-from eventstacks.cloudformation.change_set import Options
-from eventstacks.cloudformation.plan import Planner
+from eventstacks.cloudformation import change_set, failure, operation, outputs
+from eventstacks.cloudformation.change_set import ChangeSet, Options
+from eventstacks.cloudformation.plan import Planner, apply_settings, check_losses
 from eventstacks.cloudformation.run import Interrupted, Plan, Result, Run, Scope, at_once
-from eventstacks.cloudformation.stack import StackClient, is_missing
+from eventstacks.cloudformation.stack import StackClient, is_missing, state_of
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Mapping, Sequence
 
     from eventstacks.environment import StackRef
     from eventstacks.rendering import RenderedTemplate
@@ -55,9 +45,9 @@ def plan(
     try:
         return run.plan()
     except KeyboardInterrupt:
-        raise Interrupted(()) from None
+        raise Interrupted from None
     finally:
-        run.discard(run.plans.values())
+        run.discard_unused()
 
 
 def deploy(
@@ -66,20 +56,20 @@ def deploy(
     """Create or update stacks; return a result per stack.
 
     Returns [] if the listener declines. A stack that fails keeps those that depend on it from being
-    changed; all others go on. Raises ToolError for the wrong account, protection.ProtectedError (before anything
-    is changed) and Interrupted; the error of one stack is in its result.
+    changed; all others go on. Raises ToolError for the wrong account, ProtectedError (before
+    anything is changed) and Interrupted; the error of one stack is in its result.
     """
     run = Deployment(scope, templates, options or Options())
     try:
-        plans = run.plan(wait=True)
-        protection.check(run.environment, plans, run.options.allow_replace)
+        plans = run.plan()
+        check_losses(scope.aws.environment, plans, run.options.allow_replace)
         if any(one.changes for one in plans) and not run.listener.confirm(plans):
             return []
-        return run.work(run.deploy_stack, run.before, "skipped: it depends on {}")
+        return run.work(plans, run.deploy_stack, run.before, "skipped: it depends on {}")
     except KeyboardInterrupt:
         raise Interrupted(run.in_progress) from None
     finally:
-        run.discard(one for ref, one in run.plans.items() if ref not in run.executed)
+        run.discard_unused()
 
 
 class Deployment(Run):
@@ -90,116 +80,100 @@ class Deployment(Run):
     ) -> None:
         super().__init__(scope)
         self.environment, self.options = scope.aws.environment, options
-        self.before = order.predecessors(self.environment, scope.refs, templates)
+        self.before = outputs.predecessors(self.environment, scope.refs, templates)
         self.planner = Planner(scope, templates, options)
-        self.plans: dict[StackRef, Plan] = {}
-        self.executed: set[StackRef] = set()
+        self.unused: dict[StackRef, ChangeSet] = {}
 
     # --- plan ------------------------------------------------------------------------------
 
-    def plan(self, *, wait: bool = False) -> list[Plan]:
-        """Plan all stacks at once; ``wait`` for operations that are in progress on them."""
-        stacks = list(self.stacks.values())
-        return at_once(stacks, lambda stack: self.plan_stack(stack, wait=wait), self.clock)
+    def plan(self) -> list[Plan]:
+        """Plan all stacks at once."""
+        return at_once(list(self.stacks.values()), self.plan_stack, self.clock)
 
-    def plan_stack(
-        self,
-        stack: StackClient,
-        *,
-        wait: bool = False,
-        created_by_run: bool = False,
-    ) -> Plan:
+    def plan_stack(self, stack: StackClient) -> Plan:
         """Plan one stack; an error becomes the plan's ``problem``."""
         try:
-            description = self.describe(stack, wait=wait)
-            found = self.planner.plan(stack, description, created_by_run=created_by_run)
+            found = self.planner.plan(stack)
         except (ToolError, *AWS_ERRORS) as error:
             found = Plan(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
-        self.plans[stack.ref] = found
+        if found.change_set and not found.change_set.unchanged:
+            self.unused[stack.ref] = found.change_set
         self.listener.planned(found)
         return found
 
-    def describe(self, stack: StackClient, *, wait: bool) -> dict[str, Any] | None:
-        """Return DescribeStacks, after the end of an operation that is in progress."""
-        found = stack.describe()
-        if not (found and wait and states.in_progress(found["StackStatus"])):
-            return found
-        status = self.follow(stack, operation.in_progress(stack, found))
-        if status == states.DELETED:
-            return None
-        return operation.wait_until_visible(stack, found["StackId"], status) or found
-
-    def discard(self, plans: Iterable[Plan]) -> None:
-        """Delete the change sets of plans that were not executed."""
-        made = {one.ref: one.change_set for one in plans if one.change_set}
-        made = {ref: one for ref, one in made.items() if not one.unchanged}
-        at_once(made, lambda ref: change_set.discard(self.stacks[ref], made[ref]), self.clock)
+    def discard_unused(self) -> None:
+        """Delete the change sets that were not executed."""
+        unused = self.unused
+        at_once(unused, lambda ref: change_set.discard(self.stacks[ref], unused[ref]), self.clock)
 
     # --- execute, follow, report -----------------------------------------------------------
 
-    def deploy_stack(self, stack: StackClient) -> Result:
+    def deploy_stack(self, stack: StackClient, shown: Plan) -> Result:
         """Deploy one stack, when those before it are done."""
-        found = self.current_plan(stack)
+        found = self.current_plan(stack, shown)
         if found.problem or found.change_set is None:
             raise found.problem or AssertionError
-        if found.change_set.unchanged:
+        made = found.change_set
+        if made.unchanged:
             self.start(stack.ref)
-            protection.apply(stack, found.change_set.stack_id, found.settings)
-            return self.report(stack, "updated" if found.settings else "unchanged", found.stack)
-        running = self.execute(stack, found)
-        own = [one for one in found.change_set.changes if "/" not in one["LogicalResourceId"]]
+            apply_settings(stack, made.stack_id, found.settings)
+            outcome = "updated" if found.settings else "unchanged"
+            return self.report(stack, outcome, found.stack or {})
+        running = self.execute(stack, made, found.settings)
+        own = [one for one in made.changes if "/" not in one["LogicalResourceId"]]
         status = self.follow(stack, running, len(own))
         if not running.started:
-            raise operation.unseen(stack, status)
-        if not states.of(status).is_sound:
+            raise operation.LostSightError(
+                f"the request was accepted but no events were received; the stack is in {status}",
+                where=str(stack.ref),
+                advice=f"See whether it was done: {stack.ref.command('plan')}",
+            )
+        if state_of(status).outcome not in ("created", "updated"):
             raise failure.of_operation(stack, running, status)
-        description = operation.wait_until_visible(stack, running.stack_id, status, found.stack)
-        warnings = self.protect(stack, running, found)
-        outcome = "created" if found.change_set.kind == "CREATE" else "updated"
-        return self.report(stack, outcome, {**description, "StackStatus": status}, warnings)
+        description = operation.wait_until_visible(stack, made.stack_id, status, found.stack)
+        return self.report(
+            stack,
+            "created" if made.kind == "CREATE" else "updated",
+            {**description, "StackStatus": status},
+            tuple(self.finish(stack, running, found)),
+        )
 
-    def current_plan(self, stack: StackClient) -> Plan:
+    def current_plan(self, stack: StackClient, shown: Plan) -> Plan:
         """Return the plan that was shown, or a new one if it no longer holds.
 
         It holds if the outputs that it uses are still the same now that the stacks before it are
         done. A new plan that does more than create a stack is shown and confirmed again.
         """
-        shown = self.plans[stack.ref]
-        if shown.problem:
+        if shown.change_set and shown.values == self.planner.values.resolve(stack.ref):
             return shown
-        if shown.change_set and dict(shown.values) == self.planner.values.resolve(stack.ref):
-            return shown
-        old = shown.change_set
-        found = self.plan_stack(stack, created_by_run=old is not None and old.created_stack)
+        old = self.unused.pop(stack.ref, None)
+        found = self.plan_stack(stack)
         if old:  # after the new one, so that a stack in review is not deleted under it
-            keeps = found.change_set is not None and not found.change_set.unchanged
-            old = replace(old, created_stack=old.created_stack and not keeps)
-            self.discard([replace(shown, change_set=old)])
+            change_set.discard(stack, old, keep_stack=stack.ref in self.unused)
         if found.problem or not found.changes:
             return found
         allowed = self.options.allow_replace
-        protection.check(self.environment, [found], allowed, "this stack was not changed")
+        check_losses(self.environment, [found], allowed, "this stack was not changed")
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
         if not creates and not self.listener.confirm([found]):
             raise failure.DeploymentError("declined", code=ErrorCode.DECLINED, where=str(stack.ref))
         return found
 
-    def execute(self, stack: StackClient, found: Plan) -> operation.Operation:
-        """Execute the change set of a plan. A stack policy that allows more is set before it."""
-        made = found.change_set
-        if made is None:
-            raise AssertionError
+    def execute(
+        self, stack: StackClient, made: ChangeSet, settings: Sequence[str]
+    ) -> operation.Operation:
+        """Execute a change set. The stack policy of the file applies to this update, too."""
 
         def on_start() -> None:
             self.start(stack.ref)
-            self.executed.add(stack.ref)
-            if found.policy_first:
-                protection.apply(stack, made.stack_id, [protection.POLICY])
+            if made.kind == "UPDATE":
+                apply_settings(stack, made.stack_id, settings)
+            self.unused.pop(stack.ref)
 
         try:
             return change_set.execute(stack, made, self.options, on_start)
         except ClientError as error:
-            self.executed.discard(stack.ref)  # refused; after other errors it can be in progress
+            self.unused[stack.ref] = made  # refused; after other errors it can be in progress
             # Executing a change set deletes the others of the stack.
             if is_missing(error) or error_code(error) == "ChangeSetNotFound":
                 raise failure.DeploymentError(
@@ -211,39 +185,32 @@ class Deployment(Run):
                 ) from None
             raise
 
-    def protect(self, stack: StackClient, running: operation.Operation, found: Plan) -> list[str]:
-        """Set the protection of a deployed stack; return warnings."""
+    def finish(self, stack: StackClient, running: operation.Operation, found: Plan) -> list[str]:
+        """Protect a stack that was created; return warnings."""
         warnings = [
             f"{one.logical_id} ({one.type}) was replaced or removed, but the old one could not be "
             f"deleted: {one.reason}"
             for one in running.events
             if one.status == "DELETE_FAILED" and not one.is_root
         ]
-        settings = [
-            one for one in found.settings if not (found.policy_first and one == protection.POLICY)
-        ]
-        try:
-            protection.apply(stack, running.stack_id, settings)
-        except AWS_ERRORS as error:
-            warnings.append(f"deployed, but not set: {', '.join(settings)}: {error_message(error)}")
+        if found.change_set and found.change_set.kind == "CREATE":
+            try:
+                apply_settings(stack, running.stack_id, found.settings)
+            except AWS_ERRORS as error:
+                what = ", ".join(found.settings)
+                warnings.append(f"deployed, but not set: {what}: {error_message(error)}")
         return warnings
 
     def report(
         self,
         stack: StackClient,
         outcome: str,
-        description: Mapping[str, Any] | None,
-        warnings: Sequence[str] = (),
+        description: Mapping[str, str],
+        warnings: tuple[str, ...] = (),
     ) -> Result:
         """Return the result of a stack; its outputs are then known to those that use them."""
-        held = description or {}
-        found = outputs.of(held)
+        found = outputs.of(description)
         self.planner.values.set(stack.ref, found)
         self.planner.pending.discard(stack.ref)
-        return Result(
-            stack.ref,
-            outcome,
-            status=held.get("StackStatus", ""),
-            outputs=found,
-            warnings=tuple(warnings),
-        )
+        status = description.get("StackStatus", "")
+        return Result(stack.ref, outcome, status=status, outputs=found, warnings=warnings)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
-from eventstacks.cloudformation import states
 from eventstacks.cloudformation.operation import NESTED_STACK, Event, Operation, read_events
+from eventstacks.cloudformation.stack import advice_for, is_in_progress, state_of
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
 
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import StackRef
 
-_PROPERTY = re.compile(
-    r"#/([\w/]+)|\{/([\w/]+)\}|[Uu]nsupported property (\w+)|[Pp]roperty (\w+) (?:is|must|cannot)"
-)
 _NESTED_CHANGE_SET = re.compile(r"[Nn]ested change set (arn:\S+)")
 # An assumption: validation can report this long before the stack's first event.
 _EARLY = timedelta(seconds=10)
@@ -52,18 +48,16 @@ class DeploymentError(ToolError):
 class Cause:
     """The root cause of a failure."""
 
-    at: datetime | None
+    at: float  # seconds
     logical_id: str
     type: str
     status: str  # CREATE_FAILED …
     reason: str  # AWS's words
-    property: str = ""
     path: tuple[str, ...] = ()  # logical ids of the nested stacks above it
 
     def __str__(self) -> str:
         verb = _VERBS.get(self.status.split("_")[0])
-        details = [self.type, f"property {self.property}" if self.property else ""]
-        known = f" ({', '.join(filter(None, details))})" if any(details) else ""
+        known = f" ({self.type})" if self.type else ""
         within = f" in the nested stack {' → '.join(self.path)}" if self.path else ""
         failed = f" could not be {verb}" if verb else ""
         return f"{self.logical_id or 'the template'}{known}{within}{failed}: {self.reason}"
@@ -97,8 +91,8 @@ def wrap(error: Exception, ref: StackRef, mask: Callable[[str], str] = str) -> T
 
 def refused(what: str, status: str, ref: StackRef, advice: str = "") -> DeploymentError:
     """Return the error for a stack whose state does not allow what was asked for."""
-    code = ErrorCode.STACK_BUSY if states.in_progress(status) else ErrorCode.STACK_STUCK
-    text = advice or states.advice(status, ref)
+    code = ErrorCode.STACK_BUSY if is_in_progress(status) else ErrorCode.STACK_STUCK
+    text = advice or advice_for(status, ref)
     return DeploymentError(what, code=code, where=str(ref), status=status, advice=text)
 
 
@@ -113,12 +107,6 @@ def cannot_retain(verb: str, status: str, ref: StackRef) -> DeploymentError:
     )
 
 
-def property_of(reason: str) -> str:
-    """Return the property that AWS's words name, or ''."""
-    found = _PROPERTY.search(reason)
-    return next(filter(None, found.groups()), "").replace("/", ".") if found else ""
-
-
 def root_cause(
     stack: StackClient, events: Sequence[Event], since: datetime | None, depth: int = 0
 ) -> Cause | None:
@@ -127,33 +115,18 @@ def root_cause(
     Not a cause: the stack's own failure, and a resource that was cancelled because another failed.
     ``since``: the operation's start; events of a nested stack from before belong to another one.
     """
-    hooks = {
-        one.logical_id: one
-        for one in reversed(events)
-        if one.hook and one.hook_status.endswith("FAILED")
-    }
     causes = []
+    hooks = {one.logical_id: one.hook_failure for one in events if one.hook_failure}
     for one in events:
-        is_failure = one.status.endswith("_FAILED") and not one.is_root
-        if not is_failure or re.search(r"\bcancell?ed\b", one.reason):
+        is_failure = one.status.endswith("_FAILED") or one.hook_failure
+        if one.is_root or not is_failure or re.search(r"\bcancell?ed\b", one.reason):
             continue
-        hook = hooks.pop(one.logical_id, None)
-        reason = one.reason or "AWS gives no reason"
-        if hook:
-            reason = _hook_reason(hook.hook, hook.hook_reason or one.reason)
-        cause = Cause(one.at, one.logical_id, one.type, one.status, reason, property_of(one.reason))
+        reason = hooks.get(one.logical_id) or one.reason or "AWS gives no reason"
+        cause = Cause(one.at.timestamp(), one.logical_id, one.type, one.status, reason)
         if one.type == NESTED_STACK and one.physical_id and depth < _MAX_DEPTH:
             cause = _nested_cause(stack, one, since, depth) or cause
         causes.append(cause)
-    causes += [
-        Cause(one.at, one.logical_id, one.type, "", _hook_reason(one.hook, one.hook_reason))
-        for one in hooks.values()
-    ]
-    return min(causes, key=lambda one: one.at.timestamp() if one.at else 0.0, default=None)
-
-
-def _hook_reason(hook: str | None, reason: str | None) -> str:
-    return f"hook {hook} failed: {reason}"
+    return min(causes, key=lambda one: one.at, default=None)
 
 
 def _nested_cause(
@@ -175,30 +148,28 @@ def validations(stack: StackClient, since: datetime | None = None, **which: str)
     ``since`` leaves out those before this one. Without the permission for DescribeEvents, and where
     it is unknown, the answer is empty. Source: API Reference of DescribeEvents.
     """
-    try:
+    found = {}
+    with contextlib.suppress(*AWS_ERRORS):
         only_failed = {"FailedEvents": True}
-        events = list(
-            stack.items("describe_events", "OperationEvents", Filters=only_failed, **which)
-        )
-    except AWS_ERRORS:
-        return []
-    causes = []
-    for one in events:
-        if since and one.get("Timestamp", since) < since - _EARLY:
-            continue
-        reason = {
-            "VALIDATION_ERROR": one.get("ValidationStatusReason"),
-            "HOOK_INVOCATION_ERROR": _hook_reason(one.get("HookType"), one.get("HookStatusReason")),
-            "PROVISIONING_ERROR": one.get("ResourceStatusReason"),
-        }.get(one.get("EventType", ""))
-        kind = one.get("ResourceType", "")
-        if not reason or one.get("ValidationFailureMode") == "WARN" or kind == NESTED_STACK:
-            continue
-        path = (one.get("ValidationPath") or "").strip("/").replace("/", ".")
-        name, status = one.get("LogicalResourceId", ""), one.get("ResourceStatus", "")
-        cause = Cause(None, name, kind, status, reason, path or property_of(reason))
-        causes.append(stack.mask(str(cause)))
-    return list(dict.fromkeys(causes))
+        for one in stack.items("describe_events", "OperationEvents", Filters=only_failed, **which):
+            is_old = since and one.get("Timestamp", since) < since - _EARLY
+            is_warning = one.get("ValidationFailureMode") == "WARN"
+            if not (is_old or is_warning or one.get("ResourceType") == NESTED_STACK):
+                found[stack.mask(_validation(one))] = True
+    return [one for one in found if one]
+
+
+def _validation(event: Mapping[str, Any]) -> str:
+    """Return what one entry of DescribeEvents reports, or ''."""
+    reason = {
+        "VALIDATION_ERROR": event.get("ValidationStatusReason"),
+        "HOOK_INVOCATION_ERROR": f"hook {event.get('HookType')} failed: {event.get('HookStatusReason')}",
+        "PROVISIONING_ERROR": event.get("ResourceStatusReason"),
+    }.get(event.get("EventType", ""))
+    path = (event.get("ValidationPath") or "").strip("/").replace("/", ".")
+    kind = ", ".join(filter(None, [event.get("ResourceType"), path and f"property {path}"]))
+    name, status = event.get("LogicalResourceId", ""), event.get("ResourceStatus", "")
+    return str(Cause(0.0, name, kind, status, reason)) if reason else ""
 
 
 def of_change_set(stack: StackClient, arn: str, reason: str) -> DeploymentError:
@@ -252,7 +223,7 @@ def of_operation(stack: StackClient, operation: Operation, status: str) -> Deplo
         "; ".join(reasons),
         where=str(stack.ref),
         status=status,
-        advice=f"The stack is in {status}. {states.advice(status, stack.ref)}".rstrip(),
+        advice=f"The stack is in {status}. {advice_for(status, stack.ref)}".rstrip(),
     )
 
 
@@ -265,5 +236,5 @@ def _own_reason(events: Sequence[Event], status: str) -> str:
     own = [one for one in events if one.is_root and one.reason]
     failed = [one.reason for one in own if "FAILED" in one.status + one.detail]
     turned = [one.reason for one in own if "ROLLBACK" in one.status]
-    others = [one.reason for one in reversed(own) if not states.of(one.status).is_start]
+    others = [one.reason for one in reversed(own) if not state_of(one.status).is_start]
     return [*failed, *turned, *others, f"the stack is in {status}; AWS gives no reason"][0]

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, RETRY_LONG, RETRY_SHORT, error_message, is_login_error
-from eventstacks.cloudformation import states
-from eventstacks.cloudformation.stack import StackClient, is_missing
+from eventstacks.cloudformation.stack import (
+    DELETED,
+    IN_REVIEW,
+    ROLLBACK_STARTS,
+    StackClient,
+    is_in_progress,
+    is_missing,
+    state_of,
+)
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -41,46 +48,37 @@ class LostSightError(ToolError):
 class Event:
     """One stack event."""
 
-    id: str
     at: datetime
-    stack_id: str
     logical_id: str
     physical_id: str
     type: str
     status: str
+    is_root: bool = False  # of the stack itself
     reason: str = ""
     token: str = ""  # ClientRequestToken of the operation
-    hook: str = ""  # HookType
-    hook_status: str = ""
-    hook_reason: str = ""
+    hook_failure: str = ""  # what a hook reports that failed
     detail: str = ""  # DetailedStatus: VALIDATION_FAILED …
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], mask: Callable[[str], str] = str) -> Event:
         """Read an entry of DescribeStackEvents; ``mask`` is applied to AWS's reasons."""
+        kind, physical_id = raw.get("ResourceType", ""), raw.get("PhysicalResourceId", "")
+        reason, failure = raw.get("ResourceStatusReason") or "", ""
+        if str(raw.get("HookStatus")).endswith("FAILED"):
+            failure = f"hook {raw.get('HookType')} failed: {raw.get('HookStatusReason') or reason}"
         return cls(
-            raw["EventId"],
             raw["Timestamp"],
-            raw["StackId"],
             raw.get("LogicalResourceId", ""),
-            raw.get("PhysicalResourceId", ""),
-            raw.get("ResourceType", ""),
+            physical_id,
+            kind,
             raw.get("ResourceStatus", ""),
-            mask(raw.get("ResourceStatusReason") or ""),
-            raw.get("ClientRequestToken", ""),
-            raw.get("HookType", ""),
-            raw.get("HookStatus", ""),
-            mask(raw.get("HookStatusReason") or ""),
-            raw.get("DetailedStatus", ""),
+            # The events of a nested stack have its type too, and no physical id if it failed early.
+            is_root=kind == NESTED_STACK and physical_id == raw["StackId"],
+            reason=mask(reason),
+            token=raw.get("ClientRequestToken", ""),
+            hook_failure=mask(failure),
+            detail=raw.get("DetailedStatus", ""),
         )
-
-    @property
-    def is_root(self) -> bool:
-        """Return True for an event of the stack itself.
-
-        The events of a nested stack have its type too, and no physical id if it failed early.
-        """
-        return self.type == NESTED_STACK and self.physical_id == self.stack_id
 
 
 def read_events(
@@ -134,7 +132,7 @@ class Operation:
             for one in pending
             if one.is_root
             and one.token in (self.token, "")
-            and (states.of(one.status).is_start or one.status in states.ROLLBACK_STARTS)
+            and (state_of(one.status).is_start or one.status in ROLLBACK_STARTS)
         )
         start = self.started or next(starts, None)
         mine: list[Event] = []
@@ -143,7 +141,7 @@ class Operation:
             is_mine = (
                 self.token in ("", one.token)
                 or (start and one.at >= start.at)
-                or (one.is_root and one.status == states.DELETED)
+                or (one.is_root and one.status == DELETED)
             )
             (mine if is_mine else self.unmatched_events).append(one)
         self.events = sorted([*self.events, *mine], key=lambda one: one.at)
@@ -157,48 +155,38 @@ class Operation:
         ends = (
             one.status
             for one in roots
-            if one.status == states.DELETED or (start and one.at >= start.at and self._ends(one))
+            if one.status == DELETED or (start and one.at >= start.at and self._ends(one))
         )
         return next(ends, "")
 
     def _ends(self, event: Event) -> bool:
-        state = states.of(event.status)
+        state = state_of(event.status)
         return state.is_end and (self.rollback_disabled or not state.keeps_failure)
 
 
 def in_progress(stack: StackClient, description: Mapping[str, Any]) -> Operation:
     """Return the operation that runs on a stack (DescribeStacks), with its events so far.
 
-    It begins after the end of the one before it, with any event: a continued rollback has none of
-    the events with which an update starts. A failure that was not rolled back is such an end if
-    another operation starts after it. If the last event is an end and the stack is at rest, the
-    operation has ended meanwhile.
+    It begins with a start, or after the end of the one before it: a continued rollback has none of
+    the events with which an update starts. If the last event is an end and the stack is at rest,
+    the operation has ended meanwhile.
     """
     stack_id = description["StackId"]
     operation = Operation(stack_id, "", set(), bool(description.get("DisableRollback")))
     events = read_events(stack, stack_id, operation.seen)
-    roots = [index for index, one in enumerate(events) if one.is_root]
-    ends = []
-    for index, following in itertools.zip_longest(roots, roots[1:]):
-        state, after = states.of(events[index].status), following and events[following]
-        restarted = bool(
-            after and states.of(after.status).is_start and after.token != events[index].token
-        )
-        if state.is_end and (restarted or not state.keeps_failure):
-            ends.append(index)
-    if ends and ends[-1] == roots[-1]:
-        now = stack.describe(stack_id) or {"StackStatus": states.DELETED}
-        if not states.in_progress(now["StackStatus"]):
-            ends.pop()
-    operation.events = events[ends[-1] + 1 :] if ends else events
+    begins = [0]
+    for index, one in enumerate(events):
+        state = state_of(one.status if one.is_root else "")
+        if state.is_start:
+            begins.append(index)
+        elif state.is_end and not state.keeps_failure:
+            begins.append(index + 1)
+    if begins[-1] == len(events):
+        now = stack.describe(stack_id) or {"StackStatus": DELETED}
+        if not is_in_progress(now["StackStatus"]):
+            begins.pop()
+    operation.events = events[begins[-1] :]
     return operation
-
-
-def mark(stack: StackClient, stack_id: str) -> Operation:
-    """Return an operation that is about to start: the events before it are not its own."""
-    page = stack.call("describe_stack_events", StackName=stack_id)
-    seen = {one["EventId"] for one in page.get("StackEvents") or ()}
-    return Operation(stack_id, uuid.uuid4().hex, seen)
 
 
 def start(
@@ -215,7 +203,9 @@ def start(
     ``on_start`` is called just before: from then on the operation can be in progress.
     ``is_started`` recognises the refusal of a retry whose first answer was lost.
     """
-    operation = mark(stack, stack_id)
+    page = stack.call("describe_stack_events", StackName=stack_id)
+    before = {one["EventId"] for one in page.get("StackEvents") or ()}
+    operation = Operation(stack_id, uuid.uuid4().hex, before)
     on_start()
     try:
         stack.call(method, retry_for=RETRY_LONG, ClientRequestToken=operation.token, **arguments)
@@ -252,7 +242,7 @@ def follow(
                     return end
         except AWS_ERRORS as error:
             if is_missing(error):  # deleted, and its events with it
-                return states.DELETED
+                return DELETED
             raise _lost_sight(stack, operation, error) from None
         clock.sleep(tick)
     raise AssertionError  # the ticks do not end
@@ -267,9 +257,9 @@ def _end_without_event(stack: StackClient, operation: Operation, quiet: float) -
     use) and failures of which it is not known whether they are rolled back.
     """
     now = (stack.describe(operation.stack_id, retry_for=RETRY_LONG) or {}).get("StackStatus", "")
-    if now == states.DELETED:
-        return states.DELETED
-    if quiet < _QUIET or not now or states.in_progress(now):
+    if now == DELETED:
+        return DELETED
+    if quiet < _QUIET or not now or is_in_progress(now):
         return ""
     if not operation.started:
         operation.token = ""  # the cause is then looked for in all events since the marker
@@ -278,26 +268,13 @@ def _end_without_event(stack: StackClient, operation: Operation, quiet: float) -
 
 def _lost_sight(stack: StackClient, operation: Operation, error: Exception) -> LostSightError:
     login = is_login_error(error)
-    why = (
-        "the credentials have expired"
-        if login
-        else f"AWS cannot be reached: {error_message(error)}"
-    )
+    why = "the credentials have expired" if login else error_message(error)
     roots = [one.status for one in operation.events if one.is_root]
     seen = f"last seen in {roots[-1]}" if roots else "not seen since its start"
     return LostSightError(
-        f"{why}. The operation continues in AWS ({seen})",
+        f"AWS cannot be reached: {why}. The operation continues in AWS ({seen})",
         where=str(stack.ref),
         advice=("Log in again, then: " if login else "") + stack.ref.command("follow"),
-    )
-
-
-def unseen(stack: StackClient, status: str) -> LostSightError:
-    """Return the error for an operation that AWS accepted and that no event shows."""
-    return LostSightError(
-        f"the request was accepted but no stack events were received; the stack is in {status}",
-        where=str(stack.ref),
-        advice=f"See whether it was done: {stack.ref.command('plan')}",
     )
 
 
@@ -310,7 +287,7 @@ def wait_until_visible(
     last answer after some seconds, or {} without one: a finished operation is not failed for it.
     """
     old = before or {}
-    is_old = old.get("StackStatus", states.IN_REVIEW) != states.IN_REVIEW
+    is_old = old.get("StackStatus", IN_REVIEW) != IN_REVIEW
     begun, pause, found = stack.clock.now(), 0.2, dict[str, Any]()
     while (waited := stack.clock.now() - begun) < _VISIBLE_WITHIN:
         try:

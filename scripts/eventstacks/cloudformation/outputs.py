@@ -1,19 +1,25 @@
-"""Outputs of deployed stacks, and parameter values: from the file, outputs and other sources."""
+"""What stacks use of each other: outputs, parameter values, and the order that follows from them."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import graphlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import AWS_ERRORS, Aws, Clock, error_code, error_message
-from eventstacks.cloudformation import failure, states
-from eventstacks.cloudformation.stack import StackClient
+from eventstacks.cloudformation import failure
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, StackClient
 from eventstacks.environment import Source, StackRef, Value
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow.resolve import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from eventstacks.environment import Environment
+    from eventstacks.rendering import RenderedTemplate
 
 
 class NotDeployedError(ToolError):
@@ -37,43 +43,9 @@ def read(aws: Aws, ref: StackRef) -> dict[str, str]:
         description = StackClient(ref, aws.client("cloudformation", ref.region), Clock()).describe()
     except AWS_ERRORS as error:
         raise failure.wrap(error, ref) from None
-    if not description or description["StackStatus"] in (states.IN_REVIEW, states.DELETED):
+    if not description or description["StackStatus"] in (IN_REVIEW, DELETED):
         raise NotDeployedError("the stack is not deployed", ref)
     return of(description)
-
-
-class _Previous(str):
-    """The value that a stack has now: sent as UsePreviousValue, compared and shown as nothing."""
-
-    __slots__ = ()
-
-
-PREVIOUS = _Previous()
-
-
-def parameter_arguments(
-    values: Mapping[str, str], held: Mapping[str, Any], where: str
-) -> list[dict[str, Any]]:
-    """Return ``Parameters`` as CloudFormation takes them; ``held``: the stack as DescribeStacks has it.
-
-    Raises ToolError for !Previous where the stack has no such parameter yet: CloudFormation refuses it.
-    """
-    known = {one["ParameterKey"] for one in held.get("Parameters") or ()}
-    if lacking := [
-        name for name, value in values.items() if value is PREVIOUS and name not in known
-    ]:
-        raise ToolError(
-            f"!Previous: the stack has no value for {', '.join(lacking)} yet",
-            code=ErrorCode.PARAMETER_INVALID,
-            where=where,
-            advice="Deploy it with a value once, such as !Env NAME.",
-        )
-    return [
-        {"ParameterKey": name, "UsePreviousValue": True}
-        if value is PREVIOUS
-        else {"ParameterKey": name, "ParameterValue": value}
-        for name, value in values.items()
-    ]
 
 
 class Values:
@@ -97,8 +69,8 @@ class Values:
             raise NotDeployedError(f"the deployed stack has no output {name!r} yet", ref)
         return found[name]
 
-    def resolve(self, ref: StackRef) -> dict[str, str]:
-        """Return parameter → value, all references replaced; ``PREVIOUS`` for !Previous.
+    def resolve(self, ref: StackRef) -> dict[str, str | None]:
+        """Return parameter → value, all references replaced; None for !Previous.
 
         Raises NotDeployedError, and ToolError for an environment variable that is not set.
         """
@@ -108,11 +80,11 @@ class Values:
             for name, value in ref.values().items()
         }
 
-    def _look_up(self, ref: StackRef, name: str, value: Value) -> str:
+    def _look_up(self, ref: StackRef, name: str, value: Value) -> str | None:
         if not isinstance(value, Source):
             return str(value)
         if value.kind == "Previous":
-            return PREVIOUS
+            return None
         if value.kind == "Ssm":
             return self._parameter(ref.region, value.name)
         if value.name in os.environ:
@@ -136,3 +108,85 @@ class Values:
                 where=f"Region {region}",
             ) from None
         return str(answer["Parameter"]["Value"])
+
+
+# --- order --------------------------------------------------------------------------------------
+
+
+class OrderError(ToolError):
+    """Stacks that depend on each other."""
+
+    default_code = ErrorCode.CIRCULAR_DEPENDENCY
+
+
+Uses = dict["StackRef", set[tuple["StackRef", str]]]  # stack → (stack, output) that it needs
+
+
+def uses(environment: Environment, templates: Mapping[str, RenderedTemplate] | None = None) -> Uses:
+    """Return the outputs that each stack uses, by ``!Output`` or, with ``templates``, by import.
+
+    Fn::ImportValue counts as far as the names of exports can be resolved.
+    """
+    found = {ref: set(environment.references(ref).values()) for ref in environment.choose()}
+    if not templates:
+        return found
+    stacks = {}
+    for ref in found:
+        with contextlib.suppress(ToolError):  # a broken template matters only if it is deployed
+            stacks[ref] = Stack(
+                templates[ref.settings.template].document,
+                {key: one for key, one in ref.values().items() if isinstance(one, str)},
+                name=ref.stack_name,
+                region=ref.region,
+            )
+    exporters = {
+        (ref.region, str(stack.resolve(output["Export"].get("Name")))): (ref, name)
+        for ref, stack in stacks.items()
+        for name, output in (stack.template.get("Outputs") or {}).items()
+        if isinstance(output, dict) and isinstance(output.get("Export"), dict)
+    }
+    for ref, stack in stacks.items():
+        for argument in _imported(stack.template):
+            exporter = exporters.get((ref.region, str(stack.resolve(argument))))
+            if exporter and exporter[0] != ref:
+                found[ref].add(exporter)
+    return found
+
+
+def _imported(node: Any) -> Iterator[Any]:
+    """Yield the arguments of Fn::ImportValue in a template."""
+    if isinstance(node, dict):
+        if "Fn::ImportValue" in node:
+            yield node["Fn::ImportValue"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for one in node:
+            yield from _imported(one)
+
+
+def predecessors(
+    environment: Environment,
+    refs: Iterable[StackRef],
+    templates: Mapping[str, RenderedTemplate] | None = None,
+) -> dict[StackRef, set[StackRef]]:
+    """Return for each stack those of ``refs`` that come before it.
+
+    A dependency through a stack that is not among ``refs`` counts, too. Raises OrderError for a
+    circular dependency.
+    """
+    direct = {
+        ref: environment.dependencies(ref) | {used for used, _ in outputs}
+        for ref, outputs in uses(environment, templates).items()
+    }
+    before: dict[StackRef, set[StackRef]] = {}
+    try:
+        for ref in graphlib.TopologicalSorter(direct).static_order():
+            used = direct.get(ref, set())
+            before[ref] = used.union(*(before.get(one, set()) for one in used))
+    except graphlib.CycleError as error:
+        circle = " → ".join(f"{ref.stack} ({ref.region})" for ref in reversed(error.args[1]))
+        raise OrderError(
+            f"circular dependency: {circle}", where=f"{environment.path}: stacks"
+        ) from None
+    wanted = list(refs)  # one that has left the file depends on nothing
+    return {ref: before.get(ref, set()).intersection(wanted) for ref in wanted}

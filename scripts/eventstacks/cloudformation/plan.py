@@ -1,30 +1,26 @@
-"""Plan one stack: check its state, fill in its parameters, create its change set."""
+"""Plan one stack: check its state, fill in its parameters, create its change set, protect it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
-from eventstacks.cloudformation import (
-    change_set,
-    failure,
-    noecho,
-    order,
-    outputs,
-    package,
-    protection,
-    states,
-)
+from eventstacks.cloudformation import change_set, failure, outputs, package
+from eventstacks.cloudformation.operation import NESTED_STACK
 from eventstacks.cloudformation.run import Plan, Scope
-from eventstacks.errors import ErrorCode
+from eventstacks.cloudformation.stack import DELETED, MASK, state_of
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import StackRef
+    from eventstacks.environment import Environment, StackRef
     from eventstacks.rendering import RenderedTemplate
+
+TERMINATION, POLICY = "termination protection", "stack policy"
 
 
 class Planner:
@@ -36,40 +32,30 @@ class Planner:
         self.aws, self.templates, self.options = scope.aws, templates, options
         self.pending = set(scope.refs)  # of this run, not deployed yet
         self.values = outputs.Values(scope.aws)
-        self.uses = order.uses(scope.aws.environment, templates)
+        self.uses = outputs.uses(scope.aws.environment, templates)
 
-    def plan(
-        self,
-        stack: StackClient,
-        description: Mapping[str, Any] | None,
-        *,
-        created_by_run: bool = False,
-    ) -> Plan:
-        """Return the plan of a stack that DescribeStacks shows like this, with a change set.
-
-        ``created_by_run``: an earlier plan of this run has brought the stack into review. Raises
-        ToolError and AWS's errors.
-        """
+    def plan(self, stack: StackClient) -> Plan:
+        """Return the plan of a stack, with a change set. Raises ToolError and AWS's errors."""
         ref, template = stack.ref, self.templates[stack.ref.settings.template]
-        status = description["StackStatus"] if description else states.DELETED
-        # A loop (Fn::ForEach) is left out.
-        declared = (template.document.get("Resources") or {}).items()
-        resources = {name: str(one.get("Type")) for name, one in declared if isinstance(one, dict)}
-        self._check_state(ref, status)
+        description = stack.describe()
+        self._check_state(ref, description["StackStatus"] if description else DELETED)
         package.check_paths(template)
         if waits_for := self._waits_for(ref):
-            shown = resources if description is None else {}
+            declared = (template.document.get("Resources") or {}).items()
+            # A loop (Fn::ForEach) is left out.
+            new = {name: str(one.get("Type")) for name, one in declared if isinstance(one, dict)}
+            shown = {} if description else new
             return Plan(ref, stack=description, waits_for=waits_for, resources=shown)
         values = self.values.resolve(ref)
         secrets = self._secrets(stack, template, values, description)
         arguments = change_set.request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | package.body_arguments(self.aws, template, stack.clock)
-        guard = protection.read(stack, self.aws.environment, description)
-        abandoned = description is not None and change_set.sweep(stack, description)
-        existed = description is not None and not abandoned and not created_by_run
+        settings = self._settings(stack, description)
+        if description:
+            change_set.sweep(stack, description["StackId"])
         # From here on nothing may fail: the change set would be left behind.
-        made = change_set.create(stack, arguments, secrets, stack_existed=existed)
+        made = change_set.create(stack, arguments, secrets)
         if made.unchanged and made.kind == "CREATE":
             raise failure.DeploymentError(
                 "the template has no resources in this environment",
@@ -77,10 +63,16 @@ class Planner:
                 where=str(template.path),
                 advice="Add a resource, or check the conditions of those it has.",
             )
-        found = Plan(ref, made, description, values, **guard)
+        found = Plan(ref, made, description, values, settings=settings)
         if made.unchanged:
             return found
-        return replace(found, outputs=_output_changes(template, description))
+        losses = [
+            (one["LogicalResourceId"], one["ResourceType"], how)
+            for one in made.changes
+            if (how := loss(one))
+        ]
+        changed_outputs = _output_changes(template, description)
+        return replace(found, outputs=changed_outputs, losses=tuple(losses))
 
     def _check_state(self, ref: StackRef, status: str) -> None:
         """Raise DeploymentError if AWS would refuse a change set, or its execution.
@@ -89,7 +81,7 @@ class Planner:
         Guide, 'Choose how to handle failures when provisioning resources';
         github.com/ansible-collections/amazon.aws/issues/1655.
         """
-        state = states.of(status)
+        state = state_of(status)
         if not state.accepts_change_sets:
             raise failure.refused(f"the stack cannot be updated: it is in {status}", status, ref)
         if state.keeps_failure and not self.options.disable_rollback:
@@ -109,30 +101,43 @@ class Planner:
             except outputs.NotDeployedError:
                 if giver not in self.pending:
                     raise
-                coming.add(giver)
-        return tuple(
-            one.stack if one.region == ref.region else f"{one.stack} in {one.region}"
-            for one in sorted(coming, key=str)
-        )
+                coming.add(
+                    giver.stack
+                    if giver.region == ref.region
+                    else f"{giver.stack} in {giver.region}"
+                )
+        return tuple(sorted(coming))
 
     def _secrets(
         self,
         stack: StackClient,
         template: RenderedTemplate,
-        values: Mapping[str, str],
+        values: Mapping[str, str | None],
         description: Mapping[str, Any] | None,
-    ) -> noecho.Secrets:
+    ) -> change_set.Secrets:
         """Return what the plan must not show; remember it for the errors of this stack.
 
         The deployed template is read only if it has NoEcho parameters: AWS masks their values.
         """
-        known = [template.document]
-        held = (description or {}).get("Parameters") or ()
-        if any(one.get("ParameterValue") == noecho.MASK for one in held):
-            known.append(deployed_template(stack, description["StackId"] if description else ""))
-        secrets = noecho.Secrets.of(values, *known)
+        known, held = [template.document], description or {}
+        if any(one.get("ParameterValue") == MASK for one in held.get("Parameters") or ()):
+            known.append(deployed_template(stack, held["StackId"]))
+        secrets = change_set.Secrets.of(values, *known)
         stack.secrets.update(secrets.values)
         return secrets
+
+    def _settings(
+        self, stack: StackClient, description: Mapping[str, Any] | None
+    ) -> tuple[str, ...]:
+        """Return what protects a stack in the environment file and is not set."""
+        held, wanted, settings = description or {}, stack.ref.settings.policy, []
+        if self.aws.environment.protect and not held.get("EnableTerminationProtection"):
+            settings.append(TERMINATION)
+        if wanted is not None:
+            answer = stack.call("get_stack_policy", StackName=held["StackId"]) if held else {}
+            if json.loads(answer.get("StackPolicyBody") or "null") != wanted:
+                settings.append(POLICY)
+        return tuple(settings)
 
 
 def deployed_template(stack: StackClient, stack_id: str, stage: str = "Original") -> dict[str, Any]:
@@ -165,3 +170,64 @@ def _output_changes(
         elif export != bool(old.get("ExportName")):
             changes[name] = "export added" if export else "export removed"
     return changes | dict.fromkeys(sorted(before.keys() - declared.keys()), "removed")
+
+
+# --- protection --------------------------------------------------------------------------------
+
+
+class ProtectedError(ToolError):
+    """A change that a protected environment refuses."""
+
+    default_code = ErrorCode.STACK_PROTECTED
+
+
+def loss(change: Mapping[str, Any]) -> str:
+    """Return how a ResourceChange can lose what a resource holds, or ''.
+
+    A nested stack can lose anything if no change set of its own tells (ChangeSetId, missing
+    without IncludeNestedStacks), or if AWS cannot tell what the change will be (Dynamic).
+    Source: API Reference of ResourceChange.
+    """
+    if change["Action"] == "Remove":
+        return "" if change.get("PolicyAction") == "Retain" else "would be deleted"
+    if change.get("Replacement") in ("True", "Conditional"):
+        return "would be replaced" if change["Replacement"] == "True" else "might be replaced"
+    unknown = change["Action"] == "Dynamic" or (
+        change["Action"] == "Modify" and not change.get("ChangeSetId")
+    )
+    if unknown and change.get("ResourceType") == NESTED_STACK:
+        return "might lose resources: AWS does not tell what changes in this nested stack"
+    return ""
+
+
+def check_losses(
+    environment: Environment,
+    plans: Iterable[Plan],
+    allowed: Collection[str],
+    so_far: str = "nothing was changed",
+) -> None:
+    """Raise ProtectedError if a protected environment would lose a resource not in ``allowed``.
+
+    ``so_far`` says what was done until now.
+    """
+    losses = [(*loss, plan.ref) for plan in plans for loss in plan.losses if loss[0] not in allowed]
+    if environment.protect and losses:
+        texts = [f"{name} ({kind}) {how} in {ref}" for name, kind, how, ref in losses]
+        names = sorted({name for name, *_ in losses})
+        options = [word for name in names for word in ("--allow-replace", name)]
+        raise ProtectedError(
+            f"refused, {so_far}: {'; '.join(texts)}",
+            where=f"{environment.path}: protect",
+            advice=f"To allow it: {losses[0][3].command('deploy', *options)}",
+        )
+
+
+def apply_settings(stack: StackClient, stack_id: str, settings: Iterable[str]) -> None:
+    """Set what the plan found to be different."""
+    if TERMINATION in settings:
+        stack.call(
+            "update_termination_protection", StackName=stack_id, EnableTerminationProtection=True
+        )
+    if POLICY in settings:
+        policy = json.dumps(stack.ref.settings.policy)
+        stack.call("set_stack_policy", StackName=stack_id, StackPolicyBody=policy)

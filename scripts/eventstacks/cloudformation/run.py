@@ -14,11 +14,12 @@ from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from eventstacks.cloudformation.change_set import ChangeSet
     from eventstacks.environment import StackRef
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 THREADS = 16
 # A Ctrl-C in the moment before a wait is noticed after this time.
@@ -27,20 +28,31 @@ OK_OUTCOMES = ("created", "updated", "unchanged", "deleted", "recovered")
 
 
 @dataclass
-class Plan:
-    """What a deployment would do to one stack."""
+class Report:
+    """What was found, planned or done about one stack, or the problem that prevented it."""
 
     ref: StackRef
+    problem: ToolError | None = field(default=None, kw_only=True)
+
+    def document(self) -> dict[str, Any]:
+        """Return the report for ``--json``."""
+        own = {name: value for name, value in vars(self).items() if name not in ("ref", "problem")}
+        error = self.problem.document() if self.problem else None
+        return {**self.ref.document(), **own, "error": error}
+
+
+@dataclass
+class Plan(Report):
+    """What a deployment would do to one stack."""
+
     change_set: ChangeSet | None = None  # None with ``problem`` or ``waits_for``
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str | None] = field(default_factory=dict)
     waits_for: tuple[str, ...] = ()  # stacks of this run whose outputs it needs first
     resources: Mapping[str, str] = field(default_factory=dict)  # without change set: id → type
     settings: tuple[str, ...] = ()  # other changes: termination protection, stack policy
-    policy_first: bool = False  # the new stack policy allows what the deployed one denies
     outputs: Mapping[str, str] = field(default_factory=dict)  # output → added, removed
-    notes: tuple[str, ...] = ()  # worth knowing; nothing is done about it
-    problem: ToolError | None = None
+    losses: tuple[tuple[str, str, str], ...] = ()  # name, type, what would be lost
 
     @property
     def changes(self) -> bool:
@@ -59,22 +71,19 @@ class Plan:
             "waits_for": list(self.waits_for),
             "settings": list(self.settings),
             "outputs": dict(self.outputs),
-            "notes": list(self.notes),
             "parameters": dict(made.parameters) if made else {},
             "error": self.problem.document() if self.problem else None,
         }
 
 
 @dataclass
-class Result:
+class Result(Report):
     """How the work on one stack ended."""
 
-    ref: StackRef
     outcome: str  # one of OK_OUTCOMES, or failed, skipped, interrupted, unknown
     seconds: float = 0.0
     status: str = ""  # the stack's status in CloudFormation
     outputs: dict[str, str] = field(default_factory=dict)
-    problem: ToolError | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -84,15 +93,51 @@ class Result:
 
     def document(self) -> dict[str, Any]:
         """Return the result for ``--json``."""
-        return {
-            **self.ref.document(),
-            "result": self.outcome,
-            "status": self.status,
-            "seconds": round(self.seconds, 2),
-            "outputs": self.outputs,
-            "warnings": list(self.warnings),
-            "error": self.problem.document() if self.problem else None,
-        }
+        found = super().document()
+        return {**found, "result": found.pop("outcome"), "seconds": round(self.seconds, 2)}
+
+
+@dataclass
+class Preview(Report):
+    """What deleting one stack would do; ``stack`` is None if it does not exist."""
+
+    stack: Mapping[str, Any] | None = None
+    deleted: Mapping[str, str] = field(default_factory=dict)  # logical id → type
+    retained: Mapping[str, str] = field(default_factory=dict)  # logical id → physical id
+    snapshots: tuple[str, ...] = ()  # logical ids of which a snapshot is kept
+    full_buckets: tuple[str, ...] = ()
+    importers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # export → stacks
+    # output → deployed stacks of the environment that use it (!Output) and are not deleted too
+    consumers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass
+class Status(Report):
+    """What is deployed of one stack."""
+
+    status: str = "UNKNOWN"  # CloudFormation's, or NOT_DEPLOYED
+    changed: datetime | None = None
+    drift: str = ""  # DRIFTED, IN_SYNC, or '' if it was not looked for
+    protected: bool = False
+    advice: str = ""  # '' if all is well
+
+
+@dataclass
+class Drift(Report):
+    """What drift detection found for one stack: IN_SYNC, DRIFTED, UNKNOWN or NOT_DEPLOYED."""
+
+    status: str = "UNKNOWN"
+    resources: tuple[dict[str, Any], ...] = ()  # MODIFIED or DELETED: StackResourceDrift
+
+
+@dataclass
+class Step(Report):
+    """What leads one stack out of its state: a method of the API, or '' if there is nothing to do."""
+
+    method: str = ""
+    description: str = ""  # continues the sentence that begins with the stack
+    stack_id: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,14 +177,14 @@ class Listener:
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the operations of ``refs`` continue in AWS."""
 
-    def __init__(self, refs: Iterable[StackRef]) -> None:
+    def __init__(self, refs: Iterable[StackRef] = ()) -> None:
         super().__init__()
         self.refs = sorted(refs, key=str)
 
 
 def in_order(
-    before: Mapping[Item, set[Item]], job: Callable[[Item], Found], clock: Clock
-) -> dict[Item, Found]:
+    before: Mapping[Item, set[Item]], job: Callable[[Item], Answer], clock: Clock
+) -> dict[Item, Answer]:
     """Run ``job(item)`` for every item after those before it, at most ``THREADS`` at a time.
 
     On Ctrl-C stops the clock, so that jobs end where they wait, lets them end, starts no more and
@@ -147,8 +192,8 @@ def in_order(
     """
     sorter = graphlib.TopologicalSorter(before)
     sorter.prepare()
-    running: dict[Future[Found], Item] = {}
-    done: dict[Item, Found] = {}
+    running: dict[Future[Answer], Item] = {}
+    done: dict[Item, Answer] = {}
     with ThreadPoolExecutor(max_workers=max(1, min(THREADS, len(before)))) as pool:
         try:
             while sorter.is_active():
@@ -167,7 +212,7 @@ def in_order(
     return done
 
 
-def at_once(items: Collection[Item], job: Callable[[Item], Found], clock: Clock) -> list[Found]:
+def at_once(items: Collection[Item], job: Callable[[Item], Answer], clock: Clock) -> list[Answer]:
     """Run ``job`` for independent items; return the results in their order."""
     done = in_order({item: set() for item in items}, job, clock)
     return [done[item] for item in items]
@@ -182,7 +227,7 @@ class Scope:
     listener: Listener = field(default_factory=Listener)
     clock: Clock = field(default_factory=Clock)
 
-    def clients(self, refs: Collection[StackRef] | None = None) -> list[StackClient]:
+    def clients(self, refs: Iterable[StackRef] | None = None) -> list[StackClient]:
         """Return a client per stack. Raises ToolError for the wrong account."""
         self.aws.guard()
         return [
@@ -192,13 +237,13 @@ class Scope:
 
     def for_each(
         self,
-        job: Callable[[StackClient], Found],
-        on_error: Callable[[StackRef, ToolError], Found],
-        refs: Collection[StackRef] | None = None,
-    ) -> list[Found]:
-        """Run ``job`` for every stack at once; ``on_error`` makes a result of an error."""
+        job: Callable[[StackClient], Answer],
+        on_error: Callable[[StackRef, ToolError], Answer],
+        refs: Iterable[StackRef] | None = None,
+    ) -> list[Answer]:
+        """Run ``job`` for every stack at once; ``on_error`` makes an answer of an error."""
 
-        def attempt(stack: StackClient) -> Found:
+        def attempt(stack: StackClient) -> Answer:
             try:
                 return job(stack)
             except (ToolError, *AWS_ERRORS) as error:
@@ -210,42 +255,63 @@ class Scope:
 class Run:
     """Operations on many stacks: on one clock, with one listener and a result for each."""
 
-    def __init__(self, scope: Scope, refs: Collection[StackRef] | None = None) -> None:
+    def __init__(self, scope: Scope, refs: Iterable[StackRef] | None = None) -> None:
         self.stacks = {one.ref: one for one in scope.clients(refs)}
         self.clock, self.listener = scope.clock, scope.listener
-        self.results: dict[StackRef, Result] = {}
         self.in_progress: set[StackRef] = set()  # started, and no end seen
 
     def work(
         self,
-        job: Callable[[StackClient], Result],
+        tasks: Iterable[Report],
+        job: Callable[[StackClient, Any], Result],
         before: Mapping[StackRef, set[StackRef]] | None = None,
         skip_reason: str = "",
     ) -> list[Result]:
-        """Run ``job`` for every stack after those before it; errors become results.
+        """Run ``job(stack, task)`` for every task after those before it; errors become results.
 
         If one before it failed, a stack is skipped for ``skip_reason``, in which {} stands for
         those. Raises Interrupted.
         """
-        before = before or {ref: set() for ref in self.stacks}
+        by_ref = {task.ref: task for task in tasks}
+        results: dict[StackRef, Result] = {}
 
         def attempt(ref: StackRef) -> Result:
             if self.clock.stopped:
                 raise Cancelled
-            if failed := sorted(str(one) for one in before[ref] if not self.results[one].ok):
+            needed = before[ref] if before else ()
+            if failed := sorted(str(one) for one in needed if not results[one].ok):
                 what, code = skip_reason.format(", ".join(failed)), ErrorCode.STACK_SKIPPED
-                problem = failure.DeploymentError(what, code=code, where=str(ref))
-                return Result(ref, "skipped", problem=problem)
-            return job(self.stacks[ref])
+                skipped = failure.DeploymentError(what, code=code, where=str(ref))
+                return Result(ref, "skipped", problem=skipped)
+            if problem := by_ref[ref].problem:
+                raise problem
+            return job(self.stacks[ref], by_ref[ref])
 
         def run_one(ref: StackRef) -> None:
-            (self.results[ref],) = self.attempt([ref], lambda: [attempt(ref)])
+            begun = self.clock.now()
+            results[ref] = result = self._result(ref, attempt)
+            result.seconds = self.clock.now() - begun
+            if result.outcome not in ("interrupted", "unknown"):
+                self.in_progress.discard(ref)
+            self.listener.finished(result)
 
         try:
-            in_order(before, run_one, self.clock)
+            in_order(before or {ref: set() for ref in by_ref}, run_one, self.clock)
         except KeyboardInterrupt:
             raise Interrupted(self.in_progress) from None
-        return [self.results[ref] for ref in self.stacks]
+        return [results[ref] for ref in by_ref]
+
+    def _result(self, ref: StackRef, attempt: Callable[[StackRef], Result]) -> Result:
+        """Return what ``attempt`` returns; an error becomes a result."""
+        try:
+            return attempt(ref)
+        except Cancelled:
+            return Result(ref, "interrupted")
+        except operation.LostSightError as error:
+            return Result(ref, "unknown", problem=error)
+        except (ToolError, *AWS_ERRORS) as error:
+            problem = failure.wrap(error, ref, self.stacks[ref].mask)
+            return Result(ref, "failed", status=getattr(error, "status", ""), problem=problem)
 
     def start(self, ref: StackRef) -> None:
         """Count a stack as in progress; raise Cancelled if nothing may start any more.
@@ -255,31 +321,6 @@ class Run:
         if self.clock.stopped:
             raise Cancelled
         self.in_progress.add(ref)
-
-    def attempt(self, refs: Collection[StackRef], job: Callable[[], list[Result]]) -> list[Result]:
-        """Run ``job``, timed and reported; an error becomes a result for each of ``refs``.
-
-        A stack stays in progress if its operation was left without knowing its end.
-        """
-        begun = self.clock.now()
-        try:
-            results = job()
-        except Cancelled:
-            results = [Result(ref, "interrupted") for ref in refs]
-        except operation.LostSightError as error:
-            results = [Result(ref, "unknown", problem=error) for ref in refs]
-        except (ToolError, *AWS_ERRORS) as error:
-            results, status = [], getattr(error, "status", "")
-            for ref in refs:
-                stack = self.stacks.get(ref)
-                problem = failure.wrap(error, ref, stack.mask if stack else str)
-                results.append(Result(ref, "failed", status=status, problem=problem))
-        for result in results:
-            if result.outcome not in ("interrupted", "unknown"):
-                self.in_progress.discard(result.ref)
-            result.seconds = self.clock.now() - begun
-            self.listener.finished(result)
-        return results
 
     def follow(self, stack: StackClient, running: operation.Operation, total: int = 0) -> str:
         """Follow an operation and report every event with the number of finished resources."""

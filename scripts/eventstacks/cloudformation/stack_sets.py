@@ -1,58 +1,183 @@
-"""Stacks in many accounts: one stack set per stack of the environment, all at once."""
+"""Stacks in many accounts: one stack set per stack of the environment, all at once.
+
+They are managed in the environment's first Region. Stack sets have no change sets: a plan compares
+settings. Source: API Reference of CreateStackSet, UpdateStackSet and CreateStackInstances.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import cached_property
-from typing import TYPE_CHECKING
+import uuid
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
-from eventstacks.aws import AWS_ERRORS
-from eventstacks.cloudformation import failure, protection, states
-from eventstacks.cloudformation.change_set import Options
-from eventstacks.cloudformation.delete import Preview
-from eventstacks.cloudformation.recover import Step
-from eventstacks.cloudformation.run import Interrupted, Plan, Result, Run, Scope, at_once
-from eventstacks.cloudformation.stack_set import RefusedError, StackSet
-from eventstacks.cloudformation.status import Drift, Status
-from eventstacks.errors import ToolError, command_line
+from botocore.exceptions import ClientError
+
+from eventstacks import documents
+from eventstacks.aws import RETRY_LONG, error_code
+from eventstacks.cloudformation import failure, package
+from eventstacks.cloudformation.plan import ProtectedError, check_losses
+from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Run, Scope, Status, Step
+from eventstacks.cloudformation.stack import MASK, NOT_DEPLOYED
+from eventstacks.environment import StackRef
+from eventstacks.errors import ErrorCode, command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from eventstacks.cloudformation.change_set import Options
+    from eventstacks.cloudformation.stack import StackClient
+    from eventstacks.environment import Environment, StackSet
     from eventstacks.rendering import RenderedTemplate
+
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+_OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # by Action
+Missing = dict[tuple[str, ...], list[str]]  # accounts or organizational units → Regions
+
+
+class RefusedError(failure.DeploymentError):
+    """Something that stack sets cannot do; nothing is changed."""
+
+    default_code = ErrorCode.UNSUPPORTED
+
+
+class SetRef(StackRef):
+    """A stack set, in the Region in which it is managed; its stacks are in all of its Regions."""
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command that runs a verb for the stack set."""
+        return command_line(verb, *options, env=self.environment, stack=self.stack)
+
+
+@dataclass
+class SetPlan(Plan):
+    """What a deployment would do to one stack set; ``settings`` has it in words."""
+
+    method: str = ""  # create_stack_set, update_stack_set
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the method
+    missing: Missing = field(default_factory=dict)
+
+
+def choose(environment: Environment, refs: Sequence[StackRef]) -> list[StackRef]:
+    """Return a reference per stack set. Raises RefusedError if not all of its Regions are chosen."""
+    region, found = environment.regions[0], list[StackRef]()
+    for name in dict.fromkeys(ref.stack for ref in refs):
+        settings = environment.stacks[name]
+        if sum(ref.stack == name for ref in refs) < len(settings.regions):
+            raise _refused(environment, "choosing a Region")
+        found.append(SetRef(environment.name, name, settings.stack_name, region, settings))
+    return found
+
+
+def _refused(environment: Environment, what: str, advice: str = "") -> RefusedError:
+    where = f"{environment.path}: stack_set"
+    return RefusedError(f"{what} is not supported with stack_set", where=where, advice=advice)
+
+
+def _describe(stack: StackClient) -> dict[str, Any] | None:
+    """Return DescribeStackSet, or None if there is none."""
+    try:
+        answer = stack.call("describe_stack_set", StackSetName=stack.ref.stack_name)
+    except ClientError as error:
+        if error_code(error) != "StackSetNotFoundException":
+            raise
+        return None
+    return dict(answer["StackSet"])
+
+
+def _instances(stack: StackClient) -> list[dict[str, Any]]:
+    """Return ListStackInstances: one per account and Region."""
+    name = stack.ref.stack_name
+    return list(stack.items("list_stack_instances", "Summaries", StackSetName=name))
 
 
 class StackSets(Scope):
-    """A Deployer (see deployer.py) of an environment with ``stack_set``."""
+    """A Deployer (see deployer.py) of an environment with ``stack_set``; refs from ``choose``."""
 
-    @cached_property
-    def sets(self) -> list[StackSet]:
-        """Return the stack sets. Raises ToolError for the wrong account."""
-        self.aws.guard()
-        names = dict.fromkeys(ref.stack for ref in self.refs)
-        return [StackSet(self, [ref for ref in self.refs if ref.stack == one]) for one in names]
-
-    def _refused(self, what: str, *advice: str) -> RefusedError:
-        where = f"{self.aws.environment.path}: stack_set"
-        return RefusedError(
-            f"{what} not supported with stack_set", where=where, advice="\n".join(advice)
-        )
+    @property
+    def target(self) -> StackSet:
+        """Return which accounts are deployed to, and how."""
+        return cast("StackSet", self.aws.environment.stack_set)
 
     def plan(
         self, templates: Mapping[str, RenderedTemplate], options: Options | None = None
     ) -> list[Plan]:
-        """Return a plan per stack and Region. Raises RefusedError for unsupported options."""
-        options = options or Options()
-        if options.disable_rollback or not options.nested:
-            raise self._refused("--disable-rollback and --no-nested:")
-        return [plan for one in self.sets for plan in self._plan(one, templates)]
+        """Return a plan per stack set. Raises RefusedError for options of change sets."""
+        if options and (options.disable_rollback or not options.nested):
+            raise _refused(self.aws.environment, "--disable-rollback or --no-nested")
+        return self.for_each(
+            lambda stack: self._plan(stack, templates[stack.ref.settings.template]),
+            lambda ref, error: Plan(ref, problem=error),
+        )
 
-    def _plan(self, one: StackSet, templates: Mapping[str, RenderedTemplate]) -> list[Plan]:
-        try:
-            one.compare(templates[one.settings.template])
-        except (ToolError, *AWS_ERRORS) as error:
-            return [Plan(ref, problem=failure.wrap(error, ref)) for ref in one.refs.values()]
-        return one.plans()
+    def _plan(self, stack: StackClient, template: RenderedTemplate) -> Plan:
+        arguments, held = self._arguments(stack, template), _describe(stack)
+        instances = _instances(stack) if held else []
+        differences = _differences(arguments, held, template) if held else []
+        if outdated := sum(one.get("Status") != "CURRENT" for one in instances):
+            differences.append(f"{outdated} stacks not current")
+        missing = self._missing(stack.ref, instances, held or {})
+        method = "create_stack_set" if not held else "update_stack_set" if differences else ""
+        settings = [f"stack set: {', '.join(differences) or 'new'}"] if method else []
+        for targets, regions in missing.items():
+            settings.append(f"stacks of {', '.join(targets)} in {', '.join(regions)}")
+        # Stack sets have no change sets: what an update replaces or deletes cannot be seen before.
+        how = "would be updated, and AWS does not tell what that replaces"
+        losses = [(stack.ref.stack_name, "stack set", how)] if held and differences else []
+        return SetPlan(
+            stack.ref,
+            settings=tuple(settings),
+            losses=tuple(losses),
+            method=method,
+            arguments=arguments,
+            missing=missing,
+        )
+
+    def _arguments(self, stack: StackClient, template: RenderedTemplate) -> dict[str, Any]:
+        """Return the arguments of CreateStackSet and UpdateStackSet."""
+        settings, target = stack.ref.settings, self.target
+        first, *others = [settings.values(region) for region in settings.regions]
+        if others.count(first) < len(others) or not all(isinstance(v, str) for v in first.values()):
+            raise RefusedError(
+                "with stack_set the value of a parameter must be in the file and the same everywhere",
+                where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
+                advice="Import the value in the template, or derive it from AWS::Region there.",
+            )
+        package.check_paths(template)
+        if target.permissions == "SERVICE_MANAGED":
+            retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
+            more: Any = {"AutoDeployment": {"Enabled": target.auto_deployment, **retention}}
+        else:
+            roles = target.administration_role, target.execution_role
+            named = zip(("AdministrationRoleARN", "ExecutionRoleName"), roles, strict=True)
+            more = {name: role for name, role in named if role}
+        return {
+            "StackSetName": settings.stack_name,
+            "PermissionModel": target.permissions,
+            "Capabilities": package.capabilities(template.document),
+            "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in first.items()],
+            "Tags": [{"Key": k, "Value": v} for k, v in settings.tags.items()],
+            **package.body_arguments(self.aws, template, stack.clock),
+            **more,
+        }
+
+    def _missing(
+        self, ref: StackRef, instances: Sequence[Mapping[str, Any]], held: Mapping[str, Any]
+    ) -> Missing:
+        """Return the accounts, or without accounts the units, that have no stack in a Region.
+
+        A unit without accounts has no stacks; the stack set knows it, and it is not missing.
+        """
+        key = "Account" if self.target.accounts else "OrganizationalUnitId"
+        known = {(one.get(key), one["Region"]) for one in instances}
+        empty = set(held.get("OrganizationalUnitIds") or ()) - {one for one, _ in known}
+        missing = defaultdict[tuple[str, ...], list[str]](list)
+        for region in ref.settings.regions:
+            wanted = self.target.accounts or self.target.organizational_units
+            targets = [one for one in wanted if (one, region) not in known and one not in empty]
+            if targets:
+                missing[tuple(targets)].append(region)
+        return missing
 
     def deploy(
         self, templates: Mapping[str, RenderedTemplate], options: Options | None = None
@@ -61,139 +186,215 @@ class StackSets(Scope):
 
         Raises RefusedError and ProtectedError before anything is changed, and Interrupted.
         """
-        options = options or Options()
         plans = self.plan(templates, options)
-        problems = {plan.ref.stack: plan.problem for plan in plans if plan.problem}
-        if refused := next(
-            (one for one in problems.values() if isinstance(one, RefusedError)), None
-        ):
-            raise refused
-        self._check_protection(options.allow_replace)
+        check_losses(self.aws.environment, plans, options.allow_replace if options else ())
         if any(plan.changes for plan in plans) and not self.listener.confirm(plans):
             return []
+        run = Run(self)
+        return run.work(plans, lambda stack, plan: self._deploy(run, stack, plan))
 
-        def job(one: StackSet) -> list[Result]:
-            if problem := problems.get(one.settings.name):
-                raise problem
-            return one.deploy()
-
-        return self._each(job)
-
-    def _check_protection(self, allowed: frozenset[str]) -> None:
-        """Raise ProtectedError for an update that is not allowed by the stack set's name.
-
-        What an update replaces or deletes cannot be seen before: stack sets have no change sets.
-        """
-        found = [
-            one.settings.stack_name
-            for one in self.sets
-            if one.exists and one.differences and one.settings.stack_name not in allowed
-        ]
-        if self.aws.environment.protect and found:
-            options = [word for name in found for word in ("--allow-replace", name)]
-            command = command_line("deploy", *options, env=self.aws.environment.name)
-            raise protection.ProtectedError(
-                f"refused, nothing was changed: {', '.join(found)} would be updated, and a stack "
-                "set does not tell what that replaces",
-                where=f"{self.aws.environment.path}: protect",
-                advice=f"To allow it, name the stack set: {command}",
+    def _deploy(self, run: Run, stack: StackClient, plan: SetPlan) -> Result:
+        ref, name = stack.ref, {"StackSetName": stack.ref.stack_name}
+        run.start(ref)
+        if plan.method == "create_stack_set":
+            stack.call(plan.method, ClientRequestToken=uuid.uuid4().hex, **plan.arguments)
+        elif plan.method:
+            self._operate(stack, plan.method, **plan.arguments)
+        for targets, regions in plan.missing.items():
+            where = self._targets(targets)
+            self._operate(stack, "create_stack_instances", Regions=regions, **name, **where)
+        if plan.missing and self.target.accounts and self._missing(ref, _instances(stack), {}):
+            # AWS skips an account that is in none of the units, and reports success.
+            raise failure.DeploymentError(
+                "not every account got its stacks; are all in the organizational units?",
+                where=str(ref),
+                advice=f"See which are missing: {ref.command('plan')}",
             )
+        created = plan.method == "create_stack_set"
+        return Result(ref, "created" if created else "updated" if plan.changes else "unchanged")
 
-    def preview_deletion(self) -> list[Preview]:
-        """Return a preview per stack and Region; other accounts cannot be looked into."""
-        held = {"StackStatus": "", "StackId": ""}
-        return [Preview(ref, held) for one in self.sets for ref in one.refs.values()]
+    def _targets(self, targets: Sequence[str]) -> dict[str, Any]:
+        """Return the argument that names accounts, or organizational units and accounts in them."""
+        if self.target.permissions != "SERVICE_MANAGED":
+            return {"Accounts": list(targets)}
+        if not self.target.accounts:
+            return {"DeploymentTargets": {"OrganizationalUnitIds": list(targets)}}
+        units = list(self.target.organizational_units)
+        narrowed = {"Accounts": list(targets), "AccountFilterType": "INTERSECTION"}
+        return {"DeploymentTargets": {"OrganizationalUnitIds": units, **narrowed}}
 
-    def delete(
-        self,
-        previews: Sequence[Preview],  # noqa: ARG002 - of the protocol
-        *,
-        empty_buckets: bool = False,  # noqa: ARG002
-        retain: Sequence[str] = (),
-        force: bool = False,
-    ) -> list[Result]:
-        """Delete the stacks in every account, then the stack sets. Raises Interrupted."""
-        if retain or force:
-            raise self._refused("--retain and --force:")
-
-        def job(one: StackSet) -> list[Result]:
-            if self.aws.environment.protect and one.describe():
-                raise protection.ProtectedError(
-                    "the environment is protected", where=str(one.stack.ref)
-                )
-            return one.delete()
-
-        return self._each(job)
-
-    def status(self) -> list[Status]:
-        """Return for each stack and Region how many stacks are in which state."""
-        found = []
-        for one in self.sets:
-            instances = one.instances() if one.describe() else []
-            for region, ref in one.refs.items():
-                counts = Counter(each["Status"] for each in instances if each["Region"] == region)
-                text = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-                advice = one.command("deploy") if counts.keys() - {"CURRENT"} else ""
-                found.append(Status(ref, text or states.NOT_DEPLOYED, advice=advice))
-        return found
+    def _operate(self, stack: StackClient, method: str, **arguments: Any) -> None:
+        """Start an operation and wait for its end. Raises DeploymentError."""
+        target, operation_id = self.target, str(uuid.uuid4())
+        # STRICT would lower the concurrency.
+        mode = "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"
+        preferences = {
+            "RegionConcurrencyType": "PARALLEL",
+            "MaxConcurrentCount": target.concurrency,
+            "FailureToleranceCount": target.failure_tolerance,
+            "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
+        }
+        try:
+            answer = stack.call(
+                method, OperationId=operation_id, OperationPreferences=preferences, **arguments
+            )
+            operation_id = answer.get("OperationId") or operation_id
+        except ClientError as error:  # the answer of the first call was lost
+            if error_code(error) != "OperationIdAlreadyExistsException":
+                raise
+        _finish(stack, operation_id)
 
     def follow(self) -> list[Result]:
         """Follow the operations in progress; return [] without any. Raises Interrupted."""
-        return self._each(StackSet.follow)
+        found = self.for_each(_running, lambda ref, error: Step(ref, problem=error))
+        steps = [step for step in found if step.method or step.problem]
+        run = Run(self)
 
-    def propose_recovery(
-        self,
-        *,
-        skip: Sequence[str] = (),  # noqa: ARG002 - of the protocol
-        retain: Sequence[str] = (),  # noqa: ARG002
-        force: bool = False,  # noqa: ARG002
-        cancel: bool = False,
-    ) -> list[Step]:
-        """Return the operations to stop. Raises RefusedError without ``cancel``."""
-        if not cancel:
-            name = self.aws.environment.name
-            raise self._refused(
-                "recovery of single stacks:",
-                f"See which stacks failed: {command_line('status', env=name)}",
-                f"Fix the cause and try them again: {command_line('deploy', env=name)}",
-                f"Stop an operation: {command_line('recover', '--cancel', env=name)}",
-            )
-        text = "in all accounts and Regions, without a rollback"
-        return [
-            Step(
-                one.stack.ref,
-                "stop_stack_set_operation",
-                f"has an operation {each.get('Action', '')} in {each['Status']}: stop it {text}",
-            )
-            for one in self.sets
-            for each in one.running()
-        ]
+        def job(stack: StackClient, step: Step) -> Result:
+            run.start(stack.ref)
+            _finish(stack, step.arguments["OperationId"])
+            outcome = _OUTCOMES.get(step.arguments.get("Action", ""), "unchanged")
+            return Result(stack.ref, outcome)
+
+        return run.work(steps, job)
+
+    def preview_deletion(self) -> list[Preview]:
+        """Return what a deletion deletes: all stacks of each stack set."""
+
+        def preview(stack: StackClient) -> Preview:
+            held = _describe(stack)
+            if held and self.aws.environment.protect:
+                what = "the environment is protected"
+                raise ProtectedError(what, where=str(stack.ref))
+            instances = _instances(stack) if held else ()
+            names = {f"{one['Account']} in {one['Region']}": "" for one in instances}
+            return Preview(stack.ref, held, names)
+
+        return self.for_each(preview, lambda ref, error: Preview(ref, problem=error))
+
+    def delete(self, previews: Sequence[Preview], *, empty_buckets: bool = False) -> list[Result]:
+        """Delete the stacks in every account, then the stack sets. Raises Interrupted."""
+        if empty_buckets:
+            raise _refused(self.aws.environment, "--empty-buckets")
+        run = Run(self)
+
+        def job(stack: StackClient, found: Preview) -> Result:
+            if not found.stack:
+                return Result(stack.ref, "unchanged")
+            run.start(stack.ref)
+            name = {"StackSetName": stack.ref.stack_name}
+            if instances := _instances(stack):
+                # The targets of what is deployed, whatever the file names by now.
+                is_by_unit = found.stack.get("PermissionModel") == "SERVICE_MANAGED"
+                key = "OrganizationalUnitId" if is_by_unit else "Account"
+                targets = sorted({one[key] for one in instances})
+                units = {"DeploymentTargets": {"OrganizationalUnitIds": targets}}
+                self._operate(
+                    stack,
+                    "delete_stack_instances",
+                    Regions=sorted({one["Region"] for one in instances}),
+                    RetainStacks=False,
+                    **name,
+                    **(units if is_by_unit else {"Accounts": targets}),
+                )
+            stack.call("delete_stack_set", **name)
+            return Result(stack.ref, "deleted")
+
+        return run.work(previews, job)
+
+    def status(self) -> list[Status]:
+        """Return for each stack set how many stacks are in which state."""
+
+        def read(stack: StackClient) -> Status:
+            if not _describe(stack):
+                return Status(stack.ref, NOT_DEPLOYED)
+            counts = Counter(one["Status"] for one in _instances(stack))
+            text = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+            advice = stack.ref.command("deploy") if counts.keys() - {"CURRENT"} else ""
+            return Status(stack.ref, text or "no stacks", advice=advice)
+
+        return self.for_each(read, lambda ref, error: Status(ref, problem=error))
+
+    def propose_recovery(self, **_: Any) -> list[Step]:
+        """Raise RefusedError: a failed stack is deployed again."""
+        deploy = command_line("deploy", env=self.aws.environment.name)
+        raise _refused(self.aws.environment, "recover", f"Fix the cause, then run: {deploy}")
 
     def recover(self, steps: Sequence[Step]) -> list[Result]:
-        """Stop the operations in progress and follow them to their end. Raises Interrupted."""
-        return self._each(lambda one: one.follow(stop=True)) if steps else []
+        """Not reached: there are no steps."""
+        raise NotImplementedError
 
     def drift(self) -> list[Drift]:
-        """Raise RefusedError with the way in which AWS detects drift (DetectStackSetDrift)."""
-        where = f"--region {self.aws.environment.regions[0]} --stack-set-name"
-        names = [one.settings.stack_name for one in self.sets]
-        raise self._refused(
-            "drift detection:",
-            "Let AWS detect it in all accounts:",
-            *(f"aws cloudformation detect-stack-set-drift {where} {name}" for name in names),
-            f"Wait for it: {command_line('follow', env=self.aws.environment.name)}",
-            "Then read DriftStatus of each stack:",
-            *(f"aws cloudformation list-stack-instances {where} {name}" for name in names),
+        """Raise RefusedError with the command of AWS."""
+        command = "aws cloudformation detect-stack-set-drift --stack-set-name NAME"
+        raise _refused(self.aws.environment, "drift", command)
+
+
+def _differences(
+    arguments: Mapping[str, Any], held: Mapping[str, Any], template: RenderedTemplate
+) -> list[str]:
+    """Return the settings in which a stack set differs from the arguments of an update."""
+    declared = (template.document.get("Parameters") or {}).items()
+    defaults = {key: documents.text_of(one["Default"]) for key, one in declared if "Default" in one}
+
+    def settings(given: Mapping[str, Any]) -> dict[str, Any]:
+        listed = given.get("Parameters") or ()
+        return {
+            # AWS can return '?' for each character beyond ASCII (known of GetTemplate, not seen
+            # here: aws-cloudformation/cloudformation-coverage-roadmap #814).
+            "template": given.get("TemplateBody", "").encode("ascii", "replace"),
+            # AWS returns the template's defaults as if they had been given (not seen on an account;
+            # source: Terraform's documentation of aws_cloudformation_stack_set).
+            "parameters": defaults | {one["ParameterKey"]: one["ParameterValue"] for one in listed},
+            "tags": {one["Key"]: one["Value"] for one in given.get("Tags") or ()},
+            "auto deployment": (given.get("AutoDeployment") or {}).get("Enabled", False),
+            "administration role": given.get("AdministrationRoleARN"),
+            "execution role": given.get("ExecutionRoleName"),
+        }
+
+    wanted, deployed = settings({**arguments, "TemplateBody": template.text}), settings(held)
+    for name, value in deployed["parameters"].items():
+        if value == MASK:
+            deployed["parameters"][name] = wanted["parameters"].get(name)
+    return [
+        name
+        for name, value in wanted.items()
+        if value != deployed[name] and value is not None  # a role that the file leaves out stays
+    ]
+
+
+def _finish(stack: StackClient, operation_id: str) -> None:
+    """Wait for the end of an operation. Raises DeploymentError with every account that failed.
+
+    SUCCEEDED only means that the failures were within the tolerance.
+    """
+    which = {"OperationId": operation_id, "StackSetName": stack.ref.stack_name}
+    answer = stack.wait_for(
+        lambda one: one["StackSetOperation"]["Status"] in _ENDED,
+        "describe_stack_set_operation",
+        longest=5.0,
+        retry_for=RETRY_LONG,
+        **which,
+    )
+    ended = answer["StackSetOperation"]
+    failures = [
+        f"account {one['Account']} in {one['Region']}: {one.get('StatusReason') or one['Status']}"
+        for one in stack.items("list_stack_set_operation_results", "Summaries", **which)
+        if one["Status"] in ("FAILED", "CANCELLED")
+    ]
+    if failures or ended["Status"] != "SUCCEEDED":
+        raise failure.DeploymentError(
+            "; ".join(failures) or ended.get("StatusReason") or ended["Status"],
+            where=str(stack.ref),
+            advice=f"Fix the cause, then run: {stack.ref.command('deploy')}",
         )
 
-    def _each(self, job: Callable[[StackSet], list[Result]]) -> list[Result]:
-        """Run ``job`` for all stack sets at once; errors become results. Raises Interrupted."""
-        run = Run(self, ())
-        try:
-            done = at_once(
-                self.sets, lambda one: run.attempt(one.refs.values(), lambda: job(one)), self.clock
-            )
-        except KeyboardInterrupt:
-            moving = [ref for one in self.sets if one.in_progress for ref in one.refs.values()]
-            raise Interrupted(moving) from None
-        return [result for results in done for result in results]
+
+def _running(stack: StackClient) -> Step:
+    """Return the operation in progress: a stack set has one at a time."""
+    name = stack.ref.stack_name
+    if _describe(stack):
+        for one in stack.items("list_stack_set_operations", "Summaries", StackSetName=name):
+            if one["Status"] not in _ENDED:
+                return Step(stack.ref, "follow", arguments=one)
+    return Step(stack.ref)

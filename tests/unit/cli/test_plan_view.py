@@ -12,11 +12,10 @@ from rich.console import Console
 
 from eventstacks.cli import live_view, output, plan_view
 from eventstacks.cloudformation.change_set import ChangeSet
-from eventstacks.cloudformation.delete import Preview
 from eventstacks.cloudformation.failure import DeploymentError
 from eventstacks.cloudformation.operation import Event
 from eventstacks.cloudformation.outputs import NotDeployedError
-from eventstacks.cloudformation.run import Interrupted, Plan, Progress, Result
+from eventstacks.cloudformation.run import Interrupted, Plan, Preview, Progress, Result
 
 
 def plan(*changes, region="us-east-1", kind="UPDATE", **more):
@@ -27,7 +26,6 @@ def plan(*changes, region="us-east-1", kind="UPDATE", **more):
             "arn",
             "stack",
             kind,
-            created_stack=False,
             changes=changes,
             parameters=more.pop("parameters", {}),
         ),
@@ -162,7 +160,7 @@ def test_regions_with_the_same_changes_share_lines_and_others_do_not():
 
 def test_that_there_is_nothing_to_do_is_said_in_words():
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    same = Plan(place, ChangeSet("arn", "stack", "UPDATE", created_stack=False, unchanged=True))
+    same = Plan(place, ChangeSet("arn", "stack", "UPDATE", unchanged=True))
     assert text(same) == ["t-bus in us-east-1: no changes", "No changes."]
 
 
@@ -197,9 +195,7 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
     )
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
     event = Event(
-        "1",
         datetime(2026, 1, 1, tzinfo=UTC),
-        "arn",
         "Queue",
         "q",
         "AWS::SQS::Queue",

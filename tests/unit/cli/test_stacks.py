@@ -12,11 +12,8 @@ from eventstacks.__main__ import cli
 from eventstacks.cli import stacks
 from eventstacks.cloudformation import outputs as stack_outputs
 from eventstacks.cloudformation.change_set import ChangeSet
-from eventstacks.cloudformation.delete import Preview
 from eventstacks.cloudformation.deployer import Stacks
-from eventstacks.cloudformation.recover import Step
-from eventstacks.cloudformation.run import Plan, Result
-from eventstacks.cloudformation.status import Drift, Status
+from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Status, Step
 from eventstacks.errors import ErrorCode, ToolError
 
 BUS = stack_ref("dev", "bus", "dev-bus", "us-east-1")
@@ -47,8 +44,8 @@ def plans(*given):
     return lambda *_, **__: list(given)
 
 
-CHANGE = Plan(BUS, ChangeSet("arn", "id", "CREATE", created_stack=True))
-SAME = Plan(OBJECTS, ChangeSet("arn", "id", "UPDATE", created_stack=False, unchanged=True))
+CHANGE = Plan(BUS, ChangeSet("arn", "id", "CREATE"))
+SAME = Plan(OBJECTS, ChangeSet("arn", "id", "UPDATE", unchanged=True))
 FAILED = Plan(BUS, problem=ToolError("denied", where=str(BUS), advice="Ask somebody."))
 
 

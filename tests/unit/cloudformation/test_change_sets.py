@@ -96,9 +96,10 @@ def test_a_plan_leaves_neither_change_set_nor_stack(world):
     assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
 
 
-def test_a_stack_in_review_is_created_and_kept_when_another_made_it(world):
+def test_a_stack_in_review_is_created_and_kept_with_the_change_set_of_another(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
+    w.cfn.create_change_set(StackName="t-bus", ChangeSetName="theirs", ChangeSetType="CREATE")
     w.plan()
     assert w.cfn.find("t-bus") == stack_id
     (result,) = w.deploy()
@@ -337,7 +338,7 @@ LOSING = {
     ],
 )
 def test_a_protected_environment_refuses_losses(world, change):
-    from eventstacks.cloudformation.protection import ProtectedError
+    from eventstacks.cloudformation.plan import ProtectedError
 
     w = world(environment(protect=True))
     w.cfn.add_stack("t-bus")

@@ -4,7 +4,7 @@ import pytest
 from rendered import templates
 from scripted_cloudformation import Ear, FakeAws, environment, stack
 
-from eventstacks.cloudformation import deployer, order
+from eventstacks.cloudformation import deployer, outputs
 from eventstacks.errors import ErrorCode
 
 BUS = {
@@ -41,15 +41,15 @@ def test_an_import_gives_the_order():
     found = exchange()
     rules, bus = found.choose()
     made = templates(queue=BUS, rules=RULES)
-    assert order.predecessors(found, found.choose(), made) == {rules: {bus}, bus: set()}
+    assert outputs.predecessors(found, found.choose(), made) == {rules: {bus}, bus: set()}
     other = exchange(parameters={"Source": "somebody-elses"})
-    assert not any(order.predecessors(other, other.choose(), made).values())
+    assert not any(outputs.predecessors(other, other.choose(), made).values())
 
 
 def test_a_broken_template_beside_them_is_no_obstacle():
     found = exchange()
     made = templates(queue=BUS)
-    assert not any(order.predecessors(found, found.choose("bus"), made).values())
+    assert not any(outputs.predecessors(found, found.choose("bus"), made).values())
 
 
 @pytest.fixture

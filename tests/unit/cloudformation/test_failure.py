@@ -6,8 +6,8 @@ import pytest
 from refs import stack_ref
 from scripted_cloudformation import STACK, START, FakeCloudFormation, refusal, steps
 
-from eventstacks.cloudformation import failure, operation, states
-from eventstacks.cloudformation.stack import StackClient
+from eventstacks.cloudformation import failure, operation
+from eventstacks.cloudformation.stack import StackClient, advice_for
 
 PLACE = stack_ref("test", "bus", "t-bus", "us-east-1")
 
@@ -21,10 +21,17 @@ def remote(cfn):
     return StackClient(PLACE, cfn, cfn.clock)
 
 
+def begun(cfn, stack_id):
+    """An operation that is about to start: the events before it are not its own."""
+    return operation.Operation(
+        stack_id, "mine", {raw["EventId"] for _, raw in cfn.events[stack_id]}
+    )
+
+
 def fails(cfn, clock, timeline, status="ROLLBACK_COMPLETE"):
     """The error for an operation that went like this."""
     stack_id = cfn.find("t-bus") or cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
-    running = operation.mark(remote(cfn), stack_id)
+    running = begun(cfn, stack_id)
     clock.time += 1
     cfn.play(stack_id, timeline, running.token)
     clock.time += 100
@@ -108,7 +115,7 @@ def test_nested_stacks_are_followed_to_the_bottom(cfn, clock):
         ),
     )
     assert error.what == (
-        "Deep (AWS::SQS::Queue, property Policy.Statement) in the nested stack Middle → Bottom could not be created: "
+        "Deep (AWS::SQS::Queue) in the nested stack Middle → Bottom could not be created: "
         "Access denied to #/Policy/Statement"
     )
 
@@ -159,7 +166,7 @@ def test_a_hooks_own_reason(cfn, clock):
 
 def test_events_that_come_late_are_read_once_more(cfn, clock):
     stack_id = cfn.add_stack("t-bus", "REVIEW_IN_PROGRESS")
-    running = operation.mark(remote(cfn), stack_id)
+    running = begun(cfn, stack_id)
     cfn.play(
         stack_id,
         steps((0, "STACK", "CREATE_IN_PROGRESS"), (1, "STACK", "ROLLBACK_COMPLETE")),
@@ -283,28 +290,11 @@ def test_without_the_permission_for_describe_events_the_stacks_events_do(cfn, cl
     ],
 )
 def test_every_bad_state_has_advice_that_can_be_typed(status):
-    assert "make recover ENV=test STACK=bus REGION=us-east-1" in states.advice(status, PLACE)
+    assert "make recover ENV=test STACK=bus REGION=us-east-1" in advice_for(status, PLACE)
 
 
 def test_whole_names_of_states_are_compared():
-    assert "Delete it" in states.advice("ROLLBACK_COMPLETE", PLACE)
-    assert "Delete" not in states.advice("UPDATE_ROLLBACK_COMPLETE", PLACE)
-    assert "as it was before" in states.advice("UPDATE_ROLLBACK_COMPLETE", PLACE)
-    assert "make follow" in states.advice("UPDATE_ROLLBACK_IN_PROGRESS", PLACE)
-
-
-@pytest.mark.parametrize(
-    ("reason", "name"),
-    [
-        (
-            "Properties validation failed for resource Q with message: [#/Kms/Key: not a string]",
-            "Kms.Key",
-        ),
-        ("Encountered unsupported property Foo", "Foo"),
-        ("Value of property {/Tags/0} is wrong", "Tags.0"),
-        ("Property Name cannot be empty.", "Name"),
-        ("Name is taken", ""),
-    ],
-)
-def test_the_property_in_awss_words(reason, name):
-    assert failure.property_of(reason) == name
+    assert "Delete it" in advice_for("ROLLBACK_COMPLETE", PLACE)
+    assert "Delete" not in advice_for("UPDATE_ROLLBACK_COMPLETE", PLACE)
+    assert "as it was before" in advice_for("UPDATE_ROLLBACK_COMPLETE", PLACE)
+    assert "make follow" in advice_for("UPDATE_ROLLBACK_IN_PROGRESS", PLACE)

@@ -3,7 +3,7 @@
 import pytest
 from scripted_cloudformation import QUEUE, STACK, TEMPLATE, environment
 
-from eventstacks.cloudformation.protection import ProtectedError
+from eventstacks.cloudformation.plan import ProtectedError
 
 NESTING = {"Resources": {**TEMPLATE["Resources"], "Orders": {"Type": STACK}}}
 ORDERS = {

@@ -220,30 +220,6 @@ def full(world):
     return make
 
 
-@pytest.mark.parametrize("told", [{"retain": ["Queue"]}, {"force": True}])
-@pytest.mark.parametrize("state", ["CREATE_COMPLETE", "ROLLBACK_COMPLETE", "UPDATE_FAILED"])
-def test_what_a_deletion_cannot_keep_is_refused_before_anything(full, state, told):
-    w = full(state)
-    (result,) = w.delete(empty_buckets=True, **told)
-    assert f"not changed: the stack is in {state}" in str(result.problem)
-    assert "make delete ENV=test STACK=bus REGION=us-east-1" in str(result.problem)
-    assert ("delete_stack" in w.cfn.names(), len(w.s3.versions), len(w.s3.markers)) == (False, 2, 1)
-
-
-def test_a_bucket_that_is_not_empty_is_in_the_way_also_when_something_else_is_retained(full):
-    w = full("DELETE_FAILED")
-    (result,) = w.delete(retain=["Queue"])
-    assert result.problem.code == ErrorCode.STACK_IN_USE
-    assert "physical-Store" in result.problem.what
-    assert "delete_stack" not in w.cfn.names()
-
-
-def test_a_bucket_that_is_retained_keeps_what_is_in_it(full):
-    w = full("DELETE_FAILED")
-    (result,) = w.delete(retain=["Store"], empty_buckets=True)
-    assert (result.outcome, len(w.s3.versions)) == ("deleted", 2)
-
-
 def test_a_bucket_that_is_not_empty_is_in_the_way_until_it_may_be_emptied(full):
     w = full()
     (result,) = w.delete()
@@ -514,10 +490,7 @@ def test_an_update_that_rolls_back_while_it_is_followed_is_a_failure(world):
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
 
 
-@pytest.mark.parametrize(
-    "again", ["second", "first"]
-)  # an operation's token, on all of its own events
-def test_what_failed_and_stayed_before_is_no_reason_of_what_is_followed(world, again):
+def test_what_failed_and_stayed_before_is_no_reason_of_what_is_followed(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
     begun, ended = (0, "STACK", "UPDATE_IN_PROGRESS"), (20, "STACK", "UPDATE_FAILED")
@@ -526,13 +499,13 @@ def test_what_failed_and_stayed_before_is_no_reason_of_what_is_followed(world, a
     )
     w.clock.time = 50
     w.cfn.play(
-        stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), again
+        stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), "second"
     )
     w.clock.time = 60
     (result,) = w.deployer().follow()
     assert (result.outcome, result.status) == ("failed", "UPDATE_FAILED")
-    assert ("the first one's" in str(result.problem)) is (again == "first")
-    assert ("the second one's" in str(result.problem)) is (again == "second")
+    assert "the first one's" not in str(result.problem)
+    assert "the second one's" in str(result.problem)
 
 
 STUCK = steps(

@@ -88,12 +88,13 @@ def test_create_failed_is_no_end_when_a_rollback_follows(world):
     assert result.status == "ROLLBACK_COMPLETE"
 
 
-def test_an_operation_under_way_is_waited_for(world):
+def test_a_stack_with_an_operation_in_progress_is_refused(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
     w.cfn.play(
         stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS"), (30, "STACK", "UPDATE_COMPLETE"))
     )
     (result,) = w.deploy()
-    assert result.outcome == "updated"
-    assert w.clock.time > 30
+    assert result.problem.code == ErrorCode.STACK_BUSY
+    assert "make follow" in result.problem.advice
+    assert "create_change_set" not in w.cfn.names()

@@ -8,8 +8,8 @@ from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, stack
 
 from eventstacks.aws import Clock, backoff, is_login_error, is_transient
-from eventstacks.cloudformation import order, package
-from eventstacks.cloudformation.protection import loss
+from eventstacks.cloudformation import outputs, package
+from eventstacks.cloudformation.plan import loss
 from eventstacks.environment import OutputReference
 
 
@@ -20,9 +20,9 @@ def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
         stack("first"),
     )
     late, middle, first = (found.ref(name, "us-east-1") for name in ("late", "middle", "first"))
-    before = order.predecessors(found, found.choose())
+    before = outputs.predecessors(found, found.choose())
     assert before == {late: {middle, first}, middle: {first}, first: set()}
-    assert order.predecessors(found, [late, first]) == {late: {first}, first: set()}
+    assert outputs.predecessors(found, [late, first]) == {late: {first}, first: set()}
 
 
 def test_a_reference_to_another_region_waits_for_that_one():
@@ -34,7 +34,7 @@ def test_a_reference_to_another_region_waits_for_that_one():
             parameters={"A": OutputReference("bus", "X", "us-east-1")},
         ),
     )
-    assert order.predecessors(found, found.choose())[found.ref("rules", "eu-west-1")] == {
+    assert outputs.predecessors(found, found.choose())[found.ref("rules", "eu-west-1")] == {
         found.ref("bus", "us-east-1")
     }
 
@@ -44,8 +44,8 @@ def test_a_circle_is_named():
         stack("one", parameters={"A": OutputReference("two", "X")}),
         stack("two", parameters={"A": OutputReference("one", "X")}),
     )
-    with pytest.raises(order.OrderError, match=r"(one|two) \(us-east-1\) → "):
-        order.predecessors(found, found.choose())
+    with pytest.raises(outputs.OrderError, match=r"(one|two) \(us-east-1\) → "):
+        outputs.predecessors(found, found.choose())
 
 
 class S3:
