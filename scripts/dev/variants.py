@@ -19,14 +19,19 @@ REGION, ACCOUNT = "eu-central-1", "111122223333"
 # A value of each kind that makes the other branch of the conditions true.
 OTHERS = {
     "AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
+    "AllowEventBridge": "yes",
     "BusLogLevel": "TRACE",
+    "CreateKey": "no",
     "EventSource": "s3",
     "KeepArchive": "no",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
     "LogsPolicyScope": "account",
     "OrganizationId": "o-a1b2c3d4e5",
+    "SlackChannelId": "C0123ABCD",
     "Tracing": "yes",
 }
+# What a parameter needs beside it.
+NEEDED = {"SlackChannelId": {"SlackWorkspaceId": "T0123ABCD"}}
 
 
 def resolve(node: Any, stack: Stack) -> Any:
@@ -63,7 +68,7 @@ def main(directory: Path) -> None:
     for name, rendered in rendering.render_all().items():
         chosen: list[tuple[str, dict[str, str]]] = [("defaults", {})]
         chosen += [
-            (key, {key: value})
+            (key, {key: value, **NEEDED.get(key, {})})
             for key, value in OTHERS.items()
             if key in rendered.document["Parameters"]
         ]

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from eventstacks import rendering
+from eventstacks import environment, rendering
+from eventstacks.environment import OutputReference
 
 STACKS = [
     stack
@@ -35,4 +36,20 @@ def test_only_the_composite_alarm_acts_and_also_when_it_is_over(template):
         if one["Type"] == "AWS::CloudWatch::Alarm":
             assert not {"AlarmActions", "OKActions"} & set(properties), name
     composite = template["Resources"]["StackAlarm"]["Properties"]
-    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": "AlarmTopicArn"}]
+    topic = "AlarmTopicArn" if "AlarmTopicArn" in template["Parameters"] else "Topic"
+    assert composite["AlarmActions"] == composite["OKActions"] == [{"Ref": topic}]
+
+
+@pytest.mark.parametrize("name", ["dev", "prod"])
+def test_the_example_environments_notify_one_topic_of_all_failures(name):
+    stacks = environment.load(name).stacks
+    wired = {
+        stack
+        for stack, one in stacks.items()
+        if one.parameters.get("AlarmTopicArn") == OutputReference("alerts", "TopicArn")
+    }
+    assert wired == {
+        stack
+        for stack, one in stacks.items()
+        if "AlarmTopicArn" in rendering.render(one.template).document["Parameters"]
+    }

@@ -1,5 +1,6 @@
 """Lint rules for event-driven templates, a plug-in of cfn-lint: ``cfn-lint -a eventstacks.lint``."""
 
+from eventstacks.lint.alarms import alarm_topic
 from eventstacks.lint.buckets import silent_bucket
 from eventstacks.lint.buses import aws_events_elsewhere, bus_key, discoverer_key, open_bus
 from eventstacks.lint.patterns import event_pattern, never_matches, rds_event_id, read_only_calls
@@ -49,4 +50,5 @@ RULES = [
     silent_bucket,
     target_role,
     schedule_role,
+    alarm_topic,
 ]
