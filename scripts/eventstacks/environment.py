@@ -1,39 +1,65 @@
 """Environments: which stacks are deployed where, with which values.
 
-An environment is one file, ``parameters/<env>.yaml``, described by ``parameters/schema.json``. Reading is strict: an
-unknown key, stack or parameter, or a value that the template does not allow, is an error before any AWS call.
+An environment is one file, ``parameters/<env>.yaml``, described by ``parameters/schema.json``. Reading
+is strict: an unknown key, stack or Region, or a wrong value, is an error before any AWS call.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventstacks import documents, environment_file
-from eventstacks.environment_file import EnvironmentFileError, OutputReference, Source
-from eventstacks.errors import ErrorCode, command_line, nearest
+import jsonschema
+
+from eventstacks import documents
+from eventstacks.errors import ErrorCode, ToolError, command_line, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-__all__ = [
-    "EMBEDDED",
-    "PARAMETERS",
-    "Environment",
-    "EnvironmentFileError",
-    "OutputReference",
-    "Source",
-    "StackRef",
-    "StackSet",
-    "StackSettings",
-    "Value",
-    "load",
-    "names",
-]
+    import yaml
+
 EMBEDDED = "embedded"
 PARAMETERS = Path("parameters")
+# Keys of the file that are defaults of its stacks.
+_INHERITED = ("role", "rollback_alarms", "rollback_minutes")
+
+
+class EnvironmentFileError(ToolError):
+    """An error in ``parameters/<env>.yaml``."""
+
+    default_code = ErrorCode.ENVIRONMENT_INVALID
+
+
+@dataclass(frozen=True)
+class OutputReference:
+    """The output of another stack: ``!Output stack.Output`` or ``!Output stack.Output@region``."""
+
+    stack: str
+    output: str
+    region: str | None = None  # None: the region of the stack that takes the value
+
+    def __str__(self) -> str:
+        return f"!Output {self.stack}.{self.output}" + (f"@{self.region}" if self.region else "")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A value from outside the file, looked up when it is needed.
+
+    ``!Env NAME``: an environment variable. ``!Ssm /name``: a parameter of Parameter Store, decrypted.
+    ``!Previous``: what the stack has now.
+    """
+
+    kind: str  # Env, Ssm, Previous
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"!{self.kind} {self.name}".rstrip()
 
 
 Value = str | OutputReference | Source
@@ -182,133 +208,168 @@ class Environment:
         return found
 
 
+class Loader(documents.StrictLoader):
+    """YAML whose scalars keep their spelling, and with the tags of references.
+
+    YAML 1.1 reads 0123 as 83, 1.10 as 1.1, 12:30 as 750, and yes, no, on, off and True as booleans:
+    strings here. Only null, true, false and decimal integers have a type.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own name
+
+
+for _tag, _pattern in {"null": "~|null|", "bool": "true|false", "int": "0|-?[1-9][0-9]*"}.items():
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), None)
+Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("<<$"), ["<"])
+
+
+def _construct_output(loader: Any, node: yaml.ScalarNode) -> OutputReference:
+    text = str(loader.construct_scalar(node))
+    parts = re.fullmatch(r"([A-Za-z0-9][\w-]*)\.([A-Za-z0-9]+)(?:@([a-z0-9-]+))?", text)
+    if not parts:
+        problem = f"write !Output stack.Name or !Output stack.Name@region, not {text!r}"
+        raise documents.refuse(node, problem)
+    return OutputReference(*parts.groups())
+
+
+def _construct_source(loader: Any, node: yaml.ScalarNode) -> Source:
+    source = Source(node.tag[1:], str(loader.construct_scalar(node)))
+    if bool(source.name) == (source.kind == "Previous"):
+        problem = f"write !Env NAME, !Ssm /name or !Previous, not {str(source)!r}"
+        raise documents.refuse(node, problem)
+    return source
+
+
+Loader.add_constructor("!Output", _construct_output)
+for _tag in ("!Env", "!Ssm", "!Previous"):
+    Loader.add_constructor(_tag, _construct_source)
+
+
 def names(directory: Path = PARAMETERS) -> list[str]:
     """Return the environments that have a file."""
-    files = (*directory.glob("*.yaml"), *directory.glob("*.yml"))
-    return sorted({path.stem for path in files if path.is_file()})
+    return sorted(path.stem for path in directory.glob("*.yaml") if path.is_file())
+
+
+@functools.cache
+def validator() -> jsonschema.Draft202012Validator:
+    """Return the validator of environment files, from ``parameters/schema.json``."""
+    schema = documents.read_text(documents.packaged("parameters/schema.json"))
+    return jsonschema.Draft202012Validator(json.loads(schema))
 
 
 def load(name: str, directory: Path = PARAMETERS) -> Environment:
     """Read ``parameters/<name>.yaml``. Raises EnvironmentFileError or DocumentError with file and key."""
+    path = directory / f"{name}.yaml"
     if name not in (known := names(directory)):
         raise EnvironmentFileError(
             f"environment {name!r} not found{nearest(name, known)}",
             code=ErrorCode.ENVIRONMENT_NOT_FOUND,
             where=str(directory),
-            advice=f"Available: {', '.join(known) or 'none'}. Create {directory / name}.yaml for a new one.",
+            advice=f"Available: {', '.join(known) or 'none'}. Create {path} for a new one.",
         )
-    path = directory / f"{name}.yaml"
-    path = path if path.is_file() else path.with_suffix(".yml")
-    return _environment(path, environment_file.read(path))
-
-
-def _environment(path: Path, data: dict[str, Any]) -> Environment:
-    sets: Any = data.get("stack_set")
-    if sets is not None:
-        sets = {key: tuple(one) if isinstance(one, list) else one for key, one in sets.items()}
-    environment = Environment(
-        name=path.stem,
-        path=path,
-        regions=tuple(data["regions"]),
-        tags=_tags(data),
-        prefix=data.get("prefix", ""),
-        protect=data.get("protect", False),
-        notifications=tuple(data.get("notifications") or ()),
-        stack_set=None if sets is None else StackSet(**sets),
-        stacks={},
-        **{key: data.get(key) for key in ("account", "profile", "bucket", "endpoint")},
-    )
-    common = {key: data.get(key) for key in ("role", "rollback_alarms", "rollback_minutes")}
-    stacks = {
-        name: _stack(environment, name, {**common, **(settings or {})})
-        for name, settings in data["stacks"].items()
-    }
-    environment = replace(environment, stacks=stacks)
-    _check_references(environment)
+    data = documents.parse(documents.read_text(path), str(path), Loader)
+    if error := jsonschema.exceptions.best_match(validator().iter_errors(data)):
+        raise _invalid(error, path)
+    environment = _environment(path, data)
+    for stack in environment.stacks.values():
+        _check_regions_and_references(environment, stack)
     return environment
 
 
-def _stack(environment: Environment, name: str, data: dict[str, Any]) -> StackSettings:
-    key = f"{environment.path}: stacks.{name}"
-    regions = tuple(data.get("regions", environment.regions))
-    return StackSettings(
-        name=name,
-        stack_name=environment.prefix + name,
-        template=data.get("template", name),
+def _invalid(error: jsonschema.ValidationError, path: Path) -> EnvironmentFileError:
+    """Return an error of the schema as file, key, and what is expected there."""
+    schema: Any = error.schema
+    keys, advice = [str(one) for one in error.absolute_path], ""
+    shown = json.dumps(error.instance, default=str, ensure_ascii=False)
+    what = f"expected {schema.get('title')}, not {shown:.60}"
+    if error.validator == "additionalProperties":
+        known = list(schema["properties"])
+        unknown = next(key for key in error.instance if key not in known and key[:2] != "x-")
+        keys.append(unknown)
+        what, advice = f"unknown key{nearest(unknown, known)}", f"Known keys: {', '.join(known)}."
+    elif error.validator == "required":
+        what = error.message
+    elif "propertyNames" in error.absolute_schema_path:
+        keys.append(str(error.instance))
+    return EnvironmentFileError(what, where=f"{path}: {'.'.join(keys)}", advice=advice)
+
+
+def _environment(path: Path, data: dict[str, Any]) -> Environment:
+    """Return the environment of a file that the schema allows."""
+    regions, prefix, tags = tuple(data["regions"]), data.get("prefix", ""), _tags(data)
+    sets: Any = data.get("stack_set")
+    if sets is not None:
+        lists = {key: tuple(one) for key, one in sets.items() if isinstance(one, list)}
+        sets = StackSet(**{**sets, **lists})
+    stacks = {}
+    for name, own in data["stacks"].items():
+        one = {**{key: data.get(key) for key in _INHERITED}, **(own or {})}
+        stacks[name] = StackSettings(
+            name=name,
+            stack_name=prefix + name,
+            template=one.get("template", name),
+            regions=tuple(one.get("regions", regions)),
+            parameters={key: _value(value) for key, value in (one.get("parameters") or {}).items()},
+            depends_on=tuple(one.get("depends_on", ())),
+            tags={**tags, **_tags(one)},
+            policy=one.get("policy"),
+            role=one["role"],
+            rollback_alarms=tuple(one["rollback_alarms"] or ()),
+            rollback_minutes=one["rollback_minutes"] or 0,
+        )
+    return Environment(
+        name=path.stem,
+        path=path,
         regions=regions,
-        parameters={
-            one: _value(f"{key}.parameters.{one}", value, regions)
-            for one, value in (data.get("parameters") or {}).items()
-        },
-        depends_on=tuple(data.get("depends_on", ())),
-        tags={**environment.tags, **_tags(data)},
-        policy=_policy(f"{key}.policy", data.get("policy")),
-        role=data["role"],
-        rollback_alarms=tuple(data["rollback_alarms"] or ()),
-        rollback_minutes=data["rollback_minutes"] or 0,
+        tags=tags,
+        prefix=prefix,
+        protect=data.get("protect", False),
+        notifications=tuple(data.get("notifications") or ()),
+        stack_set=sets,
+        stacks=stacks,
+        **{key: data.get(key) for key in ("account", "profile", "bucket", "endpoint")},
     )
-
-
-def _policy(key: str, raw: Any) -> Any:
-    try:
-        return json.loads(json.dumps(raw))
-    except TypeError:  # a reference
-        raise EnvironmentFileError("a stack policy cannot contain references", where=key) from None
 
 
 def _tags(data: dict[str, Any]) -> dict[str, str]:
     return {key: documents.text_of(value) for key, value in (data.get("tags") or {}).items()}
 
 
-def _value(key: str, raw: Any, regions: Sequence[str]) -> Value | dict[str, Value]:
-    if not isinstance(raw, dict):
-        return _single(key, raw)
-    if different := sorted(raw.keys() ^ set(regions)):
-        raise EnvironmentFileError(
-            f"expected a value for each Region of the stack: {', '.join(regions)}",
-            where=key,
-            advice=f"Missing, or not a Region of the stack: {', '.join(different)}.",
-        )
-    return {region: _single(f"{key}.{region}", raw[region]) for region in regions}
+def _value(raw: Any) -> Any:
+    """Return a value as CloudFormation takes it: a string or a reference, also for each Region."""
+    if isinstance(raw, dict):
+        return {region: _value(one) for region, one in raw.items()}
+    if isinstance(raw, list):
+        return ",".join(map(documents.text_of, raw))
+    return raw if isinstance(raw, OutputReference | Source) else documents.text_of(raw)
 
 
-def _single(key: str, raw: Any) -> Value:
-    if isinstance(raw, OutputReference | Source):
-        return raw
-    if not isinstance(raw, list):
-        return documents.text_of(raw)
-    for one in raw:
-        if not isinstance(one, str | int | float) or "," in str(one):
+def _check_regions_and_references(environment: Environment, stack: StackSettings) -> None:
+    """Raise EnvironmentFileError for a wrong Region of a value, or a reference to a stack that is missing."""
+    key = f"{environment.path}: stacks.{stack.name}"
+    others = {name: one for name, one in environment.stacks.items() if name != stack.name}
+    for name, value in stack.parameters.items():
+        if isinstance(value, dict) and value.keys() != set(stack.regions):
             raise EnvironmentFileError(
-                f"{one}: an item of a list is a string without a comma, a number, true or false",
-                where=key,
-                advice="CloudFormation splits lists at commas: make each item an entry of its own.",
+                f"expected a value for each Region of the stack: {', '.join(stack.regions)}",
+                where=f"{key}.parameters.{name}",
+                advice=f"It has values for: {', '.join(value)}.",
             )
-    return ",".join(map(documents.text_of, raw))
-
-
-def _check_references(environment: Environment) -> None:
-    """Raise EnvironmentFileError for an output or a dependency of a stack that is not in the environment."""
-    for ref in environment.choose():
-        key = f"{environment.path}: stacks.{ref.stack}"
-        others = {name: one for name, one in environment.stacks.items() if name != ref.stack}
-        taken = {
-            f"{key}.parameters.{parameter}": value
-            for parameter, value in ref.values().items()
-            if isinstance(value, OutputReference)
-        }
-        named = {f"{key}.depends_on": name for name in ref.settings.depends_on}
-        for where, name in (named | {where: value.stack for where, value in taken.items()}).items():
-            if name not in others:
-                raise EnvironmentFileError(
-                    f"this environment has no other stack {name!r}{nearest(name, others)}",
-                    where=where,
-                )
-        for where, value in taken.items():
-            regions = others[value.stack].regions
-            if (value.region or ref.region) not in regions:
-                raise EnvironmentFileError(
-                    f"{value}: {value.stack} is not deployed in {value.region or ref.region}",
-                    where=where,
-                    advice=f"Its Regions: {', '.join(regions)}. Write {value}@region.",
-                )
+    named = {
+        (f"{key}.parameters.{name}", value.stack, value.region or region)
+        for region in stack.regions
+        for name, value in stack.values(region).items()
+        if isinstance(value, OutputReference)
+    }
+    named |= {(f"{key}.depends_on", name, "") for name in stack.depends_on}
+    for where, name, region in named:
+        if name not in others:
+            text = f"this environment has no other stack {name!r}{nearest(name, others)}"
+            raise EnvironmentFileError(text, where=where)
+        if region and region not in others[name].regions:
+            raise EnvironmentFileError(
+                f"{name} is not deployed in {region}",
+                where=where,
+                advice=f"Write !Output {name}.…@region; its Regions: "
+                f"{', '.join(others[name].regions)}.",
+            )

@@ -1,7 +1,8 @@
 """Render ``templates/`` into ``build/``: the same bytes for every environment, Region and partition.
 
-Jinja composes: macros, Lambda code from real files, the version stamp. What differs between environments is left to
-CloudFormation parameters, so that one file is linted, tested, uploaded by hand and promoted.
+Jinja composes: macros, Lambda code from real files, the version stamp. What differs between
+environments is left to CloudFormation parameters, so that one file is linted, tested, uploaded by hand
+and promoted.
 """
 
 from __future__ import annotations
@@ -14,15 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import yaml
 
 from eventstacks import __version__, documents
 from eventstacks.documents import packaged
 from eventstacks.errors import ErrorCode, ToolError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from jinja2.bccache import Bucket
 
 TEMPLATES = Path("templates")
@@ -55,8 +53,8 @@ class RenderedTemplate:
 class Templates(dict[str, RenderedTemplate]):
     """Rendered templates by name.
 
-    One that is not among them, such as a packaged stack, is rendered and written when it is asked for; that raises
-    RenderingError if the template is missing or broken.
+    One that is not among them is rendered and written to ``build/`` when it is asked for, from the
+    project or else from the package; that raises RenderingError if it is missing or broken.
     """
 
     def __init__(self, directory: Path = TEMPLATES, build: Path = BUILD) -> None:
@@ -67,11 +65,11 @@ class Templates(dict[str, RenderedTemplate]):
 
     def __missing__(self, name: str) -> RenderedTemplate:
         made = self[name] = self.render(name)
-        _write([made])
+        _write(made)
         return made
 
     def render(self, name: str) -> RenderedTemplate:
-        """Return a template, of the project or else of the package; write nothing. Raises RenderingError."""
+        """Return a template; write nothing. Raises RenderingError with file and line."""
         if name not in self.files:
             known = sorted({*self, *self.files})
             raise RenderingError(
@@ -82,27 +80,31 @@ class Templates(dict[str, RenderedTemplate]):
                 f"or without Jinja <name>{', <name>'.join(PLAIN_SUFFIXES)}.",
             )
         source = self.files[name]
-        uses_jinja = source.name.endswith(SUFFIX)
-        text = _expand(name, source, self._folders) if uses_jinja else documents.read_text(source)
         suffix = ".json" if source.suffix == ".json" else ".yaml"
         path = self._build / f"{name}{suffix}"
+        if not source.name.endswith(SUFFIX):
+            text = documents.read_text(source)
+            document = documents.parse_template(text, str(source))
+            return RenderedTemplate(name, text, document, path, source)
+        text = _expand(name, source, self._folders)
         try:
-            document = documents.parse_template(text, str(path))
+            document = documents.parse_template(text, str(source))
         except documents.DocumentError as error:
-            where = _locate(error.where, text, source)
-            raise RenderingError(error.what, where=where, advice=error.advice) from None
-        if uses_jinja:
-            tidied = _tidy(text)  # changes no value: else the text stays as it is
-            is_same = documents.parse_template(tidied, str(path)) == document
-            text = tidied if is_same else text
+            number = re.search(r":(\d+):\d+$", error.where)
+            line = [*text.split("\n"), ""][int(number[1]) - 1].strip() if number else ""
+            what = f"{error.what}: {line}" if line else error.what
+            raise RenderingError(what, where=f"{source}, as rendered") from None
+        tidied = _tidy(text)
+        if documents.parse_template(tidied, str(source)) == document:  # else it stays as it is
+            text = tidied
         return RenderedTemplate(name, text, document, path, source)
 
 
 def find(directory: Path = TEMPLATES) -> dict[str, Path]:
-    """Return name → file of the templates below a folder: ``*.yaml.j2``, and plain YAML and JSON templates.
+    """Return name → file of the templates below a folder: ``*.yaml.j2``, plain YAML and JSON.
 
-    A plain file without the word ``Resources`` is not a template: other files may be in ``templates/``, too.
-    Raises RenderingError for two files with the same name.
+    A plain file without the word ``Resources`` is not a template: other files may be in
+    ``templates/``, too. Raises RenderingError for two files with the same name.
     """
     found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*")):
@@ -125,23 +127,20 @@ def names(directory: Path = TEMPLATES) -> list[str]:
     return list(find(directory))
 
 
-def render(name: str, directory: Path = TEMPLATES, build: Path = BUILD) -> RenderedTemplate:
+def render(name: str, directory: Path = TEMPLATES) -> RenderedTemplate:
     """Return one template; write nothing. Raises RenderingError with file and line.
 
     The text depends on the files in ``templates/`` and the version alone.
     """
-    return Templates(directory, build).render(name)
+    return Templates(directory).render(name)
 
 
 def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     """Render every template of ``directory`` and write ``build/``.
 
-    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was. A file is written only if its
-    bytes change; a file directly in ``build/`` that no template has is removed.
+    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was. A file is written
+    only if its bytes change; a file directly in ``build/`` that no template has is removed.
     """
-    rendered = Templates(directory, build)
-    for name in rendered.own:
-        rendered[name] = rendered.render(name)
     if not directory.is_dir():
         raise RenderingError(
             "folder not found",
@@ -149,9 +148,14 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
             where=str(directory),
             advice="Run the command at the top of the project.",
         )
-    kept = {build / f"{name}.yaml" for name in rendered.files}
-    _write(rendered.values(), set(build.glob("*.yaml")) - kept)
-    return rendered
+    templates = Templates(directory, build)
+    templates.update({name: templates.render(name) for name in templates.own})
+    for template in templates.values():
+        _write(template)
+    kept = {build / f"{name}.yaml" for name in templates.files}
+    for path in set(build.glob("*.yaml")) - kept:
+        path.unlink()
+    return templates
 
 
 class _Compiled(jinja2.BytecodeCache):
@@ -214,13 +218,11 @@ def _problem(error: Exception) -> str:
         return f"{error.name!r} not found"
     if isinstance(error, RecursionError):
         return "a template or macro includes itself without end"
-    if isinstance(error, jinja2.TemplateError):
-        return str(error.message)
-    return f"an expression cannot be evaluated: {error or type(error).__name__}"
+    return str(error) or type(error).__name__
 
 
 def _line_of(error: Exception, source: Path) -> str:
-    """Return where in a template an error happened: the innermost frame that Jinja mapped back to a source file."""
+    """Return where in a template an error happened: the innermost frame that Jinja mapped back."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -228,89 +230,28 @@ def _line_of(error: Exception, source: Path) -> str:
     return lines[-1] if lines else str(source)
 
 
-def _locate(where: str, text: str, source: Path) -> str:
-    """Return the place of an error in the rendered text as file and line of the source, if it has this line once."""
-    position = re.search(r":(\d+):\d+$", where)
-    if not position or not source.name.endswith(SUFFIX):
-        return f"{source}{position[0] if position else ''}"
-    line = [*text.split("\n"), ""][int(position[1]) - 1].strip()
-    lines = [one.strip() for one in documents.read_text(source).split("\n")]
-    number = f":{lines.index(line) + 1}" if lines.count(line) == 1 else ""
-    return f"{source}{number} ({where}: {line})"
-
-
-def _write(rendered: Iterable[RenderedTemplate], stale: Iterable[Path] = ()) -> None:
-    """Write the files whose bytes change, and remove ``stale``; a reader never sees half a file."""
-    try:
-        changed = [
-            one
-            for one in rendered
-            if not one.path.exists() or one.path.read_bytes() != one.text.encode()
-        ]
-        for one in changed:
-            temporary = one.path.with_name(f".{one.path.name}.{os.getpid()}")
-            one.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(one.text, encoding="utf-8", newline="\n")
-                temporary.replace(one.path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        for path in stale:
-            path.unlink()
-    except OSError as error:
-        raise RenderingError(
-            f"cannot be written: {error.strerror}",
-            code=ErrorCode.FILE_UNWRITABLE,
-            where=str(error.filename),
-        ) from None
+def _write(template: RenderedTemplate) -> None:
+    """Write a template to ``build/`` if its bytes change; a reader never sees half a file."""
+    path, content = template.path, template.text.encode()
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _tidy(text: str) -> str:
-    """Return valid YAML with blank lines as a careful author sets them, so that macros need not think of them.
+    """Return YAML with blank lines as a careful author sets them, so that macros need not.
 
-    One before each section, and before each resource with the comment above it; none elsewhere. White space at line
-    ends goes. Scalars of several lines (Lambda code, JSON) are kept as they are.
+    One before each section and each resource with the comment above it. Other blank lines go, unless
+    the next line is indented as deeply as the code of a function is and not a list item. The caller compares the values:
+    of a template whose strings this would change nothing is changed.
     """
-    lines = text.split("\n")
-    scalar = {number for start, end in _scalars(text) for number in range(start, end)}
-    tidied: list[str] = []
-    section, comments = "", 0  # comments: the lines of them that end ``tidied``
-    for number, raw in enumerate(lines):
-        if number in scalar:
-            tidied.append(raw)
-            comments = 0
-            continue
-        if not (line := raw.rstrip(" \t\r")):
-            continue
-        indent = len(line) - len(line.lstrip(" "))
-        if line.lstrip().startswith("#"):
-            comments += 1
-        else:
-            is_entry = (indent == 0 and line[-1] == ":") or (
-                indent == 2 and section == "Resources:"
-            )
-            above = len(tidied) - comments
-            is_first = indent > 0 and above > 0 and tidied[above - 1] == section
-            if is_entry and line[indent] != "-" and above and not is_first:
-                tidied.insert(above, "")
-            section, comments = line if indent == 0 else section, 0
-        tidied.append(line)
-    return "\n".join(tidied) + "\n"
-
-
-def _scalars(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the first line and the one after the last of what a line cannot be changed in: scalars of several lines."""
-    lines = text.split("\n")
-    for event in yaml.parse(text, Loader=documents.FAST_LOADER):
-        if not isinstance(event, yaml.ScalarEvent):
-            continue
-        start, end = (mark.line if mark else 0 for mark in (event.start_mark, event.end_mark))
-        if event.style in ("|", ">"):
-            header = re.search(r"[|>][-+0-9]*(?= *(?:#.*)?$)", lines[start].rstrip())
-            while (
-                header and "+" not in header[0] and end > start + 1 and not lines[end - 1].strip()
-            ):
-                end -= 1  # blank lines after the scalar that are no part of it
-            yield start + 1, end
-        elif end > start:
-            yield start, end + 1
+    text = re.sub(r"(?:[ \t\r]*\n)+(?= {0,8}[^ \n]| +- )", "\n", f"\n{text.strip()}\n")
+    head, mark, rest = text.partition("\nResources:\n")
+    resources = re.split(r"^(?=[^ \n])", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    rest = rest.removeprefix(resources)
+    resources = re.sub(r"(?m)^((?:  #.*\n)*  \w+:)", r"\n\1", resources).removeprefix("\n")
+    text = f"{head}{mark}{resources}{rest}"
+    return re.sub(r"(?m)^((?:#.*\n)*\w+:)$", r"\n\1", text).lstrip("\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eventstacks import environment, environment_file
+from eventstacks import environment
 from eventstacks.environment import OutputReference
 
 EXAMPLES = re.findall(
@@ -25,9 +25,9 @@ def test_each_file_is_one_that_can_be_read(example):
 
 
 def test_every_key_is_named():
-    whole, sets = (yaml.load(one, environment_file._Loader) for one in EXAMPLES)
+    whole, sets = (yaml.load(one, environment.Loader) for one in EXAMPLES)
     text = Path("docs/deploying.md").read_text(encoding="utf-8")
-    schema = environment_file._validator().schema
+    schema = environment.validator().schema
     beside = {key for key in ("endpoint", "stack_set") if f"`{key}`" in text}
     assert {*whole, *beside} == {*schema["properties"], "x-common"}
     stack = schema["$defs"]["stack"]["properties"]

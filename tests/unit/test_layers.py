@@ -14,7 +14,7 @@ LAYERS = [  # from top to bottom; modules of one group may import each other
     {"local"},
     {"cloudformation"},
     {"flow"},
-    {"rendering", "environment", "environment_file", "parameter_checks", "aws", "scaffold"},
+    {"rendering", "environment", "parameter_checks", "aws", "scaffold"},
     {"patterns"},
     {"documents", "errors", "packaged", ""},
 ]
