@@ -82,8 +82,8 @@ def test_what_the_key_cannot_be_used_for_goes_where_it_is_not_needed(key):
     flow = graph.of_template(
         rendering.render("custom-event-bus").document, {"KmsKeyArn": key}, **WHERE
     )
-    (bus,) = [one for one in flow.buses.values() if one.resource]
-    queue = flow.resources.get((bus.resource.properties.get("DeadLetterConfig") or {}).get("Arn"))
+    (bus,) = [one for arn, one in flow.resources.items() if arn in flow.buses]
+    queue = flow.resources.get((bus.properties.get("DeadLetterConfig") or {}).get("Arn"))
     if not key:
         assert queue is None
         assert "BusDeadLetterQueue" not in {one.logical_id for one in flow.resources.values()}

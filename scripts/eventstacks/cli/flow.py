@@ -126,32 +126,43 @@ def trace(
         )
         key = (sample.stack, sample.region, *sorted(sample.parameters.items()))
         flow = flows[key] = flows.get(key) or find(sample)
-        completed, arrivals = _route(sample, flow)
-        deviations = samples.deviations(arrivals, sample.expect)
-        if ndjson or as_json:
-            routes = [tracing.as_data(one) for one in arrivals]
-            document = {"event": completed, "buses": routes, "deviations": deviations}
-            click.echo(json.dumps(document, indent=None if ndjson else 2))
-        else:
-            _show(arrivals, completed if show_event else None)
-        for deviation in deviations:
-            output.echo(f"{sample.where}: {deviation}", err=True)
-        if diagram:
-            diagram.write(drawing.mermaid(flow, arrivals))
-        if sample.expect is None:
-            is_lost = any(one.is_lost for one in arrivals)
-            failed |= is_lost or not any(one.is_matched for one in arrivals)
-        failed |= bool(deviations)
+        failed = _trace_one(sample, flow, ndjson, as_json, show_event, diagram) or failed
     return int(failed)
 
 
-def _route(sample: Sample, flow: Flow) -> tuple[dict[str, Any], list[Arrival]]:
-    """Return the completed event of a sample and its routes."""
+def _trace_one(
+    sample: Sample,
+    flow: Flow,
+    ndjson: bool,
+    as_json: bool,
+    show_event: bool,
+    diagram: IO[str] | None,
+) -> bool:
+    """Trace and print one event. Return True if it is not delivered as it should be."""
     own = flow.stacks[0]
     account = own.account or symbols.symbol_of("AWS::AccountId")
     event = samples.complete(sample, flow, sample.region or own.region, account)
     entrances = tracing.entrances(flow, event, sample.bus)
-    return event, [tracing.trace(flow, event, one) for one in entrances]
+    arrivals = [tracing.trace(flow, event, one) for one in entrances]
+    deviations = samples.deviations(arrivals, sample.expect)
+    text = payload.compact(event)
+    if ndjson or as_json:
+        routes = [tracing.as_data(one) for one in arrivals]
+        document = {"event": event, "buses": routes, "deviations": deviations}
+        click.echo(json.dumps(document, indent=None if ndjson else 2))
+    else:
+        for arrival in arrivals:
+            _show_arrival(arrival, text, 0)
+        if show_event:
+            output.echo(f"event {text}")
+    for deviation in deviations:
+        output.echo(f"{sample.where}: {deviation}", err=True)
+    if diagram:
+        diagram.write(drawing.mermaid(flow, arrivals))
+    if sample.expect is not None:
+        return bool(deviations)
+    is_matched = any(one.is_matched for one in arrivals)
+    return not is_matched or any(one.is_lost for one in arrivals)
 
 
 def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> Flow:
@@ -204,19 +215,11 @@ def _check_parameters(sample: Sample, template: Mapping[str, Any], where: str) -
 # --- the route as text: bus, rules, targets, later buses ---------------------------------------
 
 
-def _show(arrivals: list[Arrival], event: Any) -> None:
-    """Print routes, and the event after them unless it is None."""
-    for arrival in arrivals:
-        _show_arrival(arrival, 0)
-    if event is not None:
-        output.echo(f"event {payload.compact(event)}")
-
-
 def _say(depth: int, text: str, style: str = "") -> None:
     output.echo(f"{'  ' * depth}{text}", style=style)
 
 
-def _show_arrival(arrival: Arrival, depth: int) -> None:
+def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
     _say(depth, f"bus {arrival.label}  {arrival.bus}", "bold")
     if not arrival.exists:
         region = arrival.bus.split(":")[3]
@@ -232,7 +235,7 @@ def _show_arrival(arrival: Arrival, depth: int) -> None:
         if not route.deliveries and route.matched:
             _say(depth + 3, "the rule has no target", "red")
         for delivery in route.deliveries:
-            _show_delivery(delivery, payload.compact(arrival.event), depth + 2)
+            _show_delivery(delivery, event, depth + 2)
     if arrival.unexamined and not arrival.is_matched:
         names = ", ".join(arrival.unexamined)
         _say(depth + 1, f"? not expanded, can contain more rules: {names}", "magenta")
@@ -251,11 +254,11 @@ def _show_delivery(one: Delivery, event: str, depth: int) -> None:
     if one.queue and one.queue.allowed is False and not one.problem:
         text = f"the dead-letter queue cannot be written: {one.queue.reason}"
         _say(depth + 1, f"✗ {text}", "yellow")
-    payload_text = "the event" if one.payload.text == event else one.payload.text
+    received = "the event" if one.payload.text == event else one.payload.text
     is_received = one.fate in {"delivered", "unknown"}
-    _say(depth + 1, f"receives {payload_text if is_received else 'nothing'}")
+    _say(depth + 1, f"receives {received if is_received else 'nothing'}")
     if one.onward:
-        _show_arrival(one.onward, depth + 1)
+        _show_arrival(one.onward, event, depth + 1)
 
 
 @click.command()

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from eventstacks.flow.graph import bus_name
 from eventstacks.flow.symbols import as_dict, as_list
 from eventstacks.flow.targets import INPUTS, kind_of
 from eventstacks.flow.trace import Fate
@@ -17,7 +18,8 @@ from eventstacks.flow.trace import Fate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from eventstacks.flow.graph import Bus, Flow, Json
+    from eventstacks.flow.graph import Flow, Rule
+    from eventstacks.flow.symbols import Json
     from eventstacks.flow.targets import Target
     from eventstacks.flow.trace import Arrival
 
@@ -94,12 +96,12 @@ def edges(flow: Flow, arrivals: list[Arrival]) -> Iterator[Edge]:
         found = [one for arrival in arrivals for _, one in arrival.walk() if one]
         fates = {one.target.arn: one.fate for one in found}
         flow = _route_only(flow, [*arrivals, *(one.onward for one in found if one.onward)])
-    for bus in flow.buses.values():
-        if bus.name != "default" or flow.rules_on(bus.arn):
+    for bus in flow.buses:
+        if bus_name(bus) != "default" or flow.rules_on(bus):
             yield from _bus_edges(flow, bus, fates)
     for schedule in flow.schedules:
-        source = Node(schedule.label, "schedule", "rule", schedule.label, (schedule.expression,))
-        yield from _target_edges(flow, source, schedule.target, fates)
+        source = _rule_node("schedule", schedule)
+        yield from _target_edges(flow, source, schedule.targets, fates)
 
 
 def _route_only(flow: Flow, passed: list[Arrival]) -> Flow:
@@ -107,46 +109,53 @@ def _route_only(flow: Flow, passed: list[Arrival]) -> Flow:
     kept = {(one.bus, archive) for one in passed for archive in one.archives}
     return replace(
         flow,
-        buses={one.bus: flow.buses[one.bus] for one in passed if one.exists},
+        buses={one.bus: one.label for one in passed if one.exists},
         rules=[route.rule for one in passed for route in one.routes if route.matched is not False],
         archives=[one for one in flow.archives if (one.bus, one.label) in kept],
         schedules=[],
     )
 
 
-def _bus_edges(flow: Flow, bus: Bus, fates: Fates) -> Iterator[Edge]:
+def _bus_edges(flow: Flow, bus: str, fates: Fates) -> Iterator[Edge]:
     """Yield the arrows to a bus from its publishers, and from it to rules, targets and archives."""
-    node, rules = Node(bus.arn, "event bus", "bus", bus.label), flow.rules_on(bus.arn)
-    if bus.name == "default":
+    node, rules = Node(bus, "event bus", "bus", flow.label(bus)), flow.rules_on(bus)
+    if bus_name(bus) == "default":
         sources = [one for rule in rules for one in as_list(as_dict(rule.pattern).get("source"))]
         for source in map(str, sources):
-            yield Edge(Node(f"{source} {bus.arn}", "publisher", "publisher", source), node)
-    elif not any(target.arn == bus.arn for rule in flow.rules for target in rule.targets):
-        publisher = Node(f"to {bus.arn}", "publisher", "publisher", "your applications")
+            yield Edge(Node(f"{source} {bus}", "publisher", "publisher", source), node)
+    elif not any(target.arn == bus for rule in flow.rules for target in rule.targets):
+        publisher = Node(f"to {bus}", "publisher", "publisher", "your applications")
         yield Edge(publisher, node, "PutEvents")
     for rule in rules:
         kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
-        own = Node(rule.arn, kind, "rule", rule.label, short(rule.pattern or rule.schedule or ""))
-        yield Edge(node, own)
-        for target in rule.targets:
-            yield from _target_edges(flow, own, target, fates)
-    for one in (archive for archive in flow.archives if archive.bus == bus.arn):
-        lines = short(one.pattern or "every event")
-        yield Edge(node, Node(one.arn, "archive", "archive", one.label, lines))
+        yield Edge(node, _rule_node(kind, rule))
+        yield from _target_edges(flow, _rule_node(kind, rule), rule.targets, fates)
+    for archive in flow.archives:
+        if archive.bus == bus:
+            yield Edge(node, _rule_node("archive", archive))
 
 
-def _target_edges(flow: Flow, source: Node, target: Target, fates: Fates) -> Iterator[Edge]:
-    """Yield the arrow to a target, labelled with its input and what becomes of the event, and on."""
-    kind, fate = kind_of(target.arn), fates.get(target.arn)
-    style = STYLES.get(kind.name, "compute") if kind else "compute"
-    title = kind.title if kind else target.service or "target"
-    node = Node(target.arn, title, style, flow.label(target.arn))
-    labels = [*(key for key in INPUTS if key in target.settings), *([fate.value] if fate else [])]
-    yield Edge(source, node, ", ".join(labels))
-    if target.dead_letters and (not fates or fate is Fate.DEAD_LETTER):
-        queue = target.dead_letters
-        dead = Node(queue, "dead-letter queue", "dead", flow.label(queue))
-        yield Edge(node, dead, "not delivered")
+def _rule_node(kind: str, rule: Rule) -> Node:
+    style = "archive" if kind == "archive" else "rule"
+    lines = short(rule.pattern or rule.schedule or "every event")
+    return Node(rule.arn, kind, style, rule.label, lines)
+
+
+def _target_edges(
+    flow: Flow, source: Node, targets: Iterable[Target], fates: Fates
+) -> Iterator[Edge]:
+    """Yield the arrows to targets, labelled with input and fate, and to their dead-letter queues."""
+    for target in targets:
+        kind, fate = kind_of(target.arn), fates.get(target.arn)
+        style = STYLES.get(kind.name, "compute") if kind else "compute"
+        title = kind.title if kind else target.service or "target"
+        node = Node(target.arn, title, style, flow.label(target.arn))
+        labels = [key for key in INPUTS if key in target.settings] + ([fate] if fate else [])
+        yield Edge(source, node, ", ".join(labels))
+        if target.dead_letters and fate in {None, Fate.DEAD_LETTER}:
+            queue = target.dead_letters
+            dead = Node(queue, "dead-letter queue", "dead", flow.label(queue))
+            yield Edge(node, dead, "not delivered")
 
 
 def short(pattern: Json | str) -> tuple[str, ...]:

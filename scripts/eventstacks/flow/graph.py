@@ -13,10 +13,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.environment import Source
-from eventstacks.flow import unexamined
-from eventstacks.flow.json_text import documents_of, pattern_of
 from eventstacks.flow.resolve import Resource, Stack
-from eventstacks.flow.symbols import as_dict, as_list, is_known, like
+from eventstacks.flow.symbols import (
+    Json,
+    as_dict,
+    as_list,
+    documents_of,
+    is_known,
+    like,
+    pattern_of,
+)
 from eventstacks.flow.targets import Target, bare
 
 if TYPE_CHECKING:
@@ -25,12 +31,13 @@ if TYPE_CHECKING:
     from eventstacks.environment import Environment, StackRef
     from eventstacks.rendering import RenderedTemplate
 
-Json = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule. ``pattern``: None if it only has a schedule, text if it is a symbol or not JSON."""
+    """A rule, or as rules without targets: archives; or with a schedule: those of EventBridge Scheduler.
+
+    ``pattern``: None if there is none, text if it is a symbol or not JSON.
+    """
 
     label: str
     name: str
@@ -40,35 +47,6 @@ class Rule:
     schedule: str | None = None
     state: str = "ENABLED"
     targets: tuple[Target, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bus:
-    """An event bus; the default bus of a Region exists without a resource."""
-
-    label: str
-    name: str
-    arn: str
-    resource: Resource | None = None
-
-
-@dataclass(frozen=True)
-class Archive:
-    """An archive of a bus; without a pattern it keeps every event."""
-
-    label: str
-    arn: str
-    bus: str  # ARN
-    pattern: Json | str | None = None
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A schedule of EventBridge Scheduler, which assumes the role of its target."""
-
-    label: str
-    expression: str
-    target: Target
 
 
 @dataclass(frozen=True)
@@ -88,16 +66,16 @@ class Policy:
 
 @dataclass(eq=False)  # hashable: results are cached by flow
 class Flow:
-    """Buses, rules, targets and policies.
+    """Buses (ARN → label), rules, targets and policies; the default bus of a Region needs no resource.
 
     ``is_whole``: it was read from an account, so whatever is not in here does not exist. ``unexamined``:
     what can hold more of the flow but was not expanded.
     """
 
-    buses: dict[str, Bus] = field(default_factory=dict)
+    buses: dict[str, str] = field(default_factory=dict)
     rules: list[Rule] = field(default_factory=list)
-    archives: list[Archive] = field(default_factory=list)
-    schedules: list[Schedule] = field(default_factory=list)
+    archives: list[Rule] = field(default_factory=list)
+    schedules: list[Rule] = field(default_factory=list)
     policies: list[Policy] = field(default_factory=list)
     resources: dict[str, Resource] = field(default_factory=dict)
     stacks: list[Stack] = field(default_factory=list)
@@ -126,12 +104,9 @@ class Flow:
 
     def label(self, arn: str) -> str:
         """Return a short name: the logical ID, or the last part of the ARN."""
-        if arn in self.buses:
-            return self.buses[arn].label
         if arn in self.resources:
             return self.resources[arn].logical_id
-        _, is_bus, name = arn.rpartition(":event-bus/")  # a partner bus has slashes in its name
-        return name if is_bus else arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
+        return self.buses.get(arn) or bus_name(arn) or arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
 
 
 def of_template(
@@ -166,23 +141,15 @@ def stacks_of(
         for ref in environment.choose()
     }
     for ref, stack in made.items():
+        # The value of a source is known when it is deployed.
+        values = {k: None if isinstance(one, Source) else one for k, one in ref.values().items()}
         outputs = {
             parameter: partial(made[source].output, name)
             for parameter, (source, name) in environment.references(ref).items()
         }
-        # The value of a source is known when it is deployed.
-        values = {
-            name: None if isinstance(value, Source) else value
-            for name, value in ref.values().items()
-        }
         stack.parameters = {**values, **outputs, **(overrides or {}).get(ref.stack, {})}
-        others = [other for source, other in made.items() if source.region == ref.region]
-        stack.imports = partial(_first_export, others)
+        stack.exporters = [other for source, other in made.items() if source.region == ref.region]
     return made
-
-
-def _first_export(stacks: Iterable[Stack], name: str) -> Any:
-    return next((value for stack in stacks if (value := stack.export(name)) is not None), None)
 
 
 def of_environment(
@@ -202,16 +169,14 @@ def of_stacks(stacks: Iterable[Stack]) -> Flow:
     found = [(resource, stack) for stack in flow.stacks for resource in stack.resources().values()]
     flow.resources = {bare(resource.arn): resource for resource, _ in found}
     for stack in flow.stacks:
-        default = bus_arn("default", stack)
-        flow.buses[default] = Bus("default", "default", default)
-        flow.unexamined += unexamined.of_template(stack.template)
+        flow.buses[bus_arn("default", stack)] = "default"
+        flow.unexamined += unexamined_of(stack.template)
         # Custom resources, such as the CDK's, call PutResourcePolicy of CloudWatch Logs.
         if "putresourcepolicy" in json.dumps(stack.template, default=str).lower():
             logs = stack.arn("logs", "")
             flow.policies.append(Policy("a custom resource", logs, (), is_open=True))
     for resource, stack in found:
-        if reader := _READERS.get(resource.type):
-            reader(flow, resource, stack)
+        add(flow, resource, stack)
     return flow
 
 
@@ -221,50 +186,89 @@ def bus_arn(name: Any, stack: Stack) -> str:
     return text if text.startswith("arn:") else stack.arn("events", f"event-bus/{text}")
 
 
+def bus_name(arn: str) -> str:
+    """Return the name in the ARN of a bus, "" for other ARNs; that of a partner bus has slashes."""
+    return arn.rpartition(":event-bus/")[2] if ":event-bus/" in arn else ""
+
+
 def target_of(name: str, settings: Json) -> Target:
     """Return the target with these settings."""
     return Target(name, bare(str(settings.get("Arn", ""))), settings)
 
 
-def _read_bus(flow: Flow, resource: Resource, stack: Stack) -> None:
-    flow.buses[resource.arn] = Bus(resource.logical_id, resource.name, resource.arn, resource)
-    _read_document(flow, resource, stack)
-
-
-def _read_rule(flow: Flow, resource: Resource, stack: Stack) -> None:
-    given = resource.properties
-    bus = bus_arn(given.get("EventBusName"), stack)
-    flow.buses.setdefault(bus, Bus(flow.label(bus), bus.rpartition(":event-bus/")[2], bus))
+def add(flow: Flow, resource: Resource, stack: Stack) -> None:
+    """Add a resource with the bus, rule, archive, schedule and policies that it is or has."""
+    given, label = resource.properties, resource.logical_id
+    flow.resources[bare(resource.arn)] = resource
+    flow.policies += _policies(flow, resource, stack)
     schedule = given.get("ScheduleExpression")
-    targets = [
-        target_of(str(entry.get("Id", "")), entry)
-        for entry in as_list(given.get("Targets"))
-        if isinstance(entry, dict)
-    ]
-    flow.rules.append(
-        Rule(
-            resource.logical_id,
-            resource.name,
-            resource.arn,
-            bus,
-            pattern_of(given.get("EventPattern")),
-            None if schedule is None else str(schedule),
-            str(given.get("State", "ENABLED")),
-            tuple(targets),
-        )
+    rule = Rule(
+        label,
+        resource.name,
+        resource.arn,
+        bus_arn(given.get("EventBusName") or given.get("SourceArn"), stack),
+        pattern_of(given.get("EventPattern")),
+        None if schedule is None else str(schedule),
+        str(given.get("State", "ENABLED")),
     )
+    match resource.type:
+        case "AWS::Events::EventBus":
+            flow.buses[resource.arn] = label
+        case "AWS::Events::Rule":
+            flow.buses.setdefault(rule.bus, flow.label(rule.bus))
+            entries = filter(None, map(as_dict, as_list(given.get("Targets"))))
+            targets = tuple(target_of(str(entry.get("Id", "")), entry) for entry in entries)
+            flow.rules.append(replace(rule, targets=targets))
+        case "AWS::Events::Archive":
+            flow.archives.append(rule)
+        case "AWS::Scheduler::Schedule":
+            target = target_of(label, as_dict(given.get("Target")))
+            flow.schedules.append(replace(rule, targets=(target,)))
 
 
-def _read_archive(flow: Flow, resource: Resource, stack: Stack) -> None:
-    bus = bus_arn(resource.properties.get("SourceArn"), stack)
-    pattern = pattern_of(resource.properties.get("EventPattern"))
-    flow.archives.append(Archive(resource.logical_id, resource.arn, bus, pattern))
+def policy_of(label: str, arn: str, raw: Any) -> Policy:
+    """Return the policy with a document, its JSON text, or what only AWS knows."""
+    statements = documents_of(raw)
+    return Policy(label, arn, statements, not statements and not is_known(raw))
 
 
-def _read_schedule(flow: Flow, resource: Resource, _: Stack) -> None:
-    target = target_of(resource.logical_id, as_dict(resource.properties.get("Target")))
-    text = str(resource.properties.get("ScheduleExpression", ""))
-    flow.schedules.append(Schedule(resource.logical_id, text, target))
+# type: (property with the policy, property that names what it guards: queues by URL, topics by ARN).
+# An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy). Functions,
+# queues and topics have a Policy in the answers of AWS only.
+_DOCUMENTS = {
+    "AWS::Lambda::Function": ("Policy", ""),
+    "AWS::SQS::Queue": ("Policy", ""),
+    "AWS::SNS::Topic": ("Policy", ""),
+    "AWS::Events::EventBus": ("Policy", ""),
+    "AWS::KMS::Key": ("KeyPolicy", ""),
+    "AWS::KMS::ReplicaKey": ("KeyPolicy", ""),
+    "AWS::Logs::LogGroup": ("ResourcePolicyDocument", ""),
+    "AWS::Logs::ResourcePolicy": ("PolicyDocument", ""),
+    "AWS::SQS::QueuePolicy": ("PolicyDocument", "Queues"),
+    "AWS::SQS::QueueInlinePolicy": ("PolicyDocument", "Queue"),
+    "AWS::SNS::TopicPolicy": ("PolicyDocument", "Topics"),
+    "AWS::SNS::TopicInlinePolicy": ("PolicyDocument", "TopicArn"),
+}
+
+
+def _policies(flow: Flow, resource: Resource, stack: Stack) -> list[Policy]:
+    """Return the policies that a resource is or has."""
+    given, label = resource.properties, resource.logical_id
+    if resource.type == "AWS::Lambda::Permission":
+        return [_permission(resource, stack)]
+    if resource.type == "AWS::Events::EventBusPolicy":
+        bus = bus_arn(given.get("EventBusName"), stack)
+        short = {"Effect": "Allow", "Resource": bus, **given}  # Action and Principal
+        return [Policy(label, bus, (as_dict(given.get("Statement")) or short,))]
+    key, guards = _DOCUMENTS.get(resource.type, ("", ""))
+    guarded = [bare(resource.arn)]
+    if resource.type == "AWS::Logs::ResourcePolicy":
+        guarded = [stack.arn("logs", "")]
+    elif guards:
+        arns = {one.ref: arn for arn, one in flow.resources.items()}
+        guarded = [arns.get(name, name) for name in map(str, as_list(given.get(guards)))]
+    policies = (policy_of(label, arn, given.get(key)) for arn in guarded)
+    return [policy for policy in policies if policy.statements or policy.is_open]
 
 
 _PERMISSION_CONDITIONS = (
@@ -276,8 +280,8 @@ _PERMISSION_CONDITIONS = (
 )
 
 
-def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """Read a Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
+def _permission(resource: Resource, stack: Stack) -> Policy:
+    """Return a Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
     given = resource.properties
     function = str(given.get("FunctionName", ""))
     if not function.startswith("arn:"):  # a name, or an account and a name
@@ -294,58 +298,40 @@ def _read_permission(flow: Flow, resource: Resource, stack: Stack) -> None:
         "Condition": conditions,
         "Principal": {"Service" if "." in principal else "AWS": principal},
     }
-    flow.policies.append(Policy(resource.logical_id, function, (statement,)))
+    return Policy(resource.logical_id, function, (statement,))
 
 
-def _read_bus_policy(flow: Flow, resource: Resource, stack: Stack) -> None:
-    given = resource.properties
-    bus = bus_arn(given.get("EventBusName"), stack)
-    statement = as_dict(given.get("Statement")) or {
-        "Effect": "Allow",
-        "Action": given.get("Action"),
-        "Resource": bus,
-        "Principal": given.get("Principal"),
-    }
-    flow.policies.append(Policy(resource.logical_id, bus, (statement,)))
-
-
-def _read_document(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """Read the policy of a resource itself, or one for queues (by URL), topics (by ARN) or log groups.
-
-    An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy).
-    """
-    key, guards = _DOCUMENTS[resource.type]
-    raw = resource.properties.get(key)
-    statements = documents_of(raw)
-    guarded = [bare(resource.arn)]
-    if resource.type == "AWS::Logs::ResourcePolicy":
-        guarded = [stack.arn("logs", "")]
-    elif guards:
-        arns = {one.ref: arn for arn, one in flow.resources.items()}
-        named = map(str, as_list(resource.properties.get(guards)))
-        guarded = [arns.get(name, name) for name in named]
-    is_open = not statements and not is_known(raw)
-    if statements or is_open:
-        flow.policies += [Policy(resource.logical_id, arn, statements, is_open) for arn in guarded]
-
-
-# type: (property with the policy, property that names what it guards).
-_DOCUMENTS = {
-    "AWS::Events::EventBus": ("Policy", ""),
-    "AWS::KMS::Key": ("KeyPolicy", ""),
-    "AWS::KMS::ReplicaKey": ("KeyPolicy", ""),
-    "AWS::Logs::LogGroup": ("ResourcePolicyDocument", ""),
-    "AWS::Logs::ResourcePolicy": ("PolicyDocument", ""),
-    "AWS::SQS::QueuePolicy": ("PolicyDocument", "Queues"),
-    "AWS::SQS::QueueInlinePolicy": ("PolicyDocument", "Queue"),
-    "AWS::SNS::TopicPolicy": ("PolicyDocument", "Topics"),
-    "AWS::SNS::TopicInlinePolicy": ("PolicyDocument", "TopicArn"),
+# Transforms that add no resources: those of AWS::LanguageExtensions stand in the template as Fn::ForEach.
+_KNOWN_TRANSFORMS = {
+    "AWS::Serverless-2016-10-31",
+    "AWS::LanguageExtensions",
+    "AWS::CodeDeployBlueGreen",
+    "AWS::SecretsManager-2020-07-23",
+    "AWS::SecretsManager-2024-09-16",
 }
-_READERS = dict.fromkeys(_DOCUMENTS, _read_document) | {
-    "AWS::Events::EventBus": _read_bus,
-    "AWS::Events::Rule": _read_rule,
-    "AWS::Events::Archive": _read_archive,
-    "AWS::Events::EventBusPolicy": _read_bus_policy,
-    "AWS::Scheduler::Schedule": _read_schedule,
-    "AWS::Lambda::Permission": _read_permission,
+_CONTAINERS = {
+    "AWS::CloudFormation::Stack": "nested stack",
+    "AWS::CloudFormation::StackSet": "stack set",
+    "AWS::Serverless::Application": "nested stack",
+    "AWS::Serverless::Connector": "connector",
 }
+
+
+def unexamined_of(template: Mapping[str, Any]) -> list[str]:
+    """Return what can add rules, targets or policies to a template but is not expanded here."""
+    macros = [
+        str(as_dict(entry).get("Name", entry)) for entry in as_list(template.get("Transform"))
+    ]
+    found = [f"macro {name}" for name in macros if name not in _KNOWN_TRANSFORMS]
+    for name, raw in as_dict(template.get("Resources")).items():
+        kind = str(as_dict(raw).get("Type", ""))
+        has_events = as_dict(as_dict(raw).get("Properties")).get("Events")
+        if name.startswith("Fn::"):
+            found.append(f"{name.split('::')[1]} {name.rsplit('::', 1)[-1]}")
+        elif kind.endswith("::MODULE"):
+            found.append(f"module {name}")
+        elif kind in _CONTAINERS or "Connectors" in as_dict(raw):
+            found.append(f"{_CONTAINERS.get(kind, 'connector')} {name}")
+        elif kind.startswith("AWS::Serverless::") and has_events:
+            found.append(f"SAM events of {name}")
+    return found

@@ -1,4 +1,4 @@
-"""Read the flow as it is deployed."""
+"""Read the flow as it is deployed, as the resources that a template would have."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from botocore.exceptions import ClientError
 
 from eventstacks.aws import error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow import graph, json_text
+from eventstacks.flow import graph
 from eventstacks.flow.resolve import Resource
-from eventstacks.flow.symbols import is_known
+from eventstacks.flow.symbols import documents_of, is_known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from eventstacks.aws import Aws
-    from eventstacks.flow.graph import Flow, Json, Rule
+    from eventstacks.flow.graph import Flow
     from eventstacks.flow.resolve import Stack
+    from eventstacks.flow.symbols import Json
 
 # Parts of the error codes with which services say that a resource does not exist.
 _NOT_FOUND = ("NotFound", "NoSuch", "NonExistent", "DoesNotExist")
@@ -56,28 +57,39 @@ def read(aws: Aws, planned: Flow) -> Flow:
 
     Labels come from ``planned``. Raises botocore's errors, also for missing permissions.
     """
-    found = graph.Flow(stacks=planned.stacks, is_whole=True)
-    for region, stack in sorted({one.region: one for one in planned.stacks}.items()):
-        events = aws.client("events", region)
-        for bus in _pages(events.list_event_buses, "EventBuses"):
-            found.buses[bus["Arn"]] = graph.Bus(planned.label(bus["Arn"]), bus["Name"], bus["Arn"])
-            _add_policy(found, "bus policy", bus["Arn"], bus.get("Policy"))
-            rules = _pages(events.list_rules, "Rules", EventBusName=bus["Name"])
-            found.rules += [_rule(events, bus["Arn"], one, planned) for one in rules]
-        for one in _pages(events.list_archives, "Archives"):
-            archive = events.describe_archive(ArchiveName=one["ArchiveName"])
-            arn, pattern = archive["ArchiveArn"], json_text.pattern_of(archive.get("EventPattern"))
-            found.archives.append(
-                graph.Archive(planned.label(arn), arn, archive["EventSourceArn"], pattern)
-            )
-        logs = aws.client("logs", region)
-        for one in _pages(logs.describe_resource_policies, "resourcePolicies"):
-            _add_policy(found, one["policyName"], stack.arn("logs", ""), one["policyDocument"])
-    for target in [target for rule in found.rules for target in rule.targets]:
+    flow = graph.Flow(stacks=planned.stacks, is_whole=True)
+    for stack in {one.region: one for one in planned.stacks}.values():
+        for kind, arn, properties in _resources(aws, stack.region):
+            graph.add(flow, _resource(planned, kind, arn, properties), stack)
+    for target in [target for rule in flow.rules for target in rule.targets]:
         for arn in filter(None, (target.arn, target.dead_letters, target.role)):
-            if arn not in found.resources and is_known(arn):
-                _read_resource(aws, found, arn, planned)
-    return found
+            if arn not in flow.resources and is_known(arn):
+                _read_target(aws, flow, arn, planned)
+    return flow
+
+
+def _resource(planned: Flow, kind: str, arn: str, properties: Json) -> Resource:
+    name = graph.bus_name(arn) or arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
+    return Resource(planned.label(arn), kind, properties, name, arn, arn, arn.split(":")[3])
+
+
+def _resources(aws: Aws, region: str) -> Iterator[tuple[str, str, Json]]:
+    """Yield the type, the ARN and the properties of what a Region has of EventBridge and Logs policies."""
+    events, logs = aws.client("events", region), aws.client("logs", region)
+    for bus in _pages(events.list_event_buses, "EventBuses"):
+        yield "AWS::Events::EventBus", bus["Arn"], bus
+        for rule in _pages(events.list_rules, "Rules", EventBusName=bus["Name"]):
+            names = {"Rule": rule["Name"], "EventBusName": bus["Name"]}
+            targets = list(_pages(events.list_targets_by_rule, "Targets", **names))
+            placed = {**rule, "EventBusName": bus["Arn"], "Targets": targets}
+            yield "AWS::Events::Rule", rule["Arn"], placed
+    for one in _pages(events.list_archives, "Archives"):
+        archive = events.describe_archive(ArchiveName=one["ArchiveName"])
+        source = {"SourceArn": archive["EventSourceArn"]}
+        yield "AWS::Events::Archive", archive["ArchiveArn"], archive | source
+    for policy in _pages(logs.describe_resource_policies, "resourcePolicies"):
+        document = {"PolicyDocument": policy["policyDocument"]}
+        yield "AWS::Logs::ResourcePolicy", f"arn:::{region}::{policy['policyName']}", document
 
 
 def _pages(call: Any, key: str, **arguments: Any) -> Iterator[Json]:
@@ -90,67 +102,47 @@ def _pages(call: Any, key: str, **arguments: Any) -> Iterator[Json]:
         token = next(({name: page[name]} for name in names), None)
 
 
-def _rule(events: Any, bus: str, one: Mapping[str, Any], planned: Flow) -> Rule:
-    names = {"Rule": one["Name"], "EventBusName": one["EventBusName"]}
-    targets = _pages(events.list_targets_by_rule, "Targets", **names)
-    return graph.Rule(
-        next((rule.label for rule in planned.rules if rule.arn == one["Arn"]), one["Name"]),
-        one["Name"],
-        one["Arn"],
-        bus,
-        json_text.pattern_of(one.get("EventPattern")),
-        one.get("ScheduleExpression"),
-        one["State"],
-        tuple(graph.target_of(target["Id"], target) for target in targets),
-    )
-
-
-def _add_policy(flow: Flow, label: str, arn: str, document: str | None) -> None:
-    if document and (statements := json_text.documents_of(document)):
-        flow.policies.append(graph.Policy(label, arn, statements))
-
-
-def _read_resource(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
+def _read_target(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
     """Read what permissions need of the resource with an ARN; one that does not exist is left out."""
-    _, _, service, region, *_, name = arn.split(":")
-    label = planned.label(arn)
     try:
-        properties, documents = _describe(aws, arn)
-        for document in documents:
-            _add_policy(flow, f"policy of {label}", arn, document)
-        if key := properties.get("KmsMasterKeyId"):
-            _read_key(aws.client("kms", region), flow, str(key))
+        kind, properties = _describe(aws, arn)
+        graph.add(flow, _resource(planned, kind, arn, properties), flow.stacks[0])
+        key = str(properties.get("KmsMasterKeyId") or "")
+        if key and "alias/aws/" not in key:
+            region = arn.split(":")[3]
+            kms = aws.client("kms", region)
+            found = kms.describe_key(KeyId=key)["KeyMetadata"]  # GetKeyPolicy refuses an alias
+            policy = kms.get_key_policy(KeyId=found["KeyId"], PolicyName="default")["Policy"]
+            names = (found["KeyId"], key, found["Arn"], region)
+            resource = Resource(key, "AWS::KMS::Key", {"KeyPolicy": policy}, *names)
+            graph.add(flow, resource, flow.stacks[0])
     except ClientError as error:
         if not any(part in error_code(error) for part in _NOT_FOUND):
             raise
-        return
-    kind = {"lambda": "AWS::Lambda::Function", "iam": "AWS::IAM::Role"}.get(service, service)
-    short = name.rsplit("/", 1)[-1]
-    flow.resources[arn] = Resource(label, kind, properties, short, arn, arn, region=region)
 
 
-def _describe(aws: Aws, arn: str) -> tuple[Json, list[str | None]]:
-    """Return the properties and the policy documents of a resource; none of other services."""
+def _describe(aws: Aws, arn: str) -> tuple[str, Json]:
+    """Return the type and the properties of a resource; none of other services."""
     _, _, service, region, account, *_, name = arn.split(":")
     connect = partial(aws.client, service, region or aws.environment.regions[0])
     match service:
         case "lambda":
-            return {}, [connect().get_policy(FunctionName=arn)["Policy"]]
+            return "AWS::Lambda::Function", connect().get_policy(FunctionName=arn)
         case "sqs":
             owner = {"QueueName": name, "QueueOwnerAWSAccountId": account}
             url = connect().get_queue_url(**owner)["QueueUrl"]
             answer = connect().get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            return "AWS::SQS::Queue", answer.get("Attributes", {})
         case "sns":
-            answer = connect().get_topic_attributes(TopicArn=arn)
+            return "AWS::SNS::Topic", connect().get_topic_attributes(TopicArn=arn)["Attributes"]
         case "logs":
             answer = connect().describe_resource_policies(resourceArn=arn, policyScope="RESOURCE")
-            return {}, [one["policyDocument"] for one in answer["resourcePolicies"]]
+            documents = (one["policyDocument"] for one in answer["resourcePolicies"])
+            statements = [one for document in documents for one in documents_of(document)]
+            return "AWS::Logs::LogGroup", {"ResourcePolicyDocument": {"Statement": statements}}
         case "iam":
-            return _role(connect(), name.rsplit("/", 1)[-1]), []
-        case _:
-            return {}, []
-    attributes = answer.get("Attributes", {})
-    return attributes, [attributes.get("Policy")]
+            return "AWS::IAM::Role", _role(connect(), name.rsplit("/", 1)[-1])
+    return "", {}
 
 
 def _role(iam: Any, name: str) -> Json:
@@ -167,16 +159,3 @@ def _role(iam: Any, name: str) -> Json:
         documents.append((one["PolicyName"], found["Document"]))
     policies = [{"PolicyName": key, "PolicyDocument": value} for key, value in documents]
     return {"AssumeRolePolicyDocument": role["AssumeRolePolicyDocument"], "Policies": policies}
-
-
-def _read_key(kms: Any, flow: Flow, key: str) -> None:
-    if "alias/aws/" in key:
-        return
-    # ``key`` can be an alias, which GetKeyPolicy does not take.
-    found = kms.describe_key(KeyId=key)["KeyMetadata"]
-    arn = found["Arn"]
-    document = kms.get_key_policy(KeyId=found["KeyId"], PolicyName="default")["Policy"]
-    _add_policy(flow, f"policy of key {key}", arn, document)
-    flow.resources[arn] = Resource(
-        key, "AWS::KMS::Key", {}, found["KeyId"], key, arn, region=arn.split(":")[3]
-    )

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow import targets
-from eventstacks.flow.graph import Flow, Json, Policy, Rule, Schedule
-from eventstacks.flow.json_text import documents_of
-from eventstacks.flow.symbols import SYMBOL, as_dict, as_list, is_known, like
+from eventstacks.flow.graph import Flow, Policy, Rule, policy_of
+from eventstacks.flow.symbols import SYMBOL, Json, as_dict, as_list, like
 from eventstacks.flow.targets import DOUBTS, EVENTS, SCHEDULER, Call, Context, Reason, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from eventstacks.flow.resolve import Resource
 
@@ -39,9 +38,21 @@ class Verdict:
         reasons = ", ".join(dict.fromkeys(filter(None, (self.reason, other.reason))))
         return first if first.allowed is not True else Verdict(reason=reasons)
 
+    def otherwise(self, code: Reason, reason: str) -> Verdict:
+        """Return this verdict of ``evaluate``, or another if no statement applies."""
+        return Verdict(code, reason) if self.code is Reason.NO_POLICY else self
 
-# What decides among the statements of all policies of one target.
-_PRECEDENCE = (Reason.DENIED, Reason.MAY_BE_DENIED, Reason.ALLOWED, Reason.DEPENDS)
+
+def _decisive(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict that decides among those on several statements or callers."""
+    order = (
+        Reason.DENIED,
+        Reason.MAY_BE_DENIED,
+        Reason.ALLOWED,
+        Reason.DEPENDS,
+        Reason.NO_POLICY,
+    )
+    return min(verdicts, key=lambda one: order.index(one.code), default=Verdict(Reason.NO_POLICY))
 
 
 def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
@@ -77,13 +88,13 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     return of_target(flow, rule, Target("", arn))
 
 
-def of_schedule(flow: Flow, schedule: Schedule) -> Iterator[tuple[str, Verdict]]:
+def of_schedule(flow: Flow, schedule: Rule) -> Iterator[tuple[str, Verdict]]:
     """Yield the verdict on a schedule's target (key ``Arn``) and its dead-letter queue.
 
     EventBridge Scheduler does both in its role; a queue policy is not needed. Source: EventBridge
     Scheduler User Guide, 'Execution role' and 'Configuring a dead-letter queue' (aws-cdk issue 32032).
     """
-    target = schedule.target
+    [target] = schedule.targets
     # aws:SourceArn is the ARN of the schedule group, which is not looked up here.
     context: Context = {}
     if target.role and targets.role_calls(target, flow.resources):
@@ -100,19 +111,19 @@ def _context(rule: Rule) -> dict[str, str | None]:
 def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Verdict:
     """Decide by the resource policies of a target; of several callers one has to be allowed."""
     policies = flow.policies_of(arn)
-    verdicts = [
+    verdict = _decisive(
         evaluate(policies, caller, call.action, call.resource, call.context) for caller in callers
-    ]
-    if found := list(filter(None, verdicts)):
-        return min(found, key=lambda one: (False, True, None).index(one.allowed))
+    )
     kind = targets.kind_of(arn)
     is_bus = flow.is_whole and ":event-bus/" in arn  # only those of some Regions were read
     if not (flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources)):
-        return Verdict(Reason.NOT_IN_STACKS, f"{arn} is not in these stacks, nor is its policy")
+        text = f"{arn} is not in these stacks, nor is its policy"
+        return verdict.otherwise(Reason.NOT_IN_STACKS, text)
     words = f"no {kind.policy if kind else 'policy'} allows {' or '.join(callers)} to call {call.action}"
     misses = (_near_miss(policies, caller, call) for caller in callers)
-    detail = next(filter(None, misses), "")
-    return Verdict(Reason.NO_POLICY, f"{words} for this rule{detail}")
+    return verdict.otherwise(
+        Reason.NO_POLICY, f"{words} for this rule{next(filter(None, misses), '')}"
+    )
 
 
 def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verdict:
@@ -123,50 +134,43 @@ def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verd
         return Verdict(Reason.ROLE_NOT_FOUND, f"the role {arn} does not exist")
     if role is None:
         return Verdict(Reason.NOT_IN_STACKS, f"the role {arn} is not in these stacks")
-    document = role.properties.get("AssumeRolePolicyDocument")
-    statements = documents_of(document)
-    is_unread = not statements and not is_known(document)
-    trust = Policy(f"{role.logical_id} (trust)", arn, statements, is_unread)
+    label = role.logical_id
+    trust = policy_of(f"{label} (trust)", arn, role.properties.get("AssumeRolePolicyDocument"))
+    text = f"the trust policy of the role {label} does not allow {service}"
     trusted = evaluate([trust], service, "sts:AssumeRole", None, context)
-    if not trusted or not trusted.allowed:
-        text = f"the trust policy of the role {role.logical_id} does not allow {service}"
-        return trusted or Verdict(Reason.ROLE_TRUST, text)
-    policies = policies_of_role(flow, role)
-    verdict = Verdict()
+    if not trusted.allowed:
+        return trusted.otherwise(Reason.ROLE_TRUST, text)
+    policies, verdict = policies_of_role(flow, role), Verdict()
     for call in targets.role_calls(target, flow.resources):
-        verdict &= _allows(role, policies, call)
+        code, text = (
+            Reason.ROLE_POLICY,
+            f"the role {label} does not allow {call.action} on {call.resource}",
+        )
+        if role.properties.get("ManagedPolicyArns"):
+            code, text = (
+                Reason.MANAGED_POLICY,
+                f"the managed policies of the role {label} are not known",
+            )
+        verdicts = (
+            evaluate(policies, None, call.action, one, call.context)
+            for one in targets.policy_arns(call.resource)
+        )
+        verdict &= _decisive(verdicts).otherwise(code, text)
     return verdict
-
-
-def _allows(role: Resource, policies: list[Policy], call: Call) -> Verdict:
-    arns = targets.policy_arns(call.resource)
-    found = [evaluate(policies, None, call.action, arn, call.context) for arn in arns]
-    if decided := [one for one in found if one]:
-        return min(decided, key=lambda one: _PRECEDENCE.index(one.code))
-    if role.properties.get("ManagedPolicyArns"):
-        text = f"the managed policies of the role {role.logical_id} are not known"
-        return Verdict(Reason.MANAGED_POLICY, text)
-    text = f"the role {role.logical_id} does not allow {call.action} on {call.resource}"
-    return Verdict(Reason.ROLE_POLICY, text)
 
 
 def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
     """Return the inline policies of a role, and those of the stacks that are attached to it."""
-    sources = [
-        (f"{role.logical_id}/{entry.get('PolicyName')}", entry.get("PolicyDocument"))
-        for entry in as_list(role.properties.get("Policies"))
-        if isinstance(entry, dict)
+    sources: list[tuple[str, Mapping[str, Any]]] = [
+        (f"{role.logical_id}/{entry.get('PolicyName')}", entry)
+        for entry in map(as_dict, as_list(role.properties.get("Policies")))
     ]
     for resource in flow.resources.values():
         if resource.type in {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"}:
             given = resource.properties
-            roles = as_list(given.get("Roles")) + as_list(given.get("RoleName"))
-            if role.name in roles:
-                sources.append((resource.logical_id, given.get("PolicyDocument")))
-    return [
-        Policy(label, role.arn, documents_of(raw), not documents_of(raw) and not is_known(raw))
-        for label, raw in sources
-    ]
+            if role.name in as_list(given.get("Roles")) + as_list(given.get("RoleName")):
+                sources.append((resource.logical_id, given))
+    return [policy_of(label, role.arn, given.get("PolicyDocument")) for label, given in sources]
 
 
 def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
@@ -184,11 +188,11 @@ def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
     if not found or found.type not in {"AWS::KMS::Key", "AWS::KMS::ReplicaKey"}:
         return Verdict(Reason.NOT_IN_STACKS, f"the key {key} is not in these stacks")
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+        text = f"the key {found.logical_id} does not allow {EVENTS} to call {action}"
         policies = flow.policies_of(found.arn)
         verdict = evaluate(policies, EVENTS, action, found.arn, _context(rule))
-        if not verdict or not verdict.allowed:
-            text = f"the key {found.logical_id} does not allow {EVENTS} to call {action}"
-            return verdict or Verdict(Reason.KEY_POLICY, text)
+        if not verdict.allowed:
+            return verdict.otherwise(Reason.KEY_POLICY, text)
     return Verdict(reason=f"key {found.logical_id}")
 
 
@@ -217,8 +221,8 @@ def evaluate(
     action: str,
     resource: str | None,
     context: Context,
-) -> Verdict | None:
-    """Return what the statements of policies decide; None if none of them applies.
+) -> Verdict:
+    """Return what the statements of policies decide; NO_POLICY if none of them applies.
 
     ``principal``: a service or the root of an account; None for a role's own policies, which name no
     principal. ``resource``: None for a trust policy. ``context``: condition keys of the request in
@@ -232,23 +236,17 @@ def evaluate(
             found.append(Verdict(Reason.DEPENDS, text))
         for number, statement in enumerate(policy.statements):
             applies = _applies(statement, principal, action, resource, context)
-            if applies is False:
-                continue
-            is_certain = applies and not policy.is_open
-            found.append(_decide(_label(policy, number), statement, action, is_certain=is_certain))
-    return min(found, key=lambda one: _PRECEDENCE.index(one.code), default=None)
-
-
-def _decide(label: str, statement: Json, action: str, *, is_certain: bool | None) -> Verdict:
-    is_deny = statement.get("Effect") == "Deny"
-    if is_certain:
-        return (
-            Verdict(Reason.DENIED, f"{label} denies {action}") if is_deny else Verdict(reason=label)
-        )
-    if is_deny:
-        return Verdict(Reason.MAY_BE_DENIED, f"{label} may deny {action}")
-    symbols = ", ".join(sorted(set(SYMBOL.findall(str(statement))))) or "what only AWS knows"
-    return Verdict(Reason.DEPENDS, f"whether {label} applies depends on {symbols}")
+            label, is_deny = _label(policy, number), statement.get("Effect") == "Deny"
+            if applies and not policy.is_open:
+                denied = Verdict(Reason.DENIED, f"{label} denies {action}")
+                found.append(denied if is_deny else Verdict(reason=label))
+            elif applies is not False and is_deny:
+                found.append(Verdict(Reason.MAY_BE_DENIED, f"{label} may deny {action}"))
+            elif applies is not False:
+                symbols = sorted(set(SYMBOL.findall(str(statement)))) or ["what only AWS knows"]
+                text = f"whether {label} applies depends on {', '.join(symbols)}"
+                found.append(Verdict(Reason.DEPENDS, text))
+    return _decisive(found)
 
 
 def _label(policy: Policy, number: int) -> str:

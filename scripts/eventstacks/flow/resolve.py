@@ -9,13 +9,15 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+
+from botocore.loaders import Loader
 
 from eventstacks.flow.symbols import as_dict, as_list, is_known, symbol_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _NO_VALUE = object()  # AWS::NoValue
 _MAX_REFERENCES = 50  # nested references; a guess: more than templates have, within Python's stack
@@ -75,13 +77,13 @@ _PARENTS = {
 _PSEUDO = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
 
-def partition_of(region: str) -> str:
-    """Return the partition of a Region by the prefix of its name: ``aws`` or ``aws-cn``, for example."""
-    prefix = re.match(r"(cn|us-gov|eusc|(?:us|eu)-iso[a-z]?)-", region)
-    if not prefix:
-        return "aws"
-    isolated = re.fullmatch(r"..-iso(.?)", prefix[1])
-    return f"aws-iso-{isolated[1]}".rstrip("-") if isolated else f"aws-{prefix[1]}"
+@cache
+def partition_of(region: str) -> tuple[str, str]:
+    """Return the partition of a Region and its DNS suffix; ``aws`` for one that botocore does not know."""
+    partitions = Loader().load_data("partitions")["partitions"]
+    known = (one for one in partitions if re.match(one["regionRegex"], region))
+    found = next(known, partitions[0])
+    return found["id"], found["outputs"]["dnsSuffix"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Stack:
     ``parameters``: strings as CloudFormation takes them (lists with commas), or callables that return
     one; a parameter that is not given has its Default, or is a symbol. ``physical``: logical ID →
     physical ID of a deployed stack. ``conditions``: forced results, whatever the parameters are.
-    ``imports``: returns the value of an export, or None. ``scope``: prefix of the symbols (default:
+    ``exporters``: the stacks whose exports it can import. ``scope``: prefix of the symbols (default:
     ``name``).
     """
 
@@ -115,7 +117,7 @@ class Stack:
     account: str = ""
     physical: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, bool] = field(default_factory=dict)
-    imports: Callable[[str], Any] = lambda _: None
+    exporters: Sequence[Stack] = ()
     scope: str = ""
     _active: set[str] = field(default_factory=set, init=False, repr=False)
 
@@ -131,20 +133,20 @@ class Stack:
         """Return the resources, without those whose condition is known to be false."""
         return {
             logical_id: self._resource(logical_id, raw)
-            for logical_id, raw in self._section("Resources").items()
+            for logical_id, raw in as_dict(self.template.get("Resources")).items()
             if isinstance(as_dict(raw).get("Type"), str)
             and self.condition(raw.get("Condition")) is not False
         }
 
     def output(self, name: str) -> Any:
         """Return the value of an output; a symbol if the template has no such output."""
-        declared = as_dict(self._section("Outputs").get(name))
+        declared = self._declared("Outputs", name)
         value = self._once(f"output {name}", partial(self.resolve, declared.get("Value")))
         return self.symbol(name, is_open=True) if value is None else value
 
     def export(self, name: str) -> Any:
         """Return the value of the output that is exported under a name, or None."""
-        for output, raw in self._section("Outputs").items():
+        for output, raw in as_dict(self.template.get("Outputs")).items():
             own = as_dict(as_dict(raw).get("Export")).get("Name")
             resolve = partial(self.resolve, own)
             if own is not None and self._once(f"export {output}", resolve) == name:
@@ -167,14 +169,12 @@ class Stack:
         finally:
             self._active.discard(key)
 
-    def _section(self, name: str) -> dict[str, Any]:
-        return as_dict(self.template.get(name))
-
-    def _raw(self, logical_id: str) -> dict[str, Any]:
-        return as_dict(self._section("Resources").get(logical_id))
+    def _declared(self, section: str, name: str) -> dict[str, Any]:
+        """Return what a section of the template has under a name."""
+        return as_dict(as_dict(self.template.get(section)).get(name))
 
     def _type(self, logical_id: str) -> str:
-        return str(self._raw(logical_id).get("Type", ""))
+        return str(self._declared("Resources", logical_id).get("Type", ""))
 
     def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
         properties = as_dict(self.resolve(raw.get("Properties")))
@@ -184,7 +184,7 @@ class Stack:
 
     def _property(self, logical_id: str, key: str) -> Any:
         """Resolve one property: names are needed while other properties are not resolved yet."""
-        raw = as_dict(self._raw(logical_id).get("Properties")).get(key)
+        raw = as_dict(self._declared("Resources", logical_id).get("Properties")).get(key)
         value = self._once(f"{logical_id}.{key}", partial(self.resolve, raw))
         return None if value is _NO_VALUE else value
 
@@ -246,9 +246,10 @@ class Stack:
             return _NO_VALUE
         if name.startswith("AWS::"):
             return self._pseudo(name)
-        if declared := as_dict(self._section("Parameters").get(name)):
+        if declared := self._declared("Parameters", name):
             return self._parameter(name, declared)
-        return self._identify(name)[1] if self._raw(name) else self.symbol(name, is_open=True)
+        is_resource = self._declared("Resources", name)
+        return self._identify(name)[1] if is_resource else self.symbol(name, is_open=True)
 
     def _parameter(self, name: str, declared: Mapping[str, Any]) -> Any:
         kind = str(declared.get("Type", "String"))
@@ -262,19 +263,13 @@ class Stack:
         return [entry.strip() for entry in text.split(",")] if is_list else text
 
     def _pseudo(self, name: str) -> Any:
-        partition = partition_of(self.region) if self.region else ""
-        suffix = {
-            "aws": "amazonaws.com",
-            "aws-us-gov": "amazonaws.com",
-            "aws-cn": "amazonaws.com.cn",
-        }.get(partition)
-        known: dict[str, Any] = {
+        partition, suffix = partition_of(self.region) if self.region else ("", "")
+        known = {
             "AWS::Region": self.region,
             "AWS::AccountId": self.account,
             "AWS::StackName": self.name,
             "AWS::Partition": partition,
             "AWS::URLSuffix": suffix,
-            "AWS::NotificationARNs": [],
         }
         return known.get(name) or self.symbol(name)
 
@@ -285,7 +280,7 @@ class Stack:
         if isinstance(condition, str):
             if condition in self.conditions:
                 return self.conditions[condition]
-            declared = self._section("Conditions").get(condition, {})
+            declared = as_dict(self.template.get("Conditions")).get(condition, {})
             evaluate = partial(self.condition, declared)
             state: bool | None = self._once(f"condition {condition}", evaluate)
             return state
@@ -307,32 +302,52 @@ class Stack:
         decisive = name == "Fn::Or"  # one operand with this state decides
         return decisive if decisive in states else None if None in states else not decisive
 
-    def _if(self, argument: Any) -> Any:
-        name, *branches = argument
-        state = self.condition(name)
-        if state is not None:
-            return self.resolve(branches[0 if state else 1])
-        first, second = (self.resolve(branch) for branch in branches)
-        return first if first == second else self.symbol(f"If {name}", is_open=True)
-
     def _function(self, name: str, argument: Any) -> Any:
         """Return a symbol if an index or a key is one, or if CloudFormation would refuse the call."""
-        unresolved: dict[str, Callable[[Any], Any]] = {
-            "If": self._if,
-            "Sub": self._substitute,
-            "GetAtt": self._get_attribute,
-        }
-        given = argument if name in unresolved else self.resolve(argument)
+        lazy = name in {"If", "Sub", "GetAtt"}  # which resolve their arguments themselves
+        given = argument if lazy else self.resolve(argument)
         try:
-            value = unresolved[name](given) if name in unresolved else _FUNCTIONS[name](self, given)
+            value = self._call(name, given)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             value = None
         label = f"{name} {given}" if isinstance(given, str) else name
         return self.symbol(label, is_open=True) if value is None else value
 
-    def _get_attribute(self, argument: Any) -> Any:
-        path = argument if isinstance(argument, str) else ".".join(map(str, argument))
-        return self._attribute(*path.partition(".")[::2])
+    def _call(self, name: str, given: Any) -> Any:  # noqa: C901, PLR0911 - a case for each function
+        """Return the result of a function; None, or a lookup error, if it is not known."""
+        match name:
+            case "If":
+                return self._if(*given)
+            case "Sub":
+                return self._substitute(*(given if isinstance(given, list) else (given, {})))
+            case "GetAtt":
+                path = given if isinstance(given, str) else ".".join(map(str, given))
+                return self._attribute(*path.partition(".")[::2])
+            case "Join" if isinstance(given[1], list):
+                return given[0].join(map(_text, given[1]))
+            case "Select" if isinstance(given[1], list):
+                return given[1][int(given[0])]
+            case "Split" if is_known(given[1]):
+                return given[1].split(given[0])
+            case "Base64" if is_known(given):
+                return base64.b64encode(given.encode()).decode()
+            case "ToJsonString":
+                return json.dumps(given, ensure_ascii=False, separators=(",", ":"))
+            case "FindInMap":
+                value = self.template["Mappings"][given[0]][given[1]][given[2]]
+                return self._once(f"map {given}", partial(self.resolve, value))
+            case "ImportValue":
+                exports = (stack.export(given) for stack in self.exporters)
+                found = (value for value in exports if value is not None)
+                return self._once(f"import {given}", partial(next, found, None))
+        return None
+
+    def _if(self, name: Any, first: Any, second: Any) -> Any:
+        state = self.condition(name)
+        if state is None:
+            one, other = self.resolve(first), self.resolve(second)
+            return one if one == other else self.symbol(f"If {name}", is_open=True)
+        return self.resolve(first if state else second)
 
     def _attribute(self, logical_id: str, attribute: str) -> Any:
         name, ref, arn = self._identify(logical_id)
@@ -347,9 +362,7 @@ class Stack:
                 return name
         return ref if attribute == "QueueUrl" else self.symbol(f"{logical_id}.{attribute}")
 
-    def _substitute(self, argument: Any) -> str:
-        text, given = argument if isinstance(argument, list) else (argument, {})
-
+    def _substitute(self, text: Any, given: Any) -> str:
         def replace(match: re.Match[str]) -> str:
             literal, name = match[1], match[2].strip()
             if literal:
@@ -369,32 +382,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_text, value))
     return "" if value is _NO_VALUE else str(value)
-
-
-def _only_known(value: Any) -> Any:
-    if not is_known(value):
-        raise ValueError(value)
-    return value
-
-
-def _find_in_map(stack: Stack, given: Any) -> Any:
-    def find() -> Any:
-        return stack.resolve(stack.template["Mappings"][given[0]][given[1]][given[2]])
-
-    return stack._once(f"map {given}", find)  # noqa: SLF001 - of this module
-
-
-# The result of a function for its resolved argument; None or a lookup error becomes a symbol.
-_FUNCTIONS: dict[str, Callable[[Stack, Any], Any]] = {
-    "Join": lambda _, given: (
-        given[0].join(map(_text, given[1])) if isinstance(given[1], list) else None
-    ),
-    "Select": lambda _, given: given[1][int(given[0])] if isinstance(given[1], list) else None,
-    "Split": lambda _, given: _only_known(given[1]).split(given[0]),
-    "FindInMap": _find_in_map,
-    "Base64": lambda _, given: base64.b64encode(_only_known(given).encode()).decode(),
-    "ToJsonString": lambda _, given: json.dumps(given, ensure_ascii=False, separators=(",", ":")),
-    "ImportValue": lambda stack, given: stack._once(  # noqa: SLF001 - of this module
-        f"import {given}", lambda: stack.imports(given)
-    ),
-}

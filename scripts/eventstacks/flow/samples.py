@@ -22,7 +22,8 @@ from eventstacks.patterns.values import refuse_constant
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eventstacks.flow.graph import Flow, Json
+    from eventstacks.flow.graph import Flow
+    from eventstacks.flow.symbols import Json
     from eventstacks.flow.trace import Arrival
 
 _KEYS = {
@@ -138,22 +139,14 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
         "resources": [],
         "detail": {},
     }
-    stacks = [one for one in flow.stacks if sample.names and one.region == region]
-
-    def resolve(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: resolve(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [resolve(inner) for inner in value]
-        if not isinstance(value, str) or "${" not in value or not stacks:
-            return value
-        texts = [str(stack.resolve({"Fn::Sub": value})) for stack in stacks]
-        return next((text for text in texts if "?⟩" not in text), texts[0])  # all names are known
-
     try:
-        completed: Json = resolve(defaults | event)
+        text = json.dumps(defaults | event, ensure_ascii=False)
     except RecursionError:
         raise _invalid("nested too deeply", sample.where) from None
+    stacks = [one for one in flow.stacks if sample.names and one.region == region]
+    texts = [str(stack.resolve({"Fn::Sub": text})) for stack in stacks] or [text]
+    # The text of a stack that has all names.
+    completed: Json = json.loads(next((one for one in texts if "?⟩" not in one), texts[0]))
     return completed
 
 

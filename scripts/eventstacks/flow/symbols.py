@@ -12,6 +12,10 @@ import json
 import re
 from typing import Any
 
+from eventstacks.documents import MAX_DEPTH, is_deeper
+
+Json = dict[str, Any]
+
 SYMBOL = re.compile("⟨[^⟩]*⟩")
 
 
@@ -64,3 +68,29 @@ def as_dict(value: Any) -> dict[str, Any]:
 def as_list(value: Any) -> list[Any]:
     """Return a list unchanged, None as an empty list, and any other value as a list of one."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def documents_of(raw: Any) -> tuple[Json, ...]:
+    """Return the statements of a policy document or its JSON text; none if it cannot be read."""
+    return tuple(filter(None, map(as_dict, as_list(_parsed(raw).get("Statement")))))
+
+
+def pattern_of(raw: Any) -> Json | str | None:
+    """Return an event pattern given as an object or as JSON text.
+
+    Text stays text if it is not an object, or nested too deeply for a template.
+    """
+    pattern = _parsed(raw)
+    return pattern if pattern or isinstance(raw, dict) else raw if isinstance(raw, str) else None
+
+
+def _parsed(raw: Any) -> Json:
+    """Return a mapping unchanged and that of a JSON text, if it is nested no deeper than a template.
+
+    Python 3.13 reads 10,000 levels, more than this package can walk.
+    """
+    try:
+        value = json.loads(raw) if isinstance(raw, str) else raw
+    except (ValueError, RecursionError):
+        return {}
+    return {} if is_deeper(value, MAX_DEPTH) else as_dict(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import payload, permissions
-from eventstacks.flow.graph import bus_arn, of_stacks
+from eventstacks.flow.graph import bus_arn, bus_name, of_stacks
 from eventstacks.flow.resolve import Stack
-from eventstacks.flow.symbols import SYMBOL, as_dict, is_known
+from eventstacks.flow.symbols import SYMBOL, Json, as_dict, is_known
 from eventstacks.flow.targets import REFUSALS, Reason, Target
 from eventstacks.patterns.grammar import OPERATORS, PatternError
 from eventstacks.patterns.matcher import Pattern
@@ -21,7 +21,7 @@ from eventstacks.patterns.matcher import Pattern
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from eventstacks.flow.graph import Flow, Json, Rule
+    from eventstacks.flow.graph import Flow, Rule
     from eventstacks.flow.payload import Payload
     from eventstacks.flow.permissions import Verdict
 
@@ -82,7 +82,6 @@ class Arrival:
 
     bus: str  # ARN
     label: str
-    event: Json
     routes: tuple[Route, ...] = ()
     archives: tuple[str, ...] = ()
     exists: bool = True
@@ -163,15 +162,15 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
     event's Region count, and in an account that was read only those of these stacks.
     """
     known = of_stacks(flow.stacks).buses if flow.is_whole else flow.buses
-    here = [one for one in flow.buses.values() if one.arn.split(":")[3] == event["region"]]
+    here = [arn for arn in flow.buses if arn.split(":")[3] == event["region"]]
     if bus:
-        found = [one.arn for one in here if bus in {one.name, one.arn, one.label}]
+        found = [arn for arn in here if bus in {bus_name(arn), arn, flow.buses[arn]}]
         place = Stack({}, region=str(event["region"]), account=str(event["account"]))
         return found or [bus_arn(bus, place)]
-    here = [one for one in here if one.arn in known]
-    arns = [one.arn for one in here if one.name != "default" and flow.rules_on(one.arn)]
+    here = [arn for arn in here if arn in known]
+    arns = [arn for arn in here if bus_name(arn) != "default" and flow.rules_on(arn)]
     if str(event.get("source", "")).startswith("aws.") or not arns:
-        arns = [one.arn for one in here if one.name == "default"]
+        arns = [arn for arn in here if bus_name(arn) == "default"]
     if not arns:
         raise ToolError(
             f"no stack is deployed in the event's Region {event['region']}",
@@ -181,96 +180,82 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
     return arns
 
 
-def trace(flow: Flow, event: Json, bus: str) -> Arrival:
-    """Trace an event that arrives on a bus (ARN), also over further buses."""
-    return _Walk(flow, event).arrive(bus)
+def trace(flow: Flow, event: Json, bus: str, passed: tuple[str, ...] = ()) -> Arrival:
+    """Trace an event that arrives on a bus (ARN), also over further buses; ``passed``: those so far."""
+    if bus not in flow.buses:
+        return Arrival(bus, flow.label(bus), exists=False)
+    archives = tuple(
+        one.label
+        for one in flow.archives
+        if one.bus == bus and (one.pattern is None or match(one.pattern, event)[0])
+    )
+    rules = [rule for rule in flow.rules if rule.bus == bus or _is_misplaced(rule, bus)]
+    routes = tuple(_route(flow, event, rule, (*passed, bus)) for rule in rules)
+    return Arrival(bus, flow.label(bus), routes, archives, unexamined=tuple(flow.unexamined))
 
 
-@dataclass(frozen=True)
-class _Walk:
-    flow: Flow
-    event: Json
-    passed: tuple[str, ...] = ()  # the buses so far
+def _route(flow: Flow, event: Json, rule: Rule, passed: tuple[str, ...]) -> Route:
+    matched, why = _match_rule(rule, event, passed[-1])
+    if matched is False:
+        return Route(rule, matched, why)
+    deliveries = (_deliver(flow, event, rule, target, passed) for target in rule.targets)
+    return Route(rule, matched, why, tuple(deliveries))
 
-    def arrive(self, bus: str) -> Arrival:
-        flow = self.flow
-        if bus not in flow.buses:
-            return Arrival(bus, flow.label(bus), self.event, exists=False)
-        walk = replace(self, passed=(*self.passed, bus))
-        archives = tuple(
-            one.label
-            for one in flow.archives
-            if one.bus == bus and (one.pattern is None or match(one.pattern, self.event)[0])
-        )
-        misplaced = [rule for rule in flow.rules if _is_misplaced(rule, bus)]
-        routes = [walk.route(rule) for rule in flow.rules_on(bus)]
-        routes += [
-            Route(
-                rule, matched=False, why=(f"PutRule refuses it: {rule.bus} is in another Region",)
-            )
-            for rule in misplaced
-        ]
-        return Arrival(
-            bus,
-            flow.label(bus),
-            self.event,
-            tuple(routes),
-            archives,
-            unexamined=tuple(flow.unexamined),
-        )
 
-    def route(self, rule: Rule) -> Route:
-        if rule.state.startswith("DISABLED"):
-            return Route(rule, matched=False, why=("the rule is disabled",))
-        if rule.pattern is None:
-            why = f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}"
-            return Route(rule, matched=False, why=(why,))
-        matched, why_not = match(rule.pattern, self.event)
-        if matched and rule.state == "ENABLED" and _is_read_only_management(self.event):
-            text = "a rule in state ENABLED does not receive read-only management events"
-            return Route(rule, matched=False, why=(text,))
-        if matched is False:
-            return Route(rule, matched, why_not)
-        deliveries = tuple(self.deliver(rule, target) for target in rule.targets)
-        return Route(rule, matched, why_not, deliveries)
+def _match_rule(rule: Rule, event: Json, bus: str) -> Matched:
+    """Return whether a rule receives an event on a bus, and why not."""
+    if rule.bus != bus:
+        return False, (f"PutRule refuses it: {rule.bus} is in another Region",)
+    if rule.state.startswith("DISABLED"):
+        return False, ("the rule is disabled",)
+    if rule.pattern is None:
+        return False, (f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}",)
+    matched, why = match(rule.pattern, event)
+    if matched and rule.state == "ENABLED" and _is_read_only_management(event):
+        return False, ("a rule in state ENABLED does not receive read-only management events",)
+    return matched, why
 
-    def deliver(self, rule: Rule, target: Target) -> Delivery:
-        flow = self.flow
-        made = payload.build(rule, target, self.event)
-        permission = permissions.of_target(flow, rule, target)
-        queue = (
-            permissions.of_dead_letters(flow, rule, target.dead_letters)
-            if target.dead_letters
-            else None
-        )
-        code, problem = self.problem(target, made, permission)
-        label = flow.label(target.arn)
-        done = Delivery(target, label, made, permission, Fate.UNKNOWN, code, queue)
-        if not problem:
-            onward = self.arrive(target.arn) if target.arn in flow.buses else None
-            fate = Fate.DELIVERED if permission.allowed else Fate.UNKNOWN
-            return replace(done, fate=fate, onward=onward)
-        if code in REFUSALS:
-            return replace(done, fate=Fate.REFUSED, problem=problem)
-        if queue is None or not target.dead_letters:
-            return replace(done, fate=Fate.LOST, problem=f"{problem}; no dead-letter queue")
-        label = flow.label(target.dead_letters)
-        if not queue.allowed:
-            problem = f"{problem}; and {label}: {queue.reason}"
-        fates = {True: Fate.DEAD_LETTER, False: Fate.LOST, None: Fate.UNKNOWN}
-        return replace(done, fate=fates[queue.allowed], dead_letters=label, problem=problem)
 
-    def problem(self, target: Target, made: Payload, permission: Verdict) -> tuple[Reason, str]:
-        """Return why a target does not receive the event; an empty text if it does, or can."""
-        found = [(made.code, made.problem)] if made.problem else []
-        if target.is_bus and (hop := _refused_hop(target.arn, self.passed)):
-            found.append((Reason.LOOP, hop))
-        if target.is_bus and target.arn not in self.flow.buses and self.flow.covers(target.arn):
-            found.append((Reason.NO_SUCH_BUS, "there is no such bus"))
-        if permission.allowed is False:
-            found.append((permission.code, permission.reason))
-        found.sort(key=lambda one: one[0] not in REFUSALS)
-        return found[0] if found else (permission.code, "")
+def _deliver(
+    flow: Flow, event: Json, rule: Rule, target: Target, passed: tuple[str, ...]
+) -> Delivery:
+    made = payload.build(rule, target, event)
+    permission = permissions.of_target(flow, rule, target)
+    code, problem = _problem_of(flow, target, made, permission, passed)
+    fate, dead_letters, queue, onward = Fate.UNKNOWN, "", None, None
+    if target.dead_letters:
+        queue = permissions.of_dead_letters(flow, rule, target.dead_letters)
+    if not problem:
+        fate = Fate.DELIVERED if permission.allowed else Fate.UNKNOWN
+        if target.arn in flow.buses:
+            onward = trace(flow, event, target.arn, passed)
+    elif code in REFUSALS:
+        fate = Fate.REFUSED
+    elif queue is None:
+        fate, problem = Fate.LOST, f"{problem}; no dead-letter queue"
+    else:
+        fate = {True: Fate.DEAD_LETTER, False: Fate.LOST, None: Fate.UNKNOWN}[queue.allowed]
+        dead_letters = flow.label(str(target.dead_letters))
+        problem += "" if queue.allowed else f"; and {dead_letters}: {queue.reason}"
+    label = flow.label(target.arn)
+    return Delivery(
+        target, label, made, permission, fate, code, queue, dead_letters, problem, onward
+    )
+
+
+def _problem_of(
+    flow: Flow, target: Target, made: Payload, permission: Verdict, passed: tuple[str, ...]
+) -> tuple[Reason, str]:
+    """Return why a target does not receive the event; an empty text if it does, or can."""
+    is_absent = target.is_bus and target.arn not in flow.buses and flow.covers(target.arn)
+    found = [
+        (made.code, made.problem),
+        (Reason.LOOP, _refused_hop(target.arn, passed) if target.is_bus else ""),
+        (Reason.NO_SUCH_BUS, "there is no such bus" if is_absent else ""),
+        (permission.code, permission.reason if permission.allowed is False else ""),
+    ]
+    found = sorted((one for one in found if one[1]), key=lambda one: one[0] not in REFUSALS)
+    return found[0] if found else (permission.code, "")
 
 
 def _is_misplaced(rule: Rule, bus: str) -> bool:

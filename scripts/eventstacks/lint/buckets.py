@@ -4,8 +4,8 @@ import json
 import re
 from functools import partial
 
-from eventstacks.flow.graph import Flow, Json
-from eventstacks.flow.symbols import as_dict
+from eventstacks.flow.graph import Flow, bus_name
+from eventstacks.flow.symbols import Json, as_dict
 from eventstacks.lint.rule import Findings, flow_rule
 from eventstacks.lint.view import View, place_of, tests_of
 
@@ -45,7 +45,7 @@ def silent_bucket(view: View) -> Findings:
     buckets = [one for one in view.flow.resources.values() if one.type == BUCKET]
     for properties, pattern in view.patterns:
         rule = view.rule_of(properties)
-        if not rule or view.flow.buses[rule.bus].name != "default" or not _is_of_s3(pattern):
+        if not rule or bus_name(rule.bus) != "default" or not _is_of_s3(pattern):
             continue
         for bucket in buckets:
             named = [

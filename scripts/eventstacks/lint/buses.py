@@ -76,15 +76,15 @@ def aws_events_elsewhere(view: View) -> Findings:
     fed = {target.arn for rule in view.flow.rules for target in rule.targets}
     for properties, pattern in view.patterns:
         rule = view.rule_of(properties) if "EventBusName" in properties else None
-        bus = view.flow.buses.get(rule.bus) if rule else None
-        if not bus or not bus.resource or "EventSourceName" in bus.resource.properties:
+        bus = view.flow.resources.get(rule.bus) if rule else None
+        if not bus or "EventSourceName" in bus.properties:
             continue
         if bus.arn in fed or any(map(is_open, fed)) or view.flow.policies_of(bus.arn):
             continue
         for test in tests_of(pattern, "source"):
             text = test.get("prefix") if isinstance(test, dict) else test
             if str(text).startswith("aws.") and not str(text).startswith("aws.partner/"):
-                message = f"events of {text} arrive on the default bus, not on {bus.label}"
+                message = f"events of {text} arrive on the default bus, not on {bus.logical_id}"
                 yield place_of(properties, "source", test=test), message
 
 
@@ -98,16 +98,16 @@ def aws_events_elsewhere(view: View) -> Findings:
     types=(DISCOVERER,),
 )
 def discoverer_key(view: View) -> Findings:
-    buses = {bus.arn: bus.label for bus in view.flow.buses.values() if bus.resource}
     for name, node in view.each(DISCOVERER):
         source = node.get("SourceArn")
-        bus = buses.get(str(source.value)) if source else None
-        if not source or not bus:
+        bus = view.flow.resources.get(str(source.value)) if source else None
+        if not source or not bus or bus.type != BUS:
             continue
-        given = as_dict(view.resources.get(bus)).get("Properties")
-        scenarios = view.scenarios(name, bus)
+        given = as_dict(view.resources.get(bus.logical_id)).get("Properties")
+        scenarios = view.scenarios(name, bus.logical_id)
         if any(as_dict(stack.resolve(given)).get(KEY) for stack in scenarios):
-            yield source, f"{bus} has a {KEY!r}, which does not allow schema discovery"
+            message = f"{bus.logical_id} has a {KEY!r}, which does not allow schema discovery"
+            yield source, message
 
 
 @flow_rule(

@@ -3,9 +3,8 @@
 import re
 from typing import Any
 
-from eventstacks.flow.graph import Json
 from eventstacks.flow.payload import substituted
-from eventstacks.flow.symbols import as_dict, is_known, is_open
+from eventstacks.flow.symbols import Json, as_dict, is_known, is_open
 from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import (
     ARCHIVE,

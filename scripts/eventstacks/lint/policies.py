@@ -51,7 +51,7 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
             permissions.evaluate(policies, one, call.action, call.resource, call.context)
             for one in LOG_PRINCIPALS
         ]
-        if all(verdict is None or verdict.allowed is False for verdict in verdicts):
+        if all(verdict.allowed is False for verdict in verdicts):
             return True
     return False
 

@@ -237,4 +237,4 @@ def _can_write(flow: Flow, arn: str, bucket: Resource) -> bool:
         return True
     policies = permissions.policies_of_role(flow, role)
     verdict = permissions.evaluate(policies, None, "s3:PutObject", f"{bucket.arn}/x", {})
-    return verdict is not None and verdict.allowed is True
+    return verdict.allowed is True

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from eventstacks.flow.graph import Json
-from eventstacks.flow.symbols import as_list
+from eventstacks.flow.symbols import Json, as_list
 from eventstacks.lint.rule import Findings, flow_rule
 from eventstacks.lint.view import VIA_TRAIL, View, place_of, tests_of
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow import json_text, unexamined
-from eventstacks.flow.graph import Flow, Rule, of_stacks
+from eventstacks.flow.graph import Flow, Rule, of_stacks, unexamined_of
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import as_dict, as_list
+from eventstacks.flow.symbols import pattern_of as read_pattern
 from eventstacks.flow.targets import bare, service_of
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cfnlint.template import Template
 
-    from eventstacks.flow.graph import Json
+    from eventstacks.flow.symbols import Json
 
 REGION = "us-east-1"  # gives literal ARNs a partition; rules do not judge by the Region
 MAX_CONDITIONS = 5  # at a time; what depends on more of them is undecided, and no finding
@@ -126,9 +126,7 @@ class View:
     @cached_property
     def is_complete(self) -> bool:
         """Whether all policies are in the template: no macro or connector adds others."""
-        return not any(
-            one.startswith(_MAKES_OTHERS) for one in unexamined.of_template(self.cfn.template)
-        )
+        return not any(one.startswith(_MAKES_OTHERS) for one in unexamined_of(self.cfn.template))
 
     @cached_property
     def targets(self) -> list[TargetNode]:
@@ -208,7 +206,7 @@ def conditions_of(raw: Any) -> set[str]:
 def pattern_of(properties: Node) -> Json | None:
     """Return the event pattern of a rule or an archive; None if it is not known."""
     node = properties.get("EventPattern")
-    pattern = json_text.pattern_of(node.value) if node else None
+    pattern = read_pattern(node.value) if node else None
     return pattern if isinstance(pattern, dict) else None
 
 

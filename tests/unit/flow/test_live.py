@@ -108,9 +108,9 @@ def account():
 @pytest.mark.parametrize(
     ("target", "allowed", "reason"),
     [
-        ("own", True, "policy of q, key alias/mine"),
+        ("own", True, "q, key alias/mine"),
         ("theirs", False, "no_policy"),
-        ("f", True, "policy of F"),
+        ("f", True, "F"),
         ("m", True, "x/same"),
     ],
 )

@@ -168,17 +168,18 @@ def test_conditions_that_hang_on_each_other_do_not_hang():
 
 
 @pytest.mark.parametrize(
-    ("region", "partition"),
+    ("region", "partition", "suffix"),
     [
-        ("eu-west-1", "aws"),
-        ("cn-north-1", "aws-cn"),
-        ("us-gov-west-1", "aws-us-gov"),
-        ("us-isob-east-1", "aws-iso-b"),
-        ("eusc-de-east-1", "aws-eusc"),
+        ("eu-west-1", "aws", "amazonaws.com"),
+        ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
+        ("us-isob-east-1", "aws-iso-b", "sc2s.sgov.gov"),
+        ("eusc-de-east-1", "aws-eusc", "amazonaws.eu"),
+        ("xx-new-1", "aws", "amazonaws.com"),
     ],
 )
-def test_partitions(region, partition):
-    assert partition_of(region) == partition
+def test_partitions(region, partition, suffix):
+    assert partition_of(region) == (partition, suffix)
 
 
 def test_a_map_that_looks_itself_up_does_not_hang():

@@ -52,9 +52,9 @@ def test_anything_anywhere(stack, by):
         "detail-type": "x",
         "detail": {"a": 1},
     }
-    for path in places(template["Resources"]):
-        if "Tags" in path or "Code" in path:
-            continue
+    paths = [p for p in places(template["Resources"]) if not {"Tags", "Code"} & set(p)]
+    # Each value at every third place, each place with some values.
+    for path in paths[ANYTHING.index(by) % 3 :: 3]:
         flow = graph.of_template(
             {**template, "Resources": replaced(template["Resources"], path, by)}, **WHERE
         )

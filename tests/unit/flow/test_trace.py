@@ -402,7 +402,7 @@ Outputs: {{Out: {{Value: {value}, Export: {{Name: x}}}}}}
         for one, other in ("ab", "ba")
     ]
     flow = graph.of_environment(environment(*pair), templates(t=template))
-    assert [one.name for one in flow.buses.values() if one.resource] != []
+    assert [arn for arn in flow.buses if arn in flow.resources] != []
 
 
 def test_names_of_unnamed_things_differ_between_stacks_and_regions():
