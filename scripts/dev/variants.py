@@ -22,6 +22,8 @@ OTHERS = {
     "AllowEventBridge": "yes",
     "BusLogLevel": "TRACE",
     "CreateKey": "no",
+    "DirectPutEvents": "yes",
+    "EventBusName": "orders",
     "EventSource": "s3",
     "KeepArchive": "no",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",

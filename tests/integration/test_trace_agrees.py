@@ -20,7 +20,12 @@ from eventstacks.flow.targets import Reason
 from eventstacks.local import server
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
-SAMPLES = sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))
+# The target of event-spoke is in another stack: test_event_hub.py deploys both.
+SAMPLES = [
+    one
+    for one in sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))
+    if one.parent.name != "event-spoke"
+]
 
 
 def until(find, wanted, wait=60.0):

@@ -117,8 +117,11 @@ PROBES: dict[str, Probe] = {
 }
 
 
-# Stacks whose endpoint does not exist: an event has to end in the dead-letter queue.
-WITHOUT_RECEIVER = {"webhook-out"}
+# Stacks whose receiver does not exist, and the codes of the message with which an event has to end in the dead-letter queue.
+WITHOUT_RECEIVER = {
+    "event-spoke": ("NO_PERMISSIONS", "NO_RESOURCE"),
+    "webhook-out": ("CONNECTION_FAILURE",),
+}
 
 
 def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[str]]:
@@ -134,7 +137,7 @@ def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[s
                 if time.monotonic() > deadline:
                     return 0, ["no message arrived in the dead-letter queue"]
                 time.sleep(0.1)
-            ok = dead.startswith("CONNECTION_FAILURE")
+            ok = dead.startswith(WITHOUT_RECEIVER[template])
             return int(ok), [] if ok else [f"a dead letter says {dead}"]
     groups = {key: value for key, value in outputs.items() if key.endswith("LogGroupName")}
     if not groups:

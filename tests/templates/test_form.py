@@ -45,8 +45,9 @@ PARAMETER_KEYS = [
     "NoEcho",
 ]
 
-# Any default would be wrong for somebody: whose workflows may deploy, where copies are needed, which events leave the account.
-NEED_AN_ANSWER = {"DestinationRegion", "Endpoint", "EventSources", "Repository"}
+# Any default would be wrong for somebody: whose workflows may deploy, where copies are needed, which events leave the account,
+# which bus is central.
+NEED_AN_ANSWER = {"DestinationRegion", "Endpoint", "EventSources", "HubEventBusArn", "Repository"}
 
 
 @pytest.fixture(params=STACKS)

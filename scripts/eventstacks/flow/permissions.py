@@ -55,8 +55,11 @@ def _decisive(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=lambda one: order.index(one.code), default=Verdict(Reason.NO_POLICY))
 
 
-def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
-    """Decide whether a rule may deliver to a target."""
+def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None) -> Verdict:
+    """Decide whether a rule may deliver to a target.
+
+    ``event``: if it is known, a bus policy that denies some sources or detail types counts as well.
+    """
     refusal = targets.refusal_of(target, rule.arn)
     if refusal and not flow.is_whole:  # what is deployed was not refused
         return Verdict(*refusal)
@@ -66,7 +69,9 @@ def of_target(flow: Flow, rule: Rule, target: Target) -> Verdict:
     if kind.name != "event-bus" and targets.is_elsewhere(target.arn, rule.arn):
         return Verdict(Reason.OTHER_REGION, "the target is in another Region than the rule")
     if target.role:
-        return _of_role(flow, EVENTS, target, _context(rule)) & _of_key(flow, rule, target)
+        verdict = _of_role(flow, EVENTS, target, _context(rule)) & _of_key(flow, rule, target)
+        denied = _denied_by_bus(flow, rule, target, event) if event else None
+        return denied or verdict
     if not kind.policy:
         return Verdict(Reason.REFUSED_ROLE, f"RoleArn is required for target {target.arn}")
     verdict = _of_key(flow, rule, target)
@@ -171,6 +176,26 @@ def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
             if role.name in as_list(given.get("Roles")) + as_list(given.get("RoleName")):
                 sources.append((resource.logical_id, given))
     return [policy_of(label, role.arn, given.get("PolicyDocument")) for label, given in sources]
+
+
+def _denied_by_bus(flow: Flow, rule: Rule, target: Target, event: Json) -> Verdict | None:
+    """Return the Deny in a bus policy that binds a role as well, None if there is none."""
+    if not target.is_bus:
+        return None
+    _, partition, _, _, account, *_ = rule.arn.split(":")
+    context = {
+        "events:source": event.get("source"),
+        "events:detail-type": event.get("detail-type"),
+        "events:eventbusinvocation": "true",
+    }
+    found = evaluate(
+        flow.policies_of(target.arn),
+        f"arn:{partition}:iam::{account}:root",
+        "events:PutEvents",
+        target.arn,
+        context,
+    )
+    return found if found and found.code is Reason.DENIED else None
 
 
 def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:

@@ -220,7 +220,7 @@ def _deliver(
     flow: Flow, event: Json, rule: Rule, target: Target, passed: tuple[str, ...]
 ) -> Delivery:
     made = payload.build(rule, target, event)
-    permission = permissions.of_target(flow, rule, target)
+    permission = permissions.of_target(flow, rule, target, event)
     code, problem = _problem_of(flow, target, made, permission, passed)
     fate, dead_letters, queue, onward = Fate.UNKNOWN, "", None, None
     if target.dead_letters:
@@ -277,12 +277,23 @@ def _is_read_only_management(event: Mapping[str, Any]) -> bool:
 
 
 def _refused_hop(arn: str, passed: tuple[str, ...]) -> str:
-    """Events cross one border of a Region or account, and visit no bus twice (guide, 'Bus to bus')."""
+    """Return why an event that has been on some buses cannot be sent to another one.
+
+    An event that a bus received from another one is not sent to a third bus, and one from another
+    account not to a third account (EventBridge guide, 'Bus to bus' and 'Between accounts'). A public
+    report of what AWS does counts buses of the same Region and Regions apart: one hop of each.
+    """
     if arn in passed:
         return "the event has been on that bus: EventBridge stops loops"
-    places = [bus.split(":")[3:5] for bus in (*passed, arn)]
-    crossed = sum(before != after for before, after in pairwise(places))
-    return "an event crosses a Region or account border only once" if crossed > 1 else ""
+    buses = [bus.split(":") for bus in (*passed, arn)]
+    crossings = [before[3] != after[3] for before, after in pairwise(buses)]
+    if sum(crossings) > 1:
+        return "an event is forwarded to another Region only once"
+    if len(crossings) - sum(crossings) > 1:
+        return "an event is forwarded within a Region only once: a third bus does not receive it"
+    if sum(before[4] != after[4] for before, after in pairwise(buses)) > 1:
+        return "an event is forwarded to another account only once"
+    return ""
 
 
 def as_data(arrival: Arrival) -> Json:

@@ -6,6 +6,7 @@ attributes for Fn::GetAtt), and add it to TYPES or call ``add_type``; add its cr
 
 import contextlib
 import functools
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +128,14 @@ def with_numbers(original: Original, *arguments: Any) -> Any:
         if policy := target.get("RetryPolicy"):
             target["RetryPolicy"] = {key: int(value) for key, value in policy.items()}
     return original(*arguments)
+
+
+@patch("_physical_name", provisioners)
+def physical_name(original: Original, stack: str, logical_id: str, **options: Any) -> str:
+    """Generate a name that differs between Regions: the roles of one stack in two Regions are two roles."""
+    name: str = original(stack, logical_id, **options)
+    suffix = hashlib.sha256(f"{name} {get_region()}".encode()).hexdigest()[:13]
+    return name[:-13] + (suffix if options.get("lowercase") else suffix.upper())
 
 
 def delete(put: Put, name: str, props: Json) -> None:
