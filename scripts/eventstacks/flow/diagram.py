@@ -121,7 +121,7 @@ def _bus_edges(flow: Flow, bus: str, fates: Fates) -> Iterator[Edge]:
     node, rules = Node(bus, "event bus", "bus", flow.label(bus)), flow.rules_on(bus)
     if bus_name(bus) == "default":
         sources = [one for rule in rules for one in as_list(as_dict(rule.pattern).get("source"))]
-        for source in map(str, sources):
+        for source in (one if isinstance(one, str) else "your applications" for one in sources):
             yield Edge(Node(f"{source} {bus}", "publisher", "publisher", source), node)
     elif not any(target.arn == bus for rule in flow.rules for target in rule.targets):
         publisher = Node(f"to {bus}", "publisher", "publisher", "your applications")
