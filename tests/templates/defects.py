@@ -205,7 +205,7 @@ def lossy_target(template: dict[str, Any]) -> list[str]:
             f"{rule}/{target['Id']}: no {one}"
             for one in ("DeadLetterConfig", "RetryPolicy")
             if one not in target
-            # A bus as a target takes no retry policy (CDK, events-targets.EventBus).
+            # A retry policy is not supported for a bus as a target (CDK, events-targets.EventBus).
             and not (one == "RetryPolicy" and target["Arn"] == {"Ref": "HubEventBusArn"})
         ]
         for name in resources(template, "AWS::SQS::Queue"):
