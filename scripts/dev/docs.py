@@ -7,7 +7,7 @@ They are the diagrams and the tables of parameters and outputs in ``docs/stacks/
 from __future__ import annotations
 
 import sys
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,20 +84,15 @@ def parameters(template: Mapping[str, Any]) -> str:
     """
     declared = template.get("Parameters") or {}
     interface = (template.get("Metadata") or {}).get("AWS::CloudFormation::Interface") or {}
-    in_form = [
-        name
-        for group in interface.get("ParameterGroups") or ()
-        for name in group.get("Parameters") or ()
-        if name in declared
-    ]
+    groups = [group["Parameters"] for group in interface.get("ParameterGroups", ())]
     rows = [
         (
             f"`{name}`",
-            _description(declared[name]),
+            str(declared[name].get("Description", "")),
             _values(declared[name]),
             _default(declared[name]),
         )
-        for name in dict.fromkeys([*in_form, *declared])
+        for name in dict.fromkeys([*chain(*groups), *declared])
     ]
     return _table(("parameter", "what it is for", "values", "default"), rows)
 
@@ -107,7 +102,7 @@ def outputs(template: Mapping[str, Any]) -> str:
     rows = []
     for name, output in (template.get("Outputs") or {}).items():
         condition = f" Only if `{output['Condition']}`." if "Condition" in output else ""
-        rows.append((f"`{name}`", _description(output) + condition))
+        rows.append((f"`{name}`", str(output.get("Description", "")) + condition))
     return _table(("output", "what it is"), rows)
 
 
@@ -135,23 +130,16 @@ def _help(verb: click.Command, parent: click.Context) -> str:
     return "\n".join([section, *(_help(one, context) for one in subcommands)])
 
 
-def _description(declared: Mapping[str, Any]) -> str:
-    return str(declared.get("Description", ""))
-
-
 def _values(parameter: Mapping[str, Any]) -> str:
     minimum, maximum = parameter.get("MinValue"), parameter.get("MaxValue")
     if "AllowedValues" in parameter:
         return ", ".join(f"`{documents.text_of(value)}`" for value in parameter["AllowedValues"])
     if minimum is not None and maximum is not None:
         return f"{minimum} to {maximum}"
-    if "ConstraintDescription" in parameter:
-        return str(parameter["ConstraintDescription"])
-    if minimum is not None:
-        return f"at least {minimum}"
-    if maximum is not None:
-        return f"at most {maximum}"
-    return {"Number": "a number", "List<Number>": "numbers"}.get(str(parameter.get("Type")), "text")
+    kind = {"Number": "a number", "List<Number>": "numbers"}.get(parameter.get("Type", ""), "text")
+    limits = {"at least": minimum, "at most": maximum}.items()
+    texts = [f"{word} {limit}" for word, limit in limits if limit is not None]
+    return str(parameter.get("ConstraintDescription", "".join(texts) or kind))
 
 
 def _default(parameter: Mapping[str, Any]) -> str:
@@ -168,15 +156,15 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def main(*, check: bool) -> int:
     """Write the pages that are out of date and return 0; with ``check`` name them and return 1."""
-    wanted = pages()
-    stale = [p for p, text in wanted.items() if not p.exists() or documents.read_text(p) != text]
-    for path in stale:
-        if check:
-            click.echo(f"{path}: out of date. Run: make docs", err=True)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted[path], encoding="utf-8")
-            click.echo(f"{path}  written")
+    stale = {
+        path: text
+        for path, text in pages().items()
+        if not path.exists() or documents.read_text(path) != text
+    }
+    for path, text in stale.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        click.echo(f"{path}: out of date. Run: make docs" if check else f"{path}  written")
     return int(check and bool(stale))
 
 

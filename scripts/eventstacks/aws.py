@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import os
 import random
 import re
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -22,15 +20,11 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConfigParseError,
     ConnectionError,  # noqa: A004 - botocore's name
     CredentialRetrievalError,
     HTTPClientError,
-    InvalidRegionError,
-    MissingDependencyException,
     NoCredentialsError,
     PartialCredentialsError,
-    ProfileNotFound,
     TokenRetrievalError,
     UnauthorizedSSOTokenError,
 )
@@ -45,6 +39,7 @@ if TYPE_CHECKING:
 
     from eventstacks.environment import Environment
 
+UNREACHABLE = (HTTPClientError, ConnectionError, ResponseParserError)
 AWS_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # whatever a call may raise
 # Seconds to keep retrying: before an operation was started, and while one is in progress.
 RETRY_SHORT, RETRY_LONG = 30.0, 600.0
@@ -81,12 +76,6 @@ BUSY_CODES = frozenset(
         "RequestTimeoutException",
     ]
 )
-_ADVICE = {
-    ConfigParseError: "Correct the file, or name another: AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE.",
-    InvalidRegionError: "Correct the name of the Region.",
-    MissingDependencyException: "Install the package: pip install 'botocore[crt]'",
-    ProfileNotFound: "Correct the name of the profile.",
-}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -161,10 +150,10 @@ class Aws:
 
         Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
         """
+        path, profile = self.environment.path, self.environment.profile
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
-        except (HTTPClientError, ConnectionError, ResponseParserError) as error:
-            path = self.environment.path
+        except UNREACHABLE as error:
             raise ToolError(
                 f"cannot reach AWS: {error}",
                 code=ErrorCode.ENDPOINT_UNREACHABLE,
@@ -173,8 +162,16 @@ class Aws:
                 if self.environment.endpoint
                 else f"Check the network, the proxy (HTTPS_PROXY) and the Regions in {path}.",
             ) from None
-        except (BotoCoreError, ClientError) as error:
-            raise self._credentials_error(error) from None
+        # Also of a credential_process, and of an MFA prompt without a terminal.
+        except (BotoCoreError, ClientError, OSError, ValueError, EOFError) as error:
+            raise ToolError(
+                f"cannot get AWS credentials: {error_message(error).rstrip(' :')}",
+                code=ErrorCode.CREDENTIALS,
+                where=f"environment {self.environment.name}",
+                advice=f"Log in to the profile {profile!r}, or correct profile and regions in {path}."
+                if profile
+                else f"Set AWS_PROFILE, run aws sso login, or name a profile in {path}.",
+            ) from None
 
     def guard(self) -> str:
         """Return the account ID if it is the environment's own. Raises ToolError: as ``account``, WRONG_ACCOUNT."""
@@ -187,28 +184,6 @@ class Aws:
                 advice="Use credentials of the right account, or correct the file.",
             )
         return self.account
-
-    def _credentials_error(self, error: Exception) -> ToolError:
-        environment = self.environment
-        where, advice = f"environment {environment.name}", ""
-        if isinstance(error, ProfileNotFound):
-            where = f"{environment.path}: profile"
-        elif isinstance(error, InvalidRegionError):
-            where = f"{environment.path}: regions"
-        elif isinstance(error, CredentialRetrievalError):
-            command = self._core.get_scoped_config().get("credential_process")
-            advice = f"The credential_process of the profile: {command}" if command else ""
-        login = "Set AWS_PROFILE, run aws sso login, or name a profile in the environment file."
-        return ToolError(
-            f"cannot get AWS credentials: {error_message(error).rstrip(' :')}",
-            code=ErrorCode.CREDENTIALS,
-            where=where,
-            advice=advice
-            or next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "")
-            or (
-                f"Log in to the profile {environment.profile!r}." if environment.profile else login
-            ),
-        )
 
     @functools.cached_property
     def _endpoint(self) -> Endpoint | None:
@@ -223,14 +198,13 @@ class Aws:
         return self._connect()
 
     @functools.cached_property
-    def _core(self) -> botocore.session.Session:
+    def _session(self) -> boto3.session.Session:
         if not self._endpoint:
             session = botocore.session.Session(profile=self.environment.profile)
             provider = session.get_component("credential_provider").get_provider("assume-role")
             # The cache of the AWS CLI: an MFA code is asked for once, by whichever comes first.
             provider.cache = JSONFileCache(Path("~/.aws/cli/cache").expanduser())
-            provider._prompter = self._ask_mfa_code  # noqa: SLF001 - getpass would raise EOFError
-            return session
+            return boto3.session.Session(botocore_session=session)
         # No profile, no file and no credentials of the user.
         unread = (None, None, None, None)
         session = botocore.session.Session(
@@ -241,22 +215,7 @@ class Aws:
             }
         )
         session.set_credentials(self._endpoint.access_key, self._endpoint.secret_key)
-        return session
-
-    def _ask_mfa_code(self, prompt: str) -> str:
-        if sys.stdin and sys.stdin.isatty():
-            return getpass.getpass(prompt)
-        raise ToolError(
-            "the profile needs an MFA code, and there is no terminal to ask for it",
-            code=ErrorCode.CREDENTIALS,
-            where=f"environment {self.environment.name}",
-            advice="Run any command with this profile on a terminal first: "
-            "the session is kept in ~/.aws/cli/cache.",
-        )
-
-    @functools.cached_property
-    def _session(self) -> boto3.session.Session:
-        return boto3.session.Session(botocore_session=self._core)
+        return boto3.session.Session(botocore_session=session)
 
     def _make(self, service: str, region: str) -> Any:
         url = self._endpoint.url if self._endpoint else None
@@ -271,17 +230,7 @@ class Aws:
             retries={"mode": "standard", "total_max_attempts": 5},
             **more,
         )
-        try:  # reads the credentials, too, and what a credential_process prints
-            client: Any = self._session.client(service, endpoint_url=url, config=settings)
-        except (OSError, ValueError) as error:
-            if isinstance(error, BotoCoreError):
-                raise
-            raise ToolError(
-                f"cannot make an AWS client: {error}",
-                code=ErrorCode.CREDENTIALS,
-                where=f"environment {self.environment.name}",
-                advice="Check AWS_ENDPOINT_URL…, and endpoint_url and credential_process of the profile.",
-            ) from None
+        client: Any = self._session.client(service, endpoint_url=url, config=settings)
         client.meta.events.register(
             "before-parse", functools.partial(_check_response, client.meta.endpoint_url)
         )
@@ -323,11 +272,8 @@ class Clock:
 
 def error_code(error: Exception) -> str:
     """Return the error code of an AWS response, or ''."""
-    return (
-        str(error.response.get("Error", {}).get("Code", ""))
-        if isinstance(error, ClientError)
-        else ""
-    )
+    details = error.response.get("Error", {}) if isinstance(error, ClientError) else {}
+    return str(details.get("Code", ""))
 
 
 def error_message(error: Exception) -> str:
@@ -352,15 +298,7 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error_code(error) in BUSY_CODES or status >= 500
-    return isinstance(error, HTTPClientError | ConnectionError | ResponseParserError)
-
-
-def backoff(first: float = 0.5) -> Iterator[float]:
-    """Yield growing delays in seconds, with jitter so that throttled clients spread out."""
-    longest = first
-    while True:
-        yield random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-        longest = min(longest * 2, _MAX_BACKOFF)
+    return isinstance(error, UNREACHABLE)
 
 
 def call(
@@ -371,16 +309,17 @@ def call(
     This is in addition to botocore's own retries. Raises the error that is not transient, or the
     last one when the time is over.
     """
-    begun = clock.now()
-    for pause in backoff():
+    begun, pause = clock.now(), 0.5
+    while True:
         try:
             return method(**arguments)
         except AWS_ERRORS as error:
             if not is_transient(error) or clock.now() + pause - begun > retry_for:
                 raise
             clock.on_retry(error)
-        clock.sleep(pause)
-    raise AssertionError  # backoff() does not end
+        # With jitter, so that throttled clients spread out.
+        clock.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - no secret
+        pause = min(pause * 2, _MAX_BACKOFF)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import yaml
 
 from eventstacks.errors import ErrorCode, ToolError
@@ -53,16 +54,6 @@ class StrictLoader(FAST_LOADER):  # type: ignore[misc]
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _FOREIGN]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-
-    def construct_object(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        """Construct a value. Raises ConstructorError also for what Python's own types refuse, such as 0b_."""
-        try:
-            return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            text = f"{node.value:.40}" if isinstance(node.value, str) else node.id
-            raise refuse(
-                node, f"{text!r} is not a valid {node.tag.rsplit(':')[-1]}; quote it"
-            ) from None
 
     def flatten_mapping(self, node: Any) -> None:
         """Merge. Raises ConstructorError for a key that is duplicate or not a string."""
@@ -134,6 +125,9 @@ def _yaml_errors(name: str) -> Iterator[None]:
         raise DocumentError(f"invalid YAML: {problem}", where=where) from None
     except RecursionError:
         raise DocumentError("nested too deeply", where=name) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What Python's own types refuse, such as 0b_.
+        raise DocumentError(f"invalid YAML: {error}; quote the value", where=name) from None
 
 
 def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
@@ -159,41 +153,35 @@ def is_deeper(value: Any, levels: int) -> bool:
     return any(isinstance(one, dict | list) for one in level)
 
 
-def compose(text: str, name: str) -> yaml.Node | None:
-    """Return the nodes of a YAML document, which know their lines. Raises DocumentError as ``parse`` does."""
-    with _yaml_errors(name):
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-
-
-_SECTIONS = ("Parameters", "Resources", "Outputs", "Mappings", "Rules", "Conditions", "Metadata")
+_MAPPING: dict[str, Any] = {"type": ["object", "null"]}
+_ENTRIES = {  # Fn::ForEach is a list
+    **_MAPPING,
+    "patternProperties": {"^Fn::": True},
+    "additionalProperties": {"type": "object", "properties": {"Properties": _MAPPING}},
+}
+_SHAPE = jsonschema.Draft202012Validator(
+    {
+        "type": "object",
+        "properties": {
+            **dict.fromkeys(("Parameters", "Resources", "Outputs", "Mappings", "Rules"), _ENTRIES),
+            **dict.fromkeys(("Conditions", "Metadata"), _MAPPING),
+        },
+    }
+)
 
 
 def parse_template(text: str, name: str) -> dict[str, Any]:
     """Return a CloudFormation template in YAML or JSON, intrinsic functions in their long form.
 
-    Raises DocumentError for invalid YAML, a document that is not a mapping, and a section that does not contain
-    mappings by name: callers may rely on that.
+    Raises DocumentError for invalid YAML, a document that is not a mapping, and a section that does
+    not contain mappings by name: callers may rely on that.
     Source: AWS CloudFormation User Guide, 'Intrinsic function reference', 'Template sections'.
     """
-    template = parse(text, name, _TemplateLoader)
-    if not isinstance(template, dict):
-        raise DocumentError("not a CloudFormation template: expected a mapping", where=name)
-    if place := next(_misshapen(template), None):
+    template: dict[str, Any] = parse(text, name, _TemplateLoader)
+    for error in _SHAPE.iter_errors(template):
+        place = ".".join(map(str, error.absolute_path)) or "not a CloudFormation template"
         raise DocumentError(f"{place}: expected a mapping (key: value)", where=name)
     return template
-
-
-def _misshapen(template: dict[str, Any]) -> Iterator[str]:
-    """Yield the places that have to contain a mapping, and do not."""
-    held = {section: template.get(section) or {} for section in _SECTIONS}
-    yield from (section for section, entries in held.items() if not isinstance(entries, dict))
-    for section in ("Parameters", "Resources", "Outputs", "Mappings", "Rules"):
-        for key, one in held[section].items():
-            if not isinstance(one, dict) and not key.startswith("Fn::"):  # Fn::ForEach is a list
-                yield f"{section}.{key}"
-    for key, one in held["Resources"].items():
-        if isinstance(one, dict) and not isinstance(one.get("Properties") or {}, dict):
-            yield f"Resources.{key}.Properties"
 
 
 def text_of(value: Any) -> str:
@@ -206,15 +194,8 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        problem, code = f"cannot be read: {error.strerror or error}", ErrorCode.FILE_UNREADABLE
+        text, code = f"cannot be read: {error.strerror or error}", ErrorCode.FILE_UNREADABLE
+        raise DocumentError(text, code=code, where=str(path)) from None
     except UnicodeDecodeError as error:
-        problem, code = (
-            f"not UTF-8: {error.reason} at byte {error.start}",
-            ErrorCode.DOCUMENT_INVALID,
-        )
-    raise DocumentError(problem, code=code, where=str(path))
-
-
-def read_template(path: Path) -> dict[str, Any]:
-    """Return the CloudFormation template in a file, as ``parse_template``."""
-    return parse_template(read_text(path), str(path))
+        text = f"not UTF-8: {error.reason} at byte {error.start}"
+        raise DocumentError(text, where=str(path)) from None

@@ -22,7 +22,7 @@ ALL = sorted(
     ("stack", "check"), PAIRS, ids=lambda value: getattr(value, "__name__", value)
 )
 def test_the_articles_template_has_the_defect(stack, check):
-    assert check(documents.read_template(ARTICLE / f"{stack}.yaml"))
+    assert check(documents.parse_template(documents.read_text(ARTICLE / f"{stack}.yaml"), "t"))
 
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.__name__)

@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from botocore.credentials import AssumeRoleProvider
 from botocore.parsers import ResponseParserError
 
 from eventstacks.__main__ import as_tool_error
@@ -91,8 +92,12 @@ mfa_serial = arn:aws:iam::111122223333:mfa/device
 
 
 def test_an_mfa_code_needs_a_terminal(configure, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert "needs an MFA code" in configure(MFA).what
+    def no_terminal(*_):
+        raise EOFError
+
+    prompts = AssumeRoleProvider.__init__  # a default argument is botocore's prompt
+    monkeypatch.setattr(prompts, "__defaults__", (no_terminal, *prompts.__defaults__[1:]))
+    assert "'p'" in configure(MFA).advice
 
 
 def test_an_assumed_role_is_taken_from_the_cache_of_the_aws_cli(ask, tmp_path, monkeypatch, other):
@@ -115,21 +120,8 @@ def test_an_assumed_role_is_taken_from_the_cache_of_the_aws_cli(ask, tmp_path, m
     assert caught.value.code == ErrorCode.ENDPOINT_UNREACHABLE  # it got as far as the call
 
 
-def test_the_credential_process_that_failed_is_named(configure):
-    assert (
-        "/bin/false --x" in configure("[profile p]\ncredential_process = /bin/false --x\n").advice
-    )
-
-
-def test_a_profile_of_aws_login_names_the_package_that_is_missing(configure, monkeypatch):
-    monkeypatch.setattr("botocore.credentials.HAS_CRT", False, raising=False)
-    monkeypatch.setattr("botocore.utils.EC", None, raising=False)
-    error = configure("[profile p]\nlogin_session = arn:aws:iam::111122223333:user/me\n")
-    assert error.advice == "Install the package: pip install 'botocore[crt]'"
-
-
-def test_an_unknown_profile_is_an_error_of_the_environment_file(configure, tmp_path):
-    assert configure("", "nope").where == f"{tmp_path / 'dev.yaml'}: profile"
+def test_an_unknown_profile_is_named(configure):
+    assert "(nope) could not be found" in configure("", "nope").what
 
 
 def test_the_embedded_aws_is_connected_by_the_caller(tmp_path, closed):
@@ -208,8 +200,9 @@ def test_no_proxy_leads_to_the_loopback(ask, other, monkeypatch):
 def test_a_bad_file_of_settings_is_no_matter_of_credentials(ask, tmp_path, monkeypatch):
     (tmp_path / "config").write_text("[default\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    with pytest.raises(ToolError, match="AWS_CONFIG_FILE"):
+    with pytest.raises(ToolError, match="Unable to parse config file") as caught:
         ask()
+    assert caught.value.code == ErrorCode.CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -229,11 +222,10 @@ def test_settings_with_which_no_client_can_be_made_are_said(
         ask()
     assert (caught.value.code, caught.value.where) == (ErrorCode.CREDENTIALS, "environment dev")
     assert words in caught.value.what
-    assert "endpoint_url and credential_process of the profile" in caught.value.advice
 
 
-def test_a_region_that_cannot_be_one_is_a_matter_of_the_file(tmp_path):
-    with pytest.raises(ToolError, match=r"dev.yaml: regions: "):
+def test_a_region_that_cannot_be_one_is_named(tmp_path):
+    with pytest.raises(ToolError, match="us east"):
         Aws(Environment("dev", tmp_path / "dev.yaml", ("us east",), {})).guard()
 
 

@@ -49,31 +49,6 @@ def test_parameters_are_in_the_order_of_the_form():
     ]
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        {},
-        {"Metadata": None},
-        {"Metadata": {"AWS::CloudFormation::Interface": {"ParameterLabels": {}}}},
-        {
-            "Metadata": {
-                "AWS::CloudFormation::Interface": {
-                    "ParameterGroups": [{"Label": {}}, {"Parameters": ["Missing"]}]
-                }
-            }
-        },
-    ],
-)
-def test_parameters_without_a_form_keep_their_order(metadata):
-    declared = {"B": {"MinValue": 1}, "A": {"Description": "It."}}
-    assert docs.parameters({"Parameters": declared, **metadata}).splitlines()[2:] == [
-        "| `B` |  | at least 1 | none: required |",
-        "| `A` | It. | text | none: required |",
-    ]
-    assert len(docs.parameters(metadata).splitlines()) == 2
-    assert len(docs.outputs(metadata).splitlines()) == 2
-
-
 def test_parameters_that_the_form_leaves_out_come_last():
     template = {**TEMPLATE, "Parameters": {"Z": {}, **TEMPLATE["Parameters"]}}
     assert [line[3] for line in docs.parameters(template).splitlines()[2:]] == [

@@ -23,13 +23,13 @@ def world(tmp_path, monkeypatch):
         return SimpleNamespace(returncode=code)
 
     monkeypatch.setattr(install.subprocess, "run", run)
-    monkeypatch.setattr(install, "ROOT", tmp_path / "elsewhere")
-    (tmp_path / "some.lock").write_text("one==1 \\\n    --hash=x\n    # via two\ntwo==2 \\\n")
+    lock = tmp_path / "some.lock"
+    lock.write_text("one==1 \\\n    --hash=x\n    # via two\ntwo==2 \\\n")
     return SimpleNamespace(
         commands=commands,
         failing=failing,
-        install=lambda **options: install.main(
-            tmp_path / "env", tmp_path / "some.lock", editable=False, **options
+        install=lambda editable=False: install.main(
+            str(tmp_path / "env"), str(lock), editable=editable
         ),
     )
 
@@ -58,18 +58,16 @@ def test_pip_installs_if_there_is_no_uv(world):
     assert world.commands[-1].startswith("env/bin/python -m pip")
 
 
-def test_an_environment_without_pip_is_completed(world, capsys):
+def test_a_new_environment_is_created(world, capsys):
     world.failing |= {"pip --version", "bin/uv"}
     assert world.install() == 0
     assert f"{sys.executable} -m venv env" in world.commands
     assert "Create " in capsys.readouterr().out
 
 
-def test_uv_creates_the_environment_if_it_is_there(world):
-    world.failing.add("pip --version")
-    assert world.install() == 0
-    assert world.commands[2].startswith("env/bin/uv venv --quiet --clear --seed")
-    assert not any(" -m venv " in command for command in world.commands)
+def test_the_checkout_is_installed_last(world):
+    assert world.install(editable=True) == 0
+    assert f"--editable {install.ROOT}" in world.commands[-1]
 
 
 def test_a_failure_of_pip_is_the_exit_code(world):

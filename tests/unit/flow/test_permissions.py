@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eventstacks.documents import parse_template, read_template
+from eventstacks.documents import parse_template, read_text
 from eventstacks.flow import graph, permissions
 from eventstacks.flow.permissions import Verdict
 from eventstacks.flow.resolve import Stack
@@ -578,7 +578,7 @@ def test_a_dead_letter_queue_of_another_region_takes_nothing():
 @pytest.mark.parametrize("stack", ["custom-event-bus", "s3-object-events", "rds-snapshot-events"])
 def test_the_article_has_no_logs_policy_and_no_dead_letter_queue(stack):
     flow = graph.of_template(
-        read_template(Path("tests/fixtures/article") / f"{stack}.yaml"), **WHERE
+        parse_template(read_text(Path("tests/fixtures/article") / f"{stack}.yaml"), "t"), **WHERE
     )
     [rule] = flow.rules
     groups = [one for one in rule.targets if one.service == "logs"]
@@ -588,7 +588,8 @@ def test_the_article_has_no_logs_policy_and_no_dead_letter_queue(stack):
 
 def test_of_the_articles_stacks_the_function_is_reached():
     flow = graph.of_template(
-        read_template(Path("tests/fixtures/article/s3-object-events.yaml")), **WHERE
+        parse_template(read_text(Path("tests/fixtures/article/s3-object-events.yaml")), "t"),
+        **WHERE,
     )
     [rule] = flow.rules
     assert [
