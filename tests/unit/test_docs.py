@@ -102,7 +102,7 @@ def test_pages_out_of_date_are_named_and_rewritten(written, capsys):
     )
     commands.unlink()
     assert docs.main(check=True) == 1
-    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
         "docs/stacks/custom-event-bus.md",
         "docs/commands.md",
     ]

@@ -1,5 +1,6 @@
 """Options, order, bodies, parameters: what is asked of AWS, and what is refused before."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ from botocore.exceptions import ClientError
 from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, stack
 
-from eventstacks.aws import Clock, backoff, is_login_error, is_transient
+from eventstacks.aws import Clock, call, is_login_error, is_transient
 from eventstacks.cloudformation import outputs, package
 from eventstacks.cloudformation.plan import loss
 from eventstacks.environment import OutputReference
@@ -212,10 +213,25 @@ def test_what_counts_as_a_loss(change, words):
 
 
 def test_pauses_grow_apart_and_end_growing():
-    found = [pause for pause, _ in zip(backoff(), range(50), strict=False)]
-    assert all(0.25 <= pause <= 20 for pause in found)
-    assert min(found[-10:]) >= 10
-    assert len(set(found)) == 50
+    from scripted_cloudformation import throttle
+
+    begun, times = time.monotonic(), []
+
+    class Simulated(Clock):
+        def now(self):
+            return begun + sum(times)
+
+        def sleep(self, seconds):
+            times.append(seconds)
+
+    def busy():
+        raise throttle()
+
+    with pytest.raises(ClientError):
+        call(busy, clock=Simulated(), retry_for=600)
+    assert all(0.25 <= pause <= 20 for pause in times)
+    assert min(times[-10:]) >= 10
+    assert len(set(times)) == len(times) > 20
 
 
 def test_a_refusal_is_neither_trouble_that_passes_nor_a_missing_login():
