@@ -121,18 +121,17 @@ class Aws:
     """The clients of one environment, one per service and Region, made when first asked for.
 
     ``connect`` returns the endpoint of an environment that has ``endpoint: embedded``. Safe to share between threads:
-    botocore clients are, and making them is locked here.
+    botocore clients are, and making them is locked here. ``client_options``: of botocore's Config.
     """
 
     def __init__(
         self,
         environment: Environment,
         connect: Callable[[], Endpoint] | None = None,
-        *,
-        connections: int = 32,
+        **client_options: Any,
     ) -> None:
         self.environment = environment
-        self._connect, self._connections = connect, connections
+        self._connect, self._client_options = connect, client_options
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.RLock()
 
@@ -224,12 +223,12 @@ class Aws:
             more["proxies"] = {}  # no proxy reaches this machine, whatever HTTP_PROXY says
         settings = Config(
             region_name=region,
-            max_pool_connections=self._connections,
+            max_pool_connections=32,
             connect_timeout=10,
             read_timeout=60,
             retries={"mode": "standard", "total_max_attempts": 5},
             **more,
-        )
+        ).merge(Config(**self._client_options))
         client: Any = self._session.client(service, endpoint_url=url, config=settings)
         client.meta.events.register(
             "before-parse", functools.partial(_check_response, client.meta.endpoint_url)

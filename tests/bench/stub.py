@@ -54,6 +54,7 @@ class Bus:
             0,
         )
         self.buses: dict[str, int] = {}
+        self.kept: list[dict] = []
         self.fault = options.fault
         self.times: list[float] = []  # of the PutEvents calls while a fault lasts
 
@@ -98,8 +99,12 @@ class Bus:
             self.counts["twice"] += bool(self.seen[number])
             self.seen[number] = 1
         if self.options.keep:
-            print(json.dumps(entry), flush=True)
+            self.kept.append(entry)
         return {"EventId": "11111111-2222-3333-4444-555555555555"}
+
+    def all_counts(self) -> dict:
+        more = {"distinct": sum(self.seen), "buses": self.buses, "faulty_calls": self.times}
+        return {**self.counts, **more}
 
     def faulty(self) -> tuple[int, bytes] | None:
         self.times.append(time.monotonic())
@@ -118,15 +123,7 @@ class Bus:
             self.fault = found[1].decode().removeprefix("none")
             return 200, b"{}"
         if head.startswith(b"GET /counts"):
-            distinct = sum(self.seen)
-            return 200, json.dumps(
-                {
-                    **self.counts,
-                    "distinct": distinct,
-                    "buses": self.buses,
-                    "faulty_calls": self.times,
-                }
-            ).encode()
+            return 200, json.dumps(self.all_counts()).encode()
         if b"AWSEvents.PutEvents" in head:
             if self.fault:
                 return self.faulty()
@@ -192,7 +189,7 @@ async def serve(options: argparse.Namespace) -> None:
             await reader.read()
 
 
-if __name__ == "__main__":
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in {
         "delay": 15.0,
@@ -206,5 +203,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", default="", help="as GET /fault/MODE")
     parser.add_argument("--count-ids", action="store_true")
-    parser.add_argument("--keep", action="store_true", help="print each acknowledged entry")
-    asyncio.run(serve(parser.parse_args()))
+    parser.add_argument("--keep", action="store_true", help="keep each acknowledged entry")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(parse()))

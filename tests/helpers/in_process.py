@@ -10,14 +10,14 @@ from unittest import mock
 from eventstacks.__main__ import SIGNALS, main
 
 
-def run(*arguments):
+def run(*arguments, data=b""):
     """Its exit code, stdout and stderr; signal handlers are as they were afterwards."""
     out, err = io.StringIO(), io.StringIO()
     handlers = {one: signal.getsignal(one) for one in SIGNALS}
     try:
         with (
             mock.patch.object(sys, "argv", ["eventstacks", *arguments]),
-            mock.patch.object(sys, "stdin", io.StringIO()),
+            mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

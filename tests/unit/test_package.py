@@ -29,7 +29,7 @@ def run(code, cwd, **variables):
 def test_send_is_imported_beside_another_package_called_scripts(tmp_path):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").write_text("MINE = 1\n")
-    code = "import scripts\nfrom eventstacks import Destination, send\nprint(scripts.MINE, send.__name__)"
+    code = "import scripts\nfrom eventstacks import send\nprint(scripts.MINE, send.__name__)"
     done = run(code, tmp_path, PYTHONPATH=str(tmp_path))
     assert done.stdout == "1 send\n", done.stderr
 

@@ -1,32 +1,39 @@
-"""Turn records of the input into entries of PutEvents, or reject them with a code.
+"""The input of ``send``: split it into records, and turn those into entries of PutEvents.
 
 A record is an entry as PutEvents takes it (``Detail`` may also be an object), an event as a bus
-delivers it (``source``, ``detail-type``, ``detail``), a sample of tests/events, a line of a file of
-rejected records, or just a detail. A detail is passed on as the text it is in the record, so that
-no number is rounded and no key is reordered.
+delivers it (``source``, ``detail-type``, ``detail``), a line of a file of rejected records, or just
+a detail. A detail is passed on as the text it is in the record, so that no number is rounded and no
+key is reordered.
 """
 
 from __future__ import annotations
 
-import functools
+import codecs
+import contextlib
 import json
 import re
-from dataclasses import dataclass
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.bus.records import DECODER
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from io import RawIOBase
 
+READ_SIZE = 64 * 1024
+# Bytes. More than an entry of 1 MB takes even if each of its bytes is escaped.
+RECORD_LIMIT = 8 * 1024 * 1024
+BOM = b"\xef\xbb\xbf"
 # PutEvents, API reference and user guide: 1-10 entries a call; "total entry size must be less than
 # 1 MB" (256 KB before January 2026).
-SIZE_LIMIT = 1024 * 1024
-COUNT_LIMIT = 10
+SIZE_LIMIT, COUNT_LIMIT = 1024 * 1024, 10
 FIELDS = frozenset(
     "Source DetailType Detail TraceHeader EventBusName Time Resources".split()  # noqa: SIM905
 )
+# The longest text of a field, in characters. Source: botocore's model of the service, user guide.
+LENGTHS = {"Source": SIZE_LIMIT, "DetailType": 128, "TraceHeader": 500, "EventBusName": 1600}
 # Fields of the entry, by the fields of an event on a bus. EventBridge sets id, account and region.
 EVENT_FIELDS = {
     "source": "Source",
@@ -38,90 +45,123 @@ _EVENT = frozenset({"source", "detail-type", "detail"})
 # A line of a file of rejected records is an entry with the key REJECTED, or RAW and REJECTED if
 # the record was not an entry.
 REJECTED, RAW = "Rejected", "Raw"
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _SPACE = re.compile(r"[ \t\r\n]*")
+_COMMA_OR_END = re.compile(r"[ \t\r\n]*(,?[ \t\r\n]*\]|,)[ \t\r\n]*")
+RESUME = "The records before it were sent. Fix the input, then send the rest with --resume."
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Numbers stay the text they are: nothing is computed with them, and int() refuses 4,300 digits.
+DECODER = json.JSONDecoder(
+    parse_int=str.encode, parse_float=str.encode, parse_constant=_refuse_constant
+)
+
+
+class RecordsError(ToolError):
+    """The rest of an input cannot be split into records."""
+
+    default_code = ErrorCode.DOCUMENT_INVALID
 
 
 class EntryError(Exception):
     """A record that is not sent: code (PutEvents' own where one fits) and message."""
 
 
-@dataclass(slots=True)
-class Entry:
-    """One entry of PutEvents.
+# From the input to records
 
-    ``body``: JSON, with Time in seconds since 1970 and Detail as a string. ``size``: bytes by AWS's
-    rule. ``bus``: the bus that the record names. ``region``: set for rejected entries, which return
-    to their Region.
+
+def read_records(sources: Iterable[RawIOBase]) -> Iterator[list[bytes]]:
+    """Yield the records of unbuffered files in lists, as soon as they are read.
+
+    A file is NDJSON, a JSON array, or one JSON document whose first line is a brace alone. A byte
+    order mark and empty lines are skipped. Raises RecordsError, after the records before it, for
+    invalid JSON in an array, an array that does not end, and a record over RECORD_LIMIT.
     """
+    number = 1
+    for source in sources:
+        try:
+            for records in _split(source):
+                yield records
+                number += len(records)
+        except RecordsError as error:
+            name = getattr(source, "name", None)
+            error.where = f"{name if isinstance(name, str) else 'stdin'}, record {number}"
+            raise
 
-    body: bytes
-    size: int
-    bus: str | None
-    region: str | None = None
+
+def _more(source: RawIOBase, rest: bytes | str = b"") -> bytes:
+    """Read some bytes, in growing parts if a record goes on after ``rest``. Raises RecordsError."""
+    if len(rest) > RECORD_LIMIT:
+        raise RecordsError(f"a record of more than {RECORD_LIMIT:,} bytes", advice=RESUME)
+    while (data := source.read(max(READ_SIZE, len(rest)))) is None:  # non-blocking and empty
+        time.sleep(0.01)
+    return data
 
 
-def to_json(value: Any) -> bytes:
-    """Return compact JSON in UTF-8."""
-    return _ENCODER.encode(value).encode()
+def _split(source: RawIOBase) -> Iterator[list[bytes]]:
+    head, data = b"", b" "
+    # After a brace, the rest of the line decides between a document and NDJSON.
+    while data and (BOM.startswith(head) or re.fullmatch(rb"\{[ \t\r]*", head)):
+        data = _more(source)
+        head = (head + data).removeprefix(BOM).lstrip()
+    if head.startswith(b"["):
+        yield from _elements(head, source)
+    elif re.match(rb"\{[ \t\r]*\n", head):
+        while data := _more(source, head):
+            head += data
+        yield [head.strip()]
+    else:
+        yield from _lines(head, source)
+
+
+def _lines(rest: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
+    data = rest
+    while data:
+        *lines, rest = rest.split(b"\n")
+        yield [line for one in lines if (line := one.strip())]
+        data = _more(source, rest)
+        rest += data
+    if rest.strip():
+        yield [rest.strip()]
+
+
+def _elements(head: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
+    """Yield the elements of an array; ``head`` begins with its bracket."""
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    text, at = f",{decode(head)[1:]}", 0  # so a comma is before each element
+    records: list[bytes] = []
+    while not (mark := _COMMA_OR_END.match(text, at)) or mark[1] == ",":
+        with contextlib.suppress(ValueError, RecursionError):
+            end = DECODER.raw_decode(text, mark.end())[1] if mark else len(text)
+            if end < len(text):
+                records.append(text[mark.end() : end].encode("utf-8", "surrogateescape"))  # type: ignore[union-attr]
+                at = end
+                continue
+        yield records  # the element goes on in the next read, or is not JSON
+        records, text, at = [], text[at:], 0
+        if not (data := _more(source, text)):
+            raise RecordsError("invalid JSON in the array, or it does not end", advice=RESUME)
+        text += decode(data)
+    yield records
+    rest = text[mark.end() :].encode("utf-8", "surrogateescape")
+    while not rest and (data := _more(source)):
+        rest = data.strip()
+    if rest:
+        raise RecordsError("text after the end of the array", advice="Put each array in a file.")
 
 
 def record_of(event: bytes | str | Mapping[str, Any]) -> bytes:
     """Return an event of a Python program as a record. Detail may be a dict, Time a datetime."""
     if isinstance(event, bytes):
         return event
-    text = event if isinstance(event, str) else json.dumps(dict(event), default=_to_text)
+    text = event if isinstance(event, str) else json.dumps(dict(event), default=datetime.isoformat)
     return text.encode("utf-8", "surrogatepass")
 
 
-def _to_text(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{value!r} is not JSON serializable")
-
-
-def read(
-    record: bytes,
-    source: str | None = None,
-    detail_type: str | None = None,
-    trace_header: str | None = None,
-) -> Entry:
-    """Return the entry of a record. The other arguments are defaults for records without them.
-
-    Raises EntryError.
-    """
-    try:
-        text = record.decode()
-    except UnicodeDecodeError as error:
-        raise EntryError(
-            "InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-    value = _parse(text, "InvalidJson")
-    if not isinstance(value, dict):
-        raise EntryError("MalformedDetail", "the record is not a JSON object")
-    defaults = (source, detail_type, trace_header)
-    if (
-        "expect" in value
-        and isinstance(event := value.get("event"), dict)
-        and event.keys() >= _EVENT
-    ):
-        return read(_text_of(text, "event").encode(), *defaults)
-    region, is_object = None, True
-    if value.keys() <= FIELDS | {REJECTED} and _is_note(value.get(REJECTED)):
-        region = value.pop(REJECTED).get("Region")
-    if value.keys() >= _EVENT:
-        is_object = isinstance(value["detail"], dict)
-        fields = {name: value[key] for key, name in EVENT_FIELDS.items() if key in value}
-        value = {**fields, "Detail": _text_of(text, "detail")}
-    elif _is_detail(value, named=bool(source and detail_type)):
-        value = {"Detail": text.strip()}
-    elif isinstance(value.get("Detail"), dict):
-        value["Detail"] = _text_of(text, "Detail")
-    else:
-        is_object = False
-    for name, default in zip(("Source", "DetailType", "TraceHeader"), defaults, strict=True):
-        value.setdefault(name, default)
-    return _check(value, region, is_object=is_object)
+# From records to entries
 
 
 def unwrap(record: bytes) -> bytes:
@@ -136,14 +176,51 @@ def unwrap(record: bytes) -> bytes:
     return record
 
 
-def _is_note(value: Any) -> bool:
-    return isinstance(value, dict) and {"Code", "Record"} <= value.keys()
+def read_entry(
+    record: bytes, source: str | None = None, detail_type: str | None = None
+) -> tuple[dict[str, Any], int]:
+    """Return the entry of a record, as client.put_events takes it, and its size in bytes.
 
-
-def _is_detail(value: dict[str, Any], *, named: bool) -> bool:
-    """Return True if the record is only a detail; ``named``: source and detail type are given."""
+    ``source`` and ``detail_type`` are defaults for records without them. Size: 14 bytes for Time,
+    and the UTF-8 bytes of Source, DetailType, Detail and each of Resources. Raises EntryError.
+    Sources: EventBridge User Guide, 'Calculating PutEvents event entry size'; API reference,
+    PutEventsRequestEntry.
+    """
+    try:
+        text = record.decode()
+    except UnicodeDecodeError as error:
+        raise EntryError(
+            "InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}"
+        ) from None
+    value, is_object = _parse(text, "InvalidJson"), True
+    if not isinstance(value, dict):
+        raise EntryError("MalformedDetail", "the record is not a JSON object")
+    if "Detail" in value and value.keys() <= FIELDS | {REJECTED}:
+        value.pop(REJECTED, None)
     is_entry = "Detail" in value and value.keys() <= FIELDS
-    return (named and not is_entry) or not value.keys() & FIELDS
+    if value.keys() >= _EVENT:
+        is_object = isinstance(value["detail"], dict)
+        fields = {name: value[key] for key, name in EVENT_FIELDS.items() if key in value}
+        fields["Detail"] = _text_of(text, "detail")
+    elif (source and detail_type and not is_entry) or not value.keys() & FIELDS:
+        fields = {"Detail": text.strip()}
+    else:
+        is_object = isinstance(value.get("Detail"), dict)
+        fields = value | ({"Detail": _text_of(text, "Detail")} if is_object else {})
+    fields = {"Source": source, "DetailType": detail_type} | fields
+    fields = {key: value for key, value in fields.items() if value is not None}
+    _check(fields)
+    if not is_object and not isinstance(_parse(fields["Detail"], "MalformedDetail"), dict):
+        raise EntryError("MalformedDetail", "Detail must be a JSON object, or the text of one")
+    texts = [fields["Source"], fields["DetailType"], fields["Detail"], *fields.get("Resources", [])]
+    try:
+        size = len("".join(texts).encode()) + 14 * ("Time" in fields)
+        (fields.get("TraceHeader", "") + fields.get("EventBusName", "")).encode()
+    except UnicodeEncodeError:
+        raise EntryError("InvalidUtf8", "invalid Unicode (lone surrogate)") from None
+    if size >= SIZE_LIMIT:
+        raise EntryError("EntryTooLarge", f"{size:,} bytes; the limit is {SIZE_LIMIT - 1:,}")
+    return fields, size
 
 
 def _parse(text: str, code: str) -> Any:
@@ -170,77 +247,39 @@ def _text_of(text: str, name: str) -> str:
     return value
 
 
-def _check(fields: dict[str, Any], region: str | None, *, is_object: bool) -> Entry:
-    """Return the entry of checked fields. Raises EntryError.
-
-    Size: 14 bytes for Time, and the UTF-8 bytes of Source, DetailType, Detail and each of Resources.
-    Source: EventBridge User Guide, 'Calculating PutEvents event entry size'; API reference,
-    PutEventsRequestEntry.
-    """
+def _check(fields: dict[str, Any]) -> None:
+    """Check the fields of an entry, and make Time a datetime. Raises EntryError."""
     if unknown := fields.keys() - FIELDS:
         raise _invalid(f"PutEvents has no field {', '.join(sorted(unknown))}")
-    fields = {key: value for key, value in fields.items() if value is not None}
-    try:
-        _check_names(*map(fields.get, ("Source", "DetailType", "TraceHeader", "EventBusName")))
-    except TypeError:  # not hashable
-        raise _invalid("Source, DetailType, TraceHeader and EventBusName must be strings") from None
-    resources, detail = fields.get("Resources", []), fields.get("Detail")
+    for name, limit in LENGTHS.items():
+        value = fields.get(name, "" if name in ("Source", "DetailType") else "-")
+        if value == "":
+            raise _invalid(f"{name} is missing: set it, or use --source and --detail-type")
+        if not isinstance(value, str) or len(value) > limit:
+            raise _invalid(f"{name} must be a string of at most {limit:,} characters")
+    resources = fields.get("Resources", [])
     if not isinstance(resources, list) or not all(isinstance(one, str) for one in resources):
         raise _invalid("Resources must be a list of strings")
-    if "Time" in fields:
-        fields["Time"] = _seconds(fields["Time"])
-    if not detail:
+    if not fields.get("Detail"):
         raise _invalid("Detail is missing")
-    if not isinstance(detail, str) or not (
-        is_object or isinstance(_parse(detail, "MalformedDetail"), dict)
-    ):
+    if not isinstance(fields["Detail"], str):
         raise EntryError("MalformedDetail", "Detail must be a JSON object, or the text of one")
-    try:
-        body = to_json(fields)
-    except UnicodeEncodeError:
-        raise EntryError("InvalidUtf8", "invalid Unicode (lone surrogate)") from None
-    size = 14 * ("Time" in fields) + sum(
-        len(one) if one.isascii() else len(one.encode())
-        for one in (fields["Source"], fields["DetailType"], detail, *resources)
-    )
-    if size >= SIZE_LIMIT:
-        raise EntryError("EntryTooLarge", f"{size:,} bytes; the limit is {SIZE_LIMIT - 1:,}")
-    return Entry(body, size, fields.get("EventBusName"), region)
-
-
-@functools.lru_cache(maxsize=1024)
-def _check_names(source: Any, detail_type: Any, trace_header: Any, bus: Any) -> None:
-    """Raise EntryError for what is not a string, empty, too long, or missing.
-
-    Limits in characters. Source: botocore's model of the service, and the user guide.
-    """
-    for name, value, limit, advice in (
-        ("Source", source, SIZE_LIMIT, " (set it, or use --source)"),
-        ("DetailType", detail_type, 128, " (set it, or use --detail-type)"),
-        ("TraceHeader", trace_header or "-", 500, ""),
-        ("EventBusName", "-" if bus is None else bus, 1600, ""),
-    ):
-        if not value:
-            raise _invalid(f"{name} is missing{advice}")
-        if not isinstance(value, str):
-            raise _invalid(f"{name} must be a string")
-        if len(value) > limit:
-            raise _invalid(f"{name} has {len(value)} characters; the limit is {limit}")
+    if "Time" in fields:
+        fields["Time"] = _time(fields["Time"])
 
 
 def _invalid(message: str) -> EntryError:
     return EntryError("InvalidArgument", message)
 
 
-def _seconds(value: Any) -> int:
-    """Return seconds since 1970 of an ISO 8601 string with a time zone, or of a number."""
-    text = value.decode() if isinstance(value, bytes) else value
+def _time(value: Any) -> datetime:
+    """Return the time of an ISO 8601 string with a time zone, or of seconds since 1970."""
     try:
-        if not isinstance(value, str):
-            return int(float(text))
+        if isinstance(value, bytes):  # a number
+            return datetime.fromtimestamp(float(value), UTC)
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError, OverflowError):
-        raise _invalid(f"invalid Time {text!r}: use ISO 8601 or seconds since 1970") from None
-    if moment.tzinfo is None:
-        raise _invalid(f"Time {value} has no time zone (add Z or +02:00)")
-    return int(moment.timestamp())
+        if moment.tzinfo:
+            return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise _invalid(f"invalid Time {value!r}: use ISO 8601 or seconds since 1970") from None
+    raise _invalid(f"Time {value} has no time zone (add Z or +02:00)")

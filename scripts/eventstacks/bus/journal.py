@@ -1,53 +1,42 @@
 """Delivery journal: what became of each record of an input.
 
-A SQLite database (WAL), locked while it is used. No more calls than there are threads wait for
-their result to be committed: after SIGKILL up to threads x 10 entries are unknown and sent again by
+A SQLite table (WAL), locked while it is used. No more calls than there are threads wait for their
+result to be committed: after SIGKILL up to threads x 10 entries are unknown and sent again by
 ``resume``. A power failure can lose the last results (synchronous=NORMAL).
 """
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import json
 import sqlite3
-import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstacks.bus.entries import RAW, REJECTED
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from eventstacks.bus.put_events import Failure
-    from eventstacks.bus.records import Chunk
-
-APPLICATION_ID = 0x45537453
-HEAD = 100  # records at the start that must be the same when an input is sent with resume
-MERGE_AFTER = 50_000  # rows
-# Values of the column ``result`` beside the codes of rejected records.
-ACKNOWLEDGED, NOT_ROUTED = "", "-"
-_SCHEMA = f"""
-    PRAGMA application_id = {APPLICATION_ID};
-    CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT);
-    CREATE TABLE IF NOT EXISTS results
-        (destination INTEGER, first INTEGER, last INTEGER, result TEXT);
-    CREATE TABLE IF NOT EXISTS rejects (line TEXT);
+# ``code`` and ``line`` (of the file of rejects) are NULL for acknowledged records; ``crc`` is the
+# CRC-32 of the record. ``user_version`` is 1 if the delivery is complete.
+_SCHEMA = """
+    PRAGMA locking_mode = EXCLUSIVE;
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    BEGIN IMMEDIATE;
+    CREATE TABLE IF NOT EXISTS send_journal
+        (number INTEGER PRIMARY KEY, crc INTEGER, code TEXT, line TEXT);
+    COMMIT;
 """
-# Merge rows whose numbers are consecutive.
-_MERGE = """
-    CREATE TEMP TABLE merged AS
-        SELECT destination, min(first) AS first, max(last) AS last, result FROM (
-            SELECT *, sum(is_start) OVER (PARTITION BY destination, result ORDER BY first) AS island
-            FROM (SELECT *, first > 1 + lag(last, 1, -2) OVER
-                (PARTITION BY destination, result ORDER BY first) AS is_start FROM results))
-        GROUP BY destination, result, island;
-    DELETE FROM results;
-    INSERT INTO results SELECT * FROM merged;
-    DROP TABLE merged;
+_OPEN = """
+    SELECT number + 1, next - 1 FROM (
+        SELECT number, lead(number, 1, :end) OVER (ORDER BY number) AS next
+        FROM (SELECT -1 AS number UNION ALL SELECT number FROM send_journal))
+    WHERE next > number + 1
 """
 
 
@@ -59,11 +48,10 @@ class JournalError(ToolError):
 
 @dataclass
 class Summary:
-    """Counts of a delivery. With one destination, records = acknowledged + rejected at the end.
+    """Counts of a delivery: at the end, records = acknowledged + rejected.
 
-    ``acknowledged`` and ``rejected`` count entries: with several destinations, a record is one
-    entry for each. ``acknowledged_earlier`` is the part of runs before this one. ``retried``,
-    ``calls``, ``bytes`` (by AWS's size rule) and ``seconds`` are of this run.
+    ``acknowledged_earlier`` is the part of runs before this one. ``retried``, ``calls``, ``bytes``
+    (by AWS's size rule) and ``seconds`` are of this run.
     """
 
     records: int = 0
@@ -82,272 +70,144 @@ class Summary:
         new = self.acknowledged - self.acknowledged_earlier
         return new / self.seconds if self.seconds else 0.0
 
+    def count(self, code: str | None, records: int = 1) -> None:
+        """Count settled records by their code; None: acknowledged."""
+        if code is None:
+            self.acknowledged += records
+        else:
+            self.rejected += records
+            self.by_code[code] = self.by_code.get(code, 0) + records
 
-@dataclass(slots=True)
-class Result:
-    """What one call settled. ``rejected``: record number, entry (or record), reason."""
 
-    destinations: Sequence[int]
-    acknowledged: Sequence[int] = ()
-    rejected: Sequence[tuple[int, bytes, Failure]] = ()
-    not_routed: Sequence[int] = ()
-    is_entry: bool = True
-    bytes: int = 0
-    retried: int = 0
-    calls: int = 0
+class Row(NamedTuple):
+    """A settled record. ``number``: from 0."""
+
+    number: int
+    crc: int
+    code: str | None = None
+    line: str | None = None
+
+
+def reject(number: int, crc: int, code: str, message: str, record: dict[str, Any] | bytes) -> Row:
+    """Return the row of a rejected entry, or of a record that is not one."""
+    if isinstance(record, bytes):
+        record = {RAW: record.decode("utf-8", "surrogateescape")}
+    note = {"Code": code, "Message": message, "Record": number + 1}
+    line = json.dumps({**record, REJECTED: note}, default=datetime.isoformat)
+    return Row(number, crc, code, line)
 
 
 class Journal:
-    """The journal of one delivery, for one thread.
+    """The journal of one delivery to one bus, for one thread.
 
-    ``destinations``: (Region, bus) pairs. Without ``path`` it is kept in memory, with the first
-    ``keep`` rejects. ``rejected``: the file for rejects, written by ``close``; that of an earlier
-    delivery is renamed.
-    ``resume`` continues an unfinished delivery, ``restart`` discards it. Raises JournalError.
+    Without ``path`` it is a temporary file. ``rejected``: the file for rejects, written by
+    ``close``; if it exists, the next free of name-2, name-3 and so on. ``resume`` continues an
+    earlier delivery. Raises JournalError.
     """
 
-    def __init__(  # noqa: PLR0913 - two files, and what to do with what they hold
-        self,
-        destinations: Sequence[tuple[str, str]],
-        path: Path | None = None,
-        rejected: Path | None = None,
-        *,
-        resume: bool = False,
-        restart: bool = False,
-        keep: int = 1000,
+    def __init__(
+        self, path: Path | None = None, rejected: Path | None = None, *, resume: bool = False
     ) -> None:
-        for file in filter(None, (path, rejected)):
-            if file.exists() and not file.is_file():
-                raise JournalError("not a regular file", where=str(file), advice="Name a file.")
-        self.destinations = [tuple(one) for one in destinations]
-        self.path, self.rejected = path, rejected
-        self.summary = Summary()
-        self._keep = 1 << 62 if path else keep
-        self._settled: list[list[tuple[int, int]]] = [[] for _ in destinations]
-        self._head: list[int] = []
-        self._rows = 0
-        with self._errors():
-            self._database = _open(path)
-            try:
-                self._begin(resume=resume, restart=restart)
-            except BaseException:
-                self._database.close()
-                raise
-
-    def _begin(self, *, resume: bool, restart: bool) -> None:
-        known = {
-            name: json.loads(value)
-            for name, value in self._database.execute("SELECT name, value FROM settings")
-        }
-        is_begun = self._database.execute("SELECT 1 FROM results").fetchone()
-        if resume and not known:
+        self.path, self.rejected, self.summary = path, rejected, Summary()
+        if resume and not (path and path.exists()):
             raise JournalError(
-                "nothing to resume: this input was not sent to these buses",
+                "nothing to resume: this input was not sent to this bus",
                 code=ErrorCode.NOT_FOUND,
-                where=str(self.path),
+                where=str(path),
                 advice="Send it without --resume.",
             )
-        if is_begun and not known.get("finished") and not (resume or restart):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path or "", timeout=0)
+        with contextlib.ExitStack() as on_error, self._errors():
+            on_error.callback(self._database.close)
+            self._begin(resume=resume)
+            on_error.pop_all()
+
+    def _begin(self, *, resume: bool) -> None:
+        execute = self._database.execute
+        self._database.executescript(_SCHEMA)
+        (is_complete,) = execute("PRAGMA user_version").fetchone()
+        if not (is_complete or resume) and execute("SELECT 1 FROM send_journal").fetchone():
             raise JournalError(
                 "an earlier delivery of this input was interrupted; nothing was sent",
                 code=ErrorCode.ALREADY_EXISTS,
                 where=str(self.path),
-                advice="--resume sends the rest; --restart sends everything again.",
+                advice="--resume sends the rest. Delete this file to send everything again.",
             )
-        if resume:
-            if [tuple(one) for one in known["destinations"]] != self.destinations:
-                raise JournalError("the earlier delivery had other buses", where=str(self.path))
-            self._load(known)
-        else:
-            self._database.executescript("DELETE FROM results; DELETE FROM rejects;")
-            if self.rejected:
-                _rename(self.rejected)
-        self._set(destinations=self.destinations, finished=False, head=self._head)
+        if not resume:
+            self._database.executescript("DELETE FROM send_journal; PRAGMA user_version = 0")
+        for code, count in execute("SELECT code, count(*) FROM send_journal GROUP BY code"):
+            self.summary.count(code, count)
+        self.summary.acknowledged_earlier = self.summary.acknowledged
 
-    def _load(self, known: dict[str, Any]) -> None:
-        self._database.executescript(_MERGE)
-        self._head = known["head"]
-        total = self.summary
-        for destination, first, last, result in self._database.execute(
-            "SELECT * FROM results ORDER BY first"
-        ):
-            self._settled[destination].append((first, last))
-            self._count(result, last - first + 1)
-        total.acknowledged_earlier = total.acknowledged
+    def read(self, crcs: Sequence[int]) -> set[int]:
+        """Note that the records with these CRCs were read; return the numbers of the settled ones.
 
-    # While sending
-
-    def record_read(self, chunk: Chunk) -> None:
-        """Note that records were read. Raises JournalError if a resumed input is another one."""
-        if chunk.first == 0:
-            head = [zlib.crc32(record) for record in chunk.records[:HEAD]]
-            if any(old != new for old, new in zip(self._head, head, strict=False)):
-                raise JournalError(
-                    "this is not the input of the interrupted delivery; nothing was sent",
-                    where=str(self.path),
-                    advice="Give the same files in the same order, or --restart.",
-                )
-            with self._errors():
-                self._set(head=head)
-        self.summary.records = chunk.first + len(chunk.records)
-
-    def is_settled(self, destination: int, number: int) -> bool:
-        """Return True if an earlier run settled this record for this destination."""
-        if not (ranges := self._settled[destination]):
-            return False
-        at = bisect.bisect_right(ranges, (number, 1 << 62)) - 1
-        return at >= 0 and number <= ranges[at][1]
-
-    def record(self, results: Iterable[Result]) -> None:
-        """Commit results in one transaction."""
+        Raises JournalError if an earlier run settled another record in the place of one.
+        """
+        first = self.summary.records
+        self.summary.records += len(crcs)
+        query = "SELECT number, crc FROM send_journal WHERE number BETWEEN ? AND ?"
         with self._errors():
-            self._database.execute("BEGIN")
-            for result in results:
-                self._write(result)
-            self._database.execute("COMMIT")
-            if self._rows > MERGE_AFTER:
-                self._database.executescript(f"BEGIN; {_MERGE} COMMIT")
-                self._rows = 0
+            known = dict(self._database.execute(query, (first, self.summary.records - 1)))
+        if any(crcs[number - first] != crc for number, crc in known.items()):
+            raise JournalError(
+                "this is not the input of the interrupted delivery; no more was sent",
+                where=str(self.path),
+                advice="Give the same files in the same order, or delete the journal.",
+            )
+        return set(known)
+
+    def record(self, rows: Sequence[Row]) -> None:
+        """Commit the results of records in one transaction."""
+        with self._errors(), self._database:
+            self._database.executemany("INSERT INTO send_journal VALUES (?, ?, ?, ?)", rows)
+        for row in rows:
+            self.summary.count(row.code)
 
     def finish(self) -> None:
         """Note that all of the input is settled. Raises JournalError if a resumed input is shorter."""
-        if any(ranges and ranges[-1][1] >= self.summary.records for ranges in self._settled):
+        (last,) = self._database.execute("SELECT max(number) FROM send_journal").fetchone()
+        if last is not None and last >= self.summary.records:
             raise JournalError(
                 "the input is shorter than that of the interrupted delivery", where=str(self.path)
             )
         with self._errors():
-            self._set(finished=True)
+            self._database.execute("PRAGMA user_version = 1")
 
     def open_records(self) -> list[tuple[int, int]]:
-        """Return what was read and is not settled everywhere, as ranges of numbers from 0."""
-        found = set()
-        with self._errors():
-            for destination in range(len(self.destinations)):
-                begin = 0
-                for first, last in [
-                    *self._database.execute(
-                        "SELECT first, last FROM results WHERE destination = ? ORDER BY first",
-                        (destination,),
-                    ),
-                    (self.summary.records, self.summary.records),
-                ]:
-                    if begin < first:
-                        found.add((begin, first - 1))
-                    begin = last + 1
-        return sorted(found)
+        """Return what was read and is not settled, as ranges of numbers from 0."""
+        return self._database.execute(_OPEN, {"end": self.summary.records}).fetchall()
 
-    def rejects(self) -> Iterator[dict[str, Any]]:
-        """Yield the rejected entries, as the lines of the file have them."""
-        for (line,) in self._database.execute("SELECT line FROM rejects").fetchall():
-            yield json.loads(line)
+    def rejects(self) -> Iterator[str]:
+        """Yield the lines of the file of rejects."""
+        query = "SELECT line FROM send_journal WHERE line IS NOT NULL ORDER BY number"
+        return (line for (line,) in self._database.execute(query))
 
     def close(self) -> None:
         """Write the file of rejects, if there are any, and close the journal."""
-        first = self._database.execute("SELECT line FROM rejects").fetchone()
-        if self.rejected and first:
-            if _first_line(self.rejected) != first[0]:  # it is not of this delivery
-                _rename(self.rejected)
-            with self.rejected.open("w", encoding="utf-8") as file:
-                for (line,) in self._database.execute("SELECT line FROM rejects"):
-                    file.write(f"{line}\n")
+        if self.rejected and self.summary.rejected:
+            path, number = self.rejected, 1
+            while self.rejected.exists():
+                number += 1
+                self.rejected = path.with_stem(f"{path.stem}-{number}")
+            with self.rejected.open("x", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in self.rejects())
         self._database.close()
-
-    def _write(self, result: Result) -> None:
-        rows = [
-            *((*one, ACKNOWLEDGED) for one in _ranges(result.acknowledged)),
-            *((*one, NOT_ROUTED) for one in _ranges(result.not_routed)),
-            *((number, number, failure.code) for number, _, failure in result.rejected),
-        ]
-        for destination in result.destinations:
-            insert = f"INSERT INTO results VALUES ({destination}, ?, ?, ?)"  # noqa: S608 - a number
-            self._database.executemany(insert, rows)
-            self._rows += len(rows)
-            for first, last, code in rows:
-                self._count(code, last - first + 1)
-        self.summary.bytes += result.bytes
-        self.summary.retried += result.retried
-        self.summary.calls += result.calls
-        for number, record, failure in result.rejected:
-            line = self._reject_line(result, number, record, failure)
-            if self.summary.rejected <= self._keep:
-                self._database.execute("INSERT INTO rejects VALUES (?)", (line,))
-
-    def _count(self, result: str, records: int) -> None:
-        total = self.summary
-        if result == ACKNOWLEDGED:
-            total.acknowledged += records
-        elif result != NOT_ROUTED:
-            total.rejected += records
-            total.by_code[result] = total.by_code.get(result, 0) + records
-
-    def _reject_line(self, result: Result, number: int, record: bytes, failure: Failure) -> str:
-        note = {"Code": failure.code, "Message": failure.message, "Record": number + 1}
-        if result.is_entry:
-            region = self.destinations[result.destinations[0]][0]
-            return json.dumps({**json.loads(record), REJECTED: {**note, "Region": region}})
-        return json.dumps({RAW: record.decode("utf-8", "surrogateescape"), REJECTED: note})
-
-    def _set(self, **values: Any) -> None:
-        pairs = [(name, json.dumps(value)) for name, value in values.items()]
-        self._database.executemany("REPLACE INTO settings VALUES (?, ?)", pairs)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            where, text = str(self.path), str(error)
+            where = str(self.path)
             if error.sqlite_errorname.startswith("SQLITE_BUSY"):
                 raise JournalError(
                     "another process sends this input", code=ErrorCode.ALREADY_EXISTS, where=where
                 ) from None
             raise JournalError(
-                f"the journal cannot be used: {text}",
+                f"the journal cannot be used: {error}",
                 where=where,
-                advice="Free disk space, or remove the journal to send everything again.",
+                advice="Free disk space, or delete the journal to send everything again.",
             ) from None
-
-
-def _open(path: Path | None) -> sqlite3.Connection:
-    """Open and lock the database. Raises sqlite3.Error, and JournalError for another program's."""
-    is_known = not path or not path.exists() or not path.stat().st_size
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
-    with contextlib.ExitStack() as on_error:
-        on_error.callback(database.close)
-        (number,) = database.execute("PRAGMA application_id").fetchone()
-        if not is_known and number != APPLICATION_ID:
-            raise JournalError("not a journal; nothing was sent", where=str(path))
-        database.executescript(
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
-            f"PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; {_SCHEMA} COMMIT;"
-        )
-        on_error.pop_all()
-    return database
-
-
-def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return 3, 1, 2, 7 as (1, 3), (7, 7)."""
-    found: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
-    return found
-
-
-def _first_line(path: Path) -> str:
-    with contextlib.suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().rstrip("\n")
-    return ""
-
-
-def _rename(path: Path) -> None:
-    """Keep the file of an earlier delivery, if there is one, as path.1, path.2 and so on."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
-    if path.exists():
-        path.rename(kept)

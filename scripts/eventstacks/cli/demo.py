@@ -116,7 +116,7 @@ def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str
                 for kind, detail in ORDERS.items()
             ]
             bus = stack["EventBusName"]
-            send.send(events, [send.Destination(connection.client("events", region), bus)])
+            send.send(events, connection.client("events", region), bus)
             text = f"{len(events)} events ({', '.join(ORDERS)}) sent to the bus {bus}"
             return text, [stack["EventLogGroupName"]], len(events)
         case "s3-object-events":

@@ -145,9 +145,7 @@ def load(
     return chosen, templates, stacks
 
 
-def connect(
-    env: str, stack: str | None, region: str | None, *, connections: int = 32
-) -> tuple[aws.Aws, list[StackRef]]:
+def connect(env: str, stack: str | None, region: str | None) -> tuple[aws.Aws, list[StackRef]]:
     """Return AWS for an environment, and the stacks that are meant. Renders no template.
 
     An error in the file is found before the first call, the account is checked, and the header
@@ -155,14 +153,17 @@ def connect(
     """
     chosen = environment.load(env)
     stacks = chosen.choose(stack, region)
-    return open_aws(chosen, stacks, connections=connections), stacks
+    return open_aws(chosen, stacks), stacks
 
 
 def open_aws(
-    chosen: environment.Environment, stacks: Sequence[StackRef], *, connections: int = 32
+    chosen: environment.Environment, stacks: Sequence[StackRef], **client_options: Any
 ) -> aws.Aws:
-    """Return AWS for an environment, after checking the account and printing the header line."""
-    connection = aws.Aws(chosen, server.start, connections=connections)
+    """Return AWS for an environment, after checking the account and printing the header line.
+
+    ``client_options``: of botocore's Config.
+    """
+    connection = aws.Aws(chosen, server.start, **client_options)
     with output.progress("Connecting"):
         account = connection.guard()
     endpoint = connection.client("sts").meta.endpoint_url if chosen.endpoint else "AWS"

@@ -4,42 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import signal
 import sys
 import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstacks.bus import journal as journals
-from eventstacks.bus import put_events, records, stacks
+from eventstacks import environment as environments
+from eventstacks.bus import entries, stacks
 from eventstacks.bus import send as sender
+from eventstacks.bus.journal import Journal
 from eventstacks.cli import options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from eventstacks.aws import Aws
     from eventstacks.environment import StackRef
     from eventstacks.errors import ToolError
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 MAX_SHOWN = 100  # rejected records that a dry run lists
-# Only AWS's own events have such a source (EventBridge User Guide, 'Event structure reference');
-# PutEvents answers NotAuthorizedForSourceException. Quotes are escaped in a detail, which is text.
-RESERVED_SOURCE = b'"Source":"aws.'
 
 
 @click.command()
 @options.where_options
-@click.option(
-    "--bus", "buses", multiple=True, metavar="NAME", help="This bus (name or ARN), not the stack's."
-)
+@click.option("--bus", metavar="NAME", help="This bus (name or ARN), not the stack's.")
 @click.option("--source", metavar="TEXT", help="Default Source of records.")
 @click.option("--detail-type", metavar="TEXT", help="Default DetailType of records.")
-@click.option("--trace-header", metavar="TEXT", help="Default X-Ray trace header.")
 @click.option("--rate", type=options.RATE, metavar="N", help="Maximum entries per second.")
 @click.option(
     "--threads",
@@ -58,42 +53,33 @@ RESERVED_SOURCE = b'"Source":"aws.'
 )
 @click.option(
     "--rejected",
-    "rejected_file",
-    type=FILE,
+    type=click.Path(path_type=Path, dir_okay=False),
     default="rejected.ndjson",
     show_default=True,
     help="File for permanently rejected entries.",
 )
-@click.option(
-    "--journal",
-    "journal_file",
-    type=FILE,
-    help="File for the progress, for --resume.  [default: in .send/]",
-)
 @click.option("--resume", is_flag=True, help="Send the rest of an interrupted input.")
-@click.option("--restart", is_flag=True, help="Discard the journal and send everything again.")
-@click.option("--dry-run", is_flag=True, help="Check the input and print the batches.")
+@click.option("--dry-run", is_flag=True, help="Check the input and count the batches.")
 @options.json_option
 @click.argument("files", nargs=-1, type=click.File("rb", lazy=False))
 def send(
     env: str,
     stack: str | None,
     region: str | None,
-    buses: Sequence[str],
+    bus: str | None,
     files: Sequence[Any],
-    rejected_file: Path,
-    journal_file: Path | None,
+    rejected: Path,
     resume: bool,
-    restart: bool,
     dry_run: bool,
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Send events to a bus: NDJSON, a JSON array or JSON documents, from files or stdin (-).
+    """Send events to a bus: NDJSON, a JSON array or a JSON document, from files or stdin (-).
 
     A record is an entry as PutEvents takes it (Detail as text or as an object), an event as a bus
     delivers it, or with --source and --detail-type just a detail. Without --bus it goes to the
-    stack's bus in each of its Regions; an entry with EventBusName goes to that bus.
+    stack's bus; an entry with EventBusName goes to that bus. One run sends to one Region: the
+    first of the environment, or --region.
 
     Retryable failures are retried; permanently rejected entries are written to rejected.ndjson with
     the reason, and can be sent again. While all calls fail, it pauses and tries again every 2
@@ -108,123 +94,99 @@ def send(
       generate | eventstacks send --bus orders --source com.example.shop --detail-type OrderPlaced -
       eventstacks send --stack custom-event-bus --resume events.ndjson
     """
-    if resume and restart:
-        raise click.UsageError("--resume and --restart exclude each other.")
-    aws, refs = options.connect(env, stack, region, connections=given["threads"])
-    destinations = _destinations(aws, refs, buses, is_named=bool(stack))
-    pairs = [(one.region, one.bus) for one in destinations]
-    settings, inputs = sender.Settings(**given), list(files) or [sys.stdin.buffer]
+    environment = environments.load(env)
+    refs = environment.choose(stack, region)
+    # The sender retries by itself: only the entries that failed, and with a pause in an outage.
+    client_options = {
+        "max_pool_connections": given["threads"],
+        "retries": {"total_max_attempts": 1},
+    }
+    aws = options.open_aws(environment, refs[:1], **client_options)
+    region, bus = _destination(aws, refs[0], bus, is_named=bool(stack))
+    client = aws.client("events", region)
+    stacks.check_bus(client, bus)
+    inputs = list(files) or [sys.stdin.buffer]
     if any(file.isatty() for file in inputs):
         output.echo("Reading from the terminal; end with Ctrl-D.", err=True)
     # Unbuffered: what is available is read at once, and no lock is held at the end.
-    chunks = records.read([getattr(file, "raw", file) for file in inputs])
+    lists = entries.read_records([getattr(file, "raw", file) for file in inputs])
     if dry_run:
-        return _dry_run(chunks, destinations, settings, as_json=as_json)
-    names = [_name(file) for file in inputs]
-    path = journal_file or _journal_path(names, pairs, settings)
-    rejected_file = _free_path(rejected_file, names)
-    journal = journals.Journal(pairs, path, rejected_file, resume=resume, restart=restart)
+        journal = Journal()
+        settings = sender.Settings(given["source"], given["detail_type"], threads=1)
+        sender.send_records(lists, _DryRun(client.meta), bus, journal, settings)
+        return _report_dry_run(journal, as_json=as_json)
+    journal = Journal(_journal_path(inputs, region, bus, given), rejected, resume=resume)
     stop, error = threading.Event(), None
     with contextlib.closing(journal), _stop_on_signals(stop, journal):
-        with output.progress("Sending", lambda: _counts(journal)):
-            try:
-                notify: Callable[[str], None] = output.note
-                sender.send_chunks(chunks, destinations, journal, settings, stop, notify)
-            except sender.OutageError as outage:
-                error = outage
-        return _report(journal, error, as_json=as_json, is_interrupted=stop.is_set())
+        try:
+            with output.progress("Sending", lambda: _counts(journal)):
+                settings = sender.Settings(**given)
+                sender.send_records(lists, client, bus, journal, settings, stop, output.note)
+        except sender.OutageError as outage:
+            error = outage
+        unsent = [(first + 1, last + 1) for first, last in journal.open_records()]
+    return _report(journal, unsent, error, as_json=as_json, is_interrupted=stop.is_set())
 
 
-def _destinations(
-    aws: Aws, refs: Sequence[StackRef], buses: Sequence[str], *, is_named: bool
-) -> list[sender.Destination]:
-    """Return the given buses in the Regions of the stacks; else the bus of the stack."""
-    if buses:
-        pairs = [
-            (of_arn or ref.region, name)
-            for name, of_arn in map(stacks.parse_bus, buses)
-            for ref in refs
-        ]
-    elif is_named or len(aws.environment.stacks) == 1:
-        pairs = [(ref.region, stacks.bus_of_stack(aws, ref)) for ref in refs]
-    else:
+def _destination(aws: Aws, ref: StackRef, bus: str | None, *, is_named: bool) -> tuple[str, str]:
+    """Return the Region and name of the given bus, else of the bus of the stack."""
+    if bus is not None:
+        name, of_arn = stacks.parse_bus(bus)
+        return of_arn or ref.region, name
+    if not is_named and len(aws.environment.stacks) > 1:
         known = ", ".join(aws.environment.stacks)
         raise click.UsageError(f"Which bus? Give --stack ({known}) or --bus.")
-    destinations = [
-        sender.Destination(aws.client("events", region), bus)
-        for region, bus in dict.fromkeys(pairs)
-    ]
-    for one in destinations:
-        stacks.check_bus(one.client, one.bus)
-    return destinations
+    return ref.region, stacks.bus_of_stack(aws, ref)
 
 
-def _dry_run(
-    chunks: Iterator[records.Chunk],
-    destinations: Sequence[sender.Destination],
-    settings: sender.Settings,
-    *,
-    as_json: bool,
-) -> int:
-    journal = journals.Journal([(one.region, one.bus) for one in destinations])
-    totals: list[dict[str, Any]] = [
-        {"region": one.region, "bus": one.bus, "entries": 0, "batches": 0, "bytes": 0}
-        for one in destinations
-    ]
-    reserved = put_events.Failure(
-        "NotAuthorizedForSource", "only AWS may use a source that begins with aws."
-    )
-
-    def answer(batch: list[sender.Item]) -> list[put_events.Failure | None]:
-        size, total = sum(item.size for item in batch), totals[batch[0].destination]
-        for name, more in (("entries", len(batch)), ("batches", 1), ("bytes", size)):
-            total[name] += more
-        if not as_json:
-            entries = output.counted(len(batch), "entry", "entries")
-            batch_name = "{region} {bus}: batch {batches:,}".format(**total)
-            output.echo(f"{batch_name}: {entries}, {size:,} bytes")
-        return [reserved if RESERVED_SOURCE in item.body else None for item in batch]
-
-    settings = replace(settings, threads=1, rate=None)
-    sender.send_chunks(chunks, destinations, journal, settings, answer=answer)
-    rejects, summary = list(journal.rejects())[:MAX_SHOWN], journal.summary
-    if as_json:
-        output.print_json({"records": summary.records, "destinations": totals, "rejected": rejects})
-    for total in () if as_json else totals:
-        text = "{region} {bus}: {entries:,} entries in {batches:,} batches, {bytes:,} bytes"
-        output.echo(text.format(**total))
-    for note in (one["Rejected"] for one in rejects):
-        output.echo(f"record {note['Record']}: {note['Code']}: {note['Message']}", err=True)
-    if summary.rejected:
-        every = summary.rejected + summary.acknowledged
-        output.echo(f"Error: {summary.rejected:,} of {every:,} entries would be rejected", err=True)
-    return 1 if summary.rejected else 0
-
-
-def _name(file: Any) -> str:
-    name = getattr(file, "name", "-")
-    return str(Path(name).resolve()) if isinstance(name, str) and not name.startswith("<") else "-"
-
-
-def _journal_path(
-    names: Sequence[str], pairs: Sequence[tuple[str, str]], settings: sender.Settings
-) -> Path:
-    """Return a file for these inputs and destinations."""
-    text = repr((names, pairs, settings.source, settings.detail_type))
+def _journal_path(inputs: Sequence[Any], region: str, bus: str, given: dict[str, Any]) -> Path:
+    """Return a file for these inputs and this bus."""
+    names = [str(Path(str(getattr(file, "name", "-"))).resolve()) for file in inputs]
+    text = repr((names, region, bus, given["source"], given["detail_type"]))
     return Path(".send") / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.sqlite"
 
 
-def _free_path(path: Path, names: Sequence[str]) -> Path:
-    """Return the path, or one with a number if it is an input itself."""
-    free, number = path, 1
-    while str(free.resolve()) in names:
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
+class _DryRun:
+    """A client that sends nothing. It rejects what only AWS may send, as AWS does.
+
+    Source: EventBridge User Guide, 'Event structure reference': sources that begin with aws.
+    """
+
+    def __init__(self, meta: Any) -> None:
+        self.meta = meta
+
+    def describe_event_bus(self, **_: Any) -> None:
+        """Any bus exists."""
+
+    def put_events(self, Entries: Sequence[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+        """Return the result of each entry."""
+        code = {"ErrorCode": "NotAuthorizedForSource", "ErrorMessage": "only AWS may use it"}
+        return {"Entries": [code if one["Source"].startswith("aws.") else {} for one in Entries]}
+
+
+def _report_dry_run(journal: Journal, *, as_json: bool) -> int:
+    total = journal.summary
+    rejects = [
+        json.loads(line) for _, line in zip(range(MAX_SHOWN), journal.rejects(), strict=False)
+    ]
+    if as_json:
+        counts = {"records": total.records, "entries": total.acknowledged}
+        counts |= {"batches": total.calls, "bytes": total.bytes}
+        output.print_json({**counts, "rejected": rejects})
+    else:
+        output.echo(
+            f"{output.counted(total.records, 'record')}: {total.acknowledged:,} to send in "
+            f"{output.counted(total.calls, 'batch', 'batches')}, {total.bytes:,} bytes"
+        )
+    for note in (one["Rejected"] for one in rejects):
+        output.echo("record {Record}: {Code}: {Message}".format(**note), err=True)
+    if total.rejected:
+        output.echo(f"Error: {total.rejected:,} of {total.records:,} would be rejected", err=True)
+    return int(bool(total.rejected))
 
 
 @contextlib.contextmanager
-def _stop_on_signals(stop: threading.Event, journal: journals.Journal) -> Iterator[None]:
+def _stop_on_signals(stop: threading.Event, journal: Journal) -> Iterator[None]:
     """Stop reading at the first signal, and send what was read; end at once at the second."""
 
     def handle(*_: Any) -> None:
@@ -245,7 +207,7 @@ def _stop_on_signals(stop: threading.Event, journal: journals.Journal) -> Iterat
             signal.signal(one, handler)
 
 
-def _counts(journal: journals.Journal) -> str:
+def _counts(journal: Journal) -> str:
     total = journal.summary
     return (
         f"{total.records:,} read · {total.acknowledged:,} acknowledged · "
@@ -254,10 +216,14 @@ def _counts(journal: journals.Journal) -> str:
 
 
 def _report(
-    journal: journals.Journal, error: ToolError | None, *, as_json: bool, is_interrupted: bool
+    journal: Journal,
+    unsent: Sequence[tuple[int, int]],
+    error: ToolError | None,
+    *,
+    as_json: bool,
+    is_interrupted: bool,
 ) -> int:
     total = journal.summary
-    unsent = [(first + 1, last + 1) for first, last in journal.open_records()]
     if as_json:
         document = {**asdict(total), "rate": round(total.rate, 1), "open": unsent}
         rejected_file = str(journal.rejected) if total.rejected else None
