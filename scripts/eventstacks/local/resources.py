@@ -117,16 +117,19 @@ def with_bus_settings(original: Original, *arguments: Any) -> Any:
     return result
 
 
-@patch("create", KNOWN["AWS::Events::Rule"])
-@patch("update", KNOWN["AWS::Events::Rule"])
+@patch("create", KNOWN["AWS::Events::Rule"], KNOWN["AWS::Lambda::EventSourceMapping"])
+@patch("update", KNOWN["AWS::Events::Rule"], KNOWN["AWS::Lambda::EventSourceMapping"])
 def with_numbers(original: Original, *arguments: Any) -> Any:
-    """Pass the numbers of a RetryPolicy that come from parameters as numbers, as CloudFormation does."""
-    props = [one for one in arguments if isinstance(one, dict)][
-        -1
-    ]  # an update has the old ones too
-    for target in props.get("Targets") or []:
-        if policy := target.get("RetryPolicy"):
-            target["RetryPolicy"] = {key: int(value) for key, value in policy.items()}
+    """Pass numbers that come from parameters as numbers, as CloudFormation does."""
+    *_, props = (
+        one for one in arguments if isinstance(one, dict)
+    )  # an update has the old ones too
+    places = [(target, "RetryPolicy") for target in props.get("Targets") or []]
+    for place, key in [*places, (props, "ScalingConfig")]:
+        if values := place.get(key):
+            place[key] = {name: int(value) for name, value in values.items()}
+    for key in {"BatchSize", "MaximumBatchingWindowInSeconds"} & props.keys():
+        props[key] = int(props[key])
     return original(*arguments)
 
 
