@@ -69,9 +69,8 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
     if kind.name != "event-bus" and targets.is_elsewhere(target.arn, rule.arn):
         return Verdict(Reason.OTHER_REGION, "the target is in another Region than the rule")
     if target.role:
-        verdict = _of_role(flow, EVENTS, target, _context(rule)) & _of_key(flow, rule, target)
-        denied = _denied_by_bus(flow, rule, target, event) if event else None
-        return denied or verdict
+        verdict = of_role(flow, rule, target) & _of_key(flow, rule, target)
+        return (_denied_by_bus(flow, rule, target, event) if event else None) or verdict
     if not kind.policy:
         return Verdict(Reason.REFUSED_ROLE, f"RoleArn is required for target {target.arn}")
     verdict = _of_key(flow, rule, target)
@@ -84,13 +83,18 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
 
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     """Decide whether a rule may write to a dead-letter queue: a standard queue of its own Region."""
-    queue = flow.resources.get(arn)
-    is_fifo = queue and str(queue.properties.get("FifoQueue")).lower() == "true"
-    if arn.endswith(".fifo") or is_fifo:
+    if is_fifo(flow, arn):
         return Verdict(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
     if targets.is_elsewhere(arn, rule.arn):
         return Verdict(Reason.OTHER_REGION, "the dead-letter queue is in another Region")
     return of_target(flow, rule, Target("", arn))
+
+
+def is_fifo(flow: Flow, arn: str) -> bool:
+    """Return True if a queue is known to be a FIFO queue."""
+    queue = flow.resources.get(arn)
+    is_marked = queue and str(queue.properties.get("FifoQueue")).lower() == "true"
+    return arn.endswith(".fifo") or bool(is_marked)
 
 
 def of_schedule(flow: Flow, schedule: Rule) -> Iterator[tuple[str, Verdict]]:
@@ -100,13 +104,12 @@ def of_schedule(flow: Flow, schedule: Rule) -> Iterator[tuple[str, Verdict]]:
     Scheduler User Guide, 'Execution role' and 'Configuring a dead-letter queue' (aws-cdk issue 32032).
     """
     [target] = schedule.targets
+    queue = Target("", str(target.dead_letters), {"RoleArn": target.role})
     # aws:SourceArn is the ARN of the schedule group, which is not looked up here.
-    context: Context = {}
     if target.role and targets.role_calls(target, flow.resources):
-        yield "Arn", _of_role(flow, SCHEDULER, target, context)
+        yield "Arn", of_role(flow, schedule, target, SCHEDULER, {})
     if target.role and target.dead_letters:
-        queue = Target("", target.dead_letters, {"RoleArn": target.role})
-        yield "DeadLetterConfig", _of_role(flow, SCHEDULER, queue, context)
+        yield "DeadLetterConfig", of_role(flow, schedule, queue, SCHEDULER, {})
 
 
 def _context(rule: Rule) -> dict[str, str | None]:
@@ -131,8 +134,11 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
     )
 
 
-def _of_role(flow: Flow, service: str, target: Target, context: Context) -> Verdict:
+def of_role(
+    flow: Flow, rule: Rule, target: Target, service: str = EVENTS, context: Context | None = None
+) -> Verdict:
     """Decide by the role of a target: its trust policy and what it allows."""
+    context = _context(rule) if context is None else context
     arn = str(target.role)
     role = flow.resources.get(arn)
     if role is None and flow.is_whole:
@@ -195,7 +201,7 @@ def _denied_by_bus(flow: Flow, rule: Rule, target: Target, event: Json) -> Verdi
         target.arn,
         context,
     )
-    return found if found and found.code is Reason.DENIED else None
+    return found if found.code is Reason.DENIED else None
 
 
 def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:

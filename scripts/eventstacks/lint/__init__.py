@@ -1,16 +1,16 @@
 """Lint rules for event-driven templates, a plug-in of cfn-lint: ``cfn-lint -a eventstacks.lint``."""
 
-from eventstacks.lint.alarms import alarm_topic
-from eventstacks.lint.buckets import silent_bucket
-from eventstacks.lint.buses import aws_events_elsewhere, bus_key, discoverer_key, open_bus
+from eventstacks.lint.buses import aws_events_elsewhere, bus_key, discoverer_key, schedule_bus
 from eventstacks.lint.patterns import event_pattern, never_matches, rds_event_id, read_only_calls
 from eventstacks.lint.policies import (
+    alarm_topic,
     function_permission,
     logs_policy,
+    open_bus,
     permission_source,
     queue_policy,
 )
-from eventstacks.lint.schedules import schedule_bus, schedule_role
+from eventstacks.lint.publishers import silent_bucket, trail_data_events, trail_selectors
 from eventstacks.lint.targets import (
     dead_letters,
     fifo_dead_letters,
@@ -18,10 +18,10 @@ from eventstacks.lint.targets import (
     log_group_role,
     loop,
     one_input,
+    schedule_role,
     target_ids,
     target_role,
 )
-from eventstacks.lint.trails import trail_data_events, trail_selectors
 
 # By number. cfn-lint itself looks for the classes in this module.
 RULES = [

@@ -1,64 +1,36 @@
 """Rules on event buses: who can send to them, where events arrive, and their keys."""
 
-from typing import Any
-
 from eventstacks.flow.permissions import key_of
-from eventstacks.flow.symbols import as_dict, as_list, is_open
-from eventstacks.lint.rule import GUIDE, Findings, flow_rule
-from eventstacks.lint.view import BUS, Node, View, place_of, tests_of
+from eventstacks.flow.symbols import as_dict, is_open
+from eventstacks.lint.view import (
+    BUS,
+    GUIDE,
+    RULE,
+    Findings,
+    Node,
+    View,
+    flow_rule,
+    place_of,
+    tests_of,
+)
 
 KEY, DISCOVERER = "KmsKeyIdentifier", "AWS::EventSchemas::Discoverer"
-# Condition keys that every caller can satisfy.
-NOT_RESTRICTING = {"aws:securetransport", "aws:requestedregion"}
 
 
 @flow_rule(
-    "E9807",
-    "Validate that a bus policy does not allow every account",
-    "A bus policy that allows Principal *, or everyone but a NotPrincipal, lets every AWS account "
-    "send events to the bus, unless a condition restricts the caller: name accounts, or add "
-    "aws:PrincipalOrgID. A condition on aws:SecureTransport or aws:RequestedRegion does not restrict the caller.",
-    f"{GUIDE}eb-event-bus-perms.html",
-    ("events", "buses", "iam"),
-    types=(
-        "AWS::Events::EventBusPolicy",
-        BUS,
-    ),
+    "E9810",
+    "Validate that a rule with a schedule is on the default bus",
+    "PutRule refuses a ScheduleExpression on a custom event bus: remove EventBusName, or use "
+    "EventBridge Scheduler.",
+    f"{GUIDE}eb-create-rule-schedule.html",
+    ("events", "schedules"),
 )
-def open_bus(view: View) -> Findings:
-    for _, node in view.each("AWS::Events::EventBusPolicy", BUS):
-        document = node.get("Policy", "Statement") or node.get("Statement")
-        statements = document.items() if document else []
-        for statement in [node] if "Principal" in node else statements:
-            effect, place = statement.get("Effect"), _everyone(statement)
-            allows = effect is None or effect.value == "Allow"
-            if allows and place and not _restricts(statement.get("Condition")):
-                yield place, "every AWS account can send events to this bus"
-
-
-def _everyone(statement: Node) -> Node | None:
-    """Return the node that names everyone: Principal *, or everyone but some."""
-    if principal := statement.get("Principal"):
-        return principal if "*" in _named(principal.value) else None
-    excepted = statement.get("NotPrincipal")
-    return None if excepted is None or "*" in _named(excepted.value) else excepted
-
-
-def _named(principal: Any) -> list[Any]:
-    return as_list(principal.get("AWS") if isinstance(principal, dict) else principal)
-
-
-def _restricts(condition: Node | None) -> bool:
-    """Return True if a Condition can refuse a caller; a symbol can stand for one that does."""
-    if condition is None:
-        return False
-    if not isinstance(condition.value, dict):
-        return True
-    lines = condition.value.values()
-    keys = {
-        str(key).lower() for line in lines for key in (line if isinstance(line, dict) else [""])
-    }
-    return not keys <= NOT_RESTRICTING
+def schedule_bus(view: View) -> Findings:
+    for _, node in view.each(RULE):
+        schedule, bus = node.get("ScheduleExpression"), node.get("EventBusName")
+        name = str(bus.value).rsplit("/", 1)[-1] if bus and not is_open(bus.value) else "default"
+        if schedule and name != "default":
+            yield schedule, "'ScheduleExpression' is not supported on a custom event bus"
 
 
 @flow_rule(
@@ -74,12 +46,11 @@ def aws_events_elsewhere(view: View) -> Findings:
     if not view.is_complete:
         return
     fed = {target.arn for rule in view.flow.rules for target in rule.targets}
-    for properties, pattern in view.patterns:
-        rule = view.rule_of(properties) if "EventBusName" in properties else None
-        bus = view.flow.resources.get(rule.bus) if rule else None
-        if not bus or "EventSourceName" in bus.properties:
+    for properties, rule, pattern in view.patterns:
+        bus = view.flow.resources.get(rule.bus) if "EventBusName" in properties else None
+        if not bus or "EventSourceName" in bus.properties or view.flow.policies_of(bus.arn):
             continue
-        if bus.arn in fed or any(map(is_open, fed)) or view.flow.policies_of(bus.arn):
+        if bus.arn in fed or any(map(is_open, fed)):
             continue
         for test in tests_of(pattern, "source"):
             text = test.get("prefix") if isinstance(test, dict) else test

@@ -1,24 +1,26 @@
 """Rules on event patterns: their grammar, and whether an event can match."""
 
 import re
+from difflib import get_close_matches
 from typing import Any
 
 from eventstacks.flow.payload import substituted
 from eventstacks.flow.symbols import Json, as_dict, is_known, is_open
-from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import (
     ARCHIVE,
+    GUIDE,
     RULE,
     VIA_TRAIL,
+    Findings,
     Node,
     View,
     could_equal,
+    flow_rule,
     pattern_of,
     place_of,
     tests_of,
 )
 from eventstacks.patterns.grammar import PatternError, parse_pattern
-from eventstacks.patterns.operators import Comparison
 
 TEXT_FUNCTIONS = frozenset({"Fn::Sub", "Fn::Join", "Fn::ImportValue", "Fn::Base64"})
 
@@ -72,14 +74,10 @@ def _locate(node: Node, path: str) -> Node:
 
 def _is_text(view: View, node: Node) -> bool:
     """Return True if a node is text whatever its value is, where a pattern has a list or an object."""
-    if not isinstance(node.raw, dict):
-        return False
-    [name] = node.raw if len(node.raw) == 1 else [""]
-    parameters = as_dict(view.cfn.template.get("Parameters"))
-    declared = parameters.get(str(node.raw.get("Ref")), {"Type": "String"})
-    return name in TEXT_FUNCTIONS or (
-        name == "Ref" and as_dict(declared).get("Type") in {"String", "Number"}
-    )
+    raw = as_dict(node.raw)
+    declared = as_dict(view.cfn.template.get("Parameters")).get(str(raw.get("Ref")))
+    is_text = as_dict(declared).get("Type", "String") in {"String", "Number"}
+    return not TEXT_FUNCTIONS.isdisjoint(raw) or ("Ref" in raw and is_text)
 
 
 STRINGS = frozenset(
@@ -107,8 +105,9 @@ def never_matches(view: View) -> Findings:
         if not pattern:
             continue
         for name in _required_fields(pattern) - ENVELOPE:
-            message = f"{name!r} is not a field of an event{_suggestion(name)}"
-            yield place_of(properties, name), message
+            near = get_close_matches(name, ENVELOPE, n=1)
+            advice = f"; did you mean {near[0]!r}?" if near else ""
+            yield place_of(properties, name), f"{name!r} is not a field of an event{advice}"
         for name in STRINGS & pattern.keys():
             for test in tests_of(pattern, name):
                 if isinstance(test, int | float):
@@ -124,19 +123,8 @@ def _required_fields(pattern: Json) -> set[str]:
         path.split(".", maxsplit=1)[0]
         for alternative in parse_pattern(pattern)
         for path, tests in alternative.items()
-        if not _accepts_absence(tests)
+        if not any(test.kind == "absent" for test in tests)
     }
-
-
-def _accepts_absence(tests: tuple[Comparison, ...]) -> bool:
-    return any(test.kind == "absent" for test in tests)
-
-
-def _suggestion(name: str) -> str:
-    folded = re.sub("[-_ ]", "", name.lower())
-    known = {field.replace("-", ""): field for field in ENVELOPE}
-    near = known.get(folded) or known.get(folded.removesuffix("s"))
-    return f"; did you mean {near!r}?" if near else ""
 
 
 STATE = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
@@ -155,7 +143,7 @@ READ_CALLS = re.compile(  # without the names of data events
     ("events", "patterns", "cloudtrail"),
 )
 def read_only_calls(view: View) -> Findings:
-    for properties, pattern in view.patterns:
+    for properties, _, pattern in view.patterns:
         state = properties.get("State")
         if (state and state.value != "ENABLED") or not _is_of_management(pattern):
             continue
@@ -206,7 +194,7 @@ KIND_OF_ID = {
     ("events", "patterns", "rds"),
 )
 def rds_event_id(view: View) -> Findings:
-    for properties, pattern in view.patterns:
+    for properties, _, pattern in view.patterns:
         kinds = [str(kind) for kind in tests_of(pattern, "detail-type")]
         if not kinds or not EVENT_NUMBERS.keys() >= set(kinds):
             continue

@@ -1,15 +1,18 @@
 """Rules on the policies that let EventBridge deliver: log groups, queues, topics, keys and functions."""
 
 from functools import partial
+from typing import Any
 
 from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow, Rule
+from eventstacks.flow.symbols import as_list
 from eventstacks.flow.targets import EVENTS, Target, policy_calls
-from eventstacks.lint.rule import GUIDE, Findings, flow_rule
-from eventstacks.lint.view import BUS, RULE, Node, View
+from eventstacks.lint.view import BUS, GUIDE, RULE, Findings, Node, View, flow_rule
 
 PERMISSION = "AWS::Lambda::Permission"
 LOG_TYPES = ("AWS::Logs::ResourcePolicy", "AWS::Logs::LogGroup")
+# Condition keys that every caller can satisfy.
+NOT_RESTRICTING = {"aws:securetransport", "aws:requestedregion"}
 LOG_PRINCIPALS = (EVENTS, "delivery.logs.amazonaws.com")
 POLICY_TYPES = (
     "AWS::SQS::QueuePolicy",
@@ -34,26 +37,23 @@ POLICY_TYPES = (
 )
 def logs_policy(view: View) -> Findings:
     for target in view.targets:
-        rule = view.rule_of(target.rule)
-        if target.service != "logs" or not rule:
-            continue
-        holds = partial(_cannot_log, rule, target.arn)
-        if view.holds_in_all_scenarios(holds, *LOG_TYPES):
-            node = target.node.get("Arn") or target.node
-            yield node, f"no resource policy allows {EVENTS} to write to this log group"
+        arn = target.get("Arn")
+        holds = partial(_cannot_log, target.rule, target.arn)
+        if arn and ":logs:" in target.arn and view.holds_in_all_scenarios(holds, *LOG_TYPES):
+            yield arn, f"no resource policy allows {EVENTS} to write to this log group"
 
 
 def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     """Return True if there is a call that neither principal may make; which one AWS needs is not known."""
     policies = [one for one in flow.policies if ":logs:" in one.attached]
-    for call in policy_calls(arn, rule.arn):
-        verdicts = [
-            permissions.evaluate(policies, one, call.action, call.resource, call.context)
+    return any(
+        all(
+            permissions.evaluate(policies, one, call.action, call.resource, call.context).allowed
+            is False
             for one in LOG_PRINCIPALS
-        ]
-        if all(verdict.allowed is False for verdict in verdicts):
-            return True
-    return False
+        )
+        for call in policy_calls(arn, rule.arn)
+    )
 
 
 @flow_rule(
@@ -71,32 +71,19 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     ),
 )
 def queue_policy(view: View) -> Findings:
+    sent: list[tuple[Rule, Node | None]] = []
     for target in view.targets:
-        rule = view.rule_of(target.rule)
-        own = target.node.get("Arn") if "RoleArn" not in target.node else None
-        for node in filter(None, (own, target.node.get("DeadLetterConfig", "Arn"))):
-            if rule:
-                yield from _check_queue(view, rule, node)
-    for name, node in view.each(BUS):
-        queue = node.get("DeadLetterConfig", "Arn")
+        own = target.get("Arn") if "RoleArn" not in target else None
+        sent += [(target.rule, own), (target.rule, target.get("DeadLetterConfig", "Arn"))]
+    for name, bus in view.each(BUS):  # the bus sends with its own ARN
         arn = view.stack.resolve({"Fn::GetAtt": [name, "Arn"]})
-        if queue:  # the bus sends with its own ARN
-            yield from _check_queue(view, Rule(name, name, arn, arn, None), queue)
-
-
-def _check_queue(view: View, rule: Rule, node: Node) -> Findings:
-    arn = str(node.value)
-    resource = view.flow.resources.get(arn)
-    if not resource or resource.type not in {"AWS::SQS::Queue", "AWS::SNS::Topic"}:
-        return
-    if view.holds_in_all_scenarios(partial(_is_denied, rule, arn), *POLICY_TYPES):
-        reason = permissions.of_target(view.flow, rule, Target("", arn)).reason
-        yield node, f"{resource.logical_id}: {reason}"
-
-
-def _is_denied(rule: Rule, arn: str, flow: Flow) -> bool:
-    is_known = arn in flow.resources
-    return is_known and permissions.of_target(flow, rule, Target("", arn)).allowed is False
+        sent.append((Rule(name, name, arn, arn, None), bus.get("DeadLetterConfig", "Arn")))
+    for rule, node in sent:
+        resource = view.flow.resources.get(str(node.value)) if node else None
+        if node and resource and resource.type in {"AWS::SQS::Queue", "AWS::SNS::Topic"}:
+            judge = partial(permissions.of_target, rule=rule, target=Target("", resource.arn))
+            if reason := view.why_denied(judge, *POLICY_TYPES):
+                yield node, f"{resource.logical_id}: {reason}"
 
 
 @flow_rule(
@@ -109,12 +96,12 @@ def _is_denied(rule: Rule, arn: str, flow: Flow) -> bool:
 )
 def function_permission(view: View) -> Findings:
     for target in view.targets:
-        arn, rule = target.node.get("Arn"), view.rule_of(target.rule)
-        if not arn or not rule or "RoleArn" in target.node or target.service != "lambda":
-            continue
-        holds = partial(_is_denied, rule, target.arn)
-        if view.holds_in_all_scenarios(holds, PERMISSION):
-            yield arn, permissions.of_target(view.flow, rule, Target("", target.arn)).reason
+        arn = target.get("Arn") if "RoleArn" not in target else None
+        resource = view.flow.resources.get(target.arn)
+        if arn and resource and ":lambda:" in target.arn:
+            judge = partial(permissions.of_target, rule=target.rule, target=Target("", target.arn))
+            if reason := view.why_denied(judge, PERMISSION):
+                yield arn, reason
 
 
 @flow_rule(
@@ -128,15 +115,84 @@ def function_permission(view: View) -> Findings:
 )
 def permission_source(view: View) -> Findings:
     for _, node in view.each(PERMISSION):
-        principal = node.get("Principal")
+        principal, account = node.get("Principal"), node.get("SourceAccount")
         if principal and principal.value == EVENTS:
             if "SourceArn" not in node:
-                yield (
-                    node,
-                    "'SourceArn' is missing: any rule of any account can invoke the function",
-                )
-            if account := node.get("SourceAccount"):
-                yield (
-                    account,
-                    "'SourceAccount' is not sent by EventBridge: no rule can invoke it",
-                )
+                message = "'SourceArn' is missing: any rule of any account can invoke the function"
+                yield node, message
+            if account:
+                message = "'SourceAccount' is not sent by EventBridge: no rule can invoke it"
+                yield account, message
+
+
+ALARMS = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
+
+
+@flow_rule(
+    "E9824",
+    "Validate that the topic of an alarm is not encrypted with alias/aws/sns",
+    "CloudWatch cannot publish to an SNS topic encrypted with the key that AWS manages: its policy "
+    "cannot allow cloudwatch.amazonaws.com, and no notification arrives. Use a customer managed key "
+    "whose policy allows cloudwatch.amazonaws.com to call kms:Decrypt and kms:GenerateDataKey.",
+    "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html",
+    ("alarms", "sns", "kms"),
+    types=ALARMS,
+)
+def alarm_topic(view: View) -> Findings:
+    nodes = [node.get(kind) for _, node in view.each(*ALARMS) for kind in ACTIONS]
+    used = {str(action.value) for node in nodes if node for action in node.items()}
+    for name, node in view.each("AWS::SNS::Topic"):
+        key = node.get("KmsMasterKeyId")
+        is_managed = key is not None and "alias/aws/sns" in str(key.value)
+        if key and is_managed and view.stack.resolve({"Ref": name}) in used:
+            yield key, "CloudWatch cannot use the key 'alias/aws/sns': no alarm can publish"
+
+
+@flow_rule(
+    "E9807",
+    "Validate that a bus policy does not allow every account",
+    "A bus policy that allows Principal *, or everyone but a NotPrincipal, lets every AWS account "
+    "send events to the bus, unless a condition restricts the caller: name accounts, or add "
+    "aws:PrincipalOrgID. A condition on aws:SecureTransport or aws:RequestedRegion does not restrict the caller.",
+    f"{GUIDE}eb-event-bus-perms.html",
+    ("events", "buses", "iam"),
+    types=(
+        "AWS::Events::EventBusPolicy",
+        BUS,
+    ),
+)
+def open_bus(view: View) -> Findings:
+    for _, node in view.each("AWS::Events::EventBusPolicy", BUS):
+        document = node.get("Policy", "Statement") or node.get("Statement")
+        statements = document.items() if document else []
+        for statement in [node] if "Principal" in node else statements:
+            effect, place = statement.get("Effect"), _everyone(statement)
+            allows = effect is None or effect.value == "Allow"
+            if allows and place and not _restricts(statement.get("Condition")):
+                yield place, "every AWS account can send events to this bus"
+
+
+def _everyone(statement: Node) -> Node | None:
+    """Return the node that names everyone: Principal *, or everyone but some."""
+    if principal := statement.get("Principal"):
+        return principal if "*" in _named(principal.value) else None
+    excepted = statement.get("NotPrincipal")
+    return None if excepted is None or "*" in _named(excepted.value) else excepted
+
+
+def _named(principal: Any) -> list[Any]:
+    return as_list(principal.get("AWS") if isinstance(principal, dict) else principal)
+
+
+def _restricts(condition: Node | None) -> bool:
+    """Return True if a Condition can refuse a caller; a symbol can stand for one that does."""
+    if condition is None:
+        return False
+    if not isinstance(condition.value, dict):
+        return True
+    lines = condition.value.values()
+    keys = {
+        str(key).lower() for line in lines for key in (line if isinstance(line, dict) else [""])
+    }
+    return not keys <= NOT_RESTRICTING

@@ -2,21 +2,22 @@
 
 from functools import partial
 
-from eventstacks.flow import payload, permissions
-from eventstacks.flow.graph import Flow, Rule
+from eventstacks.flow import payload, permissions, trace
+from eventstacks.flow.graph import Flow
+from eventstacks.flow.permissions import Verdict
 from eventstacks.flow.resolve import Resource
-from eventstacks.flow.symbols import as_dict, as_list
+from eventstacks.flow.symbols import Json, as_dict, as_list
 from eventstacks.flow.targets import INPUTS, Reason, Role, Target, kind_of, refusal_of
-from eventstacks.lint.rule import GUIDE, Findings, flow_rule
 from eventstacks.lint.view import (
     BUS,
+    GUIDE,
     RULE,
     SCHEDULE,
     VIA_TRAIL,
-    TargetNode,
+    Findings,
     View,
+    flow_rule,
     pattern_of,
-    tests_of,
 )
 
 MAX_TARGETS = 5  # quota "Targets per rule", which cannot be raised
@@ -39,7 +40,7 @@ ROLE_TYPES = (
 )
 def log_group_role(view: View) -> Findings:
     for target in view.targets:
-        kind, role = kind_of(target.arn), target.node.get("RoleArn")
+        kind, role = kind_of(target.arn), target.get("RoleArn")
         if kind and kind.role is Role.REFUSED and role:
             yield role, f"'RoleArn' is not supported for a {kind.title}"
 
@@ -53,9 +54,9 @@ def log_group_role(view: View) -> Findings:
 )
 def one_input(view: View) -> Findings:
     for target in view.targets:
-        given = [key for key in INPUTS if key in target.node]
+        given = [key for key in INPUTS if key in target]
         if len(given) > 1:
-            yield target.node, f"only one of {given} is allowed"
+            yield target, f"only one of {given} is allowed"
 
 
 @flow_rule(
@@ -67,10 +68,7 @@ def one_input(view: View) -> Findings:
     ("events", "targets", "limits"),
 )
 def target_ids(view: View) -> Findings:
-    for _, rule in view.each(RULE):
-        targets = rule.get("Targets")
-        if not targets or not isinstance(targets.raw, list):
-            continue
+    for targets in filter(None, (rule.get("Targets") for _, rule in view.each(RULE))):
         entries, seen = targets.items(), set()
         if len(entries) > MAX_TARGETS:
             yield targets, f"expected maximum item count: {MAX_TARGETS}, found: {len(entries)}"
@@ -94,13 +92,10 @@ def target_ids(view: View) -> Findings:
     ),
 )
 def fifo_dead_letters(view: View) -> Findings:
-    owners = [target.node for target in view.targets]
-    owners += [node for _, node in view.each(BUS)]
+    owners = [*view.targets, *(node for _, node in view.each(BUS))]
     owners += filter(None, (node.get("Target") for _, node in view.each(SCHEDULE)))
     for node in filter(None, (owner.get("DeadLetterConfig", "Arn") for owner in owners)):
-        queue = view.flow.resources.get(str(node.value))
-        is_fifo = queue and str(queue.properties.get("FifoQueue")).lower() == "true"
-        if is_fifo or str(node.value).endswith(".fifo"):
+        if permissions.is_fifo(view.flow, str(node.value)):
             yield node, "a FIFO queue is not supported as dead-letter queue"
 
 
@@ -115,8 +110,8 @@ def fifo_dead_letters(view: View) -> Findings:
 )
 def dead_letters(view: View) -> Findings:
     for target in view.targets:
-        if "DeadLetterConfig" not in target.node.raw:
-            yield target.node, "'DeadLetterConfig' is missing: undelivered events are lost"
+        if "DeadLetterConfig" not in target.raw:
+            yield target, "'DeadLetterConfig' is missing: undelivered events are lost"
 
 
 @flow_rule(
@@ -130,16 +125,12 @@ def dead_letters(view: View) -> Findings:
 )
 def input_json(view: View) -> Findings:
     for target in view.targets:
-        nodes = {key: node for key in INPUTS if (node := target.node.get(key))}
+        nodes = {key: node for key in INPUTS if (node := target.get(key))}
         settings = {key: node.value for key, node in nodes.items()}
-        problem = payload.refusal_of(Target("", target.arn, settings))
-        if not problem:
-            continue
-        node = nodes.get("Input") or nodes["InputTransformer"]
-        yield (
-            (node.get("InputTemplate") if ":event-bus/" not in target.arn else None) or node,
-            (problem[1]),
-        )
+        if problem := payload.refusal_of(Target("", target.arn, settings)):
+            node = nodes.get("Input") or nodes["InputTransformer"]
+            template = node.get("InputTemplate") if ":event-bus/" not in target.arn else None
+            yield template or node, problem[1]
 
 
 @flow_rule(
@@ -154,31 +145,47 @@ def input_json(view: View) -> Findings:
 )
 def target_role(view: View) -> Findings:
     for target in view.targets:
-        kind, rule = kind_of(target.arn), view.rule_of(target.rule)
-        arn, role = target.node.get("Arn"), target.node.get("RoleArn")
-        if not rule or not arn:
-            continue
-        made = Target("", target.arn, as_dict(target.node.value))
-        refusal = refusal_of(made, rule.arn)
-        if refusal and refusal[0] is Reason.REFUSED_TARGET:
+        kind, role, arn = kind_of(target.arn), target.get("RoleArn"), target.get("Arn")
+        made = Target("", target.arn, as_dict(target.value))
+        refusal = refusal_of(made, target.rule.arn)
+        if arn and refusal and refusal[0] is Reason.REFUSED_TARGET:
             yield arn, refusal[1]
-        elif kind and kind.role is Role.REQUIRED and not role:
+        elif arn and kind and kind.role is Role.REQUIRED and not role:
             yield arn, f"'RoleArn' is required for a target of kind {kind.title!r}"
-        elif role and view.holds_in_all_scenarios(partial(_is_denied, rule, made), *ROLE_TYPES):
-            yield role, permissions.of_target(view.flow, rule, made).reason
+        elif role and not refusal:
+            judge = partial(permissions.of_role, rule=target.rule, target=made)
+            if reason := view.why_denied(judge, *ROLE_TYPES):
+                yield role, reason
 
 
-def _is_denied(rule: Rule, target: Target, flow: Flow) -> bool:
-    codes = (Reason.ROLE_TRUST, Reason.ROLE_POLICY, Reason.DENIED)
-    verdict = permissions.of_target(flow, rule, target)
-    return verdict.allowed is False and verdict.code in codes
+@flow_rule(
+    "E9823",
+    "Validate the role of a schedule",
+    "EventBridge Scheduler calls the target and writes to the dead-letter queue in the role of the "
+    "schedule. The role has to trust scheduler.amazonaws.com, and to allow the target's action and "
+    "sqs:SendMessage on the dead-letter queue; a queue policy is not enough.",
+    "https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html",
+    ("scheduler", "schedules", "iam"),
+    types=(SCHEDULE,),
+)
+def schedule_role(view: View) -> Findings:
+    for name, target in ((name, node.get("Target")) for name, node in view.each(SCHEDULE)):
+        for key in ("Arn", "DeadLetterConfig"):
+            place = target.get(key) if target else None
+            reason = view.why_denied(partial(_of_schedule, name, key), SCHEDULE, *ROLE_TYPES)
+            if place and reason:
+                yield place, reason
+
+
+def _of_schedule(name: str, key: str, flow: Flow) -> Verdict:
+    schedule = next((one for one in flow.schedules if one.label == name), None)
+    verdicts = dict(permissions.of_schedule(flow, schedule)) if schedule else {}
+    return verdicts.get(key, Verdict())
 
 
 # Policies of AWS that allow to write to every bucket.
 FULL_ACCESS = ("/AmazonS3FullAccess", "/AdministratorAccess")
-MATCH_ALL = ({"prefix": ""}, {"suffix": ""}, {"wildcard": "*"}, {"exists": True})
 ROLE_PROPERTIES = {"AWS::Lambda::Function": "Role", "AWS::StepFunctions::StateMachine": "RoleArn"}
-KEY_FIELDS = {"Object Created": "detail.object.key", VIA_TRAIL: "detail.requestParameters.key"}
 
 
 @flow_rule(
@@ -191,50 +198,41 @@ KEY_FIELDS = {"Object Created": "detail.object.key", VIA_TRAIL: "detail.requestP
     ("events", "targets", "loop"),
 )
 def loop(view: View) -> Findings:
+    buckets = [one for one in view.flow.resources.values() if one.type == "AWS::S3::Bucket"]
     for target in view.targets:
-        rule, arn = view.rule_of(target.rule), target.node.get("Arn")
-        if not rule or not arn:
-            continue
-        if target.arn == rule.bus:
+        arn, pattern = target.get("Arn") or target, pattern_of(target.properties) or {}
+        if target.arn == target.rule.bus:
             yield arn, "the target is the bus of its own rule: events can loop"
-        for bucket in _matched_buckets(view, target):
-            if _can_write(view.flow, target.arn, bucket):
+        # A pattern with anything-but leaves out what the target writes.
+        is_open = "anything-but" not in str(pattern)
+        named = [one for one in buckets if is_open and one.name in str(pattern)]
+        for bucket in filter(partial(_can_write, view.flow, target.arn), named):
+            if any(trace.match(pattern, event)[0] for event in _new_object_events(bucket)):
                 name = bucket.logical_id
                 yield arn, f"the target can write to {name}, whose new objects the rule matches"
 
 
-def _matched_buckets(view: View, target: TargetNode) -> list[Resource]:
-    """Return the buckets of the template of which a rule matches every new object."""
-    pattern = pattern_of(target.rule) or {}
-    kinds = [str(test) for test in tests_of(pattern, "detail-type")]
-    kind = next((one for one in kinds if one in KEY_FIELDS), "")
-    calls = tests_of(pattern, "detail", "eventName")
-    keys = tests_of(pattern, *KEY_FIELDS[kind].split(".")) if kind else []
-    is_restricted = keys and not any(test in MATCH_ALL for test in keys)
-    if not kind or is_restricted or (calls and "PutObject" not in calls):
-        return []
-    fields = ("bucket", "name") if kind == "Object Created" else ("requestParameters", "bucketName")
-    names = [*tests_of(pattern, "detail", *fields), *tests_of(pattern, "resources")]
-    buckets = [one for one in view.flow.resources.values() if one.type == "AWS::S3::Bucket"]
-    return [one for one in buckets if one.name in names or one.arn in names]
+def _new_object_events(bucket: Resource) -> list[Json]:
+    """Return the events of a new object with a key that only patterns for every key match."""
+    key, name = "\N{SNOWMAN}", {"name": bucket.name}
+    request = {"bucketName": bucket.name, "key": key}
+    call = {"eventSource": "s3.amazonaws.com", "eventName": "PutObject"}
+    kinds = {
+        "Object Created": {"bucket": name, "object": {"key": key}, "reason": "PutObject"},
+        VIA_TRAIL: {**call, "requestParameters": request},
+    }
+    common = {"source": "aws.s3", "resources": [bucket.arn]}
+    return [{**common, "detail-type": kind, "detail": detail} for kind, detail in kinds.items()]
 
 
 def _can_write(flow: Flow, arn: str, bucket: Resource) -> bool:
-    """Return True if a target is known to be able to write any object to a bucket."""
-    resource = flow.resources.get(arn)
-    if resource is None:
-        return False
-    given = resource.properties
-    if resource.type == "AWS::KinesisFirehose::DeliveryStream":
-        destinations = [given[key] for key in given if key.endswith("S3DestinationConfiguration")]
-        return any(as_dict(one).get("BucketARN") == bucket.arn for one in destinations)
-    role = flow.resources.get(str(given.get(ROLE_PROPERTIES.get(resource.type, ""))))
+    """Return True if a target is known to be able to write any object to a bucket, in its role."""
+    target = flow.resources.get(arn)
+    key = ROLE_PROPERTIES.get(target.type, "") if target else ""
+    role = flow.resources.get(str(target.properties.get(key))) if target else None
     if role is None:
         return False
-    if any(
-        str(one).endswith(FULL_ACCESS) for one in as_list(role.properties.get("ManagedPolicyArns"))
-    ):
-        return True
     policies = permissions.policies_of_role(flow, role)
     verdict = permissions.evaluate(policies, None, "s3:PutObject", f"{bucket.arn}/x", {})
-    return verdict.allowed is True
+    managed = as_list(role.properties.get("ManagedPolicyArns"))
+    return verdict.allowed is True or any(str(one).endswith(FULL_ACCESS) for one in managed)

@@ -1,4 +1,4 @@
-"""A template as the rules see it: each resource in each of its scenarios, and the flow through it.
+"""Rules of cfn-lint over the flow of events: each resource in each of its scenarios, and the flow.
 
 A parameter can have any value, whatever its default; each condition that a resource depends on is
 tried both ways, as far as cfn-lint's solver allows the combination. So a finding is something that a
@@ -7,23 +7,27 @@ deployment can meet.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow.graph import Flow, Rule, of_stacks, unexamined_of
+from cfnlint.rules import CloudFormationLintRule, RuleMatch
+
+from eventstacks.flow.graph import Flow, Rule, of_stacks
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import as_dict, as_list
 from eventstacks.flow.symbols import pattern_of as read_pattern
-from eventstacks.flow.targets import bare, service_of
+from eventstacks.flow.targets import bare
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable
 
     from cfnlint.template import Template
 
+    from eventstacks.flow.permissions import Verdict
     from eventstacks.flow.symbols import Json
 
 REGION = "us-east-1"  # gives literal ARNs a partition; rules do not judge by the Region
@@ -82,23 +86,25 @@ def _settle(raw: Any, path: tuple[str | int, ...], stack: Stack) -> Node | None:
     return None if raw == {"Ref": "AWS::NoValue"} else Node(raw, path, stack)
 
 
-@dataclass(frozen=True)
-class TargetNode:
-    """A target of a rule in one scenario, and the properties of its rule in the same one."""
-
-    node: Node
-    rule: Node
+class Scenario(Stack):
+    """The template with some of its conditions decided."""
 
     @cached_property
-    def arn(self) -> str:
-        """The ARN as targets name it, a symbol if the template does not tell, "" if it has none."""
-        node = self.node.get("Arn")
-        return bare(str(node.value)) if node else ""
+    def flow(self) -> Flow:
+        """The flow if every resource exists whose condition is not decided."""
+        return of_stacks([self])
 
-    @property
-    def service(self) -> str:
-        """The service of the ARN, "" if it is not known."""
-        return service_of(self.arn)
+
+@dataclass(frozen=True)
+class TargetNode(Node):
+    """A target of a rule in one scenario; ``properties``: those of its rule in the same one.
+
+    ``arn``: as targets name it, a symbol if the template does not tell, "" if it has none.
+    """
+
+    properties: Node
+    rule: Rule
+    arn: str
 
 
 class View:
@@ -108,12 +114,12 @@ class View:
         self.cfn = cfn
         self.resources: Json = as_dict(cfn.template.get("Resources"))
         self.types = {str(as_dict(raw).get("Type")) for raw in self.resources.values()}
-        stack = Stack(cfn.template, region=REGION)
-        names = as_dict(cfn.template.get("Parameters"))
-        parameters = {name: stack.symbol(name, is_open=True) for name in names}
-        self.stack = replace(stack, parameters=parameters)
-        self._scenarios: dict[str, list[Stack]] = {}
-        self._flows: dict[str, Flow] = {}
+        self.stack = Scenario(cfn.template, region=REGION)
+        self.stack.parameters = {
+            name: self.stack.symbol(name, is_open=True)
+            for name in as_dict(cfn.template.get("Parameters"))
+        }
+        self._scenarios: dict[str, list[Scenario]] = {}
 
     def each(self, *types: str) -> Iterator[tuple[str, Node]]:
         """Yield the logical ID and the properties of each resource of these types, in each scenario."""
@@ -123,37 +129,50 @@ class View:
                 for stack in self.scenarios(name) or [self.stack]:
                     yield name, Node(properties, ("Resources", name, "Properties"), stack)
 
+    @property
+    def flow(self) -> Flow:
+        """The flow if every resource exists."""
+        return self.stack.flow
+
     @cached_property
     def is_complete(self) -> bool:
         """Whether all policies are in the template: no macro or connector adds others."""
-        return not any(one.startswith(_MAKES_OTHERS) for one in unexamined_of(self.cfn.template))
+        return not any(one.startswith(_MAKES_OTHERS) for one in self.flow.unexamined)
+
+    @cached_property
+    def rules(self) -> list[tuple[Node, Rule]]:
+        """The rules with their properties in each scenario."""
+        known = {rule.label: rule for rule in self.flow.rules}
+        return [(node, known[name]) for name, node in self.each(RULE) if name in known]
 
     @cached_property
     def targets(self) -> list[TargetNode]:
         """The targets of all rules, in each scenario."""
-        rules = [(node, node.get("Targets")) for _, node in self.each(RULE)]
-        return [
-            TargetNode(entry, rule)
-            for rule, entries in rules
-            for entry in (entries.items() if entries else ())
-            if isinstance(entry.raw, dict)
-        ]
+        found = []
+        for properties, rule in self.rules:
+            entries = properties.get("Targets")
+            for node in entries.items() if entries else ():
+                arn = node.get("Arn")
+                named = (properties, rule, bare(str(arn.value)) if arn else "")
+                if isinstance(node.raw, dict):
+                    found.append(TargetNode(node.raw, node.path, node.stack, *named))
+        return found
 
     @cached_property
-    def patterns(self) -> list[tuple[Node, Json]]:
-        """The properties of all rules with their patterns, in each scenario."""
-        found = [(node, pattern_of(node)) for _, node in self.each(RULE)]
-        return [(node, pattern) for node, pattern in found if pattern]
+    def patterns(self) -> list[tuple[Node, Rule, Json]]:
+        """The properties of all rules and their patterns, in each scenario."""
+        found = [(node, rule, pattern_of(node)) for node, rule in self.rules]
+        return [(node, rule, pattern) for node, rule, pattern in found if pattern]
 
-    def scenarios(self, *names: str) -> list[Stack]:
+    def scenarios(self, *names: str) -> list[Scenario]:
         """Return the ways in which the conditions of these resources can turn out if all exist."""
         raw = [self.resources.get(name) or {} for name in names]
-        wanted = {condition: {True, False} for condition in conditions_of(raw)}
         own = [one["Condition"] for one in raw if isinstance(one.get("Condition"), str)]
-        return self._decide(wanted | {condition: {True} for condition in own})
+        return self._decide(conditions_of(raw), own)
 
-    def _decide(self, wanted: dict[str, set[bool]]) -> list[Stack]:
+    def _decide(self, names: set[str], true: Iterable[str] = ()) -> list[Scenario]:
         """Return a stack for each possible combination; none if cfn-lint cannot read a condition."""
+        wanted = {name: {True, False} for name in names} | {name: {True} for name in true}
         if not wanted or len(wanted) > MAX_CONDITIONS:
             return [self.stack]
         key = str(sorted(wanted.items()))
@@ -162,28 +181,18 @@ class View:
             self._scenarios[key] = [replace(self.stack, conditions=one) for one in scenarios]
         return self._scenarios[key]
 
-    @cached_property
-    def flow(self) -> Flow:
-        """The flow if every resource exists whose condition is not decided."""
-        return self._flow_of(self.stack)
-
     def holds_in_all_scenarios(self, holds: Callable[[Flow], bool], *types: str) -> bool:
         """Return True if something holds whatever the conditions of the resources of these types are."""
         if not self.is_complete or not holds(self.flow):
             return False
         raw = [one for one in self.resources.values() if as_dict(one).get("Type") in types]
-        stacks = self._decide({condition: {True, False} for condition in conditions_of(raw)})
-        return bool(stacks) and all(holds(self._flow_of(stack)) for stack in stacks)
+        stacks = self._decide(conditions_of(raw))
+        return bool(stacks) and all(holds(stack.flow) for stack in stacks)
 
-    def _flow_of(self, stack: Stack) -> Flow:
-        key = str(stack.conditions)
-        if key not in self._flows:
-            self._flows[key] = of_stacks([stack])
-        return self._flows[key]
-
-    def rule_of(self, node: Node) -> Rule | None:
-        """Return the rule of the flow that has these properties."""
-        return next((rule for rule in self.flow.rules if rule.label == node.path[1]), None)
+    def why_denied(self, judge: Callable[[Flow], Verdict], *types: str) -> str:
+        """Return the reason of a verdict that is a denial in all scenarios (see above), else ""."""
+        denied = self.holds_in_all_scenarios(lambda flow: judge(flow).allowed is False, *types)
+        return judge(self.flow).reason if denied else ""
 
 
 @lru_cache(maxsize=1)
@@ -235,3 +244,49 @@ def place_of(properties: Node, *keys: str, test: Any = None) -> Node:
         node = node.get(key) or node
     entries = node.items() if test is not None else []
     return next((entry for entry in entries if entry.value == test), node)
+
+
+Findings = Iterator[tuple[Node, str]]
+GUIDE = "https://docs.aws.amazon.com/eventbridge/latest/userguide/"
+
+
+class FlowRule(CloudFormationLintRule):
+    """A rule over the flow of events. ``types``: it only looks at templates with one of these types."""
+
+    types: tuple[str, ...]
+    check: Callable[[View], Findings]
+
+    def match(self, cfn: Template) -> Iterator[RuleMatch]:
+        """Yield each finding once, however many scenarios it holds in. cfn-lint calls this."""
+        view = view_of(cfn)
+        if view.types.isdisjoint(self.types):
+            return
+        found = {(node.path, message) for node, message in type(self).check(view)}
+        for path, message in sorted(found, key=str):
+            yield RuleMatch(list(path), message)
+
+
+def flow_rule(  # noqa: PLR0913, PLR0917 - what cfn-lint wants to know of a rule
+    rule_id: str,
+    shortdesc: str,
+    description: str,
+    source_url: str,
+    tags: tuple[str, ...],
+    types: tuple[str, ...] = (RULE,),
+) -> Callable[[Callable[[View], Findings]], type[FlowRule]]:
+    """Make a class of cfn-lint from a function that yields nodes and what is wrong with them."""
+
+    def make(check: Callable[[View], Findings]) -> type[FlowRule]:
+        fields = {
+            "id": rule_id,
+            "shortdesc": shortdesc,
+            "description": description,
+            "source_url": source_url,
+            "tags": ("resources", *tags),
+            "types": types,
+            "check": staticmethod(check),
+            "__module__": check.__module__,
+        }
+        return type(check.__name__, (FlowRule,), fields)
+
+    return make
