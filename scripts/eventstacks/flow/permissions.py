@@ -1,58 +1,23 @@
 """Decide whether AWS lets an event reach a target, and which policy statement decides it.
 
 Source: EventBridge User Guide, 'Using resource-based policies' and 'IAM roles for sending events to
-targets'; IAM User Guide, 'Policy evaluation logic'.
+targets'.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow import targets
 from eventstacks.flow.graph import Flow, Policy, Rule, policy_of
-from eventstacks.flow.symbols import SYMBOL, Json, as_dict, as_list, like
-from eventstacks.flow.targets import DOUBTS, EVENTS, SCHEDULER, Call, Context, Reason, Target
+from eventstacks.flow.policies import Verdict, decisive, evaluate
+from eventstacks.flow.symbols import Json, as_dict, as_list
+from eventstacks.flow.targets import EVENTS, SCHEDULER, Call, Context, Reason, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eventstacks.flow.resolve import Resource
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """``reason``: the deciding statement, or what is missing."""
-
-    code: Reason = Reason.ALLOWED
-    reason: str = ""
-
-    @property
-    def allowed(self) -> bool | None:
-        """None if the templates cannot tell."""
-        return True if self.code is Reason.ALLOWED else None if self.code in DOUBTS else False
-
-    def __and__(self, other: Verdict) -> Verdict:
-        """Combine two verdicts that must both allow: deny > unknown > allow."""
-        first = min(self, other, key=lambda one: (False, None, True).index(one.allowed))
-        reasons = ", ".join(dict.fromkeys(filter(None, (self.reason, other.reason))))
-        return first if first.allowed is not True else Verdict(reason=reasons)
-
-    def otherwise(self, code: Reason, reason: str) -> Verdict:
-        """Return this verdict of ``evaluate``, or another if no statement applies."""
-        return Verdict(code, reason) if self.code is Reason.NO_POLICY else self
-
-
-def _decisive(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict that decides among those on several statements or callers."""
-    order = (
-        Reason.DENIED,
-        Reason.MAY_BE_DENIED,
-        Reason.ALLOWED,
-        Reason.DEPENDS,
-        Reason.NO_POLICY,
-    )
-    return min(verdicts, key=lambda one: order.index(one.code), default=Verdict(Reason.NO_POLICY))
 
 
 def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None) -> Verdict:
@@ -119,7 +84,7 @@ def _context(rule: Rule) -> dict[str, str | None]:
 def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Verdict:
     """Decide by the resource policies of a target; of several callers one has to be allowed."""
     policies = flow.policies_of(arn)
-    verdict = _decisive(
+    verdict = decisive(
         evaluate(policies, caller, call.action, call.resource, call.context) for caller in callers
     )
     kind = targets.kind_of(arn)
@@ -128,10 +93,8 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
         text = f"{arn} is not in these stacks, nor is its policy"
         return verdict.otherwise(Reason.NOT_IN_STACKS, text)
     words = f"no {kind.policy if kind else 'policy'} allows {' or '.join(callers)} to call {call.action}"
-    misses = (_near_miss(policies, caller, call) for caller in callers)
-    return verdict.otherwise(
-        Reason.NO_POLICY, f"{words} for this rule{next(filter(None, misses), '')}"
-    )
+    text = f"{words} for this rule{f': {verdict.reason}' if verdict.reason else ''}"
+    return verdict.otherwise(Reason.NO_POLICY, text)
 
 
 def of_role(
@@ -153,20 +116,13 @@ def of_role(
         return trusted.otherwise(Reason.ROLE_TRUST, text)
     policies, verdict = policies_of_role(flow, role), Verdict()
     for call in targets.role_calls(target, flow.resources):
-        code, text = (
-            Reason.ROLE_POLICY,
-            f"the role {label} does not allow {call.action} on {call.resource}",
-        )
-        if role.properties.get("ManagedPolicyArns"):
-            code, text = (
-                Reason.MANAGED_POLICY,
-                f"the managed policies of the role {label} are not known",
-            )
-        verdicts = (
-            evaluate(policies, None, call.action, one, call.context)
-            for one in targets.policy_arns(call.resource)
-        )
-        verdict &= _decisive(verdicts).otherwise(code, text)
+        text = f"the role {label} does not allow {call.action} on {call.resource}"
+        arns = targets.policy_arns(call.resource)
+        named = (evaluate(policies, None, call.action, arn, call.context) for arn in arns)
+        verdict &= decisive(named).otherwise(Reason.ROLE_POLICY, text)
+    if verdict.code is Reason.ROLE_POLICY and role.properties.get("ManagedPolicyArns"):
+        text = f"the managed policies of the role {label} are not known"
+        return Verdict(Reason.MANAGED_POLICY, text)
     return verdict
 
 
@@ -241,163 +197,3 @@ def key_of(flow: Flow, name: Any, region: str) -> Resource | None:
 def _named(flow: Flow, name: Any, region: str) -> Resource | None:
     here = ((arn, one) for arn, one in flow.resources.items() if one.region == region)
     return next((one for arn, one in here if name in (arn, one.ref, one.name)), None)
-
-
-# --- policy documents --------------------------------------------------------------------------
-
-
-def evaluate(
-    policies: Iterable[Policy],
-    principal: str | None,
-    action: str,
-    resource: str | None,
-    context: Context,
-) -> Verdict:
-    """Return what the statements of policies decide; NO_POLICY if none of them applies.
-
-    ``principal``: a service or the root of an account; None for a role's own policies, which name no
-    principal. ``resource``: None for a trust policy. ``context``: condition keys of the request in
-    lower case; a condition on a key that is missing here leaves a doubt.
-    """
-    context = {**_context_of(principal), **context}
-    found: list[Verdict] = []
-    for policy in policies:
-        if policy.is_open and not policy.statements:
-            text = f"the statements of {policy.label} are not known"
-            found.append(Verdict(Reason.DEPENDS, text))
-        for number, statement in enumerate(policy.statements):
-            applies = _applies(statement, principal, action, resource, context)
-            label, is_deny = _label(policy, number), statement.get("Effect") == "Deny"
-            if applies and not policy.is_open:
-                denied = Verdict(Reason.DENIED, f"{label} denies {action}")
-                found.append(denied if is_deny else Verdict(reason=label))
-            elif applies is not False and is_deny:
-                found.append(Verdict(Reason.MAY_BE_DENIED, f"{label} may deny {action}"))
-            elif applies is not False:
-                symbols = sorted(set(SYMBOL.findall(str(statement)))) or ["what only AWS knows"]
-                text = f"whether {label} applies depends on {', '.join(symbols)}"
-                found.append(Verdict(Reason.DEPENDS, text))
-    return _decisive(found)
-
-
-def _label(policy: Policy, number: int) -> str:
-    if len(policy.statements) == 1:
-        return policy.label
-    return f"{policy.label}[{policy.statements[number].get('Sid', number)}]"
-
-
-def _near_miss(policies: Iterable[Policy], principal: str, call: Call) -> str:
-    """Return the condition that keeps a statement from applying, and what the request has instead."""
-    context = {**_context_of(principal), **call.context}
-    for policy in policies:
-        for number, statement in enumerate(policy.statements):
-            bare = {**statement, "Condition": {}}
-            applies = _applies(bare, principal, call.action, call.resource, context)
-            if statement.get("Effect") == "Deny" or not applies:
-                continue
-            for operator, key, wanted in _conditions(statement):
-                if _holds(operator, key.lower(), wanted, context) is False:
-                    value = context[key.lower()] or "absent"
-                    expected = " or ".join(map(str, wanted))
-                    return (
-                        f": {_label(policy, number)} requires {key} {expected}, but it is {value}"
-                    )
-    return ""
-
-
-def _context_of(principal: str | None) -> dict[str, str | None]:
-    """Return the condition keys of the caller: a service, a role (None), or an account's root.
-
-    A service in its own name belongs to no organization, so its request has no aws:PrincipalOrgID;
-    aws:PrincipalIsAWSService is for that case. Source: IAM User Guide, 'AWS global condition context
-    keys'. A request for an account has none either: a bus that admits an organization wants a role
-    (EventBridge API, PutTargets).
-    """
-    is_service = principal is not None and not principal.startswith("arn:")
-    context: dict[str, str | None] = {
-        "aws:securetransport": "true",
-        "aws:principalisawsservice": str(is_service).lower(),
-    }
-    if principal is not None:
-        context |= {"aws:principalorgid": None, "aws:principalorgpaths": None}
-        own = "aws:principalservicename" if is_service else "aws:principalaccount"
-        context[own] = principal if is_service else principal.split(":")[4]
-    return context
-
-
-def _applies(
-    statement: Json, principal: str | None, action: str, resource: str | None, context: Context
-) -> bool | None:
-    checks = [_matches(statement, "Action", action.lower(), fold=True)]
-    if principal is not None:
-        named = statement.get("Principal")
-        checks.append(None if "NotPrincipal" in statement else _names(named, principal))
-    if resource is not None:
-        checks.append(_matches(statement, "Resource", resource))
-    if not isinstance(statement.get("Condition", {}), dict):
-        checks.append(None)
-    checks += [
-        _holds(operator, key.lower(), wanted, context)
-        for operator, key, wanted in _conditions(statement)
-    ]
-    return False if False in checks else None if None in checks else True
-
-
-def _conditions(statement: Json) -> Iterator[tuple[str, str, list[Any]]]:
-    """Yield the operator, the key and the values of each line of a Condition block."""
-    for operator, keys in as_dict(statement.get("Condition")).items():
-        for key, wanted in as_dict(keys).items():
-            yield operator, str(key), as_list(wanted)
-
-
-def _matches(statement: Json, key: str, value: str, *, fold: bool = False) -> bool | None:
-    negated = f"Not{key}" in statement
-    wanted = [str(one) for one in as_list(statement.get(f"Not{key}" if negated else key))]
-    result = _any_of([like(one.lower() if fold else one, value) for one in wanted])
-    return result if not negated or result is None else not result
-
-
-def _names(principals: Any, caller: str) -> bool | None:
-    """Return whether a Principal element names a service, or an account by root ARN or number."""
-    given = as_dict(principals)
-    named = as_list(given.get("Service")) + as_list(given.get("AWS")) or [str(principals)]
-    names = {caller, caller.split(":")[4]} if caller.startswith("arn:") else {caller}
-    results = [like(str(one), name, literal=True) for one in named for name in names]
-    return True if "*" in named else _any_of(results)
-
-
-_OPERATORS = {
-    "ArnEquals",
-    "ArnLike",
-    "StringEquals",
-    "StringLike",
-    "StringEqualsIgnoreCase",
-    "Bool",
-}
-
-
-def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool | None:
-    """Return whether one line of a Condition block holds; None for an unknown operator or key."""
-    if key not in context:
-        return None
-    value = context[key]
-    name = operator.removeprefix("ForAnyValue:").removeprefix("ForAllValues:")
-    if name == "Null":
-        absent = str(value is None).lower()
-        return _any_of([like(str(one).lower(), absent, literal=True) for one in wanted])
-    negated = "Not" in name
-    if value is None:  # a negated operator holds for an absent key (IAM, 'Condition operators')
-        return negated or name.endswith("IfExists") or operator.startswith("ForAllValues:")
-    kind = name.removesuffix("IfExists").replace("Not", "")
-    if kind not in _OPERATORS:
-        return None
-    texts = [str(one) for one in wanted]
-    if kind in {"Bool", "StringEqualsIgnoreCase"}:
-        value, texts = value.lower(), [one.lower() for one in texts]
-    literal = kind not in {"ArnEquals", "ArnLike", "StringLike"}
-    result = _any_of([like(one, value, literal=literal) for one in texts])
-    return result if not negated or result is None else not result
-
-
-def _any_of(results: list[bool | None]) -> bool | None:
-    return True if True in results else None if None in results else False

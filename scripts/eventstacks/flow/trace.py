@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from eventstacks.flow.graph import Flow, Rule
     from eventstacks.flow.payload import Payload
-    from eventstacks.flow.permissions import Verdict
+    from eventstacks.flow.policies import Verdict
 
 # None: it depends on what only AWS knows; and the reasons.
 Matched = tuple[bool | None, tuple[str, ...]]

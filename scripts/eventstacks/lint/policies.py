@@ -5,6 +5,7 @@ from typing import Any
 
 from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow, Rule
+from eventstacks.flow.policies import evaluate
 from eventstacks.flow.symbols import as_list
 from eventstacks.flow.targets import EVENTS, Target, policy_calls
 from eventstacks.lint.view import BUS, GUIDE, RULE, Findings, Node, View, flow_rule
@@ -48,8 +49,7 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     policies = [one for one in flow.policies if ":logs:" in one.attached]
     return any(
         all(
-            permissions.evaluate(policies, one, call.action, call.resource, call.context).allowed
-            is False
+            evaluate(policies, one, call.action, call.resource, call.context).allowed is False
             for one in LOG_PRINCIPALS
         )
         for call in policy_calls(arn, rule.arn)

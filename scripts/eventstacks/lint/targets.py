@@ -4,7 +4,7 @@ from functools import partial
 
 from eventstacks.flow import payload, permissions, trace
 from eventstacks.flow.graph import Flow
-from eventstacks.flow.permissions import Verdict
+from eventstacks.flow.policies import Verdict, evaluate
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list
 from eventstacks.flow.targets import INPUTS, Reason, Role, Target, kind_of, refusal_of
@@ -233,6 +233,6 @@ def _can_write(flow: Flow, arn: str, bucket: Resource) -> bool:
     if role is None:
         return False
     policies = permissions.policies_of_role(flow, role)
-    verdict = permissions.evaluate(policies, None, "s3:PutObject", f"{bucket.arn}/x", {})
+    verdict = evaluate(policies, None, "s3:PutObject", f"{bucket.arn}/x", {})
     managed = as_list(role.properties.get("ManagedPolicyArns"))
     return verdict.allowed is True or any(str(one).endswith(FULL_ACCESS) for one in managed)

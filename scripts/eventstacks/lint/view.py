@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cfnlint.template import Template
 
-    from eventstacks.flow.permissions import Verdict
+    from eventstacks.flow.policies import Verdict
     from eventstacks.flow.symbols import Json
 
 REGION = "us-east-1"  # gives literal ARNs a partition; rules do not judge by the Region

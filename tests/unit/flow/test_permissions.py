@@ -7,7 +7,7 @@ import pytest
 
 from eventstacks.documents import parse_template, read_text
 from eventstacks.flow import graph, permissions
-from eventstacks.flow.permissions import Verdict
+from eventstacks.flow.policies import Verdict
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import SYMBOL, like
 from eventstacks.flow.targets import Reason
