@@ -267,8 +267,8 @@ def status(as_json: bool) -> None:
     elif found is None:
         output.echo("The embedded AWS is not running. Start it: eventstacks local up")
     else:
-        minutes, megabytes = (time.time() - found.since) / 60, found.memory / 1e6
+        minutes = (time.time() - found.since) / 60
         output.echo(f"url     {found.url}")
-        output.echo(f"pid     {found.pid}, for {minutes:.0f} min, {megabytes:.0f} MB")
+        output.echo(f"pid     {found.pid}, for {minutes:.0f} min")
         output.echo(f"log     {found.log}")
         output.echo("stacks  " + ("\n        ".join(found.stacks) or "none"))

@@ -1,11 +1,8 @@
 """Process of the embedded AWS: MiniStack with this package's patches, behind a guard, on 127.0.0.1."""
 
 import asyncio
-import contextlib
 import json
 import os
-import re
-import resource
 import secrets
 import signal
 import socket
@@ -17,7 +14,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from eventstacks import local
-from eventstacks.local import daemons, ministack, server
+from eventstacks.local import server
 
 SETTINGS = {
     "BIND_HOST": "127.0.0.1",
@@ -27,13 +24,15 @@ SETTINGS = {
     "TZ": "UTC",
     "LOG_LEVEL": "WARNING",
 }
-NOT_PATCHES = {"daemon", "daemons", "ministack", "server"}  # all other modules here patch MiniStack
+NOT_PATCHES = {"daemon", "ministack", "server"}  # all other modules here patch MiniStack
 CHECK_SECONDS = 1.0  # between two looks whether the state directory still exists
 
 
 def apply_patches() -> None:
     """Patch MiniStack; end the process if the installed version lacks a name that the patches use."""
     try:
+        from eventstacks.local import ministack
+
         names = {module.name for module in iter_modules(local.__path__)} - NOT_PATCHES
         ministack.check(*(import_module(f"eventstacks.local.{name}") for name in sorted(names)))
         import_module("eventstacks.local.functions").apply_patches()
@@ -42,17 +41,6 @@ def apply_patches() -> None:
             f"the installed MiniStack lacks a name that is needed: {error}\n"
             "Install the pinned version: pip install 'eventstacks[local]' (make setup in a checkout)."
         )
-
-
-def report() -> dict[str, Any]:
-    """Return the peak memory in bytes and the stacks as 'region/name'."""
-    from eventstacks.local import strictness
-
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-    with contextlib.suppress(OSError):  # Linux includes the peak of the parent process in ru_maxrss
-        status = Path("/proc/self/status").read_text()
-        memory = 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
-    return {"memory": memory, "stacks": strictness.stack_names()}
 
 
 async def serve(
@@ -64,6 +52,7 @@ async def serve(
     from ministack.app import app as ministack_app
 
     from eventstacks.local.guard import Guard, answer
+    from eventstacks.local.strictness import stack_names
 
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     last = loop.time()
@@ -71,7 +60,7 @@ async def serve(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         nonlocal last
         if scope.get("path") == server.STATUS_PATH:
-            await answer(scope["type"], 200, json.dumps(report()), send)
+            await answer(scope["type"], 200, json.dumps(stack_names()), send)
         else:
             await ministack_app(scope, receive, send)
             last = loop.time()
@@ -94,20 +83,18 @@ async def serve(
 def main() -> None:
     """Run in the foreground. Arguments: state directory, port (0: any), idle seconds. Used by ``server.start``."""
     where, wanted, idle = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    with daemons.lock(where) as alive:
+    with server.lock(where) as alive:
         try:
             listener = socket.create_server(("127.0.0.1", wanted))
         except OSError as error:
             sys.exit(f"port {wanted} of 127.0.0.1: {error.strerror}")
         port = listener.getsockname()[1]
-        access_key, secret_key = (
-            f"LKIA{secrets.token_hex(16).upper()}",
-            secrets.token_urlsafe(30),
-        )
+        access_key = f"LKIA{secrets.token_hex(16).upper()}"
+        secret_key = secrets.token_urlsafe(30)
         # MiniStack takes the key in these variables for root's; each function gets those of its role instead.
         keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
         os.environ |= {**SETTINGS, **keys, "GATEWAY_PORT": str(port)}
         apply_patches()
         url = f"http://127.0.0.1:{port}"
-        daemons.publish(alive, url=url, access_key=access_key, secret_key=secret_key)
-        asyncio.run(serve(listener, idle, access_key, lambda: daemons.is_held(where, alive)))
+        server.publish(alive, url=url, access_key=access_key, secret_key=secret_key)
+        asyncio.run(serve(listener, idle, access_key, lambda: server.is_held(where, alive)))

@@ -9,12 +9,11 @@ Kinds of targets, their actions and callers come from flow/targets.py. To add a 
 """
 
 import contextlib
-import contextvars
 import functools
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ministack.core import iam_evaluator
@@ -22,7 +21,6 @@ from ministack.core.responses import (
     error_response_json,
     get_account_id,
     get_region,
-    set_request_region,
 )
 from ministack.services import eventbridge, iam
 
@@ -31,13 +29,16 @@ from eventstacks.flow import graph, payload
 from eventstacks.flow.targets import (
     EVENTS,
     INPUTS,
+    Call,
     Target,
     callers,
     kind_of,
     policy_arns,
     policy_calls,
+    refusal_of,
+    role_calls,
 )
-from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch, send
+from eventstacks.local.ministack import AwsError, Json, Original, call, in_region, log, patch, send
 from eventstacks.patterns.matcher import Pattern
 
 OWN_POLICY = ("lambda", "sqs", "sns")  # kinds whose resource policy MiniStack reads by ARN
@@ -95,21 +96,18 @@ def role_policies_allow(arn: str, action: str, resource: str) -> bool:
     return bool(iam_evaluator.evaluate(question, policies).decision == "Allow")
 
 
-def role_allows(arn: str, action: str, resource: str, keys: Json, service: str = EVENTS) -> bool:
-    """Return True if the service can assume the role and the role's policies allow the action."""
+def role_allows(arn: str, calls: list[Call], rule_arn: str) -> bool:
+    """Return True if EventBridge can assume the role for a rule, and the role allows the calls."""
     role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
+    asked = ("sts:AssumeRole", arn, {"aws:sourcearn": rule_arn})
     return (
         role is not None
-        and policies_allow([role["AssumeRolePolicyDocument"]], service, "sts:AssumeRole", arn, keys)
-        and role_policies_allow(arn, action, resource)
+        and policies_allow([role["AssumeRolePolicyDocument"]], EVENTS, *asked)
+        and all(
+            any(role_policies_allow(arn, call.action, one) for one in policy_arns(call.resource))
+            for call in calls
+        )
     )
-
-
-def in_region(region: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function as in another Region."""
-    context = contextvars.copy_context()
-    context.run(set_request_region, region)
-    return context.run(function, *arguments)
 
 
 def resource_policies(kind: str, arn: str) -> list[Any]:
@@ -144,20 +142,19 @@ def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]
     }
 
 
-def check_permission(arn: str, role: str | None, rule_arn: str, event: Json | None = None) -> None:
+def check_permission(target: Target, rule_arn: str, event: Json | None = None) -> None:
     """Raise NotDelivered unless EventBridge is allowed to deliver to the target; unknown kinds are allowed.
 
     A bus of another Region without a role is refused by MiniStack's PutTargets. Within an account a role's permission
     is enough, unless the resource policy of the target denies it.
     """
-    kind = kind_of(arn)
+    arn, role, kind = target.arn, target.role, kind_of(target.arn)
     if not kind or not kind.action:
         return
     policies = resource_policies(kind.name, arn)  # also checks that the target exists
     keys = put_events_keys(event, is_forwarded=True) if event else {}
     if role:
-        asked = {"aws:sourcearn": rule_arn}
-        is_allowed = any(role_allows(role, kind.action, one, asked) for one in policy_arns(arn))
+        is_allowed = role_allows(role, role_calls(target, {}), rule_arn)
         if "Deny" in decisions(policies, "", kind.action, arn, keys, role):
             text = f"the policy of {arn} denies {kind.action} for {rule_arn}"
             raise NotDelivered("NO_PERMISSIONS", text)
@@ -263,7 +260,7 @@ def send_to_dlq(
     log.warning("not delivered: %s -> %s: %s %s", rule["Arn"], target["Arn"], code, message)
     if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
         return
-    check_permission(arn, None, rule["Arn"])
+    check_permission(Target("", arn), rule["Arn"])
     reasons = {
         "RULE_ARN": rule["Arn"],
         "TARGET_ARN": target["Arn"],
@@ -291,7 +288,7 @@ def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any
     try:
         try:
             if ":rule/" in rule["Arn"]:  # a schedule of EventBridge Scheduler acts with its role
-                check_permission(arn, target.get("RoleArn"), rule["Arn"], event)
+                check_permission(Target(target["Id"], arn, target), rule["Arn"], event)
             target = with_payload(target, rule, view)
             SENDERS.get(kind.name if kind else "", original)(target, event, rule, view)
         except NotDelivered as failure:
@@ -373,8 +370,7 @@ def matches(_original: Original, view: Any, pattern: Pattern) -> bool:
 
 @patch("_validate_target_arn", eventbridge)
 def check_target(original: Original, target: Json) -> Any:
-    """PutTargets refuses a role for a log group (terraform-aws-eventbridge issue 136; the wording is from there)."""
-    if target.get("RoleArn") and ":log-group:" in target["Arn"]:
-        text = f"RoleArn is not supported for target {target['Arn']}."
-        return 400, {}, json.dumps({"__type": "ValidationException", "message": text}).encode()
+    """Refuse what PutTargets is known to refuse, such as a role for a log group (flow/targets.py)."""
+    if refusal := refusal_of(Target(target["Id"], target["Arn"], target), ""):
+        return error_response_json("ValidationException", f"{refusal[1]}.", 400)
     return original(target)

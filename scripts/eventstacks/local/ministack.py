@@ -5,6 +5,7 @@ events would be lost silently.
 """
 
 import ast
+import contextvars
 import functools
 import importlib
 import inspect
@@ -13,6 +14,8 @@ import logging
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+from ministack.core.responses import set_request_region
 
 Json = dict[str, Any]
 Original = Callable[..., Any]  # a function of MiniStack
@@ -72,3 +75,10 @@ def call(service: str, target: str, **body: Any) -> Json:
         message = answer.get("message") or answer.get("Message")
         raise AwsError(f"{answer.get('__type', status)}: {message}")
     return answer
+
+
+def in_region(region: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function as in another Region."""
+    context = contextvars.copy_context()
+    context.run(set_request_region, region)
+    return context.run(function, *arguments)

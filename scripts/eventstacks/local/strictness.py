@@ -1,11 +1,10 @@
-"""CloudFormation refusals and answers that MiniStack lacks: names in use, deletions, stack policies, change sets."""
+"""CloudFormation refusals and answers that MiniStack lacks: names in use, deletions, change sets."""
 
 import contextlib
 import copy
 import functools
 import json
 import os
-import re
 from collections.abc import Collection
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -23,7 +22,6 @@ from ministack.services.cloudformation import (
     stacks,
 )
 
-from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import Json, Original, call, patch
 
 KNOWN = provisioners._RESOURCE_HANDLERS
@@ -96,14 +94,6 @@ def parse_template(original: Original, text: str) -> Any:
     return {key: as_text(v) if key in sections else v for key, v in original(text).items()}
 
 
-@patch("DescribeStacks", handlers._ACTION_HANDLERS)
-def describe_stacks(original: Original, params: Any) -> Any:
-    """Add the elements that CloudFormation always returns (API reference, Stack)."""
-    status, headers, body = original(params)
-    empty = b"<NotificationARNs></NotificationARNs><RollbackConfiguration></RollbackConfiguration>"
-    return status, headers, body.replace(b"<Capabilities>", empty + b"<Capabilities>")
-
-
 @patch("CreateChangeSet", handlers._ACTION_HANDLERS)
 def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
     """Create a change set for a change of outputs alone, as CloudFormation does (aws/aws-cdk issue 778)."""
@@ -119,16 +109,6 @@ def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
     return response
 
 
-def no_stack_sets(_params: Any) -> Any:
-    """Name what is missing, instead of 'Unknown action'."""
-    return helpers._error("InvalidAction", "The embedded AWS has no stack sets")
-
-
-handlers._ACTION_HANDLERS.update(
-    dict.fromkeys(("CreateStackSet", "DescribeStackSet", "ListStackSets"), no_stack_sets)
-)
-
-
 @patch("extract_resource_arn", iam_actions)
 def resource_of(original: Original, service: str, *request: Any) -> str:
     """Return the ARN for which a request is authorized, where MiniStack would refuse what AWS allows.
@@ -141,16 +121,6 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
     if service == "cloudformation" and arn == "*":
         return str(request[4].get("ChangeSetName", ["*"])[0])
     return f"{arn}:*" if service == "logs" and ":log-group:" in arn and not tags else arn
-
-
-@patch("_resolve_document", helpers)
-def resolve_url(original: Original, params: Json, body_key: str, url_key: str, label: str) -> Any:
-    """Accept ``https://bucket.s3.region.amazonaws.com/key``, which MiniStack takes for ``/key``."""
-    virtual = r"https://([^/]+)\.s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?/"
-    urls = [
-        re.sub(virtual, r"https://s3.amazonaws.com/\1/", one) for one in params.get(url_key, [""])
-    ]
-    return original({**params, url_key: urls}, body_key, url_key, label)
 
 
 @patch("_evaluate_conditions", changesets, engine, handlers, stacks)
@@ -228,25 +198,6 @@ def reference_details(
     )
 
 
-@patch("_update_resource", stacks)
-def update_if_allowed(
-    original: Original, kind: str, name: str, old: Json, new: Json, stack: str, *rest: Any
-) -> Any:
-    """Refuse updates that the stack policy denies (User Guide, 'Prevent updates to stack resources')."""
-    policy = (cloudformation._stacks.get(stack) or {}).get("_stack_policy")
-    action = "Update:Replace" if provisioners._replacing_change(kind, old, new) else "Update:Modify"
-    what, keys = f"LogicalResourceId/{rest[0]}", {"resourcetype": kind}
-    if (
-        policy
-        and old != new
-        and not policies_allow([policy], "cloudformation.amazonaws.com", action, what, keys)
-    ):
-        raise ValueError(
-            f"Action denied by stack policy: Statement does not allow {action} on {what}"
-        )
-    return original(kind, name, old, new, stack, *rest)
-
-
 CONTEXT_KEYS = ("DeletionPolicy", "UpdateReplacePolicy")
 
 
@@ -259,50 +210,36 @@ def with_property_values(original: Original, params: dict[str, list[str]]) -> An
     )
     if params.get("IncludePropertyValues") != ["true"] or not change_set:
         return status, headers, body
-    stack = change_set["StackName"]
+    deployed = cloudformation._stacks.get(change_set["StackName"]) or {}
     replaced = {
         change["ResourceChange"]["LogicalResourceId"]
         for change in change_set["Changes"]
         if change["ResourceChange"].get("Replacement") != "False"
     }
+    new, parameters = change_set["_template"], change_set["_resolved_params"]
+    after = resolved(new, parameters, change_set["StackName"], change_set["StackId"], replaced)
     sides = {
-        "Before": (cloudformation._stacks.get(stack) or {}).get("_resources", {}),
-        "After": resolved(
-            change_set["_template"],
-            change_set["_resolved_params"],
-            stack,
-            change_set["StackId"],
-            replaced,
-        ),
+        "Before": (deployed.get("_template") or {}, deployed.get("_resources", {})),
+        "After": (new, after),
     }
     ET.register_namespace("", helpers.CFN_NS)
     root, ns = ET.fromstring(body), f"{{{helpers.CFN_NS}}}"  # noqa: S314 - MiniStack's own answer
-    templates = {
-        "Before": (cloudformation._stacks.get(stack) or {}).get("_template") or {},
-        "After": change_set["_template"],
-    }
     for change in root.iter(f"{ns}ResourceChange"):
         name = change.findtext(f"{ns}LogicalResourceId")
-        for side, template in templates.items():  # AWS's contexts have Properties, too
+        for side, (template, resources) in sides.items():
             declared = (template.get("Resources") or {}).get(name) or {}
             context = {key: declared[key] for key in CONTEXT_KEYS if key in declared}
             ET.SubElement(change, f"{ns}{side}Context").text = json.dumps(context, default=str)
-        properties = {
-            side: resources.get(name, {}).get("Properties") or {}
-            for side, resources in sides.items()
-        }
-        for target in change.iter(f"{ns}Target"):
-            _add_values(target, ns, properties)
+            held = resources.get(name, {}).get("Properties") or {}
+            for target in change.iter(f"{ns}Target"):
+                if (key := target.findtext(f"{ns}Name")) in held:
+                    value = held[key]
+                    text = value if isinstance(value, str) else json.dumps(value, default=str)
+                    ET.SubElement(target, f"{ns}{side}Value").text = text
+    for target in root.iter(f"{ns}Target"):
+        if key := target.findtext(f"{ns}Name"):
+            ET.SubElement(target, f"{ns}Path").text = f"/Properties/{key}"
     return status, headers, ET.tostring(root)
-
-
-def _add_values(target: ET.Element, ns: str, properties: dict[str, dict[str, Any]]) -> None:
-    """Add path and values to a Target that names a property."""
-    if key := target.findtext(f"{ns}Name"):
-        values = {f"{side}Value": held[key] for side, held in properties.items() if key in held}
-        for tag, value in {"Path": f"/Properties/{key}", **values}.items():
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            ET.SubElement(target, f"{ns}{tag}").text = text
 
 
 def stack_names() -> list[str]:

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
+from raw_stacks import ACCOUNT, eventually, resource, template, text_of
 
 from eventstacks import rendering
 
@@ -97,29 +97,6 @@ def test_a_permission_needs_its_function(deploy):
     }
     stack = deploy(template(Permission=resource("AWS::Lambda::Permission", **properties)))
     assert "Function not found" in stack.reasons()
-
-
-def test_a_stack_policy_keeps_what_it_protects(deploy, unique):
-    def body(display, retention):
-        group = resource("AWS::Logs::LogGroup", LogGroupName=unique, RetentionInDays=retention)
-        return template(Topic=resource("AWS::SNS::Topic", DisplayName=display), Log=group)
-
-    stack = deploy(body("a", 7))
-    rules = [
-        {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"},
-        {
-            "Effect": "Deny",
-            "Action": "Update:*",
-            "Principal": "*",
-            "Resource": "LogicalResourceId/Log",
-        },
-    ]
-    stack.cloudformation.set_stack_policy(
-        StackName=stack.name, StackPolicyBody=json.dumps({"Statement": rules})
-    )
-    assert stack.update(body("b", 7)) == "UPDATE_COMPLETE"
-    assert stack.update(body("b", 14)) == "UPDATE_ROLLBACK_COMPLETE"
-    assert "Action denied by stack policy" in stack.reasons()
 
 
 def test_a_change_set_shows_values_before_and_after(deploy):
@@ -225,18 +202,6 @@ def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, u
     assert [one["ResourceChange"]["LogicalResourceId"] for one in changes] == ["Topic"]
 
 
-def test_a_template_comes_from_a_buckets_regional_url(clients, unique):
-    s3 = clients("s3")
-    s3.create_bucket(
-        Bucket=unique, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
-    )
-    s3.put_object(
-        Bucket=unique, Key="a/b.json", Body=json.dumps(template(Topic=resource("AWS::SNS::Topic")))
-    )
-    stack = Stack(clients, unique, f"https://{unique}.s3.eu-central-1.amazonaws.com/a/b.json")
-    assert stack.status == "CREATE_COMPLETE"
-
-
 def test_the_partition_and_the_account(deploy):
     outputs = {
         name: {"Value": {"Ref": f"AWS::{name}"}} for name in ("Partition", "AccountId", "Region")
@@ -264,14 +229,8 @@ def test_booleans_of_parameters_and_conditions_are_text(deploy):
     )
     (found,) = stack.cloudformation.describe_stacks(StackName=stack.name)["Stacks"]
     assert found["Outputs"][0]["OutputValue"] == "true"
-    assert (found["NotificationARNs"], found["RollbackConfiguration"]) == ([], {})
     resources = stack.cloudformation.describe_stack_resources(StackName=stack.name)
     assert len(resources["StackResources"]) == 2
-
-
-def test_stack_sets_are_named_as_missing(clients):
-    with pytest.raises(ClientError, match="no stack sets"):
-        clients("cloudformation").describe_stack_set(StackSetName="any")
 
 
 def test_a_change_of_outputs_alone_is_a_change_set(deploy):

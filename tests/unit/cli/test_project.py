@@ -49,7 +49,7 @@ def test_the_embedded_aws_by_hand(tmp_path, monkeypatch):
 
 def test_each_stack_has_a_line_in_the_status(monkeypatch, tmp_path):
     found = server.Status(
-        1, "http://127.0.0.1:4566", 0.0, 1, ["eu-west-1/one", "us-east-1/two"], tmp_path / "log"
+        1, "http://127.0.0.1:4566", 0.0, ["eu-west-1/one", "us-east-1/two"], tmp_path / "log"
     )
     monkeypatch.setattr(server, "status", lambda: found)
     assert run("local", "status")[1].splitlines()[-2:] == [

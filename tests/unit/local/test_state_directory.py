@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from eventstacks.local import daemons
+from eventstacks.local import server
 
 
 @pytest.fixture(autouse=True)
@@ -28,26 +28,26 @@ def test_the_temporary_directory_exists_until_the_state_is_withdrawn(tmp_path, m
     remove, states = shutil.rmtree, []
 
     def removing(path, **more):
-        states.append(daemons.read_state(tmp_path))
+        states.append(server.read_state(tmp_path))
         remove(path, **more)
 
     monkeypatch.setattr(shutil, "rmtree", removing)
-    with daemons.lock(tmp_path) as alive:
-        daemons.publish(alive, url="here")
+    with server.lock(tmp_path) as alive:
+        server.publish(alive, url="here")
         assert (tmp_path / "tmp").is_dir()
     assert [state["url"] for state in states] == ["here"]
     assert not (tmp_path / "tmp").exists()
-    assert daemons.read_state(tmp_path) is None
+    assert server.read_state(tmp_path) is None
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 def test_only_the_user_can_open_directory_and_files(tmp_path, umask):
     where = tmp_path / "state"
     os.umask(umask)
-    daemons.secure(where)
+    server.secure(where)
     os.umask(umask)
-    with daemons.lock(where) as alive:
-        daemons.publish(alive, url="here")
+    with server.lock(where) as alive:
+        server.publish(alive, url="here")
         assert mode(where) == 0o700
         assert {mode(where / name) for name in ("alive", "log")} == {0o600}
         assert os.umask(0o077) == 0o077  # functions inherit it
@@ -56,9 +56,9 @@ def test_only_the_user_can_open_directory_and_files(tmp_path, umask):
 def test_a_directory_of_another_user_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(PermissionError) as caught:
-        daemons.secure(tmp_path)
+        server.secure(tmp_path)
     assert caught.value.filename == str(tmp_path)
-    assert daemons.read_state(tmp_path) is None
+    assert server.read_state(tmp_path) is None
 
 
 def test_a_lock_that_another_user_may_hold_does_not_count(tmp_path):
@@ -66,40 +66,40 @@ def test_a_lock_that_another_user_may_hold_does_not_count(tmp_path):
     (tmp_path / "alive").write_text('{"pid": 1, "url": "http://127.0.0.1:1"}')
     with (tmp_path / "alive").open() as theirs:
         fcntl.flock(theirs, fcntl.LOCK_EX)
-        assert daemons.read_state(tmp_path) is None
-        with daemons.lock(tmp_path) as alive:
-            daemons.publish(alive, url="here")
-            assert daemons.read_state(tmp_path)["url"] == "here"
+        assert server.read_state(tmp_path) is None
+        with server.lock(tmp_path) as alive:
+            server.publish(alive, url="here")
+            assert server.read_state(tmp_path)["url"] == "here"
 
 
 def test_a_link_in_place_of_the_lock_file_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").write_text("precious")
     (tmp_path / "alive").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SystemExit), daemons.lock(tmp_path):
+    with pytest.raises(SystemExit), server.lock(tmp_path):
         pass
     assert (tmp_path / "elsewhere").read_text() == "precious"
 
 
 def test_a_deleted_or_replaced_directory_is_noticed(tmp_path):
     where = tmp_path / "state"
-    with daemons.lock(where) as alive:
-        assert daemons.is_held(where, alive)
+    with server.lock(where) as alive:
+        assert server.is_held(where, alive)
         shutil.rmtree(where)
-        assert not daemons.is_held(where, alive)
-        daemons.secure(where)
+        assert not server.is_held(where, alive)
+        server.secure(where)
         (where / "alive").touch()
-        assert not daemons.is_held(where, alive)
+        assert not server.is_held(where, alive)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_ends_the_daemon_with_its_own_code(tmp_path, number):
-    with pytest.raises(SystemExit) as caught, daemons.lock(tmp_path):
+    with pytest.raises(SystemExit) as caught, server.lock(tmp_path):
         raise OSError(number, "full")
-    assert caught.value.code == daemons.EXIT_NO_SPACE
+    assert caught.value.code == server.EXIT_NO_SPACE
 
 
 def test_a_directory_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError) as caught:
-        daemons.secure(tmp_path / "file" / "state")
+        server.secure(tmp_path / "file" / "state")
     assert str(caught.value.filename) == str(tmp_path / "file" / "state")
