@@ -125,7 +125,7 @@ follow: $(STAMP) ## watch operations in progress
 .PHONY: send sample
 send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (default: stdin)
 	@$(RUN) send $(SCOPE) $(MORE) $(or $(call given,FILE),-)
-sample: $(STAMP) ## print a sample event: make sample EVENT=s3-object-created [ARGS='--set detail.bucket.name=x']
+sample: $(STAMP) ## print a sample event: make sample EVENT=s3-object-created
 	@$(RUN) sample $(or $(call given,EVENT),--list) $(MORE)
 .PHONY: tail archive-replay redrive
 tail: $(STAMP) ## follow the log groups of STACK (ARGS=--bus: the bus itself)

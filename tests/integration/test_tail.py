@@ -122,7 +122,7 @@ def test_what_a_killed_run_leaves_is_removed_by_a_later_one_and_a_living_run_goe
     dead = said.split("through ")[1].split(";")[0]
     killed.send_signal(signal.SIGKILL)
     killed.wait(PATIENCE)
-    assert tap.remove_stale(one.aws, REGION, one.bus) == []
+    assert tap.remove_stale(one.aws, REGION) == []
     assert [dead in names for names in one.taps()] == [True, True]
     sqs, old = one.client("sqs"), int(time.time() - tap.STALE_AFTER_SECONDS - 1)
     url = sqs.get_queue_url(QueueName=dead)["QueueUrl"]

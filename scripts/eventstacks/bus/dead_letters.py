@@ -5,6 +5,7 @@ A message is shown, and its event is delivered again: to its target, as its rule
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -34,28 +35,8 @@ SAFETY_MARGIN = 10.0
 PARALLEL = 8  # calls at a time
 NOT_A_DEAD_LETTER = "NOT_A_DEAD_LETTER"
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
-_LOG_EVENT = {"timestamp": int, "message": str}
 STREAM = "redriven"  # the log stream of redelivered events
 TO_BUS = "Send it to the bus: --to bus."
-TO_TARGET = "Send it to the target: --to target."
-# By service of a target: client, method, and its arguments for an ARN and a payload.
-_CALLS: dict[str, tuple[str, str, Callable[[str, str], dict[str, Any]]]] = {
-    "lambda": (
-        "lambda",
-        "invoke",
-        lambda arn, text: {
-            "FunctionName": arn,
-            "InvocationType": "Event",
-            "Payload": text.encode(),
-        },
-    ),
-    "sns": ("sns", "publish", lambda arn, text: {"TopicArn": arn, "Message": text}),
-    "states": (
-        "stepfunctions",
-        "start_execution",
-        lambda arn, text: {"stateMachineArn": arn, "input": text},
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -165,25 +146,25 @@ def parse(message: dict[str, Any]) -> Message:
     attributes = {
         key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()
     }
-    try:
-        body = json.loads(message["Body"])
-    except (ValueError, RecursionError):
-        body = None
-    rule = attributes.get("RULE_ARN", "")
-    target = attributes.get("TARGET_ARN", "")
-    code, text = attributes.get("ERROR_CODE", ""), attributes.get("ERROR_MESSAGE", "")
-    if rule:
-        pass
-    elif is_encrypted(body):
-        target, code = str(body["detail"].get("event-bus-arn", "")), code or "ENCRYPTED"
-    elif isinstance(body, dict) and "requestPayload" in body and "requestContext" in body:
-        context, response = body["requestContext"], body.get("responsePayload")
+    rule, target, code, text = (
+        attributes.get(name, "")
+        for name in ("RULE_ARN", "TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE")
+    )
+    event: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        event = json.loads(message["Body"])
+    if not rule and is_encrypted(event):
+        target, code = str(event["detail"].get("event-bus-arn", "")), code or "ENCRYPTED"
+    elif (
+        not rule and isinstance(event, dict) and {"requestPayload", "requestContext"} <= set(event)
+    ):
+        context, response = event["requestContext"], event.get("responsePayload")
         target, code = context.get("functionArn", ""), context.get("condition", "")
         text = str(response.get("errorMessage", "")) if isinstance(response, dict) else ""
-        body = body["requestPayload"]
-    else:
-        target, code, text, body = "", NOT_A_DEAD_LETTER, message["Body"][:200], None
-    return Message(message["MessageId"], message["ReceiptHandle"], rule, target, code, text, body)
+        event = event["requestPayload"]
+    elif not rule:
+        target, code, text, event = "", NOT_A_DEAD_LETTER, message["Body"][:200], None
+    return Message(message["MessageId"], message["ReceiptHandle"], rule, target, code, text, event)
 
 
 def is_encrypted(event: Any) -> bool:
@@ -248,16 +229,20 @@ class NotRedeliveredError(ToolError):
 
 
 class Redelivery:
-    """Deliver events to their ``target`` or their ``bus``."""
+    """Deliver events to their target, or with ``to_bus`` to their bus.
 
-    def __init__(self, aws: Aws, to: str) -> None:
-        self._aws, self._to = aws, to
-        self._check_bus, self._targets = cache(self._ask_for_bus), cache(self._ask_for_targets)
-        self._create_stream = cache(self._ask_for_stream)
+    Neither way is enough: only AWS may put its own events on a bus, and not every target (an API
+    destination, a bus of another account) can be called as its rule would.
+    """
+
+    def __init__(self, aws: Aws, *, to_bus: bool) -> None:
+        self._aws, self._to_bus = aws, to_bus
+        self._read_targets = cache(self._read_targets)  # type: ignore[method-assign]
+        self._create_stream = cache(self._create_stream)  # type: ignore[method-assign]
 
     def deliver(self, message: Message) -> None:
         """Return when AWS has accepted the event. Raises NotRedeliveredError or botocore's errors."""
-        rule, target, event = message.rule, message.target, message.event
+        rule, event = message.rule, message.event
         if is_encrypted(event):
             raise NotRedeliveredError(
                 "EventBridge stored this event encrypted, because it could not use the bus's key",
@@ -265,23 +250,18 @@ class Redelivery:
                 "How: EventBridge User Guide, 'Decrypting events in dead-letter queues'.",
             )
         is_event = isinstance(event, dict) and event.keys() >= _ENVELOPE
-        if event is None or not target or (rule and not is_event):
+        if event is None or not message.target or (rule and not is_event):
             raise NotRedeliveredError("not a dead-letter message of EventBridge or Lambda")
-        if not rule and self._to == "bus":
-            raise NotRedeliveredError("a function's record does not name a bus", advice=TO_TARGET)
-        if not rule:
-            self._send(Target("", target), payload.compact(event))
-        elif self._to == "target":
-            self._send_to_target(rule, bare(target), event)
-        elif str(event["source"]).startswith("aws."):
-            raise NotRedeliveredError(
-                f"only AWS may send events of the source {event['source']}", advice=TO_TARGET
-            )
+        if self._to_bus:
+            self._put(rule, event)
+        elif rule:
+            self._send(*self._input(rule, bare(message.target), event))
         else:
-            self._put(_bus_of(rule), event)
+            self._send(Target("", message.target), payload.compact(event))
 
-    def _send_to_target(self, rule: str, arn: str, event: dict[str, Any]) -> None:
-        targets = [one for one in self._targets(rule) if one.arn == arn]
+    def _input(self, rule: str, arn: str, event: dict[str, Any]) -> tuple[Target, str]:
+        """Return the target, and what its rule would give it now."""
+        targets = [one for one in self._read_targets(rule) if one.arn == arn]
         if len(targets) != 1:
             raise NotRedeliveredError(
                 f"the rule has {len(targets) or 'no'} target{'s' * bool(targets)} {arn}",
@@ -293,39 +273,43 @@ class Redelivery:
         built = payload.build(source, targets[0], event, event.get("time"))
         if built.problem:
             raise NotRedeliveredError(built.problem, where=arn, advice=TO_BUS)
-        if not targets[0].is_bus:
-            self._send(targets[0], built.text)
-        elif arn.split(":")[4] == rule.split(":")[4]:
-            is_whole = built.text == payload.compact(event)
-            self._put(arn, event if is_whole else {**event, "detail": json.loads(built.text)})
-        else:
-            raise NotRedeliveredError(
-                "cannot check that a bus of another account exists",
-                where=arn,
-                advice="Send it to its own bus: --to bus.",
-            )
+        return targets[0], built.text
 
-    def _put(self, bus: str, event: dict[str, Any]) -> None:
-        self._check_bus(bus)
+    def _put(self, rule: str, event: dict[str, Any]) -> None:
+        if not rule or str(event["source"]).startswith("aws."):
+            raise NotRedeliveredError(
+                f"only AWS may send events of the source {event['source']}"
+                if rule
+                else "a function's record does not name a bus",
+                advice="Send it to the target: --to target.",
+            )
+        client, bus = self._client("events", rule), bus_name(_bus_of(rule))
+        check_bus(client, bus)
         entry = {
-            "EventBusName": bus_name(bus),
+            "EventBusName": bus,
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": payload.compact(event["detail"]),
             "Resources": event.get("resources", []),
             "Time": datetime.fromisoformat(event["time"]),
         }
-        answer = self._client("events", bus).put_events(Entries=[entry])
+        answer = client.put_events(Entries=[entry])
         if answer["FailedEntryCount"]:
             raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
 
     def _send(self, target: Target, text: str) -> None:
         arn, service = target.arn, target.service
-        if service in _CALLS:
-            client, method, arguments = _CALLS[service]
-            getattr(self._client(client, arn), method)(**arguments(arn, text))
+        if service == "lambda":
+            self._client(service, arn).invoke(
+                FunctionName=arn, InvocationType="Event", Payload=text.encode()
+            )
+        elif service == "sns":
+            self._client(service, arn).publish(TopicArn=arn, Message=text)
+        elif service == "states":
+            self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=text)
         elif service == "sqs":
-            sqs, (account, name) = self._client("sqs", arn), arn.split(":")[4:]
+            account, name = arn.split(":")[4:]
+            sqs = self._client(service, arn)
             url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
             settings = target.settings.get("SqsParameters") or {}  # the MessageGroupId
             sqs.send_message(QueueUrl=url, MessageBody=text, **settings)
@@ -339,15 +323,16 @@ class Redelivery:
         # The transformer makes the log event itself (EventBridge User Guide, targets).
         if "InputTransformer" in target.settings:
             event = json.loads(text)
-            if not all(isinstance(event[key], kind) for key, kind in _LOG_EVENT.items()):
+            if not isinstance(event["timestamp"], int) or not isinstance(event["message"], str):
                 raise NotRedeliveredError(
                     "the InputTransformer makes no log event: timestamp in ms, message as text",
                     where=target.arn,
                     advice=TO_BUS,
                 )
-        self._create_stream(target.arn)
+        group = target.arn.partition(":log-group:")[2]
+        self._create_stream(target.arn, group)
         answer = self._client("logs", target.arn).put_log_events(
-            **_stream(target.arn), logEvents=[event]
+            logGroupName=group, logStreamName=STREAM, logEvents=[event]
         )
         if rejected := answer.get("rejectedLogEventsInfo"):
             raise NotRedeliveredError(
@@ -357,24 +342,17 @@ class Redelivery:
     def _client(self, service: str, arn: str) -> Any:
         return self._aws.client(service, arn.split(":")[3])
 
-    def _ask_for_stream(self, arn: str) -> None:
+    def _create_stream(self, arn: str, group: str) -> None:
         with suppress_aws_error("ResourceAlreadyExistsException"):
-            self._client("logs", arn).create_log_stream(**_stream(arn))
+            self._client("logs", arn).create_log_stream(logGroupName=group, logStreamName=STREAM)
 
-    def _ask_for_bus(self, bus: str) -> None:
-        check_bus(self._client("events", bus), bus_name(bus))
-
-    def _ask_for_targets(self, rule: str) -> list[Target]:
+    def _read_targets(self, rule: str) -> list[Target]:
         targets: list[dict[str, Any]] = []
         with suppress_aws_error("ResourceNotFoundException"):
             targets = self._client("events", rule).list_targets_by_rule(
                 Rule=_name(rule), EventBusName=bus_name(_bus_of(rule))
             )["Targets"]
         return [Target(one["Id"], bare(one["Arn"]), one) for one in targets]
-
-
-def _stream(arn: str) -> dict[str, str]:
-    return {"logGroupName": arn.partition(":log-group:")[2], "logStreamName": STREAM}
 
 
 def _bus_of(rule: str) -> str:

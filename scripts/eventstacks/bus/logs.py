@@ -6,8 +6,6 @@ import heapq
 import time
 from collections import Counter
 from dataclasses import dataclass
-from itertools import count
-from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import RETRY_LONG, Clock, call, suppress_aws_error
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 
 # Seconds between two reads: FilterLogEvents has a quota of a few calls per second.
 POLL_SECONDS = 1.0
-# Seconds that an event waits for earlier ones of other groups.
-REORDER_SECONDS = 1.0
 # Milliseconds that are read again each time: events become visible late and out of order.
 OVERLAP = 60_000
 
@@ -122,36 +118,20 @@ def follow(
     *,
     clock: Clock | None = None,
 ) -> Iterator[Entry]:
-    """Yield as ``merge``, then new events without end; each once, in time order as far as known.
+    """Yield as ``merge``, then new events without end, each once; those of one read in time order.
 
     An event that becomes visible over a minute after later ones of the same groups is missed.
     """
     clock = clock or Clock()
     seen: dict[tuple[Group, str], int] = {}  # what the next read can return again
-    newest, number = since, count()
-    waiting: list[tuple[int, int, float, Entry]] = []  # a heap: timestamp, order, when to yield it
-    for entry in merge(aws, groups, since, pattern=pattern, clock=clock):
-        seen[entry.group, entry.id] = entry.timestamp
-        newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))  # clocks can be ahead
-        while seen and seen[first := next(iter(seen))] < newest - OVERLAP:
-            del seen[first]
-        yield entry
-
-    def read_all(group: Group) -> list[Entry]:
-        return list(read(aws, group, start, pattern, clock))
-
-    # Unlike an executor's, its threads end with the program.
-    with ThreadPool(max(1, min(8, len(groups)))) as pool:
-        while True:
-            start = max(since, newest - OVERLAP)
-            for entry in (one for entries in pool.map(read_all, groups) for one in entries):
-                if (entry.group, entry.id) in seen:
-                    continue
-                seen[entry.group, entry.id] = entry.timestamp
-                newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))
-                due = clock.now() + REORDER_SECONDS
-                heapq.heappush(waiting, (entry.timestamp, next(number), due, entry))
-            while waiting and waiting[0][2] <= clock.now():
-                yield heapq.heappop(waiting)[3]
-            seen = {key: stamp for key, stamp in seen.items() if stamp >= start}
-            clock.sleep(POLL_SECONDS)
+    newest = since
+    while True:
+        for entry in merge(aws, groups, max(since, newest - OVERLAP), pattern, clock=clock):
+            if (entry.group, entry.id) in seen:
+                continue
+            seen[entry.group, entry.id] = entry.timestamp
+            newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))  # clocks differ
+            while seen and seen[first := next(iter(seen))] < newest - OVERLAP:
+                del seen[first]
+            yield entry
+        clock.sleep(POLL_SECONDS)

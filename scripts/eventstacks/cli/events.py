@@ -7,12 +7,14 @@ import json
 import signal
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from eventstacks import aws as connections
-from eventstacks.bus import logs, samples, stacks, tap
+from eventstacks import bus as bus_package
+from eventstacks.bus import logs, stacks, tap
 from eventstacks.cli import options, output
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns import grammar
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from eventstacks.aws import Aws
 
 STACK_BUS = "(the stack's)"
+# Shapes: S3 User Guide, 'EventBridge event message structure'; CloudTrail User Guide, record
+# contents; RDS User Guide, 'Amazon RDS events'. Assumed, because AWS's pages do not show them:
+# SourceType CLUSTER_SNAPSHOT, and the wording of Message.
+SAMPLES = Path(str(bus_package.__file__)).with_name("samples")
+LONG_POLL = 5  # seconds
 NOTICE_SECONDS = 30.0  # between two lines about the same problem
 STYLES = [
     "cyan",
@@ -45,50 +52,24 @@ def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list
 
 @click.command()
 @click.argument("kind", required=False)
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="Change a field; VALUE is JSON or text.",
-)
 @click.option("--list", "as_list", is_flag=True, help="List the samples.")
-def sample(kind: str | None, changes: tuple[str, ...], as_list: bool) -> None:
+def sample(kind: str | None, as_list: bool) -> None:
     """Print a sample event, as EventBridge delivers it.
-
-    A changed value is replaced everywhere in the event: account, Region, a bucket's ARN.
 
     \b
     Examples:
       eventstacks sample --list
-      eventstacks sample s3-object-created --set detail.bucket.name=my-bucket
       eventstacks sample order-placed | eventstacks send --stack custom-event-bus -
     """
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SAMPLES.glob("*.json"))}
     if as_list:
-        known = samples.kinds().items()
+        known = [(name, json.loads(text)) for name, text in texts.items()]
         rows = [(name, event["source"], event["detail-type"]) for name, event in known]
         output.print_table(("SAMPLE", "SOURCE", "DETAIL TYPE"), rows)
-        return
-    if not kind:
-        raise click.UsageError("Which sample? See --list.")
-    if wrong := [one for one in changes if "=" not in one]:
-        raise click.UsageError(f"--set {wrong[0]}: use FIELD=VALUE.")
-    pairs = [one.partition("=") for one in changes]
-    try:
-        event = samples.make(kind, {field: _json_or_text(text) for field, _, text in pairs})
-        click.echo(json.dumps(event, indent=2, ensure_ascii=False))
-    except RecursionError:
-        raise click.UsageError("--set: the value is nested too deeply.") from None
-
-
-def _json_or_text(text: str) -> object:
-    """Return the value of JSON, else the text. An account id is text in every event."""
-    if text.isdigit() and len(text) == 12:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    elif kind not in texts:
+        raise click.UsageError(f"Which sample? {', '.join(texts)}.")
+    else:
+        click.echo(texts[kind].strip())
 
 
 @click.command()
@@ -148,7 +129,7 @@ def tail(
     aws, found = deployed(env, stack, region)
     show = _Printer(raw=raw, as_json=as_json)
     if bus:
-        return _tail_buses(aws, found, bus, pattern or tap.ALL_EVENTS, show)
+        _tail_buses(aws, found, bus, pattern or tap.ALL_EVENTS, show)
     groups = logs.find(aws, found)
     if not groups:
         raise ToolError("these stacks have no log groups", code=ErrorCode.NOT_FOUND)
@@ -165,7 +146,7 @@ def tail(
 
 def _tail_buses(
     aws: Aws, found: Sequence[stacks.Deployed], bus: str, pattern: str, show: _Printer
-) -> int:
+) -> NoReturn:
     if bus == STACK_BUS:  # the rules of a stack without a bus are on the default bus
         pairs = [(one.ref.region, one.outputs.get(stacks.BUS_OUTPUT, "default")) for one in found]
     else:
@@ -183,7 +164,7 @@ def _tail_buses(
     with contextlib.ExitStack() as stack:
         taps = []
         for region, name in dict.fromkeys(pairs):
-            for stale in tap.remove_stale(aws, region, name):
+            for stale in tap.remove_stale(aws, region):
                 output.echo(
                     f"Removed {stale} in {region}, left by a run that was killed.", err=True
                 )
@@ -192,12 +173,13 @@ def _tail_buses(
                 f"Following bus {name} in {region} through {taps[-1].name}; end with Ctrl-C.",
                 err=True,
             )
-        for seen in tap.follow(taps):
-            label = seen.bus if len(taps) == 1 else f"{seen.region} {seen.bus}"
-            message = json.dumps(seen.event, ensure_ascii=False)
-            source = {"region": seen.region, "bus": seen.bus}
-            show(datetime.fromisoformat(seen.event["time"]), label, message, source)
-    return 0
+        while True:
+            for one in taps:  # a short wait for each, if there are several
+                label = one.bus if len(taps) == 1 else f"{one.region} {one.bus}"
+                for event in one.receive(LONG_POLL if len(taps) == 1 else 1):
+                    message = json.dumps(event, ensure_ascii=False)
+                    source = {"region": one.region, "bus": one.bus}
+                    show(datetime.fromisoformat(event["time"]), label, message, source)
 
 
 class _RetryNotice:

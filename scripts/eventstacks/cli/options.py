@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import math
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from eventstacks import aws, environment, parameter_checks, rendering
-from eventstacks.bus import moments
 from eventstacks.cli import output
-from eventstacks.errors import ToolError
 from eventstacks.local import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from eventstacks.environment import StackRef
 
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Time(click.ParamType["datetime"]):
-    """A point in time: 15m, 3h, 7d ago, or an ISO 8601 timestamp."""
+    """A point in time after 1970-01-01: 90s, 15m, 3h, 7d, 2w ago, or an ISO 8601 timestamp."""
 
     name = "time"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        """Return the time; a wrong one is an error of usage that names the option."""
+        """Return the time in UTC; a wrong one is an error of usage that names the option."""
+        advice = "use 90s, 15m, 2h, 1d, or an ISO 8601 timestamp: 2026-05-01T08:00:00Z."
         try:
-            return moments.parse(value)
-        except ToolError as error:
-            self.fail(f"{error.what}. {error.advice}", param, ctx)
+            if match := re.fullmatch(r"([0-9]{1,6})([smhdw])", value.strip()):
+                ago = timedelta(**{_UNITS[match[2]]: int(match[1])})
+                moment = datetime.now(UTC) - ago
+            else:
+                moment = datetime.fromisoformat(value.strip())
+            if not moment.tzinfo:
+                advice = "its time zone is missing; add Z or +02:00."
+            elif moment.timestamp() >= 0:
+                return moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # also before the year 1, or after 9999
+            pass
+        return self.fail(f"invalid time {value!r}: {advice}", param, ctx)
 
 
 class FiniteRange(click.FloatRange):

@@ -124,7 +124,7 @@ def _redrive(
     *,
     as_json: bool,
 ) -> int:
-    deliver, sent = dead_letters.Redelivery(aws, to).deliver, 0
+    deliver, sent = dead_letters.Redelivery(aws, to_bus=to == "bus").deliver, 0
     kept: dict[tuple[str, str, str], list[str]] = {}
     try:
         with output.progress("Redelivering", lambda: f"{sent:,} of {len(chosen):,}"):

@@ -1,26 +1,60 @@
+# ruff: noqa: N803 - the arguments of AWS's operations
 from __future__ import annotations
 
-import _thread
-import tempfile
-import threading
 import time
-from types import SimpleNamespace
 
 import pytest
-from tests.unit.bus.operations import FakeAws
+from tests.unit.bus.operations import FakeAws, MissingError, Service
 
 from eventstacks.bus import tap
+from eventstacks.errors import ErrorCode, ToolError
 
 NAME = "eventbridge-tap-abc"
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-
 def beat(ago):
-    return {"heartbeat": str(int(time.time() - ago))}
+    return {"heartbeat": str(int(time.time() - ago)), "bus": "orders"}
+
+
+class Events(Service):
+    def __init__(self):
+        self.deleted = []
+
+    def remove_targets(self, Rule, EventBusName, Ids):
+        raise MissingError
+
+    def delete_rule(self, Name, EventBusName):
+        self.deleted.append((EventBusName, Name))
+
+
+class Sqs(Service):
+    def __init__(self, tags):
+        self.tags, self.deleted, self.beats = tags, [], []
+
+    def get_paginator(self, _name):
+        return self
+
+    def paginate(self, QueueNamePrefix):
+        return [{}, {"QueueUrls": [f"https://sqs/1/{QueueNamePrefix}abc"]}]
+
+    def list_queue_tags(self, QueueUrl):
+        if self.tags is None:
+            raise MissingError("QueueDoesNotExist")
+        return {"Tags": self.tags}
+
+    def get_queue_url(self, QueueName):
+        return {"QueueUrl": QueueName}
+
+    def delete_queue(self, QueueUrl):
+        self.deleted.append(QueueUrl)
+
+    def tag_queue(self, QueueUrl, Tags):
+        self.beats.append(Tags)
+
+    def receive_message(self, QueueUrl, MaxNumberOfMessages, WaitTimeSeconds):
+        if self.tags is None:
+            raise MissingError("QueueDoesNotExist")
+        return {}
 
 
 @pytest.mark.parametrize("name", ["orders", "aws.partner/shop.com/orders"])
@@ -30,36 +64,35 @@ def test_a_tap_knows_its_bus_by_name(start, name):
 
 
 @pytest.mark.parametrize(
-    ("ago", "alive"),
-    [(0, True), (tap.STALE_AFTER_SECONDS - 60, True), (tap.STALE_AFTER_SECONDS + 60, False)],
+    ("tags", "is_stale"),
+    [
+        (beat(0), False),
+        (beat(tap.STALE_AFTER_SECONDS - 60), False),
+        (beat(tap.STALE_AFTER_SECONDS + 60), True),
+        ({"heartbeat": "x", "bus": "orders"}, True),
+        (None, False),
+    ],
 )
-def test_of_another_machine_the_tag_tells(ago, alive):
-    assert tap._is_alive(beat(ago)) is alive
+def test_a_tap_without_a_recent_heartbeat_is_removed(tags, is_stale):
+    events, sqs = Events(), Sqs(tags)
+    found = tap.remove_stale(FakeAws(events=events, sqs=sqs), "r")
+    assert (found, sqs.deleted) == (([NAME], [NAME]) if is_stale else ([], []))
+    assert events.deleted == ([("orders", NAME)] if is_stale else [])
 
 
-@pytest.mark.parametrize("tags", [{}, {"heartbeat": "x"}])
-def test_without_a_beat_there_is_no_life(tags):
-    assert not tap._is_alive(tags)
+def test_a_tap_renews_its_heartbeat(monkeypatch):
+    sqs = Sqs({})
+    following = tap.Tap(FakeAws(events=Events(), sqs=sqs), "r", "orders")
+    following.receive(1)
+    assert sqs.beats == []
+    now = time.monotonic() + tap.HEARTBEAT_SECONDS + 1
+    monkeypatch.setattr(tap.time, "monotonic", lambda: now)
+    following.receive(1)
+    following.receive(1)
+    assert len(sqs.beats) == 1
 
 
-def test_ctrl_c_is_heard_on_a_quiet_bus_though_it_wakes_nobody():
-    """It may come between Python's last look at the signals and the wait itself, which then goes on."""
-    ended, looks, late = threading.Event(), [], []
-
-    def receive():
-        looks.append(True)
-        if len(looks) == 1:
-            time.sleep(0.2)  # the main thread has begun to wait
-            _thread.interrupt_main()
-        if not ended.wait(20):
-            late.append(True)
-            raise TimeoutError  # it wakes the main thread
-        return []
-
-    quiet = SimpleNamespace(ended=ended, receive=receive)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            next(tap.follow([quiet]))
-    finally:
-        ended.set()
-    assert late == []
+def test_a_tap_whose_queue_was_deleted_is_an_error():
+    with pytest.raises(ToolError) as caught:
+        tap.Tap(FakeAws(events=Events(), sqs=Sqs(None)), "r", "orders").receive(1)
+    assert caught.value.code is ErrorCode.NOT_FOUND

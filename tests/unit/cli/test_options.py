@@ -1,5 +1,6 @@
 """Options that several verbs share: numbers, times, completion, and the connection to AWS."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import click
@@ -24,7 +25,42 @@ def test_a_rate_can_be_a_fraction():
     assert convert(options.RATE, "0.5") == 0.5
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-05-01T00:00:00", "15x", ""])
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-05-01T08:00:00Z", "2026-05-01T08:00:00+00:00"),
+        (" 2026-05-01T08:00:00+02:00", "2026-05-01T06:00:00+00:00"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_time_with_a_zone(text, moment):
+    assert convert(options.Time(), text).isoformat() == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86400), ("2w", 1209600)]
+)
+def test_a_time_ago(text, seconds):
+    ago = datetime.now(UTC) - convert(options.Time(), text)
+    assert seconds - 5 < ago.total_seconds() <= seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-05-01T08:00:00",
+        "yesterday",
+        "5y",
+        "",
+        "999999w",
+        "999999d",
+        "٣h",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "1969-12-31T23:59:59Z",
+        "999999h",
+    ],
+)
 def test_a_wrong_time_is_wrong_use(text):
     with pytest.raises(click.BadParameter, match=r"\."):
         convert(options.Time(), text)
