@@ -44,10 +44,10 @@ _MAX_COMMENT = 60_000  # bytes: a comment on GitHub has room for 65,536 characte
 
 def show(plans: Sequence[Plan]) -> Iterator[Text]:
     """Yield the lines for all plans; Regions in which the same happens to a stack share theirs."""
-    groups: dict[tuple[str, tuple[str, ...]], tuple[list[str], list[Text]]] = {}
+    groups: dict[tuple[str, str], tuple[list[str], list[Text]]] = {}
     for plan in plans:
         lines, region = list(_plan(plan)), plan.ref.region
-        shape = tuple(line.plain.replace(region, "<region>") for line in lines)
+        shape = "\n".join(line.plain for line in lines).replace(region, "<region>")
         groups.setdefault((plan.ref.stack_name, shape), ([], lines))[0].append(region)
     for (name, _), (regions, lines) in groups.items():
         yield Text.assemble((name, "bold"), " in ", ", ".join(regions), ": ") + lines[0]
@@ -74,21 +74,17 @@ def markdown(environment: str, plans: Sequence[Plan], errors: Sequence[ToolError
     return f"{head}\n{fence}text\n{cut}\n{fence}\n{left if cut != text else ''}"
 
 
-def deletion(preview: Preview, *, in_accounts: bool) -> Iterator[Text]:
+def deletion(preview: Preview) -> Iterator[Text]:
     """Yield what the deletion of a stack deletes and retains, and who uses what it deletes."""
     number = output.counted(len(preview.deleted), "resource")
-    what = "the stacks in all accounts" if in_accounts else number
-    yield Text.assemble((str(preview.ref), "bold"), ": ", (f"deletes {what}", "red"))
-    for name, physical_id in preview.retained.items():
-        yield Text(f"  retained: {name}  {physical_id}")
+    yield Text.assemble((str(preview.ref), "bold"), ": ", (f"deletes {number}", "red"))
     users = {f"export {name}": stacks for name, stacks in preview.importers.items()}
     users |= {f"output {name}": stacks for name, stacks in preview.consumers.items()}
-    for line in (
-        *(f"  deleted after a snapshot: {name}" for name in preview.snapshots),
-        *(f"  not empty: {bucket}" for bucket in preview.full_buckets),
-        *(f"  in use: {name} by {', '.join(stacks)}" for name, stacks in users.items()),
-    ):
-        yield Text(line, style="yellow")
+    lines = [f"retained: {name}  {physical_id}" for name, physical_id in preview.retained.items()]
+    lines += [f"deleted after a snapshot: {name}" for name in preview.snapshots]
+    lines += [f"not empty: {bucket}" for bucket in preview.full_buckets]
+    lines += [f"in use: {name} by {', '.join(stacks)}" for name, stacks in users.items()]
+    yield from (Text(f"  {line}", style="yellow") for line in lines)
 
 
 def _plan(plan: Plan) -> Iterator[Text]:
@@ -96,18 +92,22 @@ def _plan(plan: Plan) -> Iterator[Text]:
     if plan.problem:
         yield Text("cannot be planned", style="red")
         # The problem can be another stack's, for example one whose output is missing.
-        where = plan.problem.where if plan.problem.where != str(plan.ref) else ""
-        yield Text(f"  ! {where}{': ' if where else ''}{plan.problem.what}", style="red")
+        where = "" if plan.problem.where == str(plan.ref) else f"{plan.problem.where}: "
+        yield Text(f"  ! {where.removeprefix(': ')}{plan.problem.what}", style="red")
     elif plan.waits_for:
-        verb = "created" if plan.stack is None else "planned"
-        after = f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses"
-        yield Text(after)
+        verb = "planned" if plan.stack else "created"
+        yield Text(f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses")
         for name, kind in plan.resources.items():
             yield Text.assemble(("  + add      ", "green"), name, (f"  {kind}", "dim"))
     elif change_set is None or change_set.unchanged:
         yield Text("settings only") if plan.settings else Text("no changes", style="dim")
+    elif change_set.kind == "CREATE":
+        yield Text("new stack")
+        yield from _resources(change_set)
     else:
-        yield from _changes(plan, change_set)
+        yield Text("update" if change_set.changes else "update of outputs or tags")
+        yield from _stack_values(plan.stack or {}, plan.ref.settings.tags, change_set)
+        yield from _resources(change_set)
     for name, how in plan.outputs.items() if plan.stack else ():
         sign = {"added": "+", "removed": "-"}.get(how, "~")
         text = f"{name}: {how}" if sign == "~" else name
@@ -115,31 +115,29 @@ def _plan(plan: Plan) -> Iterator[Text]:
     yield from (Text.assemble(("  ~ set      ", "yellow"), setting) for setting in plan.settings)
 
 
-def _changes(plan: Plan, change_set: ChangeSet) -> Iterator[Text]:
-    update = "update" if change_set.changes else "update of outputs or tags"
-    yield Text("new stack" if change_set.kind == "CREATE" else update)
-    if change_set.kind == "UPDATE":
-        yield from _stack_values(plan)
-    order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
-    for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
-        yield from _resource(change)
-
-
-def _stack_values(plan: Plan) -> Iterator[Text]:
+def _stack_values(
+    stack: Mapping[str, Any], tags: Mapping[str, str], change_set: ChangeSet
+) -> Iterator[Text]:
     """Yield the parameters and tags that change."""
-    stack, change_set = plan.stack or {}, plan.change_set
     before = {
         f"parameter {one['ParameterKey']}": one.get("ResolvedValue") or one.get("ParameterValue")
         for one in stack.get("Parameters") or ()
+    } | {
+        f"tag {one['Key']}": one["Value"]
+        for one in stack.get("Tags") or ()
+        if not one["Key"].startswith("aws:")
     }
-    tags = {one["Key"]: one["Value"] for one in stack.get("Tags") or ()}
-    before |= {f"tag {key}": tags[key] for key in tags if not key.startswith("aws:")}
-    parameters = change_set.parameters if change_set else {}
-    after = {f"parameter {name}": value for name, value in parameters.items()}
-    after |= {f"tag {key}": value for key, value in plan.ref.settings.tags.items()}
+    after = {f"parameter {name}": value for name, value in change_set.parameters.items()}
+    after |= {f"tag {key}": value for key, value in tags.items()}
     for name, old, new in _differences("", before, after):
         if _MASK not in (old, new):
             yield _value("    ", name, old, new)
+
+
+def _resources(change_set: ChangeSet) -> Iterator[Text]:
+    order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
+    for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
+        yield from _resource(change)
 
 
 def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
@@ -155,50 +153,36 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     yield line
     if policy := change.get("PolicyAction"):
         yield Text.assemble("      ", _POLICY_ACTIONS.get(policy, (policy, "")))
-    if action in ("Add", "Remove"):
-        return
-    notes = _notes(change)
-    for path, old, new in _differences("", _values(change, "Before"), _values(change, "After")):
-        note = notes.pop(re.split(r"[.\[]", path)[0], (Text(), Text()))[1]
-        yield _value("      ", path, old, new) + note
-    for name, (cause, note) in notes.items():  # no values, or only the order of a list
-        yield Text(f"      {name}") + cause + note
+    if action not in ("Add", "Remove"):
+        yield from _properties(change)
 
 
-def _targets(change: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """Yield path, target and cause of what changes; AWS names a property once per reason."""
-    details = change.get("Details") or ()
-    for detail in sorted(details, key=lambda one: not one.get("CausingEntity")):
-        target = detail.get("Target") or {}
-        path = (target.get("Path") or "").removeprefix("/Properties/").strip("/")
-        name = path.replace("/", ".") or target.get("Name") or target.get("Attribute") or ""
-        yield name, target, detail.get("CausingEntity") or ""
+def _properties(change: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield a line for each value that changes.
 
-
-def _values(change: Mapping[str, Any], side: str) -> dict[str, Any]:
-    """Return the properties and policies of a resource before or after it is modified.
-
-    They are in its context. Without one (the embedded AWS gives policies only, and a context with a
-    secret is left out) the properties that change have their values in the details.
+    The values are in the resource's contexts. Without them (the embedded AWS gives policies only, and a
+    context with a secret is left out) they are in the details, where AWS names a property once per
+    reason.
     """
-    parsed = _parse(change.get(f"{side}Context"))
-    context = parsed if isinstance(parsed, dict) else {}
-    policies = {name: value for name, value in context.items() if name.endswith("Policy")}
-    if "Properties" in context:
-        return {**policies, **context["Properties"]}
-    values = {name: _parse(target.get(f"{side}Value")) for name, target, _ in _targets(change)}
-    return values | policies
+    before, after, shown = dict[str, Any](), dict[str, Any](), dict[str, str]()
+    for target in (detail.get("Target") or {} for detail in change.get("Details") or ()):
+        path = (target.get("Path") or "").removeprefix("/Properties/").strip("/").replace("/", ".")
+        name = path or target.get("Name") or target.get("Attribute") or ""
+        before[name] = before.get(name) or _parse(target.get("BeforeValue"))
+        after[name] = after.get(name) or _parse(target.get("AfterValue"))
+        shown[name.split(".")[0]] = _RECREATION.get(target.get("RequiresRecreation", ""), "")
+    old, new = (_parse(change.get(f"{side}Context")) for side in ("Before", "After"))
+    for path, one, other in _differences("", _context(old, before), _context(new, after)):
+        requires = shown.pop(re.split(r"[.\[]", path)[0], "")
+        yield _value("      ", path, one, other).append(requires, "red")
+    yield from (Text(f"      {name}") for name in shown)  # no values, or only the order of a list
 
 
-def _notes(change: Mapping[str, Any]) -> dict[str, tuple[Text, Text]]:
-    """Return the cause of each change, and what it requires, by top-level property."""
-    notes: dict[str, tuple[Text, Text]] = {}
-    for name, target, cause in _targets(change):
-        recreation = _RECREATION.get(target.get("RequiresRecreation", ""), "")
-        note = Text(recreation, style="red")
-        shown = Text(f" (from {cause})" if cause else "", style="dim")
-        notes.setdefault(name.split(".")[0], (shown, note))
-    return notes
+def _context(context: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the policies and properties of a context; ``values`` where it has no properties."""
+    known = context if isinstance(context, dict) else {}
+    policies = {name: value for name, value in known.items() if name.endswith("Policy")}
+    return {**policies, **known.get("Properties", values)}
 
 
 def _identity(element: Any) -> str:
@@ -219,28 +203,23 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any,
     """Yield path, before and after of what differs: of a long policy only what changes in it."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
-            yield from _differences(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
+            step = "" if key.startswith("=") else key if key.startswith("[") else f".{key}"
+            name = f"{path}{step}".lstrip(".")
+            yield from _differences(name, before.get(key), after.get(key))
     elif isinstance(before, list) and isinstance(after, list):
-        old, new = _elements(before, after)
-        for label in dict.fromkeys([*old, *new]):
-            shown = "" if label.startswith("=") else label
-            yield from _differences(path + shown, old.get(label), new.get(label))
+        yield from _differences(path, _labelled(before), _labelled(after))
     elif before != after:
         yield path, before, after
 
 
-def _elements(*lists: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return the elements of two lists by label: ``[Id]``, ``.0``, or ``=`` and the value itself."""
-    names = [[_identity(value) for value in values] for values in lists]
-    if all(all(each) and len(set(each)) == len(each) for each in names):
-        labels = [[f"[{name}]" for name in each] for each in names]
-    elif len({len(values) for values in lists}) == 1 and isinstance(lists[0][0], dict | list):
-        labels = [[f".{index}" for index in range(len(values))] for values in lists]
-    else:
-        labels = [[f"={json.dumps(value, sort_keys=True)}" for value in values] for values in lists]
-    return [
-        dict(zip(each, values, strict=True)) for each, values in zip(labels, lists, strict=True)
-    ]
+def _labelled(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the elements of a list by ``[Id]``, else by place, and a simple value by ``=value``."""
+    names = [_identity(value) for value in values]
+    is_named = all(names) and len(set(names)) == len(names)
+    return {
+        f"[{name}]" if is_named else str(place) if isinstance(value, dict) else f"={value}": value
+        for place, (name, value) in enumerate(zip(names, values, strict=True))
+    }
 
 
 def _value(indent: str, path: str, before: Any, after: Any) -> Text:

@@ -19,7 +19,6 @@ from eventstacks.cli.options import (
     retain_option,
 )
 from eventstacks.cloudformation import change_set, deployer
-from eventstacks.cloudformation import outputs as stack_outputs
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -33,16 +32,16 @@ if TYPE_CHECKING:
 @contextmanager
 def _reporting(
     connection: aws.Aws, refs: Sequence[StackRef], *, yes: bool = True, as_json: bool
-) -> Iterator[deployer.Deployer]:
-    """Yield what deploys the stacks, with a live view of what it does."""
+) -> Iterator[tuple[live_view.Reporter, deployer.Deployer]]:
+    """Yield a live view, and the deployer whose progress it shows."""
     with live_view.Reporter(
         connection.environment, len(refs), yes=yes, as_json=as_json
     ) as reporter:
-        yield deployer.create(connection, refs, listener=reporter)
+        yield reporter, deployer.create(connection, refs, listener=reporter)
 
 
-def _options(allow_replace: tuple[str, ...], **chosen: Any) -> change_set.Options:
-    return change_set.Options(allow_replace=frozenset(allow_replace), **chosen)
+def _declined() -> ToolError:
+    return ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
 
 
 @click.command()
@@ -67,17 +66,16 @@ def plan(
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
-    how = _options(**chosen)
     chosen_environment, templates, refs = load(env, stack, region)
     connection = open_aws(chosen_environment, refs)
-    with _reporting(connection, refs, as_json=as_json or markdown) as stacks:
-        plans = stacks.plan(templates, how)
+    with _reporting(connection, refs, as_json=as_json or markdown) as (_, stacks):
+        plans = stacks.plan(templates, change_set.Options(**chosen))
     problems = [one.problem for one in plans]
     if as_json:
         documents = [one.document() for one in plans]
-        for one in documents:
-            one["resources"] = output.snake_keys(one["resources"])
-        output.print_json(documents)
+        output.print_json(
+            [{**one, "resources": output.snake_keys(one["resources"])} for one in documents]
+        )
     elif markdown:
         output.echo(plan_view.markdown(env, plans, problems))
     else:
@@ -102,11 +100,10 @@ def deploy(
       eventstacks deploy --env local
       eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --yes
     """
-    how = _options(**chosen)
     chosen_environment, templates, refs = load(env, stack, region)
     connection = open_aws(chosen_environment, refs)
-    with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
-        results = stacks.deploy(templates, how)
+    with _reporting(connection, refs, yes=yes, as_json=as_json) as (_, stacks):
+        results = stacks.deploy(templates, change_set.Options(**chosen))
     if not results:
         raise _declined()
     return live_view.summarize(results, as_json=as_json)
@@ -130,18 +127,13 @@ def delete(
       eventstacks delete --env local --stack custom-event-bus
     """
     connection, refs = connect(env, stack, region)
-    with output.progress("Reading stacks"):
-        previews = deployer.create(connection, refs).preview_deletion()
-    deployed = [one for one in previews if one.stack and not one.problem]
-    in_accounts = connection.environment.stack_set is not None
-    for one in deployed:
-        for line in plan_view.deletion(one, in_accounts=in_accounts):
-            output.console(err=as_json).print(line)
-    if deployed:
-        number = output.counted(len(deployed), "stack")
-        question = f"Delete {number} of {connection.environment.name}?"
-        _confirm(question, connection, yes=yes)
-    with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
+    with _reporting(connection, refs, yes=yes, as_json=as_json) as (reporter, stacks):
+        previews = stacks.preview_deletion()
+        deployed = [one for one in previews if one.stack and not one.problem]
+        lines = [line for one in deployed for line in plan_view.deletion(one)]
+        question = f"Delete {output.counted(len(deployed), 'stack')} of {env}?"
+        if deployed and not reporter.ask(lines, question):
+            raise _declined()
         results = stacks.delete(previews, empty_buckets=empty_buckets)
     return live_view.summarize(results, as_json=as_json)
 
@@ -192,19 +184,19 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool) -> i
       eventstacks outputs --env local --stack custom-event-bus
     """
     connection, refs = connect(env, stack, region)
-    problems, found = list[ToolError](), dict[Any, dict[str, str]]()
     with output.progress("Reading outputs"):
-        for ref in refs:
-            try:
-                found[ref] = stack_outputs.read(connection, ref)
-            except ToolError as error:
-                problems.append(error)
+        found = deployer.create(connection, refs).status()
     if as_json:
-        output.print_json([ref.document() | {"outputs": values} for ref, values in found.items()])
-    for ref, values in found.items() if not as_json else ():
-        output.echo(ref, style="bold")
-        for name, value in values.items():
+        output.print_json([one.ref.document() | {"outputs": one.outputs} for one in found])
+    for one in found if not as_json else ():
+        output.echo(one.ref, style="bold")
+        for name, value in one.outputs.items():
             output.echo(f"  {name:<28} {value}")
+    problems = [one.problem for one in found] + [
+        ToolError("not deployed", code=ErrorCode.STACK_NOT_DEPLOYED, where=str(one.ref))
+        for one in found
+        if one.status == "NOT_DEPLOYED"
+    ]
     return output.EXIT_FAILED if output.print_errors(problems) else 0
 
 
@@ -271,17 +263,12 @@ def recover(
             "--skip, --retain, --force and --cancel exclude each other: each is for another state."
         )
     connection, refs = connect(env, stack, region)
-    with output.progress("Reading stacks"):
-        steps = deployer.create(connection, refs).propose_recovery(**how)
-    for step in steps:
-        if not step.problem:
-            output.echo(f"{step.ref} {step.description}", err=as_json)
-    if not steps:
-        output.echo("No operation is in progress.", err=as_json)
-    wanted = [step for step in steps if step.method]
-    if wanted:
-        _confirm("Carry out these steps?", connection, yes=yes)
-    with _reporting(connection, refs, yes=yes, as_json=as_json) as stacks:
+    with _reporting(connection, refs, yes=yes, as_json=as_json) as (reporter, stacks):
+        steps = stacks.propose_recovery(**how)
+        lines = [f"{one.ref} {one.description}" for one in steps if not one.problem]
+        is_needed = any(step.method for step in steps)
+        if not reporter.ask(lines, "Carry out these steps?" if is_needed else ""):
+            raise _declined()
         results = stacks.recover(steps)
     return live_view.summarize(results, as_json=as_json)
 
@@ -296,18 +283,8 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
       eventstacks follow --env dev
     """
     connection, refs = connect(env, stack, region)
-    with _reporting(connection, refs, as_json=as_json) as stacks:
+    with _reporting(connection, refs, as_json=as_json) as (_, stacks):
         results = stacks.follow()
     if not results:
         output.echo("No operation is in progress.", err=True)
     return live_view.summarize(results, as_json=as_json)
-
-
-def _confirm(question: str, connection: aws.Aws, *, yes: bool) -> None:
-    """Ask; raise ToolError if the answer is no."""
-    if not output.confirm(question, connection.environment, yes=yes):
-        raise _declined()
-
-
-def _declined() -> ToolError:
-    return ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)

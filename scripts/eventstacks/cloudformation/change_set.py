@@ -20,7 +20,7 @@ from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, StackClie
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from eventstacks.environment import Environment, StackSettings
 
@@ -38,7 +38,7 @@ class Options:
 
     disable_rollback: bool = False
     nested: bool = True
-    allow_replace: frozenset[str] = frozenset()  # logical ids
+    allow_replace: Collection[str] = ()  # logical ids
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.aws import RETRY_LONG, Aws, Clock
-from eventstacks.cloudformation import failure, operation, stack_sets
+from eventstacks.cloudformation import failure, operation, outputs, stack_sets
 from eventstacks.cloudformation.delete import delete, preview
 from eventstacks.cloudformation.deploy import deploy, plan
 from eventstacks.cloudformation.run import (
@@ -151,6 +151,7 @@ def _status(stack: StackClient) -> Status:
         drift="" if drift == "NOT_CHECKED" else drift,
         protected=bool(found.get("EnableTerminationProtection")),
         advice=advice_for(found["StackStatus"], stack.ref),
+        outputs=outputs.of(found),
     )
 
 

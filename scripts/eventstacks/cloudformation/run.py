@@ -120,6 +120,7 @@ class Status(Report):
     drift: str = ""  # DRIFTED, IN_SYNC, or '' if it was not looked for
     protected: bool = False
     advice: str = ""  # '' if all is well
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from refs import stack_ref
 
 from eventstacks.__main__ import cli
-from eventstacks.cli import stacks
-from eventstacks.cloudformation import outputs as stack_outputs
+from eventstacks.cli import live_view, stacks
 from eventstacks.cloudformation.change_set import ChangeSet
 from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Status, Step
@@ -29,6 +28,8 @@ def aws(monkeypatch):
     )
     aws = SimpleNamespace(environment=environment)
     monkeypatch.setattr(stacks, "connect", lambda *_: (aws, [BUS, OBJECTS]))
+    monkeypatch.setattr(stacks, "load", lambda *_: (environment, {}, [BUS, OBJECTS]))
+    monkeypatch.setattr(stacks, "open_aws", lambda *_: aws)
     return aws
 
 
@@ -74,12 +75,14 @@ def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
         BUS, {"StackStatus": "CREATE_COMPLETE"}, deleted={"Bus": "AWS::Events::EventBus"}
     )
     monkeypatch.setattr(Stacks, "preview_deletion", plans(survey, Preview(OBJECTS)))
-    monkeypatch.setattr(stacks.output, "confirm", lambda question, *_, **__: asked.append(question))
+    monkeypatch.setattr(
+        live_view.output, "confirm", lambda question, *_, **__: asked.append(question)
+    )
     asked = []
     with pytest.raises(ToolError) as caught:
         run("delete")
     assert caught.value.code == ErrorCode.DECLINED
-    assert asked == ["Delete 1 stack of dev?"]
+    assert asked == ["Delete 1 stack of local?"]
 
 
 def test_a_deletion_is_summarized(monkeypatch):
@@ -114,17 +117,16 @@ def test_the_status_is_a_table_with_heads_zones_and_advice(monkeypatch):
 
 
 def test_outputs_of_one_stack_are_shown_though_another_is_not_deployed(monkeypatch):
-    def read(_aws, ref):
-        if ref == OBJECTS:
-            raise ToolError("not deployed", where=str(ref), code=ErrorCode.STACK_NOT_DEPLOYED)
-        return {"EventBusName": "it's"}
-
-    monkeypatch.setattr(stack_outputs, "read", read)
+    found = [
+        Status(BUS, "CREATE_COMPLETE", outputs={"EventBusName": "it's"}),
+        Status(OBJECTS, "NOT_DEPLOYED"),
+    ]
+    monkeypatch.setattr(Stacks, "status", plans(*found))
     done = run("outputs", exit_code=1)
-    assert done.stdout.splitlines() == [str(BUS), f"  {'EventBusName':<28} it's"]
+    assert done.stdout.splitlines()[:2] == [str(BUS), f"  {'EventBusName':<28} it's"]
     assert str(OBJECTS) in done.stderr
-    (only,) = json.loads(run("outputs", "--json", exit_code=1).stdout)
-    assert only["outputs"] == {"EventBusName": "it's"}
+    (first, _) = json.loads(run("outputs", "--json", exit_code=1).stdout)
+    assert first["outputs"] == {"EventBusName": "it's"}
 
 
 def test_drift_is_exit_code_3(monkeypatch):
