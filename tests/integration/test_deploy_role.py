@@ -424,6 +424,8 @@ UNUSED = [
     "dynamodb:Query",
     "dynamodb:Scan",
     "kinesis:*",
+    "chatbot:*",  # a Slack workspace is authorized by a person: ExtraPolicyArn
+    "sns:*DataProtectionPolicy",
     "secretsmanager:*Region*",
     "logs:CreateLogStream",
     "logs:DescribeLogStreams",
@@ -522,6 +524,7 @@ def execution_statements():
         "logs:PutIndexPolicy",
         "logs:DeleteIndexPolicy",
         "logs:PutResourcePolicy",
+        "sns:Unsubscribe",
     ],
 )
 def test_actions_without_resource_types_are_allowed_on_everything(action):
