@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dev import diagram
 from eventstacks import documents, rendering
 from eventstacks.__main__ import VERBS, cli
-from eventstacks.flow import diagram, graph
+from eventstacks.flow import graph
 from eventstacks.lint import RULES
 
 if TYPE_CHECKING:

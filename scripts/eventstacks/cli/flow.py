@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,6 @@ from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output
 from eventstacks.cli.options import json_option, load, open_aws, where_options
 from eventstacks.errors import ErrorCode, ToolError
-from eventstacks.flow import diagram as drawing
 from eventstacks.flow import graph, live, payload, samples, symbols
 from eventstacks.flow import trace as tracing
 from eventstacks.patterns import grammar, matcher
@@ -63,12 +62,6 @@ def _read(path: Path) -> str:
 @click.option(
     "--live", "is_live", is_flag=True, help="Read rules, targets and policies from the account."
 )
-@click.option(
-    "--diagram",
-    type=click.File("w", encoding="utf-8", lazy=True),
-    metavar="FILE",
-    help="Write a diagram of the route (Mermaid, .mmd).",
-)
 @click.option("--show-event", is_flag=True, help="Print the completed event after the route.")
 @click.option(
     "--ndjson", is_flag=True, help="Read one event per line, print one JSON document per line."
@@ -83,7 +76,6 @@ def trace(
     template: Path | None,
     parameters: tuple[tuple[str, str], ...],
     is_live: bool,
-    diagram: IO[str] | None,
     show_event: bool,
     ndjson: bool,
     as_json: bool,
@@ -98,13 +90,10 @@ def trace(
       eventstacks trace tests/events/custom-event-bus/order-placed.json
       eventstacks trace event.json --env dev --stack s3-object-events --live
     """
-    if (template and is_live) or (ndjson and diagram) or (parameters and not (template or stack)):
+    if (template and is_live) or (parameters and not (template or stack)):
         raise click.UsageError(
-            "--template excludes --live, --ndjson excludes --diagram, and --parameter needs "
-            "--template or --stack."
+            "--template excludes --live, and --parameter needs --template or --stack."
         )
-    if diagram and not diagram.name.endswith(".mmd"):
-        raise click.UsageError(f"--diagram writes a .mmd (Mermaid) file, not {diagram.name}.")
     if bus is not None:
         bus_stacks.parse_bus(bus)
     text, where = _read(event), str(event)
@@ -126,7 +115,7 @@ def trace(
         )
         key = (sample.stack, sample.region, *sorted(sample.parameters.items()))
         flow = flows[key] = flows.get(key) or find(sample)
-        failed = _trace_one(sample, flow, ndjson, as_json, show_event, diagram) or failed
+        failed = _trace_one(sample, flow, ndjson, as_json, show_event) or failed
     return int(failed)
 
 
@@ -136,7 +125,6 @@ def _trace_one(
     ndjson: bool,
     as_json: bool,
     show_event: bool,
-    diagram: IO[str] | None,
 ) -> bool:
     """Trace and print one event. Return True if it is not delivered as it should be."""
     own = flow.stacks[0]
@@ -157,8 +145,6 @@ def _trace_one(
             output.echo(f"event {text}")
     for deviation in deviations:
         output.echo(f"{sample.where}: {deviation}", err=True)
-    if diagram:
-        diagram.write(drawing.mermaid(flow, arrivals))
     if sample.expect is not None:
         return bool(deviations)
     is_matched = any(one.is_matched for one in arrivals)

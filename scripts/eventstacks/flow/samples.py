@@ -17,7 +17,7 @@ from eventstacks import documents
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow.symbols import as_dict
 from eventstacks.flow.trace import Fate
-from eventstacks.patterns.values import refuse_constant
+from eventstacks.patterns.operators import refuse_constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,17 +13,15 @@ from eventstacks.patterns.operators import (
     TOO_COMPLEX,
     Block,
     Comparison,
-    Span,
-    is_complex,
-    parse_wildcard,
-)
-from eventstacks.patterns.values import (
     Literal,
     Pairs,
+    Span,
     canonical,
     find_digits,
+    is_complex,
     is_nested_too_deeply,
     parse_cidr,
+    parse_wildcard,
     read_json,
     show,
 )

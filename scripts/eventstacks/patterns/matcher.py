@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstacks.errors import ToolError
 from eventstacks.patterns.grammar import Alternative, parse_pattern
-from eventstacks.patterns.values import MAX_DEPTH, Scalar, canonical, original, read_json, show
+from eventstacks.patterns.operators import MAX_DEPTH, Scalar, canonical, original, read_json, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

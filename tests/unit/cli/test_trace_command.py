@@ -116,19 +116,9 @@ def test_a_sample_that_expects_nothing_succeeds(run):
     assert run("tests/events/custom-event-bus/foreign-account.json")[0] == 0
 
 
-def test_the_way_is_drawn(run, tmp_path):
-    path = tmp_path / "way.mmd"
-    assert run(S3, "--diagram", path)[0] == 0
-    assert "ObjectCreatedRule" in path.read_text()
-
-
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--diagram", "no/such/folder/way.mmd"], click.FileError),
-        (["--diagram", "x.mmd", "--ndjson"], click.UsageError),
-        (["--diagram", "x.png"], click.UsageError),
-        (["--diagram", "-"], click.UsageError),
         (["--live", "--template", ARTICLE], click.UsageError),
         (["--template", ARTICLE, "--parameter", "Name", "x", "--live"], click.UsageError),
         (["--parameter", "Name", "value"], click.UsageError),
@@ -137,7 +127,6 @@ def test_the_way_is_drawn(run, tmp_path):
 def test_what_cannot_be_done_is_said(run, event, options, error):
     with pytest.raises(error):
         run(event, *options)
-    assert not Path("x.mmd").exists()
 
 
 def test_a_file_that_is_no_text_is_named(run, tmp_path):

@@ -1,12 +1,13 @@
-"""Diagrams: their nodes and arrows, the route of an event, and the same text every time."""
+"""Diagrams: their nodes and arrows, and the same text every time."""
 
 from pathlib import Path
 
 import pytest
 
+from dev import diagram
 from eventstacks import rendering
 from eventstacks.documents import parse_template
-from eventstacks.flow import diagram, graph, trace
+from eventstacks.flow import graph
 
 NAMES = sorted(one.name for one in (Path(__file__).parents[2] / "events").iterdir() if one.is_dir())
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}
@@ -16,11 +17,8 @@ def flow_of(text):
     return graph.of_template(parse_template(text, "t"), **WHERE)
 
 
-def arrows(flow, arrivals=()):
-    return [
-        (one.source.title, one.target.title, one.label)
-        for one in diagram.edges(flow, list(arrivals))
-    ]
+def arrows(flow):
+    return [(one.source.title, one.target.title, one.label) for one in diagram.edges(flow)]
 
 
 def test_events_go_from_the_publisher_to_the_dead_letter_queue():
@@ -47,7 +45,7 @@ def test_a_bus_has_publishers_and_an_archive():
 @pytest.mark.parametrize("name", NAMES)
 def test_mermaid_has_every_node_and_arrow_and_is_the_same_every_time(name):
     flow = graph.of_template(rendering.render(name).document)
-    drawn, text = set(diagram.edges(flow, [])), diagram.mermaid(flow)
+    drawn, text = set(diagram.edges(flow)), diagram.mermaid(flow)
     assert text == diagram.mermaid(flow)
     assert text.startswith("flowchart LR\n")
     dashed = {one for one in drawn if one.label == "not delivered"}
@@ -70,7 +68,7 @@ Resources:
 """)
     found = {
         node.title: (node.kind, node.lines)
-        for one in diagram.edges(flow, [])
+        for one in diagram.edges(flow)
         for node in (one.source, one.target)
     }
     assert found["S"] == ("schedule", ("rate(1 hour)",))
@@ -108,30 +106,6 @@ def test_patterns_in_short(pattern, lines):
     assert diagram.short(pattern) == lines
 
 
-EVENT = {"source": "shop", "account": "123456789012", "region": "us-east-1", "detail": {}}
-
-
-def test_of_a_route_only_what_the_event_passes_is_drawn():
-    flow = graph.of_template(rendering.render("custom-event-bus").document, **WHERE)
-    [bus] = trace.entrances(flow, EVENT)
-
-    def drawn(event):
-        return arrows(flow, [trace.trace(flow, event, bus)])
-
-    start = ("your applications", "EventBus", "PutEvents")
-    route = [
-        start,
-        ("EventBus", "CatchAllRule", ""),
-        ("CatchAllRule", "EventLogGroup", "delivered"),
-        ("EventBus", "Archive", ""),
-    ]
-    assert drawn(EVENT) == route
-    assert drawn({**EVENT, "account": "1"}) == [start, ("EventBus", "Archive", "")]
-    flow.policies = [one for one in flow.policies if "Queue" in one.label]
-    assert ("CatchAllRule", "EventLogGroup", "dead letter") in drawn(EVENT)
-    assert ("EventLogGroup", "DeadLetterQueue", "not delivered") in drawn(EVENT)
-
-
 OVER_BUSES = """
 Resources:
   A: {Type: AWS::Events::EventBus, Properties: {Name: a}}
@@ -147,18 +121,15 @@ Resources:
 """
 
 
-def test_the_archive_of_a_later_bus_is_on_the_route():
-    flow = flow_of(OVER_BUSES)
-    [bus] = [arn for arn in flow.buses if arn.endswith("/a")]
-    drawn = diagram.edges(flow, [trace.trace(flow, EVENT, bus)])
-    found = {node.title: node.kind for one in drawn for node in (one.source, one.target)}
-    assert found == {
-        "your applications": "publisher",
-        "A": "event bus",
-        "Rule": "rule",
-        "B": "event bus",
-        "Api": "API destination",
-        "Second": "archive",
+def test_a_bus_that_is_a_target_has_no_other_publisher():
+    drawn = set(arrows(flow_of(OVER_BUSES)))
+    assert drawn == {
+        ("your applications", "A", "PutEvents"),
+        ("A", "Rule", ""),
+        ("Rule", "B", ""),
+        ("Rule", "Api", ""),
+        ("A", "First", ""),
+        ("B", "Second", ""),
     }
 
 

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
+from dev import diagram
 from eventstacks import rendering
-from eventstacks.flow import diagram, graph, permissions, trace
+from eventstacks.flow import graph, permissions, trace
 
 STACKS = ["custom-event-bus", "s3-object-events", "rds-snapshot-events"]
 WHERE = {"name": "s", "region": "us-east-1", "account": "123456789012"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import EventError, Pattern
-from eventstacks.patterns.values import read_json
+from eventstacks.patterns.operators import read_json
 
 VALUES = [
     # wanted, what matches, what does not

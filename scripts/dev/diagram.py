@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventstacks.flow.graph import bus_name
 from eventstacks.flow.symbols import as_dict, as_list
 from eventstacks.flow.targets import INPUTS, kind_of
-from eventstacks.flow.trace import Fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from eventstacks.flow.graph import Flow, Rule
     from eventstacks.flow.symbols import Json
     from eventstacks.flow.targets import Target
-    from eventstacks.flow.trace import Arrival
-
-    Fates = dict[str, Fate]  # by the ARN of the target; empty if no event is traced
 
 # Kind of target: its style, if it is not "compute".
 STYLES = {"event-bus": "bus", "logs": "log"} | dict.fromkeys(
@@ -67,9 +62,9 @@ class Edge(NamedTuple):
     label: str = ""
 
 
-def mermaid(flow: Flow, arrivals: Iterable[Arrival] = ()) -> str:
-    """Return the flowchart of a flow, or of the route of an event (``trace.trace``); "" if it is empty."""
-    drawn = list(dict.fromkeys(edges(flow, list(arrivals))))
+def mermaid(flow: Flow) -> str:
+    """Return the flowchart of a flow; "" if it is empty."""
+    drawn = list(dict.fromkeys(edges(flow)))
     nodes = {node.key: node for edge in drawn for node in (edge.source, edge.target)}
     names = {key: f"n{number}" for number, key in enumerate(nodes)}
     lines = ["flowchart LR"]
@@ -89,34 +84,16 @@ def mermaid(flow: Flow, arrivals: Iterable[Arrival] = ()) -> str:
     return "\n".join(lines) + "\n" if drawn else ""
 
 
-def edges(flow: Flow, arrivals: list[Arrival]) -> Iterator[Edge]:
-    """Yield the arrows of a flow, or of the route of an event, in the order of the templates."""
-    fates: Fates = {}
-    if arrivals:
-        found = [one for arrival in arrivals for _, one in arrival.walk() if one]
-        fates = {one.target.arn: one.fate for one in found}
-        flow = _route_only(flow, [*arrivals, *(one.onward for one in found if one.onward)])
+def edges(flow: Flow) -> Iterator[Edge]:
+    """Yield the arrows of a flow, in the order of the templates."""
     for bus in flow.buses:
         if bus_name(bus) != "default" or flow.rules_on(bus):
-            yield from _bus_edges(flow, bus, fates)
+            yield from _bus_edges(flow, bus)
     for schedule in flow.schedules:
-        source = _rule_node("schedule", schedule)
-        yield from _target_edges(flow, source, schedule.targets, fates)
+        yield from _target_edges(flow, _rule_node("schedule", schedule), schedule.targets)
 
 
-def _route_only(flow: Flow, passed: list[Arrival]) -> Flow:
-    """Return the part of a flow that an event passes."""
-    kept = {(one.bus, archive) for one in passed for archive in one.archives}
-    return replace(
-        flow,
-        buses={one.bus: one.label for one in passed if one.exists},
-        rules=[route.rule for one in passed for route in one.routes if route.matched is not False],
-        archives=[one for one in flow.archives if (one.bus, one.label) in kept],
-        schedules=[],
-    )
-
-
-def _bus_edges(flow: Flow, bus: str, fates: Fates) -> Iterator[Edge]:
+def _bus_edges(flow: Flow, bus: str) -> Iterator[Edge]:
     """Yield the arrows to a bus from its publishers, and from it to rules, targets and archives."""
     node, rules = Node(bus, "event bus", "bus", flow.label(bus)), flow.rules_on(bus)
     if bus_name(bus) == "default":
@@ -129,7 +106,7 @@ def _bus_edges(flow: Flow, bus: str, fates: Fates) -> Iterator[Edge]:
     for rule in rules:
         kind = "rule (disabled)" if rule.state.startswith("DISABLED") else "rule"
         yield Edge(node, _rule_node(kind, rule))
-        yield from _target_edges(flow, _rule_node(kind, rule), rule.targets, fates)
+        yield from _target_edges(flow, _rule_node(kind, rule), rule.targets)
     for archive in flow.archives:
         if archive.bus == bus:
             yield Edge(node, _rule_node("archive", archive))
@@ -141,19 +118,15 @@ def _rule_node(kind: str, rule: Rule) -> Node:
     return Node(rule.arn, kind, style, rule.label, lines)
 
 
-def _target_edges(
-    flow: Flow, source: Node, targets: Iterable[Target], fates: Fates
-) -> Iterator[Edge]:
-    """Yield the arrows to targets, labelled with input and fate, and to their dead-letter queues."""
+def _target_edges(flow: Flow, source: Node, targets: Iterable[Target]) -> Iterator[Edge]:
+    """Yield the arrows to targets, labelled with their input, and to their dead-letter queues."""
     for target in targets:
-        kind, fate = kind_of(target.arn), fates.get(target.arn)
+        kind = kind_of(target.arn)
         style = STYLES.get(kind.name, "compute") if kind else "compute"
         title = kind.title if kind else target.service or "target"
         node = Node(target.arn, title, style, flow.label(target.arn))
-        labels = [key for key in INPUTS if key in target.settings] + ([fate] if fate else [])
-        yield Edge(source, node, ", ".join(labels))
-        if target.dead_letters and fate in {None, Fate.DEAD_LETTER}:
-            queue = target.dead_letters
+        yield Edge(source, node, ", ".join(key for key in INPUTS if key in target.settings))
+        if queue := target.dead_letters:
             dead = Node(queue, "dead-letter queue", "dead", flow.label(queue))
             yield Edge(node, dead, "not delivered")
 
