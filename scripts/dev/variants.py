@@ -21,6 +21,7 @@ OTHERS = {
     "AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms",
     "AllowEventBridge": "yes",
     "BusLogLevel": "TRACE",
+    "ClassicEventBusName": "old-events",
     "CreateKey": "no",
     "DirectPutEvents": "yes",
     "EventBusName": "orders",
@@ -29,6 +30,7 @@ OTHERS = {
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
     "LogsPolicyScope": "account",
     "OrganizationId": "o-a1b2c3d4e5",
+    "PublisherArns": f"arn:aws:iam::{ACCOUNT}:role/publisher",
     "SlackChannelId": "C0123ABCD",
     "Tracing": "yes",
 }

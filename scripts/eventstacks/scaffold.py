@@ -82,7 +82,7 @@ def stack(
             advice="Leave out --default-bus, or name the stack of another bus with --bus-of.",
         )
     entry = _bus_entry(bus_of) if bus_of else []
-    bus = "EventBusName" if bus_of else "EventBus" if has_bus else None
+    bus = "BusName" if bus_of else "EventBus" if has_bus else None
     files = _stack(name, target, bus)
     _refuse_existing(files)
     if "log_retention()" in files[Path(f"templates/{name}.yaml.j2")]:
@@ -110,7 +110,7 @@ def _bus_entry(bus_of: str) -> list[str]:
             advice="Name a stack with an event bus, or leave out --bus-of.",
         )
     regions = [f"regions: [{', '.join(settings.regions)}]"]
-    lines = ["parameters:", f"  EventBusName: !Output {bus_of}.EventBusName"]
+    lines = ["parameters:", f"  BusName: !Output {bus_of}.EventBusName"]
     return lines if settings.regions == local.regions else regions + lines
 
 

@@ -262,12 +262,13 @@ def function_without_log_or_end(template: dict[str, Any]) -> list[str]:
             mentions(function["Properties"].get("LoggingConfig"), group) for group in groups
         ):
             found.append(f"{name}: Lambda's own log group")
-        # A queue keeps what its function fails on, and a state machine or a schedule sees the failure itself.
+        # A queue keeps what its function fails on; a state machine, a schedule or a subscriber sees the failure itself.
         callers = [
             *resources(template, "AWS::Lambda::EventInvokeConfig").values(),
             *resources(template, "AWS::Lambda::EventSourceMapping").values(),
             *resources(template, "AWS::StepFunctions::StateMachine").values(),
             *resources(template, "AWS::Scheduler::Schedule").values(),
+            *resources(template, "AWS::EventsV2::Subscriber").values(),
         ]
         if not any(mentions(caller["Properties"], name) for caller in callers):
             found.append(f"{name}: failures lead nowhere")

@@ -32,6 +32,7 @@ def test_every_rule_of_every_stack_is_taken_by_some_sample(templates):
     rules = {
         (name, logical_id)
         for name, template in templates.items()
+        if name in environment.load("local").stacks  # event-bus-v2 has tests of its own
         for logical_id, one in template.document["Resources"].items()
         if one["Type"] == "AWS::Events::Rule" and "EventPattern" in one["Properties"]
     }

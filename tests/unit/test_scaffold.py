@@ -122,15 +122,15 @@ def test_the_bus_of_a_stack_on_the_default_bus_is_refused(checkout):
 
 
 def test_a_rule_is_only_where_the_other_stacks_bus_is(checkout):
-    local = checkout / "parameters/local.yaml"
-    text = local.read_text()
-    assert "regions:" not in scaffold.stack("orders", bus_of="custom-event-bus")[LOCAL][len(text) :]
-    entry = "  custom-event-bus:\n"
-    local.write_text(text.replace(entry, f"{entry}    regions: [eu-west-1]\n"))
+    stack = "regions: [us-east-1, eu-west-1]\nstacks:\n  custom-event-bus:\n"
+    LOCAL.write_text(stack)
+    everywhere = scaffold.stack("orders", bus_of="custom-event-bus")[LOCAL]
+    assert "regions:" not in everywhere.removeprefix(stack)
+    LOCAL.write_text(f"{stack}    regions: [eu-west-1]\n")
     files = scaffold.stack("orders", bus_of="custom-event-bus")
     assert files[LOCAL].endswith(
         "  orders:\n    regions: [eu-west-1]\n    parameters:\n"
-        "      EventBusName: !Output custom-event-bus.EventBusName\n      LogRetentionInDays: 1\n"
+        "      BusName: !Output custom-event-bus.EventBusName\n      LogRetentionInDays: 1\n"
     )
 
 

@@ -26,14 +26,11 @@ _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
 # type: (property with the name, Ref, ARN). {n}: name, {f}: what precedes the name in the ARN,
 # {id}: a suffix that AWS generates. Source: CloudFormation reference, "Return values" of each type.
 _ARN = "arn:{p}:%s:{r}:{a}:%s"
+_JOB = _ARN % ("batch", "job-definition/{n}:{id}")
 _MACHINE = _ARN % ("states", "stateMachine:{f}{n}")
 _TYPES = {
     "AWS::AppSync::GraphQLApi": ("", "{arn}", _ARN % ("appsync", "apis/{n}")),
-    "AWS::Batch::JobDefinition": (
-        "JobDefinitionName",
-        "{arn}",
-        _ARN % ("batch", "job-definition/{n}:{id}"),
-    ),
+    "AWS::Batch::JobDefinition": ("JobDefinitionName", "{arn}", _JOB),
     "AWS::Batch::JobQueue": ("JobQueueName", "{arn}", _ARN % ("batch", "job-queue/{n}")),
     "AWS::CloudTrail::Trail": ("TrailName", "{n}", _ARN % ("cloudtrail", "trail/{n}")),
     "AWS::CodeBuild::Project": ("Name", "{n}", _ARN % ("codebuild", "project/{n}")),
@@ -46,6 +43,7 @@ _TYPES = {
     "AWS::Events::Connection": ("Name", "{n}", _ARN % ("events", "connection/{n}")),
     "AWS::Events::EventBus": ("Name", "{n}", _ARN % ("events", "event-bus/{n}")),
     "AWS::Events::Rule": ("Name", "{n}", _ARN % ("events", "rule/{f}{n}")),
+    "AWS::EventsV2::EventBus": ("Name", "{arn}", _ARN % ("events", "event-busv2/{n}/{id}")),
     "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{f}{n}"),
     "AWS::KMS::Alias": ("AliasName", "{n}", _ARN % ("kms", "{n}")),
     "AWS::KMS::Key": ("", "{n}", _ARN % ("kms", "key/{n}")),
@@ -352,7 +350,7 @@ class Stack:
     def _attribute(self, logical_id: str, attribute: str) -> Any:
         name, ref, arn = self._identify(logical_id)
         if self._type(logical_id) in _TYPES:
-            if attribute in {"Arn", "TopicArn", "FunctionArn"}:
+            if attribute in {"Arn", "TopicArn", "FunctionArn", "EventBusArn"}:
                 return arn
             if attribute == "ArnForPolicy":  # of an API destination: without the ID
                 return arn.rpartition("/")[0] if arn.count("/") > 1 else arn

@@ -156,6 +156,7 @@ KINDS = (
         role=Role.OPTIONAL,
         form=Form.EVENT,
     ),
+    Kind("event-bus-v2", "event bus (new kind)", "events", "events:PutEvents", "event-busv2/"),
     Kind("built-in", "built-in target", "events", "", "target/", role=Role.OPTIONAL),
     Kind(
         "appsync",
@@ -292,7 +293,8 @@ def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
     versions and aliases'). ECS asks RunTask for the task definition, the latest revision if none is
     given, and PassRole for the roles of its tasks ('EventBridge IAM role'); those of a definition
     outside the stacks are not known. A runbook is asked for with a version: that AWS writes $DEFAULT
-    for it was not seen. The ID of an AppSync API is not in the ARN of its endpoint, and the names of
+    for it was not seen. A bus of the new kind is asked for PutEvents with events of AWS services, and for
+    PutRawEvents with others ('Migrating to a custom event bus'). The ID of an AppSync API is not in the ARN of its endpoint, and the names of
     job definitions, instances and OpsItems are not looked up: ``*`` allows them, others stay in doubt.
     """
     kind = kind_of(target.arn)
@@ -305,6 +307,8 @@ def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
     names = {"arn": target.arn, "p": p, "r": r, "a": a, "task": task, "machine": machine}
     context = {"ecs:cluster": target.arn} if kind.name == "ecs" else {}
     calls = [Call(kind.action, one.format(**names), context) for one in kind.resources]
+    if kind.name == "event-bus-v2":
+        calls.append(Call("events:PutRawEvents", target.arn))
     definition = resources[str(given)].properties if str(given) in resources else {}
     roles = [definition.get(key) for key in ("ExecutionRoleArn", "TaskRoleArn")]
     passed = {"iam:passedtoservice": "ecs-tasks.amazonaws.com"}

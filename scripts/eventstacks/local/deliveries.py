@@ -247,7 +247,17 @@ def to_bus(target: Json, event: Json, _rule: Json, _view: Any) -> None:
     in_region(region, eventbridge._dispatch_event, forwarded)
 
 
-SENDERS: dict[str, Original] = {"logs": to_log_group, "lambda": to_function, "event-bus": to_bus}
+def to_new_bus(target: Json, _event: Json, _rule: Json, _view: Any) -> None:
+    """Raise NotDelivered: there are no buses of the new kind (AWS::EventsV2)."""
+    raise NotDelivered("NO_RESOURCE", f"{target['Arn']} does not exist: no EventsV2 here")
+
+
+SENDERS: dict[str, Original] = {
+    "logs": to_log_group,
+    "lambda": to_function,
+    "event-bus": to_bus,
+    "event-bus-v2": to_new_bus,
+}
 
 
 def send_to_dlq(
