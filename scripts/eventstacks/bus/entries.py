@@ -1,8 +1,8 @@
 """The input of ``send``: split it into records, and turn those into entries of PutEvents.
 
 A record is an entry as PutEvents takes it (``Detail`` may also be an object), an event as a bus
-delivers it (``source``, ``detail-type``, ``detail``), a line of a file of rejected records, or just
-a detail. A detail is passed on as the text it is in the record, so that no number is rounded and no
+delivers it (``source``, ``detail-type``, ``detail``), a sample of tests/events, a line of a file of
+rejected records, or just a detail. A detail is passed on as the text it is in the record, so that no number is rounded and no
 key is reordered.
 """
 
@@ -186,15 +186,7 @@ def read_entry(
     Sources: EventBridge User Guide, 'Calculating PutEvents event entry size'; API reference,
     PutEventsRequestEntry.
     """
-    try:
-        text = record.decode()
-    except UnicodeDecodeError as error:
-        raise EntryError(
-            "InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-    value, is_object = _parse(text, "InvalidJson"), True
-    if not isinstance(value, dict):
-        raise EntryError("MalformedDetail", "the record is not a JSON object")
+    (text, value), is_object = _object_of(record), True
     if "Detail" in value and value.keys() <= FIELDS | {REJECTED}:
         value.pop(REJECTED, None)
     is_entry = "Detail" in value and value.keys() <= FIELDS
@@ -221,6 +213,23 @@ def read_entry(
     if size >= SIZE_LIMIT:
         raise EntryError("EntryTooLarge", f"{size:,} bytes; the limit is {SIZE_LIMIT - 1:,}")
     return fields, size
+
+
+def _object_of(record: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the JSON text of a record and its value; of a sample, those of its event."""
+    try:
+        text = record.decode()
+    except UnicodeDecodeError as error:
+        raise EntryError(
+            "InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}"
+        ) from None
+    value = _parse(text, "InvalidJson")
+    if not isinstance(value, dict):
+        raise EntryError("MalformedDetail", "the record is not a JSON object")
+    event = value.get("event") if "expect" in value else None
+    if isinstance(event, dict) and event.keys() >= _EVENT:
+        return _text_of(text, "event"), event
+    return text, value
 
 
 def _parse(text: str, code: str) -> Any:

@@ -76,6 +76,14 @@ def test_a_detail_is_passed_on_as_it_was_written(detail):
     }
 
 
+def test_a_sample_is_its_event():
+    event = '{"source": "a", "detail-type": "b", "detail": {"n": 1.10}}'
+    sample = f'{{"event": {event}, "expect": {{"Rule": ["Target"]}}}}'
+    assert read(sample.encode()) == read(event.encode())
+    just_a_detail = b'{"event": {"n": 1}}'
+    assert read(just_a_detail, source="a", detail_type="b")[0]["Detail"] == just_a_detail.decode()
+
+
 def test_a_detail_with_the_name_of_a_field_is_still_a_detail():
     assert json.loads(fields({"Source": "oven"}, source="a.b", detail_type="x")["Detail"]) == {
         "Source": "oven"
