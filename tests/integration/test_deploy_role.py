@@ -433,7 +433,6 @@ UNUSED = [
     "s3:GetObjectMetadata",
     "cloudtrail:PutInsightSelectors",
     "cloudtrail:PutEventConfiguration",
-    "logs:CreateLogDelivery",
     "lambda:*Concurrency",
     "lambda:*CodeSigningConfig",
     "lambda:GetLayerVersion",

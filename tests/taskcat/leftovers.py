@@ -1,7 +1,8 @@
-"""What an AWS holds, to compare before and after; and the removal of buckets that a stack keeps on purpose."""
+"""What an AWS holds, to compare before and after; and the removal of buckets and tables that a stack keeps on purpose."""
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +25,7 @@ LISTS = (
     ("lambda", "list_functions", "Functions", "FunctionName"),
     ("logs", "describe_log_groups", "logGroups", "logGroupName"),
     ("logs", "describe_resource_policies", "resourcePolicies", "policyName"),
+    ("pipes", "list_pipes", "Pipes", "Name"),
     ("rds", "describe_db_instances", "DBInstances", "DBInstanceIdentifier"),
     ("rds", "describe_db_snapshots", "DBSnapshots", "DBSnapshotIdentifier"),
     ("s3", "list_buckets", "Buckets", "Name"),
@@ -63,19 +65,19 @@ def inventory(regions: list[str]) -> set[Thing]:
         return set().union(*pool.map(lambda one: names(*one), asked))
 
 
-def kept_buckets(stack: Any) -> list[str]:
-    """The buckets of a taskcat Stack that its template says to keep when it is deleted."""
+def kept(stack: Any) -> list[Thing]:
+    """The buckets and tables of a taskcat Stack that its template says to keep when it is deleted."""
     resources = stack.template.template["Resources"]
     return [
-        one.physical_id
+        (stack.region_name, one.type, one.physical_id)
         for one in stack.resources(refresh=True)
-        if one.type == "AWS::S3::Bucket"
+        if one.type in REMOVERS
         and one.physical_id
         and str(resources[one.logical_id].get("DeletionPolicy", "")).startswith("Retain")
     ]
 
 
-def remove_bucket(name: str) -> bool:
+def remove_bucket(_region: str, name: str) -> bool:
     """Empty and delete a bucket, old versions too; False when it is not there."""
     bucket = boto3.resource("s3").Bucket(name)
     if not bucket.creation_date:
@@ -83,3 +85,21 @@ def remove_bucket(name: str) -> bool:
     bucket.object_versions.delete()
     bucket.delete()
     return True
+
+
+def remove_table(region: str, name: str) -> bool:
+    """Delete a table; False when it is not there."""
+    dynamodb = client("dynamodb", region)
+    with contextlib.suppress(dynamodb.exceptions.ResourceNotFoundException):
+        dynamodb.delete_table(TableName=name)
+        return True
+    return False
+
+
+REMOVERS = {"AWS::S3::Bucket": remove_bucket, "AWS::DynamoDB::Table": remove_table}
+
+
+def remove(thing: Thing) -> bool:
+    """Delete what a stack keeps; False when it is not there."""
+    region, kind, name = thing
+    return REMOVERS[kind](region, name)

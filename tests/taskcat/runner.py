@@ -84,7 +84,7 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
     """Run a taskcat CFNTest with all that is looked at besides; gives the problems as they are found."""
     from taskcat.exceptions import TaskCatException
 
-    before, trouble, buckets, stacks = leftovers.inventory(regions), "", [], []
+    before, trouble, things, stacks = leftovers.inventory(regions), "", [], []
     try:
         with test as stacks, ThreadPoolExecutor(8) as pool:
             test.report(str(output))
@@ -94,9 +94,7 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
                 print(line, flush=True)
                 yield from problems
             started = [stack for stack in stacks if not stack.launch_exception]
-            buckets = [
-                name for found in pool.map(leftovers.kept_buckets, started) for name in found
-            ]
+            things = [one for found in pool.map(leftovers.kept, started) for one in found]
     except (
         TaskCatException
     ) as error:  # raised, too, when it has deleted stacks that failed: they are told of above
@@ -110,11 +108,11 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
         yield from (
             f"{stack.test_name}, {stack.region_name}: {one}" for one in deletion_problems(stack)
         )
-    kept = sum(map(leftovers.remove_bucket, buckets))
+    kept = sum(map(leftovers.remove, things))
     for region, kind, name in sorted(leftovers.inventory(regions) - before):
         yield f"{region}: left behind: {kind} {name}"
     if stacks:
-        counts = f"{len(stacks)} stacks created and deleted, and {kept} buckets that their templates keep"
+        counts = f"{len(stacks)} stacks created and deleted, and {kept} buckets and tables that their templates keep"
         print(f"{counts}; see {output / 'index.html'}")
 
 

@@ -160,7 +160,7 @@ def test_alarms_exist_only_with_a_topic(template):
     alarms = [
         one for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"
     ]
-    assert bool(alarms) == ("AWS::Events::Rule" in kinds)
+    assert bool(alarms) == bool(kinds & {"AWS::Events::Rule", "AWS::Pipes::Pipe"})
     both = {
         key
         for key, one in template.get("Conditions", {}).items()

@@ -96,13 +96,13 @@ def role_policies_allow(arn: str, action: str, resource: str) -> bool:
     return bool(iam_evaluator.evaluate(question, policies).decision == "Allow")
 
 
-def role_allows(arn: str, calls: list[Call], rule_arn: str) -> bool:
-    """Return True if EventBridge can assume the role for a rule, and the role allows the calls."""
+def role_allows(arn: str, calls: list[Call], source: str, service: str = EVENTS) -> bool:
+    """Return True if a service can assume the role for a rule or pipe, and the role allows the calls."""
     role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
-    asked = ("sts:AssumeRole", arn, {"aws:sourcearn": rule_arn})
+    asked = ("sts:AssumeRole", arn, {"aws:sourcearn": source})
     return (
         role is not None
-        and policies_allow([role["AssumeRolePolicyDocument"]], EVENTS, *asked)
+        and policies_allow([role["AssumeRolePolicyDocument"]], service, *asked)
         and all(
             any(role_policies_allow(arn, call.action, one) for one in policy_arns(call.resource))
             for call in calls
