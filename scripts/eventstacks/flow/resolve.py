@@ -153,8 +153,8 @@ class Stack:
 
     def arn(self, service: str, name: str) -> str:
         """Return the ARN of a resource in the stack's Region and account."""
-        values = (self._pseudo(f"AWS::{key}") for key in ("Partition", "Region", "AccountId"))
-        partition, region, account = values
+        names = ("Partition", "Region", "AccountId")
+        partition, region, account = (self._pseudo(f"AWS::{name}") for name in names)
         return f"arn:{partition}:{service}:{region}:{account}:{name}"
 
     def _once(self, key: str, find: Callable[[], Any]) -> Any:

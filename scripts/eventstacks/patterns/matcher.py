@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstacks.errors import ToolError
@@ -23,25 +24,16 @@ class EventError(ToolError):
     """A value is not an event, or is nested too deeply."""
 
 
+# Values and their places by dotted path.
+Fields: TypeAlias = dict[str, list[tuple[Scalar, Place]]]
+
+
+@dataclass(slots=True)
 class Node:
     """A step to named fields: the keys of the next steps, and the field that ends here, if any."""
 
-    __slots__ = ("edges", "path")
-
-    def __init__(self) -> None:
-        self.edges: dict[str, Node] = {}
-        self.path: str | None = None
-
-
-class Fields(dict[str, list[tuple[Scalar, Place]]]):
-    """Values by dotted path; ``nested`` is set if some may be in elements of arrays."""
-
-    __slots__ = ("arrays", "nested")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.arrays = 0
-        self.nested = False
+    edges: dict[str, Node] = field(default_factory=dict)
+    path: str | None = None
 
 
 def plan_walk(paths: Iterable[str]) -> Node:
@@ -75,47 +67,30 @@ def plan_walk(paths: Iterable[str]) -> Node:
 
 def find_fields(start: Node, event: dict[str, Any]) -> Fields:
     """Return the named fields of an event; other fields are not visited. Raises EventError."""
-    fields = Fields()
-    _visit_object(start, event, (), fields, 0)
+    fields: Fields = {}
+    _visit(start, event, (), fields, count(), 0)
     return fields
 
 
-def _visit_object(
-    node: Node, content: dict[str, Any], place: Place, fields: Fields, depth: int
+def _visit(  # noqa: PLR0913, PLR0917 - the state of the walk
+    node: Node, value: Any, place: Place, fields: Fields, arrays: Iterator[int], depth: int
 ) -> None:
+    """Add the values of named fields at and below a node; ``arrays``: numbers of the arrays to come."""
     if depth > MAX_DEPTH:
         raise EventError("Event is nested too deeply")
-    edges = node.edges
-    # The shorter of both is iterated: the keys of the event, or those of the paths.
-    for key in edges if len(edges) <= len(content) else content:
-        if key not in content or key not in edges:
-            continue
-        child, value = edges[key], content[key]
-        kind = type(value)
-        if kind is str and child.path is not None:
-            fields.setdefault(child.path, []).append((value, place))
-        elif isinstance(value, dict):
-            _visit_object(child, value, place, fields, depth + 1)
-        elif isinstance(value, list):
-            _visit_array(child, value, place, fields, depth + 1)
-        elif child.path is not None:
-            fields.setdefault(child.path, []).append((canonical(value), place))
-
-
-def _visit_array(node: Node, content: list[Any], place: Place, fields: Fields, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise EventError("Event is nested too deeply")
-    array = fields.arrays
-    fields.arrays += 1
-    for index, value in enumerate(content):
-        if isinstance(value, dict):
-            fields.nested = True
-            _visit_object(node, value, (*place, (array, index)), fields, depth + 1)
-        elif isinstance(value, list):
-            fields.nested = True
-            _visit_array(node, value, (*place, (array, index)), fields, depth + 1)
-        elif node.path is not None:
-            fields.setdefault(node.path, []).append((canonical(value), place))
+    if isinstance(value, dict):
+        edges = node.edges
+        # The shorter of both is iterated: the keys of the event, or those of the paths.
+        for key in edges if len(edges) <= len(value) else value:
+            if key in value and key in edges:
+                _visit(edges[key], value[key], place, fields, arrays, depth + 1)
+    elif isinstance(value, list):
+        array = next(arrays)
+        for index, entry in enumerate(value):
+            inner = (*place, (array, index)) if isinstance(entry, dict | list) else place
+            _visit(node, entry, inner, fields, arrays, depth + 1)
+    elif node.path is not None:
+        fields.setdefault(node.path, []).append((canonical(value), place))
 
 
 class Places:
@@ -205,7 +180,7 @@ class Conjunction:
 
     def holds(self, fields: Fields) -> bool:
         """Return True if the fields satisfy all conditions within consistent array elements."""
-        if fields.nested:
+        if any(place for values in fields.values() for _, place in values):
             return self.count_consistent(fields) == len(self.conditions)
         return all(condition.holds(fields) for condition in self.conditions)
 
@@ -292,30 +267,13 @@ def _explain_absence(path: str, event: dict[str, Any]) -> str:
     content: Any = event
     keys = path.split(".")
     for position, key in enumerate(keys):
-        if isinstance(content, dict):
-            if key not in content:
-                return ""
-            content = content[key]
-        elif isinstance(content, list):
+        if isinstance(content, list) or (isinstance(content, dict) and key not in content):
             return ""
-        else:
+        if not isinstance(content, dict):
             return f"{'.'.join(keys[:position])} is {show(content)[:60]}, not an object"
-    return f"{path} is {'an object' if isinstance(content, dict) else 'an array without values'}: patterns compare values"
-
-
-def read_event(text: str) -> dict[str, Any]:
-    """Parse an event; its numbers are as patterns compare them. Raises EventError."""
-    try:
-        event = read_json(text)
-    except ValueError as error:
-        raise EventError(f"Event is not valid JSON: {error}") from error
-    return _check_event(event)
-
-
-def _check_event(event: Any) -> dict[str, Any]:
-    if not isinstance(event, dict):
-        raise EventError("Event must be a JSON object")
-    return event
+        content = content[key]
+    kind = "an object" if isinstance(content, dict) else "an array without values"
+    return f"{path} is {kind}: patterns compare values"
 
 
 def judge(line: str | bytes) -> dict[str, Any]:
@@ -330,12 +288,13 @@ def judge(line: str | bytes) -> dict[str, Any]:
         if not isinstance(case, dict) or not case.keys() & {"pattern", "pattern_text"}:
             return {"error": "The line is not a JSON object with pattern or pattern_text"}
         pattern = Pattern(case["pattern_text"] if "pattern_text" in case else case["pattern"])
-        if "event_text" in case:
-            return {"match": pattern.matches(read_event(str(case["event_text"])))}
-        if "event" in case:
-            return {"match": pattern.matches(_check_event(case["event"]))}
+        if not case.keys() & {"event", "event_text"}:
+            return {"valid": True}
+        event = read_json(str(case["event_text"])) if "event_text" in case else case["event"]
+        if not isinstance(event, dict):
+            return {"error": "Event must be a JSON object"}
+        return {"match": pattern.matches(event)}
     except ToolError as error:
         return {"error": error.what} | ({"where": error.where} if error.where else {})
     except ValueError as error:  # from JSON, or from bytes that are not UTF-8
-        return {"error": f"The line is not valid JSON: {error}"}
-    return {"valid": True}
+        return {"error": f"Not valid JSON: {error}"}
