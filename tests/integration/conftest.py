@@ -92,7 +92,9 @@ def operate(endpoint, checkout, unique):
             process.kill()
             process.communicate()
         for name in one.taps()[0]:
-            tap.remove(one.aws, REGION, one.bus, name)
+            left = tap.Tap(one.aws, REGION, one.bus)
+            left.name = name
+            left.__exit__()
         chosen = deployer.create(one.aws, one.settings.choose())
         (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
         assert result.ok, result.problem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from eventstacks.bus.stacks import bus_name
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from eventstacks.aws import Aws
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 FINAL_STATES = ("COMPLETED", "CANCELLED", "FAILED")
 POLL_SECONDS = 2.0
-# Seconds until an event is in the archive. Source: EventBridge User Guide, 'Archiving events'.
-ARCHIVE_DELAY = 600
 
 
 def find(aws: Aws, stacks: Sequence[Deployed]) -> list[dict[str, Any]]:
@@ -85,36 +82,12 @@ def start(
     return name
 
 
-def follow(
-    aws: Aws,
-    replays: Sequence[tuple[str, str]],
-    window: tuple[datetime, datetime],
-    clock: Clock,
-) -> Iterator[dict[str, Any]]:
-    """Yield the progress of replays (Region, name) of a time window until all have ended.
-
-    ``share`` is the replayed part of the window, 0 to 1.
-    """
-    running, (since, until) = list(replays), window
-    while running:
-        for region, name in tuple(running):
-            describe = aws.client("events", region).describe_replay
-            answer = call(describe, clock=clock, retry_for=RETRY_LONG, ReplayName=name)
-            state, last = answer["State"], answer.get("EventLastReplayedTime") or since
-            share = min(1.0, max(0.0, (last - since) / (until - since)))
-            yield {
-                "replay": name,
-                "region": region,
-                "state": state,
-                "share": 1.0 if state == "COMPLETED" else share,
-                "reason": answer.get("StateReason"),
-            }
-            if state in FINAL_STATES:
-                running.remove((region, name))
-        if running:
-            clock.sleep(POLL_SECONDS)
-
-
-def is_recent(until: datetime) -> bool:
-    """Return True if events from before ``until`` may not be in the archive yet."""
-    return time.time() - until.timestamp() < ARCHIVE_DELAY
+def wait(aws: Aws, region: str, name: str, clock: Clock) -> dict[str, Any]:
+    """Return the state of a replay, and its reason, when it has ended."""
+    describe = aws.client("events", region).describe_replay
+    while True:
+        answer = call(describe, clock=clock, retry_for=RETRY_LONG, ReplayName=name)
+        state, reason = answer["State"], answer.get("StateReason")
+        if state in FINAL_STATES:
+            return {"replay": name, "region": region, "state": state, "reason": reason}
+        clock.sleep(POLL_SECONDS)

@@ -186,8 +186,7 @@ def group(messages: Iterable[Message]) -> dict[tuple[str, str, str], list[Messag
 
 
 def redrive(
-    queue: DeadLetterQueue,
-    messages: Sequence[Message],
+    messages: Sequence[tuple[DeadLetterQueue, Message]],
     deliver: Callable[[Message], None],
     clock: Clock,
     *,
@@ -199,7 +198,8 @@ def redrive(
     botocore's errors.
     """
 
-    def send(message: Message) -> tuple[Message, str]:
+    def send(pair: tuple[DeadLetterQueue, Message]) -> tuple[Message, str]:
+        queue, message = pair
         if time.monotonic() > queue.hidden_until:  # others can see it, and deliver it too
             return message, "it became visible to others meanwhile; run redrive again"
         try:

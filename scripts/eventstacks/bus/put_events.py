@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +71,8 @@ def failure_of(error: Exception) -> Failure:
     code, metadata = error_code(error), answer.get("ResponseMetadata", {})
     if code in STOP_CODES or is_login_error(error) or not (answer or is_transient(error)):
         raise error
-    wait = _seconds(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
+    header = metadata.get("HTTPHeaders", {}).get("retry-after", "").strip()
+    wait = float(header) if header.isdecimal() else 0.0  # a date is not used
     # botocore's code for an answer without one, which is a proxy's, not AWS's: the HTTP status.
     if code.isdigit():
         return Failure(f"Http{code}", f"HTTP {code}", retryable=True, retry_after=wait)
@@ -85,16 +84,6 @@ def failure_of(error: Exception) -> Failure:
         whole_call=not is_busy,
         retry_after=wait,
     )
-
-
-def _seconds(retry_after: str) -> float:
-    """Return the seconds of a Retry-After header: a number or an HTTP date (RFC 9110, 10.2.3)."""
-    try:
-        if retry_after.strip().isdecimal():
-            return float(retry_after)
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
 
 
 def _entry_failure(result: Mapping[str, Any]) -> Failure | None:

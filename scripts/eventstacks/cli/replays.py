@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +11,14 @@ import click
 from eventstacks import aws as connections
 from eventstacks.bus import archive as archives
 from eventstacks.bus import dead_letters, stacks
+from eventstacks.bus.dead_letters import DeadLetterQueue, Message
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from eventstacks.aws import Aws
 
@@ -81,30 +82,28 @@ def redrive(
             if any(only in name for name in message.names())
         ]
         if not (to and as_json):
-            groups = dead_letters.group(message for _, message in chosen)
-            _show_messages(groups, as_json=as_json)
+            _show_messages([message for _, message in chosen], as_json=as_json)
         output.echo(_queue_summary(len(chosen), queues), err=True)
         if not to:
             return 0
-        if not chosen and not as_json:
-            return int(any(queue.in_flight for queue in queues))
         events = output.counted(len(chosen), "event")
         where = "bus, where every rule sees them again" if to == "bus" else to
         question = f"Send {events} to their {where}?"
         if chosen and not output.confirm(question, aws.environment, yes=yes):
             output.echo("Nothing was changed.", err=True)
             return 1
-        return _redrive(aws, chosen, to, rate, as_json=as_json)
+        code = _redrive(aws, chosen, to, rate, as_json=as_json)
+        return code or int(not chosen and any(queue.in_flight for queue in queues))
 
 
-def _queues(aws: Aws, found: Sequence[stacks.Deployed]) -> Iterator[dead_letters.DeadLetterQueue]:
+def _queues(aws: Aws, found: Sequence[stacks.Deployed]) -> Iterator[DeadLetterQueue]:
     for stack in found:
         for name, url in stack.outputs.items():
             if name.endswith("DeadLetterQueueUrl"):
-                yield dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
+                yield DeadLetterQueue(aws, stack.ref.region, url)
 
 
-def _queue_summary(chosen: int, queues: Sequence[dead_letters.DeadLetterQueue]) -> str:
+def _queue_summary(chosen: int, queues: Sequence[DeadLetterQueue]) -> str:
     text = output.counted(chosen, "dead-letter message")
     if more := sum(queue.count()[0] for queue in queues):
         text += f", and about {more:,} more in the queues"
@@ -118,77 +117,57 @@ def _queue_summary(chosen: int, queues: Sequence[dead_letters.DeadLetterQueue]) 
 
 def _redrive(
     aws: Aws,
-    chosen: Sequence[tuple[dead_letters.DeadLetterQueue, dead_letters.Message]],
+    chosen: Sequence[tuple[DeadLetterQueue, Message]],
     to: str,
     rate: float | None,
     *,
     as_json: bool,
 ) -> int:
-    deliver, sent = dead_letters.Redelivery(aws, to_bus=to == "bus").deliver, 0
-    kept: dict[tuple[str, str, str], list[str]] = {}
+    deliver, clock = dead_letters.Redelivery(aws, to_bus=to == "bus").deliver, connections.Clock()
+    results: list[tuple[Message, str]] = []
     try:
-        with output.progress("Redelivering", lambda: f"{sent:,} of {len(chosen):,}"):
-            for queue in dict.fromkeys(queue for queue, _ in chosen):
-                messages = [message for one, message in chosen if one is queue]
-                clock = connections.Clock()
-                for message, problem in dead_letters.redrive(
-                    queue, messages, deliver, clock, rate=rate
-                ):
-                    sent += not problem
-                    if problem:
-                        kept.setdefault(message.names(), []).append(problem)
+        with output.progress("Redelivering", lambda: f"{len(results):,} of {len(chosen):,}"):
+            results.extend(dead_letters.redrive(chosen, deliver, clock, rate=rate))
     finally:
-        count = sum(map(len, kept.values()))
+        problems: dict[tuple[str, str, str], list[str]] = {}
+        for message, problem in results:
+            if problem:
+                problems.setdefault(message.names(), []).append(problem)
+        kept = sum(map(len, problems.values()))
         if as_json:
-            problems = [
-                {
-                    **dict(zip(("rule", "target", "code"), names, strict=True)),
-                    "messages": len(texts),
-                    "problem": texts[0],
-                }
-                for names, texts in kept.items()
+            documents = [
+                {"rule": rule, "target": target, "code": code, "messages": len(texts)}
+                | {"problem": texts[0]}
+                for (rule, target, code), texts in problems.items()
             ]
-            output.print_json({"to": to, "sent": sent, "kept": count, "problems": problems})
+            counts = {"to": to, "sent": len(results) - kept, "kept": kept}
+            output.print_json({**counts, "problems": documents})
         else:
-            output.echo(f"{sent:,} redelivered and deleted, {count:,} left in the queue")
-        for names, texts in kept.items():
+            sent = len(results) - kept
+            output.echo(f"{sent:,} redelivered and deleted, {kept:,} left in the queue")
+        for names, texts in problems.items():
             text = f"Error: {len(texts):,} left of {' → '.join(names)}: {texts[0]}"
             output.echo(text, err=True)
-    return 1 if kept else 0
+    return int(kept > 0)
 
 
-def _show_messages(
-    groups: dict[tuple[str, str, str], list[dead_letters.Message]], *, as_json: bool
-) -> None:
+def _show_messages(messages: Sequence[Message], *, as_json: bool) -> None:
+    """Print one row for each rule, target and error code, the one with most messages first."""
+    groups = dead_letters.group(messages)
+    keys = ("messages", "rule", "target", "code", "message", "example")
     if as_json:
-        output.print_json(
-            [
-                {
-                    "rule": first.rule or None,
-                    "target": first.target,
-                    "code": first.code,
-                    "messages": len(messages),
-                    "message": first.message,
-                    "example": first.event,
-                }
-                for messages in groups.values()
-                for first in messages[:1]
-            ]
-        )
-        return
-    is_terminal = output.console().is_terminal
-    for names, messages in groups.items():
-        example = json.dumps(messages[0].event, ensure_ascii=False)
-        cells = [str(len(messages)), *names, messages[0].message, example]
-        if not is_terminal:
-            click.echo("\t".join(output.safe(" ".join(cell.split())) for cell in cells))
-            continue
-        cells[-1] = example if len(example) < 600 else f"{example[:600]}…"
-        for head, cell in zip(
-            ("messages", "rule", "target", "code", "error", "example"), cells, strict=True
-        ):
-            output.echo(f"{head:>8} {output.safe(cell)}")
-        output.echo()
+        firsts = [(len(group), group[0]) for group in groups.values()]
+        rows = [
+            (count, one.rule or None, one.target, one.code, one.message, one.event)
+            for count, one in firsts
+        ]
+        output.print_json([dict(zip(keys, row, strict=True)) for row in rows])
+    elif groups:
+        table = []
+        for names, group in groups.items():
+            example = json.dumps(group[0].event, ensure_ascii=False)
+            table.append((len(group), *names, group[0].message, example[:600]))
+        output.print_table([key.upper() for key in keys], table, right=["MESSAGES"])
 
 
 @click.command("archive-replay")
@@ -218,7 +197,7 @@ def archive_replay(
     """List archives; with --since replay their events of a time window, and follow the replay.
 
     Events go to all rules of their bus, or to those given with --rule. An event can take ten minutes
-    until it is in the archive.
+    until it is in the archive. Ctrl-C ends the following, not the replay.
 
     \b
     Examples:
@@ -235,8 +214,6 @@ def archive_replay(
         _list_archives(found, as_json=as_json)
         return 0
     arns = [archives.find_rules(aws, one, rules, found_stacks) for one in found]
-    if archives.is_recent(until):
-        output.note("Events of the last ten minutes may not be in the archive yet.")
     names = ", ".join("{name} ({region})".format(**one) for one in found)
     window = f"{output.time_text(since)} to {output.time_text(until)}"
     question = f"Replay {window} of {names} to {', '.join(rules) or 'all rules of the bus'}?"
@@ -249,13 +226,28 @@ def archive_replay(
             replay = archives.start(aws, one, since, until, rule_arns)
             replays.append((one["region"], replay))
             output.echo(f"Started {replay} in {one['region']}.", err=True)
-        return _follow_replays(aws, replays, (since, until), as_json=as_json)
+        with output.progress("Replaying"):
+            ends = [archives.wait(aws, *replay, connections.Clock()) for replay in replays]
     except KeyboardInterrupt:
         lines = [
             f"Cancel it: aws events cancel-replay --region {where} --replay-name {replay}"
             for where, replay in replays
         ]
         raise KeyboardInterrupt("\n".join(["The replays continue in AWS.", *lines])) from None
+    if as_json:
+        output.print_json(ends)
+    for end in () if as_json else ends:
+        output.echo("{region} {replay} {state}".format(**end))
+    return int(
+        output.print_errors(
+            ToolError(
+                "the replay ended as {state}: {reason}".format(**end),
+                where="{replay} in {region}".format(**end),
+            )
+            for end in ends
+            if end["state"] != "COMPLETED"
+        )
+    )
 
 
 def _list_archives(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -276,35 +268,3 @@ def _list_archives(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     ]
     heads = ("ARCHIVE", "REGION", "BUS", "STATE", "EVENTS", "BYTES", "DAYS")
     output.print_table(heads, rows, right=heads[-3:])
-
-
-def _follow_replays(
-    aws: Aws,
-    replays: Sequence[tuple[str, str]],
-    window: tuple[datetime, datetime],
-    *,
-    as_json: bool,
-) -> int:
-    last: dict[str, dict[str, Any]] = {}
-
-    def describe() -> str:
-        return " · ".join("{replay} {state} {share:.0%}".format(**one) for one in last.values())
-
-    with output.progress("Replaying", describe):
-        for now in archives.follow(aws, replays, window, connections.Clock()):
-            if now["state"] != last.get(now["replay"], {}).get("state"):
-                text = "{region} {replay} {state}".format(**now)
-                output.echo(f"{output.time_text(datetime.now(UTC))} {text}", err=as_json)
-            last[now["replay"]] = now
-    if as_json:
-        output.print_json(list(last.values()))
-    return int(
-        output.print_errors(
-            ToolError(
-                "the replay ended as {state}: {reason}".format(**one),
-                where="{replay} in {region}".format(**one),
-            )
-            for one in last.values()
-            if one["state"] != "COMPLETED"
-        )
-    )

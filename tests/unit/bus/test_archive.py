@@ -1,7 +1,6 @@
 # ruff: noqa: N803 - the arguments of AWS's operations
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,36 +22,24 @@ ARCHIVE = {
     "retention": 7,
 }
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
-WINDOW = (BEGIN, BEGIN + timedelta(hours=1))
 
 
 class Events(Service):
-    """A replay of an hour that goes on by half an hour with each look."""
+    """A replay whose state is another one at each look."""
 
     def __init__(self, *states):
         self.states = list(states)
 
     def describe_replay(self, ReplayName):
-        state, minutes = self.states.pop(0)
-        last = (
-            {"EventLastReplayedTime": BEGIN + timedelta(minutes=minutes)}
-            if minutes is not None
-            else {}
-        )
-        return {"State": state, **last, "StateReason": "because"}
+        return {"State": self.states.pop(0), "StateReason": "because"}
 
 
 @pytest.mark.parametrize("end", ["COMPLETED", "CANCELLED", "FAILED"])
 def test_a_replay_is_followed_to_its_end(end):
-    events = Events(("STARTING", None), ("RUNNING", 30), (end, 45), ("never asked", 0))
-    found = list(archives.follow(FakeAws(events=events), [("r", "it")], WINDOW, TurningClock(10)))
-    last = 1.0 if end == "COMPLETED" else 0.75
-    assert [(one["state"], one["share"]) for one in found] == [
-        ("STARTING", 0.0),
-        ("RUNNING", 0.5),
-        (end, last),
-    ]
-    assert found[-1]["reason"] == "because"
+    events = Events("STARTING", "RUNNING", "CANCELLING", end, "never asked")
+    found = archives.wait(FakeAws(events=events), "r", "it", TurningClock(10))
+    assert found == {"replay": "it", "region": "r", "state": end, "reason": "because"}
+    assert events.states == ["never asked"]
 
 
 @pytest.mark.parametrize("bus", ["orders", "aws.partner/shop.com/orders"])
@@ -87,9 +74,3 @@ def test_a_name_of_a_replay_fits():
     name = archives.start(FakeAws(events=Starts()), long, BEGIN, BEGIN + timedelta(hours=1), [])
     assert len(name) <= 64
     assert started["Destination"] == {"Arn": ARCHIVE["bus"]}
-
-
-def test_a_window_that_ends_just_now_is_recent():
-    now = datetime.fromtimestamp(time.time(), UTC)
-    assert archives.is_recent(now)
-    assert not archives.is_recent(now - timedelta(minutes=11))

@@ -96,7 +96,10 @@ def filled(queue, limit=1000):
 def redrive(box, way, rate=None, turns=1000):
     return list(
         dead_letters.redrive(
-            box, list(box.messages.values()), way.deliver, TurningClock(turns), rate=rate
+            [(box, one) for one in box.messages.values()],
+            way.deliver,
+            TurningClock(turns),
+            rate=rate,
         )
     )
 
@@ -211,7 +214,8 @@ def test_the_rate_is_kept():
     clock = TurningClock(1000)
     queue = Queue(*map(message, range(5)))
     box = filled(queue)
-    list(dead_letters.redrive(box, list(box.messages.values()), Way().deliver, clock, rate=4))
+    chosen = [(box, one) for one in box.messages.values()]
+    list(dead_letters.redrive(chosen, Way().deliver, clock, rate=4))
     assert clock.now() == pytest.approx(1.0)
 
 

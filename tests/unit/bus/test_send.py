@@ -6,8 +6,7 @@ import random
 import re
 import threading
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
@@ -213,16 +212,13 @@ def test_retry_after_is_honoured(stub):
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"), [("3", 3), (" 7 ", 7), ("", 0), ("soon", 0), ("-1", 0), ("nan", 0)]
+    ("value", "seconds"),
+    [("3", 3), (" 7 ", 7), ("", 0), ("-1", 0), ("nan", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", 0)],
 )
 def test_forms_of_retry_after(value, seconds):
-    assert put_events._seconds(value) == seconds
-
-
-def test_a_date_of_retry_after():
-    later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
-    assert 85 < put_events._seconds(later) <= 90
-    assert put_events._seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    metadata = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": value}}
+    error = ClientError({"Error": {"Code": "503"}, "ResponseMetadata": metadata}, "PutEvents")
+    assert put_events.failure_of(error).retry_after == seconds
 
 
 @pytest.mark.parametrize("fault", ["hang", "503"])
