@@ -153,10 +153,8 @@ def _elements(head: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
         raise RecordsError("text after the end of the array", advice="Put each array in a file.")
 
 
-def record_of(event: bytes | str | Mapping[str, Any]) -> bytes:
+def record_of(event: str | Mapping[str, Any]) -> bytes:
     """Return an event of a Python program as a record. Detail may be a dict, Time a datetime."""
-    if isinstance(event, bytes):
-        return event
     text = event if isinstance(event, str) else json.dumps(dict(event), default=datetime.isoformat)
     return text.encode("utf-8", "surrogatepass")
 
@@ -166,13 +164,10 @@ def record_of(event: bytes | str | Mapping[str, Any]) -> bytes:
 
 def unwrap(record: bytes) -> bytes:
     """Return the original record of a line of a file of rejected records, else the record."""
-    if record.startswith(b'{"Raw":'):
-        try:
-            value = json.loads(record)
-            if value.keys() == {RAW, REJECTED}:
-                return str(value[RAW]).encode("utf-8", "surrogateescape")
-        except (ValueError, RecursionError):
-            return record
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(record) if record.startswith(b'{"Raw":') else {}
+        if value.keys() == {RAW, REJECTED}:
+            return str(value[RAW]).encode("utf-8", "surrogateescape")
     return record
 
 
@@ -202,9 +197,12 @@ def read_entry(
     fields = {"Source": source, "DetailType": detail_type} | fields
     fields = {key: value for key, value in fields.items() if value is not None}
     _check(fields)
-    if not is_object and not isinstance(_parse(fields["Detail"], "MalformedDetail"), dict):
+    detail = fields["Detail"]
+    if not isinstance(detail, str) or not (
+        is_object or isinstance(_parse(detail, "MalformedDetail"), dict)
+    ):
         raise EntryError("MalformedDetail", "Detail must be a JSON object, or the text of one")
-    texts = [fields["Source"], fields["DetailType"], fields["Detail"], *fields.get("Resources", [])]
+    texts = [fields["Source"], fields["DetailType"], detail, *fields.get("Resources", [])]
     try:
         size = len("".join(texts).encode()) + 14 * ("Time" in fields)
         (fields.get("TraceHeader", "") + fields.get("EventBusName", "")).encode()
@@ -271,8 +269,6 @@ def _check(fields: dict[str, Any]) -> None:
         raise _invalid("Resources must be a list of strings")
     if not fields.get("Detail"):
         raise _invalid("Detail is missing")
-    if not isinstance(fields["Detail"], str):
-        raise EntryError("MalformedDetail", "Detail must be a JSON object, or the text of one")
     if "Time" in fields:
         fields["Time"] = _time(fields["Time"])
 
@@ -283,12 +279,11 @@ def _invalid(message: str) -> EntryError:
 
 def _time(value: Any) -> datetime:
     """Return the time of an ISO 8601 string with a time zone, or of seconds since 1970."""
-    try:
+    with contextlib.suppress(TypeError, ValueError, OverflowError, OSError):
         if isinstance(value, bytes):  # a number
             return datetime.fromtimestamp(float(value), UTC)
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo:
+        if (moment := datetime.fromisoformat(value)).tzinfo:
             return moment.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        raise _invalid(f"invalid Time {value!r}: use ISO 8601 or seconds since 1970") from None
-    raise _invalid(f"Time {value} has no time zone (add Z or +02:00)")
+    raise _invalid(
+        f"invalid Time {value!r}: use ISO 8601 with a time zone (Z, +02:00), or seconds since 1970"
+    )

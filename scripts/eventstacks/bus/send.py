@@ -83,7 +83,7 @@ class _Item:
 
 
 def send(
-    events: Iterable[bytes | str | Mapping[str, Any]],
+    events: Iterable[str | Mapping[str, Any]],
     client: Any,
     bus: str,
     settings: Settings | None = None,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -20,7 +19,7 @@ from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns import grammar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from eventstacks.aws import Aws
 
@@ -30,17 +29,6 @@ STACK_BUS = "(the stack's)"
 # SourceType CLUSTER_SNAPSHOT, and the wording of Message.
 SAMPLES = Path(str(bus_package.__file__)).with_name("samples")
 LONG_POLL = 5  # seconds
-NOTICE_SECONDS = 30.0  # between two lines about the same problem
-STYLES = [
-    "cyan",
-    "magenta",
-    "green",
-    "yellow",
-    "blue",
-    "bright_red",
-    "bright_cyan",
-    "bright_magenta",
-]
 
 
 def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[stacks.Deployed]]:
@@ -127,26 +115,46 @@ def tail(
     if bus and pattern:
         grammar.parse_pattern(pattern)
     aws, found = deployed(env, stack, region)
-    show = _Printer(raw=raw, as_json=as_json)
-    if bus:
-        _tail_buses(aws, found, bus, pattern or tap.ALL_EVENTS, show)
+    events = (
+        _bus_events(aws, found, bus, pattern or tap.ALL_EVENTS)
+        if bus
+        else _log_events(aws, found, int(since.timestamp() * 1000), pattern, once=once)
+    )
+    with contextlib.closing(events):
+        for event in events:
+            _print(event, raw=raw, as_json=as_json)
+    return 0
+
+
+class _Event(NamedTuple):
+    """An event to print. ``source``: further keys of the JSON document."""
+
+    moment: datetime
+    label: str
+    message: str
+    source: dict[str, str]
+
+
+def _log_events(
+    aws: Aws, found: Sequence[stacks.Deployed], since: int, pattern: str, *, once: bool
+) -> Generator[_Event]:
     groups = logs.find(aws, found)
     if not groups:
         raise ToolError("these stacks have no log groups", code=ErrorCode.NOT_FOUND)
     names = ", ".join(one.label for one in groups)
     output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
-    read, clock = logs.merge if once else logs.follow, connections.Clock(_RetryNotice())
-    for entry in read(aws, groups, int(since.timestamp() * 1000), pattern=pattern, clock=clock):
+    clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))
+    read = logs.merge if once else logs.follow
+    for entry in read(aws, groups, since, pattern, clock=clock):
         group = entry.group
         source = {"region": group.region, "log_group": group.name, "log_stream": entry.stream}
         moment = datetime.fromtimestamp(entry.timestamp / 1000, UTC)
-        show(moment, group.label, entry.message, {**source, "id": entry.id})
-    return 0
+        yield _Event(moment, group.label, entry.message, {**source, "id": entry.id})
 
 
-def _tail_buses(
-    aws: Aws, found: Sequence[stacks.Deployed], bus: str, pattern: str, show: _Printer
-) -> NoReturn:
+def _bus_events(
+    aws: Aws, found: Sequence[stacks.Deployed], bus: str, pattern: str
+) -> Generator[_Event]:
     if bus == STACK_BUS:  # the rules of a stack without a bus are on the default bus
         pairs = [(one.ref.region, one.outputs.get(stacks.BUS_OUTPUT, "default")) for one in found]
     else:
@@ -165,64 +173,40 @@ def _tail_buses(
         taps = []
         for region, name in dict.fromkeys(pairs):
             for stale in tap.remove_stale(aws, region):
-                output.echo(
-                    f"Removed {stale} in {region}, left by a run that was killed.", err=True
-                )
+                text = f"Removed {stale} in {region}, left by a run that was killed."
+                output.echo(text, err=True)
             taps.append(stack.enter_context(tap.Tap(aws, region, name, pattern)))
-            output.echo(
-                f"Following bus {name} in {region} through {taps[-1].name}; end with Ctrl-C.",
-                err=True,
-            )
+            text = f"Following bus {name} in {region} through {taps[-1].name}; end with Ctrl-C."
+            output.echo(text, err=True)
         while True:
             for one in taps:  # a short wait for each, if there are several
                 label = one.bus if len(taps) == 1 else f"{one.region} {one.bus}"
                 for event in one.receive(LONG_POLL if len(taps) == 1 else 1):
                     message = json.dumps(event, ensure_ascii=False)
                     source = {"region": one.region, "bus": one.bus}
-                    show(datetime.fromisoformat(event["time"]), label, message, source)
+                    yield _Event(datetime.fromisoformat(event["time"]), label, message, source)
 
 
-class _RetryNotice:
-    """Print that a call is retried: the first time, and then every NOTICE_SECONDS."""
+def _print(event: _Event, *, raw: bool = False, as_json: bool = False) -> None:
+    """Print an event in one of the forms of tail, at once."""
+    from rich.text import Text  # noqa: PLC0415 - slow, and not needed for --help
 
-    def __init__(self) -> None:
-        self._last = -NOTICE_SECONDS
-
-    def __call__(self, error: Exception) -> None:
-        if (now := time.monotonic()) - self._last >= NOTICE_SECONDS:
-            self._last = now
-            output.echo(f"No answer, trying again: {error}", err=True)
-
-
-class _Printer:
-    """Print messages in one of the forms of tail."""
-
-    def __init__(self, *, raw: bool = False, as_json: bool = False) -> None:
-        self._raw, self._as_json = raw, as_json
-        self._console, self._styles = output.console(), dict[str, str]()
-
-    def __call__(self, moment: datetime, label: str, message: str, source: dict[str, str]) -> None:
-        from rich.text import Text  # noqa: PLC0415 - slow, and not needed for --help
-
-        message = message.rstrip("\n")
-        if self._raw:
-            click.echo(output.safe(message) if self._console.is_terminal else message)
-            return
-        if self._as_json:
-            time_text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            document = {"time": time_text, **source, "message": _json_or_message(message)}
-            click.echo(json.dumps(document))
-            return
-        style = self._styles.setdefault(label, STYLES[len(self._styles) % len(STYLES)])
+    console, moment, message = output.console(), event.moment, event.message.rstrip("\n")
+    if raw:
+        click.echo(output.safe(message) if console.is_terminal else message)
+    elif as_json:
+        time_text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        document = {"time": time_text, **event.source, "message": _json_or_message(message)}
+        click.echo(json.dumps(document))
+    else:
         stamp = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
-        text = Text.assemble((stamp, "dim"), " ", (label, style), " ", output.safe(message))
-        self._console.print(text, soft_wrap=True)
-        self._console.file.flush()
+        text = Text.assemble((stamp, "dim"), " ", (event.label, "cyan"), " ", output.safe(message))
+        console.print(text, soft_wrap=True)
+        console.file.flush()
 
 
 def _json_or_message(message: str) -> Any:
-    try:
+    parsed = None
+    with contextlib.suppress(ValueError, RecursionError):
         parsed = json.loads(message)
-    except (ValueError, RecursionError):
-        return message
     return parsed if isinstance(parsed, dict | list) else message

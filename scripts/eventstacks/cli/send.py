@@ -21,7 +21,7 @@ from eventstacks.bus.journal import Journal
 from eventstacks.cli import options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from eventstacks.aws import Aws
     from eventstacks.environment import StackRef
@@ -117,9 +117,11 @@ def send(
         return _report_dry_run(journal, as_json=as_json)
     journal = Journal(_journal_path(inputs, region, bus, given), rejected, resume=resume)
     stop, error = threading.Event(), None
-    with contextlib.closing(journal), _stop_on_signals(stop, journal):
+    _stop_on_signals(stop, journal)
+    with contextlib.closing(journal):
         try:
-            with output.progress("Sending", lambda: _counts(journal)):
+            text = "{records:,} read · {acknowledged:,} acknowledged · {rejected:,} rejected"
+            with output.progress("Sending", lambda: text.format(**vars(journal.summary))):
                 settings = sender.Settings(**given)
                 sender.send_records(lists, client, bus, journal, settings, stop, output.note)
         except sender.OutageError as outage:
@@ -185,34 +187,17 @@ def _report_dry_run(journal: Journal, *, as_json: bool) -> int:
     return int(bool(total.rejected))
 
 
-@contextlib.contextmanager
-def _stop_on_signals(stop: threading.Event, journal: Journal) -> Iterator[None]:
+def _stop_on_signals(stop: threading.Event, journal: Journal) -> None:
     """Stop reading at the first signal, and send what was read; end at once at the second."""
 
     def handle(*_: Any) -> None:
-        if not journal.summary.records:
-            raise KeyboardInterrupt("No record was read, nothing was sent.")
-        if stop.is_set():
-            raise KeyboardInterrupt
+        if stop.is_set() or not journal.summary.records:
+            raise KeyboardInterrupt("" if journal.summary.records else "Nothing was sent.")
         stop.set()
 
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for one, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(one, handle)
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-def _counts(journal: Journal) -> str:
-    total = journal.summary
-    return (
-        f"{total.records:,} read · {total.acknowledged:,} acknowledged · "
-        f"{total.rejected:,} rejected · {total.retried:,} retried"
-    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle)
 
 
 def _report(

@@ -144,7 +144,7 @@ def test_a_terminal_is_told_that_it_is_read(stub, project):
     os.close(ours)
     os.close(theirs)
     assert process.returncode == 130
-    assert b"nothing was sent" in err
+    assert b"Nothing was sent" in err
     code, _, err = project.send(bus.url, *AS, "-", data=details(1))
     assert (code, err) == (0, "")
 
