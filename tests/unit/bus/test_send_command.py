@@ -37,7 +37,7 @@ def test_every_record_is_acknowledged_once(stub, project):
 
 
 def test_faults_are_accounted_for(stub, project):
-    bus = stub("--fail", "0.05", "--throttle", "0.02", "--cut", "0.01")
+    bus = stub("--fail", "0.05", "--throttle", "0.1", "--cut", "0.1")
     data = b"".join(
         details(1, first=n, **({"refuse": "NotAuthorizedForSource"} if n % 100 == 7 else {}))
         for n in range(2000)
