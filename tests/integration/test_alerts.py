@@ -6,6 +6,7 @@ import pytest
 from raw_stacks import ACCOUNT, Stack, eventually
 
 from eventstacks import rendering
+from eventstacks.local import deliveries
 
 TEMPLATES = rendering.render_all()
 REGION = "eu-central-1"
@@ -101,19 +102,54 @@ def test_the_alarm_of_the_account_notifies_above_its_limit(deploy, unique, key, 
     assert refusals(alerts, f"{unique}-alarm") == []
 
 
-def test_a_topic_with_the_key_of_aws_receives_no_alarm(deploy, unique):
-    """The trap that the stack's own key avoids."""
-    alerts = deploy("alerts", region="eu-north-1")
+CLOSED = json.dumps({"Version": "2012-10-17", "Statement": []})
+
+
+@pytest.mark.parametrize(
+    ("changed", "action", "region"),
+    [
+        (("KmsMasterKeyId", "alias/aws/sns"), "kms:Decrypt", "eu-north-1"),
+        (("Policy", CLOSED), "sns:Publish", "eu-south-1"),
+    ],
+    ids=["key", "policy"],
+)
+def test_a_topic_that_refuses_cloudwatch_receives_no_alarm_and_the_alarm_tells(
+    deploy, unique, changed, action, region
+):
+    """The traps that the stack's own key and policy avoid."""
+    alerts = deploy("alerts", region=region)
     topic = alerts.ids["Topic"]
     messages = listen(alerts, topic)
     alerts.client("sns").set_topic_attributes(
-        TopicArn=topic, AttributeName="KmsMasterKeyId", AttributeValue="alias/aws/sns"
+        TopicArn=topic, AttributeName=changed[0], AttributeValue=changed[1]
     )
     count(alerts, "PutEventsApproximateThrottledCount")
     (refusal,) = eventually(lambda: refusals(alerts, f"{unique}-alarm"))
-    assert "alias/aws/sns" in refusal
-    assert "kms:Decrypt" in refusal
+    assert action in refusal
     assert messages() == []
+
+
+def test_only_alarms_of_this_account_and_region_may_publish_and_use_the_key(deploy):
+    alerts = deploy("alerts")
+    topic, key = alerts.ids["Topic"], alerts.ids["Key"]
+    attributes = alerts.client("sns").get_topic_attributes(TopicArn=topic)["Attributes"]
+    policies = {
+        "sns:Publish": json.loads(attributes["Policy"]),
+        "kms:Decrypt": json.loads(alerts.client("kms").get_key_policy(KeyId=key)["Policy"]),
+    }
+    assert attributes["KmsMasterKeyId"] == key
+
+    def admitted(action, account=ACCOUNT, region=REGION, service="cloudwatch"):
+        source = f"arn:aws:cloudwatch:{region}:{account}:alarm:x"
+        keys = {"aws:sourcearn": source, "aws:sourceaccount": account}
+        caller = f"{service}.amazonaws.com"
+        return deliveries.policies_allow([policies[action]], caller, action, topic, keys)
+
+    for action in policies:
+        assert admitted(action)
+        assert not admitted(action, account="111122223333")
+        assert not admitted(action, service="events")
+    assert not admitted("sns:Publish", region="eu-west-1")
 
 
 def test_rules_may_publish_only_if_they_are_allowed(deploy, unique):
