@@ -181,9 +181,9 @@ def lags(directory, endpoint, count=16):
             self.begun = self.begun or time.monotonic()
             threading.Thread(target=signal, args=(ref.stack_name,), daemon=True).start()
 
-        def progressed(self, progress):
-            if progress.event.is_root and progress.event.status == "CREATE_COMPLETE":
-                noticed.append((datetime.now(UTC) - progress.event.at).total_seconds())
+        def progressed(self, ref, event, resources):
+            if event.is_root and event.status == "CREATE_COMPLETE":
+                noticed.append((datetime.now(UTC) - event.at).total_seconds())
                 self.ended = time.monotonic()
 
     ear = Ear()

@@ -13,6 +13,7 @@ import uuid
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import botocore.session
 from botocore import xform_name
@@ -509,14 +510,17 @@ class FakeClockView:
 
 class Ear(Listener):
     def __init__(self, answer=True):
-        self.answer, self.asked, self.heard, self.results = answer, [], [], []
+        self.answer, self.asked, self.heard, self.results, self.totals = answer, [], [], [], []
 
     def confirm(self, plans):
         self.asked.append(list(plans))
         return self.answer(plans) if callable(self.answer) else self.answer
 
-    def progressed(self, progress):
-        self.heard.append(progress)
+    def started(self, ref, total):
+        self.totals.append(total)
+
+    def progressed(self, ref, event, resources):
+        self.heard.append(SimpleNamespace(ref=ref, event=event, resources=dict(resources)))
 
     def finished(self, result):
         self.results.append(result)

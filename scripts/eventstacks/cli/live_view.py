@@ -13,12 +13,12 @@ from eventstacks.cloudformation.run import Interrupted, Listener
 from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.progress import TaskID
 
+    from eventstacks.cloudformation.operation import Event
     from eventstacks.cloudformation.run import Plan, Result
-    from eventstacks.cloudformation.run import Progress as Step
     from eventstacks.environment import Environment, StackRef
 
 
@@ -43,7 +43,7 @@ class Reporter(Listener):
             disable=not self._console.is_terminal or self._quiet,
         )
         self._all = self._progress.add_task("all stacks", total=total, current="")
-        self._tasks: dict[StackRef, TaskID] = {}
+        self._tasks: dict[StackRef, tuple[TaskID, int]] = {}
         self._asking = threading.Lock()  # one question at a time
 
     def __enter__(self) -> Self:
@@ -78,19 +78,22 @@ class Reporter(Listener):
 
     def started(self, ref: StackRef, total: int) -> None:
         """Add a row for an operation with ``total`` resources."""
-        self._tasks[ref] = self._progress.add_task(str(ref), total=total or None, current="")
+        row = self._progress.add_task(str(ref), total=total or None, current="")
+        self._tasks[ref] = row, total
 
-    def progressed(self, progress: Step) -> None:
+    def progressed(self, ref: StackRef, event: Event, resources: Mapping[str, str]) -> None:
         """Update the row of an operation; print failures, and without a terminal all events."""
+        row, total = self._tasks[ref]
+        current = [name for name, status in resources.items() if status.endswith("_IN_PROGRESS")]
         self._progress.update(
-            self._tasks[progress.ref],
-            completed=progress.done,
-            total=progress.total,
-            current=", ".join(progress.current),
+            row,
+            completed=len(resources) - len(current),
+            total=max(total, len(resources)),
+            current=", ".join(current),
         )
-        event, failed = progress.event, progress.event.status.endswith("_FAILED")
+        failed = event.status.endswith("_FAILED")
         if failed or not (self._console.is_terminal or self._quiet):
-            where = f"{event.at:%H:%M:%SZ} {progress.ref.region} {progress.ref.stack_name}"
+            where = f"{event.at:%H:%M:%SZ} {ref.region} {ref.stack_name}"
             text = f"{where} {event.logical_id} {event.status}  {output.safe(event.reason)}"
             style = output.state_style(event.status) if failed else ""
             self._console.print(Text(text.rstrip(), style=style))
@@ -99,7 +102,7 @@ class Reporter(Listener):
         """Remove the row of an operation and print its result."""
         self._progress.advance(self._all)
         if result.ref in self._tasks:
-            self._progress.remove_task(self._tasks.pop(result.ref))
+            self._progress.remove_task(self._tasks.pop(result.ref)[0])
         if result.outcome != "unchanged" and not (self._quiet and result.ok):
             outcome = (result.outcome, output.state_style(result.outcome))
             where = f"{result.ref.region} {result.ref.stack_name} "

@@ -97,8 +97,6 @@ def _plan(plan: Plan) -> Iterator[Text]:
     elif plan.waits_for:
         verb = "planned" if plan.stack else "created"
         yield Text(f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses")
-        for name, kind in plan.resources.items():
-            yield Text.assemble(("  + add      ", "green"), name, (f"  {kind}", "dim"))
     elif change_set is None or change_set.unchanged:
         yield Text("settings only") if plan.settings else Text("no changes", style="dim")
     elif change_set.kind == "CREATE":

@@ -98,7 +98,6 @@ class Deployment(Run):
             found = Plan(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
         if found.change_set and not found.change_set.unchanged:
             self.unused[stack.ref] = found.change_set
-        self.listener.planned(found)
         return found
 
     def discard_unused(self) -> None:

@@ -39,13 +39,8 @@ class Planner:
         ref, template = stack.ref, self.templates[stack.ref.settings.template]
         description = stack.describe()
         self._check_state(ref, description["StackStatus"] if description else DELETED)
-        package.check_paths(template)
         if waits_for := self._waits_for(ref):
-            declared = (template.document.get("Resources") or {}).items()
-            # A loop (Fn::ForEach) is left out.
-            new = {name: str(one.get("Type")) for name, one in declared if isinstance(one, dict)}
-            shown = {} if description else new
-            return Plan(ref, stack=description, waits_for=waits_for, resources=shown)
+            return Plan(ref, stack=description, waits_for=waits_for)
         values = self.values.resolve(ref)
         secrets = self._secrets(stack, template, values, description)
         arguments = change_set.request(

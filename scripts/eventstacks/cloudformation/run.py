@@ -49,7 +49,6 @@ class Plan(Report):
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
     values: Mapping[str, str | None] = field(default_factory=dict)
     waits_for: tuple[str, ...] = ()  # stacks of this run whose outputs it needs first
-    resources: Mapping[str, str] = field(default_factory=dict)  # without change set: id → type
     settings: tuple[str, ...] = ()  # other changes: termination protection, stack policy
     outputs: Mapping[str, str] = field(default_factory=dict)  # output → added, removed
     losses: tuple[tuple[str, str, str], ...] = ()  # name, type, what would be lost
@@ -141,22 +140,8 @@ class Step(Report):
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One event of an operation, and how far it is."""
-
-    ref: StackRef
-    event: operation.Event
-    done: int
-    total: int
-    current: tuple[str, ...]  # logical ids in progress
-
-
 class Listener:
     """Callbacks of a run. All but ``confirm`` are called from the threads that do the work."""
-
-    def planned(self, plan: Plan) -> None:
-        """Handle a finished plan."""
 
     def confirm(self, plans: Sequence[Plan]) -> bool:  # noqa: ARG002
         """Return True to execute these plans.
@@ -168,8 +153,10 @@ class Listener:
     def started(self, ref: StackRef, total: int) -> None:
         """Handle the start of an operation with ``total`` resources."""
 
-    def progressed(self, progress: Progress) -> None:
-        """Handle an event."""
+    def progressed(
+        self, ref: StackRef, event: operation.Event, resources: Mapping[str, str]
+    ) -> None:
+        """Handle an event; ``resources``: logical id → status, of all that have begun."""
 
     def finished(self, result: Result) -> None:
         """Handle the end of the work on one stack."""
@@ -324,17 +311,13 @@ class Run:
         self.in_progress.add(ref)
 
     def follow(self, stack: StackClient, running: operation.Operation, total: int = 0) -> str:
-        """Follow an operation and report every event with the number of finished resources."""
-        resources = dict[str, str]()  # logical id → status
+        """Follow an operation of ``total`` resources and report every event."""
+        resources = dict[str, str]()
         self.listener.started(stack.ref, total)
 
         def on_event(event: operation.Event) -> None:
             if not event.is_root:
                 resources[event.logical_id] = event.status
-            current = tuple(
-                name for name, status in resources.items() if status.endswith("_IN_PROGRESS")
-            )
-            done, most = len(resources) - len(current), max(total, len(resources))
-            self.listener.progressed(Progress(stack.ref, event, done, most, current))
+            self.listener.progressed(stack.ref, event, resources)
 
         return operation.follow(stack, running, on_event)

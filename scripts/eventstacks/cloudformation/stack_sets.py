@@ -143,7 +143,6 @@ class StackSets(Scope):
                 where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
                 advice="Import the value in the template, or derive it from AWS::Region there.",
             )
-        package.check_paths(template)
         if target.permissions == "SERVICE_MANAGED":
             retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
             more: Any = {"AutoDeployment": {"Enabled": target.auto_deployment, **retention}}

@@ -15,7 +15,7 @@ from eventstacks.cloudformation.change_set import ChangeSet
 from eventstacks.cloudformation.failure import DeploymentError
 from eventstacks.cloudformation.operation import Event
 from eventstacks.cloudformation.outputs import NotDeployedError
-from eventstacks.cloudformation.run import Interrupted, Plan, Preview, Progress, Result
+from eventstacks.cloudformation.run import Interrupted, Plan, Preview, Result
 
 
 def plan(*changes, region="us-east-1", kind="UPDATE", **more):
@@ -180,9 +180,8 @@ def test_secrets_are_not_shown():
 def test_problems_and_waiting_are_told():
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
     assert "  ! refused" in text(Plan(place, problem=DeploymentError("refused")))
-    lines = text(Plan(place, waits_for=("rules",), resources={"Queue": "AWS::SQS::Queue"}))
+    lines = text(Plan(place, waits_for=("rules",)))
     assert lines[0] == "t-bus in us-east-1: created after rules, whose outputs it uses"
-    assert lines[1] == "  + add      Queue  AWS::SQS::Queue"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -205,7 +204,7 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
         SimpleNamespace(name="test", protect=False), 1, yes=True, as_json=False
     ) as reporter:
         reporter.started(place, 4)
-        reporter.progressed(Progress(place, event, 1, 4, ("Queue",)))
+        reporter.progressed(place, event, {"Queue": event.status, "Topic": "CREATE_COMPLETE"})
         rendered = Console(width=100, file=io.StringIO())
         rendered.print(reporter._progress.get_renderable())
         row = rendered.file.getvalue().splitlines()[-1]

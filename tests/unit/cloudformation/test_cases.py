@@ -69,41 +69,6 @@ def test_a_plan_shows_outputs_that_come_and_go(world):
     assert w.plan()[0].outputs == {}
 
 
-@pytest.mark.parametrize(
-    ("resource", "place"),
-    [
-        (
-            {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": "./child.yaml"}},
-            "TemplateURL",
-        ),
-        ({"Type": "AWS::Lambda::Function", "Properties": {"Code": "src/"}}, "Code"),
-        ({"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": "src"}}, "CodeUri"),
-        (
-            {
-                "Type": "AWS::SNS::Topic",
-                "Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": "a.yaml"}},
-            },
-            "Location",
-        ),
-    ],
-)
-def test_a_local_path_is_refused_before_anything_is_created(world, resource, place):
-    w = world()
-    w.template = {"Resources": {"One": resource}}
-    for problem in (w.plan()[0].problem, w.deploy()[0].problem):
-        assert problem.code == ErrorCode.TEMPLATE_INVALID
-        assert problem.where.endswith(place)
-    assert "create_change_set" not in w.cfn.names()
-
-
-@pytest.mark.parametrize("url", ["https://s3.amazonaws.com/b/child.yaml", {"Ref": "Url"}])
-def test_an_address_is_no_local_path(world, url):
-    w = world()
-    nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url}}
-    w.template = {"Resources": {"One": nested}}
-    assert w.plan()[0].problem is None
-
-
 # --- one Region of several -----------------------------------------------------------------------
 
 

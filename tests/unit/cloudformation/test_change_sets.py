@@ -27,7 +27,8 @@ def test_a_new_stack_is_created(world):
         {"Arn": "arn:queue"},
     )
     assert [one.event.logical_id for one in w.ear.heard] == ["t-bus", "Queue", "Queue", "t-bus"]
-    assert (w.ear.heard[-1].done, w.ear.heard[-1].total) == (1, 1)
+    assert w.ear.heard[-1].resources == {"Queue": "CREATE_COMPLETE"}
+    assert w.ear.totals == [1]
 
 
 @pytest.mark.parametrize(

@@ -170,8 +170,8 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
             (0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE")
         )
         noticed = []
-        w.ear.progressed = lambda progress, w=w, noticed=noticed: (
-            noticed.append(w.clock.now()) if progress.event.status == "CREATE_COMPLETE" else None
+        w.ear.progressed = lambda _ref, event, _, w=w, noticed=noticed: (
+            noticed.append(w.clock.now()) if event.status == "CREATE_COMPLETE" else None
         )
         w.deploy()
         lags.append(noticed[0] - end)

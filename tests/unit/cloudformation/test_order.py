@@ -210,4 +210,4 @@ def test_a_loop_over_resources_does_not_stop_the_plan_of_a_stack_that_waits(worl
         environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
     )
     _, rules = w.plan()
-    assert (rules.problem, rules.resources) == (None, {"Queue": "AWS::SQS::Queue"})
+    assert (rules.problem, rules.waits_for) == (None, ("bus",))

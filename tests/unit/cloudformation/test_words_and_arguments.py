@@ -12,6 +12,7 @@ from eventstacks.aws import Clock, call, is_login_error, is_transient
 from eventstacks.cloudformation import outputs, package
 from eventstacks.cloudformation.plan import loss
 from eventstacks.environment import OutputReference
+from eventstacks.errors import ErrorCode
 
 
 def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
@@ -122,26 +123,23 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
     aws = FakeAws(environment(bucket="my.store"), None)
     aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
     aws.fakes["s3", None].home = region
-    assert package.find_bucket(aws, Clock()).url == url
+    found = package.body_arguments(aws, rendered({}, "long", "#" * 51_201), Clock())
+    assert found["TemplateURL"].startswith(f"{url}/templates/long-")
 
 
 @pytest.mark.parametrize(
     ("held", "answer", "words"),
     [
         ({}, 404, "'store': bucket not found"),
-        ({}, 400, "are the credentials valid"),
-        (
-            None,
-            403,
-            "'store': permission denied to write to templates/: no key for you",
-        ),
+        (None, 403, "cannot write templates/.* to 'store': no key for you"),
     ],
 )
 def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
     long = rendered({}, "long", "#" * 51_201)
-    with pytest.raises(package.BucketError, match=words) as error:
+    with pytest.raises(package.BodyError, match=words) as error:
         package.body_arguments(stored(held, answer), long, Clock())
     assert error.value.where.endswith(": bucket")
+    assert error.value.code == ErrorCode.BUCKET_INVALID
 
 
 @pytest.mark.parametrize(
