@@ -187,7 +187,6 @@ def test_one_call_per_tick(deploy, proxy):
     assert proxy.calls == [
         "GetCallerIdentity",
         "DescribeStacks",
-        "ListChangeSets",
         "CreateChangeSet",
         "DescribeChangeSet",
         "DeleteChangeSet",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
-# The name of a change set ends with this, its time and a random part.
-_MARK, _TIME = "eventstacks", "%Y%m%dT%H%M%SZ"
-_ABANDONED = timedelta(hours=1)  # an older change set was left by a run that was killed
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> C
     """
     stack_name = arguments["StackName"]
     # The stack's name comes first: IAM policies on change sets see only this name.
-    name = f"{stack_name[:80]}-{_MARK}-{datetime.now(UTC):{_TIME}}-{uuid.uuid4().hex[:8]}"
+    name = f"{stack_name[:80]}-eventstacks-{uuid.uuid4().hex}"
     try:
         answer = stack.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
         arn, stack_id = answer["Id"], answer["StackId"]
@@ -213,37 +208,15 @@ def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = Fal
         stack_id = change_set.stack_id
         if keep_stack or change_set.kind == "UPDATE":
             return
-        if any(one["ChangeSetId"] != change_set.arn for one in _listed(stack, stack_id)):
+        others = stack.items("list_change_sets", "Summaries", retry_for=10, StackName=stack_id)
+        if any(
+            one["ChangeSetId"] != change_set.arn and not one["Status"].startswith("DELETE_")
+            for one in others
+        ):
             return
         description = stack.describe(stack_id, retry_for=10) or {}
         if description.get("StackStatus") == IN_REVIEW:  # else somebody has deployed to it
             stack.call("delete_stack", retry_for=10, StackName=stack_id)
-
-
-def _listed(stack: StackClient, stack_id: str) -> list[Mapping[str, Any]]:
-    """Return the change sets of a stack that are not being deleted."""
-    summaries = stack.items("list_change_sets", "Summaries", retry_for=10, StackName=stack_id)
-    return [one for one in summaries if not str(one.get("Status")).startswith("DELETE_")]
-
-
-def sweep(stack: StackClient, stack_id: str) -> None:
-    """Delete the change sets that killed runs left on a stack: their names tell the time.
-
-    Never raises.
-    """
-    with contextlib.suppress(*AWS_ERRORS):
-        for one in _listed(stack, stack_id):
-            if _is_abandoned(one):
-                found = ChangeSet(one["ChangeSetId"], stack_id, "UPDATE")
-                discard(stack, found, keep_stack=True)
-
-
-def _is_abandoned(summary: Mapping[str, Any]) -> bool:
-    name = re.search(rf"-{_MARK}-(\d{{8}}T\d{{6}}Z)-[0-9a-f]+$", summary["ChangeSetName"])
-    if not name or summary.get("ExecutionStatus") not in ("AVAILABLE", "UNAVAILABLE"):
-        return False
-    created = datetime.strptime(name[1], _TIME).replace(tzinfo=UTC)
-    return datetime.now(UTC) - created > _ABANDONED
 
 
 # --- what must not be shown of a change set --------------------------------------------------------

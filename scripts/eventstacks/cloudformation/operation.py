@@ -5,6 +5,7 @@ DescribeStackEvents alone is polled, once per tick: the stack's own events carry
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import uuid
 from dataclasses import dataclass, field
@@ -286,17 +287,15 @@ def wait_until_visible(
     The status must be the event's, and the update's time another than in ``before``. Returns the
     last answer after some seconds, or {} without one: a finished operation is not failed for it.
     """
-    old = before or {}
-    is_old = old.get("StackStatus", IN_REVIEW) != IN_REVIEW
-    begun, pause, found = stack.clock.now(), 0.2, dict[str, Any]()
+    old, begun, pause, found = before or {}, stack.clock.now(), 0.2, dict[str, Any]()
+    is_update = old.get("StackStatus", IN_REVIEW) != IN_REVIEW
     while (waited := stack.clock.now() - begun) < _VISIBLE_WITHIN:
-        try:
+        with contextlib.suppress(*AWS_ERRORS):
             found = stack.describe(stack_id) or {}
-        except AWS_ERRORS:
-            break
         # Not every endpoint changes the time of an update: half of the patience is for it.
-        is_new = not is_old or found.get("LastUpdatedTime") != old.get("LastUpdatedTime")
-        if found.get("StackStatus") == status and (is_new or waited > _VISIBLE_WITHIN / 2):
+        is_late = waited > _VISIBLE_WITHIN / 2
+        is_new = not is_update or found.get("LastUpdatedTime") != old.get("LastUpdatedTime")
+        if found.get("StackStatus") == status and (is_new or is_late):
             break
         stack.clock.sleep(pause)
         pause = min(pause * 1.5, 2.0)

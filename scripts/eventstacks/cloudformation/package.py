@@ -71,8 +71,8 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
             advice=f"Add 'bucket: <name>' to {aws.environment.path}.",
         )
     key = f"{FOLDER}/{template.name}-{hashlib.sha256(body).hexdigest()[:16]}.yaml"
+    client = aws.client("s3")
     try:
-        client = aws.client("s3", _region(aws, bucket, clock))
         call(
             client.put_object,
             clock=clock,
@@ -90,22 +90,6 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
             where=f"{aws.environment.path}: bucket",
         ) from None
     return {"TemplateURL": f"{_address(aws, client, bucket)}/{key}"}
-
-
-def _region(aws: Aws, bucket: str, clock: Clock) -> Any:
-    """Return the Region of a bucket.
-
-    HeadBucket names it in a header also where it refuses (403) because s3:ListBucket is missing
-    (S3 API Reference).
-    """
-    try:
-        answer = call(aws.client("s3").head_bucket, clock=clock, Bucket=bucket)
-    except ClientError as error:
-        metadata = error.response["ResponseMetadata"]
-        if metadata["HTTPStatusCode"] != 403:
-            raise
-        return metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-    return answer.get("BucketRegion")
 
 
 def _address(aws: Aws, client: Any, bucket: str) -> str:

@@ -47,8 +47,6 @@ class Planner:
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | package.body_arguments(self.aws, template, stack.clock)
         settings = self._settings(stack, description)
-        if description:
-            change_set.sweep(stack, description["StackId"])
         # From here on nothing may fail: the change set would be left behind.
         made = change_set.create(stack, arguments, secrets)
         if made.unchanged and made.kind == "CREATE":
@@ -66,7 +64,7 @@ class Planner:
             for one in made.changes
             if (how := loss(one))
         ]
-        changed_outputs = _output_changes(template, description)
+        changed_outputs = _output_changes(template, description or {})
         return replace(found, outputs=changed_outputs, losses=tuple(losses))
 
     def _check_state(self, ref: StackRef, status: str) -> None:
@@ -142,15 +140,13 @@ def deployed_template(stack: StackClient, stack_id: str, stage: str = "Original"
     return documents.parse_template(body, str(stack.ref)) if isinstance(body, str) else dict(body)
 
 
-def _output_changes(
-    template: RenderedTemplate, description: Mapping[str, Any] | None
-) -> dict[str, str]:
+def _output_changes(template: RenderedTemplate, held: Mapping[str, Any]) -> dict[str, str]:
     """Return the outputs of a stack that change: added, removed, or how.
 
     A change of a value that is not literal is not known. An output whose condition is false cannot
     be told from one that is added.
     """
-    before = {one["OutputKey"]: one for one in (description or {}).get("Outputs") or ()}
+    before = {one["OutputKey"]: one for one in held.get("Outputs") or ()}
     declared = {
         name: one
         for name, one in (template.document.get("Outputs") or {}).items()
@@ -158,12 +154,11 @@ def _output_changes(
     }
     changes = dict.fromkeys(sorted(declared.keys() - before.keys()), "added")
     for name in sorted(declared.keys() & before.keys()):
-        old, new = before[name], declared[name]
-        value, export = new.get("Value"), "Export" in new
-        if isinstance(value, str) and value != old.get("OutputValue"):
-            changes[name] = f"{old.get('OutputValue')} → {value}"
-        elif export != bool(old.get("ExportName")):
-            changes[name] = "export added" if export else "export removed"
+        old, value = before[name].get("OutputValue"), declared[name].get("Value")
+        if isinstance(value, str) and value != old:
+            changes[name] = f"{old} → {value}"
+        elif ("Export" in declared[name]) != bool(before[name].get("ExportName")):
+            changes[name] = "export added" if "Export" in declared[name] else "export removed"
     return changes | dict.fromkeys(sorted(before.keys() - declared.keys()), "removed")
 
 

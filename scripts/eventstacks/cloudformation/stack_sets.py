@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
 from eventstacks import documents
-from eventstacks.aws import RETRY_LONG, error_code
+from eventstacks.aws import RETRY_LONG, error_code, suppress_aws_error
 from eventstacks.cloudformation import failure, package
 from eventstacks.cloudformation.plan import ProtectedError, check_losses
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Run, Scope, Status, Step
@@ -23,7 +24,7 @@ from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from eventstacks.cloudformation.change_set import Options
     from eventstacks.cloudformation.stack import StackClient
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # by Action
-Missing = dict[tuple[str, ...], list[str]]  # accounts or organizational units → Regions
+Calls = Sequence[tuple[str, dict[str, Any]]]  # methods and arguments, in order
 
 
 class RefusedError(failure.DeploymentError):
@@ -53,9 +54,7 @@ class SetRef(StackRef):
 class SetPlan(Plan):
     """What a deployment would do to one stack set; ``settings`` has it in words."""
 
-    method: str = ""  # create_stack_set, update_stack_set
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the method
-    missing: Missing = field(default_factory=dict)
+    calls: Calls = ()
 
 
 def choose(environment: Environment, refs: Sequence[StackRef]) -> list[StackRef]:
@@ -113,25 +112,23 @@ class StackSets(Scope):
     def _plan(self, stack: StackClient, template: RenderedTemplate) -> Plan:
         arguments, held = self._arguments(stack, template), _describe(stack)
         instances = _instances(stack) if held else []
-        differences = _differences(arguments, held, template) if held else []
-        if outdated := sum(one.get("Status") != "CURRENT" for one in instances):
-            differences.append(f"{outdated} stacks not current")
-        missing = self._missing(stack.ref, instances, held or {})
-        method = "create_stack_set" if not held else "update_stack_set" if differences else ""
-        settings = [f"stack set: {', '.join(differences) or 'new'}"] if method else []
-        for targets, regions in missing.items():
+        calls, settings, losses = list[Any](), list[str](), list[tuple[str, str, str]]()
+        if not held:
+            token = {"ClientRequestToken": uuid.uuid4().hex}  # the same in every retry
+            calls.append(("create_stack_set", arguments | token))
+            settings.append("stack set: new")
+        elif differences := _differences(arguments, held, instances, template):
+            calls.append(("update_stack_set", arguments))
+            settings.append(f"stack set: {', '.join(differences)}")
+            # Stack sets have no change sets: what is replaced or deleted cannot be seen before.
+            how = "would be updated, and AWS does not tell what that replaces"
+            losses.append((stack.ref.stack_name, "stack set", how))
+        name = {"StackSetName": stack.ref.stack_name}
+        for targets, regions in self._missing(stack.ref, instances, held or {}).items():
+            where = self._targets(targets)
+            calls.append(("create_stack_instances", {**name, "Regions": regions, **where}))
             settings.append(f"stacks of {', '.join(targets)} in {', '.join(regions)}")
-        # Stack sets have no change sets: what an update replaces or deletes cannot be seen before.
-        how = "would be updated, and AWS does not tell what that replaces"
-        losses = [(stack.ref.stack_name, "stack set", how)] if held and differences else []
-        return SetPlan(
-            stack.ref,
-            settings=tuple(settings),
-            losses=tuple(losses),
-            method=method,
-            arguments=arguments,
-            missing=missing,
-        )
+        return SetPlan(stack.ref, settings=tuple(settings), losses=tuple(losses), calls=calls)
 
     def _arguments(self, stack: StackClient, template: RenderedTemplate) -> dict[str, Any]:
         """Return the arguments of CreateStackSet and UpdateStackSet."""
@@ -162,7 +159,7 @@ class StackSets(Scope):
 
     def _missing(
         self, ref: StackRef, instances: Sequence[Mapping[str, Any]], held: Mapping[str, Any]
-    ) -> Missing:
+    ) -> dict[tuple[str, ...], list[str]]:
         """Return the accounts, or without accounts the units, that have no stack in a Region.
 
         A unit without accounts has no stacks; the stack set knows it, and it is not missing.
@@ -190,41 +187,37 @@ class StackSets(Scope):
         if any(plan.changes for plan in plans) and not self.listener.confirm(plans):
             return []
         run = Run(self)
-        return run.work(plans, lambda stack, plan: self._deploy(run, stack, plan))
 
-    def _deploy(self, run: Run, stack: StackClient, plan: SetPlan) -> Result:
-        ref, name = stack.ref, {"StackSetName": stack.ref.stack_name}
-        run.start(ref)
-        if plan.method == "create_stack_set":
-            stack.call(plan.method, ClientRequestToken=uuid.uuid4().hex, **plan.arguments)
-        elif plan.method:
-            self._operate(stack, plan.method, **plan.arguments)
-        for targets, regions in plan.missing.items():
-            where = self._targets(targets)
-            self._operate(stack, "create_stack_instances", Regions=regions, **name, **where)
-        if plan.missing and self.target.accounts and self._missing(ref, _instances(stack), {}):
+        def job(stack: StackClient, plan: SetPlan) -> Result:
+            self._carry_out(run, stack, plan.calls)
+            accounts = self.target.accounts if plan.calls else ()
             # AWS skips an account that is in none of the units, and reports success.
-            raise failure.DeploymentError(
-                "not every account got its stacks; are all in the organizational units?",
-                where=str(ref),
-                advice=f"See which are missing: {ref.command('plan')}",
+            if accounts and self._missing(stack.ref, _instances(stack), {}):
+                raise failure.DeploymentError(
+                    "not every account got its stacks; are all in the organizational units?",
+                    where=str(stack.ref),
+                    advice=f"See which are missing: {stack.ref.command('plan')}",
+                )
+            is_new = plan.calls and plan.calls[0][0] == "create_stack_set"
+            return Result(
+                stack.ref, "created" if is_new else "updated" if plan.calls else "unchanged"
             )
-        created = plan.method == "create_stack_set"
-        return Result(ref, "created" if created else "updated" if plan.changes else "unchanged")
+
+        return run.work(plans, job)
 
     def _targets(self, targets: Sequence[str]) -> dict[str, Any]:
         """Return the argument that names accounts, or organizational units and accounts in them."""
         if self.target.permissions != "SERVICE_MANAGED":
             return {"Accounts": list(targets)}
-        if not self.target.accounts:
-            return {"DeploymentTargets": {"OrganizationalUnitIds": list(targets)}}
-        units = list(self.target.organizational_units)
+        units = {"OrganizationalUnitIds": list(self.target.organizational_units)}
         narrowed = {"Accounts": list(targets), "AccountFilterType": "INTERSECTION"}
-        return {"DeploymentTargets": {"OrganizationalUnitIds": units, **narrowed}}
+        is_narrowed = bool(self.target.accounts)
+        where = units | narrowed if is_narrowed else {"OrganizationalUnitIds": list(targets)}
+        return {"DeploymentTargets": where}
 
-    def _operate(self, stack: StackClient, method: str, **arguments: Any) -> None:
-        """Start an operation and wait for its end. Raises DeploymentError."""
-        target, operation_id = self.target, str(uuid.uuid4())
+    def _carry_out(self, run: Run, stack: StackClient, calls: Calls) -> None:
+        """Call methods, and wait for the operations that they start. Raises DeploymentError."""
+        target = self.target
         # STRICT would lower the concurrency.
         mode = "SOFT" if target.concurrency > target.failure_tolerance + 1 else "STRICT"
         preferences = {
@@ -233,15 +226,17 @@ class StackSets(Scope):
             "FailureToleranceCount": target.failure_tolerance,
             "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
         }
-        try:
-            answer = stack.call(
-                method, OperationId=operation_id, OperationPreferences=preferences, **arguments
-            )
-            operation_id = answer.get("OperationId") or operation_id
-        except ClientError as error:  # the answer of the first call was lost
-            if error_code(error) != "OperationIdAlreadyExistsException":
-                raise
-        _finish(stack, operation_id)
+        run.start(stack.ref)
+        for method, arguments in calls:
+            if method in ("create_stack_set", "delete_stack_set"):
+                stack.call(method, **arguments)
+                continue
+            operation = str(uuid.uuid4())
+            given = {"OperationId": operation, "OperationPreferences": preferences, **arguments}
+            # Already exists: the answer of the first call was lost.
+            with suppress_aws_error("OperationIdAlreadyExistsException"):
+                operation = stack.call(method, **given).get("OperationId") or operation
+            _finish(stack, operation)
 
     def follow(self) -> list[Result]:
         """Follow the operations in progress; return [] without any. Raises Interrupted."""
@@ -280,23 +275,19 @@ class StackSets(Scope):
         def job(stack: StackClient, found: Preview) -> Result:
             if not found.stack:
                 return Result(stack.ref, "unchanged")
-            run.start(stack.ref)
-            name = {"StackSetName": stack.ref.stack_name}
-            if instances := _instances(stack):
+            name, instances = {"StackSetName": stack.ref.stack_name}, _instances(stack)
+            calls: list[Any] = [("delete_stack_set", name)]
+            if instances:
                 # The targets of what is deployed, whatever the file names by now.
                 is_by_unit = found.stack.get("PermissionModel") == "SERVICE_MANAGED"
                 key = "OrganizationalUnitId" if is_by_unit else "Account"
                 targets = sorted({one[key] for one in instances})
                 units = {"DeploymentTargets": {"OrganizationalUnitIds": targets}}
-                self._operate(
-                    stack,
-                    "delete_stack_instances",
-                    Regions=sorted({one["Region"] for one in instances}),
-                    RetainStacks=False,
-                    **name,
-                    **(units if is_by_unit else {"Accounts": targets}),
-                )
-            stack.call("delete_stack_set", **name)
+                where = units if is_by_unit else {"Accounts": targets}
+                regions = {"Regions": sorted({one["Region"] for one in instances})}
+                retain = {"RetainStacks": False}
+                calls.insert(0, ("delete_stack_instances", {**name, **regions, **where, **retain}))
+            self._carry_out(run, stack, calls)
             return Result(stack.ref, "deleted")
 
         return run.work(previews, job)
@@ -330,9 +321,13 @@ class StackSets(Scope):
 
 
 def _differences(
-    arguments: Mapping[str, Any], held: Mapping[str, Any], template: RenderedTemplate
+    arguments: Mapping[str, Any],
+    held: Mapping[str, Any],
+    instances: Sequence[Mapping[str, Any]],
+    template: RenderedTemplate,
 ) -> list[str]:
     """Return the settings in which a stack set differs from the arguments of an update."""
+    outdated = sum(one.get("Status") != "CURRENT" for one in instances)
     declared = (template.document.get("Parameters") or {}).items()
     defaults = {key: documents.text_of(one["Default"]) for key, one in declared if "Default" in one}
 
@@ -359,7 +354,7 @@ def _differences(
         name
         for name, value in wanted.items()
         if value != deployed[name] and value is not None  # a role that the file leaves out stays
-    ]
+    ] + [f"{outdated} stacks not current"] * bool(outdated)
 
 
 def _finish(stack: StackClient, operation_id: str) -> None:

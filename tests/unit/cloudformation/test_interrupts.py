@@ -3,7 +3,6 @@
 import _thread
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import NoCredentialsError
@@ -173,55 +172,6 @@ def test_ctrl_c_is_heard_though_it_wakes_nobody():
     assert woken == [True]
 
 
-def left(minutes, stack="t-bus"):
-    """The name of a change set that a run has created so long ago."""
-    created = datetime.now(UTC) - timedelta(minutes=minutes)
-    return f"{stack}-eventstacks-{created:%Y%m%dT%H%M%SZ}-0123abcd"
-
-
-def test_what_a_killed_run_left_is_swept(world):
-    w = world()
-    w.cfn.add_stack("t-bus")
-    others = ["somebody-elses", "t-bus-eventstacks-soon-0123abcd", left(5)]
-    for name in (*others, *(left(90 + number) for number in range(3))):  # more than one page
-        w.cfn.create_change_set(StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=name)
-    w.plan()
-    assert [one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()] == others
-
-
-def test_the_empty_stack_of_a_killed_run_is_swept_too(world):
-    for others, stays in (
-        ((), False),
-        (("somebody-elses",), True),
-        (("one", "another", "a-third"), True),
-    ):
-        w = world()
-        for name in (left(90), *others):
-            w.cfn.create_change_set(StackName="t-bus", ChangeSetType="CREATE", ChangeSetName=name)
-        w.plan()
-        assert (w.cfn.find("t-bus") is not None) == stays
-
-
-@pytest.mark.parametrize(("minutes", "swept"), [(2, False), (59, False), (61, True)])
-def test_a_change_set_of_a_run_that_can_still_be_at_its_question_is_not_swept(
-    world, minutes, swept
-):
-    w = world()
-    w.cfn.add_stack("t-bus")
-    made = w.cfn.create_change_set(
-        StackName="t-bus", ChangeSetType="UPDATE", ChangeSetName=left(minutes)
-    )
-    w.plan()
-    assert (made["Id"] not in w.cfn.change_sets) == swept
-
-
-def test_the_names_of_own_change_sets_are_recognised(world):
-    w = world()
-    w.plan()
-    (name,) = (one["ChangeSetName"] for call, one in w.cfn.calls if call == "create_change_set")
-    assert name.rsplit("-", 1)[0] == left(0).rsplit("-", 1)[0] or len(name) == len(left(0))
-
-
 def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):
     w = world(environment(stack(policy={"Statement": []})))
     w.cfn.add_stack("t-bus")
@@ -229,10 +179,3 @@ def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):
     (plan,) = w.plan()
     assert "AWS says: no" in str(plan.problem)
     assert w.cfn.change_sets == {}
-
-
-def test_sweeping_is_no_condition(world):
-    w = world()
-    w.cfn.add_stack("t-bus")
-    w.cfn.fail("list_change_sets", refusal("AccessDenied", "no", 403))
-    assert w.deploy()[0].outcome == "updated"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 from rendered import rendered
-from scripted_cloudformation import FakeAws, environment, stack
+from scripted_cloudformation import FakeAws, environment, refusal, stack
 
 from eventstacks.aws import Clock, call, is_login_error, is_transient
 from eventstacks.cloudformation import outputs, package
@@ -51,59 +51,39 @@ def test_a_circle_is_named():
 
 
 class S3:
-    """S3 as seen from one region; the bucket ``store`` is in eu-central-1, and may be closed to HeadBucket."""
+    """S3 in one Region; ``refusal`` is its answer to PutObject."""
 
-    home = "eu-central-1"
-
-    def __init__(self, region, held, answer=200):
+    def __init__(self, region="us-east-1", refusal=None):
         # As with AWS_USE_FIPS_ENDPOINT: where the client goes is not what CloudFormation reads from.
         partition = "aws-cn" if region.startswith("cn-") else "aws"
         self.meta = SimpleNamespace(
             endpoint_url=f"https://s3-fips.{region}", partition=partition, region_name=region
         )
-        self.held, self.answer = held, answer
-
-    def head_bucket(self, Bucket):  # noqa: N803
-        if self.answer == 200:
-            return {"BucketRegion": "eu-central-1"}
-        headers = {"x-amz-bucket-region": self.home} if self.answer == 403 else {}
-        answer = {"HTTPStatusCode": self.answer, "HTTPHeaders": headers}
-        raise ClientError(
-            {"Error": {"Code": str(self.answer)}, "ResponseMetadata": answer}, "HeadBucket"
-        )
+        self.refusal, self.held = refusal, {}
 
     def put_object(self, Bucket, Key, Body, ContentType):  # noqa: N803
-        if self.held is None:
-            raise ClientError(
-                {
-                    "Error": {"Code": "AccessDenied", "Message": "no key for you"},
-                    "ResponseMetadata": {},
-                },
-                "PutObject",
-            )
+        if self.refusal:
+            raise self.refusal
         self.held[Bucket, Key] = Body
 
 
-def stored(held, answer=200):
-    """An environment of us-east-1 whose bucket is elsewhere."""
-    aws = FakeAws(environment(bucket="store"), None)
-    seen = {None: "us-east-1", "us-east-1": "us-east-1", "eu-central-1": "eu-central-1"}
-    aws.fakes |= {("s3", asked): S3(region, held, answer) for asked, region in seen.items()}
-    return aws
+def uploaded(s3, bucket="store", size=51_201):
+    aws = FakeAws(environment(bucket=bucket), None)
+    aws.fakes["s3", None] = s3
+    return package.body_arguments(aws, rendered({}, "long", "#" * size), Clock())
 
 
-@pytest.mark.parametrize("answer", [200, 403])
 @pytest.mark.parametrize(
     ("size", "by"), [(51_200, "TemplateBody"), (51_201, "TemplateURL"), (1_000_000, "TemplateURL")]
 )
-def test_long_bodies_go_by_way_of_s3(size, by, answer):
-    held = {}
-    found = package.body_arguments(stored(held, answer), rendered({}, "long", "#" * size), Clock())
+def test_long_bodies_go_by_way_of_s3(size, by):
+    s3 = S3()
+    found = uploaded(s3, size=size)
     assert list(found) == [by]
     if by == "TemplateURL":
-        (((name, key), put),) = held.items()
+        (((name, key), put),) = s3.held.items()
         assert (name, len(put)) == ("store", size)
-        assert found["TemplateURL"] == f"https://store.s3.eu-central-1.amazonaws.com/{key}"
+        assert found["TemplateURL"] == f"https://store.s3.us-east-1.amazonaws.com/{key}"
 
 
 @pytest.mark.parametrize(
@@ -120,24 +100,17 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
     monkeypatch.setenv(
         "AWS_PROFILE", "of-the-shell"
     )  # which does not matter if the environment names its own
-    aws = FakeAws(environment(bucket="my.store"), None)
-    aws.fakes |= {("s3", None): S3(region, {}, 403), ("s3", region): S3(region, {}, 403)}
-    aws.fakes["s3", None].home = region
-    found = package.body_arguments(aws, rendered({}, "long", "#" * 51_201), Clock())
+    found = uploaded(S3(region), "my.store")
     assert found["TemplateURL"].startswith(f"{url}/templates/long-")
 
 
 @pytest.mark.parametrize(
-    ("held", "answer", "words"),
-    [
-        ({}, 404, "'store': bucket not found"),
-        (None, 403, "cannot write templates/.* to 'store': no key for you"),
-    ],
+    ("code", "status", "words"),
+    [("NoSuchBucket", 404, "bucket not found"), ("AccessDenied", 403, "no key for you")],
 )
-def test_a_bucket_that_cannot_be_used_says_so(tmp_path, held, answer, words):
-    long = rendered({}, "long", "#" * 51_201)
-    with pytest.raises(package.BodyError, match=words) as error:
-        package.body_arguments(stored(held, answer), long, Clock())
+def test_a_bucket_that_cannot_be_used_says_so(code, status, words):
+    with pytest.raises(package.BodyError, match=f"'store': {words}") as error:
+        uploaded(S3(refusal=refusal(code, "no key for you", status)))
     assert error.value.where.endswith(": bucket")
     assert error.value.code == ErrorCode.BUCKET_INVALID
 
@@ -233,7 +206,7 @@ def test_pauses_grow_apart_and_end_growing():
 
 
 def test_a_refusal_is_neither_trouble_that_passes_nor_a_missing_login():
-    from scripted_cloudformation import refusal, throttle
+    from scripted_cloudformation import throttle
 
     denied = refusal("AccessDenied", "no", 403)
     assert (is_transient(denied), is_login_error(denied), is_transient(throttle())) == (
