@@ -1,4 +1,6 @@
-"""Draw the flow as a Mermaid flowchart: publisher → bus → rule → target, dashed to dead-letter queues.
+"""Draw the flow as a Mermaid flowchart.
+
+Publisher → bus → rule → target, dashed to dead-letter queues.
 
 Source: https://mermaid.js.org/syntax/flowchart.html
 """

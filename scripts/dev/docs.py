@@ -1,7 +1,8 @@
 """Write the generated parts of ``docs/``: ``python -m dev.docs [--check]``.
 
 They are the diagrams and the tables of parameters and outputs in ``docs/stacks/``, and the whole of
-``docs/commands.md`` and ``docs/lint-rules.md``. ``--check`` only reports pages that are out of date.
+``docs/commands.md`` and ``docs/lint-rules.md``. ``--check`` only reports pages that are out of
+date.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ LINT_RULES = """\
 
 `make lint` checks these in addition to cfn-lint's own rules. They work for any template, from any
 folder, wherever cfn-lint and eventstacks are installed together:
-`cfn-lint -a eventstacks.lint -- my-template.yaml`. Each rule has fixtures in `tests/fixtures/lint/`.
+`cfn-lint -a eventstacks.lint -- my-template.yaml`. Each rule has fixtures in
+`tests/fixtures/lint/`.
 
 Parameters are assumed to take any value that they allow, whatever the default, and both outcomes of
-every condition are tried: a finding is something that a deployment can run into. If the template does
-not decide it, nothing is reported. Something *missing* is only reported if it is missing under all
-conditions, so a parameter may leave it out on purpose. To turn off a finding, use `ignore_checks` in
-`.cfnlintrc`, or `cfn-lint: config:` in the Metadata of a resource, as for every rule of cfn-lint.
+every condition are tried: a finding is something that a deployment can run into. If the template
+does not decide it, nothing is reported. Something *missing* is only reported if it is missing under
+all conditions, so a parameter may leave it out on purpose. To turn off a finding, use
+`ignore_checks` in `.cfnlintrc`, or `cfn-lint: config:` in the Metadata of a resource, as for every
+rule of cfn-lint.
 
 E: AWS rejects it, or it cannot work. W: it deploys, but loses events or has side effects.
 

@@ -1,7 +1,8 @@
 """Write each template with its conditions resolved: ``python -m dev.variants DIRECTORY``.
 
-checkov does not resolve Fn::If and takes a property for set that AWS::NoValue removes. So `make scan` reads these files: one at
-the defaults, and one for each other value of a parameter that conditions compare.
+checkov does not resolve Fn::If and takes a property for set that AWS::NoValue removes. So `make
+scan` reads these files: one at the defaults, and one for each other value of a parameter that
+conditions compare.
 """
 
 from __future__ import annotations

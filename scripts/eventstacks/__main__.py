@@ -77,7 +77,11 @@ class Verbs(click.Group):
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
         """Write the verbs by section."""
         for section, names in itertools.groupby(VERBS, lambda name: VERBS[name].section):
             with formatter.section(section):
@@ -99,7 +103,10 @@ def cli() -> None:
 
 
 def main() -> int:
-    """Run one verb and return its exit code: 0, 1 failed, 2 usage, 3 changes found, 130 interrupted."""
+    """Run one verb and return its exit code.
+
+    0, 1 failed, 2 usage, 3 changes found, 130 interrupted.
+    """
     for number in SIGNALS:
         # One that is ignored stays so: nohup, or a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -125,7 +132,10 @@ def main() -> int:
 
 
 def _report(error: BaseException, *, as_json: bool) -> int:
-    """Print the error that ended a verb; return the exit code. Raises what is a bug of this program."""
+    """Print the error that ended a verb.
+
+    Return the exit code. Raises what is a bug of this program.
+    """
     from eventstacks.cli import output  # noqa: PLC0415 - rich is not loaded for --help
 
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):

@@ -82,9 +82,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def _check_response(
     url: str, operation_model: Any, response_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Raise ResponseParserError for a response that is not AWS's: botocore raises KeyError, or nothing.
+    """Raise ResponseParserError for a response that is not AWS's; botocore raises another error.
 
-    Only for protocols whose responses have an outermost element or bracket; a 5xx can come from a proxy.
+    Only for protocols whose responses have an outermost element or bracket; a 5xx can come from a
+    proxy.
     """
     status, body = response_dict["status_code"], response_dict["body"]
     expected = {
@@ -97,7 +98,9 @@ def _check_response(
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Address and credentials of an AWS that is not the public one. By default credentials that say nothing.
+    """Address and credentials of an AWS that is not the public one.
+
+    By default credentials that say nothing.
 
     Never the user's own: the server at the address could keep them.
     """
@@ -120,8 +123,9 @@ class Endpoint:
 class Aws:
     """The clients of one environment, one per service and Region, made when first asked for.
 
-    ``connect`` returns the endpoint of an environment that has ``endpoint: embedded``. Safe to share between threads:
-    botocore clients are, and making them is locked here. ``client_options``: of botocore's Config.
+    ``connect`` returns the endpoint of an environment that has ``endpoint: embedded``. Safe to
+    share between threads: botocore clients are, and making them is locked here. ``client_options``:
+    of botocore's Config.
     """
 
     def __init__(
@@ -167,13 +171,16 @@ class Aws:
                 f"cannot get AWS credentials: {error_message(error).rstrip(' :')}",
                 code=ErrorCode.CREDENTIALS,
                 where=f"environment {self.environment.name}",
-                advice=f"Log in to the profile {profile!r}, or correct profile and regions in {path}."
+                advice=f"Log in to the profile {profile!r}, or correct it in {path}."
                 if profile
                 else f"Set AWS_PROFILE, run aws sso login, or name a profile in {path}.",
             ) from None
 
     def guard(self) -> str:
-        """Return the account ID if it is the environment's own. Raises ToolError: as ``account``, WRONG_ACCOUNT."""
+        """Return the account ID if it is the environment's own.
+
+        Raises ToolError: as ``account``, WRONG_ACCOUNT.
+        """
         if self.environment.account not in (None, self.account):
             raise ToolError(
                 f"the credentials are for account {self.account}, this environment is for "

@@ -1,4 +1,7 @@
-"""Read files: YAML as people write it for CloudFormation, strictly, and what comes with the package."""
+"""Read files.
+
+YAML as people write it for CloudFormation, strictly, and what comes with the package.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT_INTRINSICS = ("Ref", "Condition")  # all others have the prefix Fn:: in their long form
-# A guess: far deeper than templates and environment files are, and not too deep for the code that follows them down.
+# A guess: far deeper than templates and environment files are, and not too deep for the code that
+# follows them down.
 MAX_DEPTH = 100
 # libyaml's parser, ten times as fast, where PyYAML was built with it.
 FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,7 +50,8 @@ class DocumentError(ToolError):
 class StrictLoader(FAST_LOADER):  # type: ignore[misc]
     """SafeLoader that refuses duplicate keys, which YAML would drop silently, and unknown tags.
 
-    Keys are strings, as in JSON: 1 is '1'. Dates stay strings: 2012-10-17 is the version of a policy.
+    Keys are strings, as in JSON: 1 is '1'. Dates stay strings: 2012-10-17 is the version of a
+    policy.
     """
 
     merges = True  # whether <<: *name is allowed
@@ -92,7 +97,8 @@ for _tag in (None, *_FOREIGN):
 class _TemplateLoader(StrictLoader):
     """The YAML of a CloudFormation template: ``!Sub x`` becomes ``{"Fn::Sub": x}``.
 
-    Source: AWS CloudFormation User Guide, 'CloudFormation template formats': hash merges are not supported.
+    Source: AWS CloudFormation User Guide, 'CloudFormation template formats': hash merges are not
+    supported.
     """
 
     merges = False
@@ -131,7 +137,10 @@ def _yaml_errors(name: str) -> Iterator[None]:
 
 
 def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
-    """Return the value of one YAML document. Raises DocumentError with ``name``, line and column."""
+    """Return the value of one YAML document.
+
+    Raises DocumentError with ``name``, line and column.
+    """
     with _yaml_errors(name):
         value = yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader
     if is_deeper(value, MAX_DEPTH):
@@ -143,7 +152,7 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Return True if lists and mappings are nested more than so many levels deep, or contain themselves."""
+    """Return True if lists and mappings are nested deeper than ``levels``, or without end."""
     level = [value]
     for _ in range(levels):
         unique = {id(one): one for one in level if isinstance(one, dict | list)}.values()

@@ -1,7 +1,8 @@
 """Environments: which stacks are deployed where, with which values.
 
-An environment is one file, ``parameters/<env>.yaml``, described by ``parameters/schema.json``. Reading
-is strict: an unknown key, stack or Region, or a wrong value, is an error before any AWS call.
+An environment is one file, ``parameters/<env>.yaml``, described by ``parameters/schema.json``.
+Reading is strict: an unknown key, stack or Region, or a wrong value, is an error before any AWS
+call.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class OutputReference:
 class Source:
     """A value from outside the file, looked up when it is needed.
 
-    ``!Env NAME``: an environment variable. ``!Ssm /name``: a parameter of Parameter Store, decrypted.
-    ``!Previous``: what the stack has now.
+    ``!Env NAME``: an environment variable. ``!Ssm /name``: a parameter of Parameter Store,
+    decrypted. ``!Previous``: what the stack has now.
     """
 
     kind: str  # Env, Ssm, Previous
@@ -136,7 +137,10 @@ class StackRef:
 
 @dataclass(frozen=True)
 class Environment:
-    """The content of ``parameters/<name>.yaml``; ``parameter_checks`` compares it with the templates."""
+    """The content of ``parameters/<name>.yaml``.
+
+    ``parameter_checks`` compares it with the templates.
+    """
 
     name: str
     path: Path
@@ -158,7 +162,9 @@ class Environment:
         return StackRef(self.name, stack, settings.stack_name, region, settings)
 
     def choose(self, stack: str | None = None, region: str | None = None) -> list[StackRef]:
-        """Return the stacks and regions a command is for: all, or those of ``stack`` and ``region``.
+        """Return the stacks and regions a command is for.
+
+        All, or those of ``stack`` and ``region``.
 
         Raises EnvironmentFileError if there is none.
         """
@@ -166,7 +172,8 @@ class Environment:
             raise EnvironmentFileError(
                 f"stack {stack!r} not found in this environment{nearest(stack, self.stacks)}",
                 where=f"{self.path}: stacks",
-                advice=f"Stacks: {', '.join(self.stacks)}. Add an entry under `stacks:` to deploy another template.",
+                advice=f"Stacks: {', '.join(self.stacks)}. "
+                "Add an entry under `stacks:` to deploy another template.",
             )
         wanted = [self.stacks[stack]] if stack else list(self.stacks.values())
         refs = [
@@ -193,9 +200,12 @@ class Environment:
         }
 
     def dependencies(self, ref: StackRef) -> set[StackRef]:
-        """Return the stacks to deploy before one: those whose outputs it takes, and its ``depends_on``.
+        """Return the stacks to deploy before one.
 
-        A stack of ``depends_on`` counts in the same Region, or if it is not there, in all of its Regions.
+        Those whose outputs it takes, and its ``depends_on``.
+
+        A stack of ``depends_on`` counts in the same Region, or if it is not there, in all of its
+        Regions.
         """
         found = {source for source, _ in self.references(ref).values()}
         for name in ref.settings.depends_on:
@@ -258,7 +268,10 @@ def validator() -> jsonschema.Draft202012Validator:
 
 
 def load(name: str, directory: Path = PARAMETERS) -> Environment:
-    """Read ``parameters/<name>.yaml``. Raises EnvironmentFileError or DocumentError with file and key."""
+    """Read ``parameters/<name>.yaml``.
+
+    Raises EnvironmentFileError or DocumentError with file and key.
+    """
     path = directory / f"{name}.yaml"
     if name not in (known := names(directory)):
         raise EnvironmentFileError(
@@ -345,7 +358,7 @@ def _value(raw: Any) -> Any:
 
 
 def _check_regions_and_references(environment: Environment, stack: StackSettings) -> None:
-    """Raise EnvironmentFileError for a wrong Region of a value, or a reference to a stack that is missing."""
+    """Raise EnvironmentFileError for a value of another Region, or for a stack that is missing."""
     key = f"{environment.path}: stacks.{stack.name}"
     others = {name: one for name, one in environment.stacks.items() if name != stack.name}
     for name, value in stack.parameters.items():

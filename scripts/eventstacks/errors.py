@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class ErrorCode(StrEnum):
-    """Stable codes of errors: part of the output with ``--json``; code and tests use these, never a sentence."""
+    """Stable codes of errors.
+
+    Part of the output with ``--json``; code and tests use these, never a sentence.
+    """
 
     FAILED = "failed"
     USAGE = "usage"  # wrong options or arguments: exit code 2
@@ -62,9 +65,11 @@ class ErrorCode(StrEnum):
 class ToolError(Exception):
     """An error the user can fix: what is wrong, where, and what to do next.
 
-    The command line prints it on stderr and exits with 1; any other exception that escapes is a bug.
+    The command line prints it on stderr and exits with 1; any other exception that escapes is a
+    bug.
 
-    ``where`` names file and line, key, stack or region; ``advice`` is the next step. Both may be empty.
+    ``where`` names file and line, key, stack or region; ``advice`` is the next step. Both may be
+    empty.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.FAILED

@@ -34,9 +34,9 @@ def check_parameters(
 ) -> None:
     """Check the parameters of stacks (default: all) against the ``Parameters`` of their templates.
 
-    ``stacks``: keys of the environment file. Raises ParameterError for a parameter that the template
-    lacks or that has no value, an output that the referenced template lacks, and a value that
-    CloudFormation would refuse; RenderingError for a template that is missing or broken.
+    ``stacks``: keys of the environment file. Raises ParameterError for a parameter that the
+    template lacks or that has no value, an output that the referenced template lacks, and a value
+    that CloudFormation would refuse; RenderingError for a template that is missing or broken.
     Source: AWS CloudFormation User Guide, 'Parameters section'.
     """
     for name in environment.stacks if stacks is None else dict.fromkeys(stacks):
@@ -86,7 +86,8 @@ def _check_stack(
 def refusal(declared: Mapping[str, Any], value: str) -> str:
     """Return why CloudFormation would refuse the value of a parameter, or ''.
 
-    ``declared``: an entry of a template's ``Parameters``. The items of a list are checked one by one.
+    ``declared``: an entry of a template's ``Parameters``. The items of a list are checked one by
+    one.
     """
     kind = str(declared.get("Type", "String"))
     if kind.startswith("AWS::SSM::Parameter"):
@@ -124,8 +125,8 @@ def _item_refusal(declared: Mapping[str, Any], item: str, *, is_number: bool) ->
 def _matches(pattern: Any, item: str) -> bool:
     """Return False if a value certainly does not match an AllowedPattern.
 
-    AllowedPattern is a regular expression of Java. What Python cannot read, or would read in another
-    way, is left to CloudFormation: \\p{L}, ranges such as [\\w-.], intersections with &&.
+    AllowedPattern is a regular expression of Java. What Python cannot read, or would read in
+    another way, is left to CloudFormation: \\p{L}, ranges such as [\\w-.], intersections with &&.
     Source: AWS CloudFormation User Guide, 'Regular expressions'.
     """
     with warnings.catch_warnings():

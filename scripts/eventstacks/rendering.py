@@ -1,8 +1,10 @@
-"""Render ``templates/`` into ``build/``: the same bytes for every environment, Region and partition.
+"""Render ``templates/`` into ``build/``.
+
+The same bytes for every environment, Region and partition.
 
 Jinja composes: macros, Lambda code from real files, the version stamp. What differs between
-environments is left to CloudFormation parameters, so that one file is linted, tested, uploaded by hand
-and promoted.
+environments is left to CloudFormation parameters, so that one file is linted, tested, uploaded by
+hand and promoted.
 """
 
 from __future__ import annotations
@@ -138,8 +140,8 @@ def render(name: str, directory: Path = TEMPLATES) -> RenderedTemplate:
 def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     """Render every template of ``directory`` and write ``build/``.
 
-    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was. A file is written
-    only if its bytes change; a file directly in ``build/`` that no template has is removed.
+    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was. A file is
+    written only if its bytes change; a file directly in ``build/`` that no template has is removed.
     """
     if not directory.is_dir():
         raise RenderingError(
@@ -159,7 +161,10 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
 
 
 class _Compiled(jinja2.BytecodeCache):
-    """Compile each file once: every template imports the same macros. Jinja's key is name and path."""
+    """Compile each file once.
+
+    Every template imports the same macros. Jinja's key is name and path.
+    """
 
     def __init__(self) -> None:
         self._codes: dict[tuple[str, str], Any] = {}
@@ -175,7 +180,10 @@ _COMPILED = _Compiled()
 
 
 def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
-    """Return what Jinja makes of a template; its macros and functions come from the project, then from the package."""
+    """Return what Jinja makes of a template.
+
+    Its macros and functions come from the project, then from the package.
+    """
 
     def find_file(file: str) -> Path | None:
         return next(
@@ -193,7 +201,8 @@ def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
         path = find_file(f"functions/{file}") or folders[0] / "functions" / file
         return documents.read_text(path).rstrip("\n")
 
-    # An environment for each template: a macro's module keeps the name of the template that imports it.
+    # An environment for each template: a macro's module keeps the name of the template that imports
+    # it.
     jinja = jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
         bytecode_cache=_COMPILED,
@@ -244,9 +253,9 @@ def _write(template: RenderedTemplate) -> None:
 def _tidy(text: str) -> str:
     """Return YAML with blank lines as a careful author sets them, so that macros need not.
 
-    One before each section and each resource with the comment above it. Other blank lines go, unless
-    the next line is indented as deeply as the code of a function is and not a list item. The caller compares the values:
-    of a template whose strings this would change nothing is changed.
+    One before each section and each resource with the comment above it. Other blank lines go,
+    unless the next line is indented as deeply as the code of a function is and not a list item. The
+    caller compares the values: of a template whose strings this would change nothing is changed.
     """
     text = re.sub(r"(?:[ \t\r]*\n)+(?= {0,8}[^ \n]| +- )", "\n", f"\n{text.strip()}\n")
     head, mark, rest = text.partition("\nResources:\n")

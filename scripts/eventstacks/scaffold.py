@@ -61,10 +61,10 @@ def stack(
 ) -> dict[Path, str]:
     """Return the files of a new stack in the project of the current folder; nothing is written.
 
-    ``target``: a key of TARGETS. Its rule is
-    on the bus of the stack ``bus_of``; else with ``has_bus`` on a bus of its own; else on the default
-    bus. ``parameters/local.yaml`` and, if there is one, ``.taskcat.yml`` get an entry and keep
-    everything else, comments too; a test of taskcat creates one stack, so with ``bus_of`` there is none.
+    ``target``: a key of TARGETS. Its rule is on the bus of the stack ``bus_of``; else with
+    ``has_bus`` on a bus of its own; else on the default bus. ``parameters/local.yaml`` and, if
+    there is one, ``.taskcat.yml`` get an entry and keep everything else, comments too; a test of
+    taskcat creates one stack, so with ``bus_of`` there is none.
 
     Raises ToolError for an invalid name, a stack that exists, a stack without a bus, a
     rule that triggers itself, or a file whose form cannot take an entry.
@@ -95,7 +95,7 @@ def stack(
 
 
 def _bus_entry(bus_of: str) -> list[str]:
-    """Return the lines of an environment file for a stack whose rule is on the bus of another stack."""
+    """Return the lines of an environment file for a stack with a rule on another stack's bus."""
     local = environment.load("local")
     local.choose(bus_of)  # raises an error if there is none
     settings = local.stacks[bus_of]
@@ -182,7 +182,10 @@ def _refuse_existing(files: Mapping[Path, str]) -> None:
 
 
 def _fill(file: str, /, **values: object) -> str:
-    """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in; the project's own wins."""
+    """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in.
+
+    The project's own wins.
+    """
     folders = [Path("templates/scaffold"), documents.packaged("templates/scaffold")]
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),

@@ -6,7 +6,7 @@ import pytest
 from raw_stacks import ACCOUNT, Stack, eventually
 
 from eventstacks import rendering
-from eventstacks.local import deliveries
+from eventstacks.local.policies import policies_allow
 
 TEMPLATES = rendering.render_all()
 REGION = "eu-central-1"
@@ -143,7 +143,7 @@ def test_only_alarms_of_this_account_and_region_may_publish_and_use_the_key(depl
         source = f"arn:aws:cloudwatch:{region}:{account}:alarm:x"
         keys = {"aws:sourcearn": source, "aws:sourceaccount": account}
         caller = f"{service}.amazonaws.com"
-        return deliveries.policies_allow([policies[action]], caller, action, topic, keys)
+        return policies_allow([policies[action]], caller, action, topic, keys)
 
     for action in policies:
         assert admitted(action)

@@ -8,7 +8,7 @@ from raw_stacks import ACCOUNT, Stack, eventually, resource, template
 
 from eventstacks import environment, rendering
 from eventstacks.flow import graph, trace
-from eventstacks.local import deliveries
+from eventstacks.local import deliveries, policies
 
 HUB_REGION, OTHER_REGION = "eu-west-1", "us-east-1"
 OTHER_ACCOUNT = "111122223333"
@@ -215,7 +215,7 @@ def test_each_account_may_forward_its_own_sources(start):
         keys["aws:principalorgid"] = None
         caller = f"arn:aws:iam::{account}:role/forward"
         policy = json.loads(bus["Policy"])
-        return deliveries.decisions([policy], "", "events:PutEvents", bus["Arn"], keys, caller)
+        return policies.decisions([policy], "", "events:PutEvents", bus["Arn"], keys, caller)
 
     assert decided(OTHER_ACCOUNT, "com.example.orders.eu") == {"Allow"}
     assert decided(OTHER_ACCOUNT, "com.example.shop") == {"Allow"}
@@ -234,7 +234,7 @@ def test_direct_put_events_of_other_accounts_is_a_choice(start):
         {"Source": "com.example.shop", "DetailType": "x"}, is_forwarded=False
     )
     asked = ("", "events:PutEvents", bus["Arn"], keys, f"arn:aws:iam::{OTHER_ACCOUNT}:role/any")
-    assert deliveries.policies_allow([json.loads(bus["Policy"])], *asked)
+    assert policies.policies_allow([json.loads(bus["Policy"])], *asked)
 
 
 def test_copies_stand_beside_each_other(start, hub, unique):

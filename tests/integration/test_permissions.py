@@ -14,7 +14,7 @@ import pytest
 from receiver import Receiver
 
 from eventstacks import rendering
-from eventstacks.local import deliveries
+from eventstacks.local import policies
 
 REGION = "eu-central-1"
 TEMPLATES = rendering.render_all()
@@ -155,8 +155,14 @@ def test_no_other_rule_of_the_bus_may_use_the_targets_of_the_stack(
     url, own = queue
     for number, (bus, _, targets) in enumerate(rules(clients, template, resources)):
         arns = {one["Arn"] for one in targets} | {one["DeadLetterConfig"]["Arn"] for one in targets}
+        # PutTargets refuses an API destination without a role: that of the stack trusts its rule only.
+        roles = {
+            one["Arn"]: {"RoleArn": one["RoleArn"]}
+            for one in targets
+            if ":api-destination/" in one["Arn"]
+        }
         foreign = [
-            {"Id": f"t{n}", "Arn": arn, "DeadLetterConfig": {"Arn": own}}
+            {"Id": f"t{n}", "Arn": arn, "DeadLetterConfig": {"Arn": own}, **roles.get(arn, {})}
             for n, arn in enumerate(sorted(arns))
         ]
         rule = f"{unique}-{number}"
@@ -352,7 +358,7 @@ def test_only_the_trail_of_the_stack_writes_to_its_bucket_and_only_below_its_fol
     acl = {"s3:x-amz-acl": "bucket-owner-full-control"}
 
     def admitted(action, resource, source, principal="cloudtrail.amazonaws.com"):
-        return deliveries.policies_allow(
+        return policies.policies_allow(
             [policy], principal, action, resource, {"aws:sourcearn": source, **acl}
         )
 

@@ -87,7 +87,9 @@ class _SafeConsole(Console):
 
 
 def console(*, err: bool = False, markup: bool = False) -> Console:
-    """Return a console: colour on a terminal; plain lines in a pipe, with NO_COLOR, CI or TERM=dumb.
+    """Return a console.
+
+    Colour on a terminal; plain lines in a pipe, with NO_COLOR, CI or TERM=dumb.
 
     Long lines are wrapped only on a terminal.
     """
@@ -186,7 +188,10 @@ def _print_cells(out: Console, first: Sequence[Text], rest: Sequence[Text]) -> N
 
 
 def header(environment: Environment, account: str, regions: Iterable[str], endpoint: str) -> None:
-    """Print one line on stderr: environment, account, Regions and endpoint. Nothing with --quiet."""
+    """Print one line on stderr.
+
+    Environment, account, Regions and endpoint. Nothing with --quiet.
+    """
     if not is_quiet():
         where = ", ".join(dict.fromkeys(regions))
         words = [environment.name, f"account {account}" if account else "", where, endpoint]

@@ -1,16 +1,17 @@
 """Notifications of CloudWatch alarms: only to topics whose policy and key allow CloudWatch.
 
-MiniStack publishes to every topic that exists. On AWS a topic whose policy does not name CloudWatch refuses the
-notification, and so does one whose key does not, such as alias/aws/sns; the alarm's history tells (CloudWatch User
-Guide, 'Notifying users on alarm changes'; SNS Developer Guide, 'Key management'). The text in the history is a guess.
+MiniStack publishes to every topic that exists. On AWS a topic whose policy does not name CloudWatch
+refuses the notification, and so does one whose key does not, such as alias/aws/sns; the alarm's
+history tells (CloudWatch User Guide, 'Notifying users on alarm changes'; SNS Developer Guide, 'Key
+management'). The text in the history is a guess.
 """
 
 import time
 
 from ministack.services import cloudwatch, kms, sns
 
-from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import Json, Original, log, patch
+from eventstacks.local.policies import policies_allow
 
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}

@@ -1,4 +1,6 @@
-"""Events of AWS services that MiniStack does not send: S3 data events through CloudTrail, RDS snapshots.
+"""Events of AWS services that MiniStack does not send.
+
+S3 data events through CloudTrail, RDS snapshots.
 
 And CopyDBSnapshot and CopyDBClusterSnapshot, which it lacks.
 
@@ -20,7 +22,8 @@ from ministack.services import eventbridge, rds, s3
 from eventstacks.local.ministack import Json, Original, call, in_region, patch
 
 Form = dict[str, list[str]]
-OBJECT_CALLS = {  # (method, part of an upload, copy) -> event name in CloudTrail; GET and HEAD are reads
+# (method, part of an upload, copy) -> event name in CloudTrail; GET and HEAD are reads.
+OBJECT_CALLS = {
     ("PUT", False, False): "PutObject",
     ("PUT", False, True): "CopyObject",
     ("DELETE", False, False): "DeleteObject",
@@ -32,8 +35,8 @@ OBJECT_CALLS = {  # (method, part of an upload, copy) -> event name in CloudTrai
 }
 # Query parameters of these calls; others (tagging, acl …) make it another operation.
 OBJECT_PARAMETERS = {"x-id", "partNumber", "uploadId", "versionId"}
-# (Action, from another Region) -> category, event IDs and messages (RDS User Guide; the texts of 0041 and of the copies
-# are from memory).
+# (Action, from another Region) -> category, event IDs and messages (RDS User Guide; the texts of
+# 0041 and of the copies are from memory).
 SNAPSHOTS = {
     ("CreateDBSnapshot", False): (
         "creation",
@@ -66,7 +69,10 @@ def announce(source: str, detail_type: str, detail: Json, *resources: str) -> No
 
 
 def selects(selector: Json, values: dict[str, str]) -> bool:
-    """Return True if an event selector, basic or advanced, selects a data event with these fields (CloudTrail API)."""
+    """Return True if an event selector, basic or advanced, selects a data event with these fields.
+
+    Source: CloudTrail API reference.
+    """
     if "FieldSelectors" in selector:
         tests: dict[str, Any] = {
             "Equals": lambda value, operand: value in operand,
@@ -109,7 +115,10 @@ def active_selectors() -> list[Json]:
 def report(
     name: str, bucket: str, key: str, headers: dict[str, str], body: bytes | None, *, reads: bool
 ) -> None:
-    """Put 'AWS API Call via CloudTrail' on the bus of the bucket's Region (CloudTrail record reference)."""
+    """Put 'AWS API Call via CloudTrail' on the default bus of the bucket's Region.
+
+    Source: CloudTrail record reference.
+    """
     set_request_region(s3._notification_bucket_region(bucket))
     arn, account, caller = f"arn:aws:s3:::{bucket}/{key}", get_account_id(), caller_arn()
     values = {
@@ -165,7 +174,10 @@ def report(
 async def on_s3(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any
 ) -> Any:
-    """Handle an S3 request, then report it to CloudTrail. AWS records refused requests too; this does not."""
+    """Handle an S3 request, then report it to CloudTrail.
+
+    AWS records refused requests too; this does not.
+    """
     answer = await original(method, path, headers, body, query, **rest)
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     name = OBJECT_CALLS.get((method, "uploadId" in query, "x-amz-copy-source" in headers))
@@ -185,7 +197,7 @@ def region_of(snapshot: str) -> str:
 async def on_rds(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any
 ) -> Any:
-    """Handle an RDS request, then send the events of the snapshot that it created, copied or deleted."""
+    """Handle an RDS request, then send the events of the snapshot that it is about."""
     answer = await original(method, path, headers, body, query)
     form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
     action, source = form.get("Action", ""), form.get("SourceDBSnapshotIdentifier", "")
@@ -210,7 +222,9 @@ async def on_rds(
 
 
 def copy_snapshot(part: str, kind: str, form: Form) -> Any:
-    """Copy a snapshot of an instance or a cluster; the copy is available at once. Quotas are not counted.
+    """Copy a snapshot of an instance or a cluster.
+
+    The copy is available at once. Quotas are not counted.
 
     ``part``: DBSnapshot or DBClusterSnapshot; ``kind``: its part of an ARN.
     """
@@ -257,9 +271,12 @@ rds._ACTION_MAP["CopyDBClusterSnapshot"] = _copy_cluster_snapshot
 
 @patch("extract_resource_arn", iam_actions)
 def resource_of(original: Original, service: str, *request: Any) -> str:
-    """Return the ARN of the snapshot that a request copies, deletes or tags; MiniStack knows instances and clusters only.
+    """Return the ARN of the snapshot that a request copies, deletes or tags.
 
-    A copy is authorized for its source and its target (service authorization reference); here only for the target.
+    MiniStack knows instances and clusters only.
+
+    A copy is authorized for its source and its target (service authorization reference); here only
+    for the target.
     """
     arn = str(original(service, *request))
     form, region, account = request[4], request[5], request[6]

@@ -1,11 +1,12 @@
 """API destinations: their resource types, and delivery to a receiver on this machine, with retries.
 
-No event leaves the machine. Only the hosts 127.0.0.1, localhost and *.localhost are called. AWS requires https, and the
-loopback has no certificate, so the embedded AWS ends TLS itself: it sends plain HTTP to the port of the https URL.
-Events for any other host go to the dead-letter queue.
+No event leaves the machine. Only the hosts 127.0.0.1, localhost and *.localhost are called. AWS
+requires https, and the loopback has no certificate, so the embedded AWS ends TLS itself: it sends
+plain HTTP to the port of the https URL. Events for any other host go to the dead-letter queue.
 
-Source of what is retried: EventBridge User Guide, 'API destinations as targets', error codes. Which ERROR_CODE belongs
-to which failure is a guess; the codes are those of the guide, 'Using dead-letter queues'.
+Source of what is retried: EventBridge User Guide, 'API destinations as targets', error codes. Which
+ERROR_CODE belongs to which failure is a guess; the codes are those of the guide, 'Using dead-letter
+queues'.
 """
 
 import asyncio
@@ -44,7 +45,10 @@ _free: dict[str, float] = {}  # ARN of a destination -> when its rate allows the
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that failed. ``wait``: seconds that the receiver asks for (Retry-After), None if it asks for none."""
+    """A request that failed.
+
+    ``wait``: seconds that the receiver asks for (Retry-After), None if it asks for none.
+    """
 
     code: str
     message: str
@@ -60,7 +64,10 @@ def is_loopback(url: str) -> bool:
 
 @patch("_http_open", eventbridge)
 def open_loopback(_original: Original, request: Any, timeout: float | None = None) -> Any:
-    """Send a request, also for an access token, to this machine by HTTP. Raises NotDelivered for other hosts."""
+    """Send a request, also for an access token, to this machine by HTTP.
+
+    Raises NotDelivered for other hosts.
+    """
     del timeout
     url = urlsplit(request.full_url)
     if not is_loopback(request.full_url):
@@ -72,7 +79,10 @@ def open_loopback(_original: Original, request: Any, timeout: float | None = Non
 
 
 def failure_of(status: int, retry_after: str | None) -> Failure | None:
-    """Return how an answer counts: None for success. A Retry-After that is a date is ignored here."""
+    """Return how an answer counts.
+
+    None for success. A Retry-After that is a date is ignored here.
+    """
     if 200 <= status < 300:
         return None
     try:
@@ -86,7 +96,9 @@ def failure_of(status: int, retry_after: str | None) -> Failure | None:
 
 
 def request_once(request: Json, connection: Json, key: tuple[str, ...], *, renew: bool) -> int:
-    """Send a request with the connection's credentials; return the status. Raises HTTPError for all but 2xx.
+    """Send a request with the connection's credentials.
+
+    Return the status. Raises HTTPError for all but 2xx.
 
     ``key``: of the access token. ``renew``: get a new one.
     """
@@ -105,7 +117,10 @@ def request_once(request: Json, connection: Json, key: tuple[str, ...], *, renew
 
 
 def attempt(request: Json, connection: Json, key: tuple[str, ...]) -> Failure | None:
-    """Make one attempt; return why it failed. An access token that is refused is renewed once (re:Post)."""
+    """Make one attempt.
+
+    Return why it failed. An access token that is refused is renewed once (re:Post).
+    """
     is_oauth = connection["AuthorizationType"] == "OAUTH_CLIENT_CREDENTIALS"
     try:
         try:
@@ -127,7 +142,10 @@ def attempt(request: Json, connection: Json, key: tuple[str, ...]) -> Failure | 
 
 
 def slot(arn: str, rate: float) -> float:
-    """Reserve the next request that the rate of a destination allows; return the seconds until then."""
+    """Reserve the next request that the rate of a destination allows.
+
+    Return the seconds until then.
+    """
     now = time.monotonic()
     due = max(now, _free.get(arn, now))
     _free[arn] = due + 1 / rate
@@ -135,7 +153,10 @@ def slot(arn: str, rate: float) -> float:
 
 
 async def carry(target: Json, rule: Json, view: Any, rate: float, send: Any) -> None:
-    """Attempt until it succeeds, is not retried or the retry policy is exhausted; then send it to the DLQ."""
+    """Attempt until it succeeds, is not retried or the retry policy is exhausted.
+
+    Then send it to the DLQ.
+    """
     policy = target.get("RetryPolicy") or {}
     attempts = policy.get("MaximumRetryAttempts", DEFAULT_ATTEMPTS)
     deadline = time.monotonic() + policy.get("MaximumEventAgeInSeconds", DEFAULT_AGE)
@@ -166,14 +187,20 @@ async def carry(target: Json, rule: Json, view: Any, rate: float, send: Any) -> 
 
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of deliveries, in a thread of its own: a slow receiver must not stop the embedded AWS."""
+    """Return the event loop of deliveries, in a thread of its own.
+
+    A slow receiver must not stop the embedded AWS.
+    """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="api-destinations").start()
     return loop
 
 
 def to_api_destination(target: Json, _event: Json, rule: Json, view: Any) -> None:
-    """Start the delivery to an API destination. Raises NotDelivered for one that does not exist or is elsewhere."""
+    """Start the delivery to an API destination.
+
+    Raises NotDelivered for one that does not exist or is elsewhere.
+    """
     destination = eventbridge._api_destinations.get(target["Arn"].split("/")[1]) or {}
     arn = destination.get("ConnectionArn", "")
     connection = eventbridge._connections.get(arn.partition("/")[2])
@@ -218,7 +245,7 @@ def with_id(original: Original, data: Json) -> Any:
 
 @patch("_describe_connection", eventbridge)
 def without_secrets(original: Original, data: Json) -> Any:
-    """Describe a connection without passwords, keys and client secrets, as AWS does (API reference)."""
+    """Describe a connection without passwords, keys and secrets, as AWS does (API reference)."""
     connection = eventbridge._connections.get(data.get("Name"))
     if not connection:
         return original(data)
@@ -233,7 +260,10 @@ def without_secrets(original: Original, data: Json) -> Any:
 
 
 def put_connection(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """Put a connection. Its access token is not asked for before the first event; AWS asks at once."""
+    """Put a connection.
+
+    Its access token is not asked for before the first event; AWS asks at once.
+    """
     answer = call("eventbridge", f"AWSEvents.{verb}Connection", **{**props, "Name": name})
     arn = answer["ConnectionArn"]
     return name, {"Arn": arn, "ArnForPolicy": arn}

@@ -1,4 +1,7 @@
-"""Process of the embedded AWS: MiniStack with this package's patches, behind a guard, on 127.0.0.1."""
+"""Process of the embedded AWS.
+
+MiniStack with this package's patches, behind a guard, on 127.0.0.1.
+"""
 
 import asyncio
 import json
@@ -29,7 +32,10 @@ CHECK_SECONDS = 1.0  # between two looks whether the state directory still exist
 
 
 def apply_patches() -> None:
-    """Patch MiniStack; end the process if the installed version lacks a name that the patches use."""
+    """Patch MiniStack.
+
+    End the process if the installed version lacks a name that the patches use.
+    """
     try:
         from eventstacks.local import ministack
 
@@ -39,14 +45,15 @@ def apply_patches() -> None:
     except (ImportError, AttributeError, KeyError) as error:
         sys.exit(
             f"the installed MiniStack lacks a name that is needed: {error}\n"
-            "Install the pinned version: pip install 'eventstacks[local]' (make setup in a checkout)."
+            "Install the pinned version: pip install 'eventstacks[local]' (make setup in a "
+            "checkout)."
         )
 
 
 async def serve(
     listener: socket.socket, idle: float, access_key: str, is_held: Callable[[], bool]
 ) -> None:
-    """Serve until SIGTERM, until no request came for ``idle`` seconds, or until the state directory is deleted."""
+    """Serve until SIGTERM, ``idle`` seconds without a request, or a lost state directory."""
     from hypercorn.asyncio import serve as hypercorn_serve
     from hypercorn.config import Config
     from ministack.app import app as ministack_app
@@ -81,7 +88,10 @@ async def serve(
 
 
 def main() -> None:
-    """Run in the foreground. Arguments: state directory, port (0: any), idle seconds. Used by ``server.start``."""
+    """Run in the foreground.
+
+    Arguments: state directory, port (0: any), idle seconds. Used by ``server.start``.
+    """
     where, wanted, idle = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     with server.lock(where) as alive:
         try:
@@ -91,7 +101,8 @@ def main() -> None:
         port = listener.getsockname()[1]
         access_key = f"LKIA{secrets.token_hex(16).upper()}"
         secret_key = secrets.token_urlsafe(30)
-        # MiniStack takes the key in these variables for root's; each function gets those of its role instead.
+        # MiniStack takes the key in these variables for root's; each function gets those of its
+        # role instead.
         keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
         os.environ |= {**SETTINGS, **keys, "GATEWAY_PORT": str(port)}
         apply_patches()

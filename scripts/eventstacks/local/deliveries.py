@@ -1,11 +1,14 @@
-"""Delivery of events to the targets of rules: matching, permissions, payload, dead-letter queues, archives.
+"""Delivery of events to the targets of rules.
 
-MiniStack delivers to every target that exists. EventBridge first asks the target's resource policy (functions, queues,
-topics, buses, log groups) or its role. A refused event goes to the target's dead-letter queue at once, without
-retries (EventBridge User Guide, 'Using dead-letter queues').
+Matching, permissions, payload, dead-letter queues, archives.
 
-Kinds of targets, their actions and callers come from flow/targets.py. To add a kind here: its resource policy in
-``resource_policies``, and a function in SENDERS if MiniStack does not deliver to it.
+MiniStack delivers to every target that exists. EventBridge first asks the target's resource policy
+(functions, queues, topics, buses, log groups) or its role. A refused event goes to the target's
+dead-letter queue at once, without retries (EventBridge User Guide, 'Using dead-letter queues').
+
+Kinds of targets, their actions and callers come from flow/targets.py. To add a kind here: its
+resource policy in ``resource_policies``, and a function in SENDERS if MiniStack does not deliver to
+it.
 """
 
 import contextlib
@@ -22,23 +25,22 @@ from ministack.core.responses import (
     get_account_id,
     get_region,
 )
-from ministack.services import eventbridge, iam
+from ministack.services import eventbridge
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
 from eventstacks.flow.targets import (
     EVENTS,
     INPUTS,
-    Call,
     Target,
     callers,
     kind_of,
-    policy_arns,
     policy_calls,
     refusal_of,
     role_calls,
 )
 from eventstacks.local.ministack import AwsError, Json, Original, call, in_region, log, patch, send
+from eventstacks.local.policies import decisions, policies_allow, role_allows
 from eventstacks.patterns.matcher import Pattern
 
 OWN_POLICY = ("lambda", "sqs", "sns")  # kinds whose resource policy MiniStack reads by ARN
@@ -49,69 +51,11 @@ class NotDelivered(Exception):  # noqa: N818 - a result, not a fault
     """A target did not take an event. Arguments: EventBridge's ERROR_CODE and ERROR_MESSAGE."""
 
 
-def decisions(
-    policies: list[Any],
-    service: str,
-    action: str,
-    resource: str,
-    keys: Mapping[str, str | None],
-    caller: str = "",
-) -> set[str]:
-    """Return what resource policies decide: Allow, Deny or both, and nothing for a policy that does not apply.
-
-    ``keys``: condition keys of the request, in lower case. ``caller``: an ARN that can be named instead of the service.
-    """
-    question = iam_evaluator.EvalContext(
-        caller,
-        "AssumedRole",
-        get_account_id(),
-        action,
-        resource,
-        get_region(),
-        secure_transport=True,
-        service_context={
-            key: value
-            for key, value in {"aws:sourceaccount": get_account_id(), **keys}.items()
-            if value is not None
-        },
-    )
-    return {
-        iam_evaluator.evaluate_resource_policy(policy, question, service=service).decision
-        for policy in policies
-    } - {"ImplicitDeny"}
-
-
-def policies_allow(policies: list[Any], *question: Any) -> bool:
-    """Return True if resource policies allow what ``decisions`` is asked; a Deny in any of them wins."""
-    return decisions(policies, *question) == {"Allow"}
-
-
-def role_policies_allow(arn: str, action: str, resource: str) -> bool:
-    """Return True if a role's identity policies allow the action; a role that does not exist has none."""
-    name, account = arn.rsplit("/", 1)[-1], arn.split(":")[4]
-    question = iam_evaluator.EvalContext(
-        arn, "AssumedRole", account, action, resource, get_region()
-    )
-    policies = iam_evaluator._gather_role_policies(name, account)
-    return bool(iam_evaluator.evaluate(question, policies).decision == "Allow")
-
-
-def role_allows(arn: str, calls: list[Call], source: str, service: str = EVENTS) -> bool:
-    """Return True if a service can assume the role for a rule or pipe, and the role allows the calls."""
-    role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
-    asked = ("sts:AssumeRole", arn, {"aws:sourcearn": source})
-    return (
-        role is not None
-        and policies_allow([role["AssumeRolePolicyDocument"]], service, *asked)
-        and all(
-            any(role_policies_allow(arn, call.action, one) for one in policy_arns(call.resource))
-            for call in calls
-        )
-    )
-
-
 def resource_policies(kind: str, arn: str) -> list[Any]:
-    """Return the resource policies of a target, none for a kind without. Raises NotDelivered if it does not exist."""
+    """Return the resource policies of a target, none for a kind without.
+
+    Raises NotDelivered if it does not exist.
+    """
     if kind == "logs":
         describe = "Logs_20140328.DescribeResourcePolicies"
         answers = [
@@ -128,13 +72,17 @@ def resource_policies(kind: str, arn: str) -> list[Any]:
     if policy is None or arn.split(":")[3] != get_region():
         raise NotDelivered("NO_RESOURCE", f"{arn} does not exist in {get_region()}")
     document = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
-    # The default statement of a topic is for its owner only; MiniStack's provisioner omits that condition.
+    # The default statement of a topic is for its owner only; MiniStack's provisioner omits that
+    # condition.
     statements = document.get("Statement", ())
     return [{"Statement": [s for s in statements if s.get("Sid") != "__default_statement_ID"]}]
 
 
 def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]:
-    """Return the condition keys of PutEvents (EventBridge User Guide, 'Using IAM policy conditions')."""
+    """Return the condition keys of PutEvents.
+
+    Source: EventBridge User Guide, 'Using IAM policy conditions'.
+    """
     return {
         "events:source": event.get("Source"),
         "events:detail-type": event.get("DetailType"),
@@ -143,10 +91,12 @@ def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]
 
 
 def check_permission(target: Target, rule_arn: str, event: Json | None = None) -> None:
-    """Raise NotDelivered unless EventBridge is allowed to deliver to the target; unknown kinds are allowed.
+    """Raise NotDelivered unless EventBridge is allowed to deliver to the target.
 
-    A bus of another Region without a role is refused by MiniStack's PutTargets. Within an account a role's permission
-    is enough, unless the resource policy of the target denies it.
+    Unknown kinds are allowed.
+
+    A bus of another Region without a role is refused by MiniStack's PutTargets. Within an account a
+    role's permission is enough, unless the resource policy of the target denies it.
     """
     arn, role, kind = target.arn, target.role, kind_of(target.arn)
     if not kind or not kind.action:
@@ -172,7 +122,9 @@ def check_permission(target: Target, rule_arn: str, event: Json | None = None) -
 
 
 def with_payload(target: Json, rule: Json, view: Any) -> Json:
-    """Return the target with the text that it receives as its Input. Raises NotDelivered if it cannot take that.
+    """Return the target with the text that it receives as its Input.
+
+    Raises NotDelivered if it cannot take that.
 
     The payload is built as in trace: MiniStack's own InputPath has no indexes.
     """
@@ -226,11 +178,13 @@ def to_function(target: Json, _event: Json, _rule: Json, view: Any) -> None:
 
 
 def to_bus(target: Json, event: Json, _rule: Json, _view: Any) -> None:
-    """Put the unchanged event on another bus, also of another Region. Buses of other accounts are not reached.
+    """Put the unchanged event on another bus, also of another Region.
 
-    An event is forwarded once within a Region and once to another Region (EventBridge User Guide, 'Sending and
-    receiving events between event buses'; that the two are counted apart, and the codes, are from a public report).
-    So no loop needs another check.
+    Buses of other accounts are not reached.
+
+    An event is forwarded once within a Region and once to another Region (EventBridge User Guide,
+    'Sending and receiving events between event buses'; that the two are counted apart, and the
+    codes, are from a public report). So no loop needs another check.
     """
     (region, account), bus = (
         target["Arn"].split(":")[3:5],
@@ -292,7 +246,10 @@ def send_to_dlq(
 
 @patch("_invoke_target", eventbridge)
 def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any = None) -> None:
-    """Check the permission, deliver, and send what was not delivered to the dead-letter queue. Raises nothing."""
+    """Check the permission, deliver, and send what was not delivered to the dead-letter queue.
+
+    Raises nothing.
+    """
     view, arn = view or eventbridge._pattern_event_view(event), target["Arn"].removesuffix(":*")
     kind = kind_of(arn)
     try:
@@ -316,7 +273,7 @@ def compile_pattern(text: str) -> Pattern:
 
 
 def is_wanted(rule: Json, event: Json) -> bool:
-    """Return True if an event on the rule's bus is matched against it: a replay can be limited to some rules."""
+    """Return True if an event is matched against a rule: a replay can be limited to some rules."""
     replay = (eventbridge._replays.get(event.get("ReplayName")) or {}).get("Destination", {})
     is_source = replay.get("Arn", "").endswith(f"/{rule['EventBusName']}")  # not forwarded since
     return (
@@ -329,7 +286,7 @@ def is_wanted(rule: Json, event: Json) -> bool:
 
 @patch("_dispatch_event", eventbridge)
 def dispatch(_original: Original, event: Json, view: Any = None) -> None:
-    """Deliver an event to the targets of the rules that match it, and archive it unless it is a replay."""
+    """Deliver an event to the targets of the rules that match; archive it unless it is a replay."""
     view = view or eventbridge._pattern_event_view(event)
     rules = {key: rule for key, rule in eventbridge._rules.items() if is_wanted(rule, event)}
     for key, rule in rules.items():
@@ -341,7 +298,10 @@ def dispatch(_original: Original, event: Json, view: Any = None) -> None:
 
 @patch("_put_events", eventbridge)
 def put_events(original: Original, data: Json, **options: Any) -> Any:
-    """Refuse a request if the policy of a bus denies one of its events. Events of services are not asked for."""
+    """Refuse a request if the policy of a bus denies one of its events.
+
+    Events of services are not asked for.
+    """
     for entry in [] if options else data.get("Entries", []):
         bus, _ = eventbridge._event_bus_name_from_ref(entry.get("EventBusName", "default"))
         arn = f"arn:aws:events:{get_region()}:{get_account_id()}:event-bus/{bus}"
@@ -349,7 +309,10 @@ def put_events(original: Original, data: Json, **options: Any) -> Any:
         keys = put_events_keys(entry, is_forwarded=False)
         policies = resource_policies("event-bus", arn)
         if "Deny" in decisions(policies, "", "events:PutEvents", arn, keys, root):
-            text = f"User: {root} is not authorized to perform: events:PutEvents on resource: {arn} with an explicit deny"
+            text = (
+                f"User: {root} is not authorized to perform: events:PutEvents on resource: {arn} "
+                "with an explicit deny"
+            )
             return error_response_json("AccessDeniedException", text, 400)
     return original(data, **options)
 
@@ -358,14 +321,20 @@ def put_events(original: Original, data: Json, **options: Any) -> Any:
 def archive(
     original: Original, event: Json, view: Any = None, *, is_received: bool = False
 ) -> None:
-    """Archive an event once, also one of an AWS service; MiniStack's own call, after PutEvents, is ignored."""
+    """Archive an event once, also one of an AWS service.
+
+    MiniStack's own call, after PutEvents, is ignored.
+    """
     if is_received:  # a replay compares numbers; MiniStack's services write text
         original({**event, "Time": int(eventbridge._coerce_timestamp(event["Time"]))}, view)
 
 
 @patch("_parse_pattern_text", eventbridge)
 def parse_pattern(_original: Original, text: str) -> tuple[list[Pattern] | None, str | None]:
-    """Compile a pattern with this package's matcher; return what ``matches`` takes, or the reason of the refusal."""
+    """Compile a pattern with this package's matcher.
+
+    Return what ``matches`` takes, or the reason of the refusal.
+    """
     try:
         return [Pattern(text)], None
     except ToolError as error:
@@ -380,7 +349,7 @@ def matches(_original: Original, view: Any, pattern: Pattern) -> bool:
 
 @patch("_validate_target_arn", eventbridge)
 def check_target(original: Original, target: Json) -> Any:
-    """Refuse what PutTargets is known to refuse, such as a role for a log group (flow/targets.py)."""
+    """Refuse what PutTargets is known to refuse (flow/targets.py)."""
     if refusal := refusal_of(Target(target["Id"], target["Arn"], target), ""):
         return error_response_json("ValidationException", f"{refusal[1]}.", 400)
     return original(target)

@@ -1,4 +1,7 @@
-"""Lambda functions as MiniStack runs them, in processes of their own: credentials, logs and concurrency."""
+"""Lambda functions as MiniStack runs them, in processes of their own.
+
+Credentials, logs and concurrency.
+"""
 
 import os
 import queue
@@ -18,9 +21,10 @@ HANDLER_CALL = (
 ANSWER = "        _real_stdout.flush()\n\nrun()"  # in the worker's script, after each invocation
 END = "\x1eend of invocation\x1e"  # ends the log of each invocation on standard error
 TIMEOUT = 5.0  # seconds for a log without an end: a child process of the function has the pipe open
-# What the Lambda runtime does for `logging`: a root handler with level, time, request ID and message between tabs or,
-# with LoggingConfig's LogFormat JSON, one object per line with the fields of awslambdaric's JsonFormatter and `extra`.
-# ApplicationLogLevel and SystemLogLevel are not applied.
+# What the Lambda runtime does for `logging`: a root handler with level, time, request ID and
+# message between tabs or, with LoggingConfig's LogFormat JSON, one object per line with the fields
+# of awslambdaric's JsonFormatter and `extra`. ApplicationLogLevel and SystemLogLevel are not
+# applied.
 LOGGING = """
 import json as _json, logging as _logging, os as _os, time as _time
 _request, _logging.Formatter.converter = [""], _time.gmtime
@@ -32,13 +36,16 @@ class _JsonFormatter(_logging.Formatter):
                   "message": record.getMessage(), "logger": record.name,
                   "requestId": getattr(record, "aws_request_id", None)}
         if record.exc_info and record.exc_info[0]:
-            fields |= {"errorType": record.exc_info[0].__name__, "errorMessage": str(record.exc_info[1]),
+            fields |= {"errorType": record.exc_info[0].__name__,
+                       "errorMessage": str(record.exc_info[1]),
                        "stackTrace": self.formatException(record.exc_info).splitlines()}
-        fields |= {k: v for k, v in vars(record).items() if k not in self._reserved and k not in fields}
+        given = self._reserved | fields.keys()
+        fields |= {k: v for k, v in vars(record).items() if k not in given}
         return _json.dumps({k: v for k, v in fields.items() if v is not None}, ensure_ascii=False)
 _logging.basicConfig(datefmt="%Y-%m-%dT%H:%M:%S",
                      format="[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s")
-_logging.getLogger().handlers[0].addFilter(lambda record: setattr(record, "aws_request_id", _request[0]) or True)
+_logging.getLogger().handlers[0].addFilter(
+    lambda record: setattr(record, "aws_request_id", _request[0]) or True)
 if _os.environ.get("AWS_LAMBDA_LOG_FORMAT") == "JSON":
     _logging.getLogger().handlers[0].setFormatter(_JsonFormatter())
 """
@@ -49,8 +56,8 @@ SLOTS = threading.BoundedSemaphore(2 * (os.cpu_count() or 2))
 def apply_patches() -> None:
     """Add logging to the worker's script, and the whole log to a worker's answer.
 
-    MiniStack waits 50 ms for the log after an answer; on a busy machine the log would be lost. Raises AttributeError if
-    MiniStack's script has changed.
+    MiniStack waits 50 ms for the log after an answer; on a busy machine the log would be lost.
+    Raises AttributeError if MiniStack's script has changed.
     """
     script, worker = lambda_runtime._PYTHON_WORKER_SCRIPT, lambda_runtime.Worker
     for place, addition in (
@@ -111,13 +118,19 @@ def log_of(worker: Any) -> str:
 
 @patch("execution_credentials", lambda_runtime, lambda_svc)
 def unpredictable_credentials(original: Original, config: dict[str, Any]) -> Any:
-    """Make a function's credentials depend on a secret of this start; MiniStack derives them from ARNs alone."""
+    """Make a function's credentials depend on a secret of this start.
+
+    MiniStack derives them from ARNs alone.
+    """
     return original({**config, "FunctionArn": f"{config['FunctionArn']}:{SECRET}"})
 
 
 @patch("_execute_function", lambda_svc)
 def in_turn(original: Original, *arguments: Any) -> Any:
-    """Queue invocations while many functions run, as AWS does; MiniStack starts an interpreter for each."""
+    """Queue invocations while many functions run, as AWS does.
+
+    MiniStack starts an interpreter for each.
+    """
     # No longer than 5 s: a function that waits for another one would block itself.
     has_slot = SLOTS.acquire(timeout=5)
     try:
@@ -131,7 +144,9 @@ def in_turn(original: Original, *arguments: Any) -> Any:
 def no_log_of_a_deleted_function(
     original: Original, function: dict[str, Any], *arguments: Any, **more: Any
 ) -> None:
-    """Drop the log of a function that was deleted during its invocation, whose log group MiniStack would create again.
+    """Drop the log of a function that was deleted while it ran.
+
+    MiniStack would create its log group again.
 
     AWS creates a log group only if the role of the function allows it.
     """

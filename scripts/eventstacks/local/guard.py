@@ -1,15 +1,18 @@
 """Guard before MiniStack: answers only requests that carry the access key of this start.
 
-A stack's functions are programs of this user on this machine, so a request that creates a stack runs code as the
-user. Web pages and other users of the machine can send requests to the port. MiniStack does not check Host, accepts
-'test', any account ID or no key at all as root, and answers GET. Therefore a request needs
+A stack's functions are programs of this user on this machine, so a request that creates a stack
+runs code as the user. Web pages and other users of the machine can send requests to the port.
+MiniStack does not check Host, accepts 'test', any account ID or no key at all as root, and answers
+GET. Therefore a request needs
 
-- a Host name of the loopback with the own port, which a page whose name was rebound to 127.0.0.1 does not have,
+- a Host name of the loopback with the own port, which a page whose name was rebound to 127.0.0.1
+  does not have,
 - none of the headers that only browsers send,
-- an access key ID: the random one of this start, or one that this embedded AWS issued itself (an assumed role, a
-  function's execution role, an IAM user; MiniStack checks their signatures).
+- an access key ID: the random one of this start, or one that this embedded AWS issued itself (an
+  assumed role, a function's execution role, an IAM user; MiniStack checks their signatures).
 
-Exception: the two callback URLs of CloudFormation, whose random token is the credential, as in AWS's signed URLs.
+Exception: the two callback URLs of CloudFormation, whose random token is the credential, as in
+AWS's signed URLs.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from ministack.services.cloudformation import custom_resource, wait_conditions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-# 127.0.0.1, localhost and S3's virtual-host forms: bucket.localhost, bucket.s3.localhost, bucket.s3.region.localhost.
+# 127.0.0.1, localhost and S3's virtual-host forms: bucket.localhost, bucket.s3.localhost,
+# bucket.s3.region.localhost.
 HOST = r"127\.0\.0\.1|(?:[a-z0-9-]+\.)*localhost"
 BROWSER_HEADERS = {"origin", "sec-fetch-site", "sec-fetch-mode"}
 CALLBACKS = {  # path before the token -> the tokens of callbacks that a stack is waiting for
@@ -91,7 +95,7 @@ class Guard:
 
 
 def is_issued(key: str) -> bool:
-    """Return True for a temporary or IAM access key that MiniStack issued and whose signature it checks."""
+    """Return True for a temporary or IAM access key of MiniStack, whose signature it checks."""
     return key in sts._sessions or iam_evaluator.find_iam_access_key_account(key) is not None
 
 

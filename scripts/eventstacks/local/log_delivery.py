@@ -1,4 +1,7 @@
-"""Resources of log delivery: sources, destinations and deliveries. MiniStack has the API and delivers nothing."""
+"""Resources of log delivery.
+
+Sources, destinations and deliveries. MiniStack has the API and delivers nothing.
+"""
 
 from eventstacks.local.ministack import Json, call
 

@@ -1,7 +1,7 @@
-"""Patches of MiniStack's functions, a check of the names they use, and calls of its services in this process.
+"""Patches of MiniStack's functions, a check of their names, and calls of its services.
 
-MiniStack's internals move between releases. A name that is missing ends the start with an error; without the check,
-events would be lost silently.
+MiniStack's internals move between releases. A name that is missing ends the start with an error;
+without the check, events would be lost silently.
 """
 
 import ast
@@ -27,7 +27,9 @@ class AwsError(Exception):
 
 
 def patch(name: str, *owners: Any) -> Callable[[Original], Original]:
-    """Replace a function in each module or table; the replacement gets the original as its first argument.
+    """Replace a function in each module or table.
+
+    The replacement gets the original as its first argument.
 
     Raises KeyError if an owner has no such function.
     """
@@ -41,7 +43,7 @@ def patch(name: str, *owners: Any) -> Callable[[Original], Original]:
 
 
 def check(*modules: ModuleType) -> None:
-    """Raise AttributeError if the code of ``modules`` uses an attribute that another module does not have."""
+    """Raise AttributeError if ``modules`` use an attribute that another module does not have."""
     for module in modules:
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             owner = vars(module).get(getattr(getattr(node, "value", None), "id", ""))
@@ -52,10 +54,12 @@ def check(*modules: ModuleType) -> None:
 def send(
     service: str, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> tuple[int, bytes]:
-    """Send a request to a service of this process in the current account and Region; return (status, body).
+    """Send a request to a service of this process in the current account and Region.
 
-    The handlers are coroutines, but these requests never wait: they finish in one step, so they can be sent while
-    another request is handled.
+    Return (status, body).
+
+    The handlers are coroutines, but these requests never wait: they finish in one step, so they can
+    be sent while another request is handled.
     """
     module = importlib.import_module(f"ministack.services.{service}")
     handler = module.handle_request(method, path, headers, body, {})

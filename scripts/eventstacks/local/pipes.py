@@ -1,8 +1,11 @@
-"""EventBridge Pipes from a DynamoDB stream to an event bus: filter, input template, bounded retries, dead-letter queue.
+"""EventBridge Pipes from a DynamoDB stream to an event bus.
 
-MiniStack reads the stream, but delivers to topics and state machines only, without filters and templates; for those
-targets it is left as it is. Records are delivered one by one, in the order of the stream: one that fails is tried again
-before the next one (EventBridge User Guide, 'DynamoDB stream as a source for Pipes': the order is kept).
+Filter, input template, bounded retries, dead-letter queue.
+
+MiniStack reads the stream, but delivers to topics and state machines only, without filters and
+templates; for those targets it is left as it is. Records are delivered one by one, in the order of
+the stream: one that fails is tried again before the next one (EventBridge User Guide, 'DynamoDB
+stream as a source for Pipes': the order is kept).
 """
 
 import json
@@ -16,8 +19,9 @@ from ministack.services import dynamodb, dynamodb_streams, pipes
 from eventstacks.flow import graph, payload
 from eventstacks.flow.targets import Call, Target, kind_of
 from eventstacks.local import resources
-from eventstacks.local.deliveries import NotDelivered, role_allows
+from eventstacks.local.deliveries import NotDelivered
 from eventstacks.local.ministack import AwsError, Json, Original, call, in_region, log, patch
+from eventstacks.local.policies import role_allows
 from eventstacks.patterns.matcher import Pattern
 
 SERVICE = "pipes.amazonaws.com"
@@ -44,13 +48,19 @@ def is_wanted(record: Json, source: Json) -> bool:
 
 
 def value_of(text: str, record: Json) -> str:
-    """Return a parameter of the target, which can be a JSON path of the record; '' if that is not there."""
+    """Return a parameter of the target, which can be a JSON path of the record.
+
+    '' if that is not there.
+    """
     value = payload.find(text, record) if text.startswith("$") else text
     return value if isinstance(value, str) else "" if value is None else payload.compact(value)
 
 
 def entry_of(pipe: Json, record: Json) -> Json:
-    """Return the entry of PutEvents for a record. Raises NotDelivered if the template does not make a JSON object."""
+    """Return the entry of PutEvents for a record.
+
+    Raises NotDelivered if the template does not make a JSON object.
+    """
     _, target = parameters_of(pipe)
     bus = target.get("EventBridgeEventBusParameters") or {}
     detail = payload.compact(record)
@@ -111,9 +121,12 @@ def exhausted(source: Json, attempts: int, record: Json) -> str:
 
 
 def send_to_dlq(pipe: Json, record: Json, condition: str) -> None:
-    """Send the place of a record in its stream to the dead-letter queue: not the record itself, as on AWS.
+    """Send the place of a record in its stream to the dead-letter queue.
 
-    The form of the message was published by users of Pipes; RecordAgeExceeded is a guess from Lambda's.
+    Not the record itself, as on AWS.
+
+    The form of the message was published by users of Pipes; RecordAgeExceeded is a guess from
+    Lambda's.
     """
     source, _ = parameters_of(pipe)
     stream = source.get("DynamoDBStreamParameters") or {}

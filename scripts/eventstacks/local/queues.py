@@ -1,7 +1,9 @@
-"""SQS's StartMessageMoveTask and ListMessageMoveTasks, which MiniStack lacks: they move messages out of a dead-letter queue.
+"""SQS's StartMessageMoveTask and ListMessageMoveTasks, which MiniStack lacks.
 
-A task ends before the call returns, at any rate that is asked for. Source: SQS Developer Guide, 'Configure a dead-letter
-queue redrive'. The texts of errors are a guess.
+They move messages out of a dead-letter queue.
+
+A task ends before the call returns, at any rate that is asked for. Source: SQS Developer Guide,
+'Configure a dead-letter queue redrive'. The texts of errors are a guess.
 """
 
 import json
@@ -34,7 +36,7 @@ def sources_of(arn: str) -> list[str]:
 
 
 def start_move(data: Json, _url: str) -> Json:
-    """Move the visible messages of a dead-letter queue to one queue, or each back to the queue that it came from."""
+    """Move the visible messages of a dead-letter queue to a queue, by default back to their own."""
     arn, destination, now = data["SourceArn"], data.get("DestinationArn"), time.time()
     source = queue_of(arn)
     if not sources_of(arn):

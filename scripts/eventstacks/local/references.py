@@ -1,7 +1,7 @@
 """Refuse resources that name another one which does not exist: AWS does, MiniStack creates them.
 
-Each check runs before MiniStack's own creation and update. A source is named if the text is known from elsewhere than
-the API reference of the service.
+Each check runs before MiniStack's own creation and update. A source is named if the text is known
+from elsewhere than the API reference of the service.
 """
 
 import functools
@@ -15,11 +15,12 @@ from ministack.services import cloudwatch_logs, eventbridge, iam, kms, s3, sched
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local import resources
-from eventstacks.local.deliveries import role_policies_allow
 from eventstacks.local.ministack import Json, Original, patch
+from eventstacks.local.policies import role_policies_allow
 
 KNOWN = resources.KNOWN  # with the types that MiniStack lacks
-# Returns the wrong reference, or True, if AWS refuses the properties; and the refusal, whose {} is the reference.
+# Returns the wrong reference, or True, if AWS refuses the properties; and the refusal, whose {} is
+# the reference.
 Check = tuple[Callable[[Json], Any], str]
 
 # As in hashicorp/terraform, issue 26654, and hashicorp/terraform-provider-aws, issue 14042.
@@ -42,7 +43,10 @@ def as_list(value: Any) -> list[Any]:
 
 
 def trusts(arn: str, service: str) -> bool:
-    """Return True if a role exists and its trust policy names the service; its conditions are ignored."""
+    """Return True if a role exists and its trust policy names the service.
+
+    Its conditions are ignored.
+    """
     role = iam._roles.get(name_of(arn)) or {}
     trust = json.loads(role.get("AssumeRolePolicyDocument") or "{}")
     trusted = {
@@ -55,7 +59,10 @@ def trusts(arn: str, service: str) -> bool:
 
 
 def find_function(reference: str) -> Any:
-    """Return a function by its name or ARN, with or without a version; None if it does not exist."""
+    """Return a function by its name or ARN, with or without a version.
+
+    None if it does not exist.
+    """
     return provisioners._lambda_function_for_cfn_ref(reference)[0]
 
 
@@ -70,7 +77,7 @@ def is_closed(role: str, queue: str) -> bool:
 
 
 def missing_bus(reference: str) -> str:
-    """Return the name of an event bus of this Region that does not exist, given by its name or ARN."""
+    """Return the name of an event bus, given by name or ARN, that this Region does not have."""
     name = reference.rpartition("event-bus/")[2]
     return "" if name in {"default", *eventbridge._event_buses} else name
 
@@ -101,14 +108,18 @@ LOG_GROUP: Check = (
     lambda p: p["LogGroupName"] not in cloudwatch_logs._log_groups,
     "The specified log group does not exist. (Service: CloudWatchLogs, Status Code: 400)",
 )
-# Sources of the refusals of roles: aws-samples/aws-ct-vpc-flowlogs, issue 1; lumigo-io/lumigo-CLI, issue 83;
-# terraform-provider-aws, its Scheduler service; terraform-aws-modules/terraform-aws-eventbridge, PR 133, of which only
-# the pipe's first half is known.
+# Sources of the refusals of roles: aws-samples/aws-ct-vpc-flowlogs, issue 1; lumigo-io/lumigo-CLI,
+# issue 83; terraform-provider-aws, its Scheduler service;
+# terraform-aws-modules/terraform-aws-eventbridge, PR 133, of which only the pipe's first half is
+# known.
 CHECKS: dict[str, list[Check]] = {
     "AWS::Lambda::Function": [
         (
             lambda p: not trusts(p["Role"], "lambda"),
-            "The role defined for the function cannot be assumed by Lambda. (Service: Lambda, Status Code: 400)",
+            (
+                "The role defined for the function cannot be assumed by Lambda. "
+                "(Service: Lambda, Status Code: 400)"
+            ),
         )
     ],
     # What PutRule and PutTargets check; MiniStack's provisioner skips it.
@@ -178,7 +189,8 @@ CHECKS: dict[str, list[Check]] = {
             lambda p: (
                 p.get("KmsKeyId")
                 and not kms._resolve_key(p["KmsKeyId"])
-                and f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:{p.get('LogGroupName', '*')}"
+                and f"arn:aws:logs:{get_region()}:{get_account_id()}:log-group:"
+                f"{p.get('LogGroupName', '*')}"
             ),
             "The specified KMS key does not exist or is not allowed to be used with Arn '{}'",
         )
@@ -226,14 +238,18 @@ CHECKS: dict[str, list[Check]] = {
         ),
         (
             lambda p: not trusts(p["Target"]["RoleArn"], "scheduler"),
-            "The execution role you provide must allow AWS EventBridge Scheduler to assume the role.",
+            (
+                "The execution role you provide must allow AWS EventBridge Scheduler to assume the "
+                "role."
+            ),
         ),
     ],
     "AWS::StepFunctions::StateMachine": [
         (
             lambda p: not trusts(p["RoleArn"], "states"),
             (
-                "Neither the global service principal states.amazonaws.com, nor the regional one is "
+                "Neither the global service principal states.amazonaws.com, nor the regional one "
+                "is "
                 "authorized to assume the provided role."
             ),
         )
@@ -242,7 +258,7 @@ CHECKS: dict[str, list[Check]] = {
 
 
 def with_checks(checks: list[Check], position: int, original: Original, *arguments: Any) -> Any:
-    """Create or update a resource unless its properties, the argument at that position, fail a check."""
+    """Create or update a resource unless its properties, at that position, fail a check."""
     for find_wrong, refusal in checks:
         try:
             wrong = find_wrong(arguments[position])

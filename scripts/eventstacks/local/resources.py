@@ -1,7 +1,8 @@
 """CloudFormation resource types that MiniStack lacks or implements in part.
 
-To add a type, write ``put_*(verb, name, properties)``, which does Create, Update or Delete and returns (physical ID,
-attributes for Fn::GetAtt), and add it to TYPES or call ``add_type``; add its create-only properties to REPLACING.
+To add a type, write ``put_*(verb, name, properties)``, which does Create, Update or Delete and
+returns (physical ID, attributes for Fn::GetAtt), and add it to TYPES or call ``add_type``; add its
+create-only properties to REPLACING.
 """
 
 import contextlib
@@ -17,8 +18,8 @@ from ministack.services import cloudwatch, eventbridge, s3, sns
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local import log_delivery
-from eventstacks.local.deliveries import policies_allow
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
+from eventstacks.local.policies import policies_allow
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 Put = Callable[[str, str, Json], tuple[str, Json]]
@@ -26,11 +27,12 @@ Put = Callable[[str, str, Json], tuple[str, Json]]
 
 def arn_of(service: str, resource: str, region: str | None = None) -> str:
     """Return an ARN in the current account and Region."""
-    return f"arn:aws:{service}:{get_region() if region is None else region}:{get_account_id()}:{resource}"
+    region = get_region() if region is None else region
+    return f"arn:aws:{service}:{region}:{get_account_id()}:{resource}"
 
 
 def put_trail(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """Put a trail, its event selectors and its logging status, if the bucket policy allows CloudTrail."""
+    """Put a trail, its event selectors and its status, if the bucket policy allows CloudTrail."""
     if verb == "Delete":
         return name, call("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
     # YAML and parameters give either a boolean or its name.
@@ -71,7 +73,7 @@ def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
 
 
 def put_bus_policy(verb: str, _name: str, props: Json) -> tuple[str, Json]:
-    """Put a statement directly into the bus's policy: MiniStack's PutPermission has no Statement."""
+    """Put a statement into the bus's policy: MiniStack's PutPermission has no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
     call("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
     if verb != "Delete":
@@ -110,7 +112,10 @@ def put_composite_alarm(verb: str, name: str, props: Json) -> tuple[str, Json]:
 @patch("create", KNOWN["AWS::Events::EventBus"])
 @patch("update", KNOWN["AWS::Events::EventBus"])
 def with_bus_settings(original: Original, *arguments: Any) -> Any:
-    """Keep a bus's dead-letter queue, log level and key, which MiniStack drops; they have no effect."""
+    """Keep a bus's dead-letter queue, log level and key, which MiniStack drops.
+
+    They have no effect.
+    """
     result, props = original(*arguments), arguments[-2]
     kept = ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier")
     eventbridge._event_buses[result[0]] |= {key: props[key] for key in kept if key in props}
@@ -135,7 +140,10 @@ def with_numbers(original: Original, *arguments: Any) -> Any:
 
 @patch("_physical_name", provisioners)
 def physical_name(original: Original, stack: str, logical_id: str, **options: Any) -> str:
-    """Generate a name that differs between Regions: the roles of one stack in two Regions are two roles."""
+    """Generate a name that differs between Regions.
+
+    The roles of one stack in two Regions are two roles.
+    """
     name: str = original(stack, logical_id, **options)
     suffix = hashlib.sha256(f"{name} {get_region()}".encode()).hexdigest()[:13]
     return name[:-13] + (suffix if options.get("lowercase") else suffix.upper())
@@ -158,7 +166,10 @@ def delete(put: Put, name: str, props: Json) -> None:
 
 
 def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: str) -> Any:
-    """Create a resource. The property ``key`` names it, else a generated name of ``limit`` characters."""
+    """Create a resource.
+
+    The property ``key`` names it, else a generated name of ``limit`` characters.
+    """
     name = props.get(key) or provisioners._physical_name(stack, logical_id, max_len=limit)
     return put("Create", name, props)
 
@@ -177,7 +188,7 @@ TYPES: dict[str, tuple[Put, str, int]] = {
 
 
 def add_type(kind: str, put: Put, key: str, limit: int) -> None:
-    """Add a resource type, named by the property ``key``, else by a generated name of ``limit`` characters."""
+    """Add a type whose name is the property ``key``, else ``limit`` generated characters."""
     KNOWN[kind] = {
         "create": functools.partial(create, put, key, limit),
         "update": lambda name, _old, props, _stack: put("Update", name, props),
@@ -187,7 +198,8 @@ def add_type(kind: str, put: Put, key: str, limit: int) -> None:
 
 for _type, (_put, _key, _limit) in TYPES.items():
     add_type(_type, _put, _key, _limit)
-# Create-only properties, by the resource schemas; MiniStack calls every change of these types conditional.
+# Create-only properties, by the resource schemas; MiniStack calls every change of these types
+# conditional.
 REPLACING = {
     "AWS::CloudTrail::Trail": ("TrailName",),
     "AWS::Events::Archive": ("ArchiveName", "SourceArn"),

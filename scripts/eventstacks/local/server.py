@@ -1,8 +1,8 @@
 """Start, inspect and stop the embedded AWS from outside its process. One runs per state directory.
 
 Only its user can open the state directory, and one process holds its lock. The kernel releases the
-lock on the file ``alive`` when the process ends: the content is trusted, and the pid in it signalled,
-only while the lock is held.
+lock on the file ``alive`` when the process ends: the content is trusted, and the pid in it
+signalled, only while the lock is held.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 PACKAGES = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"
-DAEMON = "import sys; sys.path.insert(0, sys.argv.pop(1)); from eventstacks.local import daemon; daemon.main()"
+DAEMON = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from eventstacks.local import daemon; daemon.main()"
+)
 INHERITED = ("PATH", "LANG", "LC_ALL")
 TIMEOUT = 30.0  # seconds for a start or a stop on a loaded machine
 EXIT_NO_SPACE = 5  # the log, which is on the same disk, may be empty
@@ -49,9 +52,12 @@ class Status:
 
 
 def directory(state_dir: Path | None) -> Path:
-    """Return the state directory: the given one, LOCAL_AWS_DIR, or that of the project in the current folder.
+    """Return the state directory.
 
-    Outside a project (no ``parameters`` folder) it is eventstacks/local-aws in XDG_STATE_HOME or ~/.local/state.
+    The given one, LOCAL_AWS_DIR, or that of the project in the current folder.
+
+    Outside a project (no ``parameters`` folder) it is eventstacks/local-aws in XDG_STATE_HOME or
+    ~/.local/state.
     """
     if given := state_dir or os.environ.get("LOCAL_AWS_DIR"):
         return Path(given).resolve()
@@ -62,14 +68,19 @@ def directory(state_dir: Path | None) -> Path:
 
 
 def open_private(path: Path, flags: int = os.O_APPEND) -> TextIO:
-    """Open a file for writing that only this user can read, whatever the umask. Links are not followed."""
+    """Open a file for writing that only this user can read, whatever the umask.
+
+    Links are not followed.
+    """
     file = os.fdopen(os.open(path, flags | os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600), "w")
     os.fchmod(file.fileno(), 0o600)
     return file
 
 
 def secure(where: Path) -> None:
-    """Create the directory if necessary and close it to other users. Raises OSError, also if it is another user's.
+    """Create the directory if necessary and close it to other users.
+
+    Raises OSError, also if it is another user's.
 
     A directory that was open to others gets a new lock file: another user may hold the old one.
     """
@@ -85,7 +96,10 @@ def secure(where: Path) -> None:
 
 
 def read_state(where: Path) -> dict[str, Any] | None:
-    """Return what the running process published, its pid included; None if none runs or it is still starting."""
+    """Return what the running process published, its pid included.
+
+    None if none runs or it is still starting.
+    """
     try:
         file = (where / "alive").open()
     except FileNotFoundError:
@@ -105,8 +119,8 @@ def read_state(where: Path) -> dict[str, Any] | None:
 def lock(where: Path) -> Iterator[TextIO]:
     """Hold the directory until the end of the block, once another process that holds it has ended.
 
-    Yields the lock file for ``publish`` and ``is_held``. At the end of the block the processes that this one started
-    end too. A full disk ends the process with EXIT_NO_SPACE.
+    Yields the lock file for ``publish`` and ``is_held``. At the end of the block the processes that
+    this one started end too. A full disk ends the process with EXIT_NO_SPACE.
     """
     os.umask(0o077)  # functions that run here inherit it
     try:
@@ -136,7 +150,10 @@ def publish(alive: TextIO, **state: Any) -> None:
 
 
 def is_held(where: Path, alive: TextIO) -> bool:
-    """Return False after the lock file was deleted or replaced: no process can find this one any more."""
+    """Return False after the lock file was deleted or replaced.
+
+    No process can find this one any more.
+    """
     try:
         return os.path.samestat((where / "alive").stat(), os.fstat(alive.fileno()))
     except OSError:
@@ -150,7 +167,8 @@ def _endpoint(state: dict[str, Any]) -> Endpoint:
 def _stacks(state: dict[str, Any]) -> list[str] | None:
     """Return the stacks of a running process, or None if it does not answer."""
     headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={state['access_key']}/"}
-    request = urllib.request.Request(state["url"] + STATUS_PATH, headers=headers)  # noqa: S310 - http://127.0.0.1
+    # Always http://127.0.0.1.
+    request = urllib.request.Request(state["url"] + STATUS_PATH, headers=headers)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=5) as answer:
@@ -189,10 +207,13 @@ def _launch(where: Path, port: int | None) -> subprocess.Popen[bytes]:
 
 
 def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
-    """Return the embedded AWS of the state directory, started in the background unless it runs; it answers on return.
+    """Return the embedded AWS of the state directory, started in the background unless it runs.
 
-    ``port`` (default: LOCAL_AWS_PORT, else 4566; 0: any free port) matters only if it is started. Raises ToolError if
-    the port is in use or it does not answer within 30 seconds, OSError if the state directory cannot be used.
+    It answers on return.
+
+    ``port`` (default: LOCAL_AWS_PORT, else 4566; 0: any free port) matters only if it is started.
+    Raises ToolError if the port is in use or it does not answer within 30 seconds, OSError if the
+    state directory cannot be used.
     """
     where, process, deadline = directory(state_dir), None, time.monotonic() + TIMEOUT
     secure(where)

@@ -1,4 +1,7 @@
-"""CloudFormation refusals and answers that MiniStack lacks: names in use, deletions, change sets."""
+"""CloudFormation refusals and answers that MiniStack lacks.
+
+Names in use, deletions, change sets.
+"""
 
 import contextlib
 import copy
@@ -67,7 +70,10 @@ def check_empty(original: Original, name: str, props: Json) -> None:
 
 @patch("_delete_event_bus", eventbridge)
 def check_bus(original: Original, data: Json) -> Any:
-    """Refuse to delete a bus that has rules (text: anomalyco/sst, issue 4325); MiniStack deletes them too."""
+    """Refuse to delete a bus that has rules (text: anomalyco/sst, issue 4325).
+
+    MiniStack deletes them too.
+    """
     if any(rule["EventBusName"] == data.get("Name") for rule in eventbridge._rules.values()):
         text = "EventBus can't be deleted since it has rules."
         return responses.error_response_json("ValidationException", text, 400)
@@ -81,7 +87,10 @@ KNOWN["AWS::Events::EventBus"]["delete"] = lambda name, _props: call(
 
 @patch("_parse_template", changesets, handlers, engine)
 def parse_template(original: Original, text: str) -> Any:
-    """Booleans in parameters and conditions are the strings 'true' and 'false' (localstack/localstack issue 11164)."""
+    """Read booleans in parameters and conditions as the strings 'true' and 'false'.
+
+    Source: localstack/localstack issue 11164.
+    """
 
     def as_text(value: Any) -> Any:
         if isinstance(value, dict):
@@ -96,7 +105,7 @@ def parse_template(original: Original, text: str) -> Any:
 
 @patch("CreateChangeSet", handlers._ACTION_HANDLERS)
 def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
-    """Create a change set for a change of outputs alone, as CloudFormation does (aws/aws-cdk issue 778)."""
+    """Create a change set for a change of outputs alone, as AWS does (aws/aws-cdk issue 778)."""
     response = original(params)
     name, stack_name = params["ChangeSetName"][0], params["StackName"][0]
     _, change_set = changesets._find_change_set(name, stack_name)
@@ -111,11 +120,11 @@ def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
 
 @patch("extract_resource_arn", iam_actions)
 def resource_of(original: Original, service: str, *request: Any) -> str:
-    """Return the ARN for which a request is authorized, where MiniStack would refuse what AWS allows.
+    """Return the ARN that a request is authorized for, where MiniStack refuses what AWS allows.
 
-    The ARN of a log group ends with ':*', as !GetAtt Arn does, except for tags (service authorization reference of
-    CloudWatch Logs). A change set named by its ARN is authorized by that (seen on AWS by
-    widdix/complete-aws-iam-reference, issue 6).
+    The ARN of a log group ends with ':*', as !GetAtt Arn does, except for tags (service
+    authorization reference of CloudWatch Logs). A change set named by its ARN is authorized by that
+    (seen on AWS by widdix/complete-aws-iam-reference, issue 6).
     """
     arn, tags = original(service, *request), "Tag" in request[2].get("x-amz-target", "")
     if service == "cloudformation" and arn == "*":
@@ -125,11 +134,17 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
 
 @patch("_evaluate_conditions", changesets, engine, handlers, stacks)
 def evaluate_conditions(original: Original, template: Json, params: Json) -> Any:
-    """Evaluate pseudo parameters and Fn::FindInMap in conditions (User Guide, 'Condition functions')."""
+    """Evaluate pseudo parameters and Fn::FindInMap in conditions.
+
+    Source: CloudFormation User Guide, 'Condition functions'.
+    """
     mappings = template.get("Mappings") or {}
 
     def prepared(expression: Any) -> Any:
-        """Resolve values, and leave {"Condition": name} to MiniStack, which knows the other conditions."""
+        """Resolve values, and leave {"Condition".
+
+        Name} to MiniStack, which knows the other conditions.
+        """
         if not isinstance(expression, dict) or "Condition" in expression:
             return expression
         for function in expression.keys() & {"Fn::And", "Fn::Or", "Fn::Not"}:
@@ -153,10 +168,10 @@ class Attributes(dict[str, Any]):
 def resolved(
     template: Json, params: Json, stack: str, stack_id: str, replaced: Collection[str] = ()
 ) -> Json:
-    """Return the template's resources whose conditions hold, with the present values of their references.
+    """Return the resources whose conditions hold, with the present values of their references.
 
-    Values of new and replaced resources are not known. MiniStack resolves every Fn::GetAtt to '', so that reading
-    another resource than before would not be a change.
+    Values of new and replaced resources are not known. MiniStack resolves every Fn::GetAtt to '',
+    so that reading another resource than before would not be a change.
     """
     definitions, mappings = template.get("Resources", {}), template.get("Mappings") or {}
     conditions = engine._evaluate_conditions(template, params)
@@ -190,8 +205,9 @@ def reference_details(
 ) -> Any:
     """Leave out resources that read an attribute of a resource that is updated in place.
 
-    AWS does not know in advance whether the attribute changes and lists them, with an AfterValue of KNOWN_AFTER_APPLY
-    (seen in aws-cloudformation/cloudformation-coverage-roadmap, issue 2113). docs/local-aws.md names the difference.
+    AWS does not know in advance whether the attribute changes and lists them, with an AfterValue of
+    KNOWN_AFTER_APPLY (seen in aws-cloudformation/cloudformation-coverage-roadmap, issue 2113).
+    docs/local-aws.md names the difference.
     """
     return original(
         definition, {name: one for name, one in replacements.items() if one != "False"}, *rest

@@ -9,7 +9,7 @@ import pytest
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
 from eventstacks.flow import targets
-from eventstacks.local import announcements, deliveries
+from eventstacks.local import announcements, policies
 
 ARN = "arn:aws:s3:::data/a/b.txt"
 QUEUE = "arn:aws:sqs:eu-central-1:000000000000:q"
@@ -43,12 +43,12 @@ def allow(**more):
 def test_a_resource_policy_admits(statements, verdict):
     keys = {"aws:sourcearn": "rule"}
     asked = (targets.EVENTS, "sqs:SendMessage", QUEUE, keys)
-    assert deliveries.policies_allow([{"Statement": statements}], *asked) is verdict
+    assert policies.policies_allow([{"Statement": statements}], *asked) is verdict
 
 
 def test_a_deny_in_another_policy_wins():
-    policies = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
-    assert not deliveries.policies_allow(policies, targets.EVENTS, "sqs:SendMessage", QUEUE, {})
+    both = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
+    assert not policies.policies_allow(both, targets.EVENTS, "sqs:SendMessage", QUEUE, {})
 
 
 def advanced(**fields):
