@@ -12,10 +12,6 @@ from eventstacks.errors import ErrorCode, ToolError
 NAME = "eventbridge-tap-abc"
 
 
-def beat(ago):
-    return {"heartbeat": str(int(time.time() - ago)), "bus": "orders"}
-
-
 class Events(Service):
     def __init__(self):
         self.deleted = []
@@ -64,16 +60,19 @@ def test_a_tap_knows_its_bus_by_name(start, name):
 
 
 @pytest.mark.parametrize(
-    ("tags", "is_stale"),
+    ("heartbeat", "is_stale"),
     [
-        (beat(0), False),
-        (beat(tap.STALE_AFTER_SECONDS - 60), False),
-        (beat(tap.STALE_AFTER_SECONDS + 60), True),
-        ({"heartbeat": "x", "bus": "orders"}, True),
+        (0, False),
+        (tap.STALE_AFTER_SECONDS - 60, False),
+        (tap.STALE_AFTER_SECONDS + 60, True),
+        ("x", True),
         (None, False),
     ],
 )
-def test_a_tap_without_a_recent_heartbeat_is_removed(tags, is_stale):
+def test_a_tap_without_a_recent_heartbeat_is_removed(heartbeat, is_stale):
+    if isinstance(heartbeat, int | float):
+        heartbeat = str(int(time.time() - heartbeat))
+    tags = heartbeat and {"heartbeat": heartbeat, "bus": "orders"}
     events, sqs = Events(), Sqs(tags)
     found = tap.remove_stale(FakeAws(events=events, sqs=sqs), "r")
     assert (found, sqs.deleted) == (([NAME], [NAME]) if is_stale else ([], []))
