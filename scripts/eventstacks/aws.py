@@ -154,6 +154,7 @@ class Aws:
         Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
         """
         path, profile = self.environment.path, self.environment.profile
+        _ = self._endpoint  # its errors are not about credentials
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except UNREACHABLE as error:

@@ -6,6 +6,7 @@ import in_process
 import pytest
 
 from eventstacks import scaffold
+from eventstacks.cli import project
 from eventstacks.errors import ErrorCode, ToolError
 
 LOCAL = Path("parameters/local.yaml")
@@ -177,3 +178,7 @@ def test_new_does_all_or_nothing(checkout, where, what, words):
     assert done.returncode == 1
     assert words in done.stderr
     assert before == {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
+
+
+def test_the_command_offers_every_kind_of_target():
+    assert tuple(scaffold.TARGETS) == project.TARGETS

@@ -23,6 +23,8 @@ from eventstacks.local import server
 OTHER_PARTITIONS = frozenset({"cn-north-1", "cn-northwest-1", "us-gov-east-1", "us-gov-west-1"})
 # -P with it: a module in the current folder is not imported in place of an installed one.
 CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
+# The keys of scaffold.TARGETS, which `new --help` must not load.
+TARGETS = ("log-group", "lambda", "sqs", "sns", "stepfunctions", "bus")
 TASKCAT = Path(".venv-taskcat/bin")
 
 
@@ -60,7 +62,7 @@ def init(directory: Path) -> None:
 )
 @click.option(
     "--target",
-    type=click.Choice(list(scaffold.TARGETS)),
+    type=click.Choice(TARGETS),
     default="log-group",
     show_default=True,
     help="What receives its events.",
