@@ -154,7 +154,6 @@ class Aws:
         Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
         """
         path, profile = self.environment.path, self.environment.profile
-        _ = self._endpoint  # its errors are not about credentials
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except UNREACHABLE as error:
@@ -202,7 +201,14 @@ class Aws:
                 code=ErrorCode.UNSUPPORTED,
                 where=f"{self.environment.path}: endpoint",
             )
-        return self._connect()
+        try:
+            return self._connect()
+        except OSError as error:  # of its state directory: not about credentials
+            raise ToolError(
+                f"cannot start the embedded AWS: {error.strerror}",
+                code=ErrorCode.ENDPOINT_UNREACHABLE,
+                where=str(error.filename or self.environment.path),
+            ) from None
 
     @functools.cached_property
     def _session(self) -> boto3.session.Session:

@@ -40,18 +40,6 @@ def test_an_entry_as_put_events_takes_it():
     assert size == 3 + 1 + 2 + 14 + 6
 
 
-def test_a_sample_is_sent_as_the_event_that_it_holds():
-    event = b'{"source": "shop", "detail-type": "paid", "detail": {"n": 1.0}}'
-    sample = b'{"event": ' + event + b', "expect": {"Rule": ["Target"]}}'
-    assert fields(sample) == fields(event)
-
-
-def test_a_detail_with_the_words_of_a_sample_is_a_detail():
-    detail = {"event": {"name": "x"}, "expect": 1}
-    entry = fields(json.dumps(detail).encode(), source="shop", detail_type="paid")
-    assert json.loads(entry["Detail"]) == detail
-
-
 @pytest.mark.parametrize(
     "text", ["1585476000", "1585476000.5", '"2020-03-29T10:00:00Z"', '"2020-03-29T12:00+02:00"']
 )
