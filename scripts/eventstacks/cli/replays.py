@@ -11,7 +11,6 @@ import click
 from eventstacks import aws as connections
 from eventstacks.bus import archive as archives
 from eventstacks.bus import dead_letters, stacks
-from eventstacks.bus.dead_letters import DeadLetterQueue, Message
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ToolError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventstacks.aws import Aws
+    from eventstacks.bus.dead_letters import DeadLetterQueue, Message
 
 
 @click.command()
@@ -100,7 +100,7 @@ def _queues(aws: Aws, found: Sequence[stacks.Deployed]) -> Iterator[DeadLetterQu
     for stack in found:
         for name, url in stack.outputs.items():
             if name.endswith("DeadLetterQueueUrl"):
-                yield DeadLetterQueue(aws, stack.ref.region, url)
+                yield dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
 
 
 def _queue_summary(chosen: int, queues: Sequence[DeadLetterQueue]) -> str:
