@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 
 from eventstacks import environment, rendering
 from eventstacks.aws import Aws
+from eventstacks.cli.flow import trace as command
 from eventstacks.documents import parse_template
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, live, permissions, samples, trace
@@ -403,6 +404,31 @@ Resources:
     verdicts = {one.id: permissions.of_target(deployed, rule, one) for one in rule.targets}
     assert {key: one.allowed for key, one in verdicts.items()} == {"q": True, "bus": True}, verdicts
     assert "key" in verdicts["q"].reason
+
+
+@pytest.mark.usefixtures("endpoint")
+def test_the_command_reads_the_account_if_asked(deploy, clients, checkout, unique, capfd):
+    stack = deploy(rendering.render("rds-snapshot-events").text)
+    settings = {
+        "endpoint": "embedded",
+        "regions": [REGION],
+        "stacks": {stack.name: {"template": "rds-snapshot-events"}},
+    }
+    (checkout / "parameters" / "test.yaml").write_text(json.dumps(settings))
+    event = {"source": "aws.rds", "detail-type": "RDS DB Snapshot Event"}
+    event["detail"] = {"EventID": "RDS-EVENT-0042"}
+    (checkout / "event.json").write_text(json.dumps(event))
+    [rule] = clients("events", REGION).list_rules(NamePrefix=unique)["Rules"]
+    clients("events", REGION).disable_rule(Name=rule["Name"])
+
+    def matched(*options):
+        arguments = ["event.json", "--env", "test", "--stack", stack.name, "--json", *options]
+        command.main(arguments, standalone_mode=False)
+        [bus] = json.loads(capfd.readouterr().out)["buses"]
+        return [one["matched"] for one in bus["rules"] if one["rule"] == "SnapshotRule"]
+
+    assert matched() == [True]
+    assert matched("--live") == [False]
 
 
 def test_a_stack_that_is_not_deployed_is_named(aws):

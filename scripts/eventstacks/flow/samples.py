@@ -84,15 +84,15 @@ def parse(text: str, where: str) -> Sample:
     event = raw.get("event")
     if not isinstance(event, dict):
         return Sample(raw, where, bus=raw.get("EventBusName"))
-    if unknown := raw.keys() - _KEYS:
-        known = ", ".join(sorted(_KEYS))
-        raise _invalid(f"unknown key {min(unknown)!r}", where, f"A sample can have: {known}.")
-    wrong = [key for key, value in raw.items() if not isinstance(value, _KEYS[key])]
+    wrong = [key for key, value in raw.items() if not isinstance(value, _KEYS.get(key, ()))]
     expect: Json | None = raw.get("expect")
     wrong += [key for key, value in as_dict(expect).items() if not isinstance(value, list)]
     if wrong:
-        advice = '"expect" is {"Rule": ["Target", …]}, "parameters" is {"Name": "value"}.'
-        raise _invalid(f"the value of {wrong[0]!r} has the wrong type", where, advice)
+        advice = (
+            f"A sample can have: {', '.join(sorted(_KEYS))}. "
+            '"expect" is {"Rule": ["Target", …]}, "parameters" is {"Name": "value"}.'
+        )
+        raise _invalid(f"unknown key, or value of the wrong type: {wrong[0]!r}", where, advice)
     folder = Path(where).parent.name if expect is not None else ""
     return Sample(
         event,

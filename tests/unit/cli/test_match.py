@@ -81,7 +81,7 @@ def test_a_pattern_alone_is_checked(run):
         (
             ["--pattern", "pattern.json", "--event", "odd.json"],
             "odd.json",
-            "unknown key 'expected'",
+            "unknown key, or value of the wrong type: 'expected'",
         ),
     ],
 )
