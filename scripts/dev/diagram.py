@@ -124,9 +124,8 @@ def _target_edges(flow: Flow, source: Node, targets: Iterable[Target]) -> Iterat
     """Yield the arrows to targets, labelled with their input, and to their dead-letter queues."""
     for target in targets:
         kind = kind_of(target.arn)
-        style = STYLES.get(kind.name, "compute") if kind else "compute"
-        title = kind.title if kind else target.service or "target"
-        node = Node(target.arn, title, style, flow.label(target.arn))
+        style = STYLES.get(kind.name, "compute")
+        node = Node(target.arn, kind.title, style, flow.label(target.arn))
         yield Edge(source, node, ", ".join(key for key in INPUTS if key in target.settings))
         if queue := target.dead_letters:
             dead = Node(queue, "dead-letter queue", "dead", flow.label(queue))

@@ -191,17 +191,13 @@ def bus_name(arn: str) -> str:
     return arn.rpartition(":event-bus/")[2] if ":event-bus/" in arn else ""
 
 
-def target_of(name: str, settings: Json) -> Target:
-    """Return the target with these settings."""
-    return Target(name, bare(str(settings.get("Arn", ""))), settings)
-
-
 def add(flow: Flow, resource: Resource, stack: Stack) -> None:
     """Add a resource with the bus, rule, archive, schedule and policies that it is or has."""
     given, label = resource.properties, resource.logical_id
     flow.resources[bare(resource.arn)] = resource
     flow.policies += _policies(flow, resource, stack)
     schedule = given.get("ScheduleExpression")
+    entries = map(as_dict, as_list(given.get("Targets")) + as_list(given.get("Target")))
     rule = Rule(
         label,
         resource.name,
@@ -210,20 +206,22 @@ def add(flow: Flow, resource: Resource, stack: Stack) -> None:
         pattern_of(given.get("EventPattern")),
         None if schedule is None else str(schedule),
         str(given.get("State", "ENABLED")),
+        tuple(
+            Target(str(entry.get("Id", label)), bare(str(entry.get("Arn", ""))), entry)
+            for entry in entries
+            if entry
+        ),
     )
     match resource.type:
         case "AWS::Events::EventBus":
             flow.buses[resource.arn] = label
         case "AWS::Events::Rule":
             flow.buses.setdefault(rule.bus, flow.label(rule.bus))
-            entries = filter(None, map(as_dict, as_list(given.get("Targets"))))
-            targets = tuple(target_of(str(entry.get("Id", "")), entry) for entry in entries)
-            flow.rules.append(replace(rule, targets=targets))
+            flow.rules.append(rule)
         case "AWS::Events::Archive":
             flow.archives.append(rule)
         case "AWS::Scheduler::Schedule":
-            target = target_of(label, as_dict(given.get("Target")))
-            flow.schedules.append(replace(rule, targets=(target,)))
+            flow.schedules.append(rule)
 
 
 def policy_of(label: str, arn: str, raw: Any) -> Policy:

@@ -60,7 +60,7 @@ def build(
         values = {name: find(str(path), event) for name, path in paths.items()}
         values |= zip(RESERVED, reserved, strict=True)  # which no path can redefine
         text = _fill(str(transformer.get("InputTemplate", "")), values)
-        if _form_of(target) is Form.ANY or _can_be_json(text):
+        if kind_of(target.arn).form is Form.ANY or _can_be_json(text):
             return Payload(text)
         problem_text = "the target takes JSON, and the filled InputTemplate is not valid JSON"
         return Payload(text, problem_text, Reason.PAYLOAD)
@@ -82,7 +82,7 @@ def refusal_of(target: Target) -> tuple[Reason, str] | None:
         as_dict(target.settings.get("InputTransformer")),
         target.settings.get("Input"),
     )
-    form = _form_of(target)
+    form = kind_of(target.arn).form
     if isinstance(given, str) and not _can_be_json(given):
         return Reason.REFUSED_INPUT, "Input is not valid JSON"
     if transformer and form is Form.EVENT:
@@ -111,11 +111,6 @@ def _problem_of(text: str, form: Form) -> tuple[Reason, str] | None:
     if form is not Form.ANY and not valid:
         return Reason.PAYLOAD, "the target takes JSON, and the InputTemplate makes text"
     return None
-
-
-def _form_of(target: Target) -> Form:
-    kind = kind_of(target.arn)
-    return kind.form if kind else Form.ANY
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:

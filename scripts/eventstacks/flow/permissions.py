@@ -29,7 +29,7 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
     if refusal and not flow.is_whole:  # what is deployed was not refused
         return Verdict(*refusal)
     kind = targets.kind_of(target.arn)
-    if not kind or not kind.action:
+    if not kind.action:
         return Verdict(Reason.KIND_UNKNOWN, f"what the target {target.arn} needs is not known")
     if kind.name != "event-bus" and targets.is_elsewhere(target.arn, rule.arn):
         return Verdict(Reason.OTHER_REGION, "the target is in another Region than the rule")
@@ -68,7 +68,7 @@ def of_schedule(flow: Flow, schedule: Rule) -> Iterator[tuple[str, Verdict]]:
     EventBridge Scheduler does both in its role; a queue policy is not needed. Source: EventBridge
     Scheduler User Guide, 'Execution role' and 'Configuring a dead-letter queue' (aws-cdk issue 32032).
     """
-    [target] = schedule.targets
+    target = next(iter(schedule.targets), Target("", ""))
     queue = Target("", str(target.dead_letters), {"RoleArn": target.role})
     # aws:SourceArn is the ARN of the schedule group, which is not looked up here.
     if target.role and targets.role_calls(target, flow.resources):
@@ -92,7 +92,7 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
     if not (flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources)):
         text = f"{arn} is not in these stacks, nor is its policy"
         return verdict.otherwise(Reason.NOT_IN_STACKS, text)
-    words = f"no {kind.policy if kind else 'policy'} allows {' or '.join(callers)} to call {call.action}"
+    words = f"no {kind.policy or 'policy'} allows {' or '.join(callers)} to call {call.action}"
     text = f"{words} for this rule{f': {verdict.reason}' if verdict.reason else ''}"
     return verdict.otherwise(Reason.NO_POLICY, text)
 

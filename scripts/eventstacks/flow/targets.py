@@ -267,12 +267,11 @@ def service_of(arn: str) -> str:
     return parts[2] if len(parts) > 5 else ""
 
 
-def kind_of(arn: str) -> Kind | None:
-    """Return the kind of the target with an ARN, None if the table does not have it."""
+def kind_of(arn: str) -> Kind:
+    """Return the kind of the target with an ARN, one without an action if the table does not have it."""
     service, resource = service_of(arn), arn.split(":", 5)[-1]
-    return next(
-        (one for one in KINDS if one.service == service and resource.startswith(one.prefix)), None
-    )
+    known = (one for one in KINDS if one.service == service and resource.startswith(one.prefix))
+    return next(known, Kind("", service or "target", service, "", role=Role.OPTIONAL))
 
 
 def policy_arns(arn: str) -> list[str]:
@@ -282,7 +281,7 @@ def policy_arns(arn: str) -> list[str]:
     that the CDK creates name it with the ID, so both are taken to count; this was not tried.
     """
     kind = kind_of(arn)
-    is_named_twice = kind and kind.name == "api-destination" and arn.count("/") > 1
+    is_named_twice = kind.name == "api-destination" and arn.count("/") > 1
     return [arn, arn.rpartition("/")[0]] if is_named_twice else [arn]
 
 
@@ -298,7 +297,7 @@ def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
     job definitions, instances and OpsItems are not looked up: ``*`` allows them, others stay in doubt.
     """
     kind = kind_of(target.arn)
-    if not kind or not kind.action:
+    if not kind.action:
         return []
     _, p, _, r, a, *_ = target.arn.split(":")
     given = as_dict(target.settings.get("EcsParameters")).get("TaskDefinitionArn", "⟨task?⟩")
@@ -325,7 +324,7 @@ def policy_calls(arn: str, rule: str) -> list[Call]:
     request 618), and whether either carries an account was not seen.
     """
     kind = kind_of(arn)
-    if not kind or not kind.action or not kind.policy:
+    if not kind.action or not kind.policy:
         return []
     context: dict[str, str | None] = {"aws:sourcearn": rule}
     if kind.name == "logs":
@@ -346,7 +345,7 @@ def callers(arn: str, rule: str) -> list[str]:
     eventbridge-cloudwatch) works without, so it is not asked for.
     """
     kind = kind_of(arn)
-    if kind and kind.name == "event-bus":
+    if kind.name == "event-bus":
         _, partition, _, _, account, *_ = rule.split(":")
         return [f"arn:{partition}:iam::{account}:root", EVENTS]
     return [EVENTS]
@@ -369,9 +368,9 @@ def refusal_of(target: Target, rule: str) -> tuple[Reason, str] | None:
     given = [key for key in INPUTS if key in target.settings]
     if len(given) > 1:
         return Reason.REFUSED_INPUT, f"only one of {', '.join(given)} is allowed"
-    if kind and kind.role is Role.REFUSED and target.role:
+    if kind.role is Role.REFUSED and target.role:
         return Reason.REFUSED_ROLE, f"RoleArn is not supported for a {kind.title}"
-    if kind and not target.role:
+    if not target.role:
         is_far_bus = kind.name == "event-bus" and is_elsewhere(arn, rule, account=True)
         if kind.role is Role.REQUIRED or is_far_bus:
             return Reason.REFUSED_ROLE, f"RoleArn is required for target {arn}"

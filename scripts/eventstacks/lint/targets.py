@@ -41,7 +41,7 @@ ROLE_TYPES = (
 def log_group_role(view: View) -> Findings:
     for target in view.targets:
         kind, role = kind_of(target.arn), target.get("RoleArn")
-        if kind and kind.role is Role.REFUSED and role:
+        if kind.role is Role.REFUSED and role:
             yield role, f"'RoleArn' is not supported for a {kind.title}"
 
 
@@ -150,7 +150,7 @@ def target_role(view: View) -> Findings:
         refusal = refusal_of(made, target.rule.arn)
         if arn and refusal and refusal[0] is Reason.REFUSED_TARGET:
             yield arn, refusal[1]
-        elif arn and kind and kind.role is Role.REQUIRED and not role:
+        elif arn and kind.role is Role.REQUIRED and not role:
             yield arn, f"'RoleArn' is required for a target of kind {kind.title!r}"
         elif role and not refusal:
             judge = partial(permissions.of_role, rule=target.rule, target=made)
