@@ -27,6 +27,8 @@ OTHERS = {
     "DirectPutEvents": "yes",
     "EventBusName": "orders",
     "EventSource": "s3",
+    "FlexibleWindowInMinutes": "15",
+    "FunctionArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:task",
     "KeepArchive": "no",
     "KmsKeyArn": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1",
     "LogsPolicyScope": "account",

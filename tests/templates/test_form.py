@@ -160,7 +160,8 @@ def test_alarms_exist_only_with_a_topic(template):
     alarms = [
         one for one in template["Resources"].values() if one["Type"] == "AWS::CloudWatch::Alarm"
     ]
-    assert bool(alarms) == bool(kinds & {"AWS::Events::Rule", "AWS::Pipes::Pipe"})
+    sources = {"AWS::Events::Rule", "AWS::Pipes::Pipe", "AWS::Scheduler::Schedule"}
+    assert bool(alarms) == bool(kinds & sources)
     both = {
         key
         for key, one in template.get("Conditions", {}).items()

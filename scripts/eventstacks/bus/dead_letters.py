@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any, Self
@@ -58,7 +59,8 @@ class Message:
     def names(self) -> tuple[str, str, str]:
         """Return short names of the rule, target and error code, by which messages are grouped."""
         sender = "(bus)" if ":event-bus/" in self.target else "(function)"
-        return self.rule.partition("rule/")[2] or sender, self.target.split(":", 5)[-1], self.code
+        name = re.sub(".*:(rule|schedule)/", "", self.rule) or sender
+        return name, self.target.split(":", 5)[-1], self.code
 
 
 class DeadLetterQueue:
@@ -138,10 +140,11 @@ class DeadLetterQueue:
 
 
 def parse(message: dict[str, Any]) -> Message:
-    """Return an SQS message as a rule, a bus or a function sends it.
+    """Return an SQS message as a rule, a schedule, a bus or a function sends it.
 
     Sources: EventBridge User Guide, 'Using dead-letter queues' and 'Decrypting events in dead-letter
-    queues'; Lambda Developer Guide, 'Retaining records of invocations'.
+    queues'; Lambda Developer Guide, 'Retaining records of invocations'; EventBridge Scheduler User
+    Guide, 'Configuring a dead-letter queue'.
     """
     attributes = {
         key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()
@@ -150,6 +153,7 @@ def parse(message: dict[str, Any]) -> Message:
         attributes.get(name, "")
         for name in ("RULE_ARN", "TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE")
     )
+    rule = rule or attributes.get("SCHEDULE_ARN", "")
     event: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         event = json.loads(message["Body"])
@@ -249,12 +253,15 @@ class Redelivery:
                 advice="Decrypt its detail.encrypted-payload with that key, and send the result. "
                 "How: EventBridge User Guide, 'Decrypting events in dead-letter queues'.",
             )
-        is_event = isinstance(event, dict) and event.keys() >= _ENVELOPE
+        is_run = ":schedule/" in rule
+        is_event = isinstance(event, dict) and (is_run or event.keys() >= _ENVELOPE)
         if event is None or not message.target or (rule and not is_event):
             raise NotRedeliveredError("not a dead-letter message of EventBridge or Lambda")
-        if self._to_bus:
+        if is_run and ":event-bus/" in message.target:
+            self._run_again(rule, message.target, event)
+        elif self._to_bus and not is_run:
             self._put(rule, event)
-        elif rule:
+        elif rule and not is_run:
             self._send(*self._input(rule, bare(message.target), event))
         else:
             self._send(Target("", message.target), payload.compact(event))
@@ -283,10 +290,21 @@ class Redelivery:
                 else "a function's record does not name a bus",
                 advice="Send it to the target: --to target.",
             )
-        client, bus = self._client("events", rule), bus_name(_bus_of(rule))
-        check_bus(client, bus)
+        self._put_on(_bus_of(rule), event)
+
+    def _run_again(self, schedule: str, arn: str, detail: dict[str, Any]) -> None:
+        """Put the event of a run on its bus; the schedule has its source and its detail type."""
+        _, group, name = schedule.rsplit("/", 2)
+        found = self._client("scheduler", schedule).get_schedule(Name=name, GroupName=group)
+        given, now = found["Target"]["EventBridgeParameters"], datetime.now(UTC).isoformat()
+        event = {"source": given["Source"], "detail-type": given["DetailType"], "time": now}
+        self._put_on(arn, {**event, "detail": detail})
+
+    def _put_on(self, arn: str, event: dict[str, Any]) -> None:
+        client = self._client("events", arn)
+        check_bus(client, bus_name(arn))
         entry = {
-            "EventBusName": bus,
+            "EventBusName": bus_name(arn),
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": payload.compact(event["detail"]),
