@@ -254,8 +254,7 @@ def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any
     kind = kind_of(arn)
     try:
         try:
-            if ":rule/" in rule["Arn"]:  # a schedule of EventBridge Scheduler acts with its role
-                check_permission(Target(target["Id"], arn, target), rule["Arn"], event)
+            check_permission(Target(target["Id"], arn, target), rule["Arn"], event)
             target = with_payload(target, rule, view)
             SENDERS.get(kind.name if kind else "", original)(target, event, rule, view)
         except NotDelivered as failure:

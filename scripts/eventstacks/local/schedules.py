@@ -18,15 +18,10 @@ from ministack.core.responses import set_request_account_id, set_request_region
 from ministack.services import eventbridge, scheduler
 from ministack.services.cloudformation import provisioners
 
-from eventstacks.flow.targets import SCHEDULER, kind_of
-from eventstacks.local.deliveries import (
-    NotDelivered,
-    decisions,
-    resource_policies,
-    role_allows,
-    to_function,
-)
+from eventstacks.flow.targets import SCHEDULER, Call, kind_of
+from eventstacks.local.deliveries import NotDelivered, resource_policies, to_function
 from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch
+from eventstacks.local.policies import decisions, role_allows
 
 SECONDS = 1  # between looks at the schedules
 NUMBERS = ("MaximumWindowInMinutes", "MaximumEventAgeInSeconds", "MaximumRetryAttempts")
@@ -133,8 +128,8 @@ def _run(account: str, region: str, schedule: Json, moment: float) -> None:
 def check(schedule: Json, action: str, arn: str) -> None:
     """Raise NotDelivered unless Scheduler may call an action on a resource in the role of the schedule."""
     role = schedule["Target"]["RoleArn"]
-    keys = {"aws:sourcearn": scheduler._group_arn(schedule["GroupName"])}
-    if not role_allows(role, action, arn, keys, SCHEDULER):
+    group = scheduler._group_arn(schedule["GroupName"])
+    if not role_allows(role, [Call(action, arn)], group, SCHEDULER):
         raise NotDelivered("AccessDeniedException", f"{role} may not call {action} on {arn}")
 
 
