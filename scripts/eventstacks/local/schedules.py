@@ -1,9 +1,10 @@
 """EventBridge Scheduler: when a schedule is due, and what it delivers.
 
-MiniStack fires schedules every ten seconds, in UTC, without their role, and sends an event of its own. Scheduler calls
-the target in the role of the schedule, with the text of Input, and sends what it cannot deliver to the dead-letter
-queue in the same role. Sources: EventBridge Scheduler User Guide, 'Schedule types', 'Adding context attributes' and
-'Configuring a dead-letter queue'. As everywhere here, there are no retries.
+MiniStack fires schedules every ten seconds, in UTC, without their role, and sends an event of its
+own. Scheduler calls the target in the role of the schedule, with the text of Input, and sends what
+it cannot deliver to the dead-letter queue in the same role. Sources: EventBridge Scheduler User
+Guide, 'Schedule types', 'Adding context attributes' and 'Configuring a dead-letter queue'. As
+everywhere here, there are no retries.
 """
 
 import contextvars
@@ -35,8 +36,8 @@ def zone_of(schedule: Json) -> ZoneInfo:
 def next_cron(expression: str, zone: ZoneInfo, after: float) -> float | None:
     """Return the next time of a cron expression as epoch seconds, None if there is none.
 
-    An hour that daylight saving time skips has no runs, one that it repeats has them once (re:Post, 'How do I adjust
-    for DST in EventBridge').
+    An hour that daylight saving time skips has no runs, one that it repeats has them once (re:Post,
+    'How do I adjust for DST in EventBridge').
     """
     wall = datetime.fromtimestamp(after, zone).replace(tzinfo=UTC, fold=0)
     while found := eventbridge._cron_next_fire(eventbridge._parse_cron_fields(expression), wall):
@@ -49,7 +50,10 @@ def next_cron(expression: str, zone: ZoneInfo, after: float) -> float | None:
 
 
 def occurrence(schedule: Json, last: float | None) -> float | None:
-    """Return the time of the run after ``last`` (epoch seconds; None: there was none), None if there is no other."""
+    """Return the time of the run after ``last``, None if there is no other; both in epoch seconds.
+
+    ``last``: None if there was no run.
+    """
     expression = schedule["ScheduleExpression"]
     created = float(schedule["CreationDate"])
     start = scheduler._to_epoch(schedule.get("StartDate"))
@@ -73,7 +77,10 @@ def tick(_original: Original) -> None:
 
 
 def run_due(now: float) -> None:
-    """Run what is due at a time in epoch seconds. A disabled schedule does not make up for its runs."""
+    """Run what is due at a time in epoch seconds.
+
+    A disabled schedule does not make up for its runs.
+    """
     fired: dict[Any, float] = scheduler._schedule_last_fired
     for place, schedule in list(scheduler._schedules._data.items()):
         last = fired.get(place)
@@ -96,7 +103,10 @@ def run_due(now: float) -> None:
 
 
 def _run(account: str, region: str, schedule: Json, moment: float) -> None:
-    """Deliver one run in its account and Region; what fails goes to the dead-letter queue. Raises nothing."""
+    """Deliver one run in its account and Region. Raises nothing.
+
+    What fails goes to the dead-letter queue.
+    """
     set_request_account_id(account)
     set_request_region(region)
     iam_evaluator.pin_request_origin(
@@ -126,7 +136,7 @@ def _run(account: str, region: str, schedule: Json, moment: float) -> None:
 
 
 def check(schedule: Json, action: str, arn: str) -> None:
-    """Raise NotDelivered unless Scheduler may call an action on a resource in the role of the schedule."""
+    """Raise NotDelivered unless Scheduler may call an action in the role of the schedule."""
     role = schedule["Target"]["RoleArn"]
     group = scheduler._group_arn(schedule["GroupName"])
     if not role_allows(role, [Call(action, arn)], group, SCHEDULER):
@@ -134,7 +144,7 @@ def check(schedule: Json, action: str, arn: str) -> None:
 
 
 def deliver(target: Json, schedule: Json) -> None:
-    """Call the target. Raises NotDelivered; the codes other than AccessDeniedException are guesses."""
+    """Call the target. Raises NotDelivered; codes other than AccessDeniedException are guesses."""
     arn = target["Arn"]
     kind = kind_of(arn)
     if not kind or kind.name not in SENDERS:
@@ -192,7 +202,7 @@ def send_message(arn: str, text: str, **options: Any) -> None:
 
 
 def send_to_dlq(schedule: Json, values: Json, text: str, code: str, message: str) -> None:
-    """Send a run to the dead-letter queue of its schedule, with the attributes that the guide lists."""
+    """Send a run to the dead-letter queue, with the attributes that the guide lists."""
     target = schedule["Target"]
     log.warning("not delivered: %s -> %s: %s %s", schedule["Arn"], target["Arn"], code, message)
     if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
@@ -213,10 +223,11 @@ def send_to_dlq(schedule: Json, values: Json, text: str, code: str, message: str
 
 
 def put_schedule(original: Original, *arguments: Any) -> Any:
-    """Keep the properties that MiniStack's CloudFormation drops, and numbers that come from parameters as numbers."""
-    props = [one for one in arguments if isinstance(one, dict)][
-        -1
-    ]  # an update has the old ones too
+    """Keep the properties that MiniStack's CloudFormation drops.
+
+    Numbers that come from parameters become numbers. An update has the old properties too.
+    """
+    props = [one for one in arguments if isinstance(one, dict)][-1]
     for part in (props["FlexibleTimeWindow"], props["Target"].get("RetryPolicy") or {}):
         part.update({key: int(part[key]) for key in NUMBERS if key in part})
     name, attributes = original(*arguments)
