@@ -512,7 +512,7 @@ def cases(draw):
 # No disagreement in 6,000 random cases. Cases recorded on AWS itself hold the matcher in tests/unit/patterns.
 @pytest.mark.usefixtures("unmeasured")
 @settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

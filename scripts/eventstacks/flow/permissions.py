@@ -188,12 +188,12 @@ def key_of(flow: Flow, name: Any, region: str) -> Resource | None:
 
     ``region``: of the resource it encrypts; one alias can exist in several Regions.
     """
-    found = _named(flow, name, region)
-    if found and found.type == "AWS::KMS::Alias":
-        return _named(flow, found.properties.get("TargetKeyId"), region)
-    return found
-
-
-def _named(flow: Flow, name: Any, region: str) -> Resource | None:
-    here = ((arn, one) for arn, one in flow.resources.items() if one.region == region)
-    return next((one for arn, one in here if name in (arn, one.ref, one.name)), None)
+    here = {
+        key: one
+        for arn, one in flow.resources.items()
+        if one.region == region
+        for key in (arn, one.ref, one.name)
+    }
+    found = here.get(str(name))
+    is_alias = found is not None and found.type == "AWS::KMS::Alias"
+    return here.get(str(found.properties.get("TargetKeyId"))) if found and is_alias else found

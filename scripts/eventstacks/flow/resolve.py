@@ -130,7 +130,13 @@ class Stack:
     def resources(self) -> dict[str, Resource]:
         """Return the resources, without those whose condition is known to be false."""
         return {
-            logical_id: self._resource(logical_id, raw)
+            logical_id: Resource(
+                logical_id,
+                raw["Type"],
+                as_dict(self.resolve(raw.get("Properties"))),
+                *self._identify(logical_id),
+                self.region,
+            )
             for logical_id, raw in as_dict(self.template.get("Resources")).items()
             if isinstance(as_dict(raw).get("Type"), str)
             and self.condition(raw.get("Condition")) is not False
@@ -173,12 +179,6 @@ class Stack:
 
     def _type(self, logical_id: str) -> str:
         return str(self._declared("Resources", logical_id).get("Type", ""))
-
-    def _resource(self, logical_id: str, raw: Mapping[str, Any]) -> Resource:
-        properties = as_dict(self.resolve(raw.get("Properties")))
-        return Resource(
-            logical_id, raw["Type"], properties, *self._identify(logical_id), self.region
-        )
 
     def _property(self, logical_id: str, key: str) -> Any:
         """Resolve one property: names are needed while other properties are not resolved yet."""

@@ -51,7 +51,7 @@ def test_no_value_in_any_place_breaks_a_rule(lint, tmp_path, path):
     template = json.loads(json.dumps(template))
     chance = random.Random(path.parent.name)
     everywhere = list(places(template["Resources"]))
-    for _ in range(40):
+    for _ in range(15):
         changed = copy.deepcopy(template)
         where = chance.choice(everywhere)
         inner = changed["Resources"]
