@@ -66,7 +66,9 @@ def project(directory, prefix, stacks, regions=REGIONS, templates=None):
 
 
 def clean_environment(endpoint):
-    keep = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    """Ours and the peers' processes keep their bytecode, as on a user's machine: compiling takes a second."""
+    unwanted = ("AWS_", "PYTHONDONTWRITEBYTECODE")
+    keep = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return keep | {
         **endpoint.variables(REGIONS[0]),
         "AWS_EC2_METADATA_DISABLED": "true",

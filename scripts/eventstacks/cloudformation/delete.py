@@ -195,7 +195,7 @@ def _reverse_order(
 ) -> dict[StackRef, set[StackRef]]:
     """Return for each stack those that are deleted before it: they use its outputs or exports."""
     refs = [one.ref for one in previews]
-    forward = outputs.predecessors(environment, refs)
+    forward = outputs.predecessors(environment, refs, outputs.uses(environment))
     before = {ref: {other for other in refs if ref in forward[other]} for ref in refs}
     for one in previews:
         names = {name for importers in one.importers.values() for name in importers}

@@ -56,7 +56,7 @@ def deploy(
     """Create or update stacks; return a result per stack.
 
     Returns [] if the listener declines. A stack that fails keeps those that depend on it from being
-    changed; all others go on. Raises ToolError for the wrong account, ProtectedError (before
+    changed; all others go on. Raises ToolError for the wrong account, STACK_PROTECTED (before
     anything is changed) and Interrupted; the error of one stack is in its result.
     """
     run = Deployment(scope, templates, options or Options())
@@ -80,8 +80,8 @@ class Deployment(Run):
     ) -> None:
         super().__init__(scope)
         self.environment, self.options = scope.aws.environment, options
-        self.before = outputs.predecessors(self.environment, scope.refs, templates)
         self.planner = Planner(scope, templates, options)
+        self.before = outputs.predecessors(self.environment, scope.refs, self.planner.uses)
         self.unused: dict[StackRef, ChangeSet] = {}
 
     # --- plan ------------------------------------------------------------------------------

@@ -113,12 +113,6 @@ class Values:
 # --- order --------------------------------------------------------------------------------------
 
 
-class OrderError(ToolError):
-    """Stacks that depend on each other."""
-
-    default_code = ErrorCode.CIRCULAR_DEPENDENCY
-
-
 Uses = dict["StackRef", set[tuple["StackRef", str]]]  # stack → (stack, output) that it needs
 
 
@@ -128,7 +122,7 @@ def uses(environment: Environment, templates: Mapping[str, RenderedTemplate] | N
     Fn::ImportValue counts as far as the names of exports can be resolved.
     """
     found = {ref: set(environment.references(ref).values()) for ref in environment.choose()}
-    if not templates:
+    if templates is None:
         return found
     stacks = {}
     for ref in found:
@@ -165,28 +159,28 @@ def _imported(node: Any) -> Iterator[Any]:
 
 
 def predecessors(
-    environment: Environment,
-    refs: Iterable[StackRef],
-    templates: Mapping[str, RenderedTemplate] | None = None,
+    environment: Environment, refs: Iterable[StackRef], used: Uses
 ) -> dict[StackRef, set[StackRef]]:
-    """Return for each stack those of ``refs`` that come before it.
+    """Return for each stack those of ``refs`` that come before it; ``used``: from ``uses``.
 
-    A dependency through a stack that is not among ``refs`` counts, too. Raises OrderError for a
+    A dependency through a stack that is not among ``refs`` counts, too. Raises ToolError for a
     circular dependency.
     """
     direct = {
-        ref: environment.dependencies(ref) | {used for used, _ in outputs}
-        for ref, outputs in uses(environment, templates).items()
+        ref: environment.dependencies(ref) | {giver for giver, _ in outputs}
+        for ref, outputs in used.items()
     }
     before: dict[StackRef, set[StackRef]] = {}
     try:
         for ref in graphlib.TopologicalSorter(direct).static_order():
-            used = direct.get(ref, set())
-            before[ref] = used.union(*(before.get(one, set()) for one in used))
+            givers = direct.get(ref, set())
+            before[ref] = givers.union(*(before.get(one, set()) for one in givers))
     except graphlib.CycleError as error:
         circle = " → ".join(f"{ref.stack} ({ref.region})" for ref in reversed(error.args[1]))
-        raise OrderError(
-            f"circular dependency: {circle}", where=f"{environment.path}: stacks"
+        raise ToolError(
+            f"circular dependency: {circle}",
+            code=ErrorCode.CIRCULAR_DEPENDENCY,
+            where=f"{environment.path}: stacks",
         ) from None
-    wanted = list(refs)  # one that has left the file depends on nothing
-    return {ref: before.get(ref, set()).intersection(wanted) for ref in wanted}
+    wanted = set(refs)
+    return {ref: before[ref] & wanted for ref in wanted}

@@ -23,12 +23,6 @@ IN_REQUEST, IN_S3 = 51_200, 1_000_000
 FOLDER = "templates"
 
 
-class BodyError(ToolError):
-    """A template that CloudFormation cannot receive: too long, or its bucket cannot be used."""
-
-    default_code = ErrorCode.TEMPLATE_TOO_LARGE
-
-
 def types(template: Mapping[str, Any]) -> set[str]:
     """Return the types of a template's resources."""
     resources = (template.get("Resources") or {}).values()
@@ -54,19 +48,21 @@ def capabilities(template: Mapping[str, Any]) -> list[str]:
 
 
 def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[str, str]:
-    """Return TemplateBody, or TemplateURL after an upload. Raises BodyError."""
+    """Return TemplateBody, or TemplateURL after an upload. Raises ToolError."""
     body, where, bucket = template.text.encode(), str(template.path), aws.environment.bucket
     if len(body) <= IN_REQUEST:
         return {"TemplateBody": template.text}
     if len(body) > IN_S3:
-        raise BodyError(
+        raise ToolError(
             f"{len(body):,} bytes exceed CloudFormation's limit of {IN_S3:,}",
+            code=ErrorCode.TEMPLATE_TOO_LARGE,
             where=where,
             advice="Split the stack.",
         )
     if not bucket:
-        raise BodyError(
+        raise ToolError(
             f"{len(body):,} bytes: above {IN_REQUEST:,} a template needs a bucket",
+            code=ErrorCode.TEMPLATE_TOO_LARGE,
             where=where,
             advice=f"Add 'bucket: <name>' to {aws.environment.path}.",
         )
@@ -84,7 +80,7 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
     except ClientError as error:
         status = error.response["ResponseMetadata"].get("HTTPStatusCode")
         why = "bucket not found" if status == 404 else error_message(error)
-        raise BodyError(
+        raise ToolError(
             f"cannot write {key} to {bucket!r}: {why}",
             code=ErrorCode.BUCKET_INVALID,
             where=f"{aws.environment.path}: bucket",

@@ -165,12 +165,6 @@ def _output_changes(template: RenderedTemplate, held: Mapping[str, Any]) -> dict
 # --- protection --------------------------------------------------------------------------------
 
 
-class ProtectedError(ToolError):
-    """A change that a protected environment refuses."""
-
-    default_code = ErrorCode.STACK_PROTECTED
-
-
 def loss(change: Mapping[str, Any]) -> str:
     """Return how a ResourceChange can lose what a resource holds, or ''.
 
@@ -196,7 +190,7 @@ def check_losses(
     allowed: Collection[str],
     so_far: str = "nothing was changed",
 ) -> None:
-    """Raise ProtectedError if a protected environment would lose a resource not in ``allowed``.
+    """Raise ToolError (STACK_PROTECTED) if a protected environment would lose a resource not in ``allowed``.
 
     ``so_far`` says what was done until now.
     """
@@ -205,8 +199,9 @@ def check_losses(
         texts = [f"{name} ({kind}) {how} in {ref}" for name, kind, how, ref in losses]
         names = sorted({name for name, *_ in losses})
         options = [word for name in names for word in ("--allow-replace", name)]
-        raise ProtectedError(
+        raise ToolError(
             f"refused, {so_far}: {'; '.join(texts)}",
+            code=ErrorCode.STACK_PROTECTED,
             where=f"{environment.path}: protect",
             advice=f"To allow it: {losses[0][3].command('deploy', *options)}",
         )

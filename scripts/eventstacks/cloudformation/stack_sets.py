@@ -17,11 +17,11 @@ from botocore.exceptions import ClientError
 from eventstacks import documents
 from eventstacks.aws import RETRY_LONG, error_code, suppress_aws_error
 from eventstacks.cloudformation import failure, package
-from eventstacks.cloudformation.plan import ProtectedError, check_losses
+from eventstacks.cloudformation.plan import check_losses
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Run, Scope, Status, Step
 from eventstacks.cloudformation.stack import MASK, NOT_DEPLOYED
 from eventstacks.environment import StackRef
-from eventstacks.errors import ErrorCode, command_line
+from eventstacks.errors import ErrorCode, ToolError, command_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # by Action
 Calls = Sequence[tuple[str, dict[str, Any]]]  # methods and arguments, in order
-
-
-class RefusedError(failure.DeploymentError):
-    """Something that stack sets cannot do; nothing is changed."""
-
-    default_code = ErrorCode.UNSUPPORTED
 
 
 class SetRef(StackRef):
@@ -58,7 +52,7 @@ class SetPlan(Plan):
 
 
 def choose(environment: Environment, refs: Sequence[StackRef]) -> list[StackRef]:
-    """Return a reference per stack set. Raises RefusedError if not all of its Regions are chosen."""
+    """Return a reference per stack set. Raises ToolError if not all of its Regions are chosen."""
     region, found = environment.regions[0], list[StackRef]()
     for name in dict.fromkeys(ref.stack for ref in refs):
         settings = environment.stacks[name]
@@ -68,9 +62,10 @@ def choose(environment: Environment, refs: Sequence[StackRef]) -> list[StackRef]
     return found
 
 
-def _refused(environment: Environment, what: str, advice: str = "") -> RefusedError:
+def _refused(environment: Environment, what: str, advice: str = "") -> ToolError:
     where = f"{environment.path}: stack_set"
-    return RefusedError(f"{what} is not supported with stack_set", where=where, advice=advice)
+    what = f"{what} is not supported with stack_set"
+    return ToolError(what, code=ErrorCode.UNSUPPORTED, where=where, advice=advice)
 
 
 def _describe(stack: StackClient) -> dict[str, Any] | None:
@@ -101,7 +96,7 @@ class StackSets(Scope):
     def plan(
         self, templates: Mapping[str, RenderedTemplate], options: Options | None = None
     ) -> list[Plan]:
-        """Return a plan per stack set. Raises RefusedError for options of change sets."""
+        """Return a plan per stack set. Raises ToolError for options of change sets."""
         if options and (options.disable_rollback or not options.nested):
             raise _refused(self.aws.environment, "--disable-rollback or --no-nested")
         return self.for_each(
@@ -135,8 +130,9 @@ class StackSets(Scope):
         settings, target = stack.ref.settings, self.target
         first, *others = [settings.values(region) for region in settings.regions]
         if others.count(first) < len(others) or not all(isinstance(v, str) for v in first.values()):
-            raise RefusedError(
+            raise ToolError(
                 "with stack_set the value of a parameter must be in the file and the same everywhere",
+                code=ErrorCode.UNSUPPORTED,
                 where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
                 advice="Import the value in the template, or derive it from AWS::Region there.",
             )
@@ -180,7 +176,7 @@ class StackSets(Scope):
     ) -> list[Result]:
         """Create or update the stack sets and their stacks.
 
-        Raises RefusedError and ProtectedError before anything is changed, and Interrupted.
+        Raises ToolError before anything is changed, and Interrupted.
         """
         plans = self.plan(templates, options)
         check_losses(self.aws.environment, plans, options.allow_replace if options else ())
@@ -258,8 +254,8 @@ class StackSets(Scope):
         def preview(stack: StackClient) -> Preview:
             held = _describe(stack)
             if held and self.aws.environment.protect:
-                what = "the environment is protected"
-                raise ProtectedError(what, where=str(stack.ref))
+                what, code = "the environment is protected", ErrorCode.STACK_PROTECTED
+                raise ToolError(what, code=code, where=str(stack.ref))
             instances = _instances(stack) if held else ()
             names = {f"{one['Account']} in {one['Region']}": "" for one in instances}
             return Preview(stack.ref, held, names)
@@ -306,7 +302,7 @@ class StackSets(Scope):
         return self.for_each(read, lambda ref, error: Status(ref, problem=error))
 
     def propose_recovery(self, **_: Any) -> list[Step]:
-        """Raise RefusedError: a failed stack is deployed again."""
+        """Raise ToolError: a failed stack is deployed again."""
         deploy = command_line("deploy", env=self.aws.environment.name)
         raise _refused(self.aws.environment, "recover", f"Fix the cause, then run: {deploy}")
 
@@ -315,7 +311,7 @@ class StackSets(Scope):
         raise NotImplementedError
 
     def drift(self) -> list[Drift]:
-        """Raise RefusedError with the command of AWS."""
+        """Raise ToolError with the command of AWS."""
         command = "aws cloudformation detect-stack-set-drift --stack-set-name NAME"
         raise _refused(self.aws.environment, "drift", command)
 

@@ -111,3 +111,57 @@ def test_the_stack_in_the_other_region_is_recovered(half):
     half.clock.time = 10
     results = half.recover()
     assert [one.outcome for one in results] == ["deleted", "failed"]
+
+
+# --- drift ---------------------------------------------------------------------------------------
+
+
+def drifting(w, **detection):
+    """A stack whose queue was changed by hand."""
+    w.cfn.add_stack("t-bus")
+    resource = {"LogicalResourceId": "Queue", "StackResourceDriftStatus": "MODIFIED"}
+    answers = {
+        "detect_stack_drift": {"StackDriftDetectionId": "1"},
+        "describe_stack_drift_detection_status": {
+            "DetectionStatus": "DETECTION_COMPLETE",
+            "StackDriftStatus": "DRIFTED",
+            **detection,
+        },
+        "describe_stack_resource_drifts": {"StackResourceDrifts": [resource]},
+    }
+    for name, answer in answers.items():
+        setattr(w.cfn, name, lambda _answer=answer, **_: _answer)
+
+
+def test_drift_is_reported_by_resource(world):
+    w = world()
+    assert [one.status for one in w.deployer().drift()] == ["NOT_DEPLOYED"]
+    drifting(w)
+    (found,) = w.deployer().drift()
+    assert (found.status, found.problem) == ("DRIFTED", None)
+    assert [one["LogicalResourceId"] for one in found.resources] == ["Queue"]
+
+
+def test_drift_that_could_not_be_detected_is_a_problem(world):
+    w = world()
+    reason = {"DetectionStatus": "DETECTION_FAILED", "DetectionStatusReason": "no right to read"}
+    drifting(w, **reason)
+    (found,) = w.deployer().drift()
+    assert "no right to read" in found.problem.what
+
+
+def test_a_new_stack_whose_protection_cannot_be_set_is_created_with_a_warning(world):
+    w = world(environment(protect=True))
+    w.cfn.fail("update_termination_protection", refusal("AccessDenied", "no", 403))
+    (result,) = w.deploy()
+    assert (result.outcome, len(result.warnings)) == ("created", 1)
+    assert "termination protection: no" in result.warnings[0]
+
+
+def test_an_existing_stack_whose_protection_cannot_be_set_is_not_changed(world):
+    w = world(environment(protect=True))
+    w.cfn.add_stack("t-bus")
+    w.cfn.fail("update_termination_protection", refusal("AccessDenied", "no", 403))
+    (result,) = w.deploy()
+    assert (result.outcome, result.problem.code) == ("failed", ErrorCode.ACCESS_DENIED)
+    assert ("execute_change_set" in w.cfn.names(), w.cfn.change_sets) == (False, {})

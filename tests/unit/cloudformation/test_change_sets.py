@@ -339,12 +339,12 @@ LOSING = {
     ],
 )
 def test_a_protected_environment_refuses_losses(world, change):
-    from eventstacks.cloudformation.plan import ProtectedError
+    from eventstacks.errors import ToolError
 
     w = world(environment(protect=True))
     w.cfn.add_stack("t-bus")
     w.cfn.changes = [change]
-    with pytest.raises(ProtectedError, match="--allow-replace Queue"):
+    with pytest.raises(ToolError, match="--allow-replace Queue"):
         w.deploy()
     assert (w.cfn.change_sets, "execute_change_set" in w.cfn.names()) == ({}, False)
     (result,) = w.deploy(allow_replace=frozenset({"Queue"}))

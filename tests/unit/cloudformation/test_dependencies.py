@@ -7,6 +7,11 @@ from scripted_cloudformation import Ear, FakeAws, environment, stack
 from eventstacks.cloudformation import deployer, outputs
 from eventstacks.errors import ErrorCode
 
+
+def before(found, refs, made):
+    return outputs.predecessors(found, refs, outputs.uses(found, made))
+
+
 BUS = {
     "Resources": {"Bus": {"Type": "AWS::Events::EventBus"}},
     "Outputs": {
@@ -41,15 +46,15 @@ def test_an_import_gives_the_order():
     found = exchange()
     rules, bus = found.choose()
     made = templates(queue=BUS, rules=RULES)
-    assert outputs.predecessors(found, found.choose(), made) == {rules: {bus}, bus: set()}
+    assert before(found, found.choose(), made) == {rules: {bus}, bus: set()}
     other = exchange(parameters={"Source": "somebody-elses"})
-    assert not any(outputs.predecessors(other, other.choose(), made).values())
+    assert not any(before(other, other.choose(), made).values())
 
 
 def test_a_broken_template_beside_them_is_no_obstacle():
     found = exchange()
     made = templates(queue=BUS)
-    assert not any(outputs.predecessors(found, found.choose("bus"), made).values())
+    assert not any(before(found, found.choose("bus"), made).values())
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from scripted_cloudformation import QUEUE, STACK, TEMPLATE, environment
 
-from eventstacks.cloudformation.plan import ProtectedError
+from eventstacks.errors import ToolError
 
 NESTING = {"Resources": {**TEMPLATE["Resources"], "Orders": {"Type": STACK}}}
 ORDERS = {
@@ -62,7 +62,7 @@ def test_a_plan_shows_what_happens_in_nested_stacks(nesting):
 def test_a_protected_environment_refuses_losses_in_nested_stacks(nesting):
     w = nesting(environment(protect=True), Replacement="True")
     with pytest.raises(
-        ProtectedError, match=r"Orders/Data/Table \(AWS::DynamoDB::Table\) would be replaced in"
+        ToolError, match=r"Orders/Data/Table \(AWS::DynamoDB::Table\) would be replaced in"
     ):
         w.deploy()
     assert "execute_change_set" not in w.cfn.names()
@@ -79,7 +79,7 @@ def test_a_protected_environment_refuses_what_it_was_told_not_to_look_at(nesting
     w = nesting(environment(protect=True))
     w.cfn.changes = [ORDERS]
     with pytest.raises(
-        ProtectedError, match=r"Orders \(AWS::CloudFormation::Stack\) might lose resources"
+        ToolError, match=r"Orders \(AWS::CloudFormation::Stack\) might lose resources"
     ):
         w.deploy(nested=False)
 

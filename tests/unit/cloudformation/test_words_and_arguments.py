@@ -12,7 +12,7 @@ from eventstacks.aws import Clock, call, is_login_error, is_transient
 from eventstacks.cloudformation import outputs, package
 from eventstacks.cloudformation.plan import loss
 from eventstacks.environment import OutputReference
-from eventstacks.errors import ErrorCode
+from eventstacks.errors import ErrorCode, ToolError
 
 
 def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
@@ -22,9 +22,12 @@ def test_order_follows_references_also_by_way_of_a_stack_that_is_not_chosen():
         stack("first"),
     )
     late, middle, first = (found.ref(name, "us-east-1") for name in ("late", "middle", "first"))
-    before = outputs.predecessors(found, found.choose())
+    before = outputs.predecessors(found, found.choose(), outputs.uses(found))
     assert before == {late: {middle, first}, middle: {first}, first: set()}
-    assert outputs.predecessors(found, [late, first]) == {late: {first}, first: set()}
+    assert outputs.predecessors(found, [late, first], outputs.uses(found)) == {
+        late: {first},
+        first: set(),
+    }
 
 
 def test_a_reference_to_another_region_waits_for_that_one():
@@ -36,9 +39,9 @@ def test_a_reference_to_another_region_waits_for_that_one():
             parameters={"A": OutputReference("bus", "X", "us-east-1")},
         ),
     )
-    assert outputs.predecessors(found, found.choose())[found.ref("rules", "eu-west-1")] == {
-        found.ref("bus", "us-east-1")
-    }
+    assert outputs.predecessors(found, found.choose(), outputs.uses(found))[
+        found.ref("rules", "eu-west-1")
+    ] == {found.ref("bus", "us-east-1")}
 
 
 def test_a_circle_is_named():
@@ -46,8 +49,8 @@ def test_a_circle_is_named():
         stack("one", parameters={"A": OutputReference("two", "X")}),
         stack("two", parameters={"A": OutputReference("one", "X")}),
     )
-    with pytest.raises(outputs.OrderError, match=r"(one|two) \(us-east-1\) → "):
-        outputs.predecessors(found, found.choose())
+    with pytest.raises(ToolError, match=r"(one|two) \(us-east-1\) → "):
+        outputs.predecessors(found, found.choose(), outputs.uses(found))
 
 
 class S3:
@@ -109,7 +112,7 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
     [("NoSuchBucket", 404, "bucket not found"), ("AccessDenied", 403, "no key for you")],
 )
 def test_a_bucket_that_cannot_be_used_says_so(code, status, words):
-    with pytest.raises(package.BodyError, match=f"'store': {words}") as error:
+    with pytest.raises(ToolError, match=f"'store': {words}") as error:
         uploaded(S3(refusal=refusal(code, "no key for you", status)))
     assert error.value.where.endswith(": bucket")
     assert error.value.code == ErrorCode.BUCKET_INVALID
@@ -121,7 +124,7 @@ def test_a_bucket_that_cannot_be_used_says_so(code, status, words):
 )
 def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     long = rendered({}, "long", "#" * size)
-    with pytest.raises(package.BodyError, match=words):
+    with pytest.raises(ToolError, match=words):
         package.body_arguments(FakeAws(environment(bucket=name), None), long, Clock())
 
 
