@@ -154,6 +154,7 @@ class Aws:
         Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
         """
         path, profile = self.environment.path, self.environment.profile
+        endpoint = self._endpoint  # errors of its start are none of credentials
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except UNREACHABLE as error:
@@ -162,7 +163,7 @@ class Aws:
                 code=ErrorCode.ENDPOINT_UNREACHABLE,
                 where=f"environment {self.environment.name}",
                 advice=f"Start what answers at this address, or correct {path}: endpoint."
-                if self.environment.endpoint
+                if endpoint
                 else f"Check the network, the proxy (HTTPS_PROXY) and the Regions in {path}.",
             ) from None
         # Also of a credential_process, and of an MFA prompt without a terminal.

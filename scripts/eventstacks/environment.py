@@ -59,9 +59,6 @@ class Source:
     kind: str  # Env, Ssm, Previous
     name: str = ""
 
-    def __str__(self) -> str:
-        return f"!{self.kind} {self.name}".rstrip()
-
 
 Value = str | OutputReference | Source
 
@@ -245,7 +242,7 @@ def _construct_output(loader: Any, node: yaml.ScalarNode) -> OutputReference:
 def _construct_source(loader: Any, node: yaml.ScalarNode) -> Source:
     source = Source(node.tag[1:], str(loader.construct_scalar(node)))
     if bool(source.name) == (source.kind == "Previous"):
-        problem = f"write !Env NAME, !Ssm /name or !Previous, not {str(source)!r}"
+        problem = f"write !Env NAME, !Ssm /name or !Previous, not {node.value!r}"
         raise documents.refuse(node, problem)
     return source
 

@@ -22,7 +22,6 @@ class ErrorCode(StrEnum):
     USAGE = "usage"  # wrong options or arguments: exit code 2
     # Files and values
     FILE_UNREADABLE = "file_unreadable"
-    FILE_UNWRITABLE = "file_unwritable"
     DOCUMENT_INVALID = "document_invalid"
     TEMPLATE_NOT_FOUND = "template_not_found"
     TEMPLATE_INVALID = "template_invalid"

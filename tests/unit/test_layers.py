@@ -16,7 +16,7 @@ LAYERS = [  # from top to bottom; modules of one group may import each other
     {"flow"},
     {"rendering", "environment", "parameter_checks", "aws", "scaffold"},
     {"patterns"},
-    {"documents", "errors", "packaged", ""},
+    {"documents", "errors", ""},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MAX_FILES, MAX_LINES = 75, 400

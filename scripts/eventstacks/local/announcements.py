@@ -1,6 +1,6 @@
 """Events of AWS services that MiniStack does not send.
 
-S3 data events through CloudTrail, RDS snapshots.
+S3 data events through CloudTrail, RDS snapshots, and notifications of alarms.
 
 And CopyDBSnapshot and CopyDBClusterSnapshot, which it lacks.
 
@@ -17,9 +17,10 @@ from urllib.parse import parse_qs, unquote
 from ministack.core import iam_actions
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, now_iso, set_request_region
-from ministack.services import eventbridge, rds, s3
+from ministack.services import cloudwatch, eventbridge, kms, rds, s3, sns
 
-from eventstacks.local.ministack import Json, Original, call, in_region, patch
+from eventstacks.local.ministack import Json, Original, call, in_region, log, patch
+from eventstacks.local.policies import policies_allow
 
 Form = dict[str, list[str]]
 # (method, part of an upload, copy) -> event name in CloudTrail; GET and HEAD are reads.
@@ -59,6 +60,10 @@ SNAPSHOTS = {
         {"0074": "Creating manual cluster snapshot", "0075": "Manual cluster snapshot created"},
     ),
 }
+
+
+CLOUDWATCH = "cloudwatch.amazonaws.com"
+ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}
 
 
 def announce(source: str, detail_type: str, detail: Json, *resources: str) -> None:
@@ -290,3 +295,49 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
             if key in form:
                 return f"arn:aws:rds:{region}:{account}:{kind}:{form[key][0]}"
     return arn
+
+
+def topic_refusal(arn: str, alarm: str) -> str | None:
+    """Return why an alarm may not publish to a topic; None if it may."""
+    if not (topic := sns._topics.get(arn)):
+        return f"topic {arn} does not exist"
+    attributes = topic["attributes"]
+    keys = {"aws:sourcearn": alarm, "aws:sourceowner": attributes["Owner"]}
+    questions = [("sns:Publish", arn, attributes.get("Policy"))]
+    if name := attributes.get("KmsMasterKeyId"):
+        key = kms._resolve_key(name) or {"Arn": name}
+        calls = ("kms:Decrypt", "kms:GenerateDataKey")
+        questions += [(call, key["Arn"], key.get("Policy")) for call in calls]
+    for action, resource, policy in questions:
+        if not policies_allow([policy or {}], CLOUDWATCH, action, resource, keys):
+            return f"the policy of {resource} does not allow {CLOUDWATCH} to call {action}"
+    return None
+
+
+@patch("_dispatch_alarm_actions", cloudwatch)
+def notify(original: Original, alarm: Json, old: str, new: str, reason: str) -> None:
+    """Publish to the topics that allow it, and record the others in the alarm's history.
+
+    MiniStack publishes to every topic that exists. On AWS a topic whose policy does not name
+    CloudWatch refuses the notification, and so does one whose key does not, such as alias/aws/sns
+    (CloudWatch User Guide, 'Notifying users on alarm changes'; SNS Developer Guide, 'Key
+    management'). The text in the history is a guess.
+    """
+    field, name = ACTIONS.get(new, "InsufficientDataActions"), alarm["AlarmName"]
+    allowed = []
+    for action in (alarm.get(field) or []) if alarm.get("ActionsEnabled", True) else []:
+        is_topic = cloudwatch._is_sns_action_arn(action)
+        if not is_topic or not (refusal := topic_refusal(action, alarm["AlarmArn"])):
+            allowed.append(action)
+            continue
+        log.warning("alarm %s: %s", name, refusal)
+        entry = {
+            "AlarmName": name,
+            "AlarmType": "CompositeAlarm" if "AlarmRule" in alarm else "MetricAlarm",
+            "HistoryData": "{}",
+            "HistoryItemType": "Action",
+            "HistorySummary": f"Failed to execute action {action}. Received error: {refusal}",
+            "Timestamp": cloudwatch._ts_iso(time.time()),
+        }
+        cloudwatch._history_entries().append(entry)
+    original({**alarm, field: allowed}, old, new, reason)

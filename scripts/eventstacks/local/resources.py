@@ -17,7 +17,6 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch, eventbridge, s3, sns
 from ministack.services.cloudformation import provisioners
 
-from eventstacks.local import log_delivery
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 from eventstacks.local.policies import policies_allow
 
@@ -109,6 +108,46 @@ def put_composite_alarm(verb: str, name: str, props: Json) -> tuple[str, Json]:
     return name, {"Arn": arn_of("cloudwatch", f"alarm:{name}")}
 
 
+def logs(operation: str, **arguments: object) -> Json:
+    """Call an operation of CloudWatch Logs, which has log delivery, and delivers nothing."""
+    return call("cloudwatch_logs", f"Logs_20140328.{operation}", **arguments)
+
+
+def put_source(verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put a delivery source: one type of log of one resource."""
+    if verb == "Delete":
+        return name, logs("DeleteDeliverySource", name=name)
+    given = {"resourceArn": props["ResourceArn"], "logType": props["LogType"]}
+    return name, {"Arn": logs("PutDeliverySource", name=name, **given)["deliverySource"]["arn"]}
+
+
+def put_destination(verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put a delivery destination, such as a log group."""
+    if verb == "Delete":
+        return name, logs("DeleteDeliveryDestination", name=name)
+    answer = logs(
+        "PutDeliveryDestination",
+        name=name,
+        outputFormat=props.get("OutputFormat", "json"),
+        deliveryDestinationConfiguration={
+            "destinationResourceArn": props["DestinationResourceArn"]
+        },
+    )
+    return name, {"Arn": answer["deliveryDestination"]["arn"]}
+
+
+def put_delivery(verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Connect a source to a destination. ``name``: the ID of the delivery once it exists."""
+    if verb == "Delete":
+        return name, logs("DeleteDelivery", id=name)
+    if verb == "Update":  # of tags or record fields, which MiniStack does not change
+        return name, {"DeliveryId": name}
+    keys = ("DeliverySourceName", "DeliveryDestinationArn")
+    given = {key[0].lower() + key[1:]: props[key] for key in keys}
+    delivery = logs("CreateDelivery", **given)["delivery"]
+    return delivery["id"], {"DeliveryId": delivery["id"], "Arn": delivery["arn"]}
+
+
 @patch("create", KNOWN["AWS::Events::EventBus"])
 @patch("update", KNOWN["AWS::Events::EventBus"])
 def with_bus_settings(original: Original, *arguments: Any) -> Any:
@@ -181,9 +220,9 @@ TYPES: dict[str, tuple[Put, str, int]] = {
     "AWS::Events::Archive": (put_archive, "ArchiveName", 48),
     "AWS::Events::EventBusPolicy": (put_bus_policy, "", 64),
     "AWS::IAM::OIDCProvider": (put_identity_provider, "", 64),
-    "AWS::Logs::Delivery": (log_delivery.put_delivery, "", 60),
-    "AWS::Logs::DeliveryDestination": (log_delivery.put_destination, "Name", 60),
-    "AWS::Logs::DeliverySource": (log_delivery.put_source, "Name", 60),
+    "AWS::Logs::Delivery": (put_delivery, "", 60),
+    "AWS::Logs::DeliveryDestination": (put_destination, "Name", 60),
+    "AWS::Logs::DeliverySource": (put_source, "Name", 60),
 }
 
 
