@@ -276,7 +276,8 @@ class Redelivery:
                 advice=TO_BUS if targets else f"Add the target again, or: {TO_BUS}",
             )
         # The message does not say when EventBridge received the event: not before the event's time.
-        source = graph.Rule(_name(rule), _name(rule), rule, _bus_of(rule), None)
+        name = rule.rsplit("/", 1)[-1]
+        source = graph.Rule(name, name, rule, _bus_of(rule), None)
         built = payload.build(source, targets[0], event, event.get("time"))
         if built.problem:
             raise NotRedeliveredError(built.problem, where=arn, advice=TO_BUS)
@@ -363,7 +364,7 @@ class Redelivery:
         targets: list[dict[str, Any]] = []
         with suppress_aws_error("ResourceNotFoundException"):
             targets = self._client("events", rule).list_targets_by_rule(
-                Rule=_name(rule), EventBusName=bus_name(_bus_of(rule))
+                Rule=rule.rsplit("/", 1)[-1], EventBusName=bus_name(_bus_of(rule))
             )["Targets"]
         return [Target(one["Id"], bare(one["Arn"]), one) for one in targets]
 
@@ -372,8 +373,3 @@ def _bus_of(rule: str) -> str:
     """Return the ARN of a rule's bus: …:rule/<bus>/<name>, on the default bus …:rule/<name>."""
     start, _, path = rule.partition(":rule/")
     return f"{start}:event-bus/{path.rpartition('/')[0] or 'default'}"
-
-
-def _name(arn: str) -> str:
-    """Return the name at the end of a rule's ARN."""
-    return arn.rsplit("/", 1)[-1]
