@@ -174,12 +174,12 @@ FAULTS = ["cut", "text", "list", "503", "429", "403"]
 def test_an_outage_rejects_nothing_and_is_probed(stub, fault):
     bus, notices = stub("--fault", fault), []
     after_failures(bus, sender.FAILURES_TO_PAUSE + FAST.threads + 3, lambda: bus.fault(""))
-    lists = [[json.dumps(event(Detail={"id": n})).encode() for n in range(500)]]
+    lists = [[json.dumps(event(Detail={"id": n})).encode() for n in range(200)]]
     journal = Journal()
     summary = send_records(lists, bus.client(), "orders", journal, FAST, notify=notices.append)
     counts = bus.counts()
-    assert (summary.acknowledged, summary.rejected) == (500, 0)
-    assert (counts["distinct"], counts["twice"]) == (500, 0)
+    assert (summary.acknowledged, summary.rejected) == (200, 0)
+    assert (counts["distinct"], counts["twice"]) == (200, 0)
     assert len(notices) == 2
     calls = counts["faulty_calls"]
     paused = calls[sender.FAILURES_TO_PAUSE + FAST.threads :]
