@@ -8,6 +8,7 @@ import copy
 import functools
 import json
 import os
+import re
 from collections.abc import Collection
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -130,6 +131,18 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
     if service == "cloudformation" and arn == "*":
         return str(request[4].get("ChangeSetName", ["*"])[0])
     return f"{arn}:*" if service == "logs" and ":log-group:" in arn and not tags else arn
+
+
+@patch("_resolve_document", helpers)
+def resolve_url(original: Original, params: Json, body_key: str, url_key: str, label: str) -> Any:
+    """Accept ``https://bucket.s3.region.amazonaws.com/key``, which MiniStack takes for ``/key``.
+
+    taskcat sends templates with such URLs.
+    """
+    host = r"https://([^/]+)\.s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?/"
+    path = r"https://s3.amazonaws.com/\1/"
+    urls = [re.sub(host, path, one) for one in params.get(url_key, [""])]
+    return original({**params, url_key: urls}, body_key, url_key, label)
 
 
 @patch("_evaluate_conditions", changesets, engine, handlers, stacks)

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, eventually, resource, template, text_of
+from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
 
 from eventstacks import rendering
 
@@ -200,6 +200,17 @@ def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, u
     changes = eventually(lambda: cloudformation.describe_change_set(**where)["Changes"])
     cloudformation.delete_stack(StackName=unique)
     assert [one["ResourceChange"]["LogicalResourceId"] for one in changes] == ["Topic"]
+
+
+def test_a_template_comes_from_a_buckets_regional_url(clients, unique):
+    """As taskcat sends it."""
+    s3 = clients("s3")
+    place = {"LocationConstraint": "eu-central-1"}
+    s3.create_bucket(Bucket=unique, CreateBucketConfiguration=place)
+    body = json.dumps(template(Topic=resource("AWS::SNS::Topic")))
+    s3.put_object(Bucket=unique, Key="a/b.json", Body=body)
+    stack = Stack(clients, unique, f"https://{unique}.s3.eu-central-1.amazonaws.com/a/b.json")
+    assert stack.status == "CREATE_COMPLETE"
 
 
 def test_the_partition_and_the_account(deploy):
