@@ -16,6 +16,7 @@ from eventstacks.lint.view import (
     View,
     could_equal,
     flow_rule,
+    is_of_s3,
     pattern_of,
     place_of,
     tests_of,
@@ -83,6 +84,8 @@ def _is_text(view: View, node: Node) -> bool:
 STRINGS = frozenset(
     {"version", "id", "detail-type", "source", "account", "time", "region", "resources"}
 )
+# Fields of 'AWS API Call via CloudTrail' that S3's own events do not have.
+CALL_FIELDS = frozenset({"eventName", "eventSource", "requestParameters", "userIdentity"})
 ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
 
 
@@ -91,7 +94,8 @@ ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
     "Validate that an event can match a pattern",
     "Outside of detail an event has version, id, detail-type, source, account, time, region and "
     "resources, all of them strings. detailType, a field of detail at the top, or an account number "
-    "without quotes never match: correct the name, move the field below detail, or add quotes.",
+    "without quotes never match: correct the name, move the field below detail, or add quotes. Events "
+    "such as Object Created have bucket and object in detail, not requestParameters.",
     f"{GUIDE}eb-events-structure.html",
     ("events", "patterns"),
     types=(
@@ -108,6 +112,13 @@ def never_matches(view: View) -> Findings:
             near = get_close_matches(name, ENVELOPE, n=1)
             advice = f"; did you mean {near[0]!r}?" if near else ""
             yield place_of(properties, name), f"{name!r} is not a field of an event{advice}"
+        for name in (
+            CALL_FIELDS & as_dict(pattern.get("detail")).keys() if is_of_s3(pattern) else ()
+        ):
+            message = (
+                f"{name!r} is a field of calls that CloudTrail reports, not of S3's own events"
+            )
+            yield place_of(properties, "detail", name), message
         for name in STRINGS & pattern.keys():
             for test in tests_of(pattern, name):
                 if isinstance(test, int | float):

@@ -13,25 +13,12 @@ from eventstacks.lint.view import (
     View,
     could_equal,
     flow_rule,
+    is_of_s3,
     place_of,
     tests_of,
 )
 
 BUCKET = "AWS::S3::Bucket"
-EVENT_KINDS = frozenset(
-    {
-        "Object Created",
-        "Object Deleted",
-        "Object Restore Initiated",
-        "Object Restore Completed",
-        "Object Restore Expired",
-        "Object Storage Class Changed",
-        "Object Access Tier Changed",
-        "Object ACL Updated",
-        "Object Tags Added",
-        "Object Tags Deleted",
-    }
-)
 NAME_FIELDS = (("detail", "bucket", "name"), ("resources",))
 # Custom resources, such as the CDK's, turn the notifications on.
 _CUSTOM = re.compile("bucket_?notification|NotificationConfiguration", re.IGNORECASE)
@@ -52,7 +39,7 @@ def silent_bucket(view: View) -> Findings:
         return
     buckets = [one for one in view.flow.resources.values() if one.type == BUCKET]
     for properties, rule, pattern in view.patterns:
-        if bus_name(rule.bus) != "default" or not _is_of_s3(pattern):
+        if bus_name(rule.bus) != "default" or not is_of_s3(pattern):
             continue
         for bucket in buckets:
             named = [
@@ -66,13 +53,6 @@ def silent_bucket(view: View) -> Findings:
                 keys, test = named[0]
                 message = f"{bucket.logical_id} does not send its events to EventBridge"
                 yield place_of(properties, *keys, test=test), message
-
-
-def _is_of_s3(pattern: Json) -> bool:
-    """Return True if a pattern only matches events that S3 itself sends."""
-    kinds = tests_of(pattern, "detail-type")
-    is_own = bool(kinds) and all(str(kind) in EVENT_KINDS for kind in kinds)
-    return is_own and tests_of(pattern, "source") == ["aws.s3"]
 
 
 def _is_silent(name: str, flow: Flow) -> bool:

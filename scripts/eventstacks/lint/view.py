@@ -35,6 +35,21 @@ MAX_CONDITIONS = 5  # at a time; what depends on more of them is undecided, and 
 BUS, RULE, ARCHIVE = "AWS::Events::EventBus", "AWS::Events::Rule", "AWS::Events::Archive"
 SCHEDULE = "AWS::Scheduler::Schedule"
 VIA_TRAIL = "AWS API Call via CloudTrail"
+# The detail-types of the events that S3 itself sends (S3 User Guide, 'EventBridge mapping').
+S3_EVENTS = frozenset(
+    {
+        "Object Created",
+        "Object Deleted",
+        "Object Restore Initiated",
+        "Object Restore Completed",
+        "Object Restore Expired",
+        "Object Storage Class Changed",
+        "Object Access Tier Changed",
+        "Object ACL Updated",
+        "Object Tags Added",
+        "Object Tags Deleted",
+    }
+)
 _MAKES_OTHERS = ("macro", "connector", "Transform")  # what can add policies to the template
 
 
@@ -225,6 +240,13 @@ def tests_of(pattern: Json, *keys: str) -> list[Any]:
     for key in keys:
         value = as_dict(value).get(key)
     return value if isinstance(value, list) else []
+
+
+def is_of_s3(pattern: Json) -> bool:
+    """Return True if a pattern only matches events that S3 itself sends."""
+    kinds = tests_of(pattern, "detail-type")
+    is_own = bool(kinds) and all(str(kind) in S3_EVENTS for kind in kinds)
+    return is_own and tests_of(pattern, "source") == ["aws.s3"]
 
 
 def could_equal(tests: list[Any], value: str | bool) -> bool:  # noqa: FBT001 - a field's value
