@@ -1,12 +1,14 @@
 """Write the generated parts of ``docs/``: ``python -m dev.docs [--check]``.
 
 They are the diagrams and the tables of parameters and outputs in ``docs/stacks/``, and the whole of
-``docs/commands.md`` and ``docs/lint-rules.md``. ``--check`` only reports pages that are out of
-date.
+``docs/commands.md``, ``docs/lint-rules.md`` and ``docs/macros.md``. ``--check`` only reports pages
+that are out of date.
 """
 
 from __future__ import annotations
 
+import html
+import re
 import sys
 from itertools import chain, groupby
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DOCS = Path("docs")
 HELP_WIDTH = 100
+MACRO_FILES = Path("templates/macros")
 
 LINT_RULES = """\
 # Lint rules
@@ -47,6 +50,38 @@ E: AWS rejects it, or it cannot work. W: it deploys, but loses events or has sid
 | --- | --- | --- |
 """
 
+MACROS = """\
+# Macros
+
+The templates are made of these macros, from `templates/macros/`. Your own templates can use them,
+too; a file of the same name in the `templates/macros/` of your project wins.
+
+```jinja
+{% import 'macros/queue.j2' as queue %}
+{{ queue.work_queue('EventQueue', ['!Sub ' ~ events], visibility=180) }}
+```
+
+A macro writes whole resources, unless it says that it writes a part of one. Arguments that mean the
+same everywhere:
+
+| argument | meaning |
+| --- | --- |
+| `id` | Logical ID of the resource. Others that come with it begin with it: `<id>Role`. |
+| `description` | The text that the AWS console shows. |
+| `condition` | Name of the condition under which the resource exists; none: always. |
+| `dead_letters` | Logical ID of the dead-letter queue. |
+| `rule`, `rules` | ARNs of rules, as `rule.arn` returns them. |
+| `statements` | Statements of a role, as YAML at the indentation of a statement. |
+
+A *YAML expression* is written as it is: `!Ref Days`, `30` or `!GetAtt Queue.Arn`. This page is
+written from the comments of the macros.
+"""
+MACRO = re.compile(
+    r"(?:\{# (?P<comment>(?:(?!#\}).)*?) #\}\n)?"
+    r"\{% macro (?P<name>\w+)(?P<arguments>\(.*?\)) -?%\}",
+    re.DOTALL,
+)
+
 
 def pages() -> dict[Path, str]:
     """Return every generated page, as it should be."""
@@ -63,6 +98,7 @@ def pages() -> dict[Path, str]:
     result[DOCS / "commands.md"] = commands()
     rows = (f"| {r.id} | [{r.shortdesc}]({r.source_url}) | {r.description} |\n" for r in RULES)
     result[DOCS / "lint-rules.md"] = LINT_RULES + "".join(rows)
+    result[DOCS / "macros.md"] = MACROS + "".join(map(macros, sorted(MACRO_FILES.glob("*.j2"))))
     return result
 
 
@@ -124,6 +160,26 @@ def commands() -> str:
         helps = (_help(verb, top) for name in verbs if (verb := cli.get_command(top, name)))
         page += f"\n## {section}\n\n" + "\n".join(helps)
     return page
+
+
+def macros(path: Path) -> str:
+    """Return the section of a file of macros: its first comment, and each macro with its own."""
+    about, _, rest = documents.read_text(path).removeprefix("{#").partition("#}")
+    section = f"\n## {path.name}\n\n{_prose(about)}\n"
+    for macro in MACRO.finditer(rest):
+        arguments = re.sub(r"\s+", " ", macro["arguments"])
+        section += (
+            f"\n### {path.stem}.{macro['name']}\n\n`{path.stem}.{macro['name']}{arguments}`\n"
+        )
+        section += f"\n{_prose(macro['comment'])}\n" if macro["comment"] else ""
+    return section
+
+
+def _prose(comment: str) -> str:
+    """Return a comment as Markdown; paragraphs stay."""
+    paragraphs = re.split(r"\n\s*\n", comment)
+    texts = (re.sub(r"\s+", " ", html.escape(one, quote=False)).strip() for one in paragraphs)
+    return "\n\n".join(texts).replace("*", r"\*")
 
 
 def _help(verb: click.Command, parent: click.Context) -> str:

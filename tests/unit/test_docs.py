@@ -1,6 +1,8 @@
 """The generated parts of docs/."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +129,32 @@ def test_a_stack_without_events_has_no_diagram(written):
 
 def test_the_readme_leads_to_the_commands(request):
     assert "(docs/commands.md)" in (request.config.rootpath / "README.md").read_text()
+
+
+# What the page explains once for all macros.
+COMMON = {"id", "description", "condition", "dead_letters", "rule", "rules", "statements"}
+MACROS = [
+    (f"{path.stem}.{macro['name']}", macro["comment"], macro["arguments"])
+    for path in sorted((Path(__file__).parents[2] / "templates/macros").glob("*.j2"))
+    for macro in docs.MACRO.finditer(path.read_text())
+]
+
+
+@pytest.mark.parametrize(("name", "comment", "arguments"), MACROS, ids=[one[0] for one in MACROS])
+def test_every_macro_explains_its_arguments(name, comment, arguments):
+    assert comment, "no comment"
+    names = re.findall(r"(?:^\(|, *\n? *)(\w+)(?==|,|\))", arguments)
+    assert [
+        one for one in names if one not in COMMON and not re.search(rf"\b{one}\b", comment)
+    ] == []
+
+
+def test_macros_are_described_by_their_comments(tmp_path):
+    path = tmp_path / "queue.j2"
+    path.write_text(
+        "{# About\n   queues.\n\n   More. #}\n\n{# One: <id>*. #}\n{% macro one(a, b='x(y)') -%}\n{% endmacro %}\n"
+    )
+    assert docs.macros(path) == (
+        "\n## queue.j2\n\nAbout queues.\n\nMore.\n\n### queue.one\n\n`queue.one(a, b='x(y)')`\n\n"
+        "One: &lt;id&gt;\\*.\n"
+    )
