@@ -148,6 +148,7 @@ class _Sender:
     ) -> None:
         self._client, self._bus, self._journal = client, bus, journal
         self._settings, self._stop, self._notify = settings, stop, notify
+        self._count_limit = getattr(client, "count_limit", COUNT_LIMIT)
         self._lists: queue.Queue[list[_Item | Row] | Exception | None] = queue.Queue(LISTS)
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -252,7 +253,7 @@ class _Sender:
                 self._close()
             self._batch.append(item)
             self._size += item.size
-            if len(self._batch) == COUNT_LIMIT:
+            if len(self._batch) == self._count_limit:
                 self._close()
 
     def _next_item(self) -> _Item | None:

@@ -99,7 +99,7 @@ def parse_bus(name: str) -> tuple[str, str | None]:
     Source: EventBridge API reference, DescribeEventBus, Name: letters, digits and ``/._-``, or an
     ARN.
     """
-    arn = r"arn:[\w-]+:events:([a-z][a-z0-9-]+):\d{12}:event-bus/"
+    arn = r"arn:[\w-]+:events:([a-z][a-z0-9-]+):\d{12}:event-bus(?:v2)?/"
     match = re.fullmatch(rf"(?:{arn})?[/.\-\w]{{1,1600}}", name, re.ASCII)
     if not match:
         raise BusError(

@@ -17,7 +17,9 @@ import click
 from eventstacks import environment as environments
 from eventstacks.bus import entries, stacks
 from eventstacks.bus import send as sender
+from eventstacks.bus.entries import COUNT_LIMIT
 from eventstacks.bus.journal import Journal
+from eventstacks.bus.put_events import NewBus
 from eventstacks.cli import options, output
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ def send(
 
     A record is an entry as PutEvents takes it (Detail as text or as an object), an event as a bus
     delivers it, or with --source and --detail-type just a detail. Without --bus it goes to the
-    stack's bus; an entry with EventBusName goes to that bus. One run sends to one Region: the
+    stack's bus; an entry with EventBusName goes to that bus. A bus of the new kind is given by its
+    ARN (…:event-busv2/…); it takes 100 entries in a call. One run sends to one Region: the
     first of the environment, or --region.
 
     Retryable failures are retried; permanently rejected entries are written to rejected.ndjson with
@@ -103,7 +106,9 @@ def send(
     }
     aws = options.open_aws(environment, refs[:1], **client_options)
     region, bus = _destination(aws, refs[0], bus, is_named=bool(stack))
-    client = aws.client("events", region)
+    client: Any = aws.client("events", region)
+    if ":event-busv2/" in bus:
+        client = NewBus(aws.client("eventbridgev2", region), bus)
     stacks.check_bus(client, bus)
     inputs = list(files) or [sys.stdin.buffer]
     if any(file.isatty() for file in inputs):
@@ -113,7 +118,7 @@ def send(
     if dry_run:
         journal = Journal()
         settings = sender.Settings(given["source"], given["detail_type"], threads=1)
-        sender.send_records(lists, _DryRun(client.meta), bus, journal, settings)
+        sender.send_records(lists, _DryRun(client), bus, journal, settings)
         return _report_dry_run(journal, as_json=as_json)
     journal = Journal(_journal_path(inputs, region, bus, given), rejected, resume=resume)
     stop, error = threading.Event(), None
@@ -154,8 +159,8 @@ class _DryRun:
     Source: EventBridge User Guide, 'Event structure reference': sources that begin with aws.
     """
 
-    def __init__(self, meta: Any) -> None:
-        self.meta = meta
+    def __init__(self, client: Any) -> None:
+        self.meta, self.count_limit = client.meta, getattr(client, "count_limit", COUNT_LIMIT)
 
     def describe_event_bus(self, **_: Any) -> None:
         """Any bus exists."""
