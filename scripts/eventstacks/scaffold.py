@@ -22,6 +22,8 @@ TARGETS = {  # kind of target → its Id in the rule's Targets; scaffold/<kind>.
     "sns": "EventTopic",
     "stepfunctions": "Workflow",
     "bus": "TargetEventBus",
+    "webhook": "ApiDestination",
+    "pipe": "EventLogGroup",  # the pipe sends to the bus of the rule
 }
 BUS_TYPE = "AWS::Events::EventBus"
 CODE = {"lambda": ".py", "stepfunctions": ".json"}  # kinds with a file in functions/: its suffix

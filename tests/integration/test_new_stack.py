@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from operators import eventually
+from receiver import Receiver
 
 from eventstacks import scaffold
 
@@ -37,6 +38,20 @@ def project(invoke, checkout, unique):
             shutil.rmtree(path)
     yield checkout
     invoke("delete", "--yes")
+
+
+@pytest.fixture
+def receiver():
+    """A webhook on this machine."""
+    one = Receiver()
+    yield one
+    one.close()
+
+
+def set_parameter(project, name, value):
+    """Give the stack, which has the last entry, a parameter."""
+    local = project / "parameters/local.yaml"
+    local.write_text(f"{local.read_text()}    parameters:\n      {name}: {value}\n")
 
 
 def receive(clients, outputs, source):
@@ -127,7 +142,7 @@ def test_new_stacks_of_all_kinds_have_no_findings(invoke, project):
 
 
 @pytest.mark.parametrize("kind", scaffold.TARGETS)
-def test_a_new_stack_delivers_its_sample_event(invoke, clients, project, kind):
+def test_a_new_stack_delivers_its_sample_event(invoke, clients, project, receiver, kind):
     before = {
         path: path.read_text()
         for path in (project / "parameters/local.yaml", project / ".taskcat.yml")
@@ -136,15 +151,31 @@ def test_a_new_stack_delivers_its_sample_event(invoke, clients, project, kind):
     for path, text in before.items():
         assert path.read_text().startswith(text)  # nothing but entries at the end
     invoke("trace", SAMPLE)
+    if kind == "webhook":
+        set_parameter(project, "Endpoint", f"{receiver.url}/events")
     invoke("deploy", "--stack", STACK, "--yes")
     (found,) = json.loads(invoke("outputs", "--stack", STACK, "--json"))
     outputs = found["outputs"]
     seen = OBSERVED[kind](clients, outputs) if kind in OBSERVED else of_log(invoke)
+    if kind == "webhook":
+        seen = lambda: [json.loads(body) for *_, body in receiver.requests]  # noqa: E731
     assert "1 acknowledged" in invoke("send", "--stack", STACK, SAMPLE)
     arrived = []
     assert eventually(lambda: arrived.extend(seen()) or arrived)
     assert [one["detail"] for one in arrived] == [DETAIL]
     assert messages(clients, outputs["DeadLetterQueueUrl"]) == []
+
+
+def test_new_items_of_the_table_become_events(invoke, clients, project):
+    invoke("new", "--stack", STACK, "--target", "pipe")
+    invoke("deploy", "--stack", STACK, "--yes")
+    (found,) = json.loads(invoke("outputs", "--stack", STACK, "--json"))
+    item = {"pk": {"S": "order-1"}, "total": {"N": "42"}}
+    clients("dynamodb", REGION).put_item(TableName=found["outputs"]["TableName"], Item=item)
+    (event,) = eventually(of_log(invoke))
+    assert (event["source"], event["detail-type"]) == (f"com.example.{STACK}", "item created")
+    assert event["detail"] == {"key": "order-1", "item": item}
+    assert messages(clients, found["outputs"]["PipeDeadLetterQueueUrl"]) == []
 
 
 def test_a_rule_on_the_bus_of_another_stack(invoke, project):
