@@ -23,7 +23,8 @@ TARGETS = {  # kind of target → its Id in the rule's Targets; scaffold/<kind>.
     "stepfunctions": "Workflow",
     "bus": "TargetEventBus",
     "webhook": "ApiDestination",
-    "pipe": "EventLogGroup",  # the pipe sends to the bus of the rule
+    "pipe": "EventLogGroup",  # pipe and schedule send to the bus of the rule
+    "schedule": "EventLogGroup",
 }
 BUS_TYPE = "AWS::Events::EventBus"
 CODE = {"lambda": ".py", "stepfunctions": ".json"}  # kinds with a file in functions/: its suffix

@@ -161,8 +161,11 @@ def test_a_new_stack_delivers_its_sample_event(invoke, clients, project, receive
         seen = lambda: [json.loads(body) for *_, body in receiver.requests]  # noqa: E731
     assert "1 acknowledged" in invoke("send", "--stack", STACK, SAMPLE)
     arrived = []
-    assert eventually(lambda: arrived.extend(seen()) or arrived)
-    assert [one["detail"] for one in arrived] == [DETAIL]
+    assert eventually(
+        lambda: arrived.extend(seen()) or DETAIL in [one["detail"] for one in arrived]
+    )
+    sent = [one for one in arrived if one.get("detail-type") != "scheduled"]
+    assert [one["detail"] for one in sent] == [DETAIL]
     assert messages(clients, outputs["DeadLetterQueueUrl"]) == []
 
 
@@ -176,6 +179,18 @@ def test_new_items_of_the_table_become_events(invoke, clients, project):
     assert (event["source"], event["detail-type"]) == (f"com.example.{STACK}", "item created")
     assert event["detail"] == {"key": "order-1", "item": item}
     assert messages(clients, found["outputs"]["PipeDeadLetterQueueUrl"]) == []
+
+
+def test_a_schedule_sends_events(invoke, clients, project):
+    invoke("new", "--stack", STACK, "--target", "schedule")
+    invoke("deploy", "--stack", STACK, "--yes")
+    (found,) = json.loads(invoke("outputs", "--stack", STACK, "--json"))
+    (event,) = eventually(of_log(invoke))  # a rate begins at once
+    assert (event["source"], event["detail-type"]) == (f"com.example.{STACK}", "scheduled")
+    schedule, _, time = event["detail"]["idempotencyKey"].rpartition("@")
+    assert schedule.endswith(f"/{found['outputs']['ScheduleName']}")
+    assert time == event["detail"]["scheduledTime"]
+    assert messages(clients, found["outputs"]["ScheduleDeadLetterQueueUrl"]) == []
 
 
 def test_a_rule_on_the_bus_of_another_stack(invoke, project):

@@ -24,7 +24,10 @@ OTHER_PARTITIONS = frozenset({"cn-north-1", "cn-northwest-1", "us-gov-east-1", "
 # -P with it: a module in the current folder is not imported in place of an installed one.
 CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
 # The keys of scaffold.TARGETS, which `new --help` must not load.
-TARGETS = ("log-group", "lambda", "sqs", "sns", "stepfunctions", "bus")
+TARGETS = (
+    *("log-group", "lambda", "sqs", "sns", "stepfunctions"),
+    *("bus", "webhook", "pipe", "schedule"),
+)
 TASKCAT = Path(".venv-taskcat/bin")
 
 
