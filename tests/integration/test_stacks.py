@@ -392,6 +392,13 @@ def test_the_bus_logs_at_its_level(deploy, unique, level, types):
         ("MaximumEventAgeInSeconds", "86401", "rds-snapshot-events"),
         ("NoncurrentVersionRetentionInDays", "-1", "s3-object-events"),
         ("LogGroupClass", "DELIVERY", "custom-event-bus"),
+        ("HubEventBusArn", "my-bus", "event-spoke"),
+        ("Team1Accounts", "12345", "event-hub"),
+        ("AcceptedSources", "com example", "event-hub"),
+        ("ScheduleExpression", "every hour", "scheduled-task"),
+        ("EventSource", "aws.health", "scheduled-task"),
+        ("FlexibleWindowInMinutes", "1441", "scheduled-task"),
+        ("TaskInput", "daily", "scheduled-task"),
         ("BusLogLevel", "DEBUG", "custom-event-bus"),
     ],
 )

@@ -12,7 +12,14 @@ from eventstacks.flow import graph, permissions
 
 PAGE = Path(__file__).parents[2] / "docs" / "encryption.md"
 POLICY = json.loads(PAGE.read_text(encoding="utf-8").partition("```json\n")[2].partition("```")[0])
-STACKS = ["buffered-worker", "custom-event-bus", "rds-snapshot-events", "s3-object-events"]
+STACKS = [
+    "buffered-worker",
+    "custom-event-bus",
+    "event-hub",
+    "event-spoke",
+    "rds-snapshot-events",
+    "s3-object-events",
+]
 WHERE = {"name": "dev-x", "region": "eu-central-1", "account": "111122223333"}
 
 

@@ -258,6 +258,50 @@ def test_an_event_goes_on_over_buses_and_stops_at_a_loop():
     assert back.code == "loop"
 
 
+LOCAL, FAR = f"{REGION}:{ACCOUNT}", f"eu-west-1:{ACCOUNT}"
+
+
+@pytest.mark.parametrize(
+    ("passed", "to", "is_refused"),
+    [
+        ([LOCAL], LOCAL, False),
+        ([LOCAL], FAR, False),
+        ([LOCAL, LOCAL], LOCAL, True),  # a third bus of the Region
+        ([LOCAL, LOCAL], FAR, False),
+        ([LOCAL, FAR], FAR, False),
+        ([LOCAL, FAR], LOCAL, True),  # back, and so to another Region for the second time
+        ([LOCAL, FAR], f"eu-west-1:{ACCOUNT[::-1]}", False),
+        ([LOCAL, f"{REGION}:{ACCOUNT[::-1]}"], f"eu-west-1:{'9' * 12}", True),  # a third account
+    ],
+)
+def test_an_event_does_not_reach_a_third_bus(passed, to, is_refused):
+    places = [*passed, to]
+    *passed, to = (f"arn:aws:events:{one}:event-bus/b{n}" for n, one in enumerate(places))
+    assert bool(trace._refused_hop(to, tuple(passed))) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [
+        ("ForAnyValue:StringNotLike: {'events:source': [shop, 'com.example.*']}", "allowed"),
+        ("ForAnyValue:StringNotLike: {'events:source': ['com.example.*']}", "denied"),
+        ("StringEquals: {'events:detail-type': placed}", "denied"),
+        ("StringEquals: {'events:detail-type': shipped}", "allowed"),
+        ("Bool: {'events:eventBusInvocation': 'true'}", "denied"),
+        ("Bool: {'events:eventBusInvocation': 'false'}", "allowed"),
+    ],
+)
+def test_a_deny_in_the_policy_of_a_bus_binds_the_role_of_a_rule(condition, code):
+    policy = f"""
+  Policy: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref Bus, StatementId: x, Statement: {{
+    Effect: Deny, Principal: '*', Action: 'events:PutEvents', Resource: !GetAtt Bus.Arn, Condition: {{{condition}}}}}}}}}
+"""
+    [delivery] = route(
+        flow_of(BUS + ROLE + policy + hop(DEFAULT.replace("default", "b")))
+    ).deliveries
+    assert delivery.code == code
+
+
 @pytest.mark.parametrize(
     ("place", "role", "fate", "code"),
     [
