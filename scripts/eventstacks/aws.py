@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import boto3.session
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
@@ -140,7 +139,7 @@ class Aws:
         self._lock = threading.RLock()
 
     def client(self, service: str, region: str | None = None) -> Any:
-        """Return the boto3 client of a service in a Region (default: the environment's first)."""
+        """Return the client of a service in a Region (default: the environment's first)."""
         key = (service, region or self.environment.regions[0])
         with self._lock:
             if key not in self._clients:
@@ -212,13 +211,13 @@ class Aws:
             ) from None
 
     @functools.cached_property
-    def _session(self) -> boto3.session.Session:
+    def _session(self) -> botocore.session.Session:
         if not self._endpoint:
             session = botocore.session.Session(profile=self.environment.profile)
             provider = session.get_component("credential_provider").get_provider("assume-role")
             # The cache of the AWS CLI: an MFA code is asked for once, by whichever comes first.
             provider.cache = JSONFileCache(Path("~/.aws/cli/cache").expanduser())
-            return boto3.session.Session(botocore_session=session)
+            return session
         # No profile, no file and no credentials of the user.
         unread = (None, None, None, None)
         session = botocore.session.Session(
@@ -229,7 +228,7 @@ class Aws:
             }
         )
         session.set_credentials(self._endpoint.access_key, self._endpoint.secret_key)
-        return boto3.session.Session(botocore_session=session)
+        return session
 
     def _make(self, service: str, region: str) -> Any:
         url = self._endpoint.url if self._endpoint else None
@@ -244,7 +243,7 @@ class Aws:
             retries={"mode": "standard", "total_max_attempts": 5},
             **more,
         ).merge(Config(**self._client_options))
-        client: Any = self._session.client(service, endpoint_url=url, config=settings)
+        client: Any = self._session.create_client(service, endpoint_url=url, config=settings)
         client.meta.events.register(
             "before-parse", functools.partial(_check_response, client.meta.endpoint_url)
         )
