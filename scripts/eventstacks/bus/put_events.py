@@ -82,14 +82,17 @@ def put(client: Any, batch: list[dict[str, Any]]) -> list[Failure | None]:
     """
     try:
         results = client.put_events(Entries=batch)["Entries"]
-        if len(results) == len(batch):
-            return list(map(_entry_failure, results))
-        error: Exception = ResponseParserError("the answer is not one of PutEvents")
-    except (AttributeError, KeyError, TypeError):  # of botocore's parser, for other JSON
-        error = ResponseParserError("the answer is not one of PutEvents")
-    except AWS_ERRORS as caught:
-        error = caught
-    return [failure_of(error)] * len(batch)
+        return [_entry_failure(result) for result, _ in zip(results, batch, strict=True)]
+    except AWS_ERRORS as error:
+        return [failure_of(error)] * len(batch)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # of botocore's parser, for other JSON
+        foreign = ResponseParserError("the answer is not one of PutEvents")
+        return [failure_of(foreign)] * len(batch)
 
 
 def failure_of(error: Exception) -> Failure:

@@ -43,7 +43,6 @@ WAITING_LIMIT, WAITING_BYTES = 10_000, 32 * 1024 * 1024
 LISTS = 4  # of records that are read and not packed yet
 # After this many failed calls in a row, one call is made every PROBE_SECONDS.
 FAILURES_TO_PAUSE, PROBE_SECONDS = 10, 2.0
-NO_BUS = "ResourceNotFoundException"
 
 
 class OutageError(ToolError):
@@ -203,7 +202,8 @@ class _Sender:
             return reject(number, crc, code, message, record)
         bus = entry.setdefault("EventBusName", self._bus)
         if bus != self._bus and not self._has_bus(bus):
-            return reject(number, crc, NO_BUS, f"event bus {bus!r} not found", entry)
+            message = f"event bus {bus!r} not found"
+            return reject(number, crc, "ResourceNotFoundException", message, entry)
         return _Item(number, crc, entry, size)
 
     @functools.cache  # noqa: B019 - a sender lives as long as its run

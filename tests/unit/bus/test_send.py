@@ -134,7 +134,7 @@ def test_one_entry_at_fault_does_not_take_its_batch_along(stub):
     events = [event(Detail={"id": number}) for number in range(9)]
     summary = send([*events, event(Detail={"poison": 1})], bus.client(), "orders", FAST)
     assert (summary.acknowledged, summary.by_code) == (9, {"ValidationException": 1})
-    assert (bus.counts()["distinct"], bus.counts()["twice"]) == (9, 0)
+    assert (bus.counts()["distinct"], bus.counts()["twice"], summary.calls) == (9, 0, 11)
 
 
 def test_a_bus_that_does_not_exist_is_an_error_before_anything_is_sent(stub):
@@ -215,9 +215,10 @@ def test_retry_after_is_honoured(stub):
     ("value", "seconds"),
     [("3", 3), (" 7 ", 7), ("", 0), ("-1", 0), ("nan", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", 0)],
 )
-def test_forms_of_retry_after(value, seconds):
+@pytest.mark.parametrize("code", ["503", "ThrottlingException"])
+def test_forms_of_retry_after(value, seconds, code):
     metadata = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": value}}
-    error = ClientError({"Error": {"Code": "503"}, "ResponseMetadata": metadata}, "PutEvents")
+    error = ClientError({"Error": {"Code": code}, "ResponseMetadata": metadata}, "PutEvents")
     assert put_events.failure_of(error).retry_after == seconds
 
 
