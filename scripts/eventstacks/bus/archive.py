@@ -70,7 +70,10 @@ def find_rules(
 def start(
     aws: Aws, archive: Mapping[str, Any], since: datetime, until: datetime, rules: Sequence[str]
 ) -> str:
-    """Start a replay to the archive's bus, to the rules with these ARNs or to all; return its name."""
+    """Start a replay to the archive's bus, to the rules with these ARNs or to all.
+
+    Return its name.
+    """
     name = f"{archive['name'][:43]}-{until:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
     aws.client("events", archive["region"]).start_replay(
         ReplayName=name,

@@ -1,6 +1,7 @@
 """Dead-letter queue messages: events that rules did not deliver, or that functions gave up on.
 
-A message is shown, and its event is delivered again: to its target, as its rule would, or to its bus.
+A message is shown, and its event is delivered again: to its target, as its rule would, or to its
+bus.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class DeadLetterQueue:
                 WaitTimeSeconds=1,
                 MessageAttributeNames=["All"],
             )
-            # A long poll asks all servers: an empty answer means that there are no more (SQS guide).
+            # A long poll asks all servers: an empty answer means that there are no more (SQS
+            # guide).
             if not (received := answer.get("Messages")):
                 return
             self.messages |= {one["ReceiptHandle"]: parse(one) for one in received}
@@ -142,9 +144,9 @@ class DeadLetterQueue:
 def parse(message: dict[str, Any]) -> Message:
     """Return an SQS message as a rule, a schedule, a bus or a function sends it.
 
-    Sources: EventBridge User Guide, 'Using dead-letter queues' and 'Decrypting events in dead-letter
-    queues'; Lambda Developer Guide, 'Retaining records of invocations'; EventBridge Scheduler User
-    Guide, 'Configuring a dead-letter queue'.
+    Sources: EventBridge User Guide, 'Using dead-letter queues' and 'Decrypting events in
+    dead-letter queues'; Lambda Developer Guide, 'Retaining records of invocations'; EventBridge
+    Scheduler User Guide, 'Configuring a dead-letter queue'.
     """
     attributes = {
         key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()
@@ -172,7 +174,10 @@ def parse(message: dict[str, Any]) -> Message:
 
 
 def is_encrypted(event: Any) -> bool:
-    """Return True for an event that EventBridge stored encrypted: it could not use the bus's key."""
+    """Return True for an event that EventBridge stored encrypted.
+
+    It could not use the bus's key.
+    """
     return (
         isinstance(event, dict)
         and event.get("source") == "aws.events"
@@ -245,7 +250,10 @@ class Redelivery:
         self._create_stream = cache(self._create_stream)  # type: ignore[method-assign]
 
     def deliver(self, message: Message) -> None:
-        """Return when AWS has accepted the event. Raises NotRedeliveredError or botocore's errors."""
+        """Return when AWS has accepted the event.
+
+        Raises NotRedeliveredError or botocore's errors.
+        """
         rule, event = message.rule, message.event
         if is_encrypted(event):
             raise NotRedeliveredError(
@@ -339,8 +347,8 @@ class Redelivery:
 
     def _log(self, target: Target, text: str) -> None:
         event: dict[str, Any] = {"timestamp": int(time.time() * 1000), "message": text}
-        # The transformer makes the log event itself (EventBridge User Guide, targets); boto3 refuses
-        # one without timestamp and message.
+        # The transformer makes the log event itself (EventBridge User Guide, targets); boto3
+        # refuses one without timestamp and message.
         if "InputTransformer" in target.settings:
             event = json.loads(text)
         group = target.arn.partition(":log-group:")[2]

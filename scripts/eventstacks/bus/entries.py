@@ -2,8 +2,8 @@
 
 A record is an entry as PutEvents takes it (``Detail`` may also be an object), an event as a bus
 delivers it (``source``, ``detail-type``, ``detail``), a sample of tests/events, a line of a file of
-rejected records, or just a detail. A detail is passed on as the text it is in the record, so that no number is rounded and no
-key is reordered.
+rejected records, or just a detail. A detail is passed on as the text it is in the record, so that
+no number is rounded and no key is reordered.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def _elements(head: bytes, source: RawIOBase) -> Iterator[list[bytes]]:
         with contextlib.suppress(ValueError, RecursionError):
             end = DECODER.raw_decode(text, mark.end())[1] if mark else len(text)
             if end < len(text):
-                records.append(text[mark.end() : end].encode("utf-8", "surrogateescape"))  # type: ignore[union-attr]
+                record = text[mark.end() : end]  # type: ignore[union-attr]
+                records.append(record.encode("utf-8", "surrogateescape"))
                 at = end
                 continue
         yield records  # the element goes on in the next read, or is not JSON
@@ -243,7 +244,7 @@ def _parse(text: str, code: str) -> Any:
 def _text_of(text: str, name: str) -> str:
     """Return the text of a key's value in a JSON object; of a duplicate key, the last one."""
     at, value = text.index("{") + 1, ""
-    while text[at := _SPACE.match(text, at).end()] != "}":  # type: ignore[union-attr]  # it matches ""
+    while text[at := _SPACE.match(text, at).end()] != "}":  # type: ignore[union-attr]
         key, at = DECODER.raw_decode(text, at)
         start = _SPACE.match(text, text.index(":", at) + 1).end()  # type: ignore[union-attr]
         _, end = DECODER.raw_decode(text, start)

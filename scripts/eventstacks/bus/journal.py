@@ -167,7 +167,10 @@ class Journal:
             self.summary.count(row.code)
 
     def finish(self) -> None:
-        """Note that all of the input is settled. Raises JournalError if a resumed input is shorter."""
+        """Note that all of the input is settled.
+
+        Raises JournalError if a resumed input is shorter.
+        """
         (last,) = self._database.execute("SELECT max(number) FROM send_journal").fetchone()
         if last is not None and last >= self.summary.records:
             raise JournalError(

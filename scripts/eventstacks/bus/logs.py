@@ -105,7 +105,7 @@ def merge(
     *,
     clock: Clock | None = None,
 ) -> Iterator[Entry]:
-    """Yield the events of groups from ``since`` (ms) on in time order, one page per group in memory."""
+    """Yield the events of groups from ``since`` (ms) on in time order, read page by page."""
     entries = [read(aws, group, since, pattern, clock) for group in groups]
     return heapq.merge(*entries, key=lambda entry: entry.timestamp)
 

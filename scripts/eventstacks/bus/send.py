@@ -55,9 +55,10 @@ class OutageError(ToolError):
 class Settings:
     """How to send.
 
-    ``source``, ``detail_type``: defaults of records. ``threads``: calls at a time. ``rate``: maximum
-    entries per second. ``give_up_after``: seconds without a successful call until OutageError. The
-    n-th retry waits a random time of up to ``base`` * 2**n seconds, at most ``cap``.
+    ``source``, ``detail_type``: defaults of records. ``threads``: calls at a time. ``rate``:
+    maximum entries per second. ``give_up_after``: seconds without a successful call until
+    OutageError. The n-th retry waits a random time of up to ``base`` * 2**n seconds, at most
+    ``cap``.
     """
 
     source: str | None = None
@@ -71,7 +72,10 @@ class Settings:
 
 @dataclass(slots=True)
 class _Item:
-    """One entry of PutEvents. ``is_alone``: it shares no call, because a call with it was refused."""
+    """One entry of PutEvents.
+
+    ``is_alone``: it shares no call, because a call with it was refused.
+    """
 
     number: int
     crc: int
@@ -131,7 +135,9 @@ def send_records(  # noqa: PLR0913, PLR0917 - ``send``, stopped and observed
 
 
 class _Sender:
-    """One run. This thread packs and records; one thread reads; ``settings.threads`` make the calls.
+    """One run.
+
+    This thread packs and records; one thread reads; ``settings.threads`` make the calls.
 
     It gives out no more batches than there are threads until it has committed their results.
     """

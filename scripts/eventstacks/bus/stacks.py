@@ -132,7 +132,10 @@ def check_bus(client: Any, bus: str) -> None:
 
 
 def bus_of_stack(aws: Aws, ref: StackRef) -> str:
-    """Return the bus of a deployed stack. Raises BusError, or NotDeployedError if it is not deployed."""
+    """Return the bus of a deployed stack.
+
+    Raises BusError, or NotDeployedError if it is not deployed.
+    """
     values = outputs.read(aws, ref)
     if BUS_OUTPUT not in values:
         raise BusError(

@@ -32,7 +32,10 @@ LONG_POLL = 5  # seconds
 
 
 def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[stacks.Deployed]]:
-    """Return AWS and the deployed stacks of an environment. A stack that is named must be deployed."""
+    """Return AWS and the deployed stacks of an environment.
+
+    A stack that is named must be deployed.
+    """
     aws, refs = options.connect(env, stack, region)
     with output.progress("Reading the stacks"):
         return aws, stacks.find(aws, refs, required=stack is not None)

@@ -159,7 +159,10 @@ def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> F
 
 
 def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
-    """Read an environment; return a function: the flow of all its templates, or of a sample's stack."""
+    """Read an environment.
+
+    Return a function: the flow of all its templates, or of a sample's stack.
+    """
     environment, templates, _ = load(env, stack, region)
 
     def find(sample: Sample) -> Flow:
@@ -173,7 +176,10 @@ def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
 
 
 def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
-    """Read the deployed flow; return a function: the same, entered on the buses of a sample's stack."""
+    """Read the deployed flow.
+
+    Return a function: the same, entered on the buses of a sample's stack.
+    """
     environment, templates, refs = load(env, stack, region)
     aws = open_aws(environment, refs)
     stacks = graph.stacks_of(aws.environment, templates)
@@ -262,15 +268,15 @@ def _show_delivery(one: Delivery, event: str, depth: int) -> None:
 def match(pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool) -> int:
     """Test whether a pattern matches an event, and print why not (exit code 1).
 
-    Without an event: check that the pattern is valid. The event is compared as it is written: nothing
-    is filled in, and ${…} in a sample stays text (`trace` does both).
+    Without an event: check that the pattern is valid. The event is compared as it is written:
+    nothing is filled in, and ${…} in a sample stays text (`trace` does both).
 
-    With --ndjson each line holds pattern (or pattern_text, raw JSON) and event (or event_text); each
-    gets one line: {"match": true}, {"valid": true} if there was no event, or {"error": "…"}.
+    With --ndjson each line holds pattern (or pattern_text, raw JSON) and event (or event_text);
+    each gets one line: {"match": true}, {"valid": true} if there was no event, or {"error": "…"}.
 
     \b
     Examples:
-      eventstacks match --pattern pattern.json --event tests/events/custom-event-bus/order-placed.json
+      eventstacks match --pattern p.json --event tests/events/custom-event-bus/order-placed.json
       eventstacks match --ndjson < cases.ndjson
     """
     if ndjson == (pattern is not None) or (ndjson and event):

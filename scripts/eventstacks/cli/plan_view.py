@@ -158,9 +158,9 @@ def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
 def _properties(change: Mapping[str, Any]) -> Iterator[Text]:
     """Yield a line for each value that changes.
 
-    The values are in the resource's contexts. Without them (the embedded AWS gives policies only, and a
-    context with a secret is left out) they are in the details, where AWS names a property once per
-    reason.
+    The values are in the resource's contexts. Without them (the embedded AWS gives policies only,
+    and a context with a secret is left out) they are in the details, where AWS names a property
+    once per reason.
     """
     before, after, shown = dict[str, Any](), dict[str, Any](), dict[str, str]()
     for target in (detail.get("Target") or {} for detail in change.get("Details") or ()):
@@ -211,7 +211,7 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any,
 
 
 def _labelled(values: Sequence[Any]) -> dict[str, Any]:
-    """Return the elements of a list by ``[Id]``, else by place, and a simple value by ``=value``."""
+    """Return the elements of a list by ``[Id]``, else by place; a simple value by ``=value``."""
     names = [_identity(value) for value in values]
     is_named = all(names) and len(set(names)) == len(names)
     return {

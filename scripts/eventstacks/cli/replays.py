@@ -196,8 +196,8 @@ def archive_replay(
 ) -> int:
     """List archives; with --since replay their events of a time window, and follow the replay.
 
-    Events go to all rules of their bus, or to those given with --rule. An event can take ten minutes
-    until it is in the archive. Ctrl-C ends the following, not the replay.
+    Events go to all rules of their bus, or to those given with --rule. An event can take ten
+    minutes until it is in the archive. Ctrl-C ends the following, not the replay.
 
     \b
     Examples:

@@ -1,4 +1,7 @@
-"""Change sets: request, creation, reading without secrets, execution, deletion of what is unused."""
+"""Change sets.
+
+Request, creation, reading without secrets, execution, deletion of what is unused.
+"""
 
 from __future__ import annotations
 
@@ -192,8 +195,8 @@ def execute(
 def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = False) -> None:
     """Delete a change set, and the stack in REVIEW_IN_PROGRESS that exists only for it.
 
-    That stack stays with ``keep_stack``, or if somebody has created another change set for it: DeleteStack deletes those,
-    too. Never raises: a run must not fail because it could not clean up.
+    That stack stays with ``keep_stack``, or if somebody has created another change set for it:
+    DeleteStack deletes those, too. Never raises: a run must not fail because it could not clean up.
     """
     stack = replace(stack, clock=Clock())  # Ctrl-C has stopped the run's own
     with contextlib.suppress(*AWS_ERRORS):
@@ -219,7 +222,8 @@ def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = Fal
             stack.call("delete_stack", retry_for=10, StackName=stack_id)
 
 
-# --- what must not be shown of a change set --------------------------------------------------------
+# --- what must not be shown of a change set
+# --------------------------------------------------------
 
 
 def _tainted(template: Mapping[str, Any], secret: set[str]) -> set[str]:
@@ -254,7 +258,10 @@ class Secrets:
 
     @classmethod
     def of(cls, values: Mapping[str, str | None], *templates: Mapping[str, Any]) -> Secrets:
-        """``values``: parameter → value as sent. ``templates``: the new one, and the deployed one."""
+        """Find the secrets of a stack.
+
+        ``values``: parameter → value as sent. ``templates``: the new one, and the deployed one.
+        """
         names, properties = set[str](), set[str]()
         for template in templates:
             declared = (template.get("Parameters") or {}).items()
@@ -293,7 +300,7 @@ class Secrets:
     def _masked(
         self, given: Mapping[str, Any], keys: Sequence[str], *, hidden: bool
     ) -> dict[str, Any]:
-        """Return ``given`` with the values of ``keys`` masked, as a whole if they are ``hidden``."""
+        """Return ``given`` with the values of ``keys`` masked, as a whole if ``hidden``."""
         values = {key: given[key] for key in keys if key in given}
         return {
             **given,

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def preview(scope: Scope) -> list[Preview]:
-    """Return what ``delete`` would delete and keep. Changes nothing. Raises ToolError for the wrong account."""
+    """Return what ``delete`` would delete and keep.
+
+    Changes nothing. Raises ToolError for the wrong account.
+    """
     consumers = _consumers(scope)
 
     def job(stack: StackClient) -> Preview:
@@ -81,7 +84,10 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
 
 
 def _policy(resource: Mapping[str, Any]) -> str:
-    """Return the deletion policy. Source of its defaults: User Guide, 'DeletionPolicy attribute'."""
+    """Return the deletion policy.
+
+    Source of its defaults: User Guide, 'DeletionPolicy attribute'.
+    """
     kind, properties = resource.get("Type"), resource.get("Properties") or {}
     is_database = kind == "AWS::RDS::DBCluster" or (
         kind == "AWS::RDS::DBInstance" and "DBClusterIdentifier" not in properties

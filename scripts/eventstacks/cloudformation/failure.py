@@ -163,7 +163,8 @@ def _validation(event: Mapping[str, Any]) -> str:
     """Return what one entry of DescribeEvents reports, or ''."""
     reason = {
         "VALIDATION_ERROR": event.get("ValidationStatusReason"),
-        "HOOK_INVOCATION_ERROR": f"hook {event.get('HookType')} failed: {event.get('HookStatusReason')}",
+        "HOOK_INVOCATION_ERROR": f"hook {event.get('HookType')} failed: "
+        f"{event.get('HookStatusReason')}",
         "PROVISIONING_ERROR": event.get("ResourceStatusReason"),
     }.get(event.get("EventType", ""))
     path = (event.get("ValidationPath") or "").strip("/").replace("/", ".")

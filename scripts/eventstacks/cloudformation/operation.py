@@ -34,7 +34,8 @@ NESTED_STACK = "AWS::CloudFormation::Stack"
 TICK = 0.6  # seconds between two polls: the end is noticed after half of it on average
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations end at once
 # Seconds without a new event after which the stack itself is looked at, and after which its state
-# counts although no event shows it. Both are assumptions: longer than events and DescribeStacks lag.
+# counts although no event shows it. Both are assumptions: longer than events and DescribeStacks
+# lag.
 _LOOK_AFTER, _QUIET = 10.0, 30.0
 _VISIBLE_WITHIN = 30.0  # seconds for DescribeStacks to show the end of an operation
 
@@ -99,12 +100,15 @@ def read_events(
             break
     seen.update(fresh)
     # Events of one moment keep the order in which they were written: AWS lists the newest first.
-    return sorted(reversed(fresh.values()), key=lambda one: one.at)  # noqa: C414 - sorting is stable
+    return sorted(reversed(fresh.values()), key=lambda one: one.at)  # noqa: C414 - stable
 
 
 @dataclass
 class Operation:
-    """Something that CloudFormation does to a stack. ``token`` is '' if somebody else started it."""
+    """Something that CloudFormation does to a stack.
+
+    ``token`` is '' if somebody else started it.
+    """
 
     stack_id: str
     token: str

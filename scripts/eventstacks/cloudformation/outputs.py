@@ -1,4 +1,7 @@
-"""What stacks use of each other: outputs, parameter values, and the order that follows from them."""
+"""What stacks use of each other.
+
+Outputs, parameter values, and the order that follows from them.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,8 @@ class Values:
             answer = ssm.get_parameter(Name=name, WithDecryption=True)
         except AWS_ERRORS as error:
             raise ToolError(
-                f"cannot read {name} from Parameter Store: {error_message(error) or error_code(error)}",
+                f"cannot read {name} from Parameter Store: "
+                f"{error_message(error) or error_code(error)}",
                 code=ErrorCode.NOT_FOUND,
                 where=f"Region {region}",
             ) from None

@@ -190,7 +190,7 @@ def check_losses(
     allowed: Collection[str],
     so_far: str = "nothing was changed",
 ) -> None:
-    """Raise ToolError (STACK_PROTECTED) if a protected environment would lose a resource not in ``allowed``.
+    """Raise ToolError (STACK_PROTECTED) if a resource not in ``allowed`` would be lost.
 
     ``so_far`` says what was done until now.
     """

@@ -132,7 +132,10 @@ class Drift(Report):
 
 @dataclass
 class Step(Report):
-    """What leads one stack out of its state: a method of the API, or '' if there is nothing to do."""
+    """What leads one stack out of its state.
+
+    A method of the API, or '' if there is nothing to do.
+    """
 
     method: str = ""
     description: str = ""  # continues the sentence that begins with the stack

@@ -89,7 +89,10 @@ class StackClient:
     def describe(
         self, stack_id: str = "", *, retry_for: float = RETRY_SHORT
     ) -> dict[str, Any] | None:
-        """Return DescribeStacks of an ARN, by default of the stack's name; None if it is missing."""
+        """Return DescribeStacks of an ARN, by default of the stack's name.
+
+        None if it is missing.
+        """
         name = stack_id or self.ref.stack_name
         try:
             answer = self.call("describe_stacks", retry_for=retry_for, StackName=name)
@@ -132,7 +135,8 @@ class State:
     keeps_failure: bool = False  # an end only if the failure is not rolled back
     outcome: str = ""  # what an operation has achieved that ends in it; '' is a failure
     accepts_change_sets: bool = False
-    # What `recover` does: a method of the API, and its description. The second pair is for --cancel.
+    # What `recover` does: a method of the API, and its description. The second pair is for
+    # --cancel.
     recovery: tuple[str, str] = ("", "")
     cancellation: tuple[str, str] = ("", "")
     advice: str = ""

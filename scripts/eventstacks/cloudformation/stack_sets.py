@@ -131,7 +131,8 @@ class StackSets(Scope):
         first, *others = [settings.values(region) for region in settings.regions]
         if others.count(first) < len(others) or not all(isinstance(v, str) for v in first.values()):
             raise ToolError(
-                "with stack_set the value of a parameter must be in the file and the same everywhere",
+                "with stack_set the value of a parameter must be in the file and the same "
+                "everywhere",
                 code=ErrorCode.UNSUPPORTED,
                 where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
                 advice="Import the value in the template, or derive it from AWS::Region there.",

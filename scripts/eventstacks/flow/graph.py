@@ -1,7 +1,9 @@
-"""The flow of events through stacks: buses, rules, targets, archives, and the policies that allow it.
+"""The flow of events through stacks.
 
-Everything is identified by its ARN: resources that two templates call by different names are the same
-if their ARNs are equal. ``of_template`` and ``of_environment`` read the flow from templates,
+Buses, rules, targets, archives, and the policies that allow it.
+
+Everything is identified by its ARN: resources that two templates call by different names are the
+same if their ARNs are equal. ``of_template`` and ``of_environment`` read the flow from templates,
 ``live.read`` from an account; the rest of this package does not depend on which.
 """
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule, or as rules without targets: archives; or with a schedule: those of EventBridge Scheduler.
+    """A rule.
+
+    Archives are rules without targets; those of EventBridge Scheduler have a schedule.
 
     ``pattern``: None if there is none, text if it is a symbol or not JSON.
     """
@@ -66,10 +70,12 @@ class Policy:
 
 @dataclass(eq=False)  # hashable: results are cached by flow
 class Flow:
-    """Buses (ARN → label), rules, targets and policies; the default bus of a Region needs no resource.
+    """Buses (ARN → label), rules, targets and policies.
 
-    ``is_whole``: it was read from an account, so whatever is not in here does not exist. ``unexamined``:
-    what can hold more of the flow but was not expanded.
+    The default bus of a Region needs no resource.
+
+    ``is_whole``: it was read from an account, so whatever is not in here does not exist.
+    ``unexamined``: what can hold more of the flow but was not expanded.
     """
 
     buses: dict[str, str] = field(default_factory=dict)
@@ -114,8 +120,8 @@ def of_template(
 ) -> Flow:
     """Return the flow of one parsed template. ``where``: further fields of ``resolve.Stack``.
 
-    Permissions need a Region and an account, invented if need be: without them a literal ``arn:aws:``
-    is not known to be in the partition that ``${AWS::Partition}`` becomes.
+    Permissions need a Region and an account, invented if need be: without them a literal
+    ``arn:aws:`` is not known to be in the partition that ``${AWS::Partition}`` becomes.
     """
     return of_stacks([Stack(template, parameters or {}, **where)])
 
@@ -125,10 +131,10 @@ def stacks_of(
     templates: Mapping[str, RenderedTemplate],
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[StackRef, Stack]:
-    """Return every stack of an environment, with the values and imports that it gets from the others.
+    """Return every stack of an environment, with the values that it gets from the others.
 
-    ``templates``: ``rendering.render_all()``. ``overrides``: stack → parameters that replace those of
-    the environment.
+    ``templates``: ``rendering.render_all()``. ``overrides``: stack → parameters that replace those
+    of the environment.
     """
     made = {
         ref: Stack(
@@ -158,7 +164,7 @@ def of_environment(
     stack: str | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> Flow:
-    """Return the flow of an environment, or of one of its stacks with other values of parameters."""
+    """Return the flow of an environment, or of one of its stacks with other parameters."""
     stacks = stacks_of(environment, templates, {str(stack): parameters or {}})
     return of_stacks(stacks[ref] for ref in environment.choose(stack))
 
@@ -230,9 +236,9 @@ def policy_of(label: str, arn: str, raw: Any) -> Policy:
     return Policy(label, arn, statements, not statements and not is_known(raw))
 
 
-# type: (property with the policy, property that names what it guards: queues by URL, topics by ARN).
-# An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy). Functions,
-# queues and topics have a Policy in the answers of AWS only.
+# type: (property with the policy, property that names what it guards: queues by URL, topics by
+# ARN). An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy).
+# Functions, queues and topics have a Policy in the answers of AWS only.
 _DOCUMENTS = {
     "AWS::Lambda::Function": ("Policy", ""),
     "AWS::SQS::Queue": ("Policy", ""),
@@ -279,7 +285,7 @@ _PERMISSION_CONDITIONS = (
 
 
 def _permission(resource: Resource, stack: Stack) -> Policy:
-    """Return a Lambda permission as the statement that AddPermission writes (Lambda API reference)."""
+    """Return a Lambda permission as the statement that AddPermission writes (API reference)."""
     given = resource.properties
     function = str(given.get("FunctionName", ""))
     if not function.startswith("arn:"):  # a name, or an account and a name
@@ -299,7 +305,8 @@ def _permission(resource: Resource, stack: Stack) -> Policy:
     return Policy(resource.logical_id, function, (statement,))
 
 
-# Transforms that add no resources: those of AWS::LanguageExtensions stand in the template as Fn::ForEach.
+# Transforms that add no resources: those of AWS::LanguageExtensions stand in the template as
+# Fn::ForEach.
 _KNOWN_TRANSFORMS = {
     "AWS::Serverless-2016-10-31",
     "AWS::LanguageExtensions",

@@ -74,7 +74,7 @@ def _resource(planned: Flow, kind: str, arn: str, properties: Json) -> Resource:
 
 
 def _resources(aws: Aws, region: str) -> Iterator[tuple[str, str, Json]]:
-    """Yield the type, the ARN and the properties of what a Region has of EventBridge and Logs policies."""
+    """Yield type, ARN and properties of what a Region has of EventBridge and Logs policies."""
     events, logs = aws.client("events", region), aws.client("logs", region)
     for bus in _pages(events.list_event_buses, "EventBuses"):
         yield "AWS::Events::EventBus", bus["Arn"], bus
@@ -103,7 +103,10 @@ def _pages(call: Any, key: str, **arguments: Any) -> Iterator[Json]:
 
 
 def _read_target(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
-    """Read what permissions need of the resource with an ARN; one that does not exist is left out."""
+    """Read what permissions need of the resource with an ARN.
+
+    One that does not exist is left out.
+    """
     try:
         kind, properties = _describe(aws, arn)
         graph.add(flow, _resource(planned, kind, arn, properties), flow.stacks[0])

@@ -1,4 +1,6 @@
-"""Build what a target receives: the event, or what Input, InputPath or InputTransformer makes of it.
+"""Build what a target receives.
+
+The event, or what Input, InputPath or InputTransformer makes of it.
 
 Source: EventBridge User Guide, 'Input transformation'. On quotes it says: EventBridge adds them to
 strings where a JSON value is expected, escapes no value, and objects inside a string lose theirs.
@@ -34,7 +36,10 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\*)\]|\['([^']*)'\]")
 
 @dataclass(frozen=True)
 class Payload:
-    """The text that a target receives. ``problem``: why the target or PutTargets does not take it."""
+    """The text that a target receives.
+
+    ``problem``: why the target or PutTargets does not take it.
+    """
 
     text: str
     problem: str = ""
@@ -46,8 +51,8 @@ def build(
 ) -> Payload:
     """Return what ``target`` of ``rule`` receives for an event that matched.
 
-    ``ingestion_time``: when EventBridge received the event (ISO 8601); before it is sent that is not
-    known, and the variable stays as ``<aws.events.event.ingestion-time>``.
+    ``ingestion_time``: when EventBridge received the event (ISO 8601); before it is sent that is
+    not known, and the variable stays as ``<aws.events.event.ingestion-time>``.
     """
     settings = target.settings
     if problem := refusal_of(target):
@@ -164,7 +169,7 @@ def is_json(text: str) -> bool:
 
 
 def substituted(text: str) -> list[str]:
-    """Return a text with each symbol replaced by something that it can stand for, in several ways."""
+    """Return a text with each symbol replaced by what it can stand for, in several ways."""
     return list(dict.fromkeys(SYMBOL.sub(one, text) for one in SYMBOL_SUBSTITUTES))
 
 

@@ -47,7 +47,10 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
 
 
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
-    """Decide whether a rule may write to a dead-letter queue: a standard queue of its own Region."""
+    """Decide whether a rule may write to a dead-letter queue.
+
+    A standard queue of its own Region.
+    """
     if is_fifo(flow, arn):
         return Verdict(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
     if targets.is_elsewhere(arn, rule.arn):
@@ -66,7 +69,8 @@ def of_schedule(flow: Flow, schedule: Rule) -> Iterator[tuple[str, Verdict]]:
     """Yield the verdict on a schedule's target (key ``Arn``) and its dead-letter queue.
 
     EventBridge Scheduler does both in its role; a queue policy is not needed. Source: EventBridge
-    Scheduler User Guide, 'Execution role' and 'Configuring a dead-letter queue' (aws-cdk issue 32032).
+    Scheduler User Guide, 'Execution role' and 'Configuring a dead-letter queue' (aws-cdk issue
+    32032).
     """
     target = next(iter(schedule.targets), Target("", ""))
     queue = Target("", str(target.dead_letters), {"RoleArn": target.role})

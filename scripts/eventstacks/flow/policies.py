@@ -67,9 +67,9 @@ def evaluate(
 
     NO_POLICY if none of them applies; its reason is a condition that does not hold, or "".
 
-    ``principal``: a service or the root of an account; None for a role's own policies, which name no
-    principal. ``resource``: None for a trust policy. ``context``: condition keys of the request in
-    lower case; a condition on a key that is missing here leaves a doubt.
+    ``principal``: a service or the root of an account; None for a role's own policies, which name
+    no principal. ``resource``: None for a trust policy. ``context``: condition keys of the request
+    in lower case; a condition on a key that is missing here leaves a doubt.
     """
     context = {**_context_of(principal), **context}
     found: list[Verdict] = []
@@ -114,9 +114,9 @@ def _context_of(principal: str | None) -> dict[str, str | None]:
     """Return the condition keys of the caller: a service, a role (None), or an account's root.
 
     A service in its own name belongs to no organization, so its request has no aws:PrincipalOrgID;
-    aws:PrincipalIsAWSService is for that case. Source: IAM User Guide, 'AWS global condition context
-    keys'. A request for an account has none either: a bus that admits an organization wants a role
-    (EventBridge API, PutTargets).
+    aws:PrincipalIsAWSService is for that case. Source: IAM User Guide, 'AWS global condition
+    context keys'. A request for an account has none either: a bus that admits an organization wants
+    a role (EventBridge API, PutTargets).
     """
     is_service = principal is not None and not principal.startswith("arn:")
     context: dict[str, str | None] = {
@@ -133,7 +133,10 @@ def _context_of(principal: str | None) -> dict[str, str | None]:
 def _addresses(
     statement: Json, principal: str | None, action: str, resource: str | None
 ) -> bool | None:
-    """Return whether a statement is for this caller, action and resource; None if that is not known."""
+    """Return whether a statement is for this caller, action and resource.
+
+    None if that is not known.
+    """
     checks = [_matches(statement, "Action", action.lower(), fold=True)]
     if principal is not None:
         named = statement.get("Principal")

@@ -1,4 +1,4 @@
-"""Resolve the parameters, conditions and intrinsic functions of a template as far as they are known.
+"""Resolve parameters, conditions and intrinsic functions of a template as far as they are known.
 
 A value that only AWS knows becomes a symbol (``flow.symbols``).
 """
@@ -77,7 +77,10 @@ _PSEUDO = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
 @cache
 def partition_of(region: str) -> tuple[str, str]:
-    """Return the partition of a Region and its DNS suffix; ``aws`` for one that botocore does not know."""
+    """Return the partition of a Region and its DNS suffix.
+
+    ``aws`` for one that botocore does not know.
+    """
     partitions = Loader().load_data("partitions")["partitions"]
     known = (one for one in partitions if re.match(one["regionRegex"], region))
     found = next(known, partitions[0])
@@ -86,7 +89,10 @@ def partition_of(region: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Resource:
-    """A resolved resource; ``name``, ``ref`` and ``arn`` contain symbols where only AWS knows them."""
+    """A resolved resource.
+
+    ``name``, ``ref`` and ``arn`` contain symbols where only AWS knows them.
+    """
 
     logical_id: str
     type: str
@@ -101,11 +107,11 @@ class Resource:
 class Stack:
     """A parsed template with the values it is deployed with.
 
-    ``parameters``: strings as CloudFormation takes them (lists with commas), or callables that return
-    one; a parameter that is not given has its Default, or is a symbol. ``physical``: logical ID →
-    physical ID of a deployed stack. ``conditions``: forced results, whatever the parameters are.
-    ``exporters``: the stacks whose exports it can import. ``scope``: prefix of the symbols (default:
-    ``name``).
+    ``parameters``: strings as CloudFormation takes them (lists with commas), or callables that
+    return one; a parameter that is not given has its Default, or is a symbol. ``physical``: logical
+    ID → physical ID of a deployed stack. ``conditions``: forced results, whatever the parameters
+    are. ``exporters``: the stacks whose exports it can import. ``scope``: prefix of the symbols
+    (default: ``name``).
     """
 
     template: Mapping[str, Any]
@@ -214,7 +220,7 @@ class Stack:
         return name, ref.format(**words, arn=arn), arn
 
     def _parent(self, logical_id: str, key: str, start: str, end: str) -> str:
-        """Return the name of the function or state machine that an alias or a version belongs to."""
+        """Return the name of the function or state machine of an alias or a version."""
         value = self._property(logical_id, key)
         if key == "DeploymentPreference":  # or RoutingConfiguration, a list of versions
             routes = as_list(self._property(logical_id, "RoutingConfiguration")) or [value]
@@ -301,7 +307,7 @@ class Stack:
         return decisive if decisive in states else None if None in states else not decisive
 
     def _function(self, name: str, argument: Any) -> Any:
-        """Return a symbol if an index or a key is one, or if CloudFormation would refuse the call."""
+        """Return a symbol if an index or a key is one, or if CloudFormation refuses the call."""
         lazy = name in {"If", "Sub", "GetAtt"}  # which resolve their arguments themselves
         given = argument if lazy else self.resolve(argument)
         try:

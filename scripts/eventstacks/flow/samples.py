@@ -1,9 +1,9 @@
 """Sample events and the routes they must take: ``tests/events/<stack>/<name>.json``.
 
-A sample is ``{"event": {…}, "expect": {"Rule": ["Target", …]}}``, optionally with ``stack`` (default:
-its folder), ``bus``, ``region`` and ``parameters``. Its event can leave out what EventBridge fills in,
-and can contain ``${Bucket}`` or ``${AWS::AccountId}`` as in Fn::Sub. A bare event and an entry of
-PutEvents are accepted as well.
+A sample is ``{"event": {…}, "expect": {"Rule": ["Target", …]}}``, optionally with ``stack``
+(default: its folder), ``bus``, ``region`` and ``parameters``. Its event can leave out what
+EventBridge fills in, and can contain ``${Bucket}`` or ``${AWS::AccountId}`` as in Fn::Sub. A bare
+event and an entry of PutEvents are accepted as well.
 """
 
 from __future__ import annotations
@@ -46,9 +46,12 @@ _ENTRY = {
 
 @dataclass(frozen=True)
 class Sample:
-    """An event as it is written. ``expect``: rule → targets that receive it; no other rule may match.
+    """An event as it is written.
 
-    ``names``: whether ``${…}`` in the event refers to the stack; in an event that was sent it is text.
+    ``expect``: rule → targets that receive it; no other rule may match.
+
+    ``names``: whether ``${…}`` in the event refers to the stack; in an event that was sent it is
+    text.
     """
 
     event: Json
@@ -117,9 +120,12 @@ def _parse(text: str, where: str, problem: str) -> Any:
 
 
 def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
-    """Return the event as a rule sees it: entries converted, the envelope filled, ``${…}`` resolved.
+    """Return the event as a rule sees it.
 
-    Raises ToolError (EVENT_INVALID) for an entry whose Detail is not an object or nested too deeply.
+    Entries converted, the envelope filled, ``${…}`` resolved.
+
+    Raises ToolError (EVENT_INVALID) for an entry whose Detail is not an object or nested too
+    deeply.
     """
     event = dict(sample.event)
     if "Source" in event:

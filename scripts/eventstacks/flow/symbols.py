@@ -1,9 +1,9 @@
 """Symbols: values of a template that only AWS knows.
 
-The name of an unnamed bucket, or an account that is not given, becomes text such as ``⟨Bucket⟩``, or
-``⟨stack.Bucket⟩`` in a named stack. A symbol is equal to itself only. One that ends with a question
-mark, such as ``⟨Parameter?⟩``, can have any value; the others are names that AWS generates, and no two
-of them are equal.
+The name of an unnamed bucket, or an account that is not given, becomes text such as ``⟨Bucket⟩``,
+or ``⟨stack.Bucket⟩`` in a named stack. A symbol is equal to itself only. One that ends with a
+question mark, such as ``⟨Parameter?⟩``, can have any value; the others are names that AWS
+generates, and no two of them are equal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def is_open(value: Any) -> bool:
 
 
 def like(pattern: str, value: str, *, literal: bool = False) -> bool | None:
-    """Return whether a pattern with ``*`` and ``?`` matches; None if that depends on a symbol in either.
+    """Return whether a pattern with ``*`` and ``?`` matches.
+
+    None if that depends on a symbol in either.
 
     ``literal``: the pattern has no wildcards.
     """
@@ -49,7 +51,10 @@ def like(pattern: str, value: str, *, literal: bool = False) -> bool | None:
 
 
 def _covers(pattern: str, value: str, *, open_: bool = False) -> bool:
-    """``open_``: a symbol matches what it can stand for, that is anything, or any name but another symbol."""
+    """Return whether a pattern matches a value.
+
+    ``open_``: a symbol matches what it can stand for: anything, or any name but another symbol.
+    """
     expression = ""
     for part in re.split("(⟨[^⟩]*⟩|[*?])", pattern):
         if open_ and part.startswith("⟨"):
@@ -85,7 +90,7 @@ def pattern_of(raw: Any) -> Json | str | None:
 
 
 def _parsed(raw: Any) -> Json:
-    """Return a mapping unchanged and that of a JSON text, if it is nested no deeper than a template.
+    """Return a mapping, or that of a JSON text, if it is nested no deeper than a template.
 
     Python 3.13 reads 10,000 levels, more than this package can walk.
     """

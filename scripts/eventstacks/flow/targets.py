@@ -118,9 +118,9 @@ class Call:
 class Kind:
     """A kind of target. ``prefix``: how the resource part of its ARN starts.
 
-    ``action``: what EventBridge calls, "" if that is not known. ``policy``: the name of its resource
-    policy, "" if it has none. ``resources``: what a role has to allow the action on, as formats of
-    ``role_calls``.
+    ``action``: what EventBridge calls, "" if that is not known. ``policy``: the name of its
+    resource policy, "" if it has none. ``resources``: what a role has to allow the action on, as
+    formats of ``role_calls``.
     """
 
     name: str
@@ -134,9 +134,9 @@ class Kind:
     resources: tuple[str, ...] = ("{arn}",)
 
 
-# Which kinds need a RoleArn was measured on PutTargets by others for all but appsync, imagebuilder and
-# redshift-serverless; for these it is assumed. Redshift also wants temporary credentials or a secret,
-# which are not looked into; nor are the built-in EC2 targets, which only the console makes.
+# Which kinds need a RoleArn was measured on PutTargets by others for all but appsync, imagebuilder
+# and redshift-serverless; for these it is assumed. Redshift also wants temporary credentials or a
+# secret, which are not looked into; nor are the built-in EC2 targets, which only the console makes.
 KINDS = (
     Kind(
         "api-destination",
@@ -268,7 +268,7 @@ def service_of(arn: str) -> str:
 
 
 def kind_of(arn: str) -> Kind:
-    """Return the kind of the target with an ARN, one without an action if the table does not have it."""
+    """Return the kind of the target with an ARN, or one without an action."""
     service, resource = service_of(arn), arn.split(":", 5)[-1]
     known = (one for one in KINDS if one.service == service and resource.startswith(one.prefix))
     return next(known, Kind("", service or "target", service, "", role=Role.OPTIONAL))
@@ -291,10 +291,11 @@ def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
     Step Functions asks for the state machine, also for a version or an alias ('IAM policies for
     versions and aliases'). ECS asks RunTask for the task definition, the latest revision if none is
     given, and PassRole for the roles of its tasks ('EventBridge IAM role'); those of a definition
-    outside the stacks are not known. A runbook is asked for with a version: that AWS writes $DEFAULT
-    for it was not seen. A bus of the new kind is asked for PutEvents with events of AWS services, and for
-    PutRawEvents with others ('Migrating to a custom event bus'). The ID of an AppSync API is not in the ARN of its endpoint, and the names of
-    job definitions, instances and OpsItems are not looked up: ``*`` allows them, others stay in doubt.
+    outside the stacks are not known. A runbook is asked for with a version: that AWS writes
+    $DEFAULT for it was not seen. A bus of the new kind is asked for PutEvents with events of AWS
+    services, and for PutRawEvents with others ('Migrating to a custom event bus'). The ID of an
+    AppSync API is not in the ARN of its endpoint, and the names of job definitions, instances and
+    OpsItems are not looked up: ``*`` allows them, others stay in doubt.
     """
     kind = kind_of(target.arn)
     if not kind.action:
@@ -319,9 +320,9 @@ def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
 def policy_calls(arn: str, rule: str) -> list[Call]:
     """Return what the resource policy of a target has to allow to a rule (both by ARN).
 
-    EventBridge sends Lambda no aws:SourceAccount (EventBridge guide, 'Troubleshooting'), elsewhere it
-    does. Logs are asked for twice; CreateLogStream carries no aws:SourceArn (serverless-patterns pull
-    request 618), and whether either carries an account was not seen.
+    EventBridge sends Lambda no aws:SourceAccount (EventBridge guide, 'Troubleshooting'), elsewhere
+    it does. Logs are asked for twice; CreateLogStream carries no aws:SourceArn (serverless-patterns
+    pull request 618), and whether either carries an account was not seen.
     """
     kind = kind_of(arn)
     if not kind.action or not kind.policy:
@@ -338,11 +339,11 @@ def policy_calls(arn: str, rule: str) -> list[Call]:
 def callers(arn: str, rule: str) -> list[str]:
     """Return the principals of which the resource policy of a target has to name one.
 
-    The guide's bus policies for other accounts and Regions name the rule's account ('Example policy:
-    Send events from specific rules'). That a bus of the same account and Region asks the same, and
-    that a policy can name events.amazonaws.com instead, are guesses. For log groups the guide names
-    delivery.logs.amazonaws.com as well; a template that AWS publishes (serverless-patterns,
-    eventbridge-cloudwatch) works without, so it is not asked for.
+    The guide's bus policies for other accounts and Regions name the rule's account ('Example
+    policy: Send events from specific rules'). That a bus of the same account and Region asks the
+    same, and that a policy can name events.amazonaws.com instead, are guesses. For log groups the
+    guide names delivery.logs.amazonaws.com as well; a template that AWS publishes
+    (serverless-patterns, eventbridge-cloudwatch) works without, so it is not asked for.
     """
     kind = kind_of(arn)
     if kind.name == "event-bus":

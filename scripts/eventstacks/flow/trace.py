@@ -45,10 +45,12 @@ Fate = StrEnum(
 
 @dataclass(frozen=True)
 class Delivery:
-    """One target. ``code``: why it has its fate; ``problem``: the same in words, "" if it is delivered.
+    """One target.
 
-    ``dead_letters``: the label of the dead-letter queue that gets the event. ``queue``: whether the rule
-    may write to its dead-letter queue, None if it has none.
+    ``code``: why it has its fate; ``problem``: the same in words, "" if it is delivered.
+
+    ``dead_letters``: the label of the dead-letter queue that gets the event. ``queue``: whether the
+    rule may write to its dead-letter queue, None if it has none.
     """
 
     target: Target
@@ -75,7 +77,9 @@ class Route:
 
 @dataclass(frozen=True)
 class Arrival:
-    """An event on a bus. ``exists``: whether the bus is known; PutEvents drops events for other buses.
+    """An event on a bus.
+
+    ``exists``: whether the bus is known; PutEvents drops events for other buses.
 
     ``unexamined``: what can hold more rules on the bus but was not expanded.
     """
@@ -88,7 +92,7 @@ class Arrival:
     unexamined: tuple[str, ...] = ()
 
     def walk(self) -> Iterator[tuple[Route, Delivery | None]]:
-        """Yield every route with each of its deliveries (None if it has none), later buses included."""
+        """Yield every route with each of its deliveries (None if none), later buses included."""
         for route in self.routes:
             for delivery in route.deliveries or (None,):
                 yield route, delivery
@@ -102,13 +106,15 @@ class Arrival:
 
     @property
     def is_lost(self) -> bool:
-        """Whether a rule that matches, or can match, does not deliver, or the bus does not exist."""
+        """Whether a rule that can match does not deliver, or the bus does not exist."""
         failed = (Fate.LOST, Fate.DEAD_LETTER, Fate.REFUSED)
         return not self.exists or any(one.fate in failed for _, one in self.walk() if one)
 
 
 def match(pattern: Json | str, event: Mapping[str, Any]) -> Matched:
-    """Match a resolved pattern. Symbols are tried as everything and as nothing: None if that decides.
+    """Match a resolved pattern.
+
+    Symbols are tried as everything and as nothing: None if that decides.
 
     A symbol in the event means the same resource as in the pattern. Text is a pattern that is a
     symbol, nested too deeply for a template, or not an object.
@@ -181,7 +187,10 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
 
 
 def trace(flow: Flow, event: Json, bus: str, passed: tuple[str, ...] = ()) -> Arrival:
-    """Trace an event that arrives on a bus (ARN), also over further buses; ``passed``: those so far."""
+    """Trace an event that arrives on a bus (ARN), also over further buses.
+
+    ``passed``: those so far.
+    """
     if bus not in flow.buses:
         return Arrival(bus, flow.label(bus), exists=False)
     archives = tuple(
@@ -280,8 +289,9 @@ def _refused_hop(arn: str, passed: tuple[str, ...]) -> str:
     """Return why an event that has been on some buses cannot be sent to another one.
 
     An event that a bus received from another one is not sent to a third bus, and one from another
-    account not to a third account (EventBridge guide, 'Bus to bus' and 'Between accounts'). A public
-    report of what AWS does counts buses of the same Region and Regions apart: one hop of each.
+    account not to a third account (EventBridge guide, 'Bus to bus' and 'Between accounts'). A
+    public report of what AWS does counts buses of the same Region and Regions apart: one hop of
+    each.
     """
     if arn in passed:
         return "the event has been on that bus: EventBridge stops loops"

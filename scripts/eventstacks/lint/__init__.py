@@ -1,4 +1,7 @@
-"""Lint rules for event-driven templates, a plug-in of cfn-lint: ``cfn-lint -a eventstacks.lint``."""
+"""Lint rules for event-driven templates, a plug-in of cfn-lint.
+
+``cfn-lint -a eventstacks.lint``.
+"""
 
 from eventstacks.lint.buses import aws_events_elsewhere, bus_key, discoverer_key, schedule_bus
 from eventstacks.lint.patterns import event_pattern, never_matches, rds_event_id, read_only_calls

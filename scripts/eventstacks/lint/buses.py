@@ -37,7 +37,8 @@ def schedule_bus(view: View) -> Findings:
     "W9809",
     "Validate that rules on events of AWS services are on the default bus",
     "Events of AWS services arrive on the default bus. A rule on a custom bus receives none unless "
-    "a rule on the default bus forwards them: put the rule there, or forward. A bus of the template "
+    "a rule on the default bus forwards them: put the rule there, or forward. A bus of the "
+    "template "
     "with a bus policy counts as fed by another account or Region.",
     f"{GUIDE}eb-service-event.html",
     ("events", "buses", "patterns"),

@@ -29,7 +29,8 @@ TEXT_FUNCTIONS = frozenset({"Fn::Sub", "Fn::Join", "Fn::ImportValue", "Fn::Base6
 @flow_rule(
     "E9803",
     "Validate the grammar of an event pattern",
-    "PutRule and CreateArchive refuse a pattern that breaks the grammar. The message is that of AWS.",
+    "PutRule and CreateArchive refuse a pattern that breaks the grammar. The message is that of "
+    "AWS.",
     f"{GUIDE}eb-create-pattern-operators.html",
     ("events", "patterns"),
     types=(
@@ -65,7 +66,10 @@ def _problem_of(pattern: Any) -> PatternError | None:
 
 
 def _locate(node: Node, path: str) -> Node:
-    """Return the node at a dotted path, or the last one on the way; names of fields can have dots."""
+    """Return the node at a dotted path, or the last one on the way.
+
+    Names of fields can have dots.
+    """
     if isinstance(node.raw, dict):
         for key in sorted(map(str, node.raw), key=len, reverse=True):
             if (path == key or path.startswith(f"{key}.")) and (inner := node.get(key)):
@@ -74,7 +78,7 @@ def _locate(node: Node, path: str) -> Node:
 
 
 def _is_text(view: View, node: Node) -> bool:
-    """Return True if a node is text whatever its value is, where a pattern has a list or an object."""
+    """Return True if a node is certainly text, where a pattern has a list or an object."""
     raw = as_dict(node.raw)
     declared = as_dict(view.cfn.template.get("Parameters")).get(str(raw.get("Ref")))
     is_text = as_dict(declared).get("Type", "String") in {"String", "Number"}
@@ -93,8 +97,10 @@ ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
     "W9803",
     "Validate that an event can match a pattern",
     "Outside of detail an event has version, id, detail-type, source, account, time, region and "
-    "resources, all of them strings. detailType, a field of detail at the top, or an account number "
-    "without quotes never match: correct the name, move the field below detail, or add quotes. Events "
+    "resources, all of them strings. detailType, a field of detail at the top, or an account "
+    "number "
+    "without quotes never match: correct the name, move the field below detail, or add quotes. "
+    "Events "
     "such as Object Created have bucket and object in detail, not requestParameters.",
     f"{GUIDE}eb-events-structure.html",
     ("events", "patterns"),
@@ -140,7 +146,8 @@ def _required_fields(pattern: Json) -> set[str]:
 
 STATE = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
 READ_CALLS = re.compile(  # without the names of data events
-    r"(Get|List|Describe)(?!(Object|Parts|MultipartUploads|Item|Records|ShardIterator|Snapshot\w*Block"
+    r"(Get|List|Describe)(?!(Object|Parts|MultipartUploads|Item|Records|ShardIterator"
+    r"|Snapshot\w*Block"
     r"|ChangedBlock|FederationToken|SessionToken))"
 )
 
@@ -148,7 +155,8 @@ READ_CALLS = re.compile(  # without the names of data events
 @flow_rule(
     "W9812",
     "Validate the state of a rule on read-only API calls",
-    "A rule in state ENABLED does not receive management events whose names start with Get, List or "
+    "A rule in state ENABLED does not receive management events whose names start with Get, List "
+    "or "
     f"Describe: set State to {STATE}. Data events are received in both states.",
     f"{GUIDE}eb-service-event-cloudtrail-management.html",
     ("events", "patterns", "cloudtrail"),
@@ -168,7 +176,8 @@ def read_only_calls(view: View) -> Findings:
 def _is_of_management(pattern: Json) -> bool:
     """Return True if a pattern is on API calls from CloudTrail and lets management events through.
 
-    For 'AWS Service Event via CloudTrail' the guide does not say whether the state matters: no finding.
+    For 'AWS Service Event via CloudTrail' the guide does not say whether the state matters: no
+    finding.
     """
     kinds, sources = tests_of(pattern, "detail-type"), tests_of(pattern, "detail", "eventSource")
     named = VIA_TRAIL in kinds or any(str(one).endswith(".amazonaws.com") for one in sources)
@@ -182,7 +191,8 @@ def _is_of_management(pattern: Json) -> bool:
 
 # Only numbers that the RDS page lists for one kind of source; it has more kinds and more numbers.
 EVENT_NUMBERS = {
-    "RDS DB Snapshot Event": "0040 0041 0042 0059 0060 0061 0090 0091 0159 0160 0161 0190 0196 0197",
+    "RDS DB Snapshot Event": "0040 0041 0042 0059 0060 0061 0090 0091 0159 0160 0161 0190 0196 "
+    "0197",
     "RDS DB Cluster Snapshot Event": "0074 0075 0162 0163 0164 0168 0169",
     "RDS DB Cluster Event": "0069 0070 0071 0072 0073 0170 0171",
     "RDS DB Instance Event": "0003 0004 0005 0006 0007 0087 0088 0089",

@@ -1,4 +1,7 @@
-"""Rules on the policies that let EventBridge deliver: log groups, queues, topics, keys and functions."""
+"""Rules on the policies that let EventBridge deliver.
+
+Log groups, queues, topics, keys and functions.
+"""
 
 from functools import partial
 from typing import Any
@@ -28,11 +31,13 @@ POLICY_TYPES = (
 @flow_rule(
     "W9801",
     "Validate that a log group target has a Logs resource policy",
-    "Without a resource policy for events.amazonaws.com a rule writes nothing to its log group, and "
+    "Without a resource policy for events.amazonaws.com a rule writes nothing to its log group, "
+    "and "
     "no error is visible. The console creates such a policy, CloudFormation does not: add an "
     "AWS::Logs::ResourcePolicy that allows logs:PutLogEvents, and logs:CreateLogStream without a "
     "condition on aws:SourceArn, which that call does not send. The guide's example also names "
-    "delivery.logs.amazonaws.com. A policy under a condition counts: it can be left out on purpose.",
+    "delivery.logs.amazonaws.com. A policy under a condition counts: it can be left out on "
+    "purpose.",
     f"{GUIDE}eb-use-resource-based.html#eb-cloudwatchlogs-permissions",
     ("events", "targets", "logs"),
 )
@@ -45,7 +50,10 @@ def logs_policy(view: View) -> Findings:
 
 
 def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
-    """Return True if there is a call that neither principal may make; which one AWS needs is not known."""
+    """Return True if there is a call that neither principal may make.
+
+    Which one AWS needs is not known.
+    """
     policies = [one for one in flow.policies if ":logs:" in one.attached]
     return any(
         all(
@@ -61,7 +69,8 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     "Validate that a queue or topic allows EventBridge to send to it",
     "A queue or topic of the template that is a target, or the dead-letter queue of a target or a "
     "bus, needs a policy that allows events.amazonaws.com to send or publish, with the ARN of the "
-    "rule as aws:SourceArn. So does its customer managed key; the key alias/aws/sqs cannot allow it, "
+    "rule as aws:SourceArn. So does its customer managed key; the key alias/aws/sqs cannot allow "
+    "it, "
     "SqsManagedSseEnabled needs no policy. Otherwise the events are lost.",
     f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions",
     ("events", "targets", "sqs", "sns", "kms"),
@@ -90,7 +99,8 @@ def queue_policy(view: View) -> Findings:
     "W9805",
     "Validate that a function target has a permission for its rule",
     "A Lambda function of the template that is a target without a role needs an "
-    "AWS::Lambda::Permission with Principal events.amazonaws.com and the ARN of the rule as SourceArn.",
+    "AWS::Lambda::Permission with Principal events.amazonaws.com and the ARN of the rule as "
+    "SourceArn.",
     f"{GUIDE}eb-use-resource-based.html#eb-lambda-permissions",
     ("events", "targets", "lambda"),
 )
@@ -133,7 +143,8 @@ ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
     "E9824",
     "Validate that the topic of an alarm is not encrypted with alias/aws/sns",
     "CloudWatch cannot publish to an SNS topic encrypted with the key that AWS manages: its policy "
-    "cannot allow cloudwatch.amazonaws.com, and no notification arrives. Use a customer managed key "
+    "cannot allow cloudwatch.amazonaws.com, and no notification arrives. Use a customer managed "
+    "key "
     "whose policy allows cloudwatch.amazonaws.com to call kms:Decrypt and kms:GenerateDataKey.",
     "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html",
     ("alarms", "sns", "kms"),
@@ -154,7 +165,8 @@ def alarm_topic(view: View) -> Findings:
     "Validate that a bus policy does not allow every account",
     "A bus policy that allows Principal *, or everyone but a NotPrincipal, lets every AWS account "
     "send events to the bus, unless a condition restricts the caller: name accounts, or add "
-    "aws:PrincipalOrgID. A condition on aws:SecureTransport or aws:RequestedRegion does not restrict the caller.",
+    "aws:PrincipalOrgID. A condition on aws:SecureTransport or aws:RequestedRegion does not "
+    "restrict the caller.",
     f"{GUIDE}eb-event-bus-perms.html",
     ("events", "buses", "iam"),
     types=(

@@ -28,9 +28,11 @@ _CUSTOM = re.compile("bucket_?notification|NotificationConfiguration", re.IGNORE
     "W9821",
     "Validate that a bucket sends its events to EventBridge",
     "A bucket sends S3's own events, such as Object Created, to EventBridge only with "
-    "NotificationConfiguration.EventBridgeConfiguration (EventBridgeEnabled: true). A configuration "
+    "NotificationConfiguration.EventBridgeConfiguration (EventBridgeEnabled: true). A "
+    "configuration "
     "under a condition counts: it can be left out on purpose.",
-    "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html",
+    "https://docs.aws.amazon.com/AmazonS3/latest/userguide/"
+    "enable-event-notifications-eventbridge.html",
     ("events", "s3"),
 )
 def silent_bucket(view: View) -> Findings:
@@ -91,9 +93,11 @@ BUCKET_CALLS = ("PutBucketAcl", "GetBucketTagging", "DeleteBucket", "HeadBucket"
 @flow_rule(
     "W9811",
     "Validate that a trail records the S3 calls that a rule matches",
-    "CloudTrail reports calls on objects, such as PutObject, only if a trail selects data events of "
+    "CloudTrail reports calls on objects, such as PutObject, only if a trail selects data events "
+    "of "
     "S3, which none does by default; one that selects reads only (readOnly, ReadWriteType) leaves "
-    "out writes. Add AdvancedEventSelectors to a trail, or use S3's own events, which need no trail "
+    "out writes. Add AdvancedEventSelectors to a trail, or use S3's own events, which need no "
+    "trail "
     "(EventBridgeConfiguration).",
     "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-cloudtrail-logging-for-s3.html",
     ("events", "cloudtrail", "s3"),
@@ -118,7 +122,8 @@ def trail_data_events(view: View) -> Findings:
 def _object_calls(pattern: Json) -> list[set[str]]:
     """Return the calls on objects that each test of a pattern allows, if it allows only such calls.
 
-    A prefix such as Put also allows calls on buckets, unless the pattern tests the key of an object.
+    A prefix such as Put also allows calls on buckets, unless the pattern tests the key of an
+    object.
     """
     sources = tests_of(pattern, "source") + tests_of(pattern, "detail", "eventSource")
     if VIA_TRAIL not in tests_of(pattern, "detail-type"):
@@ -137,8 +142,8 @@ def _object_calls(pattern: Json) -> list[set[str]]:
 def _selects(selector: Any, call: str) -> bool:
     """Return True if a selector selects a call, or if a symbol in it can.
 
-    Which calls are reads: CloudTrail API reference, AdvancedFieldSelector (readOnly) and EventSelector
-    (ReadWriteType).
+    Which calls are reads: CloudTrail API reference, AdvancedFieldSelector (readOnly) and
+    EventSelector (ReadWriteType).
     """
     if "?⟩" in str(selector):
         return True

@@ -136,8 +136,10 @@ def input_json(view: View) -> Findings:
 @flow_rule(
     "E9822",
     "Validate the service and the role of a target",
-    "PutTargets refuses services such as IAM and S3. Targets other than queues, topics, functions, log groups, APIs and buses need a RoleArn, or "
-    "PutTargets refuses them. The role has to trust events.amazonaws.com and to allow the action on "
+    "PutTargets refuses services such as IAM and S3. Targets other than queues, topics, "
+    "functions, log groups, APIs and buses need a RoleArn, or "
+    "PutTargets refuses them. The role has to trust events.amazonaws.com and to allow the action "
+    "on "
     "the target; for ECS tasks that is ecs:RunTask on the task definition and iam:PassRole on its "
     "roles. AWS managed policies and roles outside the template are not looked into.",
     f"{GUIDE}eb-events-iam-roles.html",

@@ -1,8 +1,8 @@
 """Rules of cfn-lint over the flow of events: each resource in each of its scenarios, and the flow.
 
 A parameter can have any value, whatever its default; each condition that a resource depends on is
-tried both ways, as far as cfn-lint's solver allows the combination. So a finding is something that a
-deployment can meet.
+tried both ways, as far as cfn-lint's solver allows the combination. So a finding is something that
+a deployment can meet.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ _MAKES_OTHERS = ("macro", "connector", "Transform")  # what can add policies to 
 
 @dataclass(frozen=True)
 class Node:
-    """A value of the template in one scenario: as written (``raw``), its path, and resolved (``value``)."""
+    """A value of the template in one scenario.
+
+    As written (``raw``), its path, and resolved (``value``).
+    """
 
     raw: Any
     path: tuple[str | int, ...]
@@ -137,7 +140,7 @@ class View:
         self._scenarios: dict[str, list[Scenario]] = {}
 
     def each(self, *types: str) -> Iterator[tuple[str, Node]]:
-        """Yield the logical ID and the properties of each resource of these types, in each scenario."""
+        """Yield logical ID and properties of each resource of these types, in each scenario."""
         for name, raw in self.resources.items():
             properties = as_dict(raw).get("Properties")
             if as_dict(raw).get("Type") in types and isinstance(properties, dict):
@@ -186,7 +189,10 @@ class View:
         return self._decide(conditions_of(raw), own)
 
     def _decide(self, names: set[str], true: Iterable[str] = ()) -> list[Scenario]:
-        """Return a stack for each possible combination; none if cfn-lint cannot read a condition."""
+        """Return a stack for each possible combination.
+
+        None if cfn-lint cannot read a condition.
+        """
         wanted = {name: {True, False} for name in names} | {name: {True} for name in true}
         if not wanted or len(wanted) > MAX_CONDITIONS:
             return [self.stack]
@@ -197,7 +203,7 @@ class View:
         return self._scenarios[key]
 
     def holds_in_all_scenarios(self, holds: Callable[[Flow], bool], *types: str) -> bool:
-        """Return True if something holds whatever the conditions of the resources of these types are."""
+        """Return True if something holds whatever the conditions of these resources are."""
         if not self.is_complete or not holds(self.flow):
             return False
         raw = [one for one in self.resources.values() if as_dict(one).get("Type") in types]
@@ -273,7 +279,10 @@ GUIDE = "https://docs.aws.amazon.com/eventbridge/latest/userguide/"
 
 
 class FlowRule(CloudFormationLintRule):
-    """A rule over the flow of events. ``types``: it only looks at templates with one of these types."""
+    """A rule over the flow of events.
+
+    ``types``: it only looks at templates with one of these types.
+    """
 
     types: tuple[str, ...]
     check: Callable[[View], Findings]

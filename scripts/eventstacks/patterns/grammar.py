@@ -1,7 +1,8 @@
 """The grammar of event patterns: what AWS accepts, and the text with which it refuses the rest.
 
-Rules and error texts are those of aws/event-ruler (JsonRuleCompiler), which EventBridge runs; recorded AWS verdicts
-agree. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
+Rules and error texts are those of aws/event-ruler (JsonRuleCompiler), which EventBridge runs;
+recorded AWS verdicts agree.
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
 """
 
 from __future__ import annotations
@@ -44,9 +45,13 @@ OPERATORS = [
     "exists",
     "exactly",
 ]
-_LATER = "regex not-wildcard not-equals-ignore-case date-after date-on-or-after date-before date-on-or-before"
+_LATER = (
+    "regex not-wildcard not-equals-ignore-case date-after date-on-or-after date-before "
+    "date-on-or-before"
+)
 _LATER += " in-date-range ip-address-in-range ip-address-not-in-range"
-# Not allowed as field names inside $or; some are reserved for future operators. Source: event-ruler, Constants.
+# Not allowed as field names inside $or; some are reserved for future operators. Source:
+# event-ruler, Constants.
 _RESERVED = frozenset({*OPERATORS, *_LATER.split(), "=", "<", "<=", ">", ">="})
 _ONE_KEY = "Only one key allowed in match expression"
 _TOO_MANY = "Too many elements in numeric expression"
@@ -61,7 +66,7 @@ class PatternError(ToolError):
 
 
 def parse_pattern(pattern: str | dict[str, Any]) -> list[Alternative]:
-    """Return the alternatives of a pattern (more than one if it has $or), given as JSON text or parsed.
+    """Return the alternatives of a pattern, JSON text or parsed: more than one if it has $or.
 
     In text, repeated keys and the spelling of numbers matter. Raises PatternError.
     """
@@ -229,7 +234,8 @@ def _check_wildcard(path: str, text: str) -> None:
 
 
 _NOT_TEXT = {  # the refusals of values other than strings in anything-but
-    "equals-ignore-case": "Inside anything-but/equals-ignore-case list, number|start|null|boolean is not supported.",
+    "equals-ignore-case": "Inside anything-but/equals-ignore-case list, "
+    "number|start|null|boolean is not supported.",
     "prefix": "prefix/suffix match pattern must be a string",
     "suffix": "prefix/suffix match pattern must be a string",
     "wildcard": "wildcard match pattern must be a string",
@@ -273,7 +279,8 @@ def _parse_anything_but_values(path: str, values: list[Any]) -> Comparison:
     _require(
         values and len(numbers) in {0, len(values)},
         path,
-        "Inside anything but list, either all values are number or string, mixed type is not supported",
+        "Inside anything but list, either all values are number or string, mixed type is not "
+        "supported",
     )
     return Comparison("equals", tuple(numbers or map(str, values)), negated=True)
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from eventstacks.patterns.operators import Accepts, Comparison
 
-# The array elements that hold a value: (array, index) pairs, the outermost first. Two values can be part of one match
-# unless they are in different elements of the same array.
+# The array elements that hold a value: (array, index) pairs, the outermost first. Two values can be
+# part of one match unless they are in different elements of the same array.
 Place: TypeAlias = tuple[tuple[int, int], ...]
 
 
@@ -39,7 +39,8 @@ class Node:
 def plan_walk(paths: Iterable[str]) -> Node:
     """Return the first step to the paths.
 
-    A dot joins keys and can be part of one, as in event-ruler: a.b is both b in a and the key "a.b".
+    A dot joins keys and can be part of one, as in event-ruler: a.b is both b in a and the key
+    "a.b".
     """
     start = frozenset((path, 0) for path in paths)
     nodes = {start: Node()}
@@ -75,7 +76,10 @@ def find_fields(start: Node, event: dict[str, Any]) -> Fields:
 def _visit(  # noqa: PLR0913, PLR0917 - the state of the walk
     node: Node, value: Any, place: Place, fields: Fields, arrays: Iterator[int], depth: int
 ) -> None:
-    """Add the values of named fields at and below a node; ``arrays``: numbers of the arrays to come."""
+    """Add the values of named fields at and below a node.
+
+    ``arrays``: numbers of the arrays to come.
+    """
     if depth > MAX_DEPTH:
         raise EventError("Event is nested too deeply")
     if isinstance(value, dict):
@@ -94,7 +98,7 @@ def _visit(  # noqa: PLR0913, PLR0917 - the state of the walk
 
 
 class Places:
-    """Places of values, grouped by array and index to find those consistent with another place quickly."""
+    """Places of values, grouped by array and index to find those that fit another quickly."""
 
     __slots__ = ("groups",)
 
@@ -127,8 +131,9 @@ class Places:
 class Miss:
     """A field that keeps a pattern from matching.
 
-    ``found``: its values in the event, none if it is missing. ``wanted``: what would match, in words. ``one_of``: the
-    pattern has $or, and satisfying one of its branches is enough. ``hint``: why the field is missing, if that is known.
+    ``found``: its values in the event, none if it is missing. ``wanted``: what would match, in
+    words. ``one_of``: the pattern has $or, and satisfying one of its branches is enough. ``hint``:
+    why the field is missing, if that is known.
     """
 
     path: str
@@ -139,7 +144,8 @@ class Miss:
 
     def __str__(self) -> str:
         found = ", ".join(map(show, self.found)) or "missing"
-        return f"{self.path}: {found}{f' ({self.hint})' if self.hint else ''}; would match: {self.wanted}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.path}: {found}{hint}; would match: {self.wanted}"
 
 
 class Condition:
@@ -185,9 +191,10 @@ class Conjunction:
         return all(condition.holds(fields) for condition in self.conditions)
 
     def count_consistent(self, fields: Fields) -> int:
-        """Return how many of the conditions, from the first, hold for values in the same elements of arrays.
+        """Return how many conditions, from the first, hold for values in the same array elements.
 
-        A field counts as missing if none of its values is consistent with what was chosen for the fields before it.
+        A field counts as missing if none of its values is consistent with what was chosen for the
+        fields before it.
         """
         found = [fields.get(condition.path, ()) for condition in self.conditions]
         standing = [Places(place for _, place in values) for values in found]
@@ -279,11 +286,12 @@ def _explain_absence(path: str, event: dict[str, Any]) -> str:
 def judge(line: str | bytes) -> dict[str, Any]:
     """Return the answer to a line ``{"pattern" or "pattern_text": …, "event" or "event_text": …}``.
 
-    ``{"match": bool}``; ``{"valid": True}`` without an event; ``{"error": …, "where": path}`` for a refused pattern,
-    ``{"error": …}`` for other errors. Raises nothing.
+    ``{"match": bool}``; ``{"valid": True}`` without an event; ``{"error": …, "where": path}`` for a
+    refused pattern, ``{"error": …}`` for other errors. Raises nothing.
     """
     try:
-        # Programs that write such lines may write Infinity: a pattern then refuses it with AWS's text.
+        # Programs that write such lines may write Infinity: a pattern then refuses it with AWS's
+        # text.
         case = read_json(line if isinstance(line, str) else line.decode(), constants=True)
         if not isinstance(case, dict) or not case.keys() & {"pattern", "pattern_text"}:
             return {"error": "The line is not a JSON object with pattern or pattern_text"}

@@ -1,6 +1,9 @@
-"""Values as patterns compare them, and the comparisons: their operands, words, and complexity limit.
+"""Values as patterns compare them, and the comparisons.
 
-Strings are compared by character, numbers by value if a double can hold them, addresses by hexadecimal digits.
+Their operands, words, and complexity limit.
+
+Strings are compared by character, numbers by value if a double can hold them, addresses by
+hexadecimal digits.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
-# A leaf of an event: a string stays a string, a comparable number stays a number, and what is equal only to itself
-# (true, false, null, a number that no double can hold) is in a tuple, so that True != 1 != "1".
+# A leaf of an event: a string stays a string, a comparable number stays a number, and what is equal
+# only to itself (true, false, null, a number that no double can hold) is in a tuple, so that True
+# != 1 != "1".
 Scalar: TypeAlias = str | int | float | tuple[Any]
 
 MAX_DEPTH = 500  # of nested objects and arrays; AWS takes 1,000, which Python's JSON parser may not
@@ -38,9 +42,12 @@ class Pairs(tuple[tuple[str, Any], ...]):
 
 
 def read_number(text: str) -> int | float | Literal:
-    """Return a JSON number as AWS compares it: by value if its double prints as the same number, else by its spelling.
+    """Return a JSON number as AWS compares it.
 
-    Source: aws/event-ruler, ComparableNumber: 300, 300.0 and 3.0e2 are equal, 1e400 equals only itself.
+    By value if its double prints as the same number, else by its spelling.
+
+    Source: aws/event-ruler, ComparableNumber: 300, 300.0 and 3.0e2 are equal, 1e400 equals only
+    itself.
     """
     if len(text) <= 15 and text.lstrip("-").isdigit():
         return int(text)
@@ -53,7 +60,10 @@ def read_number(text: str) -> int | float | Literal:
 
 
 def refuse_constant(name: str) -> Any:
-    """Raise ValueError for NaN and Infinity, as ``parse_constant`` of json: they are Python's own."""
+    """Raise ValueError for NaN and Infinity, as ``parse_constant`` of json.
+
+    They are Python's own.
+    """
     raise ValueError(f"{name} is not JSON")
 
 
@@ -72,8 +82,8 @@ def is_nested_too_deeply(content: Any) -> bool:
 def read_json(text: str, *, pairs: bool = False, constants: bool = False) -> Any:
     """Parse JSON; numbers that no double can hold keep their spelling. Raises ValueError.
 
-    ``pairs``: objects become Pairs, and text after the first value is ignored, as in event-ruler. ``constants``: NaN and
-    Infinity are accepted.
+    ``pairs``: objects become Pairs, and text after the first value is ignored, as in event-ruler.
+    ``constants``: NaN and Infinity are accepted.
     """
     decoder = json.JSONDecoder(
         object_pairs_hook=Pairs if pairs else None,
@@ -117,9 +127,12 @@ def show(value: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def find_digits(text: str) -> str | None:
-    """Return the 8 (IPv4) or 32 (IPv6) hexadecimal digits of an address; None if ``text`` is not one.
+    """Return the 8 (IPv4) or 32 (IPv6) hexadecimal digits of an address.
 
-    As in Java, whose parser event-ruler uses: 010.0.0.1 is 10.0.0.1, and ::ffff:10.0.0.1 in hexadecimal is IPv4.
+    None if ``text`` is not one.
+
+    As in Java, whose parser event-ruler uses: 010.0.0.1 is 10.0.0.1, and ::ffff:10.0.0.1 in
+    hexadecimal is IPv4.
     """
     if _IPV4.fullmatch(text):
         octets = [int(part) for part in text.split(".")] if len(text) <= 15 else [256]
@@ -134,7 +147,10 @@ def find_digits(text: str) -> str | None:
 
 
 def parse_cidr(text: str) -> tuple[str, str]:
-    """Return the digits of the lowest and the highest address of a block. Raises ValueError with AWS's text."""
+    """Return the digits of the lowest and the highest address of a block.
+
+    Raises ValueError with AWS's text.
+    """
     parts = text.split("/")
     while parts and not parts[-1]:  # as Java's split does
         parts.pop()
@@ -163,8 +179,9 @@ Accepts: TypeAlias = Callable[[Scalar], bool]
 
 STAR = ""  # a wildcard between the characters that ``parse_wildcard`` returns
 # AWS refuses *:*:*:*:*:event-bus/* (eleven prefixes match one text at once) and accepts
-# /Users/*/dir/dir/dir/dir/dir/doc.txt (seven); both are recorded verdicts. The limit is not published, nor whether the
-# wildcards of a field are added up. This is a lenient guess: each alone, and what is known to be refused.
+# /Users/*/dir/dir/dir/dir/dir/doc.txt (seven); both are recorded verdicts. The limit is not
+# published, nor whether the wildcards of a field are added up. This is a lenient guess: each alone,
+# and what is known to be refused.
 _COMPLEX = 11
 _EFFORT = 2_000  # sets of positions to examine before a wildcard is accepted
 TOO_COMPLEX = (
@@ -207,7 +224,8 @@ class Block(NamedTuple):
     def holds(self, text: str) -> bool:
         """Return True if ``text`` is an address of the block.
 
-        An IPv6 address whose first 32 bits are in an IPv4 block counts: event-ruler compares digits from the left.
+        An IPv6 address whose first 32 bits are in an IPv4 block counts: event-ruler compares digits
+        from the left.
         """
         digits = find_digits(text)
         return (
@@ -242,7 +260,10 @@ def parse_wildcard(text: str) -> tuple[str, ...]:
 
 
 def _to_regex(parts: Iterable[str]) -> str:
-    """Return a regular expression for the whole text, linear for each star: the first place that fits is enough."""
+    """Return a regular expression for the whole text, linear for each star.
+
+    The first place that fits is enough.
+    """
     runs: list[list[str]] = [[]]
     for part in parts:
         if part == STAR:
@@ -289,8 +310,9 @@ def is_complex(parts: tuple[str, ...]) -> bool:
 def _fold(text: str) -> str:
     """Return a regular expression for text in any case.
 
-    As in event-ruler, each character is compared in its own lower or upper form (so straße is STRASSE, but strasse is
-    not straße), and ?? for a character that UTF-16 writes as a surrogate pair.
+    As in event-ruler, each character is compared in its own lower or upper form (so straße is
+    STRASSE, but strasse is not straße), and ?? for a character that UTF-16 writes as a surrogate
+    pair.
     """
     forms = {c: {re.escape(c.lower()), re.escape(c.upper())} for c in text}
     return "".join(
@@ -305,7 +327,7 @@ def _regex_of(kind: str, operand: str) -> str:
     return f"{before}{_fold(operand)}{after}" if "fix" in kind else _fold(operand)
 
 
-def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 - one return for each kind
+def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 - one for each
     match kind:
         case "equals":
             return frozenset(operands).__contains__
@@ -346,7 +368,8 @@ _WORDS: dict[str, str] = {
 class Comparison:
     """One comparison: it accepts a value if any operand does or, negated, if none does.
 
-    ``kind`` is a key of _WORDS. Operands are strings, but canonical values for equals, Span for numeric, Block for cidr.
+    ``kind`` is a key of _WORDS. Operands are strings, but canonical values for equals, Span for
+    numeric, Block for cidr.
     """
 
     kind: str
