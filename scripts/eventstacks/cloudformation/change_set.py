@@ -70,23 +70,10 @@ def request(
     """
     held = stack or {"StackStatus": DELETED}
     kind = "CREATE" if held["StackStatus"] in (IN_REVIEW, DELETED) else "UPDATE"
-    known = {one["ParameterKey"] for one in held.get("Parameters") or ()}
-    if new := [name for name, value in values.items() if value is None and name not in known]:
-        raise ToolError(
-            f"!Previous: the stack has no value for {', '.join(new)} yet",
-            code=ErrorCode.PARAMETER_INVALID,
-            where=settings.stack_name,
-            advice="Deploy it with a value once, such as !Env NAME.",
-        )
     arguments: dict[str, Any] = {
         "StackName": settings.stack_name,
         "ChangeSetType": kind,
-        "Parameters": [
-            {"ParameterKey": name, "UsePreviousValue": True}
-            if value is None
-            else {"ParameterKey": name, "ParameterValue": value}
-            for name, value in values.items()
-        ],
+        "Parameters": _parameters(values, held, settings.stack_name),
         "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
         "Capabilities": package.capabilities(template),
     }
@@ -103,6 +90,25 @@ def request(
             "MonitoringTimeInMinutes": minutes,
         }
     return arguments
+
+
+def _parameters(
+    values: Mapping[str, str | None], held: Mapping[str, Any], stack_name: str
+) -> list[dict[str, Any]]:
+    known = {one["ParameterKey"] for one in held.get("Parameters") or ()}
+    if new := [name for name, value in values.items() if value is None and name not in known]:
+        raise ToolError(
+            f"!Previous: the stack has no value for {', '.join(new)} yet",
+            code=ErrorCode.PARAMETER_INVALID,
+            where=stack_name,
+            advice="Deploy it with a value once, such as !Env NAME.",
+        )
+    return [
+        {"ParameterKey": name, "UsePreviousValue": True}
+        if value is None
+        else {"ParameterKey": name, "ParameterValue": value}
+        for name, value in values.items()
+    ]
 
 
 def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> ChangeSet:
