@@ -10,7 +10,6 @@ print(summary.acknowledged, summary.by_code)
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import itertools
@@ -232,15 +231,18 @@ class _Sender:
     def _receive(self) -> None:
         """Take the results of calls, waiting a moment for the first one; commit them."""
         rows: list[Row] = []
-        with contextlib.suppress(queue.Empty):
+        try:
             result = self._results.get(timeout=IDLE if self._calls else IDLE / 10)
             while True:
                 if isinstance(result, Exception):
                     raise result
                 rows += self._settle(*result)
                 result = self._results.get_nowait()
-        if rows:
-            self._journal.record(rows)
+        except queue.Empty:
+            pass
+        finally:  # also when one of the results is an error
+            if rows:
+                self._journal.record(rows)
 
     def _pack(self) -> None:
         """Dispatch batches as long as threads are free and the rate and an outage allow it."""

@@ -167,6 +167,20 @@ def test_missing_permission_or_credentials_reject_nothing(stub, code):
     assert journal.summary.rejected == 0
 
 
+def test_what_was_acknowledged_beside_a_failure_of_credentials_is_recorded(stub):
+    """Both results can come in the same moment."""
+    client, journal = stub().client(), Journal()
+    settings, stop = Settings(threads=1), threading.Event()
+    run = sender._Sender(client, "orders", journal, settings, stop, print)
+    run._results.put(([sender._Item(0, 7, {}, 1)], [None]))
+    run._results.put(ClientError({"Error": {"Code": "ExpiredToken"}}, "PutEvents"))
+    with pytest.raises(ClientError):
+        run._receive()
+    assert journal.summary.acknowledged == 1
+    journal.summary.records = 0
+    assert journal.read([7]) == {0}
+
+
 FAULTS = ["cut", "text", "list", "503", "429", "403"]
 
 
