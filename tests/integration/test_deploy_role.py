@@ -14,6 +14,7 @@ from eventstacks.aws import Aws
 from eventstacks.cloudformation import deployer
 from eventstacks.cloudformation.change_set import Options
 from eventstacks.flow import graph
+from eventstacks.local import server
 
 REGION = "us-east-1"
 TEMPLATES = rendering.render_all()
@@ -255,7 +256,7 @@ class Taken(Aws):
     """AWS as a workflow sees it that took a role."""
 
     def __init__(self, made, service):
-        super().__init__(made)
+        super().__init__(made, server.start)
         self.service = service
 
     def client(self, service, region=None):
@@ -313,7 +314,7 @@ def test_our_own_deployer_needs_no_more_than_the_roles_allow(take, roles, client
 def test_a_long_template_goes_by_way_of_the_bucket_which_only_the_deployer_may_fill(
     clients, endpoint, roles, unique
 ):
-    """HeadBucket names the region without s3:ListBucket, too ("regardless of the permissions", S3 API reference).
+    """PutObject is enough: nothing is listed.
 
     CloudFormation reads TemplateURL with what its caller may do: the roles of the CDK's bootstrap stack are made so. The
     embedded AWS reads it without asking, so that the deploying itself reads here what CloudFormation would.
