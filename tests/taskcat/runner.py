@@ -70,7 +70,7 @@ def look(stack: Any) -> tuple[str, list[str]]:
     said = (
         "FAILED"
         if problems
-        else f"{arrived} deliver{'ies' if arrived > 1 else 'y'} as expected"
+        else f"delivered to {arrived} log group{'s' * (arrived > 1)}"
         if arrived
         else "nothing sent"
     )

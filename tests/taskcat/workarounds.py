@@ -66,11 +66,6 @@ def apply() -> None:
 
     Config.get_buckets = remembered_buckets
 
-    # MiniStack reads templates from path-style URLs only; taskcat writes https://BUCKET.s3.REGION.amazonaws.com/KEY.
-    stack_module.s3_url_maker = lambda bucket, key, *_, **__: (
-        f"https://s3.amazonaws.com/{bucket}/{key}"
-    )
-
     # Issue 823: all tests append their tags to one list, so that stacks carry each other's, and keys twice.
     stock_create = Stacker._create_stacks_for_test
     Stacker._create_stacks_for_test = lambda self, test, tags: stock_create(self, test, list(tags))
