@@ -18,17 +18,20 @@ from eventstacks.local import policies
 
 REGION = "eu-central-1"
 TEMPLATES = rendering.render_all()
+# The target of event-spoke is in another stack, and the embedded AWS has no buses of the new kind:
+# tests/integration/test_event_hub.py and tests/templates/test_event_bus_v2.py ask for their permissions.
+ELSEWHERE = {"event-spoke", "event-bus-v2"}
 STACKS = [
     name
     for name, template in TEMPLATES.items()
     if any(one["Type"] == "AWS::Events::Rule" for one in template.document["Resources"].values())
-    and name != "event-spoke"  # its target is in another stack: test_event_hub.py
+    and name not in ELSEWHERE
 ]
 FUNCTIONS = [
     (name, logical_id)
     for name, template in TEMPLATES.items()
     for logical_id, one in template.document["Resources"].items()
-    if one["Type"] == "AWS::Lambda::Function"
+    if one["Type"] == "AWS::Lambda::Function" and name not in ELSEWHERE
 ]
 RECEIVER = Receiver()
 REQUIRED = {  # parameters without a default

@@ -4,8 +4,6 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[2] / "scripts" / "eventstacks"
 LAYERS = [  # from top to bottom; modules of one group may import each other
     {"__main__", "cli"},
@@ -19,11 +17,7 @@ LAYERS = [  # from top to bottom; modules of one group may import each other
     {"documents", "errors", ""},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-MAX_FILES, MAX_LINES = 75, 400
-
-until_all_parts_are_rebuilt = pytest.mark.xfail(
-    strict=False, reason="parts of the old house remain"
-)
+MAX_FILES, MAX_LINES = 82, 400  # files: the design's goal is 75; never more than now
 
 
 def name(path):
@@ -73,7 +67,6 @@ def test_there_are_no_circles():
         raise AssertionError(" → ".join(error.args[1])) from None
 
 
-@until_all_parts_are_rebuilt
 def test_files_are_few_and_short():
     assert len(FILES) <= MAX_FILES
     lengths = {module: len(path.read_text().splitlines()) for module, path in FILES.items()}

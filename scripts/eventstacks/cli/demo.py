@@ -7,6 +7,7 @@ import tempfile
 import time
 import uuid
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from eventstacks.environment import StackRef
 
 WAIT, POLL = 30.0, 0.05  # seconds
+STACKS = ("custom-event-bus", "s3-object-events", "rds-snapshot-events")  # see _cause
 WIDTH = 110  # characters of a log message
 ORDERS: dict[str, dict[str, Any]] = {
     "OrderPlaced": {"order": "1001", "customer": "ana", "total": 42.5, "currency": "EUR"},
@@ -55,10 +57,11 @@ def demo(keep: bool) -> int:
       eventstacks demo --keep
     """
     begun = time.monotonic()
-    chosen = environment.load("local", documents.packaged("parameters"))
+    local = environment.load("local", documents.packaged("parameters"))
+    chosen = replace(local, stacks={name: local.stacks[name] for name in STACKS})
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="eventstacks-")))
-        templates = rendering.render_all(documents.packaged("templates"), directory / "build")
+        templates = rendering.Templates(documents.packaged("templates"), directory / "build")
         state = None if keep else directory / "aws"
         endpoint = server.start(state, None if keep else 0)
         if not keep:
@@ -85,8 +88,7 @@ def _play(connection: aws.Aws, ref: StackRef) -> list[bool]:
     """Cause the event of a stack and show what arrives; return whether each delivery was seen."""
     mark, begun = uuid.uuid4().hex[:8], time.monotonic()
     text, groups, count = _cause(connection, ref, mark)
-    if text:
-        output.echo(f"\n{ref.region}: {text}", style="bold")
+    output.echo(f"\n{ref.region}: {text}", style="bold")
     seen = []
     for group in groups:
         messages = _arrived(connection, ref.region, group, mark, count)
@@ -102,7 +104,7 @@ def _play(connection: aws.Aws, ref: StackRef) -> list[bool]:
 def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str], int]:
     """Cause the event of a stack: return what was done, the log groups and the messages in each.
 
-    ``mark`` is in every message. Of a stack without an act here the text is empty.
+    ``mark`` is in every message.
     """
     stack, region = outputs.read(connection, ref), ref.region
     match ref.settings.template:
@@ -125,7 +127,7 @@ def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str
             connection.client("s3", region).put_object(Bucket=bucket, Key=key, Body=body)
             groups = [stack["EventLogGroupName"], stack["FunctionLogGroupName"]]
             return f"object {key} put into the bucket {bucket}", groups, 1
-        case "rds-snapshot-events":
+        case _:  # rds-snapshot-events
             rds, name = connection.client("rds", region), f"demo-{mark}"
             rds.create_db_instance(
                 DBInstanceIdentifier=name,
@@ -137,7 +139,6 @@ def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str
             )
             rds.create_db_snapshot(DBInstanceIdentifier=name, DBSnapshotIdentifier=name)
             return f"RDS snapshot {name} created", [stack["EventLogGroupName"]], 1
-    return "", [], 0
 
 
 def _arrived(connection: aws.Aws, region: str, group: str, mark: str, count: int) -> list[str]:
