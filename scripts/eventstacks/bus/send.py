@@ -155,7 +155,7 @@ class _Sender:
         self._count_limit = getattr(client, "count_limit", COUNT_LIMIT)
         self._lists: queue.Queue[list[_Item | Row] | Exception | None] = queue.Queue(LISTS)
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
-        # No SimpleQueue: its get(timeout=…) waits without end after a signal (seen with Python 3.11).
+        # No SimpleQueue: after a signal its get(timeout=…) can wait without end (Python 3.11).
         self._results: queue.Queue[Any] = queue.Queue()
         self._new: Iterator[_Item] = iter(())  # of the list at hand
         self._waiting: list[tuple[float, int, _Item]] = []  # a heap: time of the retry, order

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventstacks import environment as environments
-from eventstacks.bus import entries, stacks
+from eventstacks.bus import entries, put_events, stacks
 from eventstacks.bus import send as sender
 from eventstacks.bus.entries import COUNT_LIMIT
 from eventstacks.bus.journal import Journal
-from eventstacks.bus.put_events import NewBus
 from eventstacks.cli import options, output
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def send(
     region, bus = _destination(aws, refs[0], bus, is_named=bool(stack))
     client: Any = aws.client("events", region)
     if ":event-busv2/" in bus:
-        client = NewBus(aws.client("eventbridgev2", region), bus)
+        client = put_events.NewBus(aws.client("eventbridgev2", region), bus)
     stacks.check_bus(client, bus)
     inputs = list(files) or [sys.stdin.buffer]
     if any(file.isatty() for file in inputs):

@@ -58,12 +58,6 @@ def test_each_stack_has_a_line_in_the_status(monkeypatch, tmp_path):
     ]
 
 
-@pytest.mark.usefixtures("checkout", "children_unmeasured")
-def test_the_stacks_have_no_findings(capfd):
-    assert CliRunner().invoke(project.lint, standalone_mode=False).return_value == 0
-    assert capfd.readouterr().out == ""
-
-
 # E9803, and a type that these partitions do not have.
 ODD = """
 Resources:
