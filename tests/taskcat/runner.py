@@ -70,6 +70,8 @@ def look(stack: Any) -> tuple[str, list[str]]:
     said = (
         "FAILED"
         if problems
+        else "dead-lettered, as it has to be without a receiver"
+        if arrived and outputs["TemplateName"] in deliveries.WITHOUT_RECEIVER
         else f"delivered to {arrived} log group{'s' * (arrived > 1)}"
         if arrived
         else "nothing sent"
