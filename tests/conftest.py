@@ -13,6 +13,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 
 ROOT = Path(__file__).parent.parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 if (
@@ -30,6 +31,15 @@ def _models_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(JSONFileLoader, "load_file", lambda _self, path: read(path))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Restore signal handlers: a verb that was interrupted ignores further signals until its process ends."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
