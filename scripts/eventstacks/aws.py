@@ -153,7 +153,7 @@ class Aws:
         Raises ToolError: CREDENTIALS, ENDPOINT_UNREACHABLE.
         """
         path, profile = self.environment.path, self.environment.profile
-        endpoint = self._endpoint  # errors of its start are none of credentials
+        endpoint = self._endpoint  # its errors are not about credentials
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except UNREACHABLE as error:
@@ -201,14 +201,7 @@ class Aws:
                 code=ErrorCode.UNSUPPORTED,
                 where=f"{self.environment.path}: endpoint",
             )
-        try:
-            return self._connect()
-        except OSError as error:  # of its state directory: not about credentials
-            raise ToolError(
-                f"cannot start the embedded AWS: {error.strerror}",
-                code=ErrorCode.ENDPOINT_UNREACHABLE,
-                where=str(error.filename or self.environment.path),
-            ) from None
+        return self._connect()
 
     @functools.cached_property
     def _session(self) -> botocore.session.Session:
