@@ -8,6 +8,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from operators import REGION, Operator
+from raw_stacks import Stack
 
 from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
@@ -66,6 +67,23 @@ def clients(endpoint):
 def unique():
     """A name that no other test uses: stacks and what they hold stay apart."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def start(clients, unique):
+    """start(template, suffix, region=…, **parameters): a Stack, deleted after the test."""
+    stacks = []
+
+    def create(template, suffix, region=REGION, **parameters):
+        body = rendering.render(template).text if isinstance(template, str) else template
+        stack = Stack(clients, f"{unique}-{suffix}", body, region, **parameters)
+        assert stack.status == "CREATE_COMPLETE", stack.reasons()
+        stacks.append(stack)
+        return stack
+
+    yield create
+    for stack in reversed(stacks):
+        stack.cloudformation.delete_stack(StackName=stack.name)
 
 
 @pytest.fixture

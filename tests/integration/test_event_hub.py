@@ -4,31 +4,14 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, Stack, eventually, resource, template
+from raw_stacks import ACCOUNT, eventually, resource, template
 
 from eventstacks import environment, rendering
 from eventstacks.flow import graph, trace
 from eventstacks.local import deliveries, policies
 
-HUB_REGION, OTHER_REGION = "eu-west-1", "us-east-1"
+HUB_REGION, OTHER_REGION = "eu-central-1", "us-east-1"  # the first is that of ``start``
 OTHER_ACCOUNT = "111122223333"
-
-
-@pytest.fixture
-def start(clients, unique):
-    """start(template, suffix, region, **parameters): a Stack, deleted after the test."""
-    stacks = []
-
-    def create(name, suffix, region=HUB_REGION, **parameters):
-        body = rendering.render(name).text if isinstance(name, str) else name
-        stack = Stack(clients, f"{unique}-{suffix}", body, region, **parameters)
-        assert stack.status == "CREATE_COMPLETE", stack.reasons()
-        stacks.append(stack)
-        return stack
-
-    yield create
-    for stack in reversed(stacks):
-        stack.cloudformation.delete_stack(StackName=stack.name)
 
 
 @pytest.fixture

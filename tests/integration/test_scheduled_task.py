@@ -6,32 +6,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from raw_stacks import ACCOUNT, Stack, eventually, resource, template
+from raw_stacks import ACCOUNT, eventually, resource, template
 
-from eventstacks import environment, rendering
+from eventstacks import environment
 from eventstacks.aws import Aws
 from eventstacks.bus import dead_letters
 from eventstacks.local import server
 
 REGION = "eu-central-1"
 CODE = "def handler(event, context):\n    print('ran', event['idempotencyKey'], event['task'])\n"
-
-
-@pytest.fixture
-def start(clients, unique):
-    """start(template, suffix, **parameters): a Stack, deleted after the test."""
-    stacks = []
-
-    def create(name, suffix, **parameters):
-        body = rendering.render(name).text if isinstance(name, str) else name
-        stack = Stack(clients, f"{unique}-{suffix}", body, REGION, **parameters)
-        assert stack.status == "CREATE_COMPLETE", stack.reasons()
-        stacks.append(stack)
-        return stack
-
-    yield create
-    for stack in reversed(stacks):
-        stack.cloudformation.delete_stack(StackName=stack.name)
 
 
 @pytest.fixture
