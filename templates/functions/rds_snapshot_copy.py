@@ -60,12 +60,9 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     """Return the settings of the function."""
     values: dict[str, Any] = {}
     for field in fields(Settings):
-        if (text := environment.get(field.name.upper())) is None:
-            continue
-        is_list = field.type not in (str, int)
-        values[field.name] = int(text) if field.type is int else text
-        if is_list:
-            values[field.name] = tuple(filter(None, text.split(",")))
+        if (text := environment.get(field.name.upper())) is not None:
+            value = text if field.type is str else tuple(filter(None, text.split(",")))
+            values[field.name] = int(text) if field.type is int else value
     return Settings(**values)
 
 
