@@ -1,4 +1,4 @@
-"""What goes into a stack, and must come out in the log groups that its outputs name."""
+"""What goes into a stack, and must come out: in the log groups that its outputs name, on its bus, or as a finished workflow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import boto3
 PATIENCE = 60.0  # seconds for an event to come through; the embedded AWS needs less than one, unless the machine is busy
 EVENTS = Path(__file__).parents[1] / "events"
 Values = Mapping[str, str]  # outputs or parameters
-Probe = Callable[
-    [str, Values, Values, str], AbstractContextManager[None]
-]  # region, outputs, parameters, marker
+HasArrived = Callable[[], bool]
+# Region, outputs, parameters, marker. A probe gives what tells whether the event arrived; None: look in the log groups.
+Probe = Callable[[str, Values, Values, str], AbstractContextManager[HasArrived | None]]
 _session, _lock = boto3.session.Session(), threading.Lock()
 
 
@@ -74,10 +75,8 @@ def put_object(region: str, outputs: Values, parameters: Values, marker: str) ->
 
 
 @contextlib.contextmanager
-def make_snapshot(
-    region: str, _outputs: Values, _parameters: Values, marker: str
-) -> Iterator[None]:
-    """A snapshot of a database made for it; both are deleted afterwards."""
+def database(region: str, marker: str) -> Iterator[None]:
+    """A database, which is deleted afterwards."""
     rds = client("rds", region)
     rds.create_db_instance(
         DBInstanceIdentifier=marker,
@@ -88,13 +87,23 @@ def make_snapshot(
         MasterUserPassword=uuid.uuid4().hex,
     )
     try:
+        yield
+    finally:
+        rds.delete_db_instance(DBInstanceIdentifier=marker, SkipFinalSnapshot=True)
+
+
+@contextlib.contextmanager
+def make_snapshot(
+    region: str, _outputs: Values, _parameters: Values, marker: str
+) -> Iterator[None]:
+    """A snapshot of a database made for it; both are deleted afterwards."""
+    rds = client("rds", region)
+    with database(region, marker):
         rds.create_db_snapshot(DBInstanceIdentifier=marker, DBSnapshotIdentifier=marker)
         try:
             yield
         finally:
             rds.delete_db_snapshot(DBSnapshotIdentifier=marker)
-    finally:
-        rds.delete_db_instance(DBInstanceIdentifier=marker, SkipFinalSnapshot=True)
 
 
 @contextlib.contextmanager
@@ -108,15 +117,103 @@ def copy_snapshot(region: str, outputs: Values, parameters: Values, marker: str)
             there.delete_db_snapshot(DBSnapshotIdentifier=one["DBSnapshotIdentifier"])
 
 
+@contextlib.contextmanager
+def received(region: str, bus: str, name: str, detail: Mapping[str, Any]) -> Iterator[HasArrived]:
+    """A rule on a bus for events with this detail and a queue that receives them; both are deleted afterwards."""
+    events, sqs = client("events", region), client("sqs", region)
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    (arn,) = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])[
+        "Attributes"
+    ].values()
+    allow = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn}
+    policy = {"Statement": [{**allow, "Principal": {"Service": "events.amazonaws.com"}}]}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    rule = {"EventBusName": bus, "Rule": name}
+    events.put_rule(Name=name, EventBusName=bus, EventPattern=json.dumps({"detail": detail}))
+    try:
+        events.put_targets(**rule, Targets=[{"Id": "queue", "Arn": arn}])
+        yield lambda: bool(sqs.receive_message(QueueUrl=url).get("Messages"))
+    finally:
+        events.remove_targets(**rule, Ids=["queue"])
+        events.delete_rule(EventBusName=bus, Name=name)
+        sqs.delete_queue(QueueUrl=url)
+
+
+@contextlib.contextmanager
+def write_item(
+    region: str, outputs: Values, _parameters: Values, marker: str
+) -> Iterator[HasArrived]:
+    """An outbox item in the stack's table, which has to come out on the bus."""
+    item = {"pk": marker, "sk": "EVENT#1", "id": marker, "type": "Probe"}
+    typed = {key: {"S": value} for key, value in item.items()}
+    with received(region, outputs["EventBusName"], marker, {"id": [marker]}) as has_arrived:
+        client("dynamodb", region).put_item(
+            TableName=outputs["TableName"], Item={**typed, "data": {"M": {}}}
+        )
+        yield has_arrived
+
+
+@contextlib.contextmanager
+def run_schedule(
+    region: str, outputs: Values, _parameters: Values, marker: str
+) -> Iterator[HasArrived]:
+    """A run of the stack's schedule in two seconds: the one at its creation is over."""
+    scheduler = client("scheduler", region)
+    key = {"idempotencyKey": [{"prefix": f"{outputs['ScheduleArn']}@"}]}
+    with received(region, outputs["EventBusName"], marker, key) as has_arrived:
+        found = scheduler.get_schedule(
+            Name=outputs["ScheduleName"], GroupName=outputs["ScheduleGroupName"]
+        )
+        moment = datetime.now(UTC) + timedelta(seconds=2)
+        scheduler.update_schedule(
+            **{key: found[key] for key in ("Name", "GroupName", "FlexibleTimeWindow", "Target")},
+            ScheduleExpression=f"at({moment:%Y-%m-%dT%H:%M:%S})",
+        )
+        yield has_arrived
+
+
+@contextlib.contextmanager
+def run_workflow(
+    region: str, outputs: Values, parameters: Values, marker: str
+) -> Iterator[HasArrived]:
+    """An execution of the stack's workflow, which an event has to finish; its snapshot is deleted afterwards."""
+    workflows = client("stepfunctions", region)
+
+    def has_succeeded() -> bool:
+        found = workflows.describe_execution(executionArn=execution)
+        if found["status"] not in ("RUNNING", "SUCCEEDED"):
+            raise RuntimeError(f"the workflow ended as {found['status']}: {found.get('cause')}")
+        return bool(found["status"] == "SUCCEEDED")
+
+    with database(region, marker):
+        execution = workflows.start_execution(
+            stateMachineArn=outputs["WorkflowArn"],
+            input=json.dumps({"DBInstanceIdentifier": marker}),
+        )["executionArn"]
+        try:
+            yield has_succeeded
+        finally:
+            rds = client("rds", region)
+            for one in rds.describe_db_snapshots(DBInstanceIdentifier=marker)["DBSnapshots"]:
+                rds.delete_db_snapshot(DBSnapshotIdentifier=one["DBSnapshotIdentifier"])
+
+
 # What it takes to make AWS itself send an event, by the stack's output TemplateName. Other stacks get their sample event;
 # those without one are created and deleted, and nothing is sent through them.
 PROBES: dict[str, Probe] = {
     "rds-snapshot-copy": copy_snapshot,
     "rds-snapshot-events": make_snapshot,
+    "rds-snapshot-workflow": run_workflow,
     "s3-object-events": put_object,
+    "scheduled-task": run_schedule,
+    "table-outbox": write_item,
 }
-
-
+# Where the event of a probe arrives that does not look in log groups.
+ARRIVALS = {
+    "rds-snapshot-workflow": "its workflow",
+    "scheduled-task": "its bus",
+    "table-outbox": "its bus",
+}
 # Stacks whose receiver does not exist, and the codes of the message with which an event has to end in the dead-letter queue.
 WITHOUT_RECEIVER = {
     "event-spoke": ("NO_PERMISSIONS", "NO_RESOURCE"),
@@ -124,37 +221,40 @@ WITHOUT_RECEIVER = {
 }
 
 
-def check(region: str, outputs: Values, parameters: Values) -> tuple[int, list[str]]:
-    """Send an event through a stack: how many log groups received it, and what went wrong, one sentence each."""
+def check(region: str, outputs: Values, parameters: Values) -> tuple[str, list[str]]:
+    """Send an event through a stack: what became of it, and what went wrong, one sentence each."""
     template = outputs.get("TemplateName", "")
     probe = PROBES.get(template) or (send_sample if template and sample(template) else None)
     if not probe:
-        return 0, []
-    if template in WITHOUT_RECEIVER:
-        with probe(region, outputs, parameters, f"probe-{uuid.uuid4().hex[:12]}"):
-            deadline = time.monotonic() + PATIENCE
-            while not (dead := dead_letter(region, outputs["DeadLetterQueueUrl"])):
-                if time.monotonic() > deadline:
-                    return 0, ["no message arrived in the dead-letter queue"]
-                time.sleep(0.1)
-            ok = dead.startswith(WITHOUT_RECEIVER[template])
-            return int(ok), [] if ok else [f"a dead letter says {dead}"]
+        return "nothing sent", []
     groups = {key: value for key, value in outputs.items() if key.endswith("LogGroupName")}
-    if not groups:
-        return 0, ["no output names a log group in which to look for the event"]
-    marker, missing, dead = f"probe-{uuid.uuid4().hex[:12]}", dict(groups), ""
-    with probe(region, outputs, parameters, marker):
+    expected = WITHOUT_RECEIVER.get(template, ())
+    if expected or template in ARRIVALS:
+        missing = {"probe": ARRIVALS.get(template, "the dead-letter queue")}
+    elif not (missing := groups):
+        return "FAILED", ["no output names a log group in which to look for the event"]
+    marker, dead = f"probe-{uuid.uuid4().hex[:12]}", ""
+    with probe(region, outputs, parameters, marker) as has_arrived:
         deadline = time.monotonic() + PATIENCE
         while missing and not dead and time.monotonic() < deadline:
             dead = dead_letter(region, outputs.get("DeadLetterQueueUrl"))
-            missing = {
-                key: name for key, name in missing.items() if not holds(region, name, marker)
-            }
+            if has_arrived:
+                missing = {} if has_arrived() else missing
+            elif not expected:
+                missing = {
+                    key: name for key, name in missing.items() if not holds(region, name, marker)
+                }
             time.sleep(0.1 if missing else 0)
-    why = f"; a dead letter says {dead}" if dead else f" within {PATIENCE:.0f} s"
-    return len(groups) - len(missing), [
-        f"{key}: no event arrived in {name}{why}" for key, name in missing.items()
-    ]
+    if expected and dead.startswith(expected):
+        return "dead-lettered, as it has to be without a receiver", []
+    if missing:
+        why = f"; a dead letter says {dead}" if dead else f" within {PATIENCE:.0f} s"
+        return "FAILED", [
+            f"{key}: no event arrived in {name}{why}" for key, name in missing.items()
+        ]
+    if has_arrived:
+        return f"delivered to {ARRIVALS[template]}", []
+    return f"delivered to {len(groups)} log group{'s' * (len(groups) > 1)}", []
 
 
 def holds(region: str, group: str, marker: str) -> bool:

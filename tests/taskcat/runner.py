@@ -19,6 +19,8 @@ import leftovers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+NOT_EMBEDDED = "AWS::EventsV2"  # its resource types exist on AWS only
+
 
 def reasons(events: Iterable[Any], verbs: tuple[str, ...] = ("CREATE", "DELETE")) -> list[str]:
     """The resources that failed, first one first, from a stack's events, newest first; not those merely cancelled."""
@@ -58,28 +60,29 @@ def deletion_problems(stack: Any) -> list[str]:
 
 def look(stack: Any) -> tuple[str, list[str]]:
     """A line on one stack in one region, and its problems."""
-    problems, arrived = creation_problems(stack), 0
+    problems, said = creation_problems(stack), "FAILED"
     if not problems:
         outputs, parameters = (
             {one.key: one.value for one in some} for some in (stack.outputs, stack.parameters)
         )
         try:
-            arrived, problems = deliveries.check(stack.region_name, outputs, parameters)
+            said, problems = deliveries.check(stack.region_name, outputs, parameters)
         except Exception as error:  # noqa: BLE001 - one stack's trouble must not hide the others'
             problems = [f"no event could be sent through it: {error}"]
-    said = (
-        "FAILED"
-        if problems
-        else "dead-lettered, as it has to be without a receiver"
-        if arrived and outputs["TemplateName"] in deliveries.WITHOUT_RECEIVER
-        else f"delivered to {arrived} log group{'s' * (arrived > 1)}"
-        if arrived
-        else "nothing sent"
-    )
     place = f"{stack.test_name}, {stack.region_name}"
-    return f"{stack.test_name:26} {stack.region_name:16} {stack.status:16} {said}", [
+    result = "FAILED" if problems else said
+    return f"{stack.test_name:26} {stack.region_name:16} {stack.status:16} {result}", [
         f"{place}: {one}" for one in problems
     ]
+
+
+def skip_unknown(tests: dict[str, Any], chosen: str, root: Path) -> None:
+    """Remove the tests of templates that the embedded AWS cannot create, with a line about each that was chosen."""
+    for name, test in list(tests.items()):
+        if NOT_EMBEDDED in (root / test.template).read_text(encoding="utf-8"):
+            del tests[name]
+            if chosen in ("ALL", name):
+                print(f"{name:26} skipped: the embedded AWS has no {NOT_EMBEDDED}", flush=True)
 
 
 def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
@@ -104,7 +107,7 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
     if not stacks:
         yield (
             trouble
-            or f"no test in .taskcat.yml is called {test.test_names} and runs in {test.regions}"
+            or f"no test in .taskcat.yml is called {test.test_names} and can run in {test.regions}"
         )
     for stack in stacks:
         yield from (
@@ -137,6 +140,7 @@ def main() -> int:
     test = workarounds.configure(CFNTest.from_file(project_root=str(options.project_root)))
     test.test_names, test.regions = options.test_names, options.regions
     tests = test.config.config.tests
+    skip_unknown(tests, options.test_names, options.project_root)
     regions = sorted({region for one in tests.values() for region in one.regions})
     problems = []
     try:

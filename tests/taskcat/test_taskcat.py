@@ -1,5 +1,6 @@
 """`eventstacks taskcat`: what it must not pass, and what it does on an account."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -62,6 +63,17 @@ def test_a_test_that_is_not_there_is_no_success(tmp_path, capfd):
     assert "no test in .taskcat.yml is called misspelt" in capfd.readouterr().err
 
 
+def test_a_template_that_only_aws_can_create_is_skipped_with_a_line(tmp_path, capsys):
+    (tmp_path / "new.yaml").write_text("Resources: {Bus: {Type: AWS::EventsV2::EventBus}}")
+    (tmp_path / "old.yaml").write_text("Resources: {Bus: {Type: AWS::Events::EventBus}}")
+    tests = {name: SimpleNamespace(template=f"{name}.yaml") for name in ("new", "old")}
+    for chosen, lines in (("ALL", 1), ("new", 1), ("old", 0)):
+        left = dict(tests)
+        runner.skip_unknown(left, chosen, tmp_path)
+        assert list(left) == ["old"]
+        assert capsys.readouterr().out.count("new                        skipped: ") == lines
+
+
 def event(name, status, reason="", kind="AWS::SQS::Queue"):
     return SimpleNamespace(logical_id=name, status=status, status_reason=reason, type=kind)
 
@@ -98,14 +110,10 @@ def test_a_stack_that_could_not_be_deleted_is_told_with_its_resource():
     assert runner.deletion_problems(stack) == ["Bucket (AWS::SQS::Queue) DELETE_FAILED: not empty"]
 
 
-# The embedded AWS has no buses of the new kind: tests/templates/test_event_bus_v2.py checks the template.
-NOT_LOCAL = {"event-bus-v2"}
-
-
 def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_passes_on():
     config, templates = yaml.safe_load(Path(".taskcat.yml").read_text()), rendering.render_all()
     tests = config["tests"].values()
-    assert {Path(one["template"]).stem for one in tests} == set(templates) - NOT_LOCAL
+    assert {Path(one["template"]).stem for one in tests} == set(templates)
     assert all(len(set(one.get("regions", config["project"]["regions"]))) >= 4 for one in tests)
     for one in tests:
         declared = templates[Path(one["template"]).stem].document["Parameters"]
@@ -121,18 +129,28 @@ def test_every_template_has_a_test_in_four_regions_and_parameters_that_taskcat_p
         assert not missing
 
 
-# Its executions end in the state machine, not in a log group: tests/integration/test_snapshot_workflow.py runs them.
-WITHOUT_A_LOG_GROUP = {"rds-snapshot-workflow", *NOT_LOCAL}
+# The embedded AWS has no buses of the new kind: tests/templates/test_event_bus_v2.py checks the template.
+NOT_LOCAL = {"event-bus-v2"}
+SENDERS = {"AWS::Events::Rule", "AWS::Pipes::Pipe", "AWS::Scheduler::Schedule"}
 
 
-def test_something_is_sent_through_every_template_with_a_rule():
+def test_something_is_sent_through_every_template_that_sends_events():
     for name, template in rendering.render_all().items():
-        if name not in WITHOUT_A_LOG_GROUP and any(
-            one["Type"] == "AWS::Events::Rule" for one in template.document["Resources"].values()
-        ):
+        types = {one["Type"] for one in template.document["Resources"].values()}
+        if types & SENDERS and name not in NOT_LOCAL:
             assert name in deliveries.PROBES or deliveries.sample(name), (
                 f"{name} has no sample that it takes"
             )
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_probe_that_looks_itself_decides_whether_its_event_arrived(monkeypatch, arrives):
+    probe = lambda *_arguments: contextlib.nullcontext(lambda: arrives)  # noqa: E731
+    monkeypatch.setitem(deliveries.PROBES, "table-outbox", probe)
+    monkeypatch.setattr(deliveries, "PATIENCE", 0.2)
+    said, problems = deliveries.check("us-east-1", {"TemplateName": "table-outbox"}, {})
+    assert said == ("delivered to its bus" if arrives else "FAILED")
+    assert problems == ([] if arrives else ["probe: no event arrived in its bus within 0 s"])
 
 
 def test_a_stack_without_a_probe_of_its_own_gets_its_sample_event(monkeypatch, tmp_path):
@@ -152,7 +170,7 @@ def test_a_stack_without_a_probe_of_its_own_gets_its_sample_event(monkeypatch, t
     monkeypatch.setattr(deliveries, "EVENTS", tmp_path)
     assert deliveries.sample("mine")["detail"] == {"n": 4}
     assert deliveries.sample("another") is None
-    assert deliveries.check("us-east-1", {"TemplateName": "another"}, {}) == (0, [])
+    assert deliveries.check("us-east-1", {"TemplateName": "another"}, {}) == ("nothing sent", [])
     assert deliveries.check("us-east-1", {"TemplateName": "mine"}, {})[1] == [
         "no output names a log group in which to look for the event"
     ]
