@@ -5,18 +5,14 @@ YAML as people write it for CloudFormation, strictly, and what comes with the pa
 
 from __future__ import annotations
 
-import contextlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
 import yaml
 
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _ROOT_INTRINSICS = ("Ref", "Condition")  # all others have the prefix Fn:: in their long form
 # A guess: far deeper than templates and environment files are, and not too deep for the code that
@@ -105,7 +101,6 @@ class _TemplateLoader(StrictLoader):
 
 
 def _construct_intrinsic(loader: Any, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
     if isinstance(node, yaml.ScalarNode):
         value = loader.construct_scalar(node)
         if suffix == "GetAtt":
@@ -120,30 +115,25 @@ def _construct_intrinsic(loader: Any, suffix: str, node: yaml.Node) -> dict[str,
 _TemplateLoader.add_multi_constructor("!", _construct_intrinsic)
 
 
-@contextlib.contextmanager
-def _yaml_errors(name: str) -> Iterator[None]:
-    try:
-        yield
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        problem = re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
-        raise DocumentError(f"invalid YAML: {problem}", where=where) from None
-    except RecursionError:
-        raise DocumentError("nested too deeply", where=name) from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # What Python's own types refuse, such as 0b_.
-        raise DocumentError(f"invalid YAML: {error}; quote the value", where=name) from None
-
-
 def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) -> Any:
     """Return the value of one YAML document.
 
     Raises DocumentError with ``name``, line and column.
     """
-    with _yaml_errors(name):
+    try:
         value = yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader
-    if is_deeper(value, MAX_DEPTH):
+        is_too_deep = is_deeper(value, MAX_DEPTH)
+    except RecursionError:
+        is_too_deep = True
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        problem = re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
+        raise DocumentError(f"invalid YAML: {problem}", where=where) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What Python's own types refuse, such as 0b_.
+        raise DocumentError(f"invalid YAML: {error}; quote the value", where=name) from None
+    if is_too_deep:
         raise DocumentError(
             f"nested more than {MAX_DEPTH} levels deep, or an alias that contains itself",
             where=name,
@@ -162,18 +152,29 @@ def is_deeper(value: Any, levels: int) -> bool:
     return any(isinstance(one, dict | list) for one in level)
 
 
-_MAPPING: dict[str, Any] = {"type": ["object", "null"]}
-_ENTRIES = {  # Fn::ForEach is a list
-    **_MAPPING,
-    "patternProperties": {"^Fn::": True},
-    "additionalProperties": {"type": "object", "properties": {"Properties": _MAPPING}},
+# No underscores, nan or digits of other scripts, which Python would take.
+NUMBER = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+_MAPPING = {"title": "a mapping (key: value)", "type": ["object", "null"]}
+_ENTRY = {**_MAPPING, "type": "object", "properties": {"Properties": _MAPPING}}
+_LIMIT = {"title": "a number", "type": ["number", "string"], "pattern": f"^{NUMBER}$"}
+_PARAMETER = {
+    **_ENTRY,
+    "properties": {
+        **dict.fromkeys(("MinLength", "MaxLength", "MinValue", "MaxValue"), _LIMIT),
+        "AllowedPattern": {"title": "a string", "type": "string"},
+        "AllowedValues": {"title": "a list", "type": "array"},
+    },
 }
+# Fn::ForEach is a list.
+_ENTRIES = {**_MAPPING, "patternProperties": {"^Fn::": True}, "additionalProperties": _ENTRY}
 _SHAPE = jsonschema.Draft202012Validator(
     {
+        **_MAPPING,
         "type": "object",
         "properties": {
-            **dict.fromkeys(("Parameters", "Resources", "Outputs", "Mappings", "Rules"), _ENTRIES),
+            **dict.fromkeys(("Resources", "Outputs", "Mappings", "Rules"), _ENTRIES),
             **dict.fromkeys(("Conditions", "Metadata"), _MAPPING),
+            "Parameters": {**_ENTRIES, "additionalProperties": _PARAMETER},
         },
     }
 )
@@ -183,13 +184,15 @@ def parse_template(text: str, name: str) -> dict[str, Any]:
     """Return a CloudFormation template in YAML or JSON, intrinsic functions in their long form.
 
     Raises DocumentError for invalid YAML, a document that is not a mapping, and a section that does
-    not contain mappings by name: callers may rely on that.
+    not contain mappings by name, or a constraint of a parameter that is not of its type: callers
+    may rely on that.
     Source: AWS CloudFormation User Guide, 'Intrinsic function reference', 'Template sections'.
     """
     template: dict[str, Any] = parse(text, name, _TemplateLoader)
     for error in _SHAPE.iter_errors(template):
         place = ".".join(map(str, error.absolute_path)) or "not a CloudFormation template"
-        raise DocumentError(f"{place}: expected a mapping (key: value)", where=name)
+        expected = error.schema["title"]
+        raise DocumentError(f"{place}: expected {expected}", where=name)
     return template
 
 

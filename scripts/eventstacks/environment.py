@@ -20,7 +20,7 @@ from eventstacks import documents
 from eventstacks.errors import ErrorCode, ToolError, command_line, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import yaml
 
@@ -68,8 +68,8 @@ class StackSet:
     """The accounts of an environment that is deployed with CloudFormation StackSets."""
 
     permissions: str = "SERVICE_MANAGED"  # or SELF_MANAGED
-    accounts: tuple[str, ...] = ()
-    organizational_units: tuple[str, ...] = ()
+    accounts: Sequence[str] = ()
+    organizational_units: Sequence[str] = ()
     concurrency: int = 1  # accounts at the same time, per Region
     failure_tolerance: int = 0  # accounts that may fail, per Region
     auto_deployment: bool = False
@@ -84,13 +84,13 @@ class StackSettings:
     name: str
     stack_name: str  # as CloudFormation knows it: the environment's prefix and the key
     template: str  # templates/<template>.yaml.j2, build/<template>.yaml
-    regions: tuple[str, ...]
+    regions: Sequence[str]
     parameters: Mapping[str, Value | dict[str, Value]] = field(default_factory=dict)
-    depends_on: tuple[str, ...] = ()  # keys of stacks
+    depends_on: Sequence[str] = ()  # keys of stacks
     tags: Mapping[str, str] = field(default_factory=dict)
     policy: Mapping[str, Any] | None = None
     role: str | None = None
-    rollback_alarms: tuple[str, ...] = ()
+    rollback_alarms: Sequence[str] = ()
     rollback_minutes: int = 0
 
     def values(self, region: str) -> dict[str, Value]:
@@ -141,7 +141,7 @@ class Environment:
 
     name: str
     path: Path
-    regions: tuple[str, ...]
+    regions: Sequence[str]
     stacks: Mapping[str, StackSettings]
     account: str | None = None
     profile: str | None = None
@@ -150,7 +150,7 @@ class Environment:
     protect: bool = False
     bucket: str | None = None  # for template bodies over 51,200 bytes
     endpoint: str | None = None  # None: AWS; "embedded"; or the URL of an AWS-compatible endpoint
-    notifications: tuple[str, ...] = ()
+    notifications: Sequence[str] = ()
     stack_set: StackSet | None = None
 
     def ref(self, stack: str, region: str) -> StackRef:
@@ -306,49 +306,25 @@ def _invalid(error: jsonschema.ValidationError, path: Path) -> EnvironmentFileEr
 
 def _environment(path: Path, data: dict[str, Any]) -> Environment:
     """Return the environment of a file that the schema allows."""
-    regions, prefix, tags = tuple(data["regions"]), data.get("prefix", ""), _tags(data)
-    sets: Any = data.get("stack_set")
-    if sets is not None:
-        lists = {key: tuple(one) for key, one in sets.items() if isinstance(one, list)}
-        sets = StackSet(**{**sets, **lists})
+    own = {key: one for key, one in data.items() if not key.startswith("x-") and one is not None}
+    inherited = {key: own.pop(key) for key in _INHERITED if key in own}
+    prefix, tags = own.get("prefix", ""), _value(own.pop("tags", {}))
     stacks = {}
-    for name, own in data["stacks"].items():
-        one = {**{key: data.get(key) for key in _INHERITED}, **(own or {})}
-        stacks[name] = StackSettings(
-            name=name,
-            stack_name=prefix + name,
-            template=one.get("template", name),
-            regions=tuple(one.get("regions", regions)),
-            parameters={key: _value(value) for key, value in (one.get("parameters") or {}).items()},
-            depends_on=tuple(one.get("depends_on", ())),
-            tags={**tags, **_tags(one)},
-            policy=one.get("policy"),
-            role=one["role"],
-            rollback_alarms=tuple(one["rollback_alarms"] or ()),
-            rollback_minutes=one["rollback_minutes"] or 0,
-        )
-    return Environment(
-        name=path.stem,
-        path=path,
-        regions=regions,
-        tags=tags,
-        prefix=prefix,
-        protect=data.get("protect", False),
-        notifications=tuple(data.get("notifications") or ()),
-        stack_set=sets,
-        stacks=stacks,
-        **{key: data.get(key) for key in ("account", "profile", "bucket", "endpoint")},
-    )
-
-
-def _tags(data: dict[str, Any]) -> dict[str, str]:
-    return {key: documents.text_of(value) for key, value in (data.get("tags") or {}).items()}
+    for name, settings in own.pop("stacks").items():
+        merged = {"template": name, "regions": own["regions"], **inherited, **(settings or {})}
+        given = {key: one for key, one in merged.items() if one is not None}
+        given["tags"] = tags | _value(given.get("tags", {}))
+        given["parameters"] = _value(given.get("parameters", {}))
+        stacks[name] = StackSettings(name=name, stack_name=prefix + name, **given)
+    if "stack_set" in own:
+        own["stack_set"] = StackSet(**own["stack_set"])
+    return Environment(name=path.stem, path=path, tags=tags, stacks=stacks, **own)
 
 
 def _value(raw: Any) -> Any:
-    """Return a value as CloudFormation takes it: a string or a reference, also for each Region."""
+    """Return a value as CloudFormation takes it: a string or a reference; of a mapping each."""
     if isinstance(raw, dict):
-        return {region: _value(one) for region, one in raw.items()}
+        return {key: _value(one) for key, one in raw.items()}
     if isinstance(raw, list):
         return ",".join(map(documents.text_of, raw))
     return raw if isinstance(raw, OutputReference | Source) else documents.text_of(raw)

@@ -7,18 +7,17 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
-from eventstacks.environment import Environment, EnvironmentFileError, OutputReference, Source
+from eventstacks.environment import EnvironmentFileError
 from eventstacks.errors import ErrorCode, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from eventstacks.environment import StackSettings
+    from eventstacks.environment import Environment, StackRef
     from eventstacks.rendering import RenderedTemplate
 
 
-# No underscores, nan or digits of other scripts, which Python would take.
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(documents.NUMBER)
 
 
 class ParameterError(EnvironmentFileError):
@@ -28,70 +27,59 @@ class ParameterError(EnvironmentFileError):
 
 
 def check_parameters(
-    environment: Environment,
-    templates: Mapping[str, RenderedTemplate],
-    stacks: Iterable[str] | None = None,
+    environment: Environment, templates: Mapping[str, RenderedTemplate], refs: Iterable[StackRef]
 ) -> None:
-    """Check the parameters of stacks (default: all) against the ``Parameters`` of their templates.
+    """Check the parameters of stacks against the ``Parameters`` of their templates.
 
-    ``stacks``: keys of the environment file. Raises ParameterError for a parameter that the
-    template lacks or that has no value, an output that the referenced template lacks, and a value
-    that CloudFormation would refuse; RenderingError for a template that is missing or broken.
+    Raises ParameterError for a parameter that the template lacks or that has no value, an output
+    that the referenced template lacks, and a value that CloudFormation would refuse; RenderingError
+    for a template that is missing or broken.
     Source: AWS CloudFormation User Guide, 'Parameters section'.
     """
-    for name in environment.stacks if stacks is None else dict.fromkeys(stacks):
-        stack = environment.stacks[name]
-        for region in stack.regions:
-            _check_stack(environment, stack, region, templates)
+    for ref in refs:
+        where = f"{environment.path}: stacks.{ref.stack}.parameters"
+        template, values = templates[ref.settings.template].document, ref.values()
+        check_declared(values, template, where)
+        for name, (source, output) in environment.references(ref).items():
+            outputs = templates[source.settings.template].document.get("Outputs") or {}
+            if output not in outputs:
+                raise ParameterError(
+                    f"{values[name]}: template {source.settings.template!r} has no such output"
+                    f"{nearest(output, outputs)}",
+                    where=f"{where}.{name}",
+                    advice=f"Outputs: {', '.join(outputs) or 'none'}.",
+                )
+        for name, one in (template.get("Parameters") or {}).items():
+            value = values.get(name)
+            if value is None and "Default" not in one:
+                text = f"template {ref.settings.template!r} needs a value for {name}"
+                raise ParameterError(text, where=where)
+            if isinstance(value, str) and (problem := refusal(one, value)):
+                advice = str(one.get("Description", ""))
+                raise ParameterError(problem, where=f"{where}.{name}", advice=advice)
 
 
-def _check_stack(
-    environment: Environment,
-    stack: StackSettings,
-    region: str,
-    templates: Mapping[str, RenderedTemplate],
-) -> None:
-    key = f"{environment.path}: stacks.{stack.name}.parameters"
-    declared = templates[stack.template].document.get("Parameters") or {}
-    values = stack.values(region)
-    for name, value in values.items():
-        where = f"{key}.{name}"
+def check_declared(names: Iterable[str], template: Mapping[str, Any], where: str) -> None:
+    """Raise ParameterError for a parameter that a template does not declare."""
+    declared = template.get("Parameters") or {}
+    for name in names:
         if name not in declared:
             raise ParameterError(
-                f"template {stack.template!r} has no such parameter{nearest(name, declared)}",
+                f"the template has no parameter {name!r}{nearest(name, declared)}",
                 where=where,
                 advice=f"Parameters: {', '.join(declared) or 'none'}.",
             )
-        if isinstance(value, OutputReference):
-            source = environment.stacks[value.stack].template
-            outputs = templates[source].document.get("Outputs") or {}
-            if value.output not in outputs:
-                raise ParameterError(
-                    f"{value}: template {source!r} has no such output"
-                    f"{nearest(value.output, outputs)}",
-                    where=where,
-                    advice=f"Outputs: {', '.join(outputs) or 'none'}.",
-                )
-        elif isinstance(value, Source) or value.startswith("{{resolve:"):
-            continue  # known when it is deployed
-        elif problem := refusal(declared[name], value):
-            advice = str(declared[name].get("Description", ""))
-            raise ParameterError(problem, where=where, advice=advice)
-    needed = [name for name, one in declared.items() if "Default" not in one]
-    if absent := [name for name in needed if name not in values]:
-        text = f"template {stack.template!r} needs a value for {', '.join(absent)}"
-        raise ParameterError(text, where=key)
 
 
 def refusal(declared: Mapping[str, Any], value: str) -> str:
     """Return why CloudFormation would refuse the value of a parameter, or ''.
 
     ``declared``: an entry of a template's ``Parameters``. The items of a list are checked one by
-    one.
+    one. A dynamic reference is resolved by CloudFormation.
     """
     kind = str(declared.get("Type", "String"))
-    if kind.startswith("AWS::SSM::Parameter"):
-        return ""  # the value is the name of a parameter
+    if kind.startswith("AWS::SSM::Parameter") or value.startswith("{{resolve:"):
+        return ""
     is_list = kind == "CommaDelimitedList" or kind.startswith("List<")
     items = [item.strip() for item in value.split(",")] if is_list else [value]
     problems = (_item_refusal(declared, item, is_number="Number" in kind) for item in items)
@@ -103,22 +91,17 @@ def refusal(declared: Mapping[str, Any], value: str) -> str:
 def _item_refusal(declared: Mapping[str, Any], item: str, *, is_number: bool) -> str:
     is_secret = documents.text_of(declared.get("NoEcho")).lower() == "true"
     shown = "the value" if is_secret else repr(item)  # secrets are in no log
-    try:
-        allowed = [documents.text_of(one) for one in declared.get("AllowedValues", ())]
-        if allowed and item not in allowed:
-            return f"{shown} is not one of {', '.join(map(repr, allowed))}"
-        if not _matches(declared.get("AllowedPattern"), item):
-            return f"{shown} does not match {declared['AllowedPattern']}"
-        if is_number and not _NUMBER.fullmatch(item.strip()):
-            return f"{shown} is not a number"
-        what, size = ("Value", float(item)) if is_number else ("Length", len(item))
-        least, most = declared.get(f"Min{what}", size), declared.get(f"Max{what}", size)
-        if not float(least) <= size <= float(most):
-            limits = {f"Min{what}": least, f"Max{what}": most}.items()
-            texts = [f"{name} {limit}" for name, limit in limits if name in declared]
-            return f"{shown} is outside of {', '.join(texts)}"
-    except (TypeError, ValueError) as error:
-        return f"a constraint of the template is invalid: {error}"
+    allowed = [documents.text_of(one) for one in declared.get("AllowedValues", ())]
+    if allowed and item not in allowed:
+        return f"{shown} is not one of {', '.join(map(repr, allowed))}"
+    if not _matches(declared.get("AllowedPattern", "(?s).*"), item):
+        return f"{shown} does not match {declared['AllowedPattern']}"
+    if is_number and not _NUMBER.fullmatch(item.strip()):
+        return f"{shown} is not a number"
+    what, size = ("Value", float(item)) if is_number else ("Length", len(item))
+    least, most = declared.get(f"Min{what}", "-inf"), declared.get(f"Max{what}", "inf")
+    if not float(least) <= size <= float(most):
+        return f"{shown} is outside of Min{what} {least}, Max{what} {most}"
     return ""
 
 
@@ -132,6 +115,6 @@ def _matches(pattern: Any, item: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)  # a set that may come to mean something else
         try:
-            return not pattern or bool(re.fullmatch(str(pattern), item, re.ASCII))
+            return bool(re.fullmatch(pattern, item, re.ASCII))
         except (re.error, FutureWarning):
             return True

@@ -23,6 +23,8 @@ from eventstacks.documents import packaged
 from eventstacks.errors import ErrorCode, ToolError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jinja2.bccache import Bucket
 
 TEMPLATES = Path("templates")
@@ -124,11 +126,6 @@ def find(directory: Path = TEMPLATES) -> dict[str, Path]:
     return found
 
 
-def names(directory: Path = TEMPLATES) -> list[str]:
-    """Return the names of the templates below a folder."""
-    return list(find(directory))
-
-
 def render(name: str, directory: Path = TEMPLATES) -> RenderedTemplate:
     """Return one template; write nothing. Raises RenderingError with file and line.
 
@@ -160,51 +157,40 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     return templates
 
 
-class _Compiled(jinja2.BytecodeCache):
-    """Compile each file once.
-
-    Every template imports the same macros. Jinja's key is name and path.
-    """
-
-    def __init__(self) -> None:
-        self._codes: dict[tuple[str, str], Any] = {}
+class _Compiled(dict[tuple[str, str], Any], jinja2.BytecodeCache):
+    """Compile each file once: every template imports the same macros. Jinja's key is the file."""
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+        bucket.code = self.get((bucket.key, bucket.checksum))
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        self._codes[bucket.key, bucket.checksum] = bucket.code
+        self[bucket.key, bucket.checksum] = bucket.code
 
 
 _COMPILED = _Compiled()
 
 
-def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
-    """Return what Jinja makes of a template.
+class _Loader(jinja2.FileSystemLoader):
+    """Read templates, macros and functions: the project's own, then those of the package."""
 
-    Its macros and functions come from the project, then from the package.
-    """
+    def get_source(self, environment: jinja2.Environment, template: str) -> Any:
+        """Return text, path and whether it is current."""
+        text, *rest = super().get_source(environment, template)
+        return text.replace(_RESOLVE, _PLACEHOLDER), *rest
 
-    def find_file(file: str) -> Path | None:
-        return next(
-            (path for path in (folder / file for folder in folders) if path.is_file()), None
-        )
 
-    def load(file: str) -> tuple[str, str, None] | None:
-        path = source if file == source.name else find_file(file)
-        if path is None:
-            return None
-        return documents.read_text(path).replace(_RESOLVE, _PLACEHOLDER), str(path), None
+def _expand(name: str, source: Path, folders: Iterable[Path]) -> str:
+    """Return what Jinja makes of a template."""
+    loader = _Loader(list(folders))
 
     def function(file: str) -> str:
         """Return the code of a Lambda function, from ``templates/functions/<file>``."""
-        path = find_file(f"functions/{file}") or folders[0] / "functions" / file
-        return documents.read_text(path).rstrip("\n")
+        return str(loader.get_source(jinja, f"functions/{file}")[0]).rstrip("\n")
 
     # An environment for each template: a macro's module keeps the name of the template that imports
     # it.
     jinja = jinja2.Environment(
-        loader=jinja2.FunctionLoader(load),
+        loader=loader,
         bytecode_cache=_COMPILED,
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML
@@ -214,9 +200,7 @@ def _expand(name: str, source: Path, folders: tuple[Path, ...]) -> str:
     )
     jinja.globals.update(name=name, version=__version__, function=function)
     try:
-        return jinja.get_template(source.name).render().replace(_PLACEHOLDER, _RESOLVE)
-    except ToolError:
-        raise
+        return jinja.get_template(f"{name}{SUFFIX}").render().replace(_PLACEHOLDER, _RESOLVE)
     except Exception as error:  # noqa: BLE001 - an expression of a template can raise anything
         raise RenderingError(_problem(error), where=_line_of(error, source)) from None
 
@@ -250,17 +234,17 @@ def _write(template: RenderedTemplate) -> None:
     temporary.replace(path)
 
 
+# The first lines of a section and of a resource (or a parameter), with the comment above them.
+_HEADS = r"(?m)^((?:#.*\n)*\w+:$|(?:  #.*\n)*  \w+:\n(?:    #.*\n)*    Type: )"
+
+
 def _tidy(text: str) -> str:
     """Return YAML with blank lines as a careful author sets them, so that macros need not.
 
-    One before each section and each resource with the comment above it. Other blank lines go,
-    unless the next line is indented as deeply as the code of a function is and not a list item. The
-    caller compares the values: of a template whose strings this would change nothing is changed.
+    One before each section and each resource. Other blank lines go, unless the next line is
+    indented as deeply as the code of a function is and not a list item. The caller compares the
+    values: of a template whose strings this would change nothing is changed.
     """
     text = re.sub(r"(?:[ \t\r]*\n)+(?= {0,8}[^ \n]| +- )", "\n", f"\n{text.strip()}\n")
-    head, mark, rest = text.partition("\nResources:\n")
-    resources = re.split(r"^(?=[^ \n])", rest, maxsplit=1, flags=re.MULTILINE)[0]
-    rest = rest.removeprefix(resources)
-    resources = re.sub(r"(?m)^((?:  #.*\n)*  \w+:)", r"\n\1", resources).removeprefix("\n")
-    text = f"{head}{mark}{resources}{rest}"
-    return re.sub(r"(?m)^((?:#.*\n)*\w+:)$", r"\n\1", text).lstrip("\n")
+    text = re.sub(_HEADS, r"\n\1", text).lstrip("\n")
+    return re.sub(r"(?m)^(Resources:\n)\n", r"\1", text)

@@ -10,7 +10,7 @@ from eventstacks.environment import OutputReference
 
 STACKS = [
     stack
-    for stack in rendering.names(rendering.TEMPLATES)
+    for stack in rendering.find(rendering.TEMPLATES)
     if any(
         one["Type"] == "AWS::CloudWatch::Alarm"
         for one in rendering.render(stack).document["Resources"].values()

@@ -26,9 +26,7 @@ def test_the_articles_template_has_the_defect(stack, check):
 
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.__name__)
-@pytest.mark.parametrize(
-    "stack", rendering.names(Path(__file__).parent.parent.parent / "templates")
-)
+@pytest.mark.parametrize("stack", rendering.find(Path(__file__).parent.parent.parent / "templates"))
 def test_no_template_of_ours_has_it(stack, check):
     assert check(rendering.render(stack).document) == []
 

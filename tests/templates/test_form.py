@@ -8,7 +8,7 @@ import pytest
 from eventstacks import __version__, rendering
 
 ROOT = Path(__file__).parent.parent.parent
-STACKS = rendering.names(ROOT / "templates")
+STACKS = rendering.find(ROOT / "templates")
 SECTIONS = [
     "AWSTemplateFormatVersion",
     "Description",

@@ -13,7 +13,7 @@ from eventstacks import rendering
 GATES = ("AWS::SQS::QueuePolicy", "AWS::Lambda::Permission", "AWS::Logs::ResourcePolicy")
 RULES = [
     (stack, name)
-    for stack in rendering.names(rendering.TEMPLATES)
+    for stack in rendering.find(rendering.TEMPLATES)
     for name, one in rendering.render(stack).document["Resources"].items()
     if one["Type"] == "AWS::Events::Rule"
 ]
@@ -52,7 +52,7 @@ def test_policies_exist_before_the_rule(stack, rule):
     assert not any(rule in dependencies(resources, one) for one in gates)
 
 
-@pytest.mark.parametrize("stack", rendering.names(rendering.TEMPLATES))
+@pytest.mark.parametrize("stack", rendering.find(rendering.TEMPLATES))
 def test_the_policy_of_a_log_group_names_rules_and_no_pattern(stack):
     for name, resource in rendering.render(stack).document["Resources"].items():
         document = json.dumps(resource.get("Properties", {}).get("ResourcePolicyDocument"))

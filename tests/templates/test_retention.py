@@ -4,7 +4,7 @@ import pytest
 
 from eventstacks import rendering
 
-STACKS = rendering.names(rendering.TEMPLATES)
+STACKS = rendering.find(rendering.TEMPLATES)
 POLICIES = ("DeletionPolicy", "UpdateReplacePolicy")
 
 

@@ -24,4 +24,4 @@ def test_a_variant_has_the_chosen_branches_only():
 def test_every_template_has_a_variant_at_its_defaults(tmp_path):
     variants.main(tmp_path)
     names = {path.name.split(".")[0] for path in tmp_path.glob("*.defaults.json")}
-    assert names == set(rendering.names())
+    assert names == set(rendering.find())

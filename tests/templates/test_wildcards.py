@@ -6,7 +6,7 @@ import yaml
 from eventstacks import documents, rendering
 
 POLICY_KEYS = {"Action", "NotAction", "Resource", "NotResource", "Principal", "NotPrincipal"}
-STACKS = rendering.names(rendering.TEMPLATES)
+STACKS = rendering.find(rendering.TEMPLATES)
 
 
 def entries(node, statement=None):

@@ -39,6 +39,10 @@ def test_json_is_yaml_too():
         ("- A\n", "t.yaml: not a CloudFormation template: expected"),
         ("Parameters: [a]", "t.yaml: Parameters: expected a mapping"),
         ("Parameters: {A: }", "t.yaml: Parameters.A: expected a mapping"),
+        ("Parameters: {A: {MinLength: x}}", "t.yaml: Parameters.A.MinLength: expected a number"),
+        ("Parameters: {A: {MaxValue: [1]}}", "t.yaml: Parameters.A.MaxValue: expected a number"),
+        ("Parameters: {A: {AllowedPattern: 1}}", "t.yaml: Parameters.A.AllowedPattern: expected"),
+        ("Parameters: {A: {AllowedValues: 5}}", "t.yaml: Parameters.A.AllowedValues: expected"),
         ("Resources: hello", "t.yaml: Resources: expected a mapping"),
         ("Resources: [a]", "t.yaml: Resources: expected a mapping"),
         (

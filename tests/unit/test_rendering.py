@@ -43,10 +43,12 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
     (templates / "functions" / "f.py").write_text("import os\n\n\ndef f():\n    pass\n")
     write(
         templates,
-        "Resources:\n  # First.\n  A:\n    X: |\n{{ function('f.py') | indent(10, first=true) }}\n\n\n  # Second.\n  B: {}\n\n",
+        "Resources:\n  # First.\n  A:\n    # Why.\n    Type: T\n    X: |\n{{ function('f.py') | indent(10, first=true) }}\n"
+        "\n\n  # Second.\n  B:\n    Type: T\n\n",
     )
     assert rendering.render("bad", templates).text == (
-        "Resources:\n  # First.\n  A:\n    X: |\n          import os\n\n\n          def f():\n              pass\n\n  # Second.\n  B: {}\n"
+        "Resources:\n  # First.\n  A:\n    # Why.\n    Type: T\n    X: |\n          import os\n\n\n          def f():\n              pass\n"
+        "\n  # Second.\n  B:\n    Type: T\n"
     )
 
 
@@ -73,14 +75,14 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         ("\n{% include 'bad.yaml.j2' %}", "bad.yaml.j2:2", "includes itself without end"),
         ("\n{% include 5 %}", "bad.yaml.j2:2", ""),
         ("\n{% include ['a', 'b'] %}", "bad.yaml.j2:2", "'b' not found"),
-        ("A: \udce9", "bad.yaml.j2", "not UTF-8"),
+        ("A: \udce9", "bad.yaml.j2", "'utf-8' codec can't decode"),
         ("Parameters: [a]\n", "bad.yaml.j2", "Parameters: expected a mapping"),
         (
             "{% import 'macros/m.j2' as m %}\n\n{{ m.bos('A') }}\n",
             "bad.yaml.j2:3",
             "has no attribute",
         ),
-        ("X: {{ function('none.py') }}\n", "functions/none.py", "cannot be read"),
+        ("\nX: {{ function('none.py') }}\n", "bad.yaml.j2:2", "'functions/none.py' not found"),
         ("just words\n", "bad.yaml", "not a CloudFormation template"),
     ],
 )
@@ -205,7 +207,7 @@ def test_a_fault_in_a_plain_template_names_its_own_line(templates):
 def test_two_files_of_one_name_are_refused(templates):
     (templates / "good.json").write_text('{"Resources": {}}')
     with pytest.raises(RenderingError) as error:
-        rendering.names(templates)
+        rendering.find(templates)
     assert error.value.where == f"{templates / 'good.json'}, {templates / 'good.yaml.j2'}"
 
 

@@ -18,6 +18,7 @@ from eventstacks.cli.options import json_option, load, open_aws, where_options
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, live, payload, samples, symbols
 from eventstacks.flow import trace as tracing
+from eventstacks.parameter_checks import check_declared
 from eventstacks.patterns import grammar, matcher
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _trace_one(
 
 def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> Flow:
     """Return the flow of one template, in an invented account."""
-    _check_parameters(sample, template, str(path))
+    check_declared(sample.parameters, template, str(path))
     where = {"region": sample.region or "us-east-1", "account": ACCOUNT}
     return graph.of_template(template, sample.parameters, name=path.stem, **where)
 
@@ -169,7 +170,7 @@ def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
         name = sample.stack
         if name:
             template = environment.choose(name)[0].settings.template
-            _check_parameters(sample, templates[template].document, f"stack {name}")
+            check_declared(sample.parameters, templates[template].document, f"stack {name}")
         return graph.of_environment(environment, templates, name, sample.parameters)
 
     return find
@@ -191,17 +192,6 @@ def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
         return replace(found, stacks=[stacks[ref] for ref in chosen])
 
     return find
-
-
-def _check_parameters(sample: Sample, template: Mapping[str, Any], where: str) -> None:
-    declared = template.get("Parameters") or {}
-    if unknown := sorted(sample.parameters.keys() - declared.keys()):
-        raise ToolError(
-            f"the template has no parameter {unknown[0]!r}",
-            code=ErrorCode.PARAMETER_INVALID,
-            where=where,
-            advice=f"Parameters: {', '.join(declared) or 'none'}.",
-        )
 
 
 # --- the route as text: bus, rules, targets, later buses ---------------------------------------

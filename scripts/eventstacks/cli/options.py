@@ -151,7 +151,7 @@ def load(
     chosen = environment.load(env)
     stacks = chosen.choose(stack, region)
     templates = rendering.Templates()
-    parameter_checks.check_parameters(chosen, templates, {ref.stack for ref in stacks})
+    parameter_checks.check_parameters(chosen, templates, stacks)
     return chosen, templates, stacks
 
 

@@ -135,8 +135,9 @@ def lint(arguments: tuple[str, ...]) -> int:
     templates, regions = rendering.render_all(), set(OTHER_PARTITIONS)
     for name in environment.names():
         one = environment.load(name)
-        parameter_checks.check_parameters(one, templates)
-        regions |= {ref.region for ref in one.choose()}
+        refs = one.choose()
+        parameter_checks.check_parameters(one, templates, refs)
+        regions |= {ref.region for ref in refs}
     chosen = ["--regions", *sorted(regions), "--include-checks", "I"]
     rules = ["--append-rules", "eventstacks.lint"]
     paths = [one.path for one in templates.values()]

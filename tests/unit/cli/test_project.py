@@ -26,7 +26,7 @@ def test_render_lists_what_it_wrote(checkout):
     code, out, _ = run("render")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        f"build/{name}.yaml" for name in rendering.names()
+        f"build/{name}.yaml" for name in rendering.find()
     ]
     assert f"{(checkout / 'build' / 'custom-event-bus.yaml').stat().st_size:,} bytes" in out
 
