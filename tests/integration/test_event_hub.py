@@ -8,7 +8,7 @@ from raw_stacks import ACCOUNT, eventually, resource, template
 
 from eventstacks import environment, rendering
 from eventstacks.flow import graph, trace
-from eventstacks.local import deliveries, policies
+from eventstacks.local import policies
 
 HUB_REGION, OTHER_REGION = "eu-central-1", "us-east-1"  # the first is that of ``start``
 OTHER_ACCOUNT = "111122223333"
@@ -194,7 +194,7 @@ def test_each_account_may_forward_its_own_sources(start):
 
     def decided(account, source, *, is_forwarded=True):
         event = {"Source": source, "DetailType": "x"}
-        keys = deliveries.put_events_keys(event, is_forwarded=is_forwarded)
+        keys = policies.put_events_keys(event, is_forwarded=is_forwarded)
         keys["aws:principalorgid"] = None
         caller = f"arn:aws:iam::{account}:role/forward"
         policy = json.loads(bus["Policy"])
@@ -213,7 +213,7 @@ def test_each_account_may_forward_its_own_sources(start):
 def test_direct_put_events_of_other_accounts_is_a_choice(start):
     hub = start("event-hub", "hub", Team1Accounts=OTHER_ACCOUNT, DirectPutEvents="yes")
     bus = hub.client("events").describe_event_bus(Name=hub.ids["EventBus"])
-    keys = deliveries.put_events_keys(
+    keys = policies.put_events_keys(
         {"Source": "com.example.shop", "DetailType": "x"}, is_forwarded=False
     )
     asked = ("", "events:PutEvents", bus["Arn"], keys, f"arn:aws:iam::{OTHER_ACCOUNT}:role/any")

@@ -1,4 +1,4 @@
-"""API destinations: their resource types, and delivery to a receiver on this machine, with retries.
+"""Delivery to API destinations: to a receiver on this machine, with retries.
 
 No event leaves the machine. Only the hosts 127.0.0.1, localhost and *.localhost are called. AWS
 requires https, and the loopback has no certificate, so the embedded AWS ends TLS itself: it sends
@@ -12,22 +12,22 @@ queues'.
 import asyncio
 import functools
 import http.client
+import json
 import threading
 import time
 import urllib.request
-import uuid
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import eventbridge
 
-from eventstacks.local import deliveries, resources
-from eventstacks.local.deliveries import NotDelivered
-from eventstacks.local.ministack import Json, Original, call, log, patch
+from eventstacks.flow.targets import Target
+from eventstacks.local import deliveries
+from eventstacks.local.ministack import Json, NotDelivered, Original, patch
 
 TIMEOUT_SECONDS = 5.0  # of EventBridge for an answer
 RETRIED = (401, 407, 409, 429)  # and all of 5xx
@@ -43,102 +43,85 @@ _pool = ThreadPoolExecutor(16, thread_name_prefix="api-destination")
 _free: dict[str, float] = {}  # ARN of a destination -> when its rate allows the next request
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NotDelivered):
     """A request that failed.
 
-    ``wait``: seconds that the receiver asks for (Retry-After), None if it asks for none.
+    ``wait``: seconds that the receiver asks for (Retry-After).
     """
 
-    code: str
-    message: str
-    is_retried: bool = True
-    wait: float | None = None
+    def __init__(
+        self, code: str, message: str, *, is_retried: bool = True, wait: float = 0
+    ) -> None:
+        super().__init__(code, message)
+        self.is_retried, self.wait = is_retried, wait
 
 
-def is_loopback(url: str) -> bool:
-    """Return True if a URL names this machine."""
+def check_host(url: str) -> None:
+    """Raise Failure for a URL that does not name this machine."""
     host = (urlsplit(url).hostname or "").rstrip(".")
-    return host in ("127.0.0.1", "localhost") or host.endswith(".localhost")
+    if host not in ("127.0.0.1", "localhost") and not host.endswith(".localhost"):
+        raise Failure("CONNECTION_FAILURE", REFUSED.format(host), is_retried=False)
 
 
 @patch("_http_open", eventbridge)
 def open_loopback(_original: Original, request: Any, timeout: float | None = None) -> Any:
     """Send a request, also for an access token, to this machine by HTTP.
 
-    Raises NotDelivered for other hosts.
+    Raises Failure for other hosts.
     """
     del timeout
+    check_host(request.full_url)
     url = urlsplit(request.full_url)
-    if not is_loopback(request.full_url):
-        raise NotDelivered("CONNECTION_FAILURE", REFUSED.format(url.hostname))
     request.add_unredirected_header("Host", url.netloc)
     port = url.port or (443 if url.scheme == "https" else 80)
     request.full_url = url._replace(scheme="http", netloc=f"127.0.0.1:{port}").geturl()
     return _opener.open(request, timeout=TIMEOUT_SECONDS)
 
 
-def failure_of(status: int, retry_after: str | None) -> Failure | None:
-    """Return how an answer counts.
-
-    None for success. A Retry-After that is a date is ignored here.
-    """
-    if 200 <= status < 300:
-        return None
+def failure_of(status: int, retry_after: str | None) -> Failure:
+    """Return how an answer other than 2xx counts. A Retry-After that is a date is ignored here."""
     try:
-        wait = float(retry_after or "")
+        wait = float(retry_after or 0)
     except ValueError:
-        wait = None
+        wait = 0
     # A negative Retry-After ends the retries (guide).
-    is_retried = (status in RETRIED or status >= 500) and not (wait is not None and wait < 0)
+    is_retried = (status in RETRIED or status >= 500) and wait >= 0
     code = "THROTTLING" if status == 429 else "ERROR_FROM_TARGET"
-    return Failure(code, f"the receiver answered {status}", is_retried, wait)
+    return Failure(code, f"the receiver answered {status}", is_retried=is_retried, wait=wait)
 
 
-def request_once(request: Json, connection: Json, key: tuple[str, ...], *, renew: bool) -> int:
-    """Send a request with the connection's credentials.
+def send(request: Json, connection: Json, key: tuple[str, ...]) -> None:
+    """Send a request with the connection's credentials. Raises Failure.
 
-    Return the status. Raises HTTPError for all but 2xx.
-
-    ``key``: of the access token. ``renew``: get a new one.
+    An access token that is refused is renewed once (re:Post). ``key``: of the token.
     """
-    headers = {
-        **request["headers"],
-        **eventbridge._connection_auth_headers(connection, key, force_refresh=renew),
-    }
-    sent = urllib.request.Request(  # noqa: S310 - open_loopback checks the URL
-        request["url"],
-        data=request["body"].encode(),
-        headers=eventbridge._finalize_api_dest_headers(headers),
-        method=request["method"],
-    )
-    with eventbridge._http_open(sent) as answer:
-        return int(answer.status)
 
+    def send_once(*, renew: bool) -> None:
+        headers = eventbridge._connection_auth_headers(connection, key, force_refresh=renew)
+        sent = urllib.request.Request(  # noqa: S310 - open_loopback checks the URL
+            request["url"],
+            data=request["body"].encode(),
+            headers=eventbridge._finalize_api_dest_headers({**request["headers"], **headers}),
+            method=request["method"],
+        )
+        eventbridge._http_open(sent).close()
 
-def attempt(request: Json, connection: Json, key: tuple[str, ...]) -> Failure | None:
-    """Make one attempt.
-
-    Return why it failed. An access token that is refused is renewed once (re:Post).
-    """
     is_oauth = connection["AuthorizationType"] == "OAUTH_CLIENT_CREDENTIALS"
     try:
         try:
-            request_once(request, connection, key, renew=False)
+            send_once(renew=False)
         except HTTPError as answer:
             if not (is_oauth and answer.code in (401, 407)):
                 raise
-            request_once(request, connection, key, renew=True)
+            send_once(renew=True)
     except HTTPError as answer:
-        return failure_of(answer.code, answer.headers.get("Retry-After"))
-    except NotDelivered as refusal:
-        return Failure(refusal.args[0], refusal.args[1], is_retried=False)
-    except (URLError, http.client.HTTPException, OSError, ValueError) as error:
+        raise failure_of(answer.code, answer.headers.get("Retry-After")) from answer
+    except (http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            return Failure("TIMEOUT", f"no answer within {TIMEOUT_SECONDS:g} seconds")
-        return Failure("CONNECTION_FAILURE", f"the receiver cannot be reached: {reason}")
-    return None
+            raise Failure("TIMEOUT", f"no answer within {TIMEOUT_SECONDS:g} seconds") from error
+        text = f"the receiver cannot be reached: {reason}"
+        raise Failure("CONNECTION_FAILURE", text) from error
 
 
 def slot(arn: str, rate: float) -> float:
@@ -152,37 +135,39 @@ def slot(arn: str, rate: float) -> float:
     return due - now
 
 
-async def carry(target: Json, rule: Json, view: Any, rate: float, send: Any) -> None:
-    """Attempt until it succeeds, is not retried or the retry policy is exhausted.
+async def carry(
+    target: Mapping[str, Any], rule: Json, view: Any, rate: float, send: Callable[[], None]
+) -> None:
+    """Send until it succeeds, is not retried or the retry policy is exhausted.
 
-    Then send it to the DLQ.
+    Then send it to the dead-letter queue.
     """
     policy = target.get("RetryPolicy") or {}
     attempts = policy.get("MaximumRetryAttempts", DEFAULT_ATTEMPTS)
     deadline = time.monotonic() + policy.get("MaximumEventAgeInSeconds", DEFAULT_AGE)
-    retries, backoff, spent = 0, FIRST_WAIT, ""
+    retries, backoff = 0, FIRST_WAIT
     while True:
         await asyncio.sleep(slot(target["Arn"], rate))
-        failure = await asyncio.get_running_loop().run_in_executor(_pool, send)
-        if not failure:
-            return
-        wait, backoff = max(backoff, failure.wait or 0), min(2 * backoff, LONGEST_WAIT)
-        if failure.is_retried:
-            spent = "MaximumRetryAttempts" if retries >= attempts else ""
-            spent = spent or (
-                "MaximumEventAgeInSeconds" if time.monotonic() + wait > deadline else ""
-            )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_pool, send)
+        except Failure as error:
+            failure = error
+        wait, backoff = max(backoff, failure.wait), min(2 * backoff, LONGEST_WAIT)
+        limits = {
+            "MaximumRetryAttempts": retries >= attempts,
+            "MaximumEventAgeInSeconds": time.monotonic() + wait > deadline,
+        }
+        spent = [limit for limit, is_reached in limits.items() if is_reached and failure.is_retried]
         if spent or not failure.is_retried:
             break
         retries += 1
         await asyncio.sleep(wait)
-    more = {"RETRY_ATTEMPTS": str(retries)} | (
-        {"EXHAUSTED_RETRY_CONDITION": spent} if spent else {}
-    )
-    try:
-        deliveries.send_to_dlq(target, rule, view, failure.code, failure.message, more)
-    except Exception:  # noqa: BLE001 - no caller is left
-        log.exception("not delivered to %s, nor to its dead-letter queue", target["Arn"])
+    more = {"RETRY_ATTEMPTS": str(retries)}
+    if spent:
+        more["EXHAUSTED_RETRY_CONDITION"] = spent[0]
+    give_up = functools.partial(deliveries.give_up, target, rule, view, more=more)
+    with deliveries.giving_up(rule["Arn"], give_up):
+        raise failure
 
 
 @functools.cache
@@ -196,87 +181,39 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def to_api_destination(target: Json, _event: Json, rule: Json, view: Any) -> None:
+def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> None:
     """Start the delivery to an API destination.
 
     Raises NotDelivered for one that does not exist or is elsewhere.
     """
-    destination = eventbridge._api_destinations.get(target["Arn"].split("/")[1]) or {}
-    arn = destination.get("ConnectionArn", "")
-    connection = eventbridge._connections.get(arn.partition("/")[2])
-    if not connection or target["Arn"].split(":")[3] != get_region():
-        raise NotDelivered("NO_RESOURCE", f"{target['Arn']} or its connection does not exist")
+    body = deliveries.text_for(target, rule, view)
+    destination = eventbridge._api_destinations.get(target.arn.split("/")[1]) or {}
+    connection = eventbridge._connections.get(destination.get("ConnectionArn", "").split("/")[-1])
+    if not connection:
+        raise NotDelivered("NO_RESOURCE", f"{target.arn} or its connection does not exist")
     parameters = eventbridge._resolve_http_parameters(
-        target.get("HttpParameters") or {}, view.event_with_detail()
+        target.settings.get("HttpParameters") or {}, view.event_with_detail()
     )
-    body = deliveries.body_of(target, view)
     request = eventbridge._build_api_destination_request(destination, connection, parameters, body)
-    if not is_loopback(request["url"]):
-        raise NotDelivered("CONNECTION_FAILURE", REFUSED.format(urlsplit(request["url"]).hostname))
+    check_host(request["url"])
     key = (get_account_id(), get_region(), connection["Name"])
-    send = functools.partial(attempt, request, dict(connection), key)
     rate = float(destination["InvocationRateLimitPerSecond"])
     # The context of this call, with account and Region, goes along.
-    asyncio.run_coroutine_threadsafe(carry(target, rule, view, rate, send), _loop())
-
-
-deliveries.SENDERS["api-destination"] = to_api_destination
-
-
-@patch("_create_api_destination", eventbridge)
-def with_id(original: Original, data: Json) -> Any:
-    """Create an API destination whose ARN ends with an ID, as on AWS, and whose endpoint is https.
-
-    MiniStack has neither. The ARN without the ID is for policies (ArnForPolicy).
-    """
-    if not str(data.get("InvocationEndpoint")).startswith("https://"):
-        text = "Parameter InvocationEndpoint is not valid. Reason: Must be an https endpoint."
-        return eventbridge.error_response_json("ValidationException", text, 400)
-    status, headers, body = original(data)
-    if status >= 300:
-        return status, headers, body
-    record = eventbridge._api_destinations[data["Name"]]
-    plain, record["ApiDestinationArn"] = (
-        record["ApiDestinationArn"],
-        f"{record['ApiDestinationArn']}/{uuid.uuid4()}",
+    delivery = carry(
+        target.settings, rule, view, rate, functools.partial(send, request, dict(connection), key)
     )
-    return status, headers, body.replace(plain.encode(), record["ApiDestinationArn"].encode())
+    asyncio.run_coroutine_threadsafe(delivery, _loop())
+
+
+deliveries.RULE_SENDERS["api-destination"] = to_api_destination
 
 
 @patch("_describe_connection", eventbridge)
 def without_secrets(original: Original, data: Json) -> Any:
     """Describe a connection without passwords, keys and secrets, as AWS does (API reference)."""
-    connection = eventbridge._connections.get(data.get("Name"))
-    if not connection:
-        return original(data)
+    status, headers, body = original(data)
     hidden = {"ApiKeyValue", "Password", "ClientSecret"}
-
-    def shown(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: shown(one) for key, one in value.items() if key not in hidden}
-        return value
-
-    return eventbridge.json_response(shown(dict(connection)))
-
-
-def put_connection(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """Put a connection.
-
-    Its access token is not asked for before the first event; AWS asks at once.
-    """
-    answer = call("eventbridge", f"AWSEvents.{verb}Connection", **{**props, "Name": name})
-    arn = answer["ConnectionArn"]
-    return name, {"Arn": arn, "ArnForPolicy": arn}
-
-
-def put_api_destination(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """Put an API destination."""
-    rate = int(props.get("InvocationRateLimitPerSecond", 300))
-    given = {**props, "Name": name, "InvocationRateLimitPerSecond": rate}
-    answer = call("eventbridge", f"AWSEvents.{verb}ApiDestination", **given)
-    arn = answer.get("ApiDestinationArn", "")
-    return name, {"Arn": arn, "ArnForPolicy": arn.rpartition("/")[0]}
-
-
-resources.add_type("AWS::Events::Connection", put_connection, "Name", 64)
-resources.add_type("AWS::Events::ApiDestination", put_api_destination, "Name", 64)
+    shown = json.loads(
+        body, object_hook=lambda found: {key: found[key] for key in found.keys() - hidden}
+    )
+    return status, headers, json.dumps(shown).encode()

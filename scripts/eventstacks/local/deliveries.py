@@ -2,165 +2,183 @@
 
 Matching, permissions, payload, dead-letter queues, archives.
 
-MiniStack delivers to every target that exists. EventBridge first asks the target's resource policy
-(functions, queues, topics, buses, log groups) or its role. A refused event goes to the target's
-dead-letter queue at once, without retries (EventBridge User Guide, 'Using dead-letter queues').
+MiniStack delivers to every target that exists, and drops what it cannot deliver. EventBridge first
+asks the target's resource policy (functions, queues, topics, buses, log groups) or its role. A
+refused event goes to the target's dead-letter queue at once, without retries (EventBridge User
+Guide, 'Using dead-letter queues').
 
 Kinds of targets, their actions and callers come from flow/targets.py. To add a kind here: its
-resource policy in ``resource_policies``, and a function in SENDERS if MiniStack does not deliver to
-it.
+resource policy in policies.py, and a function in SENDERS, or in RULE_SENDERS if rules send it the
+event itself.
 """
 
 import contextlib
 import functools
 import json
+import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ministack.core import iam_evaluator
-from ministack.core.responses import (
-    error_response_json,
-    get_account_id,
-    get_region,
-)
-from ministack.services import eventbridge
+from ministack.core.responses import error_response_json, get_account_id, get_region
+from ministack.services import eventbridge, sns
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
-from eventstacks.flow.targets import (
-    EVENTS,
-    INPUTS,
-    Target,
-    callers,
-    kind_of,
-    policy_calls,
-    refusal_of,
-    role_calls,
+from eventstacks.flow.targets import EVENTS, Target, bare, kind_of, refusal_of
+from eventstacks.local.ministack import (
+    AwsError,
+    Json,
+    NotDelivered,
+    Original,
+    call,
+    in_region,
+    log,
+    patch,
+    send,
 )
-from eventstacks.local.ministack import AwsError, Json, Original, call, in_region, log, patch, send
-from eventstacks.local.policies import decisions, policies_allow, role_allows
+from eventstacks.local.policies import (
+    check_permission,
+    decisions,
+    put_events_keys,
+    resource_policies,
+)
 from eventstacks.patterns.matcher import Pattern
 
-OWN_POLICY = ("lambda", "sqs", "sns")  # kinds whose resource policy MiniStack reads by ARN
 ENABLED = ("ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")
+MISSING = re.compile("NotFound|NotExist|NonExistent")  # in the error codes of services
 
 
-class NotDelivered(Exception):  # noqa: N818 - a result, not a fault
-    """A target did not take an event. Arguments: EventBridge's ERROR_CODE and ERROR_MESSAGE."""
+def to_function(target: Target, text: str) -> None:
+    """Invoke a function asynchronously, so that its EventInvokeConfig applies."""
+    path = f"/2015-03-31/functions/{target.arn}/invocations"
+    headers = {"x-amz-invocation-type": "Event"}
+    status, body = send("lambda_svc", "POST", path, headers, text.encode())
+    if status >= 300:
+        raise NotDelivered("ERROR_FROM_TARGET", f"{target.arn}: {body.decode(errors='replace')}")
 
 
-def resource_policies(kind: str, arn: str) -> list[Any]:
-    """Return the resource policies of a target, none for a kind without.
-
-    Raises NotDelivered if it does not exist.
-    """
-    if kind == "logs":
-        describe = "Logs_20140328.DescribeResourcePolicies"
-        answers = [
-            call("cloudwatch_logs", describe, policyScope=scope)
-            for scope in ("ACCOUNT", "RESOURCE")
-        ]
-        return [policy["policyDocument"] for each in answers for policy in each["resourcePolicies"]]
-    if kind == "event-bus":
-        get = eventbridge._event_bus_policies.get
-        return [in_region(arn.split(":")[3], get, arn.partition(":event-bus/")[2]) or {}]
-    if kind not in OWN_POLICY:
-        return []
-    policy = iam_evaluator._resource_policy(kind, arn)
-    if policy is None or arn.split(":")[3] != get_region():
-        raise NotDelivered("NO_RESOURCE", f"{arn} does not exist in {get_region()}")
-    document = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
-    # The default statement of a topic is for its owner only; MiniStack's provisioner omits that
-    # condition.
-    statements = document.get("Statement", ())
-    return [{"Statement": [s for s in statements if s.get("Sid") != "__default_statement_ID"]}]
-
-
-def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]:
-    """Return the condition keys of PutEvents.
-
-    Source: EventBridge User Guide, 'Using IAM policy conditions'.
-    """
-    return {
-        "events:source": event.get("Source"),
-        "events:detail-type": event.get("DetailType"),
-        "events:eventbusinvocation": str(is_forwarded).lower(),
+def to_queue(target: Target, text: str, reasons: Mapping[str, str] = {}) -> None:
+    """Send a message, with the reasons of a failure as attributes."""
+    url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=target.arn.rsplit(":", 1)[1])["QueueUrl"]
+    attributes = {
+        key: {"DataType": "String", "StringValue": reason} for key, reason in reasons.items()
     }
+    message = {"MessageBody": text, "MessageAttributes": attributes}
+    options = target.settings.get("SqsParameters") or {}
+    call("sqs", "AmazonSQS.SendMessage", QueueUrl=url, **message, **options)
 
 
-def check_permission(target: Target, rule_arn: str, event: Json | None = None) -> None:
-    """Raise NotDelivered unless EventBridge is allowed to deliver to the target.
+def to_topic(target: Target, text: str) -> None:
+    """Publish a message."""
+    try:
+        sns.publish_internal(target.arn, text)
+    except sns.SnsPublishError as error:
+        raise AwsError(error.code, str(error)) from error
 
-    Unknown kinds are allowed.
 
-    A bus of another Region without a role is refused by MiniStack's PutTargets. Within an account a
-    role's permission is enough, unless the resource policy of the target denies it.
+def to_state_machine(target: Target, text: str) -> None:
+    """Start an execution."""
+    start = "AWSStepFunctions.StartExecution"
+    call("stepfunctions", start, stateMachineArn=target.arn, input=text)
+
+
+def to_bus(target: Target, text: str) -> None:
+    """Put a new event on a bus, whose Source and DetailType the target sets."""
+    region, bus = target.arn.split(":")[3], bus_of(target)
+    entry = {**target.settings["EventBridgeParameters"], "EventBusName": bus, "Detail": text}
+    answer = in_region(region, lambda: call("eventbridge", "AWSEvents.PutEvents", Entries=[entry]))
+    if answer["FailedEntryCount"]:
+        [refused] = answer["Entries"]
+        raise AwsError(refused["ErrorCode"], refused["ErrorMessage"])
+
+
+def bus_of(target: Target) -> str:
+    """Return the name of a bus in any Region. Raises NotDelivered if it does not exist."""
+    (region, account), bus = target.arn.split(":")[3:5], target.arn.partition(":event-bus/")[2]
+    is_default = bus == "default"
+    exists = is_default or in_region(region, eventbridge._event_buses.get, bus) is not None
+    if account != get_account_id() or not exists:
+        raise NotDelivered("NO_RESOURCE", f"{target.arn} does not exist")
+    return bus
+
+
+SENDERS: dict[str, Original] = {
+    "event-bus": to_bus,
+    "lambda": to_function,
+    "sns": to_topic,
+    "sqs": to_queue,
+    "states": to_state_machine,
+}
+
+
+def send_to(target: Target, text: str) -> None:
+    """Send a text to a target. Raises AwsError, also for a kind that is not in SENDERS."""
+    if not (sender := SENDERS.get(kind_of(target.arn).name)):
+        raise NotDelivered("NO_RESOURCE", f"the embedded AWS does not deliver to {target.arn}")
+    sender(target, text)
+
+
+def send_to_dlq(
+    queue: Target, text: str, reasons: Mapping[str, str], source: str, service: str = EVENTS
+) -> None:
+    """Send what was not delivered to a dead-letter queue, if there is one. Raises nothing.
+
+    It is lost if the queue's policy, or the role in the settings of ``queue``, does not allow the
+    service to send to it for the source.
     """
-    arn, role, kind = target.arn, target.role, kind_of(target.arn)
-    if not kind or not kind.action:
-        return
-    policies = resource_policies(kind.name, arn)  # also checks that the target exists
-    keys = put_events_keys(event, is_forwarded=True) if event else {}
-    if role:
-        is_allowed = role_allows(role, role_calls(target, {}), rule_arn)
-        if "Deny" in decisions(policies, "", kind.action, arn, keys, role):
-            text = f"the policy of {arn} denies {kind.action} for {rule_arn}"
-            raise NotDelivered("NO_PERMISSIONS", text)
-    else:
-        caller, calls = callers(arn, rule_arn)[0], policy_calls(arn, rule_arn)
-        is_allowed = bool(calls) and all(
-            policies_allow(
-                policies, EVENTS, call.action, call.resource, {**call.context, **keys}, caller
-            )
-            for call in calls
-        )
-    if not is_allowed:
-        text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {rule_arn}"
-        raise NotDelivered("NO_PERMISSIONS", text)
+    log.warning("not delivered: %s: %s", source, reasons)
+    try:
+        if queue.arn:
+            check_permission(queue, source, service)
+            to_queue(queue, text, reasons)
+    except AwsError as failure:
+        log.warning("lost: %s: %s", source, failure)
 
 
-def with_payload(target: Json, rule: Json, view: Any) -> Json:
-    """Return the target with the text that it receives as its Input.
+@contextlib.contextmanager
+def giving_up(source: str, give_up: Callable[[AwsError], None]) -> Iterator[None]:
+    """Give up a delivery that fails in the block. Raises nothing: others must not be affected."""
+    try:
+        try:
+            yield
+        except AwsError as failure:
+            give_up(failure)
+    except Exception:  # noqa: BLE001 - see above
+        log.exception("%s: not delivered, nor to its dead-letter queue", source)
+
+
+def text_for(target: Target, rule: Json, view: Any) -> str:
+    """Return what a target receives, built as in trace.
 
     Raises NotDelivered if it cannot take that.
-
-    The payload is built as in trace: MiniStack's own InputPath has no indexes.
     """
-    settings = {key: target[key] for key in INPUTS if target.get(key)}
-    if not settings:
-        return target
     source = graph.Rule(rule["Name"], rule["Name"], rule["Arn"], rule["EventBusName"], None)
-    receiver = Target(target["Id"], target["Arn"], settings)
     now = time.strftime("%FT%TZ", time.gmtime())
-    built = payload.build(source, receiver, view.event_with_detail(), now)
+    built = payload.build(source, target, view.event_with_detail(), now)
     if built.problem:  # the code is a guess
         raise NotDelivered("INVALID_PARAMETER", built.problem)
-    return {**target, **dict.fromkeys(settings), "Input": built.text}
+    return built.text
 
 
-def body_of(target: Json, view: Any) -> str:
-    """Return the text that a target receives."""
-    return target.get("Input") or payload.compact(view.event_with_detail())
-
-
-def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
+def to_log_group(target: Target, _event: Json, rule: Json, view: Any) -> None:
     """Write one log event. An InputTransformer makes ``{"timestamp": ms, "message": text}``."""
-    entry: Json = {"message": body_of(target, view), "timestamp": time.time() * 1000}
-    if "InputTransformer" in target:
-        entry = json.loads(entry["message"])
+    text = text_for(target, rule, view)
+    entry: Json = {"message": text, "timestamp": time.time() * 1000}
     try:
+        if "InputTransformer" in target.settings:
+            entry = json.loads(text)
         message, timestamp = entry["message"], int(entry["timestamp"])
     except (ValueError, KeyError, TypeError) as error:  # the code is a guess
-        text = f"a log group needs timestamp and message: {error}"
-        raise NotDelivered("INVALID_PARAMETER", text) from error
+        reason = f"a log group needs timestamp and message: {error}"
+        raise NotDelivered("INVALID_PARAMETER", reason) from error
     if not isinstance(message, str):
         message = json.dumps(message)
     stream = {
-        "logGroupName": target["Arn"].removesuffix(":*").split(":log-group:", 1)[1],
+        "logGroupName": target.arn.split(":log-group:", 1)[1],
         # AWS: one stream with a UUID as its name
-        "logStreamName": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{rule['Arn']}/{target['Id']}")),
+        "logStreamName": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{rule['Arn']}/{target.id}")),
     }
     with contextlib.suppress(AwsError):  # it exists
         call("cloudwatch_logs", "Logs_20140328.CreateLogStream", **stream)
@@ -168,16 +186,7 @@ def to_log_group(target: Json, _event: Json, rule: Json, view: Any) -> None:
     call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **stream, logEvents=events)
 
 
-def to_function(target: Json, _event: Json, _rule: Json, view: Any) -> None:
-    """Invoke a function asynchronously, so that its EventInvokeConfig applies."""
-    path = f"/2015-03-31/functions/{target['Arn']}/invocations"
-    headers = {"x-amz-invocation-type": "Event"}
-    status, body = send("lambda_svc", "POST", path, headers, body_of(target, view).encode())
-    if status >= 300:
-        raise NotDelivered("ERROR_FROM_TARGET", f"{target['Arn']}: {body.decode(errors='replace')}")
-
-
-def to_bus(target: Json, event: Json, _rule: Json, _view: Any) -> None:
+def forward(target: Target, event: Json, rule: Json, view: Any) -> None:
     """Put the unchanged event on another bus, also of another Region.
 
     Buses of other accounts are not reached.
@@ -186,89 +195,55 @@ def to_bus(target: Json, event: Json, _rule: Json, _view: Any) -> None:
     'Sending and receiving events between event buses'; that the two are counted apart, and the
     codes, are from a public report). So no loop needs another check.
     """
-    (region, account), bus = (
-        target["Arn"].split(":")[3:5],
-        target["Arn"].partition(":event-bus/")[2],
-    )
+    region = target.arn.split(":")[3]
     hop = "THIRD_ACCOUNT_HOP_DETECTED" if region == get_region() else "THIRD_REGION_HOP_DETECTED"
     if hop in event.get("_Hops", ()):
-        text = f"{target['Arn']}: the event was forwarded once, and cannot be sent to a third bus"
+        text = f"{target.arn}: the event was forwarded once, and cannot be sent to a third bus"
         raise NotDelivered(hop, text)
-    exists = in_region(region, eventbridge._event_buses.get, bus) is not None
-    if account != get_account_id() or not exists:
-        raise NotDelivered("NO_RESOURCE", f"{target['Arn']} does not exist")
-    forwarded = {**event, "EventBusName": bus, "_Hops": (*event.get("_Hops", ()), hop)}
+    text_for(target, rule, view)  # raises if it has an InputTransformer
+    forwarded = {**event, "EventBusName": bus_of(target), "_Hops": (*event.get("_Hops", ()), hop)}
     in_region(region, eventbridge._dispatch_event, forwarded)
 
 
-def to_new_bus(target: Json, _event: Json, _rule: Json, _view: Any) -> None:
-    """Raise NotDelivered: there are no buses of the new kind (AWS::EventsV2)."""
-    raise NotDelivered("NO_RESOURCE", f"{target['Arn']} does not exist: no EventsV2 here")
+# Kinds that rules send to in their own way: with target, event, rule and view.
+RULE_SENDERS: dict[str, Original] = {"event-bus": forward, "logs": to_log_group}
 
 
-SENDERS: dict[str, Original] = {
-    "logs": to_log_group,
-    "lambda": to_function,
-    "event-bus": to_bus,
-    "event-bus-v2": to_new_bus,
-}
-
-
-def send_to_dlq(
-    target: Json, rule: Json, view: Any, code: str, message: str, more: Mapping[str, str] = {}
+def give_up(
+    target: Mapping[str, Any],
+    rule: Json,
+    view: Any,
+    failure: AwsError,
+    more: Mapping[str, str] = {},
 ) -> None:
     """Send the event to the target's dead-letter queue, with the attributes that name the reason.
 
     ``more``: the attributes of a delivery that was retried.
     """
-    log.warning("not delivered: %s -> %s: %s %s", rule["Arn"], target["Arn"], code, message)
-    if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
-        return
-    check_permission(Target("", arn), rule["Arn"])
-    reasons = {
-        "RULE_ARN": rule["Arn"],
-        "TARGET_ARN": target["Arn"],
-        "ERROR_CODE": code,
-        "ERROR_MESSAGE": message,
-        **more,
-    }
-    url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=arn.rsplit(":", 1)[1])["QueueUrl"]
-    call(
-        "sqs",
-        "AmazonSQS.SendMessage",
-        QueueUrl=url,
-        MessageBody=json.dumps(view.event_with_detail()),
-        MessageAttributes={
-            key: {"DataType": "String", "StringValue": text} for key, text in reasons.items()
-        },
-    )
+    code, message = failure.args
+    if not isinstance(failure, NotDelivered):
+        code = "NO_RESOURCE" if MISSING.search(code) else "ERROR_FROM_TARGET"
+    reasons = {"ERROR_CODE": code, "ERROR_MESSAGE": message, "RULE_ARN": rule["Arn"], **more}
+    reasons["TARGET_ARN"] = target["Arn"]
+    queue = Target("", (target.get("DeadLetterConfig") or {}).get("Arn", ""))
+    send_to_dlq(queue, json.dumps(view.event_with_detail()), reasons, rule["Arn"])
 
 
 @patch("_invoke_target", eventbridge)
-def deliver(original: Original, target: Json, event: Json, rule: Json, view: Any = None) -> None:
+def deliver(_original: Original, target: Json, event: Json, rule: Json, view: Any = None) -> None:
     """Check the permission, deliver, and send what was not delivered to the dead-letter queue.
 
     Raises nothing.
     """
-    view, arn = view or eventbridge._pattern_event_view(event), target["Arn"].removesuffix(":*")
-    kind = kind_of(arn)
-    try:
-        try:
-            check_permission(Target(target["Id"], arn, target), rule["Arn"], event)
-            target = with_payload(target, rule, view)
-            SENDERS.get(kind.name if kind else "", original)(target, event, rule, view)
-        except NotDelivered as failure:
-            send_to_dlq(target, rule, view, *failure.args)
-        except AwsError as failure:  # from CloudWatch Logs
-            send_to_dlq(target, rule, view, "NO_RESOURCE", str(failure))
-    except Exception:  # noqa: BLE001 - a failure at one target must not affect the others
-        log.exception("not delivered to %s, nor to its dead-letter queue", target["Arn"])
-
-
-@functools.lru_cache(maxsize=1024)
-def compile_pattern(text: str) -> Pattern:
-    """Return the pattern with a JSON text."""
-    return Pattern(text)
+    view = view or eventbridge._pattern_event_view(event)
+    receiver = Target(target["Id"], bare(target["Arn"]), target)
+    keys = put_events_keys(event, is_forwarded=True)
+    with giving_up(rule["Arn"], functools.partial(give_up, target, rule, view)):
+        check_permission(receiver, rule["Arn"], keys=keys)
+        if sender := RULE_SENDERS.get(kind_of(receiver.arn).name):
+            sender(receiver, event, rule, view)
+        else:
+            send_to(receiver, text_for(receiver, rule, view))
 
 
 def is_wanted(rule: Json, event: Json) -> bool:
@@ -289,7 +264,7 @@ def dispatch(_original: Original, event: Json, view: Any = None) -> None:
     view = view or eventbridge._pattern_event_view(event)
     rules = {key: rule for key, rule in eventbridge._rules.items() if is_wanted(rule, event)}
     for key, rule in rules.items():
-        if compile_pattern(rule["EventPattern"]).matches(view.event_with_detail()):
+        if eventbridge._matches_pattern_view(rule["EventPattern"], view):
             for target in list(eventbridge._targets.get(key, [])):
                 eventbridge._invoke_target(target, event, rule, view)
     eventbridge._archive_event(event, view, is_received="ReplayName" not in event)
@@ -306,8 +281,7 @@ def put_events(original: Original, data: Json, **options: Any) -> Any:
         arn = f"arn:aws:events:{get_region()}:{get_account_id()}:event-bus/{bus}"
         root = f"arn:aws:iam::{get_account_id()}:root"
         keys = put_events_keys(entry, is_forwarded=False)
-        policies = resource_policies("event-bus", arn)
-        if "Deny" in decisions(policies, "", "events:PutEvents", arn, keys, root):
+        if "Deny" in decisions(resource_policies(arn), "", "events:PutEvents", arn, keys, root):
             text = (
                 f"User: {root} is not authorized to perform: events:PutEvents on resource: {arn} "
                 "with an explicit deny"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from ministack.core import iam_evaluator
 from ministack.core.responses import set_request_region
 
 Json = dict[str, Any]
@@ -23,7 +24,15 @@ log = logging.getLogger("local_aws")
 
 
 class AwsError(Exception):
-    """An error response of a service; the text starts with the error code."""
+    """An error response of a service. Arguments: its error code and message."""
+
+    def __str__(self) -> str:
+        """Return code and message, as CloudFormation shows them."""
+        return ": ".join(self.args)
+
+
+class NotDelivered(AwsError):  # noqa: N818 - a result, not a fault
+    """A target did not take an event. Arguments: EventBridge's ERROR_CODE and ERROR_MESSAGE."""
 
 
 def patch(name: str, *owners: Any) -> Callable[[Original], Original]:
@@ -59,8 +68,9 @@ def send(
     Return (status, body).
 
     The handlers are coroutines, but these requests never wait: they finish in one step, so they can
-    be sent while another request is handled.
+    be sent while another request is handled. Services call each other over TLS.
     """
+    iam_evaluator.pin_request_origin("127.0.0.1", secure_transport=True)
     module = importlib.import_module(f"ministack.services.{service}")
     handler = module.handle_request(method, path, headers, body, {})
     try:
@@ -77,7 +87,7 @@ def call(service: str, target: str, **body: Any) -> Json:
     answer: Json = json.loads(text or b"{}")
     if status >= 400:
         message = answer.get("message") or answer.get("Message")
-        raise AwsError(f"{answer.get('__type', status)}: {message}")
+        raise AwsError(str(answer.get("__type", status)), str(message))
     return answer
 
 

@@ -13,21 +13,18 @@ import re
 import time
 from typing import Any
 
-from ministack.core import iam_evaluator
 from ministack.services import dynamodb, dynamodb_streams, pipes
 
 from eventstacks.flow import graph, payload
 from eventstacks.flow.targets import Call, Target, kind_of
-from eventstacks.local import resources
-from eventstacks.local.deliveries import NotDelivered
-from eventstacks.local.ministack import AwsError, Json, Original, call, in_region, log, patch
-from eventstacks.local.policies import role_allows
+from eventstacks.local import deliveries
+from eventstacks.local.ministack import AwsError, Json, NotDelivered, Original, log, patch
+from eventstacks.local.policies import check_permission, put_events_keys, role_allows
 from eventstacks.patterns.matcher import Pattern
 
 SERVICE = "pipes.amazonaws.com"
-POLL_SECONDS = (
-    0.2  # AWS reads a stream about four times a second; here also the wait before a retry
-)
+# AWS reads a stream about four times a second; here also the wait before a retry.
+POLL_SECONDS = 0.2
 IDLE_SECONDS = 1.0
 UNLIMITED = -1  # of retries and ages, in the API
 LIMITS = {"Source": 256, "DetailType": 128}  # characters; MiniStack's PutEvents does not check them
@@ -35,15 +32,22 @@ PARAMETERS = ("SourceParameters", "TargetParameters")
 _VARIABLE = re.compile(r"<(\$[^<>]*)>")
 
 
-def parameters_of(pipe: Json) -> tuple[Json, Json]:
-    """Return the SourceParameters and TargetParameters of a pipe."""
-    source, target = (pipe.get(key) or {} for key in PARAMETERS)
-    return source, target
+def parameters_of(pipe: Json, *path: str) -> Json:
+    """Return parameters of the source or the target, {} if there are none."""
+    found = pipe
+    for key in path:
+        found = found.get(key) or {}
+    return found
 
 
-def is_wanted(record: Json, source: Json) -> bool:
+def stream_settings(pipe: Json) -> Json:
+    """Return the settings of the stream: retries, age, dead-letter queue."""
+    return parameters_of(pipe, "SourceParameters", "DynamoDBStreamParameters")
+
+
+def is_wanted(pipe: Json, record: Json) -> bool:
     """Return True if a record passes one of the filters, or there are none."""
-    filters = (source.get("FilterCriteria") or {}).get("Filters") or []
+    filters = parameters_of(pipe, "SourceParameters", "FilterCriteria").get("Filters") or []
     return not filters or any(Pattern(one["Pattern"]).matches(record) for one in filters)
 
 
@@ -56,15 +60,26 @@ def value_of(text: str, record: Json) -> str:
     return value if isinstance(value, str) else "" if value is None else payload.compact(value)
 
 
-def entry_of(pipe: Json, record: Json) -> Json:
-    """Return the entry of PutEvents for a record.
+def target_of(pipe: Json, record: Json) -> Target:
+    """Return the bus with Source and DetailType for a record. Raises NotDelivered."""
+    bus = parameters_of(pipe, "TargetParameters", "EventBridgeEventBusParameters")
+    # What a pipe without these writes is a guess.
+    entry = {
+        "Source": value_of(bus.get("Source") or f"Pipe {pipe['Name']}", record),
+        "DetailType": value_of(bus.get("DetailType") or "Event from aws:dynamodb", record),
+    }
+    for key, limit in LIMITS.items():
+        if not 0 < len(entry[key]) <= limit:
+            text = f"Parameter {key} is not valid: it must have 1 to {limit} characters"
+            raise NotDelivered("InvalidArgument", text)
+    settings = {"RoleArn": pipe["RoleArn"], "EventBridgeParameters": entry}
+    return Target("", pipe["Target"], settings)
 
-    Raises NotDelivered if the template does not make a JSON object.
-    """
-    _, target = parameters_of(pipe)
-    bus = target.get("EventBridgeEventBusParameters") or {}
+
+def detail_of(pipe: Json, record: Json) -> str:
+    """Return the detail for a record. Raises NotDelivered if the template makes no JSON object."""
     detail = payload.compact(record)
-    if template := target.get("InputTemplate"):
+    if template := parameters_of(pipe, "TargetParameters").get("InputTemplate"):
         names = {path: f"v{n}" for n, path in enumerate(_VARIABLE.findall(template))}
         transformer = {
             "InputPathsMap": {name: path for path, name in names.items()},
@@ -75,52 +90,28 @@ def entry_of(pipe: Json, record: Json) -> Json:
         detail = payload.build(source, receiver, record).text
     if not payload.is_json(detail) or not detail.lstrip().startswith("{"):
         raise NotDelivered("INVALID_JSON", "the filled InputTemplate is not a JSON object")
-    # What a pipe without these writes is a guess.
-    entry = {
-        "Source": value_of(bus.get("Source") or f"Pipe {pipe['Name']}", record),
-        "DetailType": value_of(bus.get("DetailType") or "Event from aws:dynamodb", record),
-    }
-    for key, limit in LIMITS.items():
-        if not 0 < len(entry[key]) <= limit:
-            text = f"Parameter {key} is not valid: it must have 1 to {limit} characters"
-            raise NotDelivered("InvalidArgument", text)
-    return {**entry, "EventBusName": pipe["Target"], "Detail": detail}
-
-
-def may(pipe: Json, action: str, resource: str) -> bool:
-    """Return True if the role of a pipe can be assumed for it and allows the action."""
-    return role_allows(pipe["RoleArn"], [Call(action, resource)], pipe["Arn"], SERVICE)
-
-
-def put_events(entry: Json) -> Json:
-    """Call PutEvents with one entry in the current Region."""
-    return call("eventbridge", "AWSEvents.PutEvents", Entries=[entry])
+    return detail
 
 
 def deliver(pipe: Json, record: Json) -> None:
-    """Put a record on the bus. Raises NotDelivered."""
-    if not may(pipe, "events:PutEvents", pipe["Target"]):
-        raise NotDelivered("NO_PERMISSIONS", f"{pipe['RoleArn']} does not allow events:PutEvents")
-    region = pipe["Target"].split(":")[3]
-    entry = entry_of(pipe, record)
-    answer = in_region(region, put_events, entry)
-    if answer["FailedEntryCount"]:
-        failed = answer["Entries"][0]
-        raise NotDelivered(failed["ErrorCode"], failed["ErrorMessage"])
+    """Put a record on the bus. Raises AwsError."""
+    target = target_of(pipe, record)
+    keys = put_events_keys(target.settings["EventBridgeParameters"], is_forwarded=False)
+    check_permission(target, pipe["Arn"], SERVICE, keys)
+    deliveries.send_to(target, detail_of(pipe, record))
 
 
-def exhausted(source: Json, attempts: int, record: Json) -> str:
-    """Return the condition that ends the retries after so many attempts, '' if none does yet."""
-    stream = source.get("DynamoDBStreamParameters") or {}
-    retries = int(stream.get("MaximumRetryAttempts", UNLIMITED))
-    oldest = int(stream.get("MaximumRecordAgeInSeconds", UNLIMITED))
-    if UNLIMITED < retries < attempts:
-        return "RetryAttemptsExhausted"
+def exhausted(pipe: Json, record: Json) -> str:
+    """Return the condition that ends the retries of a record, '' if none does yet."""
+    settings = stream_settings(pipe)
     age = time.time() - record["dynamodb"]["ApproximateCreationDateTime"]
-    return "RecordAgeExceeded" if UNLIMITED < oldest < age else ""
+    if UNLIMITED < settings.get("MaximumRetryAttempts", UNLIMITED) < pipe["Attempts"]:
+        return "RetryAttemptsExhausted"
+    is_old = UNLIMITED < settings.get("MaximumRecordAgeInSeconds", UNLIMITED) < age
+    return "RecordAgeExceeded" if is_old else ""
 
 
-def send_to_dlq(pipe: Json, record: Json, condition: str) -> None:
+def give_up(pipe: Json, record: Json, condition: str) -> None:
     """Send the place of a record in its stream to the dead-letter queue.
 
     Not the record itself, as on AWS.
@@ -128,16 +119,9 @@ def send_to_dlq(pipe: Json, record: Json, condition: str) -> None:
     The form of the message was published by users of Pipes; RecordAgeExceeded is a guess from
     Lambda's.
     """
-    source, _ = parameters_of(pipe)
-    stream = source.get("DynamoDBStreamParameters") or {}
-    arn = (stream.get("DeadLetterConfig") or {}).get("Arn", "")
-    if not arn or not may(pipe, "sqs:SendMessage", arn):
-        log.warning("lost by the pipe %s: %s", pipe["Name"], record["eventID"])
-        return
     number = record["dynamodb"]["SequenceNumber"]
-    arrival = time.strftime(
-        "%FT%TZ", time.gmtime(record["dynamodb"]["ApproximateCreationDateTime"])
-    )
+    created = time.gmtime(record["dynamodb"]["ApproximateCreationDateTime"])
+    arrival = time.strftime("%FT%TZ", created)
     body = {
         "context": {"partnerResourceArn": pipe["Arn"], "condition": condition},
         "version": "1.0",
@@ -152,23 +136,22 @@ def send_to_dlq(pipe: Json, record: Json, condition: str) -> None:
             "streamArn": pipe["Source"],
         },
     }
-    url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=arn.rsplit(":", 1)[1])["QueueUrl"]
-    call("sqs", "AmazonSQS.SendMessage", QueueUrl=url, MessageBody=json.dumps(body))
+    queue = (stream_settings(pipe).get("DeadLetterConfig") or {}).get("Arn", "")
+    role = {"RoleArn": pipe["RoleArn"]}
+    deliveries.send_to_dlq(Target("", queue, role), json.dumps(body), {}, pipe["Arn"], SERVICE)
 
 
 def is_handled(pipe: Json, record: Json) -> bool:
     """Deliver a record or give it up; return False if it has to be tried again."""
-    source, _ = parameters_of(pipe)
-    if not is_wanted(record, source):
-        return True
-    try:
-        deliver(pipe, record)
-    except (NotDelivered, AwsError) as failure:
-        attempts = pipe["Attempts"] = pipe.get("Attempts", 0) + 1
-        log.warning("not delivered by the pipe %s: %s", pipe["Name"], failure)
-        if not (condition := exhausted(source, attempts, record)):
-            return False
-        send_to_dlq(pipe, record, condition)
+    if is_wanted(pipe, record):
+        try:
+            deliver(pipe, record)
+        except AwsError as failure:
+            pipe["Attempts"] = pipe.get("Attempts", 0) + 1
+            log.warning("not delivered by the pipe %s: %s", pipe["Name"], failure)
+            if not (condition := exhausted(pipe, record)):
+                return False
+            give_up(pipe, record, condition)
     pipe["Attempts"] = 0
     return True
 
@@ -176,11 +159,13 @@ def is_handled(pipe: Json, record: Json) -> bool:
 @patch("_poll_pipe", pipes)
 def poll(original: Original, ddb: Any, pipe: Json, account: str) -> None:
     """Deliver new records of a stream to a bus, as far as they can be delivered."""
-    source, kind = pipes._dynamodb_stream_source(pipe.get("Source", "")), kind_of(pipe["Target"])
-    if not source or not kind or kind.name != "event-bus":
+    source = pipes._dynamodb_stream_source(pipe.get("Source", ""))
+    if not source or kind_of(pipe["Target"]).name != "event-bus":
         original(ddb, pipe, account)
         return
-    if pipe["CurrentState"] != "RUNNING" or not may(pipe, "dynamodb:GetRecords", pipe["Source"]):
+    reads = [Call("dynamodb:GetRecords", pipe["Source"])]
+    is_running = pipe["CurrentState"] == "RUNNING"
+    if not is_running or not role_allows(pipe["RoleArn"], reads, pipe["Arn"], SERVICE):
         return
     spec, table = source
     scope = {"account_id": account, "region": spec.region}
@@ -197,25 +182,12 @@ def poll(original: Original, ddb: Any, pipe: Json, account: str) -> None:
 @patch("_poll_loop", pipes)
 def poll_loop(_original: Original) -> None:
     """Read the streams of all pipes for ever; MiniStack waits for a second, or for five."""
-    iam_evaluator._request_origin.set(
-        ("127.0.0.1", True)
-    )  # policies that require TLS are satisfied
     while True:
         time.sleep(POLL_SECONDS if pipes._pipes.has_any() else IDLE_SECONDS)
         try:
             pipes._poll_once()
         except Exception:  # noqa: BLE001 - the next round may succeed
             log.exception("pipes")
-
-
-@patch("create", resources.KNOWN["AWS::Pipes::Pipe"])
-@patch("update", resources.KNOWN["AWS::Pipes::Pipe"])
-def with_parameters(original: Original, *arguments: Any, **more: Any) -> Any:
-    """Keep the parameters of a pipe, which MiniStack drops."""
-    props = [one for one in arguments if isinstance(one, dict)][-1]  # an update has the old ones
-    result = original(*arguments, **more)
-    pipes._pipes[result[0]] |= {key: props.get(key) or {} for key in PARAMETERS}
-    return result
 
 
 @patch("_create_pipe", pipes)

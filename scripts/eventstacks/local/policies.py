@@ -1,30 +1,40 @@
 """Decisions of resource policies and roles, by MiniStack's evaluator of IAM policies."""
 
+import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import iam
+from ministack.services import eventbridge, iam
 
-from eventstacks.flow.targets import EVENTS, Call, policy_arns
+from eventstacks.flow.targets import (
+    EVENTS,
+    Call,
+    Target,
+    callers,
+    kind_of,
+    policy_arns,
+    policy_calls,
+    role_calls,
+)
+from eventstacks.local.ministack import Json, NotDelivered, call, in_region
+
+Keys = Mapping[str, str | None]  # condition keys of a request, in lower case
+OWN_POLICY = ("lambda", "sqs", "sns")  # kinds whose resource policy MiniStack reads by ARN
 
 
 def decisions(
-    policies: list[Any],
-    service: str,
-    action: str,
-    resource: str,
-    keys: Mapping[str, str | None],
-    caller: str = "",
+    policies: list[Any], service: str, action: str, resource: str, keys: Keys, caller: str = ""
 ) -> set[str]:
     """Return what resource policies decide.
 
     Allow, Deny or both, and nothing for a policy that does not apply.
 
-    ``keys``: condition keys of the request, in lower case. ``caller``: an ARN that can be named
-    instead of the service.
+    ``caller``: an ARN that can be named instead of the service.
     """
+    sent = {"aws:sourceaccount": get_account_id(), **keys}
     question = iam_evaluator.EvalContext(
         caller,
         "AssumedRole",
@@ -33,11 +43,7 @@ def decisions(
         resource,
         get_region(),
         secure_transport=True,
-        service_context={
-            key: value
-            for key, value in {"aws:sourceaccount": get_account_id(), **keys}.items()
-            if value is not None
-        },
+        service_context={key: value for key, value in sent.items() if value is not None},
     )
     return {
         iam_evaluator.evaluate_resource_policy(policy, question, service=service).decision
@@ -54,16 +60,17 @@ def policies_allow(policies: list[Any], *question: Any) -> bool:
 
 
 def role_policies_allow(arn: str, action: str, resource: str) -> bool:
-    """Return True if a role's identity policies allow the action.
+    """Return True if a role's identity policies, and its permissions boundary, allow the action.
 
     A role that does not exist has none.
     """
     name, account = arn.rsplit("/", 1)[-1], arn.split(":")[4]
     question = iam_evaluator.EvalContext(
-        arn, "AssumedRole", account, action, resource, get_region()
+        arn, "AssumedRole", account, action, resource, get_region(), secure_transport=True
     )
     policies = iam_evaluator._gather_role_policies(name, account)
-    return bool(iam_evaluator.evaluate(question, policies).decision == "Allow")
+    limits = iam_evaluator._permissions_boundary(iam._roles, name, account)
+    return bool(iam_evaluator.evaluate(question, policies, *limits).decision == "Allow")
 
 
 def role_allows(arn: str, calls: list[Call], source: str, service: str = EVENTS) -> bool:
@@ -78,3 +85,77 @@ def role_allows(arn: str, calls: list[Call], source: str, service: str = EVENTS)
             for call in calls
         )
     )
+
+
+def resource_policies(arn: str) -> list[Any]:
+    """Return the resource policies of a target, none for a kind without.
+
+    Raises NotDelivered if it does not exist in this account and Region.
+    """
+    kind, (region, account) = kind_of(arn).name, arn.split(":")[3:5]
+    if kind == "event-bus":
+        get = eventbridge._event_bus_policies.get
+        return [in_region(region, get, arn.partition(":event-bus/")[2]) or {}]
+    if (region, account) != (get_region(), get_account_id()):
+        text = f"{arn} does not exist in {get_region()} of {get_account_id()}"
+        raise NotDelivered("NO_RESOURCE", text)
+    if kind == "logs":
+        describe = "Logs_20140328.DescribeResourcePolicies"
+        answers = [
+            call("cloudwatch_logs", describe, policyScope=scope)
+            for scope in ("ACCOUNT", "RESOURCE")
+        ]
+        return [policy["policyDocument"] for each in answers for policy in each["resourcePolicies"]]
+    if kind not in OWN_POLICY:
+        return []
+    if (policy := iam_evaluator._resource_policy(kind, arn)) is None:
+        raise NotDelivered("NO_RESOURCE", f"{arn} does not exist")
+    document = json.loads(policy[0] or "{}") if isinstance(policy[0], str) else policy[0]
+    # The default statement of a topic is for its owner only; MiniStack's provisioner omits that
+    # condition.
+    statements = document.get("Statement", ())
+    return [{"Statement": [s for s in statements if s.get("Sid") != "__default_statement_ID"]}]
+
+
+def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]:
+    """Return the condition keys of PutEvents.
+
+    Source: EventBridge User Guide, 'Using IAM policy conditions'.
+    """
+    return {
+        "events:source": event.get("Source"),
+        "events:detail-type": event.get("DetailType"),
+        "events:eventbusinvocation": str(is_forwarded).lower(),
+    }
+
+
+def check_permission(
+    target: Target, source: str, service: str = EVENTS, keys: Keys = MappingProxyType({})
+) -> None:
+    """Raise NotDelivered unless a service may deliver to a target for a source.
+
+    ``source``: the ARN of a rule, pipe or schedule group. ``keys``: more condition keys.
+
+    Within an account a role's permission is enough, unless the resource policy of the target denies
+    it. A bus of another Region without a role is refused by MiniStack's PutTargets.
+    """
+    arn, role, kind = target.arn, target.role, kind_of(target.arn)
+    if not kind.action:
+        raise NotDelivered("NO_RESOURCE", f"the embedded AWS does not deliver to {arn}")
+    policies = resource_policies(arn)  # also checks that the target exists
+    if role:
+        is_allowed = role_allows(role, role_calls(target, {}), source, service)
+        if "Deny" in decisions(policies, "", kind.action, arn, keys, role):
+            text = f"the policy of {arn} denies {kind.action} for {source}"
+            raise NotDelivered("NO_PERMISSIONS", text)
+    else:
+        caller, calls = callers(arn, source)[0], policy_calls(arn, source)
+        is_allowed = bool(calls) and all(
+            policies_allow(
+                policies, service, call.action, call.resource, {**call.context, **keys}, caller
+            )
+            for call in calls
+        )
+    if not is_allowed:
+        text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {source}"
+        raise NotDelivered("NO_PERMISSIONS", text)

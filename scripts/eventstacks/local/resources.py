@@ -1,27 +1,49 @@
 """CloudFormation resource types that MiniStack lacks or implements in part.
 
 To add a type, write ``put_*(verb, name, properties)``, which does Create, Update or Delete and
-returns (physical ID, attributes for Fn::GetAtt), and add it to TYPES or call ``add_type``; add its
-create-only properties to REPLACING.
+returns (physical ID, attributes for Fn::GetAtt), and add it to TYPES; add its create-only
+properties to REPLACING. To keep more properties of a type that MiniStack has, add them to KEPT.
 """
 
 import contextlib
 import functools
 import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import cloudwatch, eventbridge, s3, sns
+from ministack.services import cloudwatch, eventbridge, pipes, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 from eventstacks.local.policies import policies_allow
 
 KNOWN = provisioners._RESOURCE_HANDLERS
-Put = Callable[[str, str, Json], tuple[str, Json]]
+Put = Callable[..., tuple[str, Json]]
+# Properties that a parameter gives as text, and CloudFormation passes on as numbers.
+NUMBERS = (
+    "BatchSize",
+    "InvocationRateLimitPerSecond",
+    "MaximumBatchingWindowInSeconds",
+    "MaximumConcurrency",
+    "MaximumEventAgeInSeconds",
+    "MaximumRecordAgeInSeconds",
+    "MaximumRetryAttempts",
+    "MaximumWindowInMinutes",
+)
+
+
+def make_numbers(value: Any) -> None:
+    """Turn the texts of NUMBERS in a mapping or list into numbers, in place."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in pairs:
+        if isinstance(each, dict | list):
+            make_numbers(each)
+        elif key in NUMBERS:
+            value[key] = int(each)
 
 
 def arn_of(service: str, resource: str, region: str | None = None) -> str:
@@ -71,6 +93,32 @@ def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
     return name, {"Arn": archive.get("ArchiveArn"), "ArchiveName": name}
 
 
+def put_connection(verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put a connection.
+
+    Its access token is not asked for before the first event; AWS asks at once.
+    """
+    call("eventbridge", f"AWSEvents.{verb}Connection", **{**props, "Name": name})
+    arn = arn_of("events", f"connection/{name}")
+    return name, {"Arn": arn, "ArnForPolicy": arn}
+
+
+def put_api_destination(verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put an API destination, whose ARN ends with an ID, as on AWS.
+
+    MiniStack has none. The ARN without the ID is for policies (ArnForPolicy).
+    """
+    make_numbers(props)
+    call("eventbridge", f"AWSEvents.{verb}ApiDestination", **{**props, "Name": name})
+    record, arn = (
+        eventbridge._api_destinations.get(name, {}),
+        arn_of("events", f"api-destination/{name}"),
+    )
+    if verb == "Create":
+        record["ApiDestinationArn"] = f"{arn}/{uuid.uuid4()}"
+    return name, {"Arn": record.get("ApiDestinationArn"), "ArnForPolicy": arn}
+
+
 def put_bus_policy(verb: str, _name: str, props: Json) -> tuple[str, Json]:
     """Put a statement into the bus's policy: MiniStack's PutPermission has no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
@@ -92,7 +140,7 @@ def put_identity_provider(verb: str, _name: str, props: Json) -> tuple[str, Json
     if verb != "Update":
         status, body = send("iam", "POST", "/", {}, urlencode(form).encode())
         if status >= 400:
-            raise AwsError(body.decode())
+            raise AwsError(body.decode(errors="replace"))
     return arn, {"Arn": arn}
 
 
@@ -113,27 +161,29 @@ def logs(operation: str, **arguments: object) -> Json:
     return call("cloudwatch_logs", f"Logs_20140328.{operation}", **arguments)
 
 
-def put_source(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """Put a delivery source: one type of log of one resource."""
+def put_end(kind: str, given: Callable[[Json], Json], verb: str, name: str, props: Json) -> Any:
+    """Put a DeliverySource (one type of log of a resource) or a DeliveryDestination."""
     if verb == "Delete":
-        return name, logs("DeleteDeliverySource", name=name)
-    given = {"resourceArn": props["ResourceArn"], "logType": props["LogType"]}
-    return name, {"Arn": logs("PutDeliverySource", name=name, **given)["deliverySource"]["arn"]}
+        return name, logs(f"Delete{kind}", name=name)
+    answer = logs(f"Put{kind}", name=name, **given(props))
+    return name, {"Arn": answer[kind.replace("D", "d", 1)]["arn"]}
 
 
-def put_destination(verb: str, name: str, props: Json) -> tuple[str, Json]:
-    """Put a delivery destination, such as a log group."""
-    if verb == "Delete":
-        return name, logs("DeleteDeliveryDestination", name=name)
-    answer = logs(
-        "PutDeliveryDestination",
-        name=name,
-        outputFormat=props.get("OutputFormat", "json"),
-        deliveryDestinationConfiguration={
+put_source = functools.partial(
+    put_end,
+    "DeliverySource",
+    lambda props: {"resourceArn": props["ResourceArn"], "logType": props["LogType"]},
+)
+put_destination = functools.partial(
+    put_end,
+    "DeliveryDestination",
+    lambda props: {
+        "outputFormat": props.get("OutputFormat", "json"),
+        "deliveryDestinationConfiguration": {
             "destinationResourceArn": props["DestinationResourceArn"]
         },
-    )
-    return name, {"Arn": answer["deliveryDestination"]["arn"]}
+    },
+)
 
 
 def put_delivery(verb: str, name: str, props: Json) -> tuple[str, Json]:
@@ -148,33 +198,44 @@ def put_delivery(verb: str, name: str, props: Json) -> tuple[str, Json]:
     return delivery["id"], {"DeliveryId": delivery["id"], "Arn": delivery["arn"]}
 
 
-@patch("create", KNOWN["AWS::Events::EventBus"])
-@patch("update", KNOWN["AWS::Events::EventBus"])
-def with_bus_settings(original: Original, *arguments: Any) -> Any:
-    """Keep a bus's dead-letter queue, log level and key, which MiniStack drops.
+# Type -> properties that MiniStack drops, and the record that keeps them.
+KEPT: dict[str, tuple[tuple[str, ...], Callable[[str, Json], Json]]] = {
+    # They have no effect.
+    "AWS::Events::EventBus": (
+        ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier"),
+        lambda name, _props: eventbridge._event_buses[name],
+    ),
+    "AWS::Events::Rule": ((), lambda _name, _props: {}),
+    "AWS::Lambda::EventSourceMapping": ((), lambda _name, _props: {}),
+    "AWS::Pipes::Pipe": (
+        ("SourceParameters", "TargetParameters"),
+        lambda name, _props: pipes._pipes[name],
+    ),
+    "AWS::Scheduler::Schedule": (
+        ("ScheduleExpressionTimezone", "StartDate", "EndDate", "KmsKeyArn"),
+        lambda name, props: scheduler._schedules[f"{props.get('GroupName') or 'default'}/{name}"],
+    ),
+    # services.py checks the policy of the key.
+    "AWS::SNS::Topic": (("KmsMasterKeyId",), lambda arn, _props: sns._topics[arn]["attributes"]),
+}
 
-    They have no effect.
-    """
-    result, props = original(*arguments), arguments[-2]
-    kept = ("DeadLetterConfig", "LogConfig", "KmsKeyIdentifier")
-    eventbridge._event_buses[result[0]] |= {key: props[key] for key in kept if key in props}
+
+def keep(kind: str, original: Original, *arguments: Any, **more: Any) -> Any:
+    """Create or update a resource with numbers, and with the properties that MiniStack drops."""
+    *_, props = (one for one in arguments if isinstance(one, dict))  # an update has the old ones
+    make_numbers(props)
+    result = original(*arguments, **more)
+    keys, record_of = KEPT[kind]
+    record = record_of(result[0], props)
+    for key in keys:
+        record.pop(key, None)
+    record |= {key: props[key] for key in keys if key in props}
     return result
 
 
-@patch("create", KNOWN["AWS::Events::Rule"], KNOWN["AWS::Lambda::EventSourceMapping"])
-@patch("update", KNOWN["AWS::Events::Rule"], KNOWN["AWS::Lambda::EventSourceMapping"])
-def with_numbers(original: Original, *arguments: Any) -> Any:
-    """Pass numbers that come from parameters as numbers, as CloudFormation does."""
-    *_, props = (
-        one for one in arguments if isinstance(one, dict)
-    )  # an update has the old ones too
-    places = [(target, "RetryPolicy") for target in props.get("Targets") or []]
-    for place, key in [*places, (props, "ScalingConfig")]:
-        if values := place.get(key):
-            place[key] = {name: int(value) for name, value in values.items()}
-    for key in {"BatchSize", "MaximumBatchingWindowInSeconds"} & props.keys():
-        props[key] = int(props[key])
-    return original(*arguments)
+for _type in KEPT:
+    for _verb in ("create", "update"):
+        patch(_verb, KNOWN[_type])(functools.partial(keep, _type))
 
 
 @patch("_physical_name", provisioners)
@@ -186,16 +247,6 @@ def physical_name(original: Original, stack: str, logical_id: str, **options: An
     name: str = original(stack, logical_id, **options)
     suffix = hashlib.sha256(f"{name} {get_region()}".encode()).hexdigest()[:13]
     return name[:-13] + (suffix if options.get("lowercase") else suffix.upper())
-
-
-@patch("create", KNOWN["AWS::SNS::Topic"])
-@patch("update", KNOWN["AWS::SNS::Topic"])
-def with_key(original: Original, *arguments: Any, **rest: Any) -> Any:
-    """Keep the key of a topic, which MiniStack drops; alarms.py checks its policy."""
-    result = original(*arguments, **rest)
-    *_, props = (one for one in arguments if isinstance(one, dict))
-    sns._topics[result[0]]["attributes"]["KmsMasterKeyId"] = props.get("KmsMasterKeyId") or ""
-    return result
 
 
 def delete(put: Put, name: str, props: Json) -> None:
@@ -217,7 +268,9 @@ def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: 
 TYPES: dict[str, tuple[Put, str, int]] = {
     "AWS::CloudTrail::Trail": (put_trail, "TrailName", 128),
     "AWS::CloudWatch::CompositeAlarm": (put_composite_alarm, "AlarmName", 255),
+    "AWS::Events::ApiDestination": (put_api_destination, "Name", 64),
     "AWS::Events::Archive": (put_archive, "ArchiveName", 48),
+    "AWS::Events::Connection": (put_connection, "Name", 64),
     "AWS::Events::EventBusPolicy": (put_bus_policy, "", 64),
     "AWS::IAM::OIDCProvider": (put_identity_provider, "", 64),
     "AWS::Logs::Delivery": (put_delivery, "", 60),
@@ -226,17 +279,12 @@ TYPES: dict[str, tuple[Put, str, int]] = {
 }
 
 
-def add_type(kind: str, put: Put, key: str, limit: int) -> None:
-    """Add a type whose name is the property ``key``, else ``limit`` generated characters."""
-    KNOWN[kind] = {
-        "create": functools.partial(create, put, key, limit),
-        "update": lambda name, _old, props, _stack: put("Update", name, props),
-        "delete": functools.partial(delete, put),
-    }
-
-
 for _type, (_put, _key, _limit) in TYPES.items():
-    add_type(_type, _put, _key, _limit)
+    KNOWN[_type] = {
+        "create": functools.partial(create, _put, _key, _limit),
+        "update": lambda name, _old, props, _stack, put=_put: put("Update", name, props),
+        "delete": functools.partial(delete, _put),
+    }
 # Create-only properties, by the resource schemas; MiniStack calls every change of these types
 # conditional.
 REPLACING = {

@@ -8,24 +8,25 @@ everywhere here, there are no retries.
 """
 
 import contextvars
+import functools
 import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ministack.core import iam_evaluator
 from ministack.core.responses import set_request_account_id, set_request_region
 from ministack.services import eventbridge, scheduler
-from ministack.services.cloudformation import provisioners
 
-from eventstacks.flow.targets import SCHEDULER, Call, kind_of
-from eventstacks.local.deliveries import NotDelivered, resource_policies, to_function
-from eventstacks.local.ministack import AwsError, Json, Original, call, log, patch
-from eventstacks.local.policies import decisions, role_allows
+from eventstacks.flow.targets import SCHEDULER, Target
+from eventstacks.local import deliveries
+from eventstacks.local.ministack import AwsError, Json, Original, log, patch
+from eventstacks.local.policies import check_permission, put_events_keys
 
-SECONDS = 1  # between looks at the schedules
-NUMBERS = ("MaximumWindowInMinutes", "MaximumEventAgeInSeconds", "MaximumRetryAttempts")
+# How Scheduler words EventBridge's codes.
+CODES = {"NO_PERMISSIONS": "AccessDeniedException", "NO_RESOURCE": "ResourceNotFoundException"}
+
+scheduler._SCHEDULE_TICK_INTERVAL = 1  # seconds between looks at the schedules
 
 
 def zone_of(schedule: Json) -> ZoneInfo:
@@ -109,10 +110,6 @@ def _run(account: str, region: str, schedule: Json, moment: float) -> None:
     """
     set_request_account_id(account)
     set_request_region(region)
-    iam_evaluator.pin_request_origin(
-        "127.0.0.1", secure_transport=True
-    )  # services call each other over TLS
-    target = schedule["Target"]
     iso = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     values = {
         "schedule-arn": schedule["Arn"],
@@ -120,96 +117,31 @@ def _run(account: str, region: str, schedule: Json, moment: float) -> None:
         "execution-id": uuid.uuid4().hex[:16],
         "attempt-number": "1",
     }
-    text = target.get("Input") or "{}"
+    text = schedule["Target"].get("Input") or "{}"
     for key, value in values.items():
         text = text.replace(f"<aws.scheduler.{key}>", value)
-    try:
-        try:
-            deliver({**target, "Input": text}, schedule)
-        except NotDelivered as failure:
-            send_to_dlq(schedule, values, text, *failure.args)
-        except AwsError as failure:
-            code, _, message = str(failure).partition(": ")
-            send_to_dlq(schedule, values, text, code, message)
-    except Exception:  # noqa: BLE001 - a failure of one schedule must not affect the others
-        log.exception("%s: not delivered, nor to its dead-letter queue", schedule["Arn"])
+    target, group = target_of(schedule), scheduler._group_arn(schedule["GroupName"])
+    keys = put_events_keys(target.settings["EventBridgeParameters"], is_forwarded=False)
+    with deliveries.giving_up(
+        schedule["Arn"], functools.partial(give_up, schedule, values, text, group)
+    ):
+        check_permission(target, group, SCHEDULER, keys)
+        deliveries.send_to(target, text)
 
 
-def check(schedule: Json, action: str, arn: str) -> None:
-    """Raise NotDelivered unless Scheduler may call an action in the role of the schedule."""
-    role = schedule["Target"]["RoleArn"]
-    group = scheduler._group_arn(schedule["GroupName"])
-    if not role_allows(role, [Call(action, arn)], group, SCHEDULER):
-        raise NotDelivered("AccessDeniedException", f"{role} may not call {action} on {arn}")
+def target_of(schedule: Json) -> Target:
+    """Return the target of a schedule. Source and DetailType are empty unless they are given."""
+    settings = schedule["Target"]
+    entry = {"Source": "", "DetailType": "", **(settings.get("EventBridgeParameters") or {})}
+    return Target("", settings["Arn"], {**settings, "EventBridgeParameters": entry})
 
 
-def deliver(target: Json, schedule: Json) -> None:
-    """Call the target. Raises NotDelivered; codes other than AccessDeniedException are guesses."""
-    arn = target["Arn"]
-    kind = kind_of(arn)
-    if not kind or kind.name not in SENDERS:
-        raise NotDelivered("UnsupportedTarget", f"the embedded AWS does not call {arn}")
-    check(schedule, kind.action, arn)
-    policies = resource_policies(kind.name, arn)  # also checks that the target exists
-    if "Deny" in decisions(policies, "", kind.action, arn, {}, target["RoleArn"]):
-        raise NotDelivered("AccessDeniedException", f"the policy of {arn} denies {kind.action}")
-    SENDERS[kind.name](target)
-
-
-def _put_event(target: Json) -> None:
-    bus = target["Arn"].partition(":event-bus/")[2]
-    if bus not in {"default", *eventbridge._event_buses}:
-        raise NotDelivered("ResourceNotFoundException", f"{target['Arn']} does not exist")
-    given = target.get("EventBridgeParameters") or {}
-    entry = {
-        "EventBusName": bus,
-        "Source": given.get("Source", ""),
-        "DetailType": given.get("DetailType", ""),
-        "Detail": target["Input"],
-    }
-    answer = call("eventbridge", "AWSEvents.PutEvents", Entries=[entry])
-    if answer["FailedEntryCount"]:
-        [refused] = answer["Entries"]
-        raise NotDelivered(refused["ErrorCode"], refused["ErrorMessage"])
-
-
-def _send_message(target: Json) -> None:
-    send_message(target["Arn"], target["Input"], **(target.get("SqsParameters") or {}))
-
-
-def _start_execution(target: Json) -> None:
-    call(
-        "stepfunctions",
-        "AWSStepFunctions.StartExecution",
-        stateMachineArn=target["Arn"],
-        input=target["Input"],
-    )
-
-
-# Kinds of targets; another one goes to the dead-letter queue.
-SENDERS: dict[str, Original] = {
-    "event-bus": _put_event,
-    "lambda": lambda target: to_function(target, {}, {}, None),
-    "sqs": _send_message,
-    "states": _start_execution,
-}
-
-
-def send_message(arn: str, text: str, **options: Any) -> None:
-    """Send a message to a queue given by its ARN. Raises AwsError."""
-    url = call("sqs", "AmazonSQS.GetQueueUrl", QueueName=arn.rsplit(":", 1)[1])["QueueUrl"]
-    call("sqs", "AmazonSQS.SendMessage", QueueUrl=url, MessageBody=text, **options)
-
-
-def send_to_dlq(schedule: Json, values: Json, text: str, code: str, message: str) -> None:
+def give_up(schedule: Json, values: Json, text: str, group: str, failure: AwsError) -> None:
     """Send a run to the dead-letter queue, with the attributes that the guide lists."""
     target = schedule["Target"]
-    log.warning("not delivered: %s -> %s: %s %s", schedule["Arn"], target["Arn"], code, message)
-    if not (arn := (target.get("DeadLetterConfig") or {}).get("Arn")):
-        return
-    check(schedule, "sqs:SendMessage", arn)
-    attributes = {
-        "ERROR_CODE": code,
+    code, message = failure.args
+    reasons = {
+        "ERROR_CODE": CODES.get(code, code),
         "ERROR_MESSAGE": message,
         "EXECUTION_ID": values["execution-id"],
         "IS_PAYLOAD_TRUNCATED": "false",
@@ -218,25 +150,6 @@ def send_to_dlq(schedule: Json, values: Json, text: str, code: str, message: str
         "SCHEDULE_ARN": schedule["Arn"],
         "TARGET_ARN": target["Arn"],
     }
-    texts = {key: {"DataType": "String", "StringValue": one} for key, one in attributes.items()}
-    send_message(arn, text, MessageAttributes=texts)
-
-
-def put_schedule(original: Original, *arguments: Any) -> Any:
-    """Keep the properties that MiniStack's CloudFormation drops.
-
-    Numbers that come from parameters become numbers. An update has the old properties too.
-    """
-    props = [one for one in arguments if isinstance(one, dict)][-1]
-    for part in (props["FlexibleTimeWindow"], props["Target"].get("RetryPolicy") or {}):
-        part.update({key: int(part[key]) for key in NUMBERS if key in part})
-    name, attributes = original(*arguments)
-    schedule = scheduler._schedules[f"{props.get('GroupName') or 'default'}/{name}"]
-    kept = ("ScheduleExpressionTimezone", "StartDate", "EndDate", "KmsKeyArn")
-    schedule.update({key: props.get(key) for key in kept})
-    return name, attributes
-
-
-scheduler._SCHEDULE_TICK_INTERVAL = SECONDS
-for _verb in ("create", "update"):
-    patch(_verb, provisioners._RESOURCE_HANDLERS["AWS::Scheduler::Schedule"])(put_schedule)
+    queue = (target.get("DeadLetterConfig") or {}).get("Arn", "")
+    role = {"RoleArn": target["RoleArn"]}
+    deliveries.send_to_dlq(Target("", queue, role), text, reasons, group, SCHEDULER)

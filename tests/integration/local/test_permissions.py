@@ -80,19 +80,73 @@ def test_a_target_that_is_gone_is_a_dead_letter(deploy):
 def test_a_queue_of_another_region_is_not_reached(deploy, unique):
     there = deploy("local/targets.yaml", name=f"{unique}-there", region="us-west-2")
     here = deploy("local/targets.yaml")
-    names = {
-        key: stack.ids[key].rsplit("/", 1)[1]
-        for key, stack in (("Queue", there), ("DeadLetters", here))
-    }
-    target = {"Id": "Far", "Arn": f"arn:aws:sqs:us-west-2:{ACCOUNT}:{names['Queue']}"}
-    target["DeadLetterConfig"] = {
-        "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{names['DeadLetters']}"
-    }
+    name = there.ids["Queue"].rsplit("/", 1)[1]
+    target = {"Id": "Far", "Arn": f"arn:aws:sqs:us-west-2:{ACCOUNT}:{name}"}
+    target["DeadLetterConfig"] = dead_letters_of(here)
     here.client("events").put_targets(**rule_of(here), Targets=[target])
     here.put(name="one")
     [letter] = here.messages("DeadLetters")
     assert letter["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "NO_RESOURCE"
     assert there.messages("Queue") == []
+
+
+@pytest.fixture
+def role(clients, unique):
+    """role(action): a role of EventBridge with all permissions; its boundary allows one action."""
+    iam, everything = clients("iam"), {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+    def create(action):
+        limit = {"Statement": [{**everything, "Action": action}]}
+        boundary = iam.create_policy(PolicyName=unique, PolicyDocument=json.dumps(limit))
+        trust = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}}
+        trust |= {"Action": "sts:AssumeRole"}
+        made = iam.create_role(
+            RoleName=unique,
+            AssumeRolePolicyDocument=json.dumps({"Statement": [trust]}),
+            PermissionsBoundary=boundary["Policy"]["Arn"],
+        )
+        document = json.dumps({"Statement": [everything]})
+        iam.put_role_policy(RoleName=unique, PolicyName="all", PolicyDocument=document)
+        return made["Role"]["Arn"]
+
+    return create
+
+
+@pytest.mark.parametrize(
+    ("arn", "code"),
+    [
+        (f"arn:aws:states:eu-central-1:{ACCOUNT}:stateMachine:missing", "NO_RESOURCE"),
+        (f"arn:aws:kinesis:eu-central-1:{ACCOUNT}:stream/unsupported", "NO_RESOURCE"),
+        (f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{{}}.fifo", "ERROR_FROM_TARGET"),
+        (f"arn:aws:logs:us-west-2:{ACCOUNT}:log-group:{{}}", "NO_RESOURCE"),
+    ],
+)
+def test_what_a_target_does_not_take_is_a_dead_letter(deploy, role, arn, code):
+    stack = deploy("local/targets.yaml")
+    arn = arn.format(stack.ids["Log"] if ":logs:" in arn else stack.name)
+    if arn.endswith(".fifo"):  # and the target has no message group
+        stack.client("sqs").create_queue(
+            QueueName=f"{stack.name}.fifo", Attributes={"FifoQueue": "true"}
+        )
+    target = {"Id": "Other", "Arn": arn, "DeadLetterConfig": dead_letters_of(stack)}
+    target |= {} if ":logs:" in arn else {"RoleArn": role("*")}
+    stack.client("events").put_targets(**rule_of(stack), Targets=[target])
+    stack.put(name="one")
+    [message] = stack.messages("DeadLetters")
+    assert message["MessageAttributes"]["ERROR_CODE"]["StringValue"] == code
+    assert message["MessageAttributes"]["TARGET_ARN"]["StringValue"] == arn
+    assert len(stack.lines(stack.ids["Log"])) == 1  # of the rule's own target
+
+
+@pytest.mark.parametrize(("action", "count"), [("sqs:*", 2), ("sns:*", 1)])
+def test_the_boundary_of_a_role_limits_it(deploy, role, action, count):
+    stack = deploy("local/targets.yaml")
+    name = stack.ids["Queue"].rsplit("/", 1)[1]
+    arn = f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{name}"
+    target = {"Id": "Other", "Arn": arn, "RoleArn": role(action)}
+    stack.client("events").put_targets(**rule_of(stack), Targets=[target])
+    stack.put(name="one")
+    assert len(stack.messages("Queue")) == count
 
 
 @pytest.mark.parametrize(
@@ -136,6 +190,11 @@ def rule_of(stack):
     return {"Rule": f"{stack.name}-rule", "EventBusName": f"{stack.name}-bus"}
 
 
+def dead_letters_of(stack):
+    name = stack.ids["DeadLetters"].rsplit("/", 1)[1]
+    return {"Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{name}"}
+
+
 def log_target(stack, **more):
     return {
         "Id": "Log",
@@ -152,10 +211,9 @@ def test_a_transformer_for_a_log_group_makes_timestamp_and_message(deploy, text,
     stack = deploy("local/targets.yaml")
     paths = {"name": "$.detail.name", "when": "$.detail.when"}
     transformer = {"InputPathsMap": paths, "InputTemplate": text}
-    dead = {
-        "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{stack.ids['DeadLetters'].rsplit('/', 1)[1]}"
-    }
-    target = log_target(stack, InputTransformer=transformer, DeadLetterConfig=dead)
+    target = log_target(
+        stack, InputTransformer=transformer, DeadLetterConfig=dead_letters_of(stack)
+    )
     stack.client("events").put_targets(**rule_of(stack), Targets=[target])
     stack.put(name="one", when=1_700_000_000_000)
     assert stack.lines(stack.ids["Log"]) == lines

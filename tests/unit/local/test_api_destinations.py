@@ -1,5 +1,6 @@
 """What EventBridge makes of the answers of a receiver, without a server of the embedded AWS."""
 
+import contextlib
 import os
 
 import pytest
@@ -25,6 +26,13 @@ def request(url):
     return {"url": url, "method": "POST", "headers": {}, "body": "{}"}
 
 
+def failed(request, connection):
+    """The failure of a request."""
+    with pytest.raises(api_destinations.Failure) as failure:
+        api_destinations.send(request, connection, KEY)
+    return failure.value
+
+
 @pytest.mark.parametrize("status", [401, 407, 409, 429, 500, 503])
 def test_these_answers_are_retried(status):
     """Source: EventBridge User Guide, 'API destinations as targets', error codes."""
@@ -40,25 +48,25 @@ def test_these_are_not(status):
 
 def test_a_date_in_retry_after_is_ignored():
     failure = api_destinations.failure_of(503, "Sun, 29 Nov 2026 10:00:00 GMT")
-    assert (failure.is_retried, failure.wait) == (True, None)
+    assert (failure.is_retried, failure.wait) == (True, 0)
 
 
 def test_a_slow_receiver_is_a_timeout(receiver):
     receiver.always = (200, {}, 1)
-    failure = api_destinations.attempt(request(f"{receiver.url}/x"), CONNECTION, KEY)
-    assert (failure.code, failure.is_retried) == ("TIMEOUT", True)
+    failure = failed(request(f"{receiver.url}/x"), CONNECTION)
+    assert (failure.args[0], failure.is_retried) == ("TIMEOUT", True)
 
 
 def test_a_quick_one_is_a_success(receiver):
     receiver.always = (202, {}, 0.05)
-    assert api_destinations.attempt(request(f"{receiver.url}/x?a=b"), CONNECTION, KEY) is None
+    api_destinations.send(request(f"{receiver.url}/x?a=b"), CONNECTION, KEY)
     assert receiver.requests[0][1] == "/x?a=b"
 
 
 def test_a_redirect_is_not_followed(receiver):
     receiver.always = (302, {"Location": f"http://localhost:{receiver.port}/other"}, 0)
-    failure = api_destinations.attempt(request(f"{receiver.url}/x"), CONNECTION, KEY)
-    assert (failure.code, failure.is_retried) == ("ERROR_FROM_TARGET", False)
+    failure = failed(request(f"{receiver.url}/x"), CONNECTION)
+    assert (failure.args[0], failure.is_retried) == ("ERROR_FROM_TARGET", False)
     assert len(receiver.requests) == 1
 
 
@@ -77,7 +85,8 @@ def test_a_redirect_is_not_followed(receiver):
     ],
 )
 def test_only_this_machine_is_called(url, verdict):
-    assert api_destinations.is_loopback(url) is verdict
+    with contextlib.nullcontext() if verdict else pytest.raises(api_destinations.Failure):
+        api_destinations.check_host(url)
 
 
 def test_a_token_endpoint_elsewhere_is_not_called():
@@ -87,9 +96,9 @@ def test_a_token_endpoint_elsewhere_is_not_called():
         "AuthorizationType": "OAUTH_CLIENT_CREDENTIALS",
         "AuthParameters": {"OAuthParameters": oauth},
     }
-    failure = api_destinations.attempt(request("https://localhost/x"), connection, KEY)
-    assert (failure.code, failure.is_retried) == ("CONNECTION_FAILURE", False)
-    assert "example.com" in failure.message
+    failure = failed(request("https://localhost/x"), connection)
+    assert (failure.args[0], failure.is_retried) == ("CONNECTION_FAILURE", False)
+    assert "example.com" in failure.args[1]
 
 
 def test_a_rate_spaces_requests(monkeypatch):
