@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 import sys
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,7 @@ def commands() -> str:
         help_option_names=["-h", "--help"],
     )
     page = "# Commands\n\nThe output of `eventstacks COMMAND --help`.\n"
-    for section, verbs in groupby(VERBS, key=lambda name: VERBS[name].section):
+    for section, verbs in VERBS.items():
         helps = (_help(verb, top) for name in verbs if (verb := cli.get_command(top, name)))
         page += f"\n## {section}\n\n" + "\n".join(helps)
     return page

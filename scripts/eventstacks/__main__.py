@@ -9,19 +9,15 @@ NAME``) only from modules that import nothing outside the standard library and c
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
-import itertools
 import json
-import os
 import signal
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import shell_complete
 
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -29,41 +25,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-COMPLETE = "_EVENTSTACKS_COMPLETE"  # click's variable for shell completion
 
 
-class Verb(NamedTuple):
-    """Where a verb's function is, and what ``eventstacks --help`` says of it."""
-
-    module: str  # of eventstacks.cli
-    section: str
-    help: str  # at most 60 characters: one line of 80 columns
-
-
+# Section of the help → verb → its module in eventstacks.cli, and a line of at most 60 characters.
 VERBS = {
-    "plan": Verb("stacks", "Stacks", "Show what a deployment would change."),
-    "deploy": Verb("stacks", "Stacks", "Create or update stacks."),
-    "status": Verb("stacks", "Stacks", "Show what is deployed, and in which state."),
-    "outputs": Verb("stacks", "Stacks", "Print stack outputs."),
-    "drift": Verb("stacks", "Stacks", "Show what was changed outside of CloudFormation."),
-    "follow": Verb("stacks", "Stacks", "Watch operations in progress."),
-    "recover": Verb("stacks", "Stacks", "Recover stacks stuck in a failed state."),
-    "delete": Verb("stacks", "Stacks", "Delete stacks in reverse dependency order."),
-    "send": Verb("send", "Events", "Send events to a bus."),
-    "sample": Verb("events", "Events", "Print a sample event."),
-    "tail": Verb("events", "Events", "Follow the events that stacks receive and log."),
-    "redrive": Verb("replays", "Events", "Show dead-letter queue messages; redeliver them."),
-    "archive-replay": Verb("replays", "Events", "Replay archived events."),
-    "trace": Verb("flow", "Flow", "Show which targets an event reaches, and why not."),
-    "match": Verb("flow", "Flow", "Test whether an event pattern matches an event."),
-    "init": Verb("project", "Project", "Create a new project."),
-    "demo": Verb("demo", "Project", "Deploy the stacks and watch events flow through them."),
-    "new": Verb("project", "Project", "Create a new stack from a template."),
-    "render": Verb("project", "Project", "Render templates/ into build/."),
-    "lint": Verb("project", "Project", "Lint the rendered templates."),
-    "local": Verb("project", "Project", "Start, stop and inspect the embedded AWS."),
-    "taskcat": Verb("project", "Project", "Test deployments in many Regions with taskcat."),
+    "Stacks": {
+        "plan": ("stacks", "Show what a deployment would change."),
+        "deploy": ("stacks", "Create or update stacks."),
+        "status": ("stacks", "Show what is deployed, and in which state."),
+        "outputs": ("stacks", "Print stack outputs."),
+        "drift": ("stacks", "Show what was changed outside of CloudFormation."),
+        "follow": ("stacks", "Watch operations in progress."),
+        "recover": ("stacks", "Recover stacks stuck in a failed state."),
+        "delete": ("stacks", "Delete stacks in reverse dependency order."),
+    },
+    "Events": {
+        "send": ("send", "Send events to a bus."),
+        "sample": ("events", "Print a sample event."),
+        "tail": ("events", "Follow the events that stacks receive and log."),
+        "redrive": ("replays", "Show dead-letter queue messages; redeliver them."),
+        "archive-replay": ("replays", "Replay archived events."),
+    },
+    "Flow": {
+        "trace": ("flow", "Show which targets an event reaches, and why not."),
+        "match": ("flow", "Test whether an event pattern matches an event."),
+    },
+    "Project": {
+        "init": ("project", "Create a new project."),
+        "demo": ("demo", "Deploy the stacks and watch events flow through them."),
+        "new": ("project", "Create a new stack from a template."),
+        "render": ("project", "Render templates/ into build/."),
+        "lint": ("project", "Lint the rendered templates."),
+        "local": ("project", "Start, stop and inspect the embedded AWS."),
+        "taskcat": ("project", "Test deployments in many Regions with taskcat."),
+    },
 }
+MODULES = {name: module for verbs in VERBS.values() for name, (module, _) in verbs.items()}
 
 
 class _LazyFinder(PathFinder):
@@ -94,22 +91,14 @@ def lazy_imports() -> Iterator[None]:
 class Verbs(click.Group):
     """The group of all verbs: ``VERBS`` says where each is, without loading it."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names of the verbs."""
-        return list(VERBS)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a verb's module and return its command; suggest the nearest for a misspelt one."""
-        if cmd_name not in VERBS:
-            near = difflib.get_close_matches(cmd_name, VERBS, n=1)
-            if near and not ctx.resilient_parsing:  # the shell completes
-                ctx.fail(f"No such command {cmd_name!r}. Did you mean {near[0]!r}?")
+        """Load a verb's module and return its command."""
+        if cmd_name not in MODULES:
             return None
         only_help = ctx.resilient_parsing or not {"-h", "--help"}.isdisjoint(sys.argv)
         with lazy_imports() if only_help else contextlib.nullcontext():
-            module = importlib.import_module(f"eventstacks.cli.{VERBS[cmd_name].module}")
+            module = importlib.import_module(f"eventstacks.cli.{MODULES[cmd_name]}")
             command: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        command.name = cmd_name
         return command
 
     def format_commands(
@@ -118,13 +107,15 @@ class Verbs(click.Group):
         formatter: click.HelpFormatter,
     ) -> None:
         """Write the verbs by section."""
-        for section, names in itertools.groupby(VERBS, lambda name: VERBS[name].section):
+        for section, verbs in VERBS.items():
             with formatter.section(section):
-                formatter.write_dl([(name, VERBS[name].help) for name in names])
+                formatter.write_dl([(name, text) for name, (_, text) in verbs.items()])
 
 
 @click.group(
-    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Verbs,
+    commands=dict.fromkeys(MODULES, click.Command("loaded by get_command")),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="eventstacks")
 def cli() -> None:
@@ -149,18 +140,8 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # an encoding such as Latin-1 lacks characters
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if instruction := os.environ.get(COMPLETE):
-        return shell_complete(cli, {}, "eventstacks", COMPLETE, instruction)
     try:
-        # click's own main is not used: it exits with 1 for a closed pipe.
-        with cli.make_context("eventstacks", sys.argv[1:]) as context:
-            code = cli.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except BrokenPipeError:  # `… | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = cli.main(prog_name="eventstacks", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is raised again
         return _report(error, as_json="--json" in sys.argv)
     return code if isinstance(code, int) else 0
@@ -173,11 +154,12 @@ def _report(error: BaseException, *, as_json: bool) -> int:
     """
     from eventstacks.cli import output  # noqa: PLC0415 - rich is not loaded for --help
 
-    if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):
+    if isinstance(error, click.Abort | KeyboardInterrupt):
         for number in SIGNALS:  # of an impatient user
             signal.signal(number, signal.SIG_IGN)
-        output.echo(f"\nInterrupted. {error}".rstrip(), err=True)  # str: what continues in AWS
-        known = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=str(error))
+        advice = str(error.__cause__ or error)  # what continues in AWS; click raises Abort from it
+        output.echo(f"Interrupted. {advice}".rstrip(), err=True)
+        known = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=advice)
         exit_code = output.EXIT_INTERRUPTED
     elif isinstance(error, click.ClickException):
         error.show()

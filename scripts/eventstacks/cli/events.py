@@ -55,8 +55,8 @@ def sample(kind: str | None, as_list: bool) -> None:
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SAMPLES.glob("*.json"))}
     if as_list:
         known = [(name, json.loads(text)) for name, text in texts.items()]
-        rows = [(name, event["source"], event["detail-type"]) for name, event in known]
-        output.print_table(("SAMPLE", "SOURCE", "DETAIL TYPE"), rows)
+        rows = [{"sample": name, **event} for name, event in known]
+        output.print_rows(rows, ("sample", "source", "detail-type"))
     elif kind not in texts:
         raise click.UsageError(f"Which sample? {', '.join(texts)}.")
     else:

@@ -13,18 +13,16 @@ import re
 import sys
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.cells import cell_len
 from rich.console import Console
-from rich.live import Live
 from rich.segment import Segment
-from rich.spinner import Spinner
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
 
@@ -81,10 +79,6 @@ class _SafeConsole(Console):
             else:
                 yield Segment(safe(segment.text, lines=True), segment.style)
 
-    def on_broken_pipe(self) -> None:
-        """Raise the error again, for ``__main__`` to decide on the exit code."""
-        raise  # noqa: PLE0704 - rich calls this while it handles BrokenPipeError
-
 
 def console(*, err: bool = False, markup: bool = False) -> Console:
     """Return a console.
@@ -132,7 +126,13 @@ def state_style(word: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout. Times become ISO 8601 in UTC; the text is ASCII."""
-    click.echo(json.dumps(value, indent=2, default=_json_value))
+
+    def text_of(value: Any) -> str:
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return str(value)
+
+    click.echo(json.dumps(value, indent=2, default=text_of))
 
 
 def snake_keys(value: Any) -> Any:
@@ -143,48 +143,55 @@ def snake_keys(value: Any) -> Any:
     return [snake_keys(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _json_value(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return str(value)
-
-
-def print_table(
-    heads: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    right: Sequence[str] = (),
-    notes: Sequence[Sequence[str]] = (),
+def print_rows(
+    rows: Sequence[Mapping[str, Any]],
+    keys: Sequence[str],
+    *,
+    as_json: bool = False,
+    note: str = "",
 ) -> None:
-    """Print a table: aligned on a terminal, tab-separated lines in a pipe.
+    """Print rows as one JSON document, or as a table with a column for each of ``keys``.
 
-    States are coloured by their value. On a terminal empty columns are left out, and where it is
-    too narrow the last columns follow on an indented line. ``notes`` are lines below each row.
+    A table is aligned on a terminal, and tab-separated lines in a pipe. On a terminal empty columns
+    are left out, and where it is too narrow the last columns follow on an indented line. ``note``
+    is the key of a text below each row.
     """
+    if as_json:
+        print_json(rows)
+        return
     out = console()
-    table = [[safe("" if cell is None else cell) for cell in row] for row in [heads, *rows]]
-    if out.is_terminal:
-        columns = [column for column in zip(*table, strict=True) if any(column[1:])]
-        table = [list(row) for row in zip(*columns, strict=True)] or table
-    widths = [max(map(cell_len, column)) + 2 for column in zip(*table, strict=True)]
-    shown = max(1, sum(end <= out.width + 2 for end in itertools.accumulate(widths)))
-    for row, lines in itertools.zip_longest(table, [(), *notes], fillvalue=()):
-        cells = [Text(cell, "bold" if row is table[0] else state_style(cell)) for cell in row]
-        for head, cell, width in zip(table[0], cells[:shown], widths, strict=False):
-            cell.align("right" if head in right else "left", width - 2)
+    table = [[Text(re.sub("[_-]", " ", key).upper(), "bold") for key in keys]]
+    table += [[_cell(row.get(key)) for key in keys] for row in rows]
+    columns = list(zip(*table, strict=True))
+    if out.is_terminal and rows:
+        columns = [column for column in columns if any(column[1:])]
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    ends = itertools.accumulate(width + 2 for width in widths)
+    shown = max(1, sum(end <= out.width + 2 for end in ends))
+    for number, row in enumerate(zip(*columns, strict=True)):
         if out.is_terminal:
-            _print_cells(out, cells[:shown], cells[shown:] if row is not table[0] else [])
+            for column, cell, width in zip(columns[:shown], row, widths, strict=False):
+                cell.align(column[-1].justify or "left", width)
+            out.print(Text("  ").join(row[:shown]))
+            names = [f"  {column[0].plain.lower()} " for column in columns[shown:]]
+            more = [part for part in zip(names, row[shown:], strict=True) if part[1]]
+            if number and more:
+                out.print(Text.assemble("  ", *itertools.chain(*more)))
         else:
-            click.echo("\t".join(row))
-        for line in lines:
+            click.echo("\t".join(cell.plain for cell in row))
+        for line in rows[number - 1].get(note, "").splitlines() if number else ():
             echo(f"    {line}")
 
 
-def _print_cells(out: Console, first: Sequence[Text], rest: Sequence[Text]) -> None:
-    """Print one row, and the cells that do not fit on an indented line."""
-    line = Text("  ").join(first)
-    line.rstrip()
-    more = [Text("  ").join([Text("  "), *rest])] if any(rest) else []
-    out.print(line, *more, sep="\n")
+def _cell(value: object) -> Text:
+    """Return a value as text: times with their zone, numbers with separators, states in colour."""
+    is_number = type(value) is int or isinstance(value, float)
+    if isinstance(value, datetime):
+        value = time_text(value)
+    elif value is True:
+        value = "yes"
+    text = f"{value:,}" if is_number else safe(value or "")
+    return Text(text, state_style(text), justify="right" if is_number else None)
 
 
 def header(environment: Environment, account: str, regions: Iterable[str], endpoint: str) -> None:
@@ -220,15 +227,9 @@ def progress(text: str, describe: Callable[[], str] = str) -> Iterator[None]:
 
     ``describe`` returns more words for each redraw, for example a count.
     """
-    out, spinner = console(err=True), Spinner("dots")
-
-    def draw() -> Spinner:
-        spinner.update(text=safe(f"{text} {describe()}"))
-        return spinner
-
-    is_shown = out.is_terminal and not is_quiet()
-    live = Live(console=out, get_renderable=draw, refresh_per_second=8, transient=True)
-    with live if is_shown else nullcontext():
+    out = console(err=True)
+    words: Any = SimpleNamespace(__rich__=lambda: Text(safe(f"{text} {describe()}")))
+    with out.status(words) if out.is_terminal and not is_quiet() else nullcontext():
         yield
 
 

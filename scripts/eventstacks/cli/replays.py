@@ -153,21 +153,18 @@ def _redrive(
 
 def _show_messages(messages: Sequence[Message], *, as_json: bool) -> None:
     """Print one row for each rule, target and error code, the one with most messages first."""
-    groups = dead_letters.group(messages)
     keys = ("messages", "rule", "target", "code", "message", "example")
-    if as_json:
-        firsts = [(len(group), group[0]) for group in groups.values()]
-        rows = [
-            (count, one.rule or None, one.target, one.code, one.message, one.event)
-            for count, one in firsts
-        ]
-        output.print_json([dict(zip(keys, row, strict=True)) for row in rows])
-    elif groups:
-        table = []
-        for names, group in groups.items():
-            example = json.dumps(group[0].event, ensure_ascii=False)
-            table.append((len(group), *names, group[0].message, example[:600]))
-        output.print_table([key.upper() for key in keys], table, right=["MESSAGES"])
+    rows: list[dict[str, Any]] = []
+    for names, group in dead_letters.group(messages).items():
+        one, event = group[0], json.dumps(group[0].event, ensure_ascii=False)[:600]
+        values = (
+            (one.rule or None, one.target, one.code, one.message, one.event)
+            if as_json
+            else (*names, one.message, event)
+        )
+        rows.append(dict(zip(keys, (len(group), *values), strict=True)))
+    if rows or as_json:
+        output.print_rows(rows, keys, as_json=as_json)
 
 
 @click.command("archive-replay")
@@ -251,20 +248,10 @@ def archive_replay(
 
 
 def _list_archives(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(found)
-        return
     rows = [
-        (
-            one["name"],
-            one["region"],
-            stacks.bus_name(one["bus"]),
-            one["state"],
-            f"{one['events']:,}",
-            f"{one['size']:,}",
-            one["retention"] or "unlimited",
-        )
+        {**one, "archive": one["name"], "bus": stacks.bus_name(one["bus"]), "bytes": one["size"]}
+        | {"days": one["retention"] or "unlimited"}
         for one in found
     ]
-    heads = ("ARCHIVE", "REGION", "BUS", "STATE", "EVENTS", "BYTES", "DAYS")
-    output.print_table(heads, rows, right=heads[-3:])
+    keys = ("archive", "region", "bus", "state", "events", "bytes", "days")
+    output.print_rows(found if as_json else rows, keys, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstacks.cli import live_view, output, plan_view
+from eventstacks.cli import output, stack_view
 from eventstacks.cli.options import (
     change_options,
     connect,
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from eventstacks import aws
-    from eventstacks.cloudformation.run import Drift, Status
+    from eventstacks.cloudformation.run import Drift
     from eventstacks.environment import StackRef
+
+
+def _declined() -> ToolError:
+    return ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
 
 
 @contextmanager
 def _reporting(
     connection: aws.Aws, refs: Sequence[StackRef], *, yes: bool = True, as_json: bool
-) -> Iterator[tuple[live_view.Reporter, deployer.Deployer]]:
+) -> Iterator[tuple[stack_view.Reporter, deployer.Deployer]]:
     """Yield a live view, and the deployer whose progress it shows."""
-    with live_view.Reporter(
+    with stack_view.Reporter(
         connection.environment, len(refs), yes=yes, as_json=as_json
     ) as reporter:
         yield reporter, deployer.create(connection, refs, listener=reporter)
-
-
-def _declined() -> ToolError:
-    return ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
 
 
 @click.command()
@@ -77,10 +77,10 @@ def plan(
             [{**one, "resources": output.snake_keys(one["resources"])} for one in documents]
         )
     elif markdown:
-        output.echo(plan_view.markdown(env, plans, problems))
+        output.echo(stack_view.markdown(env, plans, problems))
     else:
         out = output.console()
-        for line in plan_view.show(plans):
+        for line in stack_view.show(plans):
             out.print(line)
     if output.print_errors(problems):
         return output.EXIT_FAILED
@@ -106,7 +106,7 @@ def deploy(
         results = stacks.deploy(templates, change_set.Options(**chosen))
     if not results:
         raise _declined()
-    return live_view.summarize(results, as_json=as_json)
+    return stack_view.summarize(results, as_json=as_json)
 
 
 @click.command()
@@ -130,12 +130,12 @@ def delete(
     with _reporting(connection, refs, yes=yes, as_json=as_json) as (reporter, stacks):
         previews = stacks.preview_deletion()
         deployed = [one for one in previews if one.stack and not one.problem]
-        lines = [line for one in deployed for line in plan_view.deletion(one)]
+        lines = [line for one in deployed for line in stack_view.deletion(one)]
         question = f"Delete {output.counted(len(deployed), 'stack')} of {env}?"
         if deployed and not reporter.ask(lines, question):
             raise _declined()
         results = stacks.delete(previews, empty_buckets=empty_buckets)
-    return live_view.summarize(results, as_json=as_json)
+    return stack_view.summarize(results, as_json=as_json)
 
 
 @click.command()
@@ -150,28 +150,10 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     connection, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         found = deployer.create(connection, refs).status()
-    if as_json:
-        output.print_json([one.document() for one in found])
-    else:
-        _show_status(found)
+    documents = [one.document() for one in found]
+    keys = ("stack_name", "region", "status", "changed", "drift", "protected")
+    output.print_rows(documents, keys, as_json=as_json, note="advice")
     return output.EXIT_FAILED if output.print_errors(one.problem for one in found) else 0
-
-
-def _show_status(found: Sequence[Status]) -> None:
-    rows = [
-        (
-            one.ref.stack_name,
-            one.ref.region,
-            one.status,
-            output.time_text(one.changed),
-            one.drift,
-            "protected" if one.protected else "",
-        )
-        for one in found
-    ]
-    notes = [one.advice.splitlines() for one in found]
-    heads = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT", "PROTECTION")
-    output.print_table(heads, rows, notes=notes)
 
 
 @click.command()
@@ -270,7 +252,7 @@ def recover(
         if not reporter.ask(lines, "Carry out these steps?" if is_needed else ""):
             raise _declined()
         results = stacks.recover(steps)
-    return live_view.summarize(results, as_json=as_json)
+    return stack_view.summarize(results, as_json=as_json)
 
 
 @click.command()
@@ -287,4 +269,4 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
         results = stacks.follow()
     if not results:
         output.echo("No operation is in progress.", err=True)
-    return live_view.summarize(results, as_json=as_json)
+    return stack_view.summarize(results, as_json=as_json)

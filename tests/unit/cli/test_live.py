@@ -8,7 +8,7 @@ import pytest
 from refs import stack_ref
 from rich.console import Console
 
-from eventstacks.cli import live_view, output
+from eventstacks.cli import output, stack_view
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -30,7 +30,7 @@ def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
         output, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
     )
     monkeypatch.setattr(output, "confirm", ask)
-    with live_view.Reporter(
+    with stack_view.Reporter(
         SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
     ) as reporter:
         assert reporter.confirm([]) is answer

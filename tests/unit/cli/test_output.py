@@ -62,7 +62,7 @@ EVIL = "\x1b]0;title\x07\x9b31m\u202etxt\ud800"
 
 
 def show_table():
-    output.print_table(("HEAD",), [(EVIL,)], notes=[[EVIL]])
+    output.print_rows([{"head": EVIL, "note": EVIL}], ("head",), note="note")
 
 
 def show_tree():
@@ -102,17 +102,19 @@ def test_nothing_reaches_the_terminal_raw(show, is_terminal, request, capsys):
     assert [one for one in UNSAFE if one in plain and one != "\n"] == []
 
 
-HEADS = ("STACK", "REGION", "STATE", "CHANGED", "DRIFT")
-ROWS = [
+CHANGED = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
+KEYS = ("stack", "region", "state", "changed", "drift")
+VALUES = [
     (
         "dev-rds-snapshot-events",
         "ap-southeast-2",
         "UPDATE_ROLLBACK_COMPLETE",
-        "2026-05-01 12:30:00Z",
+        CHANGED,
         "IN_SYNC",
     ),
-    ("dev-bus", "us-east-1", "CREATE_COMPLETE", "2026-05-01 12:30:00Z", ""),
+    ("dev-bus", "us-east-1", "CREATE_COMPLETE", CHANGED, None),
 ]
+ROWS = [dict(zip(KEYS, values, strict=True)) for values in VALUES]
 
 
 def lines_of(text):
@@ -121,46 +123,57 @@ def lines_of(text):
 
 
 def test_a_table_is_aligned_and_within_80_columns(terminal):
-    output.print_table(HEADS, ROWS, notes=[["Do something.", "Then more."]])
+    output.print_rows(
+        [ROWS[0] | {"advice": "Do something.\nThen more."}, ROWS[1]], KEYS, note="advice"
+    )
     assert lines_of(terminal()) == [
         "STACK                    REGION          STATE",
         "dev-rds-snapshot-events  ap-southeast-2  UPDATE_ROLLBACK_COMPLETE",
-        "    2026-05-01 12:30:00Z  IN_SYNC",
+        "    changed 2026-05-01 12:30:00Z  drift IN_SYNC",
         "    Do something.",
         "    Then more.",
         "dev-bus                  us-east-1       CREATE_COMPLETE",
-        "    2026-05-01 12:30:00Z",
+        "    changed 2026-05-01 12:30:00Z",
     ]
 
 
 def test_a_wide_terminal_has_all_columns_on_one_line(terminal):
     terminal.width = 140
-    output.print_table(HEADS, ROWS)
+    output.print_rows(ROWS, KEYS)
     assert len(lines_of(terminal())) == 3
     assert "\x1b[1;31mUPDATE_ROLLBACK_COMPLETE" in terminal()
     assert "\x1b[32mCREATE_COMPLETE" in terminal()
 
 
 def test_a_column_without_a_value_is_left_out_on_a_terminal(terminal):
-    output.print_table(("NAME", "DRIFT", "N"), [("a", "", 0), ("b", None, 1)])
+    rows = [{"name": "a", "drift": "", "n": 0}, {"name": "b", "drift": None, "n": 1}]
+    output.print_rows(rows, ("name", "drift", "n"))
     assert lines_of(terminal()) == ["NAME  N", "a     0", "b     1"]
 
 
 def test_an_empty_table_has_its_heads(terminal):
-    output.print_table(("NAME", "N"), [])
-    assert lines_of(terminal()) == ["NAME  N"]
+    output.print_rows([], ("name", "n_of"))
+    assert lines_of(terminal()) == ["NAME  N OF"]
 
 
 def test_numbers_are_aligned_on_the_right(terminal):
-    output.print_table(("NAME", "N"), [("a", 7), ("b", 1_000)], right=("N",))
-    assert lines_of(terminal()) == ["NAME     N", "a        7", "b     1000"]
+    output.print_rows([{"name": "a", "n": 7}, {"name": "b", "n": 1_000}], ("name", "n"))
+    assert lines_of(terminal()) == ["NAME      N", "a         7", "b     1,000"]
 
 
 def test_a_table_in_a_pipe_is_lines_of_tabs(capsys):
-    output.print_table(HEADS, ROWS, notes=[["Do something."]])
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == "\t".join(HEADS)
-    assert out[1:3] == ["\t".join(ROWS[0]), "    Do something."]
+    output.print_rows([ROWS[0] | {"advice": "Do something."}], KEYS, note="advice")
+    row = (*VALUES[0][:3], "2026-05-01 12:30:00Z", "IN_SYNC")
+    assert capsys.readouterr().out.splitlines() == [
+        "\t".join(KEYS).upper(),
+        "\t".join(row),
+        "    Do something.",
+    ]
+
+
+def test_the_same_rows_are_one_json_document(capsys):
+    output.print_rows([{"name": "a", "n": True, "more": None}], ("name",), as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"name": "a", "n": True, "more": None}]
 
 
 @pytest.mark.parametrize(

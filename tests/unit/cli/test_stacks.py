@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from refs import stack_ref
 
 from eventstacks.__main__ import cli
-from eventstacks.cli import live_view, stacks
+from eventstacks.cli import stack_view, stacks
 from eventstacks.cloudformation.change_set import ChangeSet
 from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Status, Step
@@ -76,7 +76,7 @@ def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
     )
     monkeypatch.setattr(Stacks, "preview_deletion", plans(survey, Preview(OBJECTS)))
     monkeypatch.setattr(
-        live_view.output, "confirm", lambda question, *_, **__: asked.append(question)
+        stack_view.output, "confirm", lambda question, *_, **__: asked.append(question)
     )
     asked = []
     with pytest.raises(ToolError) as caught:
@@ -107,9 +107,9 @@ STATUSES = [
 def test_the_status_is_a_table_with_heads_zones_and_advice(monkeypatch):
     monkeypatch.setattr(Stacks, "status", plans(*STATUSES))
     assert run("status").stdout.splitlines() == [
-        "STACK\tREGION\tSTATE\tCHANGED\tDRIFT\tPROTECTION",
+        "STACK NAME\tREGION\tSTATUS\tCHANGED\tDRIFT\tPROTECTED",
         "dev-bus\tus-east-1\tCREATE_COMPLETE\t2026-05-01 12:30:00Z\t\t",
-        "dev-objects\teu-west-1\tUPDATE_ROLLBACK_COMPLETE\t2026-05-01 12:30:00Z\tIN_SYNC\tprotected",
+        "dev-objects\teu-west-1\tUPDATE_ROLLBACK_COMPLETE\t2026-05-01 12:30:00Z\tIN_SYNC\tyes",
         "    Do it.",
     ]
     (first, _) = json.loads(run("status", "--json").stdout)

@@ -1,25 +1,36 @@
-"""Plans and deletions as text: what happens to each resource, and before → after of each value."""
+"""Operations on stacks as text: plans, deletions, progress and results."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, Self
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from eventstacks.cli import output
+from eventstacks.cloudformation.run import Interrupted, Listener
+from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.progress import TaskID
 
     from eventstacks.cloudformation.change_set import ChangeSet
-    from eventstacks.cloudformation.run import Plan, Preview
+    from eventstacks.cloudformation.operation import Event
+    from eventstacks.cloudformation.run import Plan, Preview, Result
+    from eventstacks.environment import Environment, StackRef
     from eventstacks.errors import ToolError
 
-# ResourceChange.Action: sign, word, style. An action that AWS adds later shows under its own name.
+# ResourceChange.Replacement or Action: sign, word, style. An action that AWS adds later shows
+# under its own name.
 _ACTIONS = {
+    "True": ("!", "REPLACE", "bold red"),
+    "Conditional": ("!", "REPLACE?", "bold red"),
     "Add": ("+", "add", "green"),
     "Modify": ("~", "change", "yellow"),
     "Remove": ("-", "remove", "red"),
@@ -99,13 +110,15 @@ def _plan(plan: Plan) -> Iterator[Text]:
         yield Text(f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses")
     elif change_set is None or change_set.unchanged:
         yield Text("settings only") if plan.settings else Text("no changes", style="dim")
-    elif change_set.kind == "CREATE":
-        yield Text("new stack")
-        yield from _resources(change_set)
     else:
-        yield Text("update" if change_set.changes else "update of outputs or tags")
-        yield from _stack_values(plan.stack or {}, plan.ref.settings.tags, change_set)
-        yield from _resources(change_set)
+        if change_set.kind == "CREATE":
+            yield Text("new stack")
+        else:
+            yield Text("update" if change_set.changes else "update of outputs or tags")
+            yield from _stack_values(plan.stack or {}, plan.ref.settings.tags, change_set)
+        order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
+        for change in sorted(change_set.changes, key=lambda one: order.index(one["Action"])):
+            yield from _resource(change)
     for name, how in plan.outputs.items() if plan.stack else ():
         sign = {"added": "+", "removed": "-"}.get(how, "~")
         text = f"{name}: {how}" if sign == "~" else name
@@ -132,21 +145,13 @@ def _stack_values(
             yield _value("    ", name, old, new)
 
 
-def _resources(change_set: ChangeSet) -> Iterator[Text]:
-    order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
-    for change in sorted(change_set.changes, key=lambda change: order.index(change["Action"])):
-        yield from _resource(change)
-
-
 def _resource(change: Mapping[str, Any]) -> Iterator[Text]:
     action, replacement = change["Action"], change.get("Replacement")
-    sign, word, style = _ACTIONS.get(action, ("?", action, "magenta"))
-    replaces = replacement in ("True", "Conditional")
-    if replaces:
-        sign, word, style = "!", "REPLACE" if replacement == "True" else "REPLACE?", "bold red"
+    shown = replacement if replacement in ("True", "Conditional") else action
+    sign, word, style = _ACTIONS.get(shown, ("?", shown, "magenta"))
     kind = f"  {change['ResourceType']}", "dim"
     line = Text.assemble((f"  {sign} {word:<9}", style), change["LogicalResourceId"], kind)
-    if change.get("PhysicalResourceId") and (replaces or action not in ("Add", "Modify")):
+    if change.get("PhysicalResourceId") and shown not in ("Add", "Modify"):
         line.append(f"  {change['PhysicalResourceId']}", "dim")
     yield line
     if policy := change.get("PolicyAction"):
@@ -234,3 +239,105 @@ def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = text.replace(_UNKNOWN, "(known after apply)")
     return text if len(text) <= _MAX_VALUE else text[:_MAX_VALUE] + "…"
+
+
+class Reporter(Listener):
+    """Show progress and ask for confirmation; ``with`` it around the run.
+
+    With ``as_json`` everything goes to stderr. With --quiet only failures are shown. After Ctrl-C
+    the error that leaves the block names the operations that continue in AWS.
+    """
+
+    def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool) -> None:
+        self._environment, self._yes, self._quiet = environment, yes, output.is_quiet()
+        self._console = output.console(err=as_json)
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[current]}", style="cyan", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal or self._quiet,
+        )
+        self._all = self._progress.add_task("all stacks", total=total, current="")
+        self._tasks: dict[StackRef, tuple[TaskID, int]] = {}
+        self._asking = threading.Lock()  # one question at a time
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._progress.stop()
+        if isinstance(error, Interrupted):
+            lines = [
+                f"{ref} continues in AWS.\n  follow: {ref.command('follow')}\n"
+                f"  cancel: {ref.command('recover', '--cancel')}"
+                for ref in error.refs
+            ]
+            nothing = ["No operation continues in AWS; no change set is left."]
+            raise KeyboardInterrupt("\n".join(lines or nothing)) from None
+
+    def ask(self, lines: Iterable[Text | str], question: str = "") -> bool:
+        """Show lines and ask, with the progress hidden; return True for yes or without question."""
+        with self._asking:
+            self._progress.stop()
+            for line in lines:
+                self._console.print(line)
+            answer = not question or output.confirm(question, self._environment, yes=self._yes)
+            self._progress.start()
+            return answer
+
+    def confirm(self, plans: Sequence[Plan]) -> bool:
+        """Show the plans and ask."""
+        number = output.counted(sum(plan.changes for plan in plans), "stack")
+        return self.ask(show(plans), f"Deploy {number} to {self._environment.name}?")
+
+    def started(self, ref: StackRef, total: int) -> None:
+        """Add a row for an operation with ``total`` resources."""
+        row = self._progress.add_task(str(ref), total=total or None, current="")
+        self._tasks[ref] = row, total
+
+    def progressed(self, ref: StackRef, event: Event, resources: Mapping[str, str]) -> None:
+        """Update the row of an operation; print failures, and without a terminal all events."""
+        row, total = self._tasks[ref]
+        current = [name for name, status in resources.items() if status.endswith("_IN_PROGRESS")]
+        self._progress.update(
+            row,
+            completed=len(resources) - len(current),
+            total=max(total, len(resources)),
+            current=", ".join(current),
+        )
+        failed = event.status.endswith("_FAILED")
+        if failed or not (self._console.is_terminal or self._quiet):
+            where = f"{event.at:%H:%M:%SZ} {ref.region} {ref.stack_name}"
+            text = f"{where} {event.logical_id} {event.status}  {output.safe(event.reason)}"
+            style = output.state_style(event.status) if failed else ""
+            self._console.print(Text(text.rstrip(), style=style))
+
+    def finished(self, result: Result) -> None:
+        """Remove the row of an operation."""
+        self._progress.advance(self._all)
+        if result.ref in self._tasks:
+            self._progress.remove_task(self._tasks.pop(result.ref)[0])
+
+
+def summarize(results: Sequence[Result], *, as_json: bool) -> int:
+    """Print the results, warnings, and the errors last; return the exit code."""
+    if results or as_json:
+        keys = ("stack_name", "region", "result", "seconds")
+        output.print_rows([one.document() for one in results], keys, as_json=as_json)
+    if not as_json and any(one.outputs for one in results):
+        advice = command_line("outputs", env=results[0].ref.environment)
+        output.echo(f"Outputs: {advice}")
+    if results and all(one.outcome == "unchanged" for one in results):
+        output.echo("No changes.", err=as_json)
+    for one in results:
+        for warning in one.warnings:
+            output.note(f"Warning: {one.ref}: {warning}")
+    # Failures after the stacks that were skipped because of them.
+    last = sorted(results, key=lambda one: one.outcome == "failed")
+    output.print_errors(one.problem for one in last)
+    return 0 if all(one.ok for one in results) else output.EXIT_FAILED
