@@ -162,25 +162,32 @@ def print_rows(
     out = console()
     table = [[Text(re.sub("[_-]", " ", key).upper(), "bold") for key in keys]]
     table += [[_cell(row.get(key)) for key in keys] for row in rows]
-    columns = list(zip(*table, strict=True))
-    if out.is_terminal and rows:
-        columns = [column for column in columns if any(column[1:])]
-    widths = [max(cell.cell_len for cell in column) for column in columns]
-    ends = itertools.accumulate(width + 2 for width in widths)
-    shown = max(1, sum(end <= out.width + 2 for end in ends))
-    for number, row in enumerate(zip(*columns, strict=True)):
+    lines = _align(table, out.width) if out.is_terminal else []
+    for number, cells in enumerate(table):
         if out.is_terminal:
-            for column, cell, width in zip(columns[:shown], row, widths, strict=False):
-                cell.align(column[-1].justify or "left", width)
-            out.print(Text("  ").join(row[:shown]))
-            names = [f"  {column[0].plain.lower()} " for column in columns[shown:]]
-            more = [part for part in zip(names, row[shown:], strict=True) if part[1]]
-            if number and more:
-                out.print(Text.assemble("  ", *itertools.chain(*more)))
+            out.print(lines[number])
         else:
-            click.echo("\t".join(cell.plain for cell in row))
+            click.echo("\t".join(cell.plain for cell in cells))
         for line in rows[number - 1].get(note, "").splitlines() if number else ():
             echo(f"    {line}")
+
+
+def _align(table: Sequence[Sequence[Text]], room: int) -> list[Text]:
+    """Return the lines of a table; columns beyond the room follow on a line of their own."""
+    columns = [column for column in zip(*table, strict=True) if any(column[1:]) or not table[1:]]
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    ends = itertools.accumulate(width + 2 for width in widths)
+    shown = max(1, sum(end <= room + 2 for end in ends))
+    for column, width in zip(columns[:shown], widths, strict=False):
+        for cell in column:
+            cell.align(column[-1].justify or "left", width)
+    lines = [Text("  ").join(cells) for cells in zip(*columns[:shown], strict=True)]
+    for head, *cells in columns[shown:]:
+        for line, cell in zip(lines[1:], cells, strict=True):
+            if cell:
+                gap = "  " if "\n" in line.plain else "\n    "
+                line.append(f"{gap}{head.plain.lower()} ").append_text(cell)
+    return lines
 
 
 def _cell(value: object) -> Text:
