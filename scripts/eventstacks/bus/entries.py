@@ -29,11 +29,15 @@ BOM = b"\xef\xbb\xbf"
 # PutEvents, API reference and user guide: 1-10 entries a call; "total entry size must be less than
 # 1 MB" (256 KB before January 2026).
 SIZE_LIMIT, COUNT_LIMIT = 1024 * 1024, 10
-FIELDS = frozenset(
-    "Source DetailType Detail TraceHeader EventBusName Time Resources".split()  # noqa: SIM905
-)
 # The longest text of a field, in characters. Source: botocore's model of the service, user guide.
-LENGTHS = {"Source": SIZE_LIMIT, "DetailType": 128, "TraceHeader": 500, "EventBusName": 1600}
+LENGTHS = {
+    "Source": SIZE_LIMIT,
+    "DetailType": 128,
+    "Detail": RECORD_LIMIT,
+    "TraceHeader": 500,
+    "EventBusName": 1600,
+}
+FIELDS = LENGTHS.keys() | {"Time", "Resources"}
 # Fields of the entry, by the fields of an event on a bus. EventBridge sets id, account and region.
 EVENT_FIELDS = {
     "source": "Source",
@@ -45,6 +49,7 @@ _EVENT = frozenset({"source", "detail-type", "detail"})
 # A line of a file of rejected records is an entry with the key REJECTED, or RAW and REJECTED if
 # the record was not an entry.
 REJECTED, RAW = "Rejected", "Raw"
+_ENTRY = FIELDS | {REJECTED}
 _SPACE = re.compile(r"[ \t\r\n]*")
 _COMMA_OR_END = re.compile(r"[ \t\r\n]*(,?[ \t\r\n]*\]|,)[ \t\r\n]*")
 RESUME = "The records before it were sent. Fix the input, then send the rest with --resume."
@@ -165,10 +170,11 @@ def record_of(event: str | Mapping[str, Any]) -> bytes:
 
 def unwrap(record: bytes) -> bytes:
     """Return the original record of a line of a file of rejected records, else the record."""
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(record) if record.startswith(b'{"Raw":') else {}
-        if value.keys() == {RAW, REJECTED}:
-            return str(value[RAW]).encode("utf-8", "surrogateescape")
+    if record.startswith(b'{"Raw":'):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(record)
+            if value.keys() == {RAW, REJECTED}:
+                return str(value[RAW]).encode("utf-8", "surrogateescape")
     return record
 
 
@@ -177,68 +183,49 @@ def read_entry(
 ) -> tuple[dict[str, Any], int]:
     """Return the entry of a record, as client.put_events takes it, and its size in bytes.
 
-    ``source`` and ``detail_type`` are defaults for records without them. Size: 14 bytes for Time,
-    and the UTF-8 bytes of Source, DetailType, Detail and each of Resources. Raises EntryError.
-    Sources: EventBridge User Guide, 'Calculating PutEvents event entry size'; API reference,
-    PutEventsRequestEntry.
+    ``source`` and ``detail_type`` are defaults for records without them. Raises EntryError.
     """
-    (text, value), is_object = _object_of(record), True
-    if "Detail" in value and value.keys() <= FIELDS | {REJECTED}:
-        value.pop(REJECTED, None)
-    is_entry = "Detail" in value and value.keys() <= FIELDS
-    if value.keys() >= _EVENT:
-        is_object = isinstance(value["detail"], dict)
-        fields = {name: value[key] for key, name in EVENT_FIELDS.items() if key in value}
-        fields["Detail"] = _text_of(text, "detail")
-    elif (source and detail_type and not is_entry) or not value.keys() & FIELDS:
-        fields = {"Detail": text.strip()}
-    else:
-        is_object = isinstance(value.get("Detail"), dict)
-        fields = value | ({"Detail": _text_of(text, "Detail")} if is_object else {})
-    fields = {"Source": source, "DetailType": detail_type} | fields
-    fields = {key: value for key, value in fields.items() if value is not None}
-    _check(fields)
-    detail = fields["Detail"]
-    if not isinstance(detail, str) or not (
-        is_object or isinstance(_parse(detail, "MalformedDetail"), dict)
-    ):
-        raise EntryError("MalformedDetail", "Detail must be a JSON object, or the text of one")
-    texts = [fields["Source"], fields["DetailType"], detail, *fields.get("Resources", [])]
-    try:
-        size = len("".join(texts).encode()) + 14 * ("Time" in fields)
-        (fields.get("TraceHeader", "") + fields.get("EventBusName", "")).encode()
-    except UnicodeEncodeError:
-        raise EntryError("InvalidUtf8", "invalid Unicode (lone surrogate)") from None
-    if size >= SIZE_LIMIT:
-        raise EntryError("EntryTooLarge", f"{size:,} bytes; the limit is {SIZE_LIMIT - 1:,}")
-    return fields, size
-
-
-def _object_of(record: bytes) -> tuple[str, dict[str, Any]]:
-    """Return the JSON text of a record and its value; of a sample, those of its event."""
     try:
         text = record.decode()
     except UnicodeDecodeError as error:
-        raise EntryError(
-            "InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}"
-        ) from None
-    value = _parse(text, "InvalidJson")
-    if not isinstance(value, dict):
-        raise EntryError("MalformedDetail", "the record is not a JSON object")
+        message = f"not UTF-8: {error.reason} at byte {error.start}"
+        raise EntryError("InvalidUtf8", message) from None
+    value = _object_of(text, "the record", "InvalidJson")
     event = value.get("event") if "expect" in value else None
-    if isinstance(event, dict) and event.keys() >= _EVENT:
-        return _text_of(text, "event"), event
-    return text, value
+    if isinstance(event, dict) and event.keys() >= _EVENT:  # a sample
+        text, value = _text_of(text, "event"), event
+    fields: dict[str, Any] = {"Source": source, "DetailType": detail_type}
+    is_object, is_entry = True, "Detail" in value and value.keys() <= _ENTRY
+    if value.keys() >= _EVENT:
+        fields |= {name: value[key] for key, name in EVENT_FIELDS.items() if key in value}
+        fields["Detail"], is_object = _text_of(text, "detail"), isinstance(value["detail"], dict)
+    elif is_entry or not ((source and detail_type) or FIELDS.isdisjoint(value)):
+        fields |= value
+        fields.pop(REJECTED, None)
+        is_object = isinstance(value.get("Detail"), dict)
+        if not isinstance(value.get("Detail"), str):
+            fields["Detail"] = _text_of(text, "Detail")
+    else:
+        fields["Detail"] = text.strip()
+    if None in fields.values():
+        fields = {key: value for key, value in fields.items() if value is not None}
+    size = _check(fields)
+    if not is_object:
+        _object_of(fields["Detail"], "Detail", "MalformedDetail")
+    return fields, size
 
 
-def _parse(text: str, code: str) -> Any:
-    """Return the value of a JSON text, its numbers as bytes. Raises EntryError."""
+def _object_of(text: str, name: str, code: str) -> dict[str, Any]:
+    """Return the value of a JSON object, its numbers as bytes. Raises EntryError."""
     try:
-        return DECODER.decode(text)
+        value = DECODER.decode(text)
     except ValueError as error:
         raise EntryError(code, f"invalid JSON: {error}") from None
     except RecursionError:  # Python 3.11 parses some 950 levels, later versions more than AWS
         raise EntryError("MalformedDetail", "nested too deeply: AWS allows 1,000 levels") from None
+    if not isinstance(value, dict):
+        raise EntryError("MalformedDetail", f"{name} is not a JSON object")
+    return value
 
 
 def _text_of(text: str, name: str) -> str:
@@ -255,23 +242,35 @@ def _text_of(text: str, name: str) -> str:
     return value
 
 
-def _check(fields: dict[str, Any]) -> None:
-    """Check the fields of an entry, and make Time a datetime. Raises EntryError."""
-    if unknown := fields.keys() - FIELDS:
-        raise _invalid(f"PutEvents has no field {', '.join(sorted(unknown))}")
-    for name, limit in LENGTHS.items():
-        value = fields.get(name, "" if name in ("Source", "DetailType") else "-")
-        if value == "":
-            raise _invalid(f"{name} is missing: set it, or use --source and --detail-type")
-        if not isinstance(value, str) or len(value) > limit:
-            raise _invalid(f"{name} must be a string of at most {limit:,} characters")
-    resources = fields.get("Resources", [])
-    if not isinstance(resources, list) or not all(isinstance(one, str) for one in resources):
-        raise _invalid("Resources must be a list of strings")
-    if not fields.get("Detail"):
-        raise _invalid("Detail is missing")
-    if "Time" in fields:
-        fields["Time"] = _time(fields["Time"])
+def _check(fields: dict[str, Any]) -> int:
+    """Check the fields of an entry, make Time a datetime, and return the entry's size in bytes.
+
+    Size: 14 bytes for Time, and the UTF-8 bytes of Source, DetailType, Detail and each of
+    Resources. Raises EntryError. Sources: EventBridge User Guide, 'Calculating PutEvents event
+    entry size'; API reference, PutEventsRequestEntry.
+    """
+    for name, value in fields.items():
+        if name in LENGTHS:
+            if not isinstance(value, str) or not 0 < len(value) <= LENGTHS[name]:
+                raise _invalid(f"{name} must be a string of 1 to {LENGTHS[name]:,} characters")
+        elif name == "Time":
+            fields["Time"] = _time(value)
+        elif name != "Resources":
+            raise _invalid(f"PutEvents has no field {name}")
+        elif not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise _invalid("Resources must be a list of strings")
+    try:
+        texts = [fields["Source"], fields["DetailType"], fields["Detail"]]
+        size = len("".join(texts + fields.get("Resources", [])).encode()) + 14 * ("Time" in fields)
+        (fields.get("TraceHeader", "") + fields.get("EventBusName", "")).encode()
+    except KeyError as error:
+        message = f"{error.args[0]} is missing: set it, or use --source and --detail-type"
+        raise _invalid(message) from None
+    except UnicodeEncodeError:
+        raise EntryError("InvalidUtf8", "invalid Unicode (lone surrogate)") from None
+    if size >= SIZE_LIMIT:
+        raise EntryError("EntryTooLarge", f"{size:,} bytes; the limit is {SIZE_LIMIT - 1:,}")
+    return size
 
 
 def _invalid(message: str) -> EntryError:

@@ -8,8 +8,10 @@ result to be committed: after SIGKILL up to threads x 10 entries are unknown and
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,7 +72,7 @@ class Summary:
         new = self.acknowledged - self.acknowledged_earlier
         return new / self.seconds if self.seconds else 0.0
 
-    def count(self, code: str | None, records: int = 1) -> None:
+    def count(self, code: str | None, records: int) -> None:
         """Count settled records by their code; None: acknowledged."""
         if code is None:
             self.acknowledged += records
@@ -162,9 +164,14 @@ class Journal:
     def record(self, rows: Sequence[Row]) -> None:
         """Commit the results of records in one transaction."""
         with self._errors(), self._database:
-            self._database.executemany("INSERT INTO send_journal VALUES (?, ?, ?, ?)", rows)
-        for row in rows:
-            self.summary.count(row.code)
+            # Not executemany: it gives other threads the interpreter after each row.
+            for start in range(0, len(rows), 100):
+                part = rows[start : start + 100]
+                values = ", ".join(["(?, ?, ?, ?)"] * len(part))
+                statement = f"INSERT INTO send_journal VALUES {values}"  # noqa: S608
+                self._database.execute(statement, [*itertools.chain.from_iterable(part)])
+        for code, count in Counter(row.code for row in rows).items():
+            self.summary.count(code, count)
 
     def finish(self) -> None:
         """Note that all of the input is settled.

@@ -19,6 +19,7 @@ import random
 import threading
 import time
 import zlib
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from eventstacks.bus.stacks import BusError, check_bus
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["Journal", "OutageError", "Settings", "Summary", "send"]
 
@@ -155,9 +156,8 @@ class _Sender:
         self._count_limit = getattr(client, "count_limit", COUNT_LIMIT)
         self._lists: queue.Queue[list[_Item | Row] | Exception | None] = queue.Queue(LISTS)
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
-        # No SimpleQueue: after a signal its get(timeout=…) can wait without end (Python 3.11).
-        self._results: queue.Queue[Any] = queue.Queue()
-        self._new: Iterator[_Item] = iter(())  # of the list at hand
+        self._results: deque[Any] = deque()
+        self._new: deque[_Item] = deque()  # of the list at hand
         self._waiting: list[tuple[float, int, _Item]] = []  # a heap: time of the retry, order
         self._order = itertools.count()
         self._batch: list[_Item] = []  # incomplete
@@ -177,6 +177,7 @@ class _Sender:
                 if self._stop.is_set():
                     self._is_reading, deadline = False, min(deadline, time.monotonic() + GRACE)
                 self._pack()
+                time.sleep(0.001 if 0 < self._calls < 5 else 0.005)
                 self._receive()
         finally:
             for _ in range(self._settings.threads):  # nothing waits for their last calls
@@ -225,81 +226,80 @@ class _Sender:
     def _work(self) -> None:
         while batch := self._batches.get():
             try:
-                self._results.put((batch, put(self._client, [item.entry for item in batch])))
+                self._results.append((batch, put(self._client, [item.entry for item in batch])))
             except Exception as error:  # noqa: BLE001 - raised by ``_receive``
-                self._results.put(error)
+                self._results.append(error)
 
     def _receive(self) -> None:
-        """Take the results of calls, waiting a moment for the first one; commit them."""
+        """Commit the results of the calls that have ended."""
         rows: list[Row] = []
         try:
-            result = self._results.get(timeout=IDLE if self._calls else IDLE / 10)
-            while True:
+            while self._results:
+                result = self._results.popleft()
                 if isinstance(result, Exception):
                     raise result
                 rows += self._settle(*result)
-                result = self._results.get_nowait()
-        except queue.Empty:
-            pass
         finally:  # also when one of the results is an error
             if rows:
                 self._journal.record(rows)
 
     def _pack(self) -> None:
         """Dispatch batches as long as threads are free and the rate and an outage allow it."""
-        while self._calls < self._settings.threads and time.monotonic() >= max(
+        while self._calls < self._settings.threads and (now := time.monotonic()) >= max(
             self._next_call, self._paused_until
         ):
-            if not (item := self._next_item()):
-                if not self._is_reading or time.monotonic() - self._packed_at > IDLE:
-                    self._close()
+            if not (batch := self._next_batch(now)):
                 return
-            self._packed_at = time.monotonic()
+            self._dispatch(batch, now)
+
+    def _next_batch(self, now: float) -> list[_Item]:
+        """Return a full batch; an incomplete one after IDLE seconds without input."""
+        while len(self._batch) < self._count_limit:
+            if not (item := self._next_item(now)):
+                if self._is_reading and now - self._packed_at <= IDLE:
+                    return []
+                break
+            self._packed_at = now
             if item.is_alone:
-                self._dispatch([item])
-                continue
+                return [item]
             if self._size + item.size >= SIZE_LIMIT:
-                self._close()
+                batch, self._batch, self._size = self._batch, [item], item.size
+                return batch
             self._batch.append(item)
             self._size += item.size
-            if len(self._batch) == self._count_limit:
-                self._close()
+        batch, self._batch, self._size = self._batch, [], 0
+        return batch
 
-    def _next_item(self) -> _Item | None:
-        if self._waiting and self._waiting[0][0] <= time.monotonic():
+    def _next_item(self, now: float) -> _Item | None:
+        if self._waiting and self._waiting[0][0] <= now:
             item = heapq.heappop(self._waiting)[2]
             self._waiting_bytes -= item.size
             return item
         if len(self._waiting) > WAITING_LIMIT or self._waiting_bytes > WAITING_BYTES:
             return None
-        while not (new := next(self._new, None)):
+        while not self._new:
             if not self._is_reading or self._lists.empty():
                 return None
             found = self._lists.get()
             if isinstance(found, list):
-                self._new = self._unsettled_items(found)
+                self._take(found)
             else:
                 self._is_reading, self._fault = False, found
-        self._unsettled += 1
-        return new
+        return self._new.popleft()
 
-    def _unsettled_items(self, found: list[_Item | Row]) -> Iterator[_Item]:
-        """Return what is to be sent; record what is rejected."""
+    def _take(self, found: list[_Item | Row]) -> None:
+        """Note what is to be sent; record what is rejected."""
         settled = self._journal.read([one.crc for one in found])
         new = [one for one in found if one.number not in settled]
         self._journal.record([one for one in new if isinstance(one, Row)])
-        return (one for one in new if isinstance(one, _Item))
+        self._new.extend(one for one in new if isinstance(one, _Item))
+        self._unsettled += len(self._new)
 
-    def _close(self) -> None:
-        batch, self._batch, self._size = self._batch, [], 0
-        if batch:
-            self._dispatch(batch)
-
-    def _dispatch(self, batch: list[_Item]) -> None:
+    def _dispatch(self, batch: list[_Item], now: float) -> None:
         if self._failures >= FAILURES_TO_PAUSE:  # in an outage this is the only call for a while
-            self._paused_until = time.monotonic() + PROBE_SECONDS
+            self._paused_until = now + PROBE_SECONDS
         if self._settings.rate:  # what was not used is lost, but for a tenth of a second's worth
-            self._next_call = max(self._next_call, time.monotonic() - 0.1)
+            self._next_call = max(self._next_call, now - 0.1)
             self._next_call += len(batch) / self._settings.rate
         self._calls += 1
         self._batches.put(batch)
@@ -331,16 +331,13 @@ class _Sender:
 
     def _watch_outage(self, failures: Sequence[Failure | None]) -> None:
         """Pause if calls fail: if every entry failed, and can be retried. Raises OutageError."""
-        last, now, name = (
-            failures[0],
-            time.monotonic(),
-            f"{self._bus} in {self._client.meta.region_name}",
-        )
+        last, name = failures[0], f"{self._bus} in {self._client.meta.region_name}"
         if last is None or not all(one and one.retryable for one in failures):
             if self._failures >= FAILURES_TO_PAUSE:
                 self._notify(f"Sending to {name} again.")
             self._failures, self._paused_until = 0, 0.0
             return
+        now = time.monotonic()
         reason, self._failures = f"{last.code}: {last.message}", self._failures + 1
         if self._failures == 1:
             self._failing_since = now

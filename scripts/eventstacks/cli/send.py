@@ -98,8 +98,9 @@ def send(
     """
     environment = environments.load(env)
     refs = environment.choose(stack, region)
-    # The sender retries by itself: only the entries that failed, and with a pause in an outage.
+    # The sender checks entries by itself, and retries only those that failed.
     client_options = {
+        "parameter_validation": False,
         "max_pool_connections": given["threads"],
         "retries": {"total_max_attempts": 1},
     }

@@ -4,8 +4,6 @@ import itertools
 import json
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -174,8 +172,8 @@ def test_what_was_acknowledged_beside_a_failure_of_credentials_is_recorded(stub)
     client, journal = stub().client(), Journal()
     settings, stop = Settings(threads=1), threading.Event()
     run = sender._Sender(client, "orders", journal, settings, stop, print)
-    run._results.put(([sender._Item(0, 7, {}, 1)], [None]))
-    run._results.put(ClientError({"Error": {"Code": "ExpiredToken"}}, "PutEvents"))
+    expired = ClientError({"Error": {"Code": "ExpiredToken"}}, "PutEvents")
+    run._results.extend([([sender._Item(0, 7, {}, 1)], [None]), expired])
     with pytest.raises(ClientError):
         run._receive()
     assert journal.summary.acknowledged == 1
@@ -290,35 +288,3 @@ def test_the_example_of_the_docs(stub, monkeypatch, capsys):
     text = (Path(__file__).resolve().parents[3] / "docs/sending.md").read_text()
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
     assert capsys.readouterr().out == "1000 {}\n"
-
-
-SIGNALLED = """
-import signal, time
-from types import SimpleNamespace
-from eventstacks import send
-from eventstacks.bus.send import Settings
-
-class Client:
-    meta = SimpleNamespace(region_name="us-east-1")
-
-    def describe_event_bus(self, **_):
-        return {}
-
-    def put_events(self, Entries):
-        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in Entries]}
-
-signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.02))  # longer than the rest of a wait
-signal.setitimer(signal.ITIMER_REAL, 0.003, 0.031)
-events = ({"Source": "a.b", "DetailType": "x", "Detail": {}} for _ in range(100))
-summary = send(events, Client(), "orders", Settings(threads=2, rate=100))
-signal.setitimer(signal.ITIMER_REAL, 0)
-print(summary.acknowledged)
-"""
-
-
-def test_a_signal_during_a_wait_does_not_block_it():
-    """A SimpleQueue of Python 3.11 waits without end after a signal whose handler outlasts its timeout."""
-    done = subprocess.run(
-        [sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=True, timeout=30
-    )
-    assert done.stdout == "100\n"
