@@ -61,7 +61,11 @@ class Guard:
         key = router.extract_access_key_id(dict(pairs), query)
         own, dash, account = key.partition("-")
         is_own = compare_digest(own.encode(), self._access_key.encode())
-        is_valid = bool(re.fullmatch(r"\d{12}", account)) or not dash if is_own else is_issued(key)
+        if is_own:
+            is_valid = not dash or bool(re.fullmatch(r"\d{12}", account))
+        else:  # a temporary or IAM access key of MiniStack, whose signature it checks
+            known = iam_evaluator.find_iam_access_key_account(key)
+            is_valid = key in sts._sessions or known is not None
         if refusal := self._refusal(scope, pairs, is_valid=is_valid):
             return await answer(scope["type"], 403, error(refusal, dict(pairs)), send)
         if (
@@ -92,11 +96,6 @@ class Guard:
             ),
         }
         return next((reason for reason, applies in reasons.items() if applies), "")
-
-
-def is_issued(key: str) -> bool:
-    """Return True for a temporary or IAM access key of MiniStack, whose signature it checks."""
-    return key in sts._sessions or iam_evaluator.find_iam_access_key_account(key) is not None
 
 
 def error(reason: str, headers: dict[str, str]) -> str:

@@ -26,28 +26,21 @@ SERVICE = "pipes.amazonaws.com"
 # AWS reads a stream about four times a second; here also the wait before a retry.
 POLL_SECONDS = 0.2
 IDLE_SECONDS = 1.0
+STREAM = "DynamoDBStreamParameters"
 UNLIMITED = -1  # of retries and ages, in the API
 LIMITS = {"Source": 256, "DetailType": 128}  # characters; MiniStack's PutEvents does not check them
 PARAMETERS = ("SourceParameters", "TargetParameters")
 _VARIABLE = re.compile(r"<(\$[^<>]*)>")
 
 
-def parameters_of(pipe: Json, *path: str) -> Json:
-    """Return parameters of the source or the target, {} if there are none."""
-    found = pipe
-    for key in path:
-        found = found.get(key) or {}
-    return found
-
-
-def stream_settings(pipe: Json) -> Json:
-    """Return the settings of the stream: retries, age, dead-letter queue."""
-    return parameters_of(pipe, "SourceParameters", "DynamoDBStreamParameters")
+def settings_of(pipe: Json, kind: str, key: str) -> Json:
+    """Return settings in the SourceParameters or TargetParameters of a pipe."""
+    return pipe.get(f"{kind}Parameters", {}).get(key) or {}
 
 
 def is_wanted(pipe: Json, record: Json) -> bool:
     """Return True if a record passes one of the filters, or there are none."""
-    filters = parameters_of(pipe, "SourceParameters", "FilterCriteria").get("Filters") or []
+    filters = settings_of(pipe, "Source", "FilterCriteria").get("Filters") or []
     return not filters or any(Pattern(one["Pattern"]).matches(record) for one in filters)
 
 
@@ -62,7 +55,7 @@ def value_of(text: str, record: Json) -> str:
 
 def target_of(pipe: Json, record: Json) -> Target:
     """Return the bus with Source and DetailType for a record. Raises NotDelivered."""
-    bus = parameters_of(pipe, "TargetParameters", "EventBridgeEventBusParameters")
+    bus = settings_of(pipe, "Target", "EventBridgeEventBusParameters")
     # What a pipe without these writes is a guess.
     entry = {
         "Source": value_of(bus.get("Source") or f"Pipe {pipe['Name']}", record),
@@ -79,7 +72,7 @@ def target_of(pipe: Json, record: Json) -> Target:
 def detail_of(pipe: Json, record: Json) -> str:
     """Return the detail for a record. Raises NotDelivered if the template makes no JSON object."""
     detail = payload.compact(record)
-    if template := parameters_of(pipe, "TargetParameters").get("InputTemplate"):
+    if template := pipe.get("TargetParameters", {}).get("InputTemplate"):
         names = {path: f"v{n}" for n, path in enumerate(_VARIABLE.findall(template))}
         transformer = {
             "InputPathsMap": {name: path for path, name in names.items()},
@@ -103,8 +96,8 @@ def deliver(pipe: Json, record: Json) -> None:
 
 def exhausted(pipe: Json, record: Json) -> str:
     """Return the condition that ends the retries of a record, '' if none does yet."""
-    settings = stream_settings(pipe)
     age = time.time() - record["dynamodb"]["ApproximateCreationDateTime"]
+    settings = settings_of(pipe, "Source", STREAM)
     if UNLIMITED < settings.get("MaximumRetryAttempts", UNLIMITED) < pipe["Attempts"]:
         return "RetryAttemptsExhausted"
     is_old = UNLIMITED < settings.get("MaximumRecordAgeInSeconds", UNLIMITED) < age
@@ -136,7 +129,7 @@ def give_up(pipe: Json, record: Json, condition: str) -> None:
             "streamArn": pipe["Source"],
         },
     }
-    queue = (stream_settings(pipe).get("DeadLetterConfig") or {}).get("Arn", "")
+    queue = settings_of(pipe, "Source", STREAM).get("DeadLetterConfig", {}).get("Arn", "")
     role = {"RoleArn": pipe["RoleArn"]}
     deliveries.send_to_dlq(Target("", queue, role), json.dumps(body), {}, pipe["Arn"], SERVICE)
 

@@ -14,7 +14,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch_logs, eventbridge, iam, kms, s3, scheduler, sns, sqs
 from ministack.services.cloudformation import provisioners
 
-from eventstacks.local import resources
+from eventstacks.local import resources, schedules
 from eventstacks.local.ministack import Json, Original, patch
 from eventstacks.local.policies import role_policies_allow
 
@@ -95,7 +95,7 @@ def as_text(value: Any) -> str:
 
 def first(references: Any) -> str:
     """Return the first of the wrong references, '' if there is none."""
-    return next(iter(references), "")
+    return next(filter(None, references), "")
 
 
 FUNCTION: Check = (
@@ -131,6 +131,13 @@ CHECKS: dict[str, list[Check]] = {
         (
             lambda p: eventbridge._event_pattern_error(as_text(p.get("EventPattern") or "")),
             "Event pattern is not valid. Reason: {} (Service: EventBridge, Status Code: 400)",
+        ),
+        (
+            lambda p: (
+                p.get("ScheduleExpression")
+                and not eventbridge._validate_schedule_expression(p["ScheduleExpression"])
+            ),
+            "Parameter ScheduleExpression is not valid. (Service: EventBridge, Status Code: 400)",
         ),
         (
             lambda p: len(p.get("Targets") or []) > 5,
@@ -229,9 +236,19 @@ CHECKS: dict[str, list[Check]] = {
         ),
         (lambda p: is_missing(p["Source"]), PIPE + NO_SOURCE),
         (lambda p: is_closed(p["RoleArn"], p["Source"]), PIPE + NOT_RECEIVED.format("customer")),
+        (  # the text is a guess
+            lambda p: first(
+                eventbridge._event_pattern_error(each["Pattern"])
+                for each in p.get("SourceParameters", {})
+                .get("FilterCriteria", {})
+                .get("Filters", [])
+            ),
+            PIPE + "Event pattern is not valid. Reason: {}",
+        ),
     ],
     # Scheduler does not check the target.
     "AWS::Scheduler::Schedule": [
+        (schedules.invalid, "Invalid Schedule Expression {}."),
         (
             lambda p: missing_group(p.get("GroupName") or "default"),
             "Schedule group {} does not exist. (Service: Scheduler, Status Code: 404)",

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import cloudwatch, eventbridge, pipes, s3, scheduler, sns
+from ministack.services import eventbridge, pipes, s3, scheduler, sns
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
@@ -146,13 +146,11 @@ def put_identity_provider(verb: str, _name: str, props: Json) -> tuple[str, Json
 
 def put_composite_alarm(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put a composite alarm. CloudWatch refuses one that names an alarm which does not exist."""
+    service, alarm = "GraniteServiceVersion20100801", {**props, "AlarmName": name}
     if verb == "Delete":
-        cloudwatch._delete_alarms({}, {"AlarmNames": [name]}, is_cbor=False, is_json=True)
-        return name, {}
-    alarm = {**props, "AlarmName": name}
-    status, _, body = cloudwatch._put_composite_alarm({}, alarm, is_cbor=False, is_json=True)
-    if status >= 400:
-        raise AwsError(str(body))
+        call("cloudwatch", f"{service}.DeleteAlarms", AlarmNames=[name])
+    else:
+        call("cloudwatch", f"{service}.PutCompositeAlarm", **alarm)
     return name, {"Arn": arn_of("cloudwatch", f"alarm:{name}")}
 
 

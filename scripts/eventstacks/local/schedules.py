@@ -23,15 +23,11 @@ from eventstacks.local import deliveries
 from eventstacks.local.ministack import AwsError, Json, Original, log, patch
 from eventstacks.local.policies import check_permission, put_events_keys
 
+INVALID = (ValueError, LookupError, TypeError)  # of an expression or a time zone
 # How Scheduler words EventBridge's codes.
 CODES = {"NO_PERMISSIONS": "AccessDeniedException", "NO_RESOURCE": "ResourceNotFoundException"}
 
 scheduler._SCHEDULE_TICK_INTERVAL = 1  # seconds between looks at the schedules
-
-
-def zone_of(schedule: Json) -> ZoneInfo:
-    """Return the time zone of a schedule."""
-    return ZoneInfo(schedule.get("ScheduleExpressionTimezone") or "UTC")
 
 
 def next_cron(expression: str, zone: ZoneInfo, after: float) -> float | None:
@@ -55,33 +51,38 @@ def occurrence(schedule: Json, last: float | None) -> float | None:
 
     ``last``: None if there was no run.
     """
-    expression = schedule["ScheduleExpression"]
-    created = float(schedule["CreationDate"])
+    expression, created = schedule["ScheduleExpression"], float(schedule["CreationDate"])
+    zone = ZoneInfo(schedule.get("ScheduleExpressionTimezone") or "UTC")
     start = scheduler._to_epoch(schedule.get("StartDate"))
     if expression.startswith("at("):
         wall = datetime.fromisoformat(expression[3:-1].strip())
-        found: float | None = wall.replace(tzinfo=zone_of(schedule)).timestamp()
+        found: float | None = wall.replace(tzinfo=zone).timestamp()
         return found if last is None or last < (found or 0) else None
     if interval := eventbridge._parse_rate_seconds(expression):
         found = (start or created) if last is None else last + interval
     else:
         after = max(last or 0, start - 1 if start else created)
-        found = next_cron(expression, zone_of(schedule), after)
+        found = next_cron(expression, zone, after)
     end = scheduler._to_epoch(schedule.get("EndDate"))
     return None if found is None or (end is not None and found > end) else found
 
 
+def invalid(properties: Json) -> str:
+    """Return an expression with its time zone that CreateSchedule refuses, '' for a valid one."""
+    try:
+        occurrence({**properties, "CreationDate": time.time()}, None)
+    except INVALID:
+        return f"{properties['ScheduleExpression']} {properties.get('ScheduleExpressionTimezone')}"
+    return ""
+
+
 @patch("_tick_schedules", scheduler)
-def tick(_original: Original) -> None:
-    """Run the enabled schedules of all accounts and Regions that are due."""
-    run_due(time.time())
-
-
-def run_due(now: float) -> None:
-    """Run what is due at a time in epoch seconds.
+def run_due(_original: Original, now: float | None = None) -> None:
+    """Run what is due, by default now, in all accounts and Regions.
 
     A disabled schedule does not make up for its runs.
     """
+    now = now or time.time()
     fired: dict[Any, float] = scheduler._schedule_last_fired
     for place, schedule in list(scheduler._schedules._data.items()):
         last = fired.get(place)
@@ -89,7 +90,7 @@ def run_due(now: float) -> None:
             last = None  # of a schedule with this name that was deleted
         try:
             moment = occurrence(schedule, last)
-        except (ValueError, LookupError, TypeError) as error:  # CreateSchedule would refuse it
+        except INVALID as error:
             log.warning("%s does not run: %s", schedule["Arn"], error)
             continue
         if moment is None or moment > now:
@@ -120,20 +121,16 @@ def _run(account: str, region: str, schedule: Json, moment: float) -> None:
     text = schedule["Target"].get("Input") or "{}"
     for key, value in values.items():
         text = text.replace(f"<aws.scheduler.{key}>", value)
-    target, group = target_of(schedule), scheduler._group_arn(schedule["GroupName"])
-    keys = put_events_keys(target.settings["EventBridgeParameters"], is_forwarded=False)
+    group, settings = scheduler._group_arn(schedule["GroupName"]), schedule["Target"]
+    empty = {"Source": "", "DetailType": ""}
+    entry = {**empty, **(settings.get("EventBridgeParameters") or {})}
+    target = Target("", settings["Arn"], {**settings, "EventBridgeParameters": entry})
+    keys = put_events_keys(entry, is_forwarded=False)
     with deliveries.giving_up(
         schedule["Arn"], functools.partial(give_up, schedule, values, text, group)
     ):
         check_permission(target, group, SCHEDULER, keys)
         deliveries.send_to(target, text)
-
-
-def target_of(schedule: Json) -> Target:
-    """Return the target of a schedule. Source and DetailType are empty unless they are given."""
-    settings = schedule["Target"]
-    entry = {"Source": "", "DetailType": "", **(settings.get("EventBridgeParameters") or {})}
-    return Target("", settings["Arn"], {**settings, "EventBridgeParameters": entry})
 
 
 def give_up(schedule: Json, values: Json, text: str, group: str, failure: AwsError) -> None:

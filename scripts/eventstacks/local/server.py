@@ -1,8 +1,9 @@
-"""Start, inspect and stop the embedded AWS from outside its process. One runs per state directory.
+"""Start, inspect and stop the embedded AWS, and the process itself: one per state directory.
 
-Only its user can open the state directory, and one process holds its lock. The kernel releases the
-lock on the file ``alive`` when the process ends: the content is trusted, and the pid in it
-signalled, only while the lock is held.
+The process is MiniStack with this package's patches, behind a guard, on 127.0.0.1. Only its user
+can open the state directory, and one process holds its lock. The kernel releases the lock on the
+file ``alive`` when the process ends: the content is trusted, and the pid in it signalled, only
+while the lock is held. What only the process needs is imported there: the tool has to start fast.
 """
 
 from __future__ import annotations
@@ -10,32 +11,46 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import math
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, TextIO
 
+from eventstacks import local
 from eventstacks.aws import Endpoint
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PACKAGES = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"
 DAEMON = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from eventstacks.local import daemon; daemon.main()"
+    "from eventstacks.local import server; server.main()"
 )
 INHERITED = ("PATH", "LANG", "LC_ALL")
+SETTINGS = {
+    "BIND_HOST": "127.0.0.1",
+    "AUTH": "true",
+    "IOT_MTLS_ENABLED": "0",
+    "SFTP_ENABLED": "0",
+    "TZ": "UTC",
+    "LOG_LEVEL": "WARNING",
+}
+NOT_PATCHES = {"ministack", "server"}  # all other modules here patch MiniStack
+CHECK_SECONDS = 1.0  # between two looks whether the state directory still exists
 TIMEOUT = 30.0  # seconds for a start or a stop on a loaded machine
 EXIT_NO_SPACE = 5  # the log, which is on the same disk, may be empty
 
@@ -92,7 +107,6 @@ def secure(where: Path) -> None:
     where.chmod(0o700)
     if status.st_mode & 0o077:
         (where / "alive").unlink(missing_ok=True)
-    (where / "tmp").mkdir(exist_ok=True, mode=0o700)
 
 
 def read_state(where: Path) -> dict[str, Any] | None:
@@ -128,7 +142,7 @@ def lock(where: Path) -> Iterator[TextIO]:
         with open_private(where / "alive") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX)
             alive.truncate(0)  # the content of a process that was killed
-            (where / "tmp").mkdir(exist_ok=True)  # the one before has removed it
+            (where / "tmp").mkdir(exist_ok=True)
             open_private(where / "log", os.O_TRUNC).close()
             try:
                 yield alive
@@ -160,10 +174,6 @@ def is_held(where: Path, alive: TextIO) -> bool:
         return False
 
 
-def _endpoint(state: dict[str, Any]) -> Endpoint:
-    return Endpoint(state["url"], state["access_key"], state["secret_key"])
-
-
 def _stacks(state: dict[str, Any]) -> list[str] | None:
     """Return the stacks of a running process, or None if it does not answer."""
     headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={state['access_key']}/"}
@@ -181,11 +191,8 @@ def _launch(where: Path, port: int | None) -> subprocess.Popen[bytes]:
     """Start the process. Raises ToolError for an invalid setting."""
     wanted = str(port) if port is not None else os.environ.get("LOCAL_AWS_PORT") or "4566"
     idle = os.environ.get("LOCAL_AWS_IDLE") or "1800"
-    try:
-        is_valid = 0 <= int(wanted) < 65536 and 0 < float(idle) < math.inf
-    except ValueError:
-        is_valid = False
-    if not is_valid:
+    is_port = wanted.isdecimal() and int(wanted) < 65536
+    if not is_port or not idle.replace(".", "", 1).isdecimal() or float(idle) <= 0:
         raise ToolError(
             f"invalid LOCAL_AWS_PORT {wanted!r} or LOCAL_AWS_IDLE {idle!r}: use a port from 0 (any "
             "free port) to 65535, and a number of seconds greater than 0",
@@ -222,7 +229,7 @@ def start(state_dir: Path | None = None, port: int | None = None) -> Endpoint:
         while time.monotonic() < deadline and not (process and process.poll() is not None):
             state = read_state(where)
             if state and _stacks(state) is not None:
-                return _endpoint(state)
+                return Endpoint(state["url"], state["access_key"], state["secret_key"])
             if not state and not process:
                 process = _launch(where, port)
             time.sleep(0.02)
@@ -259,3 +266,87 @@ def stop(state_dir: Path | None = None) -> bool:
             os.kill(state["pid"], signal.SIGKILL)
         time.sleep(0.02)
     return True
+
+
+def apply_patches() -> None:
+    """Patch MiniStack.
+
+    End the process if the installed version lacks a name that the patches use.
+    """
+    try:
+        from eventstacks.local import ministack
+
+        names = {module.name for module in iter_modules(local.__path__)} - NOT_PATCHES
+        ministack.check(*(import_module(f"eventstacks.local.{name}") for name in sorted(names)))
+        import_module("eventstacks.local.functions").apply_patches()
+    except (ImportError, AttributeError, KeyError) as error:
+        sys.exit(
+            f"the installed MiniStack lacks a name that is needed: {error}\n"
+            "Install the pinned version: pip install 'eventstacks[local]' (make setup in a "
+            "checkout)."
+        )
+
+
+async def serve(
+    listener: socket.socket, idle: float, access_key: str, is_held: Callable[[], bool]
+) -> None:
+    """Serve until SIGTERM, ``idle`` seconds without a request, or a lost state directory."""
+    import asyncio
+
+    from hypercorn.asyncio import serve as hypercorn_serve
+    from hypercorn.config import Config
+    from ministack.app import app as ministack_app
+
+    from eventstacks.local.guard import Guard, answer
+    from eventstacks.local.strictness import stack_names
+
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    last = loop.time()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal last
+        if scope.get("path") == STATUS_PATH:
+            await answer(scope["type"], 200, json.dumps(stack_names()), send)
+        else:
+            await ministack_app(scope, receive, send)
+            last = loop.time()
+
+    def watch() -> None:
+        if loop.time() - last > idle or not is_held():
+            over.set()
+        loop.call_later(min(CHECK_SECONDS, idle), watch)
+
+    watch()
+    loop.add_signal_handler(signal.SIGTERM, over.set)
+    guard = Guard(app, listener.getsockname()[1], access_key)
+    config = Config.from_mapping(
+        bind=[f"fd://{listener.detach()}"], keep_alive_timeout=75, graceful_timeout=1
+    )
+    config.loglevel = "WARNING"
+    await hypercorn_serve(guard, config, shutdown_trigger=over.wait)
+
+
+def main() -> None:
+    """Run in the foreground.
+
+    Arguments: state directory, port (0: any), idle seconds. Used by ``start``.
+    """
+    from asyncio import run
+
+    where, wanted, idle = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    with lock(where) as alive:
+        try:
+            listener = socket.create_server(("127.0.0.1", wanted))
+        except OSError as error:
+            sys.exit(f"port {wanted} of 127.0.0.1: {error.strerror}")
+        port = listener.getsockname()[1]
+        access_key = f"LKIA{secrets.token_hex(16).upper()}"
+        secret_key = secrets.token_urlsafe(30)
+        # MiniStack takes the key in these variables for root's; each function gets those of its
+        # role instead.
+        keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
+        os.environ |= {**SETTINGS, **keys, "GATEWAY_PORT": str(port)}
+        apply_patches()
+        url = f"http://127.0.0.1:{port}"
+        publish(alive, url=url, access_key=access_key, secret_key=secret_key)
+        run(serve(listener, idle, access_key, lambda: is_held(where, alive)))

@@ -13,8 +13,7 @@ from collections.abc import Collection
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ministack.core import iam_actions, responses
-from ministack.core.responses import get_account_id, get_region
+from ministack.core.responses import error_response_json, get_account_id, get_region
 from ministack.services import cloudformation, eventbridge, s3
 from ministack.services.cloudformation import (
     changesets,
@@ -77,7 +76,7 @@ def check_bus(original: Original, data: Json) -> Any:
     """
     if any(rule["EventBusName"] == data.get("Name") for rule in eventbridge._rules.values()):
         text = "EventBus can't be deleted since it has rules."
-        return responses.error_response_json("ValidationException", text, 400)
+        return error_response_json("ValidationException", text, 400)
     return original(data)
 
 
@@ -107,30 +106,14 @@ def parse_template(original: Original, text: str) -> Any:
 @patch("CreateChangeSet", handlers._ACTION_HANDLERS)
 def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
     """Create a change set for a change of outputs alone, as AWS does (aws/aws-cdk issue 778)."""
-    response = original(params)
-    name, stack_name = params["ChangeSetName"][0], params["StackName"][0]
-    _, change_set = changesets._find_change_set(name, stack_name)
-    deployed = cloudformation._stacks.get(stack_name) or {}
+    response, stack_name = original(params), params["StackName"][0]
+    _, change_set = changesets._find_change_set(params["ChangeSetName"][0], stack_name)
+    deployed = (cloudformation._stacks.get(stack_name) or {}).get("_template") or {}
     if change_set and "didn't contain changes" in change_set["StatusReason"]:
-        before, after = deployed.get("_template") or {}, change_set["_template"]
-        if before.get("Outputs") != after.get("Outputs"):
-            change_set |= {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
-            change_set["StatusReason"] = ""
+        is_changed = deployed.get("Outputs") != change_set["_template"].get("Outputs")
+        available = {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
+        change_set |= {**available, "StatusReason": ""} if is_changed else {}
     return response
-
-
-@patch("extract_resource_arn", iam_actions)
-def resource_of(original: Original, service: str, *request: Any) -> str:
-    """Return the ARN that a request is authorized for, where MiniStack refuses what AWS allows.
-
-    The ARN of a log group ends with ':*', as !GetAtt Arn does, except for tags (service
-    authorization reference of CloudWatch Logs). A change set named by its ARN is authorized by that
-    (seen on AWS by widdix/complete-aws-iam-reference, issue 6).
-    """
-    arn, tags = original(service, *request), "Tag" in request[2].get("x-amz-target", "")
-    if service == "cloudformation" and arn == "*":
-        return str(request[4].get("ChangeSetName", ["*"])[0])
-    return f"{arn}:*" if service == "logs" and ":log-group:" in arn and not tags else arn
 
 
 @patch("_resolve_document", helpers)
@@ -146,26 +129,20 @@ def resolve_url(original: Original, params: Json, body_key: str, url_key: str, l
 
 
 @patch("_evaluate_conditions", changesets, engine, handlers, stacks)
-def evaluate_conditions(original: Original, template: Json, params: Json) -> Any:
-    """Evaluate pseudo parameters and Fn::FindInMap in conditions.
+def evaluate_conditions(_original: Original, template: Json, params: Json) -> dict[str, bool]:
+    """Evaluate pseudo parameters and Fn::FindInMap in conditions, too.
 
     Source: CloudFormation User Guide, 'Condition functions'.
     """
-    mappings = template.get("Mappings") or {}
-
-    def prepared(expression: Any) -> Any:
-        """Resolve values, and leave {"Condition".
-
-        Name} to MiniStack, which knows the other conditions.
-        """
-        if not isinstance(expression, dict) or "Condition" in expression:
-            return expression
-        for function in expression.keys() & {"Fn::And", "Fn::Or", "Fn::Not"}:
-            return {function: [prepared(each) for each in expression[function]]}
-        return engine._resolve_refs(expression, {}, params, {}, mappings, "", "")
-
-    conditions = {name: prepared(each) for name, each in (template.get("Conditions") or {}).items()}
-    return original({**template, "Conditions": conditions}, params)
+    conditions, mappings = template.get("Conditions") or {}, template.get("Mappings") or {}
+    values: dict[str, bool] = {}
+    for _ in conditions:  # each round knows the conditions that those of the round before name
+        known = values
+        values = {
+            name: bool(engine._resolve_refs(each, {}, params, known, mappings, "", ""))
+            for name, each in conditions.items()
+        }
+    return values
 
 
 class Attributes(dict[str, Any]):

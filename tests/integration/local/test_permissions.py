@@ -4,7 +4,7 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, eventually, resource, template
+from raw_stacks import ACCOUNT, eventually, resource, snapshot, template
 
 
 @pytest.mark.parametrize("permission", ["logs-group", "logs-account"])
@@ -147,6 +147,38 @@ def test_the_boundary_of_a_role_limits_it(deploy, role, action, count):
     stack.client("events").put_targets(**rule_of(stack), Targets=[target])
     stack.put(name="one")
     assert len(stack.messages("Queue")) == count
+
+
+@pytest.mark.parametrize(("tag", "deleted"), [("ours", True), ("theirs", False)])
+def test_a_role_may_act_on_resources_with_its_tag_only(clients, unique, tag, deleted):
+    iam, rds = clients("iam"), clients("rds")
+    source = snapshot(rds, unique)
+    name = source.rsplit(":", 1)[1]
+    rds.add_tags_to_resource(ResourceName=source, Tags=[{"Key": "owner", "Value": tag}])
+    condition = {"StringEquals": {"aws:ResourceTag/owner": "ours"}}
+    allow = {"Effect": "Allow", "Action": "rds:*", "Resource": "*", "Condition": condition}
+    trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    made = iam.create_role(
+        RoleName=unique, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
+    )
+    document = json.dumps({"Statement": [allow]})
+    iam.put_role_policy(RoleName=unique, PolicyName="own", PolicyDocument=document)
+    arn = made["Role"]["Arn"]
+    keys = clients("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    own = clients(
+        "rds",
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["SessionToken"],
+    )
+    if deleted:
+        own.delete_db_snapshot(DBSnapshotIdentifier=name)
+    else:
+        with pytest.raises(ClientError) as refused:
+            own.delete_db_snapshot(DBSnapshotIdentifier=name)
+        assert refused.value.response["Error"]["Code"] == "AccessDenied"
+    names = {one["DBSnapshotIdentifier"] for one in rds.describe_db_snapshots()["DBSnapshots"]}
+    assert (name in names) is not deleted
 
 
 @pytest.mark.parametrize(

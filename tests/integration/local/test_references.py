@@ -175,6 +175,16 @@ def role(service, *actions):
             "Schedule group missing does not exist.",
         ),
         (
+            "Scheduler::Schedule",
+            {**SCHEDULE, "ScheduleExpression": "daily", "Target": {"RoleArn": NO_ROLE}},
+            "Invalid Schedule Expression daily",
+        ),
+        (
+            "Scheduler::Schedule",
+            {**SCHEDULE, "ScheduleExpressionTimezone": "Mars", "Target": {"RoleArn": NO_ROLE}},
+            "Invalid Schedule Expression rate(1 day) Mars",
+        ),
+        (
             "StepFunctions::StateMachine",
             {"RoleArn": NO_ROLE, "Definition": MACHINE},
             UNTRUSTED["states"],
@@ -333,6 +343,20 @@ def test_an_update_cannot_name_what_is_not_there_either(deploy):
         "Role"
     ]
     assert kept.endswith(stack.ids["Role"])
+
+
+def test_a_pipe_with_a_filter_that_is_no_pattern_is_refused(deploy):
+    criteria = {"FilterCriteria": {"Filters": [{"Pattern": '{"eventName": []}'}]}}
+    own = resource(
+        "AWS::Pipes::Pipe",
+        RoleArn=att("Role"),
+        Source=TOPIC,
+        SourceParameters=criteria,
+        Target=QUEUE,
+    )
+    stack = deploy(template(Role=role("pipes"), Own=own))
+    assert stack.status == "ROLLBACK_COMPLETE"
+    assert "Event pattern is not valid" in stack.reasons()
 
 
 def test_a_property_that_is_missing_is_named(deploy):

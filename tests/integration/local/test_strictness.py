@@ -71,6 +71,7 @@ def test_a_bus_with_a_rule_of_another_stack_is_not_deleted(deploy, unique):
     ("properties", "reason"),
     [
         ({"EventPattern": {"source": []}}, "Event pattern is not valid"),
+        ({"ScheduleExpression": "daily"}, "Parameter ScheduleExpression is not valid"),
         ({"EventPattern": {"source": ["x"]}, "EventBusName": "nowhere"}, "Event bus nowhere"),
         (
             {

@@ -9,7 +9,7 @@ import pytest
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
 from eventstacks.flow import targets
-from eventstacks.local import announcements, policies
+from eventstacks.local import policies, services
 
 ARN = "arn:aws:s3:::data/a/b.txt"
 QUEUE = "arn:aws:sqs:eu-central-1:000000000000:q"
@@ -89,7 +89,7 @@ def basic(*values, **more):
 def test_a_selector_takes_an_object(selector, verdict):
     values = {"eventCategory": "Data", "resources.type": "AWS::S3::Object", "resources.ARN": ARN}
     assert (
-        announcements.selects(selector, {**values, "readOnly": "false", "eventName": "PutObject"})
+        services.selects(selector, {**values, "readOnly": "false", "eventName": "PutObject"})
         is verdict
     )
 

@@ -90,7 +90,7 @@ def test_a_function_goes_around_another():
     ],
 )
 def test_the_daemon_ends_with_the_reason(tmp_path, spoil, missing):
-    code = f"from eventstacks.local import daemon; {spoil}; daemon.main()"
+    code = f"from eventstacks.local import server; {spoil}; server.main()"
     run = [sys.executable, "-c", code, str(tmp_path), "0", "60"]
     done = subprocess.run(
         run, capture_output=True, text=True, timeout=60, check=False, start_new_session=True

@@ -1,13 +1,12 @@
-"""Events of AWS services that MiniStack does not send.
+"""Events and operations of AWS services that MiniStack lacks, and what it authorizes otherwise.
 
-S3 data events through CloudTrail, RDS snapshots, and notifications of alarms.
-
-And CopyDBSnapshot and CopyDBClusterSnapshot, which it lacks.
-
-S3's own 'Object Created' comes from MiniStack, for buckets with EventBridgeEnabled.
+Events: S3 data events through CloudTrail, and RDS snapshots. S3's own 'Object Created' comes from
+MiniStack, for buckets with EventBridgeEnabled. Operations: CopyDBSnapshot, CopyDBClusterSnapshot,
+StartMessageMoveTask and ListMessageMoveTasks. Notifications of alarms obey the policy of the topic.
 """
 
 import contextvars
+import functools
 import json
 import time
 import uuid
@@ -15,9 +14,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from ministack.core import iam_actions
+from ministack.core.concurrency import esm_wake
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, now_iso, set_request_region
-from ministack.services import cloudwatch, eventbridge, kms, rds, s3, sns
+from ministack.services import cloudwatch, eventbridge, kms, rds, s3, sns, sqs, tagging
 
 from eventstacks.local.ministack import Json, Original, call, in_region, log, patch
 from eventstacks.local.policies import policies_allow
@@ -262,38 +262,39 @@ def copy_snapshot(part: str, kind: str, form: Form) -> Any:
     return rds._xml(200, f"Copy{part}Response", text)
 
 
-def _copy_instance_snapshot(form: Form) -> Any:
-    return copy_snapshot("DBSnapshot", "snapshot", form)
-
-
-def _copy_cluster_snapshot(form: Form) -> Any:
-    return copy_snapshot("DBClusterSnapshot", "cluster-snapshot", form)
-
-
-rds._ACTION_MAP["CopyDBSnapshot"] = _copy_instance_snapshot
-rds._ACTION_MAP["CopyDBClusterSnapshot"] = _copy_cluster_snapshot
+SNAPSHOT_PARTS = {"DBSnapshot": "snapshot", "DBClusterSnapshot": "cluster-snapshot"}
+for _part, _kind in SNAPSHOT_PARTS.items():
+    rds._ACTION_MAP[f"Copy{_part}"] = functools.partial(copy_snapshot, _part, _kind)
+# Services whose tags aws:ResourceTag in a role's policy can name.
+tagging._RESOURCE_TAG_COLLECTORS |= {**tagging._COLLECTORS, "rds": rds._tags.items}
 
 
 @patch("extract_resource_arn", iam_actions)
 def resource_of(original: Original, service: str, *request: Any) -> str:
-    """Return the ARN of the snapshot that a request copies, deletes or tags.
+    """Return the ARN that a request is authorized for, where MiniStack takes another one.
 
-    MiniStack knows instances and clusters only.
-
-    A copy is authorized for its source and its target (service authorization reference); here only
-    for the target.
+    The ARN of a log group ends with ':*', as !GetAtt Arn does, except for tags (service
+    authorization reference of CloudWatch Logs). A change set named by its ARN is authorized by that
+    (seen on AWS by widdix/complete-aws-iam-reference, issue 6). Of RDS, MiniStack knows instances
+    and clusters only. A copy is authorized for its source and its target (service authorization
+    reference); here only for the target.
     """
-    arn = str(original(service, *request))
-    form, region, account = request[4], request[5], request[6]
+    arn, (_, _, headers, _, form, region, account) = str(original(service, *request)), request
+    if service == "cloudformation" and arn == "*":
+        return str(form.get("ChangeSetName", ["*"])[0])
+    if service == "logs" and ":log-group:" in arn and "Tag" not in headers.get("x-amz-target", ""):
+        return f"{arn}:*"
     action = str(form.get("Action", [""])[0])
     if service != "rds" or not action.startswith(("Copy", "Delete", "AddTags")):
         return arn
-    if name := form.get("ResourceName"):
-        return str(name[0])
-    for part, kind in (("DBSnapshot", "snapshot"), ("DBClusterSnapshot", "cluster-snapshot")):
-        for key in (f"Target{part}Identifier", f"{part}Identifier"):
-            if key in form:
-                return f"arn:aws:rds:{region}:{account}:{kind}:{form[key][0]}"
+    names = {
+        f"{prefix}{part}Identifier": f"arn:aws:rds:{region}:{account}:{kind}:"
+        for part, kind in SNAPSHOT_PARTS.items()
+        for prefix in ("Target", "")
+    }
+    for key, start in {"ResourceName": "", **names}.items():
+        if key in form:
+            return f"{start}{form[key][0]}"
     return arn
 
 
@@ -341,3 +342,58 @@ def notify(original: Original, alarm: Json, old: str, new: str, reason: str) -> 
         }
         cloudwatch._history_entries().append(entry)
     original({**alarm, field: allowed}, old, new, reason)
+
+
+def queue_of(arn: str) -> Json:
+    """Return MiniStack's queue. Raises its error if there is none."""
+    queue: Json | None = sqs._queue_by_arn(arn)
+    if not queue:
+        raise sqs._Err("ResourceNotFoundException", f"The queue {arn} does not exist.")
+    return queue
+
+
+def is_dead_letter_queue(arn: str) -> bool:
+    """Return True if a queue of this Region has this one as its dead-letter queue."""
+    policies = (queue["attributes"].get("RedrivePolicy") for queue in sqs._queues.values())
+    return any(json.loads(policy or "{}").get("deadLetterTargetArn") == arn for policy in policies)
+
+
+def start_move(data: Json, _url: str) -> Json:
+    """Move the visible messages of a dead-letter queue to a queue, by default back to their own.
+
+    The task ends before the call returns, at any rate that is asked for. Source: SQS Developer
+    Guide, 'Configure a dead-letter queue redrive'. The texts of errors are a guess.
+    """
+    arn, now = data["SourceArn"], time.time()
+    source = queue_of(arn)
+    destination = queue_of(data["DestinationArn"]) if "DestinationArn" in data else None
+    if not is_dead_letter_queue(arn):
+        text = "Source queue must be configured as a Dead Letter Queue."
+        raise sqs._Err("AWS.SimpleQueueService.UnsupportedOperation", text)
+    moved = 0
+    for one in [one for one in source["messages"] if one["visible_at"] <= now]:
+        origin = one["sys"].get("DeadLetterQueueSourceArn", "")
+        if target := destination or sqs._queue_by_arn(origin):  # others stay where they are
+            # A moved message is a new one: its own ID, age and count of receives.
+            new = {"id": str(uuid.uuid4()), "receive_count": 0, "first_receive_at": None, "sys": {}}
+            target["messages"].append({**one, **new, "sent_at": now})
+            source["messages"].remove(one)
+            moved += 1
+    esm_wake.set()
+    entry = {
+        "SourceArn": arn,
+        "Status": "COMPLETED",
+        "ApproximateNumberOfMessagesMoved": moved,
+        "StartedTimestamp": int(now * 1000),
+    }
+    source.setdefault("move_tasks", []).insert(0, entry)
+    return {"TaskHandle": str(uuid.uuid4())}
+
+
+def list_moves(data: Json, _url: str) -> Json:
+    """List the newest tasks of a queue."""
+    tasks = queue_of(data["SourceArn"]).get("move_tasks", [])
+    return {"Results": tasks[: int(data.get("MaxResults", 1))]}
+
+
+sqs._HANDLERS |= {"StartMessageMoveTask": start_move, "ListMessageMoveTasks": list_moves}
