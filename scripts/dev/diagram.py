@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from eventstacks.flow.targets import Target
 
 # Kind of target: its style, if it is not "compute".
-STYLES = {"event-bus": "bus", "logs": "log"} | dict.fromkeys(
-    ("firehose", "kinesis", "sns", "sqs"), "queue"
-)
+STYLES = {
+    "event-bus": "bus",
+    "event-bus-v2": "bus",
+    "logs": "log",
+    "table": "archive",
+} | dict.fromkeys(("firehose", "kinesis", "sns", "sqs"), "queue")
 COLOURS = {
     "publisher": "#475569",
     "bus": "#7c3aed",
@@ -91,8 +94,16 @@ def edges(flow: Flow) -> Iterator[Edge]:
     for bus in flow.buses:
         if bus_name(bus) != "default" or flow.rules_on(bus):
             yield from _bus_edges(flow, bus)
-    for schedule in flow.schedules:
-        yield from _target_edges(flow, _rule_node("schedule", schedule), schedule.targets)
+    for rule in flow.senders:
+        node = _rule_node(rule.sender.title if rule.sender else "", rule)
+        if rule.bus:
+            kind = kind_of(rule.bus)
+            style = STYLES.get(kind.name, "queue")
+            source = Node(rule.bus, kind.title, style, flow.label(rule.bus))
+            publisher = Node(f"to {rule.bus}", "publisher", "publisher", "your applications")
+            yield Edge(publisher, source, "PutEvents" if style == "bus" else "")
+            yield Edge(source, node)
+        yield from _target_edges(flow, node, rule.targets)
 
 
 def _bus_edges(flow: Flow, bus: str) -> Iterator[Edge]:

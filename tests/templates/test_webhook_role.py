@@ -4,6 +4,7 @@ import pytest
 
 from eventstacks import rendering
 from eventstacks.flow import graph, permissions
+from eventstacks.flow.policies import policy_of
 
 WHERE = {"name": "hook", "region": "eu-central-1", "account": "111122223333"}
 EVENTS = "arn:aws:events:eu-central-1:111122223333:"
@@ -53,7 +54,7 @@ def test_it_may_do_nothing_else(action, resource):
 )
 def test_only_its_rule_may_use_it(bus, rule, trusted):
     _, role = role_of(bus)
-    policy = graph.policy_of("trust", role.arn, role.properties["AssumeRolePolicyDocument"])
+    policy = policy_of("trust", role.arn, role.properties["AssumeRolePolicyDocument"])
     context = {"aws:sourcearn": f"{EVENTS}{rule}", "aws:sourceaccount": "111122223333"}
     found = permissions.evaluate([policy], "events.amazonaws.com", "sts:AssumeRole", None, context)
     assert (found.allowed is True) is trusted

@@ -15,17 +15,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.environment import Source
+from eventstacks.flow.policies import Policy, permission_of, policy_of
 from eventstacks.flow.resolve import Resource, Stack
 from eventstacks.flow.symbols import (
     Json,
     as_dict,
     as_list,
-    documents_of,
-    is_known,
+    at,
     like,
     pattern_of,
 )
-from eventstacks.flow.targets import Target, bare
+from eventstacks.flow.targets import EVENTS, PIPES, SCHEDULER, Target, bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,10 +35,55 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Sender:
+    """A resource other than a rule that sends to one target, in a role of its own.
+
+    ``service``: who assumes the role. The others are dotted paths of properties; ``filters``: of
+    entries with a Pattern.
+    """
+
+    title: str
+    service: str
+    target: str
+    role: str
+    dead_letters: tuple[str, ...]
+    source: str = ""
+    filters: str = ""
+
+
+# A pipe's own dead-letter queue is that of a stream; a queue as source has a RedrivePolicy instead.
+_STREAM_DLQ = "SourceParameters.%sStreamParameters.DeadLetterConfig.Arn"
+SENDERS = {
+    "AWS::Scheduler::Schedule": Sender(
+        "schedule", SCHEDULER, "Target.Arn", "Target.RoleArn", ("Target.DeadLetterConfig.Arn",)
+    ),
+    "AWS::Pipes::Pipe": Sender(
+        "pipe",
+        PIPES,
+        "Target",
+        "RoleArn",
+        (_STREAM_DLQ % "DynamoDB", _STREAM_DLQ % "Kinesis"),
+        "Source",
+        "SourceParameters.FilterCriteria.Filters",
+    ),
+    "AWS::EventsV2::Subscriber": Sender(
+        "subscriber",
+        EVENTS,
+        "InvokeConfiguration.TargetArn",
+        "InvokeConfiguration.RoleArn",
+        ("OnFailureConfiguration.Arn",),
+        "EventBusArn",
+        "FilterConfiguration.Filters",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Rule:
     """A rule.
 
-    Archives are rules without targets; those of EventBridge Scheduler have a schedule.
+    Archives are rules without targets. ``sender``: what it is if it is a schedule, a pipe or a
+    subscriber; its ``bus`` is the source of a pipe then, and "" for a schedule.
 
     ``pattern``: None if there is none, text if it is a symbol or not JSON.
     """
@@ -51,21 +96,7 @@ class Rule:
     schedule: str | None = None
     state: str = "ENABLED"
     targets: tuple[Target, ...] = ()
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A resource policy, or a Lambda permission as the statement that it adds.
-
-    ``attached``: the ARN of what it guards. A policy of CloudWatch Logs guards the log groups of an
-    account and Region: it is attached to ``arn:…:logs:<region>:<account>:``. ``is_open``: only AWS
-    knows its statements, or whether it guards this ARN.
-    """
-
-    label: str
-    attached: str
-    statements: tuple[Json, ...]
-    is_open: bool = False
+    sender: Sender | None = None
 
 
 @dataclass(eq=False)  # hashable: results are cached by flow
@@ -81,7 +112,7 @@ class Flow:
     buses: dict[str, str] = field(default_factory=dict)
     rules: list[Rule] = field(default_factory=list)
     archives: list[Rule] = field(default_factory=list)
-    schedules: list[Rule] = field(default_factory=list)
+    senders: list[Rule] = field(default_factory=list)
     policies: list[Policy] = field(default_factory=list)
     resources: dict[str, Resource] = field(default_factory=dict)
     stacks: list[Stack] = field(default_factory=list)
@@ -110,6 +141,7 @@ class Flow:
 
     def label(self, arn: str) -> str:
         """Return a short name: the logical ID, or the last part of the ARN."""
+        arn = arn.partition("/stream/")[0]  # of a table
         if arn in self.resources:
             return self.resources[arn].logical_id
         return self.buses.get(arn) or bus_name(arn) or arn.rsplit(":", 1)[-1].rsplit("/", 1)[-1]
@@ -198,12 +230,12 @@ def bus_name(arn: str) -> str:
 
 
 def add(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """Add a resource with the bus, rule, archive, schedule and policies that it is or has."""
+    """Add a resource with the bus, rule, archive, sender and policies that it is or has."""
     given, label = resource.properties, resource.logical_id
     flow.resources[bare(resource.arn)] = resource
     flow.policies += _policies(flow, resource, stack)
     schedule = given.get("ScheduleExpression")
-    entries = map(as_dict, as_list(given.get("Targets")) + as_list(given.get("Target")))
+    entries = map(as_dict, as_list(given.get("Targets")))
     rule = Rule(
         label,
         resource.name,
@@ -226,14 +258,26 @@ def add(flow: Flow, resource: Resource, stack: Stack) -> None:
             flow.rules.append(rule)
         case "AWS::Events::Archive":
             flow.archives.append(rule)
-        case "AWS::Scheduler::Schedule":
-            flow.schedules.append(rule)
+        case kind if kind in SENDERS:
+            flow.senders.append(_sender(rule, given, SENDERS[kind]))
 
 
-def policy_of(label: str, arn: str, raw: Any) -> Policy:
-    """Return the policy with a document, its JSON text, or what only AWS knows."""
-    statements = documents_of(raw)
-    return Policy(label, arn, statements, not statements and not is_known(raw))
+def _sender(rule: Rule, given: Mapping[str, Any], kind: Sender) -> Rule:
+    """Return a schedule, a pipe or a subscriber: a rule with one target."""
+    patterns = [pattern_of(at(one, "Pattern")) for one in as_list(at(given, kind.filters))]
+    # One filter of a pipe is enough; those of a subscriber are on different parts of an event.
+    pattern: Json | str | None = {"$or": patterns} if len(patterns) > 1 else None
+    if len(patterns) == 1 or any(isinstance(one, str) for one in patterns):
+        pattern = next((one for one in patterns if isinstance(one, str)), patterns[0])
+    dead_letters = next(filter(None, (at(given, path) for path in kind.dead_letters)), None)
+    settings = {
+        **as_dict(given.get("Target")),
+        "RoleArn": at(given, kind.role),
+        "DeadLetterConfig": {"Arn": dead_letters},
+    }
+    target = Target(rule.label, bare(str(at(given, kind.target) or "")), settings)
+    source = str(at(given, kind.source) or "")
+    return replace(rule, bus=source, pattern=pattern, targets=(target,), sender=kind)
 
 
 # type: (property with the policy, property that names what it guards: queues by URL, topics by
@@ -259,7 +303,7 @@ def _policies(flow: Flow, resource: Resource, stack: Stack) -> list[Policy]:
     """Return the policies that a resource is or has."""
     given, label = resource.properties, resource.logical_id
     if resource.type == "AWS::Lambda::Permission":
-        return [_permission(resource, stack)]
+        return [permission_of(resource, stack)]
     if resource.type == "AWS::Events::EventBusPolicy":
         bus = bus_arn(given.get("EventBusName"), stack)
         short = {"Effect": "Allow", "Resource": bus, **given}  # Action and Principal
@@ -273,36 +317,6 @@ def _policies(flow: Flow, resource: Resource, stack: Stack) -> list[Policy]:
         guarded = [arns.get(name, name) for name in map(str, as_list(given.get(guards)))]
     policies = (policy_of(label, arn, given.get(key)) for arn in guarded)
     return [policy for policy in policies if policy.statements or policy.is_open]
-
-
-_PERMISSION_CONDITIONS = (
-    ("SourceArn", "ArnLike", "AWS:SourceArn"),
-    ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
-    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
-    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
-    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
-)
-
-
-def _permission(resource: Resource, stack: Stack) -> Policy:
-    """Return a Lambda permission as the statement that AddPermission writes (API reference)."""
-    given = resource.properties
-    function = str(given.get("FunctionName", ""))
-    if not function.startswith("arn:"):  # a name, or an account and a name
-        function = stack.arn("lambda", f"function:{function.rpartition(':function:')[2]}")
-    conditions: Json = {}
-    for name, operator, key in _PERMISSION_CONDITIONS:
-        if name in given:
-            conditions.setdefault(operator, {})[key] = given[name]
-    principal = str(given.get("Principal", ""))
-    statement = {
-        "Effect": "Allow",
-        "Action": given.get("Action"),
-        "Resource": function,
-        "Condition": conditions,
-        "Principal": {"Service" if "." in principal else "AWS": principal},
-    }
-    return Policy(resource.logical_id, function, (statement,))
 
 
 # Transforms that add no resources: those of AWS::LanguageExtensions stand in the template as

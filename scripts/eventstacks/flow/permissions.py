@@ -9,15 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow import targets
-from eventstacks.flow.graph import Flow, Policy, Rule, policy_of
-from eventstacks.flow.policies import Verdict, decisive, evaluate
-from eventstacks.flow.symbols import Json, as_dict, as_list
-from eventstacks.flow.targets import EVENTS, SCHEDULER, Call, Context, Reason, Target
+from eventstacks.flow.policies import Policy, Verdict, decisive, evaluate, policy_of
+from eventstacks.flow.symbols import Json, as_dict, as_list, at
+from eventstacks.flow.targets import EVENTS, PIPES, SCHEDULER, Call, Context, Reason, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from eventstacks.flow.graph import Flow, Rule
     from eventstacks.flow.resolve import Resource
+
+
+# Service of a pipe's source: what the role has to allow on it (EventBridge guide, 'Pipes
+# permissions'). dynamodb:ListStreams is left out: the Service Authorization Reference wants "*" for
+# it, the guide's example the stream. Brokers and Kafka are not looked into.
+SOURCE_ACTIONS = {
+    "dynamodb": ("DescribeStream", "GetRecords", "GetShardIterator"),
+    "kinesis": ("DescribeStream", "GetRecords", "GetShardIterator", "ListShards"),
+    "sqs": ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes"),
+}
 
 
 def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None) -> Verdict:
@@ -65,20 +75,30 @@ def is_fifo(flow: Flow, arn: str) -> bool:
     return arn.endswith(".fifo") or bool(is_marked)
 
 
-def of_schedule(flow: Flow, schedule: Rule) -> Iterator[tuple[str, Verdict]]:
-    """Yield the verdict on a schedule's target (key ``Arn``) and its dead-letter queue.
+def of_sender(flow: Flow, rule: Rule) -> Iterator[tuple[str, Verdict]]:
+    """Yield the verdicts on what a sender does in its role, with the property that says so.
 
-    EventBridge Scheduler does both in its role; a queue policy is not needed. Source: EventBridge
-    Scheduler User Guide, 'Execution role' and 'Configuring a dead-letter queue' (aws-cdk issue
-    32032).
+    It calls its target, writes to its dead-letter queue, and a pipe reads its source; policies of
+    queues and functions are not needed. Sources: EventBridge Scheduler User Guide, 'Execution role'
+    and 'Configuring a dead-letter queue' (aws-cdk issue 32032); EventBridge User Guide, 'Pipes
+    permissions' and 'Custom event buses'.
     """
-    target = next(iter(schedule.targets), Target("", ""))
-    queue = Target("", str(target.dead_letters), {"RoleArn": target.role})
-    # aws:SourceArn is the ARN of the schedule group, which is not looked up here.
-    if target.role and targets.role_calls(target, flow.resources):
-        yield "Arn", of_role(flow, schedule, target, SCHEDULER, {})
-    if target.role and target.dead_letters:
-        yield "DeadLetterConfig", of_role(flow, schedule, queue, SCHEDULER, {})
+    sender, given = rule.sender, flow.resources[rule.arn].properties
+    if not sender or not rule.targets[0].role:
+        return
+    calls = {sender.target: targets.role_calls(rule.targets[0], flow.resources)}
+    for path in sender.dead_letters:
+        if queue := at(given, path):
+            calls[path] = targets.role_calls(Target("", str(queue)), {})
+    if sender.service == PIPES:
+        service = targets.service_of(rule.bus)
+        actions = SOURCE_ACTIONS.get(service, ())
+        calls[sender.source] = [Call(f"{service}:{action}", rule.bus) for action in actions]
+    # aws:SourceArn of a schedule is the ARN of its group, which is not looked up here.
+    context = {} if sender.service == SCHEDULER else _context(rule)
+    for path, needed in calls.items():
+        if needed:
+            yield path, of_role(flow, rule, rule.targets[0], needed, sender.service, context)
 
 
 def _context(rule: Rule) -> dict[str, str | None]:
@@ -101,10 +121,19 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
     return verdict.otherwise(Reason.NO_POLICY, text)
 
 
-def of_role(
-    flow: Flow, rule: Rule, target: Target, service: str = EVENTS, context: Context | None = None
+def of_role(  # noqa: PLR0913, PLR0917 - what a rule has by default, and a sender does not
+    flow: Flow,
+    rule: Rule,
+    target: Target,
+    calls: Sequence[Call] | None = None,
+    service: str = EVENTS,
+    context: Context | None = None,
 ) -> Verdict:
-    """Decide by the role of a target: its trust policy and what it allows."""
+    """Decide by the role of a target: its trust policy and what it allows.
+
+    ``calls``: what it needs; by default what a rule needs to deliver.
+    """
+    calls = targets.role_calls(target, flow.resources) if calls is None else calls
     context = _context(rule) if context is None else context
     arn = str(target.role)
     role = flow.resources.get(arn)
@@ -119,7 +148,7 @@ def of_role(
     if not trusted.allowed:
         return trusted.otherwise(Reason.ROLE_TRUST, text)
     policies, verdict = policies_of_role(flow, role), Verdict()
-    for call in targets.role_calls(target, flow.resources):
+    for call in calls:
         text = f"the role {label} does not allow {call.action} on {call.resource}"
         arns = targets.policy_arns(call.resource)
         named = (evaluate(policies, None, call.action, arn, call.context) for arn in arns)

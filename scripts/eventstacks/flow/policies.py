@@ -8,13 +8,64 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.flow.symbols import SYMBOL, Json, as_dict, as_list, like
+from eventstacks.flow.symbols import SYMBOL, Json, as_dict, as_list, documents_of, is_known, like
 from eventstacks.flow.targets import DOUBTS, Context, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from eventstacks.flow.graph import Policy
+    from eventstacks.flow.resolve import Resource, Stack
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A resource policy, or a Lambda permission as the statement that it adds.
+
+    ``attached``: the ARN of what it guards. A policy of CloudWatch Logs guards the log groups of an
+    account and Region: it is attached to ``arn:…:logs:<region>:<account>:``. ``is_open``: only AWS
+    knows its statements, or whether it guards this ARN.
+    """
+
+    label: str
+    attached: str
+    statements: tuple[Json, ...]
+    is_open: bool = False
+
+
+def policy_of(label: str, arn: str, raw: Any) -> Policy:
+    """Return the policy with a document, its JSON text, or what only AWS knows."""
+    statements = documents_of(raw)
+    return Policy(label, arn, statements, not statements and not is_known(raw))
+
+
+_PERMISSION_CONDITIONS = (
+    ("SourceArn", "ArnLike", "AWS:SourceArn"),
+    ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
+    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
+    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
+    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
+)
+
+
+def permission_of(resource: Resource, stack: Stack) -> Policy:
+    """Return a Lambda permission as the statement that AddPermission writes (API reference)."""
+    given = resource.properties
+    function = str(given.get("FunctionName", ""))
+    if not function.startswith("arn:"):  # a name, or an account and a name
+        function = stack.arn("lambda", f"function:{function.rpartition(':function:')[2]}")
+    conditions: Json = {}
+    for name, operator, key in _PERMISSION_CONDITIONS:
+        if name in given:
+            conditions.setdefault(operator, {})[key] = given[name]
+    principal = str(given.get("Principal", ""))
+    statement = {
+        "Effect": "Allow",
+        "Action": given.get("Action"),
+        "Resource": function,
+        "Condition": conditions,
+        "Principal": {"Service" if "." in principal else "AWS": principal},
+    }
+    return Policy(resource.logical_id, function, (statement,))
 
 
 @dataclass(frozen=True)

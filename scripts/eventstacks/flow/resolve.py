@@ -44,6 +44,7 @@ _TYPES = {
     "AWS::Events::EventBus": ("Name", "{n}", _ARN % ("events", "event-bus/{n}")),
     "AWS::Events::Rule": ("Name", "{n}", _ARN % ("events", "rule/{f}{n}")),
     "AWS::EventsV2::EventBus": ("Name", "{arn}", _ARN % ("events", "event-busv2/{n}/{id}")),
+    "AWS::EventsV2::Subscriber": ("Name", "{arn}", _ARN % ("events", "subscriber/{n}/{id}")),
     "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{f}{n}"),
     "AWS::KMS::Alias": ("AliasName", "{n}", _ARN % ("kms", "{n}")),
     "AWS::KMS::Key": ("", "{n}", _ARN % ("kms", "key/{n}")),
@@ -57,6 +58,7 @@ _TYPES = {
     "AWS::Lambda::Alias": ("Name", "{arn}", _ARN % ("lambda", "function:{f}{n}")),
     "AWS::Lambda::Function": ("FunctionName", "{n}", _ARN % ("lambda", "function:{n}")),
     "AWS::Logs::LogGroup": ("LogGroupName", "{n}", _ARN % ("logs", "log-group:{n}:*")),
+    "AWS::Pipes::Pipe": ("Name", "{n}", _ARN % ("pipes", "pipe/{n}")),
     "AWS::S3::Bucket": ("BucketName", "{n}", "arn:{p}:s3:::{n}"),
     "AWS::SNS::Topic": ("TopicName", "{arn}", _ARN % ("sns", "{n}")),
     "AWS::SQS::Queue": ("QueueName", "https://sqs.{r}.{u}/{a}/{n}", _ARN % ("sqs", "{n}")),
@@ -358,6 +360,8 @@ class Stack:
         if self._type(logical_id) in _TYPES:
             if attribute in {"Arn", "TopicArn", "FunctionArn", "EventBusArn"}:
                 return arn
+            if attribute == "StreamArn":  # of a table
+                return f"{arn}/stream/{self.symbol(f'{logical_id}.StreamLabel')}"
             if attribute == "ArnForPolicy":  # of an API destination: without the ID
                 return arn.rpartition("/")[0] if arn.count("/") > 1 else arn
             if attribute == "GraphQLEndpointArn":

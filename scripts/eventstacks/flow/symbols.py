@@ -75,6 +75,13 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
+def at(value: Any, path: str) -> Any:
+    """Return what a resolved value has at a dotted path of keys, None if it has nothing there."""
+    for key in path.split("."):
+        value = as_dict(value).get(key)
+    return value
+
+
 def documents_of(raw: Any) -> tuple[Json, ...]:
     """Return the statements of a policy document or its JSON text; none if it cannot be read."""
     return tuple(filter(None, map(as_dict, as_list(_parsed(raw).get("Statement")))))

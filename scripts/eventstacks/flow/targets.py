@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eventstacks.flow.resolve import Resource
 
 EVENTS, SCHEDULER = "events.amazonaws.com", "scheduler.amazonaws.com"
+PIPES = "pipes.amazonaws.com"
 INPUTS = ("Input", "InputPath", "InputTransformer")
 Context = Mapping[str, str | None]  # condition keys of a request; None: known to be absent
 
@@ -172,6 +173,7 @@ KINDS = (
         "batch:SubmitJob",
         resources=("{arn}", "arn:{p}:batch:{r}:{a}:job-definition/⟨definition?⟩"),
     ),
+    Kind("table", "DynamoDB table", "dynamodb", "", role=Role.OPTIONAL),  # the source of a pipe
     Kind("codebuild", "CodeBuild project", "codebuild", "codebuild:StartBuild"),
     Kind("codepipeline", "CodePipeline", "codepipeline", "codepipeline:StartPipelineExecution"),
     Kind("ecs", "ECS task", "ecs", "ecs:RunTask", resources=("{task}",)),

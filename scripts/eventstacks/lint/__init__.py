@@ -21,7 +21,7 @@ from eventstacks.lint.targets import (
     log_group_role,
     loop,
     one_input,
-    schedule_role,
+    sender_role,
     target_ids,
     target_role,
 )
@@ -52,6 +52,6 @@ RULES = [
     rds_event_id,
     silent_bucket,
     target_role,
-    schedule_role,
+    sender_role,
     alarm_topic,
 ]

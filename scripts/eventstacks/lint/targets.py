@@ -3,7 +3,7 @@
 from functools import partial
 
 from eventstacks.flow import payload, permissions, trace
-from eventstacks.flow.graph import Flow
+from eventstacks.flow.graph import SENDERS, Flow
 from eventstacks.flow.policies import Verdict, evaluate
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list
@@ -162,27 +162,31 @@ def target_role(view: View) -> Findings:
 
 @flow_rule(
     "E9823",
-    "Validate the role of a schedule",
-    "EventBridge Scheduler calls the target and writes to the dead-letter queue in the role of the "
-    "schedule. The role has to trust scheduler.amazonaws.com, and to allow the target's action and "
-    "sqs:SendMessage on the dead-letter queue; a queue policy is not enough.",
-    "https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html",
-    ("scheduler", "schedules", "iam"),
-    types=(SCHEDULE,),
+    "Validate the role of a schedule, a pipe or a subscriber",
+    "A schedule, a pipe and a subscriber of a bus of the new kind call the target and write to the "
+    "dead-letter queue in their role; a pipe also reads its source in it. The role has to trust "
+    "scheduler.amazonaws.com, pipes.amazonaws.com or events.amazonaws.com, and to allow the "
+    "target's action, sqs:SendMessage on the dead-letter queue, and the calls that read a DynamoDB "
+    "stream, a Kinesis stream or a queue; a queue policy is not enough.",
+    f"{GUIDE}eb-pipes-permissions.html",
+    ("scheduler", "schedules", "pipes", "iam"),
+    types=tuple(SENDERS),
 )
-def schedule_role(view: View) -> Findings:
-    for name, target in ((name, node.get("Target")) for name, node in view.each(SCHEDULE)):
-        for key in ("Arn", "DeadLetterConfig"):
-            place = target.get(key) if target else None
-            reason = view.why_denied(partial(_of_schedule, name, key), SCHEDULE, *ROLE_TYPES)
-            if place and reason:
-                yield place, reason
+def sender_role(view: View) -> Findings:
+    for kind, sender in SENDERS.items():
+        for name, node in view.each(kind):
+            for path in filter(None, (sender.target, *sender.dead_letters, sender.source)):
+                place = node.get(*path.split("."))
+                judge = partial(_of_sender, name, path)
+                if place and (reason := view.why_denied(judge, kind, *ROLE_TYPES)):
+                    yield place, reason
 
 
-def _of_schedule(name: str, key: str, flow: Flow) -> Verdict:
-    schedule = next((one for one in flow.schedules if one.label == name), None)
-    verdicts = dict(permissions.of_schedule(flow, schedule)) if schedule else {}
-    return verdicts.get(key, Verdict())
+def _of_sender(name: str, path: str, flow: Flow) -> Verdict:
+    """Return the verdict on what a sender needs by a property; one that does not exist lacks it."""
+    sender = next((one for one in flow.senders if one.label == name), None)
+    verdicts = dict(permissions.of_sender(flow, sender)) if sender else {}
+    return verdicts.get(path, Verdict() if sender else Verdict(Reason.NO_POLICY))
 
 
 # Policies of AWS that allow to write to every bucket.

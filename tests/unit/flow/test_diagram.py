@@ -42,6 +42,30 @@ def test_a_bus_has_publishers_and_an_archive():
     } <= set(arrows(flow))
 
 
+def test_a_pipe_reads_its_source_and_sends_to_its_target():
+    flow = graph.of_template(rendering.render("table-outbox").document)
+    assert arrows(flow) == [
+        ("your applications", "Table", ""),
+        ("Table", "OutboxPipe", ""),
+        ("OutboxPipe", "default", ""),
+        ("default", "DeadLetterQueue", "not delivered"),
+    ]
+    [pipe] = {one.target for one in diagram.edges(flow) if one.target.title == "OutboxPipe"}
+    assert pipe.lines[0] == "eventName: INSERT"
+
+
+def test_a_bus_of_the_new_kind_has_subscribers():
+    flow = graph.of_template(rendering.render("event-bus-v2").document)
+    assert {
+        ("your applications", "EventBus", "PutEvents"),
+        ("EventBus", "WorkSubscriber", ""),
+        ("WorkSubscriber", "WorkQueue", ""),
+        ("WorkQueue", "FailureQueue", "not delivered"),
+        ("EventBus", "LogSubscriber", ""),
+        ("LogSubscriber", "LogFunction", ""),
+    } <= set(arrows(flow))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_mermaid_has_every_node_and_arrow_and_is_the_same_every_time(name):
     flow = graph.of_template(rendering.render(name).document)
