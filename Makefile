@@ -12,14 +12,13 @@ REGION ?=
 FILE ?=
 EVENT ?=
 YES ?=
-KEEP ?=
 TARGET ?=
 BUS_OF ?=
 # Further options of the command (see `eventstacks COMMAND --help`): make deploy ARGS=--disable-rollback
 ARGS ?=
 
 # A misspelled name on the command line would mean "all stacks": it is an error.
-VARIABLES := ENV STACK REGION FILE EVENT YES KEEP TARGET BUS_OF ARGS PYTHON
+VARIABLES := ENV STACK REGION FILE EVENT YES TARGET BUS_OF ARGS PYTHON
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 NEAREST := import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0))
 $(foreach name,$(filter-out $(VARIABLES),$(GIVEN)),$(error unknown variable $(name): \
@@ -69,8 +68,8 @@ $(DEV): requirements-dev.lock $(STAMP)
 
 ##@ Start here
 .PHONY: demo setup
-demo: $(STAMP) ## deploy the stacks to an embedded AWS and watch events flow (KEEP=1 leaves them there)
-	@$(RUN) demo $(call if-yes,KEEP,--keep)
+demo: $(STAMP) ## deploy the stacks to an embedded AWS and watch events flow
+	@$(RUN) demo
 setup: $(STAMP) ## install the tools into .venv
 
 ##@ Templates
@@ -124,7 +123,7 @@ follow: $(STAMP) ## watch operations in progress
 ##@ Events
 .PHONY: send sample
 send: $(STAMP) ## send events: make send STACK=custom-event-bus FILE=events.ndjson (default: stdin)
-	@$(RUN) send $(SCOPE) $(MORE) $(or $(call given,FILE),-)
+	@$(RUN) send $(SCOPE) $(MORE) $(call given,FILE)
 sample: $(STAMP) ## print a sample event: make sample EVENT=s3-object-created
 	@$(RUN) sample $(or $(call given,EVENT),--list) $(MORE)
 .PHONY: tail archive-replay redrive

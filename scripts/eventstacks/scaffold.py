@@ -117,13 +117,6 @@ def _bus_entry(bus_of: str) -> list[str]:
     return lines if settings.regions == local.regions else regions + lines
 
 
-def write(files: Mapping[Path, str]) -> None:
-    """Write the files and their folders."""
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
 def add_entry(path: Path, section: str, name: str, lines: list[str]) -> str:
     """Return a YAML file with one more entry at the end of a top-level mapping.
 

@@ -117,7 +117,7 @@ def test_a_bus_that_cannot_be_used_is_refused(checkout, choice, code):
 
 
 def test_the_bus_of_a_stack_on_the_default_bus_is_refused(checkout):
-    scaffold.write(scaffold.stack("audit", has_bus=False))
+    in_process.run("new", "--stack", "audit", "--default-bus")
     with pytest.raises(ToolError, match="has no event bus"):
         scaffold.stack("orders", bus_of="audit")
 

@@ -17,7 +17,7 @@ from eventstacks import aws, documents, environment, rendering
 from eventstacks.bus import send
 from eventstacks.cli import output
 from eventstacks.cloudformation import deployer, outputs
-from eventstacks.errors import ToolError, command_line
+from eventstacks.errors import ToolError
 from eventstacks.local import server
 
 if TYPE_CHECKING:
@@ -44,28 +44,23 @@ FIELDS = (
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the stacks on the embedded AWS of --env local.")
-def demo(keep: bool) -> int:
+def demo() -> int:
     """Deploy the packaged stacks to an embedded AWS, cause their events, show where they arrive.
 
     It works in any folder and needs no account. The embedded AWS is a new one that ends with the
     command. Exits with 0 only if every expected delivery was seen.
 
     \b
-    Examples:
+    Example:
       eventstacks demo
-      eventstacks demo --keep
     """
     begun = time.monotonic()
     local = environment.load("local", documents.packaged("parameters"))
     chosen = replace(local, stacks={name: local.stacks[name] for name in STACKS})
-    with ExitStack() as cleanup:
-        directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="eventstacks-")))
-        templates = rendering.Templates(documents.packaged("templates"), directory / "build")
-        state = None if keep else directory / "aws"
-        endpoint = server.start(state, None if keep else 0)
-        if not keep:
-            cleanup.callback(server.stop, state)
+    with tempfile.TemporaryDirectory(prefix="eventstacks-") as folder, ExitStack() as cleanup:
+        templates = rendering.Templates(documents.packaged("templates"), Path(folder) / "build")
+        endpoint = server.start(Path(folder) / "aws", port=0)
+        cleanup.callback(server.stop, Path(folder) / "aws")
         connection, refs = aws.Aws(chosen, lambda: endpoint), chosen.choose()
         with output.progress("Deploying"):
             results = deployer.create(connection, refs).deploy(templates)
@@ -74,12 +69,8 @@ def demo(keep: bool) -> int:
         stacks = output.counted(len(results), "stack")
         output.echo(f"{stacks} deployed in {time.monotonic() - begun:.1f} s")
         seen = [arrived for ref in refs for arrived in _play(connection, ref)]
-    if keep:
-        output.echo(f"\nThe stacks remain. To show them: {command_line('status')}")
     if not all(seen):
-        text = f"{seen.count(False)} of {len(seen)} expected deliveries were not seen"
-        output.print_errors([ToolError(text)])
-        return output.EXIT_FAILED
+        raise ToolError(f"{seen.count(False)} of {len(seen)} expected deliveries were not seen")
     output.echo(f"\nAll {len(seen)} expected deliveries were seen.", style="green")
     return 0
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from eventstacks import documents
+from eventstacks import documents, environment, parameter_checks, rendering
 from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output
-from eventstacks.cli.options import json_option, load, open_aws, where_options
-from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.cli.options import connect, json_option, where_options
+from eventstacks.errors import ToolError
 from eventstacks.flow import graph, live, payload, samples, symbols
 from eventstacks.flow import trace as tracing
 from eventstacks.parameter_checks import check_declared
@@ -39,12 +39,7 @@ MARK_STYLES = {True: "green", False: "red", None: "magenta"}
 
 def _read(path: Path) -> str:
     """Return the text of a file, or of stdin for ``-``. Raises ToolError."""
-    try:
-        with click.open_file(str(path), encoding="utf-8") as file:
-            return str(file.read())
-    except (OSError, ValueError) as error:
-        what = f"cannot read this as UTF-8 text: {error}"
-        raise ToolError(what, code=ErrorCode.FILE_UNREADABLE, where=str(path)) from None
+    return documents.read_text(Path("/dev/stdin") if str(path) == "-" else path)
 
 
 @click.command()
@@ -131,8 +126,9 @@ def _trace_one(
     own = flow.stacks[0]
     account = own.account or symbols.symbol_of("AWS::AccountId")
     event = samples.complete(sample, flow, sample.region or own.region, account)
-    entrances = tracing.entrances(flow, event, sample.bus)
-    arrivals = [tracing.trace(flow, event, one) for one in entrances]
+    arrivals = [
+        tracing.trace(flow, event, one) for one in tracing.entrances(flow, event, sample.bus)
+    ]
     deviations = samples.deviations(arrivals, sample.expect)
     text = payload.compact(event)
     if ndjson or as_json:
@@ -164,14 +160,15 @@ def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
 
     Return a function: the flow of all its templates, or of a sample's stack.
     """
-    environment, templates, _ = load(env, stack, region)
+    chosen, templates = environment.load(env), rendering.Templates()
+    parameter_checks.check_parameters(chosen, templates, chosen.choose(stack, region))
 
     def find(sample: Sample) -> Flow:
         name = sample.stack
         if name:
-            template = environment.choose(name)[0].settings.template
+            template = chosen.choose(name)[0].settings.template
             check_declared(sample.parameters, templates[template].document, f"stack {name}")
-        return graph.of_environment(environment, templates, name, sample.parameters)
+        return graph.of_environment(chosen, templates, name, sample.parameters)
 
     return find
 
@@ -181,11 +178,10 @@ def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
 
     Return a function: the same, entered on the buses of a sample's stack.
     """
-    environment, templates, refs = load(env, stack, region)
-    aws = open_aws(environment, refs)
+    templates = rendering.Templates()
+    aws, refs = connect(env, stack, region, templates)
     stacks = graph.stacks_of(aws.environment, templates)
-    planned = live.locate(aws, [stacks[ref] for ref in refs], aws.guard())
-    found = live.read(aws, planned)
+    found = live.read(aws, live.locate(aws, [stacks[ref] for ref in refs], aws.guard()))
 
     def find(sample: Sample) -> Flow:
         chosen = aws.environment.choose(sample.stack, region)

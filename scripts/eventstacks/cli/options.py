@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from eventstacks.environment import StackRef
 
+    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Time(click.ParamType["datetime"]):
@@ -63,106 +64,82 @@ class FiniteRange(click.FloatRange):
 RATE = FiniteRange(min=0.001)  # per second: one in a quarter of an hour is the slowest
 
 
-env_option = click.option(
-    "--env",
-    default="local",
-    show_default=True,
-    metavar="NAME",
-    shell_complete=lambda _ctx, _param, text: [
-        name for name in environment.names() if name.startswith(text)
-    ],
-    help="The environment: parameters/NAME.yaml.",
-)
-stack_option = click.option(
-    "--stack",
-    metavar="NAME",
-    help="Only this stack of the environment.",
-)
-region_option = click.option("--region", metavar="NAME", help="Only this Region.")
+def combine(*options: Decorator) -> Decorator:
+    """Return a decorator that adds several options; help shows them in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document on stdout, all else on stderr."
 )
-quiet_option = click.option(
-    "--quiet",
-    is_flag=True,
-    expose_value=False,
-    callback=lambda ctx, _param, value: ctx.meta.update({output.QUIET: value}),
-    help="No header line and no progress.",
+where_options = combine(
+    click.option(
+        "--env",
+        default="local",
+        show_default=True,
+        metavar="NAME",
+        shell_complete=lambda _ctx, _param, text: [
+            name for name in environment.names() if name.startswith(text)
+        ],
+        help="The environment: parameters/NAME.yaml.",
+    ),
+    click.option("--stack", metavar="NAME", help="Only this stack of the environment."),
+    click.option("--region", metavar="NAME", help="Only this Region."),
+    click.option(
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, _param, value: ctx.meta.update({output.QUIET: value}),
+        help="No header line and no progress.",
+    ),
+)
+# Of verbs that show stacks, of those that change them, and those of plan and deploy alone.
+read_options = combine(where_options, json_option)
+change_options = combine(where_options, yes_option, json_option)
+deployment_options = combine(
+    click.option(
+        "--disable-rollback",
+        is_flag=True,
+        help="Do not roll back on failure (for debugging).",
+    ),
+    click.option(
+        "--nested/--no-nested",
+        default=True,
+        show_default=True,
+        help="Include nested stacks in the change set (fails if one uses an output another has "
+        "not created yet).",
+    ),
+    click.option(
+        "--allow-replace",
+        multiple=True,
+        metavar="ID",
+        help="Allow this resource to be replaced or deleted (protected environments).",
+    ),
 )
 
 
-retain_option = click.option(
-    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
-)
-force_option = click.option(
-    "--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted."
-)
+def connect(
+    env: str,
+    stack: str | None,
+    region: str | None,
+    templates: rendering.Templates | None = None,
+) -> tuple[aws.Aws, list[StackRef]]:
+    """Return AWS for an environment, and the stacks that are meant.
 
-
-def where_options(function: F) -> F:
-    """Add ``--env``, ``--stack``, ``--region`` and ``--quiet``."""
-    return env_option(stack_option(region_option(quiet_option(function))))
-
-
-def read_options(function: F) -> F:
-    """Add the options of a verb that shows stacks: ``where_options`` and ``--json``."""
-    return where_options(json_option(function))
-
-
-def change_options(function: F) -> F:
-    """Add the options of a verb that changes stacks: ``read_options`` and ``--yes``."""
-    return where_options(yes_option(json_option(function)))
-
-
-def deployment_options(function: F) -> F:
-    """Add the options that ``plan`` and ``deploy`` share."""
-    for option in (
-        click.option(
-            "--disable-rollback",
-            is_flag=True,
-            help="Do not roll back on failure (for debugging).",
-        ),
-        click.option(
-            "--nested/--no-nested",
-            default=True,
-            show_default=True,
-            help="Include nested stacks in the change set (fails if one uses an output another has "
-            "not created yet).",
-        ),
-        click.option(
-            "--allow-replace",
-            multiple=True,
-            metavar="ID",
-            help="Allow this resource to be replaced or deleted (protected environments).",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def load(
-    env: str, stack: str | None, region: str | None
-) -> tuple[environment.Environment, rendering.Templates, list[StackRef]]:
-    """Return an environment, its templates, and the stacks that are meant. Calls no AWS.
-
-    The parameters of these stacks are checked; each template is rendered when it is used.
+    An error in the file is found before the first call, with ``templates`` also in the parameters
+    of these stacks. The account is checked, and the header line is printed.
     """
     chosen = environment.load(env)
     stacks = chosen.choose(stack, region)
-    templates = rendering.Templates()
-    parameter_checks.check_parameters(chosen, templates, stacks)
-    return chosen, templates, stacks
-
-
-def connect(env: str, stack: str | None, region: str | None) -> tuple[aws.Aws, list[StackRef]]:
-    """Return AWS for an environment, and the stacks that are meant. Renders no template.
-
-    An error in the file is found before the first call, the account is checked, and the header
-    line is printed.
-    """
-    chosen = environment.load(env)
-    stacks = chosen.choose(stack, region)
+    if templates is not None:
+        parameter_checks.check_parameters(chosen, templates, stacks)
     return open_aws(chosen, stacks), stacks
 
 

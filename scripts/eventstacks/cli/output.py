@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -242,9 +243,12 @@ def progress(text: str, describe: Callable[[], str] = str) -> Iterator[None]:
 
 def print_errors(errors: Iterable[ToolError | None]) -> bool:
     """Print errors on stderr; return whether there are any."""
-    lines = error_lines(errors)
-    if lines:
-        echo("\n".join(lines), err=True, style="red")
+    out, lines = console(err=True), error_lines(errors)
+    for line in lines:
+        # A command stays on one line, so that it can be copied.
+        is_wrapped = out.is_terminal and not any(command in line for command in _COMMANDS)
+        indented = textwrap.fill(line, out.width, subsequent_indent="  ", break_long_words=False)
+        echo(indented if is_wrapped else line, err=True, style="red")
     return bool(lines)
 
 

@@ -43,10 +43,7 @@ def init(directory: Path) -> None:
     Example:
       eventstacks init my-events
     """
-    files = scaffold.project(directory)
-    scaffold.write(files)
-    for path in files:
-        output.echo(path)
+    _write(scaffold.project(directory))
     stack = scaffold.EXAMPLE
     output.echo(
         f"\nNext:\n  cd {shlex.quote(str(directory))}\n  eventstacks deploy --yes\n"
@@ -54,6 +51,14 @@ def init(directory: Path) -> None:
         f"  eventstacks tail --stack {stack} --once",
         err=True,
     )
+
+
+def _write(files: dict[Path, str]) -> None:
+    """Write files and their folders, and print their names."""
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        output.echo(path)
 
 
 @click.command()
@@ -94,17 +99,12 @@ def new(stack: str, target: str, default_bus: bool, bus_of: str | None) -> None:
     if default_bus and bus_of:
         raise click.UsageError("--default-bus and --bus-of exclude each other")
     files = scaffold.stack(stack, target=target, has_bus=not default_bus, bus_of=bus_of)
-    scaffold.write(files)
-    for path in files:
-        output.echo(path)
-    sample = next(path for path in files if path.parent.parent.name == "events")
-    send = command_line("send", str(sample), stack=stack)
-    if os.environ.get("EVENTSTACKS_MAKE"):
-        send = f"make send STACK={stack} FILE={sample}"
-    has_log = "LogGroupName'" in files[Path(f"templates/{stack}.yaml.j2")]
-    tail = f"  {command_line('tail', '--once', stack=stack)}\n" if has_log else ""
-    deploy = "".join(f"  {command_line('deploy', stack=one)}\n" for one in (bus_of, stack) if one)
-    output.echo(f"\nNext:\n{deploy}  {send}\n{tail}Then edit the template.", err=True)
+    _write(files)
+    steps = [command_line("deploy", stack=one) for one in (bus_of, stack) if one]
+    steps += [command_line("send", f"tests/events/{stack}/event.json", stack=stack)]
+    if "LogGroupName'" in files[Path(f"templates/{stack}.yaml.j2")]:
+        steps += [command_line("tail", "--once", stack=stack)]
+    output.echo("\n  ".join(["\nNext:", *steps]) + "\nThen edit the template.", err=True)
 
 
 @click.command()
@@ -181,10 +181,8 @@ def taskcat(
         text = "taskcat is not installed"
         raise ToolError(text, code=ErrorCode.NOT_FOUND, where=str(TASKCAT), advice="make taskcat")
     rendering.render_all()
-    selected = [
-        *(["--test-names", stack] if stack else []),
-        *(["--regions", region] if region else []),
-    ]
+    options = {"--test-names": stack, "--regions": region}
+    selected = [word for name, value in options.items() if value for word in (name, value)]
     if chosen.endpoint:
         with tempfile.TemporaryDirectory(prefix="taskcat-") as directory:
             endpoint = server.start(Path(directory), 0)
@@ -274,7 +272,6 @@ def status(as_json: bool) -> None:
         output.echo("The embedded AWS is not running. Start it: eventstacks local up")
     else:
         minutes = (time.time() - found.since) / 60
-        output.echo(f"url     {found.url}")
-        output.echo(f"pid     {found.pid}, for {minutes:.0f} min")
+        output.echo(f"url     {found.url}\npid     {found.pid}, for {minutes:.0f} min")
         output.echo(f"log     {found.log}")
         output.echo("stacks  " + ("\n        ".join(found.stacks) or "none"))

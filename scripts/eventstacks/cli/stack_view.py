@@ -326,14 +326,14 @@ class Reporter(Listener):
 
 def summarize(results: Sequence[Result], *, as_json: bool) -> int:
     """Print the results, warnings, and the errors last; return the exit code."""
-    if results or as_json:
+    is_same = all(one.outcome == "unchanged" for one in results)
+    if as_json or not is_same:
         keys = ("stack_name", "region", "result", "seconds")
         output.print_rows([one.document() for one in results], keys, as_json=as_json)
-    if not as_json and any(one.outputs for one in results):
-        advice = command_line("outputs", env=results[0].ref.environment)
-        output.echo(f"Outputs: {advice}")
-    if results and all(one.outcome == "unchanged" for one in results):
+    if results and is_same:
         output.echo("No changes.", err=as_json)
+    elif not as_json and any(one.outputs for one in results):
+        output.echo(f"Outputs: {command_line('outputs', env=results[0].ref.environment)}")
     for one in results:
         for warning in one.warnings:
             output.note(f"Warning: {one.ref}: {warning}")

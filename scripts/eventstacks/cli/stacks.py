@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventstacks import rendering
 from eventstacks.cli import output, stack_view
 from eventstacks.cli.options import (
     change_options,
     connect,
     deployment_options,
-    force_option,
-    load,
-    open_aws,
     read_options,
-    retain_option,
 )
 from eventstacks.cloudformation import change_set, deployer
 from eventstacks.errors import ErrorCode, ToolError
@@ -66,8 +63,8 @@ def plan(
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
-    chosen_environment, templates, refs = load(env, stack, region)
-    connection = open_aws(chosen_environment, refs)
+    templates = rendering.Templates()
+    connection, refs = connect(env, stack, region, templates)
     with _reporting(connection, refs, as_json=as_json or markdown) as (_, stacks):
         plans = stacks.plan(templates, change_set.Options(**chosen))
     problems = [one.problem for one in plans]
@@ -100,8 +97,8 @@ def deploy(
       eventstacks deploy --env local
       eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --yes
     """
-    chosen_environment, templates, refs = load(env, stack, region)
-    connection = open_aws(chosen_environment, refs)
+    templates = rendering.Templates()
+    connection, refs = connect(env, stack, region, templates)
     with _reporting(connection, refs, yes=yes, as_json=as_json) as (_, stacks):
         results = stacks.deploy(templates, change_set.Options(**chosen))
     if not results:
@@ -224,8 +221,10 @@ def _show_drift(drift: Drift) -> None:
     metavar="ID",
     help="UPDATE_ROLLBACK_FAILED: leave this resource as it is; repeatable.",
 )
-@retain_option
-@force_option
+@click.option(
+    "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
+)
+@click.option("--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted.")
 @click.option(
     "--cancel",
     is_flag=True,

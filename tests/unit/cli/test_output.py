@@ -287,6 +287,20 @@ def test_the_same_failure_is_shown_once_with_its_places(capsys):
     ]
 
 
+def test_on_a_terminal_words_of_an_error_are_not_cut_and_a_command_is_not_wrapped(
+    terminal, monkeypatch
+):
+    terminal.width = 30
+    command = "make deploy ENV=dev STACK=custom-event-bus"
+    output.print_errors([ToolError("some words that are too long", where="w", advice=command)])
+    assert lines_of(terminal()) == [
+        "Error: some words that are too",
+        "  long",
+        "  w",
+        f"  Run: {command}",
+    ]
+
+
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("CI", "true")])
 def test_plain_lines_when_no_colour_is_wanted(monkeypatch, name, value):
     for variable in ("NO_COLOR", "CI", "TTY_COMPATIBLE"):

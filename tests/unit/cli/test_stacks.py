@@ -28,8 +28,6 @@ def aws(monkeypatch):
     )
     aws = SimpleNamespace(environment=environment)
     monkeypatch.setattr(stacks, "connect", lambda *_: (aws, [BUS, OBJECTS]))
-    monkeypatch.setattr(stacks, "load", lambda *_: (environment, {}, [BUS, OBJECTS]))
-    monkeypatch.setattr(stacks, "open_aws", lambda *_: aws)
     return aws
 
 
