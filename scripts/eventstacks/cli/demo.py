@@ -25,22 +25,14 @@ if TYPE_CHECKING:
 
 WAIT, POLL = 30.0, 0.05  # seconds
 STACKS = ("custom-event-bus", "s3-object-events", "rds-snapshot-events")  # see _cause
-WIDTH = 110  # characters of a log message
+WIDTH = 72  # characters of a log message: within 80 columns
 ORDERS: dict[str, dict[str, Any]] = {
-    "OrderPlaced": {"order": "1001", "customer": "ana", "total": 42.5, "currency": "EUR"},
-    "OrderPaid": {"order": "1001", "method": "card"},
-    "OrderShipped": {"order": "1001", "carrier": "post", "parcels": 1},
+    "OrderPlaced": {"customer": "ana", "total": 42.5},
+    "OrderPaid": {"method": "card"},
+    "OrderShipped": {"carrier": "post", "parcels": 1},
 }
 # What is shown of the events of AWS, and of the log of the function.
-FIELDS = (
-    "eventName",
-    "requestParameters",
-    "EventID",
-    "SourceIdentifier",
-    "Message",
-    "bucket",
-    "key",
-)
+FIELDS = ("eventName", "SourceIdentifier", "Message", "key", "bucket", "requestParameters")
 
 
 @click.command()
@@ -98,26 +90,24 @@ def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str
     ``mark`` is in every message.
     """
     stack, region = outputs.read(connection, ref), ref.region
+    log_group = stack["EventLogGroupName"]
     match ref.settings.template:
         case "custom-event-bus":
             events = [
                 {
                     "Source": "com.example.shop",
                     "DetailType": kind,
-                    "Detail": {**detail, "run": mark},
+                    "Detail": {"order": mark, **detail},
                 }
                 for kind, detail in ORDERS.items()
             ]
             bus = stack["EventBusName"]
             send.send(events, connection.client("events", region), bus)
-            text = f"{len(events)} events ({', '.join(ORDERS)}) sent to the bus {bus}"
-            return text, [stack["EventLogGroupName"]], len(events)
+            return f"{len(events)} events sent to bus {bus}", [log_group], len(events)
         case "s3-object-events":
-            key, bucket = f"demo/{mark}.txt", stack["DataBucketName"]
-            body = b"Hello, EventBridge!\n"
-            connection.client("s3", region).put_object(Bucket=bucket, Key=key, Body=body)
-            groups = [stack["EventLogGroupName"], stack["FunctionLogGroupName"]]
-            return f"object {key} put into the bucket {bucket}", groups, 1
+            key, s3 = f"demo/{mark}.txt", connection.client("s3", region)
+            s3.put_object(Bucket=stack["DataBucketName"], Key=key, Body=b"Hello, EventBridge!\n")
+            return f"S3 object {key} created", [log_group, stack["FunctionLogGroupName"]], 1
         case _:  # rds-snapshot-events
             rds, name = connection.client("rds", region), f"demo-{mark}"
             rds.create_db_instance(
@@ -129,7 +119,7 @@ def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str
                 MasterUsername="demo",
             )
             rds.create_db_snapshot(DBInstanceIdentifier=name, DBSnapshotIdentifier=name)
-            return f"RDS snapshot {name} created", [stack["EventLogGroupName"]], 1
+            return f"RDS snapshot {name} created", [log_group], 1
 
 
 def _arrived(connection: aws.Aws, region: str, group: str, mark: str, count: int) -> list[str]:

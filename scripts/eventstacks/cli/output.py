@@ -244,11 +244,13 @@ def progress(text: str, describe: Callable[[], str] = str) -> Iterator[None]:
 def print_errors(errors: Iterable[ToolError | None]) -> bool:
     """Print errors on stderr; return whether there are any."""
     out, lines = console(err=True), error_lines(errors)
+    by_words = textwrap.TextWrapper(
+        out.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
     for line in lines:
         # A command stays on one line, so that it can be copied.
         is_wrapped = out.is_terminal and not any(command in line for command in _COMMANDS)
-        indented = textwrap.fill(line, out.width, subsequent_indent="  ", break_long_words=False)
-        echo(indented if is_wrapped else line, err=True, style="red")
+        echo(by_words.fill(line) if is_wrapped else line, err=True, style="red")
     return bool(lines)
 
 
