@@ -59,6 +59,9 @@ class Source:
     kind: str  # Env, Ssm, Previous
     name: str = ""
 
+    def __str__(self) -> str:
+        return f"!{self.kind} {self.name}".rstrip()
+
 
 Value = str | OutputReference | Source
 
@@ -278,6 +281,8 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
             advice=f"Available: {', '.join(known) or 'none'}. Create {path} for a new one.",
         )
     data = documents.parse(documents.read_text(path), str(path), Loader)
+    if isinstance(data, dict):  # x-…: a place for anchors
+        data = {key: one for key, one in data.items() if not key.startswith("x-")}
     if error := jsonschema.exceptions.best_match(validator().iter_errors(data)):
         raise _invalid(error, path)
     environment = _environment(path, data)
@@ -294,19 +299,20 @@ def _invalid(error: jsonschema.ValidationError, path: Path) -> EnvironmentFileEr
     what = f"expected {schema.get('title')}, not {shown:.60}"
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
-        unknown = next(key for key in error.instance if key not in known and key[:2] != "x-")
+        unknown = next(key for key in error.instance if key not in known)
         keys.append(unknown)
         what, advice = f"unknown key{nearest(unknown, known)}", f"Known keys: {', '.join(known)}."
     elif error.validator == "required":
         what = error.message
     elif "propertyNames" in error.absolute_schema_path:
         keys.append(str(error.instance))
-    return EnvironmentFileError(what, where=f"{path}: {'.'.join(keys)}", advice=advice)
+    where = f"{path}: {'.'.join(keys)}" if keys else str(path)
+    return EnvironmentFileError(what, where=where, advice=advice)
 
 
 def _environment(path: Path, data: dict[str, Any]) -> Environment:
     """Return the environment of a file that the schema allows."""
-    own = {key: one for key, one in data.items() if not key.startswith("x-") and one is not None}
+    own = {key: one for key, one in data.items() if one is not None}
     inherited = {key: own.pop(key) for key in _INHERITED if key in own}
     prefix, tags = own.get("prefix", ""), _value(own.pop("tags", {}))
     stacks = {}
