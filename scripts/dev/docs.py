@@ -1,8 +1,8 @@
 """Write the generated parts of ``docs/``: ``python -m dev.docs [--check]``.
 
-They are the diagrams and the tables of parameters and outputs in ``docs/stacks/``, and the whole of
-``docs/commands.md``, ``docs/lint-rules.md`` and ``docs/macros.md``. ``--check`` only reports pages
-that are out of date.
+They are between markers: the diagrams and the tables of parameters and outputs in ``docs/stacks/``,
+the help of the commands, the lint rules, and the macros. ``--check`` only reports pages that are
+out of date.
 """
 
 from __future__ import annotations
@@ -29,53 +29,6 @@ DOCS = Path("docs")
 HELP_WIDTH = 100
 MACRO_FILES = Path("templates/macros")
 
-LINT_RULES = """\
-# Lint rules
-
-`make lint` checks these in addition to cfn-lint's own rules. They work for any template, from any
-folder, wherever cfn-lint and eventstacks are installed together:
-`cfn-lint -a eventstacks.lint -- my-template.yaml`. Each rule has fixtures in
-`tests/fixtures/lint/`.
-
-Parameters are assumed to take any value that they allow, whatever the default, and both outcomes of
-every condition are tried: a finding is something that a deployment can run into. If the template
-does not decide it, nothing is reported. Something *missing* is only reported if it is missing under
-all conditions, so a parameter may leave it out on purpose. To turn off a finding, use
-`ignore_checks` in `.cfnlintrc`, or `cfn-lint: config:` in the Metadata of a resource, as for every
-rule of cfn-lint.
-
-E: AWS rejects it, or it cannot work. W: it deploys, but loses events or has side effects.
-
-| Rule | What | Why |
-| --- | --- | --- |
-"""
-
-MACROS = """\
-# Macros
-
-The templates are made of these macros, from `templates/macros/`. Your own templates can use them,
-too; a file of the same name in the `templates/macros/` of your project wins.
-
-```jinja
-{% import 'macros/queue.j2' as queue %}
-{{ queue.work_queue('EventQueue', ['!Sub ' ~ events], visibility=180) }}
-```
-
-A macro writes whole resources, unless it says that it writes a part of one. Arguments that mean the
-same everywhere:
-
-| argument | meaning |
-| --- | --- |
-| `id` | Logical ID of the resource. Others that come with it begin with it: `<id>Role`. |
-| `description` | The text that the AWS console shows. |
-| `condition` | Name of the condition under which the resource exists; none: always. |
-| `dead_letters` | Logical ID of the dead-letter queue. |
-| `rule`, `rules` | ARNs of rules, as `rule.arn` returns them. |
-| `statements` | Statements of a role, as YAML at the indentation of a statement. |
-
-A *YAML expression* is written as it is: `!Ref Days`, `30` or `!GetAtt Queue.Arn`. This page is
-written from the comments of the macros.
-"""
 MACRO = re.compile(
     r"(?:\{# (?P<comment>(?:(?!#\}).)*?) #\}\n)?"
     r"\{% macro (?P<name>\w+)(?P<arguments>\(.*?\)) -?%\}",
@@ -84,21 +37,31 @@ MACRO = re.compile(
 
 
 def pages() -> dict[Path, str]:
-    """Return every generated page, as it should be."""
-    result: dict[Path, str] = {}
+    """Return every page with generated parts, as it should be."""
+    rules = [
+        (rule.id, f"[{rule.shortdesc}]({rule.source_url})", rule.description) for rule in RULES
+    ]
+    blocks = {
+        "commands": {"commands": commands()},
+        "lint-rules": {"rules": _table(("Rule", "What", "Why"), rules)},
+        "macros": {"macros": "".join(map(macros, sorted(MACRO_FILES.glob("*.j2"))))},
+    }
     for name, rendered in rendering.render_all().items():
         template = rendered.document
-        path = DOCS / "stacks" / f"{name}.md"
-        page = documents.read_text(path) if path.exists() else f"# {name}\n"
-        if flow := diagram.mermaid(graph.of_template(template)):
-            drawing = f"```mermaid\n{flow}```"
-            page = insert(page, "flow", f"Drawn with the default of each parameter.\n\n{drawing}")
-        page = insert(page, "parameters", parameters(template))
-        result[path] = insert(page, "outputs", outputs(template))
-    result[DOCS / "commands.md"] = commands()
-    rows = (f"| {r.id} | [{r.shortdesc}]({r.source_url}) | {r.description} |\n" for r in RULES)
-    result[DOCS / "lint-rules.md"] = LINT_RULES + "".join(rows)
-    result[DOCS / "macros.md"] = MACROS + "".join(map(macros, sorted(MACRO_FILES.glob("*.j2"))))
+        flow = diagram.mermaid(graph.of_template(template))
+        drawn = f"Drawn with the default of each parameter.\n\n```mermaid\n{flow}```"
+        blocks[f"stacks/{name}"] = {
+            **({"flow": drawn} if flow else {}),
+            "parameters": parameters(template),
+            "outputs": outputs(template),
+        }
+    result: dict[Path, str] = {}
+    for name, parts in blocks.items():
+        path = DOCS / f"{name}.md"
+        page = documents.read_text(path) if path.exists() else f"# {path.stem}\n"
+        for part, block in parts.items():
+            page = insert(page, part, block)
+        result[path] = page
     return result
 
 
@@ -155,7 +118,7 @@ def commands() -> str:
         max_content_width=HELP_WIDTH,
         help_option_names=["-h", "--help"],
     )
-    page = "# Commands\n\nThe output of `eventstacks COMMAND --help`.\n"
+    page = ""
     for section, verbs in VERBS.items():
         helps = (_help(verb, top) for name in verbs if (verb := cli.get_command(top, name)))
         page += f"\n## {section}\n\n" + "\n".join(helps)
