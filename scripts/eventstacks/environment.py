@@ -70,14 +70,11 @@ Value = str | OutputReference | Source
 class StackSet:
     """The accounts of an environment that is deployed with CloudFormation StackSets."""
 
-    permissions: str = "SERVICE_MANAGED"  # or SELF_MANAGED
-    accounts: Sequence[str] = ()
-    organizational_units: Sequence[str] = ()
+    organizational_units: Sequence[str] = ()  # of AWS Organizations, or instead of them
+    accounts: Sequence[str] = ()  # accounts with the roles of AWS's guide
     concurrency: int = 1  # accounts at the same time, per Region
     failure_tolerance: int = 0  # accounts that may fail, per Region
     auto_deployment: bool = False
-    administration_role: str | None = None
-    execution_role: str | None = None
 
 
 @dataclass(frozen=True)

@@ -141,27 +141,21 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
     ("prefix: dev-", "profile: 7", "profile", "expected the name of a profile, not 7"),
     (
         "prefix: dev-",
-        "stack_set: {permissions: ALL, organizational_units: [a]}",
-        "permissions",
-        "SELF_MANAGED",
-    ),
-    (
-        "prefix: dev-",
-        "stack_set: {permissions: SELF_MANAGED}",
-        "stack_set",
-        "'accounts' is a required",
-    ),
-    (
-        "prefix: dev-",
         "stack_set: {concurrency: 2}",
         "stack_set",
         "'organizational_units' is a required",
     ),
     (
         "prefix: dev-",
-        "stack_set: {permissions: SELF_MANAGED, accounts: ['111122223333'], organizational_units: [a]}",
+        "stack_set: {accounts: ['111122223333'], organizational_units: [a]}",
         "stack_set.organizational_units",
-        "they need SERVICE_MANAGED",
+        "no organizational units: there are accounts",
+    ),
+    (
+        "prefix: dev-",
+        "stack_set: {accounts: ['111122223333'], auto_deployment: true}",
+        "stack_set.auto_deployment",
+        "needs organizational units",
     ),
     ("prefix: dev-", "prefix: dev-\nprefix: dev-", "dev.yaml:5:1", "duplicate key 'prefix'"),
     ("prefix: dev-", "profile: !Output a.B", "profile", "not"),
@@ -180,7 +174,7 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
     ("{environment: dev}", "{'': dev}", "tags.", "a tag name of 1 to 128"),
     ("prefix: dev-", "notifications: [a, ~]", "notifications", "an SNS topic ARN"),
     *(
-        ("prefix: dev-", f"{SETS[:-1]}, accounts: {one}}}", "stack_set.accounts", words)
+        ("prefix: dev-", f"stack_set: {{accounts: {one}}}", "stack_set.accounts", words)
         for one, words in (
             ("5", "a list of account IDs"),
             ("true", "a list of account IDs"),

@@ -7,7 +7,7 @@ settings. Source: API Reference of CreateStackSet, UpdateStackSet and CreateStac
 from __future__ import annotations
 
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -68,21 +68,28 @@ def _refused(environment: Environment, what: str, advice: str = "") -> ToolError
     return ToolError(what, code=ErrorCode.UNSUPPORTED, where=where, advice=advice)
 
 
-def _describe(stack: StackClient) -> dict[str, Any] | None:
-    """Return DescribeStackSet, or None if there is none."""
+def _read(stack: StackClient) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return DescribeStackSet, or None if there is none, and ListStackInstances."""
+    name = {"StackSetName": stack.ref.stack_name}
     try:
-        answer = stack.call("describe_stack_set", StackSetName=stack.ref.stack_name)
+        answer = stack.call("describe_stack_set", **name)
     except ClientError as error:
         if error_code(error) != "StackSetNotFoundException":
             raise
-        return None
-    return dict(answer["StackSet"])
+        return None, []
+    return dict(answer["StackSet"]), list(stack.items("list_stack_instances", "Summaries", **name))
 
 
-def _instances(stack: StackClient) -> list[dict[str, Any]]:
-    """Return ListStackInstances: one per account and Region."""
-    name = stack.ref.stack_name
-    return list(stack.items("list_stack_instances", "Summaries", StackSetName=name))
+def _target(instance: Mapping[str, Any]) -> str:
+    """Return the organizational unit of a stack, or without one its account."""
+    return str(instance.get("OrganizationalUnitId") or instance["Account"])
+
+
+def _targets(names: Sequence[str]) -> dict[str, Any]:
+    """Return the argument that names organizational units (ou-…, r-…) or accounts (digits)."""
+    if names[0].isdigit():
+        return {"Accounts": list(names)}
+    return {"DeploymentTargets": {"OrganizationalUnitIds": list(names)}}
 
 
 class StackSets(Scope):
@@ -105,8 +112,7 @@ class StackSets(Scope):
         )
 
     def _plan(self, stack: StackClient, template: RenderedTemplate) -> Plan:
-        arguments, held = self._arguments(stack, template), _describe(stack)
-        instances = _instances(stack) if held else []
+        arguments, (held, instances) = self._arguments(stack, template), _read(stack)
         calls, settings, losses = list[Any](), list[str](), list[tuple[str, str, str]]()
         if not held:
             token = {"ClientRequestToken": uuid.uuid4().hex}  # the same in every retry
@@ -118,11 +124,19 @@ class StackSets(Scope):
             # Stack sets have no change sets: what is replaced or deleted cannot be seen before.
             how = "would be updated, and AWS does not tell what that replaces"
             losses.append((stack.ref.stack_name, "stack set", how))
-        name = {"StackSetName": stack.ref.stack_name}
-        for targets, regions in self._missing(stack.ref, instances, held or {}).items():
-            where = self._targets(targets)
-            calls.append(("create_stack_instances", {**name, "Regions": regions, **where}))
-            settings.append(f"stacks of {', '.join(targets)} in {', '.join(regions)}")
+        known = {(_target(one), one["Region"]) for one in instances}
+        # A unit without accounts has no stacks; the stack set knows it, and it is not missing.
+        empty = set((held or {}).get("OrganizationalUnitIds") or ()) - {one for one, _ in known}
+        wanted = [*self.target.organizational_units, *self.target.accounts]
+        missing = dict[tuple[str, ...], list[str]]()
+        for region in stack.ref.settings.regions:
+            targets = [one for one in wanted if (one, region) not in known and one not in empty]
+            missing.setdefault(tuple(targets), []).append(region)
+        missing.pop((), None)
+        for names, regions in missing.items():
+            where = {"StackSetName": stack.ref.stack_name, **_targets(names)}
+            calls.append(("create_stack_instances", {**where, "Regions": regions}))
+            settings.append(f"stacks of {', '.join(names)} in {', '.join(regions)}")
         return SetPlan(stack.ref, settings=tuple(settings), losses=tuple(losses), calls=calls)
 
     def _arguments(self, stack: StackClient, template: RenderedTemplate) -> dict[str, Any]:
@@ -137,40 +151,19 @@ class StackSets(Scope):
                 where=f"{self.aws.environment.path}: stacks.{settings.name}.parameters",
                 advice="Import the value in the template, or derive it from AWS::Region there.",
             )
-        if target.permissions == "SERVICE_MANAGED":
+        model: dict[str, Any] = {"PermissionModel": "SELF_MANAGED"}
+        if target.organizational_units:
             retention = {"RetainStacksOnAccountRemoval": False} if target.auto_deployment else {}
-            more: Any = {"AutoDeployment": {"Enabled": target.auto_deployment, **retention}}
-        else:
-            roles = target.administration_role, target.execution_role
-            named = zip(("AdministrationRoleARN", "ExecutionRoleName"), roles, strict=True)
-            more = {name: role for name, role in named if role}
+            joining = {"Enabled": target.auto_deployment, **retention}
+            model = {"PermissionModel": "SERVICE_MANAGED", "AutoDeployment": joining}
         return {
             "StackSetName": settings.stack_name,
-            "PermissionModel": target.permissions,
             "Capabilities": package.capabilities(template.document),
             "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in first.items()],
             "Tags": [{"Key": k, "Value": v} for k, v in settings.tags.items()],
             **package.body_arguments(self.aws, template, stack.clock),
-            **more,
+            **model,
         }
-
-    def _missing(
-        self, ref: StackRef, instances: Sequence[Mapping[str, Any]], held: Mapping[str, Any]
-    ) -> dict[tuple[str, ...], list[str]]:
-        """Return the accounts, or without accounts the units, that have no stack in a Region.
-
-        A unit without accounts has no stacks; the stack set knows it, and it is not missing.
-        """
-        key = "Account" if self.target.accounts else "OrganizationalUnitId"
-        known = {(one.get(key), one["Region"]) for one in instances}
-        empty = set(held.get("OrganizationalUnitIds") or ()) - {one for one, _ in known}
-        missing = defaultdict[tuple[str, ...], list[str]](list)
-        for region in ref.settings.regions:
-            wanted = self.target.accounts or self.target.organizational_units
-            targets = [one for one in wanted if (one, region) not in known and one not in empty]
-            if targets:
-                missing[tuple(targets)].append(region)
-        return missing
 
     def deploy(
         self, templates: Mapping[str, RenderedTemplate], options: Options | None = None
@@ -187,30 +180,12 @@ class StackSets(Scope):
 
         def job(stack: StackClient, plan: SetPlan) -> Result:
             self._carry_out(run, stack, plan.calls)
-            accounts = self.target.accounts if plan.calls else ()
-            # AWS skips an account that is in none of the units, and reports success.
-            if accounts and self._missing(stack.ref, _instances(stack), {}):
-                raise failure.DeploymentError(
-                    "not every account got its stacks; are all in the organizational units?",
-                    where=str(stack.ref),
-                    advice=f"See which are missing: {stack.ref.command('plan')}",
-                )
             is_new = plan.calls and plan.calls[0][0] == "create_stack_set"
             return Result(
                 stack.ref, "created" if is_new else "updated" if plan.calls else "unchanged"
             )
 
         return run.work(plans, job)
-
-    def _targets(self, targets: Sequence[str]) -> dict[str, Any]:
-        """Return the argument that names accounts, or organizational units and accounts in them."""
-        if self.target.permissions != "SERVICE_MANAGED":
-            return {"Accounts": list(targets)}
-        units = {"OrganizationalUnitIds": list(self.target.organizational_units)}
-        narrowed = {"Accounts": list(targets), "AccountFilterType": "INTERSECTION"}
-        is_narrowed = bool(self.target.accounts)
-        where = units | narrowed if is_narrowed else {"OrganizationalUnitIds": list(targets)}
-        return {"DeploymentTargets": where}
 
     def _carry_out(self, run: Run, stack: StackClient, calls: Calls) -> None:
         """Call methods, and wait for the operations that they start. Raises DeploymentError."""
@@ -237,27 +212,24 @@ class StackSets(Scope):
 
     def follow(self) -> list[Result]:
         """Follow the operations in progress; return [] without any. Raises Interrupted."""
-        found = self.for_each(_running, lambda ref, error: Step(ref, problem=error))
-        steps = [step for step in found if step.method or step.problem]
         run = Run(self)
 
         def job(stack: StackClient, step: Step) -> Result:
             run.start(stack.ref)
             _finish(stack, step.arguments["OperationId"])
-            outcome = _OUTCOMES.get(step.arguments.get("Action", ""), "unchanged")
-            return Result(stack.ref, outcome)
+            return Result(stack.ref, _OUTCOMES.get(step.arguments["Action"], "unchanged"))
 
-        return run.work(steps, job)
+        found = self.for_each(_running, lambda ref, error: Step(ref, problem=error))
+        return run.work([step for step in found if step.method or step.problem], job)
 
     def preview_deletion(self) -> list[Preview]:
         """Return what a deletion deletes: all stacks of each stack set."""
 
         def preview(stack: StackClient) -> Preview:
-            held = _describe(stack)
+            held, instances = _read(stack)
             if held and self.aws.environment.protect:
                 what, code = "the environment is protected", ErrorCode.STACK_PROTECTED
                 raise ToolError(what, code=code, where=str(stack.ref))
-            instances = _instances(stack) if held else ()
             names = {f"{one['Account']} in {one['Region']}": "" for one in instances}
             return Preview(stack.ref, held, names)
 
@@ -272,19 +244,13 @@ class StackSets(Scope):
         def job(stack: StackClient, found: Preview) -> Result:
             if not found.stack:
                 return Result(stack.ref, "unchanged")
-            name, instances = {"StackSetName": stack.ref.stack_name}, _instances(stack)
-            calls: list[Any] = [("delete_stack_set", name)]
-            if instances:
-                # The targets of what is deployed, whatever the file names by now.
-                is_by_unit = found.stack.get("PermissionModel") == "SERVICE_MANAGED"
-                key = "OrganizationalUnitId" if is_by_unit else "Account"
-                targets = sorted({one[key] for one in instances})
-                units = {"DeploymentTargets": {"OrganizationalUnitIds": targets}}
-                where = units if is_by_unit else {"Accounts": targets}
-                regions = {"Regions": sorted({one["Region"] for one in instances})}
-                retain = {"RetainStacks": False}
-                calls.insert(0, ("delete_stack_instances", {**name, **regions, **where, **retain}))
-            self._carry_out(run, stack, calls)
+            name = {"StackSetName": stack.ref.stack_name}
+            if instances := _read(stack)[1]:  # what is deployed, whatever the file names by now
+                where = _targets(sorted(set(map(_target, instances))))
+                regions = sorted({one["Region"] for one in instances})
+                how = {**name, **where, "Regions": regions, "RetainStacks": False}
+                self._carry_out(run, stack, [("delete_stack_instances", how)])
+            self._carry_out(run, stack, [("delete_stack_set", name)])
             return Result(stack.ref, "deleted")
 
         return run.work(previews, job)
@@ -293,9 +259,10 @@ class StackSets(Scope):
         """Return for each stack set how many stacks are in which state."""
 
         def read(stack: StackClient) -> Status:
-            if not _describe(stack):
+            held, instances = _read(stack)
+            if not held:
                 return Status(stack.ref, NOT_DEPLOYED)
-            counts = Counter(one["Status"] for one in _instances(stack))
+            counts = Counter(one["Status"] for one in instances)
             text = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
             advice = stack.ref.command("deploy") if counts.keys() - {"CURRENT"} else ""
             return Status(stack.ref, text or "no stacks", advice=advice)
@@ -324,7 +291,6 @@ def _differences(
     template: RenderedTemplate,
 ) -> list[str]:
     """Return the settings in which a stack set differs from the arguments of an update."""
-    outdated = sum(one.get("Status") != "CURRENT" for one in instances)
     declared = (template.document.get("Parameters") or {}).items()
     defaults = {key: documents.text_of(one["Default"]) for key, one in declared if "Default" in one}
 
@@ -333,25 +299,21 @@ def _differences(
         return {
             # AWS can return '?' for each character beyond ASCII (known of GetTemplate, not seen
             # here: aws-cloudformation/cloudformation-coverage-roadmap #814).
-            "template": given.get("TemplateBody", "").encode("ascii", "replace"),
+            "template": given["TemplateBody"].encode("ascii", "replace"),
             # AWS returns the template's defaults as if they had been given (not seen on an account;
             # source: Terraform's documentation of aws_cloudformation_stack_set).
             "parameters": defaults | {one["ParameterKey"]: one["ParameterValue"] for one in listed},
             "tags": {one["Key"]: one["Value"] for one in given.get("Tags") or ()},
             "auto deployment": (given.get("AutoDeployment") or {}).get("Enabled", False),
-            "administration role": given.get("AdministrationRoleARN"),
-            "execution role": given.get("ExecutionRoleName"),
         }
 
     wanted, deployed = settings({**arguments, "TemplateBody": template.text}), settings(held)
-    for name, value in deployed["parameters"].items():
-        if value == MASK:
-            deployed["parameters"][name] = wanted["parameters"].get(name)
-    return [
-        name
-        for name, value in wanted.items()
-        if value != deployed[name] and value is not None  # a role that the file leaves out stays
-    ] + [f"{outdated} stacks not current"] * bool(outdated)
+    masked = {name for name, value in deployed["parameters"].items() if value == MASK}
+    wanted["parameters"] |= dict.fromkeys(masked, MASK)
+    differences = [name for name, value in wanted.items() if value != deployed[name]]
+    if outdated := sum(one.get("Status") != "CURRENT" for one in instances):
+        differences.append(f"{outdated} stacks not current")
+    return differences
 
 
 def _finish(stack: StackClient, operation_id: str) -> None:
@@ -384,7 +346,7 @@ def _finish(stack: StackClient, operation_id: str) -> None:
 def _running(stack: StackClient) -> Step:
     """Return the operation in progress: a stack set has one at a time."""
     name = stack.ref.stack_name
-    if _describe(stack):
+    if _read(stack)[0]:
         for one in stack.items("list_stack_set_operations", "Summaries", StackSetName=name):
             if one["Status"] not in _ENDED:
                 return Step(stack.ref, "follow", arguments=one)

@@ -57,7 +57,6 @@ class World:
 
     def __init__(self, clock, monkeypatch, *stacks, **target):
         target = {
-            "permissions": "SELF_MANAGED",
             "accounts": ACCOUNTS,
             "concurrency": 5,
             "failure_tolerance": 1,
@@ -217,38 +216,18 @@ def test_a_protected_environment_updates_a_stack_set_only_by_its_name(sets):
     assert [one.outcome for one in w.deploy({"allow_replace": frozenset({"t-bus"})})] == ["updated"]
 
 
-ROLE = "arn:aws:iam::123456789012:role/"
-
-
-def test_other_roles_are_an_update(sets):
-    sets().deploy()
-    roles = {"administration_role": f"{ROLE}path/Ours", "execution_role": "Theirs"}
-    w = sets(**roles)
-    assert [plan.settings for plan in w.plan()] == [
-        ("stack set: administration role, execution role",)
-    ]
-    assert [one.outcome for one in w.deploy()] == ["updated"]
-    held = w.client.describe_stack_set(StackSetName="t-bus")["StackSet"]
-    assert (held["AdministrationRoleARN"], held["ExecutionRoleName"]) == tuple(roles.values())
-    assert [plan.changes for plan in w.plan()] == [False]
-
-
 UNIT = "ou-abcd-12345678"
 
 
 def by_unit(sets, there=ACCOUNTS, unit=UNIT, held=None, **target):
     """A service-managed stack set as AWS describes it, with current stacks in ``there``; moto knows little of them."""
-    w = sets(
-        permissions="SERVICE_MANAGED", **{"organizational_units": (UNIT,), "accounts": (), **target}
-    )
+    w = sets(organizational_units=(UNIT,), accounts=(), **target)
     found = {
         "TemplateBody": TEMPLATE,
         "Parameters": [],
         "Tags": [{"Key": "team", "Value": "shop"}],
         "AutoDeployment": {"Enabled": False},
         "OrganizationalUnitIds": [UNIT],
-        "AdministrationRoleARN": "arn:aws:iam::123456789012:role/aws-service-role/member.org.stacksets/AWSServiceRole",
-        "ExecutionRoleName": "stacksets-exec-0123456789",
         **(held or {}),
     }
     w.answer("describe_stack_set", {"StackSet": found})
@@ -292,26 +271,9 @@ def test_units_are_the_targets_of_service_managed_sets(sets):
     assert created(w) == [(list(REGIONS), {"OrganizationalUnitIds": [UNIT]})]
 
 
-def test_accounts_narrow_units_down(sets):
-    w = by_unit(
-        sets, there=(), accounts=ACCOUNTS[:1], organizational_units=(UNIT, "ou-abcd-87654321")
-    )
-    w.deploy()
-    narrowed = {
-        "OrganizationalUnitIds": [UNIT, "ou-abcd-87654321"],
-        "Accounts": ["111111111111"],
-        "AccountFilterType": "INTERSECTION",
-    }
-    assert created(w) == [(list(REGIONS), narrowed)]
-
-
 def test_a_unit_without_accounts_is_no_change(sets):
     w = by_unit(sets, there=())
     assert [plan.changes for plan in w.plan()] == [False]
-
-
-def test_roles_of_service_managed_sets_are_awss(sets):
-    assert [plan.changes for plan in by_unit(sets, execution_role="Ours").plan()] == [False]
 
 
 RESULTS = [
@@ -370,14 +332,17 @@ def test_auto_deployment_is_held_to_the_file(sets, given, wanted, changes):
 
 
 def test_an_account_that_the_file_names_later_gets_its_stacks(sets):
-    w = by_unit(sets, there=ACCOUNTS[:1], accounts=ACCOUNTS)
+    sets(accounts=ACCOUNTS[:1]).deploy()
+    w = sets()
     assert [plan.settings for plan in w.plan()] == [
         (f"stacks of {ACCOUNTS[1]} in {', '.join(REGIONS)}",)
     ]
-    (result,) = w.deploy()
-    assert [targets["Accounts"] for _, targets in created(w)] == [[ACCOUNTS[1]]]
-    # AWS says nothing of an account that is in none of the units: nothing has come of it here.
-    assert result.outcome == "failed"
+    calls = w.heard("create_stack_instances")
+    assert [one.outcome for one in w.deploy()] == ["updated"]
+    assert [(call["Accounts"], call["Regions"]) for _, call in calls] == [
+        ([ACCOUNTS[1]], [*REGIONS])
+    ]
+    assert [plan.changes for plan in w.plan()] == [False]
 
 
 def test_a_unit_gets_its_stacks_in_a_region_more(sets):
@@ -388,10 +353,8 @@ def test_a_unit_gets_its_stacks_in_a_region_more(sets):
     assert [plan.settings for plan in w.plan()] == [(f"stacks of {UNIT} in eu-west-1",)]
 
 
-@pytest.mark.parametrize("given", [{}, {"accounts": ACCOUNTS[:1]}])
-def test_deleting_takes_what_is_there_whatever_the_file_names(sets, given):
-    held = {"PermissionModel": "SERVICE_MANAGED"}
-    w = by_unit(sets, unit="ou-abcd-87654321", held=held, **given)
+def test_deleting_takes_what_is_there_whatever_the_file_names(sets):
+    w = by_unit(sets, unit="ou-abcd-87654321")
     (preview,) = w.deployer().preview_deletion()
     assert len(preview.deleted) == len(ACCOUNTS) * len(REGIONS)
     assert [one.outcome for one in w.delete()] == ["deleted"]
@@ -563,17 +526,15 @@ def test_an_operation_whose_answer_was_lost_is_followed(sets, code, outcome):
 
 
 def test_what_is_sent_of_the_file(sets):
-    roles = {"administration_role": f"{ROLE}Ours", "execution_role": "Theirs"}
-    w = sets(**roles)
+    w = sets()
     calls = w.heard("create_stack_set")
     w.deploy()
     given = calls[0][1]
-    assert (given["AdministrationRoleARN"], given["ExecutionRoleName"]) == tuple(roles.values())
     assert (given["Tags"], given["PermissionModel"]) == (
         [{"Key": "team", "Value": "shop"}],
         "SELF_MANAGED",
     )
-    w = sets(stack_with(tags={"team": "stock"}), **roles)
+    w = sets(stack_with(tags={"team": "stock"}))
     assert [plan.settings for plan in w.plan()] == [("stack set: tags",)]
 
 
