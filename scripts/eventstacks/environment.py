@@ -88,7 +88,6 @@ class StackSettings:
     parameters: Mapping[str, Value | dict[str, Value]] = field(default_factory=dict)
     depends_on: Sequence[str] = ()  # keys of stacks
     tags: Mapping[str, str] = field(default_factory=dict)
-    policy: Mapping[str, Any] | None = None
     role: str | None = None
     rollback_alarms: Sequence[str] = ()
     rollback_minutes: int = 0

@@ -427,21 +427,10 @@ class FakeCloudFormation:
         self.play(StackName, self.timelines["CONTINUE"], ClientRequestToken)
         return {}
 
-    def _do_cancel_update_stack(self, StackName, ClientRequestToken):
-        self.play(StackName, self.timelines["CANCEL"], ClientRequestToken)
-        return {}
-
     _do_rollback_stack = _do_continue_update_rollback
 
     def _do_update_termination_protection(self, StackName, EnableTerminationProtection):
         self.stacks[StackName]["more"]["EnableTerminationProtection"] = EnableTerminationProtection
-        return {}
-
-    def _do_get_stack_policy(self, StackName):
-        return {"StackPolicyBody": self.stacks[StackName]["more"].get("policy")}
-
-    def _do_set_stack_policy(self, StackName, StackPolicyBody):
-        self.stacks[StackName]["more"]["policy"] = StackPolicyBody
         return {}
 
     def _do_get_template(self, **_):

@@ -271,11 +271,6 @@ def environment_of(roles, retention):
         (REGION,),
         {"ArchiveRetentionInDays": retention},
         role=roles["ExecutionRoleArn"],
-        policy={
-            "Statement": [
-                {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}
-            ]
-        },
     )
     return environment.Environment(
         "test", environment.PARAMETERS / "test.yaml", (REGION,), {"bus": stack}, protect=True

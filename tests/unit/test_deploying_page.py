@@ -49,5 +49,5 @@ def test_what_the_comments_say_is_so(tmp_path):
     )
     assert bus.values("eu-west-1")["ArchiveRetentionInDays"] == "30"
     assert second.tags == {"environment": "prod", "team": "billing"}
-    assert (second.rollback_alarms, second.rollback_minutes) == ((), 0)
+    assert ([*second.rollback_alarms], second.rollback_minutes) == ([], 0)
     assert second.values("eu-west-1")["AlarmTopicArn"] == OutputReference("alerts", "TopicArn")

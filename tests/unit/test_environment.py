@@ -132,7 +132,6 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
         )
         for one in (
             f"role: {ROLE}",
-            "policy: {Statement: []}",
             f"rollback_alarms: [{ALARM}]",
             "rollback_minutes: 5",
         )
@@ -197,25 +196,16 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
             "http://a:0",
         )
     ),
-    *(
-        ("    tags: {team: orders}", f"    policy: {one}", "stacks.rules.policy", words)
-        for one, words in (
-            ("text", "a stack policy: a mapping with a Statement"),
-            ("[1]", "a stack policy: a mapping"),
-            ("{}", "'Statement' is a required"),
-            ("{Statement: [!Output bus.Arn]}", "a value without references"),
-        )
-    ),
     (
         "    tags: {team: orders}",
-        "    policy: {Statement: [{!Output bus.Arn : x}]}",
+        "    tags: {a: [{!Output bus.Arn : x}]}",
         "12",
         "quote it",
     ),
-    ("    tags: {team: orders}", "    policy: &p {Statement: *p}", "dev.yaml", "contains itself"),
+    ("    tags: {team: orders}", "    tags: &p {a: *p}", "dev.yaml", "contains itself"),
     (
         "    tags: {team: orders}",
-        "    policy: {Statement: !!set {a}}",
+        "    tags: {a: !!set {a}}",
         "dev.yaml:12",
         "unknown tag !!set",
     ),
@@ -336,16 +326,6 @@ def test_only_the_stacks_that_are_asked_for_are_checked(tmp_path):
 def test_values_that_a_template_allows_are_text(allowed):
     assert parameter_checks.refusal({"AllowedValues": allowed}, "true") == ""
     assert "is not one of" in parameter_checks.refusal({"AllowedValues": allowed}, "True")
-
-
-def test_a_policy_is_as_aws_gives_it_back_and_its_version_no_day(tmp_path):
-    text = GOOD.replace(
-        "tags: {team: orders}", "policy: {Version: 2012-10-17, Statement: [{1: x, N: .nan}]}"
-    )
-    assert load(tmp_path, text).stacks["rules"].policy == {
-        "Version": "2012-10-17",
-        "Statement": [{"1": "x", "N": ".nan"}],
-    }
 
 
 def test_parameters_can_be_merged(tmp_path):

@@ -152,7 +152,7 @@ def test_every_file_that_an_example_names_is_there(verb):
         (["tail", "--raw", "--json"], 2, "exclude each other"),
         (["archive-replay", "--since", ""], 2, "'--since': invalid time ''"),
         (["archive-replay", "--rule", "x"], 2, "give --since, too"),
-        (["recover", "--force", "--cancel"], 2, "exclude each other"),
+        (["recover", "--force", "--skip", "X"], 2, "exclude each other"),
         (["send", "--rate", "nan"], 2, "'--rate': nan is not a finite number"),
         (["trace", "--bus", "arn:", EVENT], 1, "Error: invalid event bus 'arn:'"),
         (

@@ -273,12 +273,11 @@ class Reporter(Listener):
         self._progress.stop()
         if isinstance(error, Interrupted):
             lines = [
-                f"{ref} continues in AWS.\n  follow: {ref.command('follow')}\n"
-                f"  cancel: {ref.command('recover', '--cancel')}"
-                for ref in error.refs
+                f"{ref} continues in AWS.\n  follow: {ref.command('follow')}" for ref in error.refs
             ]
+            cancel = "To cancel an update: aws cloudformation cancel-update-stack --stack-name NAME"
             nothing = ["No operation continues in AWS; no change set is left."]
-            raise KeyboardInterrupt("\n".join(lines or nothing)) from None
+            raise KeyboardInterrupt("\n".join([*lines, cancel] if lines else nothing)) from None
 
     def ask(self, lines: Iterable[Text | str], question: str = "") -> bool:
         """Show lines and ask, with the progress hidden; return True for yes or without question."""

@@ -225,11 +225,6 @@ def _show_drift(drift: Drift) -> None:
     "--retain", multiple=True, metavar="ID", help="DELETE_FAILED: keep this resource; repeatable."
 )
 @click.option("--force", is_flag=True, help="DELETE_FAILED: keep what cannot be deleted.")
-@click.option(
-    "--cancel",
-    is_flag=True,
-    help="Cancel an update in progress; delete a stack that is being created.",
-)
 def recover(
     env: str, stack: str | None, region: str | None, yes: bool, as_json: bool, **how: Any
 ) -> int:
@@ -241,7 +236,7 @@ def recover(
     """
     if sum(map(bool, how.values())) > 1:
         raise click.UsageError(
-            "--skip, --retain, --force and --cancel exclude each other: each is for another state."
+            "--skip, --retain and --force exclude each other: each is for another purpose."
         )
     connection, refs = connect(env, stack, region)
     with _reporting(connection, refs, yes=yes, as_json=as_json) as (reporter, stacks):

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from eventstacks.cloudformation import failure, operation, outputs
 from eventstacks.cloudformation.plan import deployed_template
-from eventstacks.cloudformation.run import Preview, Result, Run, Scope
+from eventstacks.cloudformation.run import Preview, Result, Scope
 from eventstacks.cloudformation.stack import DELETED, IN_REVIEW
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -163,7 +163,6 @@ def delete(
     A bucket with objects is emptied only with ``empty_buckets``. Raises Interrupted after Ctrl-C;
     the error of one stack is in its result.
     """
-    run = Run(scope)
 
     def job(stack: StackClient, found: Preview) -> Result:
         if found.stack is None:
@@ -174,7 +173,7 @@ def delete(
         if status == DELETED:
             return Result(stack.ref, "deleted", status=status)
         if status == "DELETE_IN_PROGRESS":
-            run.start(stack.ref)  # AWS accepts a second deletion, which does nothing
+            scope.start(stack.ref)  # AWS accepts a second deletion, which does nothing
             running = operation.in_progress(stack, found.stack)
         else:
             _check(stack, found, status, empty=empty_buckets)
@@ -184,16 +183,16 @@ def delete(
                 stack,
                 "delete_stack",
                 stack_id,
-                on_start=lambda: run.start(stack.ref),
+                on_start=lambda: scope.start(stack.ref),
                 StackName=stack_id,
             )
-        end = run.follow(stack, running, len(found.deleted) + len(found.retained))
+        end = scope.follow_operation(stack, running, len(found.deleted) + len(found.retained))
         if end != DELETED:
             raise failure.of_operation(stack, running, end)
         return Result(stack.ref, "deleted", status=end)
 
     before = _reverse_order(scope.aws.environment, previews)
-    return run.work(previews, job, before, "not deleted: {} depends on it")
+    return scope.work(previews, job, before, "not deleted: {} depends on it")
 
 
 def _reverse_order(

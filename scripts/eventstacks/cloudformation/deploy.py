@@ -22,13 +22,13 @@ from botocore.exceptions import ClientError
 from eventstacks.aws import AWS_ERRORS, error_code, error_message
 from eventstacks.cloudformation import change_set, failure, operation, outputs
 from eventstacks.cloudformation.change_set import ChangeSet, Options
-from eventstacks.cloudformation.plan import Planner, apply_settings, check_losses
-from eventstacks.cloudformation.run import Interrupted, Plan, Result, Run, Scope, at_once
+from eventstacks.cloudformation.plan import Planner, check_losses
+from eventstacks.cloudformation.run import Interrupted, Plan, Result, Scope, at_once
 from eventstacks.cloudformation.stack import StackClient, is_missing, state_of
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from eventstacks.environment import StackRef
     from eventstacks.rendering import RenderedTemplate
@@ -63,23 +63,22 @@ def deploy(
     try:
         plans = run.plan()
         check_losses(scope.aws.environment, plans, run.options.allow_replace)
-        if any(one.changes for one in plans) and not run.listener.confirm(plans):
+        if any(one.changes for one in plans) and not scope.listener.confirm(plans):
             return []
-        return run.work(plans, run.deploy_stack, run.before, "skipped: it depends on {}")
+        return scope.work(plans, run.deploy_stack, run.before, "skipped: it depends on {}")
     except KeyboardInterrupt:
-        raise Interrupted(run.in_progress) from None
+        raise Interrupted(scope.in_progress) from None
     finally:
         run.discard_unused()
 
 
-class Deployment(Run):
+class Deployment:
     """One call of ``plan`` or ``deploy``."""
 
     def __init__(
         self, scope: Scope, templates: Mapping[str, RenderedTemplate], options: Options
     ) -> None:
-        super().__init__(scope)
-        self.environment, self.options = scope.aws.environment, options
+        self.scope, self.environment, self.options = scope, scope.aws.environment, options
         self.planner = Planner(scope, templates, options)
         self.before = outputs.predecessors(self.environment, scope.refs, self.planner.uses)
         self.unused: dict[StackRef, ChangeSet] = {}
@@ -88,7 +87,7 @@ class Deployment(Run):
 
     def plan(self) -> list[Plan]:
         """Plan all stacks at once."""
-        return at_once(list(self.stacks.values()), self.plan_stack, self.clock)
+        return at_once([*map(self.scope.stack, self.scope.refs)], self.plan_stack, self.scope.clock)
 
     def plan_stack(self, stack: StackClient) -> Plan:
         """Plan one stack; an error becomes the plan's ``problem``."""
@@ -102,8 +101,11 @@ class Deployment(Run):
 
     def discard_unused(self) -> None:
         """Delete the change sets that were not executed."""
-        unused = self.unused
-        at_once(unused, lambda ref: change_set.discard(self.stacks[ref], unused[ref]), self.clock)
+        at_once(
+            self.unused,
+            lambda ref: change_set.discard(self.scope.stack(ref), self.unused[ref]),
+            self.scope.clock,
+        )
 
     # --- execute, follow, report -----------------------------------------------------------
 
@@ -114,13 +116,13 @@ class Deployment(Run):
             raise found.problem or AssertionError
         made = found.change_set
         if made.unchanged:
-            self.start(stack.ref)
-            apply_settings(stack, made.stack_id, found.settings)
+            self.scope.start(stack.ref)
+            _protect(stack, found)
             outcome = "updated" if found.settings else "unchanged"
             return self.report(stack, outcome, found.stack or {})
-        running = self.execute(stack, made, found.settings)
+        running = self.execute(stack, found, made)
         own = [one for one in made.changes if "/" not in one["LogicalResourceId"]]
-        status = self.follow(stack, running, len(own))
+        status = self.scope.follow_operation(stack, running, len(own))
         if not running.started:
             raise operation.LostSightError(
                 f"the request was accepted but no events were received; the stack is in {status}",
@@ -134,7 +136,7 @@ class Deployment(Run):
             stack,
             "created" if made.kind == "CREATE" else "updated",
             {**description, "StackStatus": status},
-            tuple(self.finish(stack, running, found)),
+            _finish(stack, running, found),
         )
 
     def current_plan(self, stack: StackClient, shown: Plan) -> Plan:
@@ -154,19 +156,17 @@ class Deployment(Run):
         allowed = self.options.allow_replace
         check_losses(self.environment, [found], allowed, "this stack was not changed")
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
-        if not creates and not self.listener.confirm([found]):
+        if not creates and not self.scope.listener.confirm([found]):
             raise failure.DeploymentError("declined", code=ErrorCode.DECLINED, where=str(stack.ref))
         return found
 
-    def execute(
-        self, stack: StackClient, made: ChangeSet, settings: Sequence[str]
-    ) -> operation.Operation:
-        """Execute a change set. The stack policy of the file applies to this update, too."""
+    def execute(self, stack: StackClient, found: Plan, made: ChangeSet) -> operation.Operation:
+        """Execute a change set; a stack that exists is protected before."""
 
         def on_start() -> None:
-            self.start(stack.ref)
+            self.scope.start(stack.ref)
             if made.kind == "UPDATE":
-                apply_settings(stack, made.stack_id, settings)
+                _protect(stack, found)
             self.unused.pop(stack.ref)
 
         try:
@@ -184,22 +184,6 @@ class Deployment(Run):
                 ) from None
             raise
 
-    def finish(self, stack: StackClient, running: operation.Operation, found: Plan) -> list[str]:
-        """Protect a stack that was created; return warnings."""
-        warnings = [
-            f"{one.logical_id} ({one.type}) was replaced or removed, but the old one could not be "
-            f"deleted: {one.reason}"
-            for one in running.events
-            if one.status == "DELETE_FAILED" and not one.is_root
-        ]
-        if found.change_set and found.change_set.kind == "CREATE":
-            try:
-                apply_settings(stack, running.stack_id, found.settings)
-            except AWS_ERRORS as error:
-                what = ", ".join(found.settings)
-                warnings.append(f"deployed, but not set: {what}: {error_message(error)}")
-        return warnings
-
     def report(
         self,
         stack: StackClient,
@@ -213,3 +197,30 @@ class Deployment(Run):
         self.planner.pending.discard(stack.ref)
         status = description.get("StackStatus", "")
         return Result(stack.ref, outcome, status=status, outputs=found, warnings=warnings)
+
+
+def _protect(stack: StackClient, found: Plan) -> None:
+    """Set what the plan found not to be set: the termination protection."""
+    if found.change_set and found.settings:
+        stack.call(
+            "update_termination_protection",
+            StackName=found.change_set.stack_id,
+            EnableTerminationProtection=True,
+        )
+
+
+def _finish(stack: StackClient, running: operation.Operation, found: Plan) -> tuple[str, ...]:
+    """Protect a stack that was created; return warnings."""
+    warnings = [
+        f"{one.logical_id} ({one.type}) was replaced or removed, but the old one could not be "
+        f"deleted: {one.reason}"
+        for one in running.events
+        if one.status == "DELETE_FAILED" and not one.is_root
+    ]
+    try:
+        if found.change_set and found.change_set.kind == "CREATE":
+            _protect(stack, found)
+    except AWS_ERRORS as error:
+        what = ", ".join(found.settings)
+        warnings.append(f"deployed, but not set: {what}: {error_message(error)}")
+    return tuple(warnings)

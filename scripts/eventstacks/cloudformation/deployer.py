@@ -15,7 +15,6 @@ from eventstacks.cloudformation.run import (
     Drift,
     Listener,
     Result,
-    Run,
     Scope,
     Status,
     Step,
@@ -27,7 +26,6 @@ from eventstacks.cloudformation.stack import (
     is_in_progress,
     state_of,
 )
-from eventstacks.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,18 +73,13 @@ class Stacks(Scope):
         return self.recover(self.for_each(moving, lambda ref, error: Step(ref, problem=error)))
 
     def propose_recovery(
-        self,
-        *,
-        skip: Sequence[str] = (),
-        retain: Sequence[str] = (),
-        force: bool = False,
-        cancel: bool = False,
+        self, *, skip: Sequence[str] = (), retain: Sequence[str] = (), force: bool = False
     ) -> list[Step]:
         """Return the step that leads each stack out of its state. Changes nothing.
 
         ``skip``: logical ids that a rollback leaves as they are (UPDATE_ROLLBACK_FAILED).
         ``retain``: logical ids that a deletion keeps, ``force``: it keeps what cannot be deleted
-        (DELETE_FAILED). ``cancel``: stop the operation in progress.
+        (DELETE_FAILED).
         """
         given: dict[str, dict[str, Any]] = {
             "UPDATE_ROLLBACK_FAILED": {"ResourcesToSkip": list(skip)} if skip else {},
@@ -95,30 +88,29 @@ class Stacks(Scope):
         if force:
             given["DELETE_FAILED"] = {"DeletionMode": "FORCE_DELETE_STACK"}
         return self.for_each(
-            lambda stack: _propose(stack, given, cancel=cancel),
+            lambda stack: _propose(stack, given),
             lambda ref, error: Step(ref, problem=error),
         )
 
     def recover(self, steps: Sequence[Step]) -> list[Result]:
         """Carry out steps, all at once, and follow them."""
         wanted = [step for step in steps if step.method or step.problem]
-        run = Run(self, [step.ref for step in wanted])
 
         def job(stack: StackClient, step: Step) -> Result:
             if step.method == _FOLLOW:
-                run.start(stack.ref)
-                return _finish(run, stack, operation.in_progress(stack, step.arguments))
+                self.start(stack.ref)
+                return _finish(self, stack, operation.in_progress(stack, step.arguments))
             running = operation.start(
                 stack,
                 step.method,
                 step.stack_id,
-                on_start=lambda: run.start(stack.ref),
+                on_start=lambda: self.start(stack.ref),
                 StackName=step.stack_id,
                 **step.arguments,
             )
-            return _finish(run, stack, running)
+            return _finish(self, stack, running)
 
-        return run.work(wanted, job)
+        return self.work(wanted, job)
 
 
 Deployer = Stacks | stack_sets.StackSets
@@ -179,7 +171,7 @@ def _drift(stack: StackClient) -> Drift:
     return Drift(stack.ref, answer.get("StackDriftStatus", "UNKNOWN"), resources, problem=problem)
 
 
-def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]], *, cancel: bool) -> Step:
+def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]]) -> Step:
     """Return the step for one stack; ``given``: state → arguments that are for this state only.
 
     Raises DeploymentError if more has to be given, or something was given for another state: a
@@ -189,12 +181,9 @@ def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]], *, cancel:
     if held is None:
         return Step(ref, description="is not deployed: there is nothing to recover")
     status, stack_id = held["StackStatus"], held["StackId"]
-    state, arguments = state_of(status), given.get(status, {})
-    cancels = cancel and is_in_progress(status)
-    method, description = state.cancellation if cancels else state.recovery
+    (method, description), arguments = state_of(status).recovery, given.get(status, {})
     if not method:
-        what = " and cannot be stopped now" if cancels else ""
-        text = f"is in {status}{what}. {advice_for(status, ref) or 'There is nothing to recover'}"
+        text = f"is in {status}. {advice_for(status, ref) or 'There is nothing to recover'}"
         return Step(ref, description=text.rstrip("."))
     if unfit := [needed for needed, one in given.items() if one and needed != status]:
         raise failure.refused(
@@ -203,9 +192,6 @@ def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]], *, cancel:
             ref,
             f"Without them: {ref.command('recover')}",
         )
-    if root := held.get("RootId"):
-        what = f"a nested stack is recovered through its root stack {root}"
-        raise failure.DeploymentError(what, code=ErrorCode.STACK_STUCK, where=str(ref))
     if status == "DELETE_FAILED" and not arguments:
         raise _stuck(stack, stack_id)
     words = [f"{name}: {value}" for name, value in arguments.items()]
@@ -230,12 +216,12 @@ def _stuck(stack: StackClient, stack_id: str) -> failure.DeploymentError:
     )
 
 
-def _finish(run: Run, stack: StackClient, running: operation.Operation) -> Result:
+def _finish(scope: Scope, stack: StackClient, running: operation.Operation) -> Result:
     """Follow an operation to its end. Raises DeploymentError if it failed.
 
     A rollback is a success if it was the purpose, and a failure if the operation began otherwise.
     """
-    status = run.follow(stack, running)
+    status = scope.follow_operation(stack, running)
     begun = running.started
     rolled_back = begun and state_of(begun.status).is_start and "ROLLBACK" in status
     outcome = state_of(status).outcome

@@ -96,17 +96,6 @@ def refused(what: str, status: str, ref: StackRef, advice: str = "") -> Deployme
     return DeploymentError(what, code=code, where=str(ref), status=status, advice=text)
 
 
-def cannot_retain(verb: str, status: str, ref: StackRef) -> DeploymentError:
-    """Return the error for --retain or --force on a stack whose deletion has not failed."""
-    return refused(
-        f"not changed: the stack is in {status}; --retain and --force need one in DELETE_FAILED",
-        status,
-        ref,
-        f"To delete it with all its resources: {ref.command(verb)}\n"
-        "To keep a resource, deploy it with 'DeletionPolicy: Retain' first.",
-    )
-
-
 def root_cause(
     stack: StackClient, events: Sequence[Event], since: datetime | None, depth: int = 0
 ) -> Cause | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from eventstacks.cloudformation.stack import StackClient
     from eventstacks.environment import Environment, StackRef
     from eventstacks.rendering import RenderedTemplate
-
-TERMINATION, POLICY = "termination protection", "stack policy"
 
 
 class Planner:
@@ -46,7 +43,8 @@ class Planner:
         arguments = change_set.request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | package.body_arguments(self.aws, template, stack.clock)
-        settings = self._settings(stack, description)
+        is_protected = (description or {}).get("EnableTerminationProtection")
+        is_unprotected = self.aws.environment.protect and not is_protected
         # From here on nothing may fail: the change set would be left behind.
         made = change_set.create(stack, arguments, secrets)
         if made.unchanged and made.kind == "CREATE":
@@ -56,6 +54,7 @@ class Planner:
                 where=str(template.path),
                 advice="Add a resource, or check the conditions of those it has.",
             )
+        settings = ("termination protection",) if is_unprotected else ()
         found = Plan(ref, made, description, values, settings=settings)
         if made.unchanged:
             return found
@@ -118,19 +117,6 @@ class Planner:
         secrets = change_set.Secrets.of(values, *known)
         stack.secrets.update(secrets.values)
         return secrets
-
-    def _settings(
-        self, stack: StackClient, description: Mapping[str, Any] | None
-    ) -> tuple[str, ...]:
-        """Return what protects a stack in the environment file and is not set."""
-        held, wanted, settings = description or {}, stack.ref.settings.policy, []
-        if self.aws.environment.protect and not held.get("EnableTerminationProtection"):
-            settings.append(TERMINATION)
-        if wanted is not None:
-            answer = stack.call("get_stack_policy", StackName=held["StackId"]) if held else {}
-            if json.loads(answer.get("StackPolicyBody") or "null") != wanted:
-                settings.append(POLICY)
-        return tuple(settings)
 
 
 def deployed_template(stack: StackClient, stack_id: str, stage: str = "Original") -> dict[str, Any]:
@@ -205,14 +191,3 @@ def check_losses(
             where=f"{environment.path}: protect",
             advice=f"To allow it: {losses[0][3].command('deploy', *options)}",
         )
-
-
-def apply_settings(stack: StackClient, stack_id: str, settings: Iterable[str]) -> None:
-    """Set what the plan found to be different."""
-    if TERMINATION in settings:
-        stack.call(
-            "update_termination_protection", StackName=stack_id, EnableTerminationProtection=True
-        )
-    if POLICY in settings:
-        policy = json.dumps(stack.ref.settings.policy)
-        stack.call("set_stack_policy", StackName=stack_id, StackPolicyBody=policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import graphlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ class Plan(Report):
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
     values: Mapping[str, str | None] = field(default_factory=dict)
     waits_for: tuple[str, ...] = ()  # stacks of this run whose outputs it needs first
-    settings: tuple[str, ...] = ()  # other changes: termination protection, stack policy
+    settings: tuple[str, ...] = ()  # of the stack, or of a stack set, that would be set
     outputs: Mapping[str, str] = field(default_factory=dict)  # output → added, removed
     losses: tuple[tuple[str, str, str], ...] = ()  # name, type, what would be lost
 
@@ -209,7 +210,7 @@ def at_once(items: Collection[Item], job: Callable[[Item], Answer], clock: Clock
     return [done[item] for item in items]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scope:
     """What a verb works on: stacks and their AWS, who is told about progress, and a clock."""
 
@@ -217,14 +218,13 @@ class Scope:
     refs: Sequence[StackRef]
     listener: Listener = field(default_factory=Listener)
     clock: Clock = field(default_factory=Clock)
+    in_progress: set[StackRef] = field(default_factory=set)  # started, and no end seen
 
-    def clients(self, refs: Iterable[StackRef] | None = None) -> list[StackClient]:
-        """Return a client per stack. Raises ToolError for the wrong account."""
+    @functools.cache  # noqa: B019 - as long as a verb
+    def stack(self, ref: StackRef) -> StackClient:
+        """Return the client of a stack, always the same. Raises ToolError for the wrong account."""
         self.aws.guard()
-        return [
-            StackClient(ref, self.aws.client("cloudformation", ref.region), self.clock)
-            for ref in (self.refs if refs is None else refs)
-        ]
+        return StackClient(ref, self.aws.client("cloudformation", ref.region), self.clock)
 
     def for_each(
         self,
@@ -240,16 +240,8 @@ class Scope:
             except (ToolError, *AWS_ERRORS) as error:
                 return on_error(stack.ref, failure.wrap(error, stack.ref, stack.mask))
 
-        return at_once(self.clients(refs), attempt, self.clock)
-
-
-class Run:
-    """Operations on many stacks: on one clock, with one listener and a result for each."""
-
-    def __init__(self, scope: Scope, refs: Iterable[StackRef] | None = None) -> None:
-        self.stacks = {one.ref: one for one in scope.clients(refs)}
-        self.clock, self.listener = scope.clock, scope.listener
-        self.in_progress: set[StackRef] = set()  # started, and no end seen
+        stacks = [self.stack(ref) for ref in (self.refs if refs is None else refs)]
+        return at_once(stacks, attempt, self.clock)
 
     def work(
         self,
@@ -264,6 +256,7 @@ class Run:
         those. Raises Interrupted.
         """
         by_ref = {task.ref: task for task in tasks}
+        stacks = {ref: self.stack(ref) for ref in by_ref}
         results: dict[StackRef, Result] = {}
 
         def attempt(ref: StackRef) -> Result:
@@ -276,11 +269,11 @@ class Run:
                 return Result(ref, "skipped", problem=skipped)
             if problem := by_ref[ref].problem:
                 raise problem
-            return job(self.stacks[ref], by_ref[ref])
+            return job(stacks[ref], by_ref[ref])
 
         def run_one(ref: StackRef) -> None:
             begun = self.clock.now()
-            results[ref] = result = self._result(ref, attempt)
+            results[ref] = result = _result(stacks[ref], attempt)
             result.seconds = self.clock.now() - begun
             if result.outcome not in ("interrupted", "unknown"):
                 self.in_progress.discard(ref)
@@ -292,18 +285,6 @@ class Run:
             raise Interrupted(self.in_progress) from None
         return [results[ref] for ref in by_ref]
 
-    def _result(self, ref: StackRef, attempt: Callable[[StackRef], Result]) -> Result:
-        """Return what ``attempt`` returns; an error becomes a result."""
-        try:
-            return attempt(ref)
-        except Cancelled:
-            return Result(ref, "interrupted")
-        except operation.LostSightError as error:
-            return Result(ref, "unknown", problem=error)
-        except (ToolError, *AWS_ERRORS) as error:
-            problem = failure.wrap(error, ref, self.stacks[ref].mask)
-            return Result(ref, "failed", status=getattr(error, "status", ""), problem=problem)
-
     def start(self, ref: StackRef) -> None:
         """Count a stack as in progress; raise Cancelled if nothing may start any more.
 
@@ -313,7 +294,9 @@ class Run:
             raise Cancelled
         self.in_progress.add(ref)
 
-    def follow(self, stack: StackClient, running: operation.Operation, total: int = 0) -> str:
+    def follow_operation(
+        self, stack: StackClient, running: operation.Operation, total: int = 0
+    ) -> str:
         """Follow an operation of ``total`` resources and report every event."""
         resources = dict[str, str]()
         self.listener.started(stack.ref, total)
@@ -324,3 +307,16 @@ class Run:
             self.listener.progressed(stack.ref, event, resources)
 
         return operation.follow(stack, running, on_event)
+
+
+def _result(stack: StackClient, attempt: Callable[[StackRef], Result]) -> Result:
+    """Return what ``attempt`` returns; an error becomes a result."""
+    try:
+        return attempt(stack.ref)
+    except Cancelled:
+        return Result(stack.ref, "interrupted")
+    except operation.LostSightError as error:
+        return Result(stack.ref, "unknown", problem=error)
+    except (ToolError, *AWS_ERRORS) as error:
+        problem = failure.wrap(error, stack.ref, stack.mask)
+        return Result(stack.ref, "failed", status=getattr(error, "status", ""), problem=problem)

@@ -1,7 +1,7 @@
 """One stack: the client with retries and pages, and the states of stacks.
 
 Sources: CloudFormation User Guide, 'Stack status codes'; API Reference of ContinueUpdateRollback,
-RollbackStack, CancelUpdateStack and DeleteStack.
+RollbackStack and DeleteStack.
 """
 
 from __future__ import annotations
@@ -135,10 +135,7 @@ class State:
     keeps_failure: bool = False  # an end only if the failure is not rolled back
     outcome: str = ""  # what an operation has achieved that ends in it; '' is a failure
     accepts_change_sets: bool = False
-    # What `recover` does: a method of the API, and its description. The second pair is for
-    # --cancel.
-    recovery: tuple[str, str] = ("", "")
-    cancellation: tuple[str, str] = ("", "")
+    recovery: tuple[str, str] = ("", "")  # what `recover` does: a method of the API, in words
     advice: str = ""
 
 
@@ -148,9 +145,7 @@ def _good(outcome: str) -> State:
 
 _DELETE = "delete_stack"
 STATES = {
-    "CREATE_IN_PROGRESS": State(
-        is_start=True, cancellation=(_DELETE, "is being created: stop and delete it")
-    ),
+    "CREATE_IN_PROGRESS": State(is_start=True),
     "CREATE_COMPLETE": _good("created"),
     "CREATE_FAILED": State(
         is_end=True,
@@ -181,9 +176,7 @@ STATES = {
         advice="The stack is empty: its change set was never executed.\n"
         "Continue: {deploy}\nOr delete it: {recover}",
     ),
-    "UPDATE_IN_PROGRESS": State(
-        is_start=True, cancellation=("cancel_update_stack", "is being updated: stop and roll back")
-    ),
+    "UPDATE_IN_PROGRESS": State(is_start=True),
     "UPDATE_COMPLETE": _good("updated"),
     "UPDATE_FAILED": State(
         is_end=True,

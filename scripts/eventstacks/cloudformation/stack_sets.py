@@ -18,7 +18,7 @@ from eventstacks import documents
 from eventstacks.aws import RETRY_LONG, error_code, suppress_aws_error
 from eventstacks.cloudformation import failure, package
 from eventstacks.cloudformation.plan import check_losses
-from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Run, Scope, Status, Step
+from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Scope, Status, Step
 from eventstacks.cloudformation.stack import MASK, NOT_DEPLOYED
 from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, ToolError, command_line
@@ -176,18 +176,17 @@ class StackSets(Scope):
         check_losses(self.aws.environment, plans, options.allow_replace if options else ())
         if any(plan.changes for plan in plans) and not self.listener.confirm(plans):
             return []
-        run = Run(self)
 
         def job(stack: StackClient, plan: SetPlan) -> Result:
-            self._carry_out(run, stack, plan.calls)
+            self._carry_out(stack, plan.calls)
             is_new = plan.calls and plan.calls[0][0] == "create_stack_set"
             return Result(
                 stack.ref, "created" if is_new else "updated" if plan.calls else "unchanged"
             )
 
-        return run.work(plans, job)
+        return self.work(plans, job)
 
-    def _carry_out(self, run: Run, stack: StackClient, calls: Calls) -> None:
+    def _carry_out(self, stack: StackClient, calls: Calls) -> None:
         """Call methods, and wait for the operations that they start. Raises DeploymentError."""
         target = self.target
         # STRICT would lower the concurrency.
@@ -198,7 +197,7 @@ class StackSets(Scope):
             "FailureToleranceCount": target.failure_tolerance,
             "ConcurrencyMode": f"{mode}_FAILURE_TOLERANCE",
         }
-        run.start(stack.ref)
+        self.start(stack.ref)
         for method, arguments in calls:
             if method in ("create_stack_set", "delete_stack_set"):
                 stack.call(method, **arguments)
@@ -212,15 +211,14 @@ class StackSets(Scope):
 
     def follow(self) -> list[Result]:
         """Follow the operations in progress; return [] without any. Raises Interrupted."""
-        run = Run(self)
 
         def job(stack: StackClient, step: Step) -> Result:
-            run.start(stack.ref)
+            self.start(stack.ref)
             _finish(stack, step.arguments["OperationId"])
             return Result(stack.ref, _OUTCOMES.get(step.arguments["Action"], "unchanged"))
 
         found = self.for_each(_running, lambda ref, error: Step(ref, problem=error))
-        return run.work([step for step in found if step.method or step.problem], job)
+        return self.work([step for step in found if step.method or step.problem], job)
 
     def preview_deletion(self) -> list[Preview]:
         """Return what a deletion deletes: all stacks of each stack set."""
@@ -239,7 +237,6 @@ class StackSets(Scope):
         """Delete the stacks in every account, then the stack sets. Raises Interrupted."""
         if empty_buckets:
             raise _refused(self.aws.environment, "--empty-buckets")
-        run = Run(self)
 
         def job(stack: StackClient, found: Preview) -> Result:
             if not found.stack:
@@ -249,11 +246,11 @@ class StackSets(Scope):
                 where = _targets(sorted(set(map(_target, instances))))
                 regions = sorted({one["Region"] for one in instances})
                 how = {**name, **where, "Regions": regions, "RetainStacks": False}
-                self._carry_out(run, stack, [("delete_stack_instances", how)])
-            self._carry_out(run, stack, [("delete_stack_set", name)])
+                self._carry_out(stack, [("delete_stack_instances", how)])
+            self._carry_out(stack, [("delete_stack_set", name)])
             return Result(stack.ref, "deleted")
 
-        return run.work(previews, job)
+        return self.work(previews, job)
 
     def status(self) -> list[Status]:
         """Return for each stack set how many stacks are in which state."""

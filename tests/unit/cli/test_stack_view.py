@@ -258,7 +258,7 @@ def test_an_interruption_says_what_continues_and_how_to_end_it():
     for error, words in (
         (
             Interrupted([place]),
-            ["t-bus in us-east-1 continues", place.command("follow"), "--cancel"],
+            ["t-bus in us-east-1 continues", place.command("follow"), "cancel-update-stack"],
         ),
         (Interrupted([]), ["No operation continues in AWS"]),
     ):

@@ -1,34 +1,10 @@
-"""Cases from public reports about deployers: policies, failed creations, local paths, one Region."""
-
-import json
+"""Cases from public reports about deployers: failed creations, local paths, one Region."""
 
 import pytest
 from scripted_cloudformation import environment, refusal, stack
 
 from eventstacks.cloudformation import outputs
 from eventstacks.errors import ErrorCode, ToolError
-
-# --- the stack policy ----------------------------------------------------------------------------
-
-ALLOW = {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}
-DENY = {**ALLOW, "Effect": "Deny", "Resource": "LogicalResourceId/Queue"}
-
-
-@pytest.mark.parametrize(
-    ("held", "wanted"), [([ALLOW, DENY], [ALLOW]), ([ALLOW], [ALLOW, DENY]), (None, [ALLOW, DENY])]
-)
-def test_the_policy_of_the_file_is_set_before_the_update(world, held, wanted):
-    w = world(environment(stack(policy={"Statement": wanted})))
-    policy = {"policy": json.dumps({"Statement": held})} if held else {}
-    stack_id = w.cfn.add_stack("t-bus", **policy)
-    (plan,) = w.plan()
-    assert plan.settings == ("stack policy",)
-    (result,) = w.deploy()
-    assert result.outcome == "updated"
-    calls = [one for one in w.cfn.names() if one in ("set_stack_policy", "execute_change_set")]
-    assert calls == ["set_stack_policy", "execute_change_set"]
-    assert json.loads(w.cfn.stacks[stack_id]["more"]["policy"]) == {"Statement": wanted}
-
 
 # --- a stack that failed to create ---------------------------------------------------------------
 

@@ -8,7 +8,6 @@ import pytest
 from botocore.exceptions import NoCredentialsError
 from scripted_cloudformation import (
     environment,
-    refusal,
     stack,
     steps,
     throttle,
@@ -108,10 +107,8 @@ def test_credentials_that_end_before_anything_is_executed_leave_nothing(world):
 @pytest.mark.parametrize("settings_only", [False, True])
 def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settings_only):
     first = stack("bus")
-    second = stack(
-        "rules", parameters={"Bus": OutputReference("bus", "Arn")}, policy={"Statement": []}
-    )
-    w = world(environment(first, second))
+    second = stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})
+    w = world(environment(first, second, protect=True))
     w.cfn.add_stack("t-bus")
     rules = w.cfn.add_stack("t-rules")
     w.cfn.outputs["t-bus"] = {"Arn": "old"}
@@ -151,7 +148,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
         for name, given in w.cfn.calls
         if name == "execute_change_set"
     ] == [True]
-    assert "policy" not in w.cfn.stacks[rules]["more"]
+    assert "EnableTerminationProtection" not in w.cfn.stacks[rules]["more"]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
@@ -170,12 +167,3 @@ def test_ctrl_c_is_heard_though_it_wakes_nobody():
     with pytest.raises(KeyboardInterrupt):
         run.at_once(["one"], job, clock)
     assert woken == [True]
-
-
-def test_a_policy_that_cannot_be_read_leaves_no_change_set(world):
-    w = world(environment(stack(policy={"Statement": []})))
-    w.cfn.add_stack("t-bus")
-    w.cfn.fail("get_stack_policy", refusal("AccessDenied", "no", 403), times=9)
-    (plan,) = w.plan()
-    assert "AWS says: no" in str(plan.problem)
-    assert w.cfn.change_sets == {}

@@ -68,13 +68,6 @@ def test_a_rollback_that_fails_again_says_why(world):
     assert "still missing" in str(result.problem)
 
 
-def test_a_nested_stack_is_recovered_from_its_root(world):
-    w = world()
-    w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED", RootId="arn:root")
-    with pytest.raises(DeploymentError, match="arn:root"):
-        propose(w)
-
-
 def test_a_failed_update_that_stays_is_rolled_back(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_FAILED")
@@ -106,18 +99,6 @@ def test_force_is_a_mode_of_deletion(world):
     assert propose(w, force=True).arguments == {"DeletionMode": "FORCE_DELETE_STACK"}
 
 
-def test_an_update_is_cancelled_only_when_told(world):
-    w = world()
-    stack_id = w.cfn.add_stack("t-bus")
-    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS")), "somebody")
-    w.cfn.timelines["CANCEL"] = steps(
-        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS", "User cancelled"),
-        (5, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
-    )
-    assert "make follow" in propose(w).description
-    assert w.recover(cancel=True)[0].outcome == "recovered"
-
-
 @pytest.mark.parametrize(
     "state", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE"]
 )
@@ -128,14 +109,12 @@ def test_a_sound_stack_is_left_alone(world, state):
 
 
 @pytest.mark.parametrize("told", [{"retain": ["Queue"]}, {"force": True}, {"skip": ["Queue"]}])
-@pytest.mark.parametrize(
-    "state", ["CREATE_FAILED", "ROLLBACK_FAILED", "UPDATE_FAILED", "CREATE_IN_PROGRESS"]
-)
+@pytest.mark.parametrize("state", ["CREATE_FAILED", "ROLLBACK_FAILED", "UPDATE_FAILED"])
 def test_what_a_step_cannot_keep_is_refused_and_not_dropped(world, state, told):
     w = world()
     w.cfn.add_stack("t-bus", state)
     with pytest.raises(DeploymentError, match=f"not changed: the stack is in {state}"):
-        propose(w, cancel=True, **told)
+        propose(w, **told)
 
 
 def test_a_sound_stack_beside_a_stuck_one_does_not_stand_in_the_way(world):
@@ -427,27 +406,6 @@ def test_a_stack_that_is_deleted_between_the_survey_and_its_turn_is_deleted(worl
     w.cfn.emit(stack_id, "STACK", "DELETE_COMPLETE")
     (result,) = w.deployer().delete(previews)
     assert (result.outcome, "delete_stack" in w.cfn.names()) == ("deleted", False)
-
-
-def test_a_cancellation_whose_token_is_in_no_event_ends_too(world):
-    w = world()
-    stack_id = w.cfn.add_stack("t-bus")
-    w.cfn.play(stack_id, steps((0, "STACK", "UPDATE_IN_PROGRESS")), "somebody")
-
-    def cancel(**_):
-        w.cfn.play(
-            stack_id,
-            steps(
-                (0.1, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
-                (50, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
-            ),
-            "somebody",
-        )
-
-    w.cfn.cancel_update_stack = cancel
-    (result,) = w.recover(cancel=True)
-    assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
-    assert 50 < w.clock.now() < 90
 
 
 # --- following ---------------------------------------------------------------------------------------
