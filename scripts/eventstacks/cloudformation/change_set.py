@@ -15,19 +15,17 @@ from botocore.exceptions import ClientError
 
 from eventstacks import documents
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
-from eventstacks.cloudformation import failure, operation, package
-from eventstacks.cloudformation.operation import NESTED_STACK, Operation
-from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, StackClient, mask_text
-from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.cloudformation import failure, operation
+from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient, mask_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from eventstacks.environment import Environment, StackSettings
+    from eventstacks.cloudformation.operation import Operation
+
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
-_NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
 
 
 @dataclass(frozen=True)
@@ -53,73 +51,6 @@ class ChangeSet:
     unchanged: bool = False
 
 
-def request(
-    environment: Environment,
-    settings: StackSettings,
-    template: Mapping[str, Any],
-    values: Mapping[str, str | None],
-    stack: Mapping[str, Any] | None,
-    options: Options,
-) -> dict[str, Any]:
-    """Return the arguments of CreateChangeSet without the template's body.
-
-    Only values of the environment file are sent, UsePreviousValue for !Previous (None) alone: a
-    parameter that the file leaves out gets the template's Default, also if the stack has an older
-    value. Topics and alarms that the file no longer names are removed. Raises ToolError for
-    !Previous where the stack has no such parameter yet: CloudFormation refuses it.
-    """
-    held = stack or {"StackStatus": DELETED}
-    kind = "CREATE" if held["StackStatus"] in (IN_REVIEW, DELETED) else "UPDATE"
-    arguments: dict[str, Any] = {
-        "StackName": settings.stack_name,
-        "ChangeSetType": kind,
-        "Parameters": _parameters(values, held, settings.stack_name),
-        "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
-        "Capabilities": package.capabilities(template),
-    }
-    if options.nested and _NESTED_TYPES & package.types(template):
-        arguments["IncludeNestedStacks"] = True
-    if settings.role:
-        arguments["RoleARN"] = settings.role
-    arguments |= _monitoring(environment, settings, held)
-    return arguments
-
-
-def _monitoring(
-    environment: Environment, settings: StackSettings, held: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return topics and rollback alarms; empty ones remove what the file no longer names."""
-    arguments: dict[str, Any] = {}
-    if environment.notifications or held.get("NotificationARNs"):
-        arguments["NotificationARNs"] = list(environment.notifications)
-    alarms, minutes = settings.rollback_alarms, settings.rollback_minutes
-    if alarms or minutes or any((held.get("RollbackConfiguration") or {}).values()):
-        arguments["RollbackConfiguration"] = {
-            "RollbackTriggers": [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"} for arn in alarms],
-            "MonitoringTimeInMinutes": minutes,
-        }
-    return arguments
-
-
-def _parameters(
-    values: Mapping[str, str | None], held: Mapping[str, Any], stack_name: str
-) -> list[dict[str, Any]]:
-    known = {one["ParameterKey"] for one in held.get("Parameters") or ()}
-    if new := [name for name, value in values.items() if value is None and name not in known]:
-        raise ToolError(
-            f"!Previous: the stack has no value for {', '.join(new)} yet",
-            code=ErrorCode.PARAMETER_INVALID,
-            where=stack_name,
-            advice="Deploy it with a value once, such as !Env NAME.",
-        )
-    return [
-        {"ParameterKey": name, "UsePreviousValue": True}
-        if value is None
-        else {"ParameterKey": name, "ParameterValue": value}
-        for name, value in values.items()
-    ]
-
-
 def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> ChangeSet:
     """Create a change set, wait for it and read it whole; the result holds no secret.
 
@@ -131,14 +62,13 @@ def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> C
     name = f"{stack_name[:80]}-eventstacks-{uuid.uuid4().hex}"
     try:
         answer = stack.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
-        arn, stack_id = answer["Id"], answer["StackId"]
     except ClientError as error:
         if error_code(error) != "AlreadyExistsException" or name not in error_message(error):
             raise
         # The first answer was lost and the call was repeated: only this run uses the name.
         answer = stack.call("describe_change_set", ChangeSetName=name, StackName=stack_name)
-        arn, stack_id = answer["ChangeSetId"], answer["StackId"]
-    pending = ChangeSet(arn, stack_id, arguments["ChangeSetType"])
+    arn = answer.get("Id") or answer["ChangeSetId"]
+    pending = ChangeSet(arn, answer["StackId"], arguments["ChangeSetType"])
     try:
         return _read(stack, pending, secrets)
     except BaseException:
@@ -146,14 +76,19 @@ def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> C
         raise
 
 
-def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet:
-    """Wait for a change set and return it with its changes."""
-    answer = stack.wait_for(
+def _wait(stack: StackClient, arn: str) -> Any:
+    """Return DescribeChangeSet as soon as the change set is created, or has failed."""
+    return stack.wait_for(
         lambda one: one["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
         "describe_change_set",
         longest=1.0,
-        ChangeSetName=pending.arn,
+        ChangeSetName=arn,
     )
+
+
+def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet:
+    """Wait for a change set and return it with its changes."""
+    answer = _wait(stack, pending.arn)
     if answer["Status"] == "FAILED":
         reason = answer.get("StatusReason") or "AWS gives no reason"
         if not any(words in reason for words in _NO_CHANGE):
@@ -215,14 +150,12 @@ def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = Fal
     """
     stack = replace(stack, clock=Clock())  # Ctrl-C has stopped the run's own
     with contextlib.suppress(*AWS_ERRORS):
-        for pause in (0.5, 1.0, 2.0, 4.0, 8.0, 0.0):
-            try:
+        try:
+            stack.call("delete_change_set", retry_for=10, ChangeSetName=change_set.arn)
+        except ClientError as error:
+            if error_code(error) == "InvalidChangeSetStatus":  # it is still being created
+                _wait(stack, change_set.arn)
                 stack.call("delete_change_set", retry_for=10, ChangeSetName=change_set.arn)
-                break
-            except ClientError as error:
-                if error_code(error) != "InvalidChangeSetStatus":  # else it is still being created
-                    break
-            stack.clock.sleep(pause)
         stack_id = change_set.stack_id
         if keep_stack or change_set.kind == "UPDATE":
             return
@@ -298,8 +231,7 @@ class Secrets:
         """
         outer, _, inner = change["LogicalResourceId"].partition("/")
         owned = {one.split(".")[1] for one in self.properties if one.startswith(f"{outer}.")}
-        contexts = ("BeforeContext", "AfterContext")
-        found = self._masked(change, contexts, hidden=bool(owned))
+        found = self._masked(change, ("BeforeContext", "AfterContext"), hidden=bool(owned))
         found = self._masked(found, ("PhysicalResourceId",), hidden=False)
         if "Details" in change:
             found["Details"] = []

@@ -59,7 +59,8 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
     summaries = stack.items("list_stack_resources", "StackResourceSummaries", StackName=stack_id)
     for one in summaries:
         name, kind = one["LogicalResourceId"], one["ResourceType"]
-        physical_id, policy = one.get("PhysicalResourceId", ""), _policy(declared.get(name) or {})
+        physical_id = one.get("PhysicalResourceId", "")
+        policy = str((declared.get(name) or {}).get("DeletionPolicy"))
         if one.get("ResourceStatus") == DELETED:
             continue
         if policy.startswith("Retain"):
@@ -81,18 +82,6 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
         _importers(stack, description),
         consumers,
     )
-
-
-def _policy(resource: Mapping[str, Any]) -> str:
-    """Return the deletion policy.
-
-    Source of its defaults: User Guide, 'DeletionPolicy attribute'.
-    """
-    kind, properties = resource.get("Type"), resource.get("Properties") or {}
-    is_database = kind == "AWS::RDS::DBCluster" or (
-        kind == "AWS::RDS::DBInstance" and "DBClusterIdentifier" not in properties
-    )
-    return str(resource.get("DeletionPolicy", "Snapshot" if is_database else "Delete"))
 
 
 def _consumers(scope: Scope) -> dict[StackRef, dict[str, list[str]]]:

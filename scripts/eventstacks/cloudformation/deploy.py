@@ -192,8 +192,7 @@ class Deployment:
         warnings: tuple[str, ...] = (),
     ) -> Result:
         """Return the result of a stack; its outputs are then known to those that use them."""
-        found = outputs.of(description)
-        self.planner.values.set(stack.ref, found)
+        found = self.planner.values.known[stack.ref] = outputs.of(description)
         self.planner.pending.discard(stack.ref)
         status = description.get("StackStatus", "")
         return Result(stack.ref, outcome, status=status, outputs=found, warnings=warnings)

@@ -37,7 +37,7 @@ _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations end at once
 # counts although no event shows it. Both are assumptions: longer than events and DescribeStacks
 # lag.
 _LOOK_AFTER, _QUIET = 10.0, 30.0
-_VISIBLE_WITHIN = 30.0  # seconds for DescribeStacks to show the end of an operation
+_VISIBLE_WITHIN = 15.0  # seconds for DescribeStacks to show the end of an operation
 
 
 class LostSightError(ToolError):
@@ -155,18 +155,16 @@ class Operation:
     @property
     def end(self) -> str:
         """Return the status with which it ended, or '' as long as that is not certain."""
-        start = self.started
-        roots = [one for one in self.events if one.is_root]
+        start, stays = self.started, self.rollback_disabled
         ends = (
             one.status
-            for one in roots
-            if one.status == DELETED or (start and one.at >= start.at and self._ends(one))
+            for one in self.events
+            if one.is_root
+            and (one.status == DELETED or (start and one.at >= start.at))
+            and (state := state_of(one.status)).is_end
+            and (stays or not state.keeps_failure)
         )
         return next(ends, "")
-
-    def _ends(self, event: Event) -> bool:
-        state = state_of(event.status)
-        return state.is_end and (self.rollback_disabled or not state.keeps_failure)
 
 
 def in_progress(stack: StackClient, description: Mapping[str, Any]) -> Operation:
@@ -293,13 +291,11 @@ def wait_until_visible(
     """
     old, begun, pause, found = before or {}, stack.clock.now(), 0.2, dict[str, Any]()
     is_update = old.get("StackStatus", IN_REVIEW) != IN_REVIEW
-    while (waited := stack.clock.now() - begun) < _VISIBLE_WITHIN:
+    while stack.clock.now() - begun < _VISIBLE_WITHIN:
         with contextlib.suppress(*AWS_ERRORS):
             found = stack.describe(stack_id) or {}
-        # Not every endpoint changes the time of an update: half of the patience is for it.
-        is_late = waited > _VISIBLE_WITHIN / 2
         is_new = not is_update or found.get("LastUpdatedTime") != old.get("LastUpdatedTime")
-        if found.get("StackStatus") == status and (is_new or is_late):
+        if found.get("StackStatus") == status and is_new:
             break
         stack.clock.sleep(pause)
         pause = min(pause * 1.5, 2.0)

@@ -56,21 +56,15 @@ class Values:
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
-        self._known: dict[StackRef, dict[str, str]] = {}
-
-    def set(self, ref: StackRef, found: dict[str, str]) -> None:
-        """Remember a stack's outputs after an operation."""
-        self._known[ref] = found
+        self.known: dict[StackRef, dict[str, str]] = {}
 
     def output(self, ref: StackRef, name: str) -> str:
         """Return one output. Raises NotDeployedError if the stack or the output does not exist."""
-        found = self._known.get(ref)
-        if found is None:
-            found = read(self._aws, ref)
-            self.set(ref, found)
-        if name not in found:
+        if ref not in self.known:
+            self.known[ref] = read(self._aws, ref)
+        if name not in self.known[ref]:
             raise NotDeployedError(f"the deployed stack has no output {name!r} yet", ref)
-        return found[name]
+        return self.known[ref][name]
 
     def resolve(self, ref: StackRef) -> dict[str, str | None]:
         """Return parameter → value, all references replaced; None for !Previous.

@@ -1,23 +1,35 @@
-"""Plan one stack: check its state, fill in its parameters, create its change set, protect it."""
+"""Plan one stack: its state, what is sent to CloudFormation, and what would change or be lost."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
+
 from eventstacks import documents
-from eventstacks.cloudformation import change_set, failure, outputs, package
+from eventstacks.aws import call, error_message
+from eventstacks.cloudformation import change_set, failure, outputs
 from eventstacks.cloudformation.operation import NESTED_STACK
 from eventstacks.cloudformation.run import Plan, Scope
-from eventstacks.cloudformation.stack import DELETED, MASK, state_of
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, state_of
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from eventstacks.aws import Aws, Clock
     from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import Environment, StackRef
+    from eventstacks.environment import Environment, StackRef, StackSettings
     from eventstacks.rendering import RenderedTemplate
+
+_NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
+# CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes
+IN_REQUEST, IN_S3 = 51_200, 1_000_000
+# Of the bucket; the role of github-deploy-role can write there and nowhere else.
+FOLDER = "templates"
 
 
 class Planner:
@@ -39,12 +51,16 @@ class Planner:
         if waits_for := self._waits_for(ref):
             return Plan(ref, stack=description, waits_for=waits_for)
         values = self.values.resolve(ref)
-        secrets = self._secrets(stack, template, values, description)
-        arguments = change_set.request(
+        held, known = description or {}, [template.document]
+        # AWS masks the values of NoEcho parameters; the plan must not show what is made from them.
+        if any(one.get("ParameterValue") == MASK for one in held.get("Parameters") or ()):
+            known.append(deployed_template(stack, held["StackId"]))
+        secrets = change_set.Secrets.of(values, *known)
+        stack.secrets.update(secrets.values)  # for the errors of this stack
+        arguments = request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
-        ) | package.body_arguments(self.aws, template, stack.clock)
-        is_protected = (description or {}).get("EnableTerminationProtection")
-        is_unprotected = self.aws.environment.protect and not is_protected
+        ) | body_arguments(self.aws, template, stack.clock)
+        is_protected = not self.aws.environment.protect or held.get("EnableTerminationProtection")
         # From here on nothing may fail: the change set would be left behind.
         made = change_set.create(stack, arguments, secrets)
         if made.unchanged and made.kind == "CREATE":
@@ -54,7 +70,7 @@ class Planner:
                 where=str(template.path),
                 advice="Add a resource, or check the conditions of those it has.",
             )
-        settings = ("termination protection",) if is_unprotected else ()
+        settings = () if is_protected else ("termination protection",)
         found = Plan(ref, made, description, values, settings=settings)
         if made.unchanged:
             return found
@@ -63,7 +79,7 @@ class Planner:
             for one in made.changes
             if (how := loss(one))
         ]
-        changed_outputs = _output_changes(template, description or {})
+        changed_outputs = _output_changes(template, held)
         return replace(found, outputs=changed_outputs, losses=tuple(losses))
 
     def _check_state(self, ref: StackRef, status: str) -> None:
@@ -100,24 +116,6 @@ class Planner:
                 )
         return tuple(sorted(coming))
 
-    def _secrets(
-        self,
-        stack: StackClient,
-        template: RenderedTemplate,
-        values: Mapping[str, str | None],
-        description: Mapping[str, Any] | None,
-    ) -> change_set.Secrets:
-        """Return what the plan must not show; remember it for the errors of this stack.
-
-        The deployed template is read only if it has NoEcho parameters: AWS masks their values.
-        """
-        known, held = [template.document], description or {}
-        if any(one.get("ParameterValue") == MASK for one in held.get("Parameters") or ()):
-            known.append(deployed_template(stack, held["StackId"]))
-        secrets = change_set.Secrets.of(values, *known)
-        stack.secrets.update(secrets.values)
-        return secrets
-
 
 def deployed_template(stack: StackClient, stack_id: str, stage: str = "Original") -> dict[str, Any]:
     """Return the template of a deployed stack, parsed."""
@@ -146,6 +144,146 @@ def _output_changes(template: RenderedTemplate, held: Mapping[str, Any]) -> dict
         elif ("Export" in declared[name]) != bool(before[name].get("ExportName")):
             changes[name] = "export added" if "Export" in declared[name] else "export removed"
     return changes | dict.fromkeys(sorted(before.keys() - declared.keys()), "removed")
+
+
+# --- what is sent ------------------------------------------------------------------------------
+
+
+def request(
+    environment: Environment,
+    settings: StackSettings,
+    template: Mapping[str, Any],
+    values: Mapping[str, str | None],
+    stack: Mapping[str, Any] | None,
+    options: change_set.Options,
+) -> dict[str, Any]:
+    """Return the arguments of CreateChangeSet without the template's body.
+
+    Only values of the environment file are sent, UsePreviousValue for !Previous (None) alone: a
+    parameter that the file leaves out gets the template's Default, also if the stack has an older
+    value. Topics and alarms that the file no longer names are removed. Raises ToolError for
+    !Previous where the stack has no such parameter yet: CloudFormation refuses it.
+    """
+    held = stack or {"StackStatus": DELETED}
+    kind = "CREATE" if held["StackStatus"] in (IN_REVIEW, DELETED) else "UPDATE"
+    arguments: dict[str, Any] = {
+        "StackName": settings.stack_name,
+        "ChangeSetType": kind,
+        "Parameters": _parameters(values, held, settings.stack_name),
+        "Tags": [{"Key": name, "Value": value} for name, value in settings.tags.items()],
+        "Capabilities": capabilities(template),
+    }
+    if options.nested and _NESTED_TYPES & types(template):
+        arguments["IncludeNestedStacks"] = True
+    if settings.role:
+        arguments["RoleARN"] = settings.role
+    arguments |= _monitoring(environment, settings, held)
+    return arguments
+
+
+def _monitoring(
+    environment: Environment, settings: StackSettings, held: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return topics and rollback alarms; empty ones remove what the file no longer names."""
+    arguments: dict[str, Any] = {}
+    if environment.notifications or held.get("NotificationARNs"):
+        arguments["NotificationARNs"] = list(environment.notifications)
+    alarms, minutes = settings.rollback_alarms, settings.rollback_minutes
+    if alarms or minutes or any((held.get("RollbackConfiguration") or {}).values()):
+        arguments["RollbackConfiguration"] = {
+            "RollbackTriggers": [{"Arn": arn, "Type": "AWS::CloudWatch::Alarm"} for arn in alarms],
+            "MonitoringTimeInMinutes": minutes,
+        }
+    return arguments
+
+
+def _parameters(
+    values: Mapping[str, str | None], held: Mapping[str, Any], stack_name: str
+) -> list[dict[str, Any]]:
+    known = {one["ParameterKey"] for one in held.get("Parameters") or ()}
+    if new := [name for name, value in values.items() if value is None and name not in known]:
+        raise ToolError(
+            f"!Previous: the stack has no value for {', '.join(new)} yet",
+            code=ErrorCode.PARAMETER_INVALID,
+            where=stack_name,
+            advice="Deploy it with a value once, such as !Env NAME.",
+        )
+    return [
+        {"ParameterKey": name, "UsePreviousValue": True}
+        if value is None
+        else {"ParameterKey": name, "ParameterValue": value}
+        for name, value in values.items()
+    ]
+
+
+def types(template: Mapping[str, Any]) -> set[str]:
+    """Return the types of a template's resources."""
+    resources = (template.get("Resources") or {}).values()
+    return {str(one.get("Type")) for one in resources if isinstance(one, dict)}
+
+
+def capabilities(template: Mapping[str, Any]) -> list[str]:
+    """Return the capabilities that a template needs; the plan shows what it does with them.
+
+    What a macro, a module or a nested stack expands to can hold IAM resources, too.
+    """
+    found = types(template)
+    expands = (
+        "AWS::CloudFormation::Stack" in found
+        or any(one.endswith("::MODULE") for one in found)
+        or "Transform" in template
+        or "Fn::Transform" in str(template)
+    )
+    iam = expands or any(one.startswith("AWS::IAM::") for one in found)
+    return (["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"] if iam else []) + (
+        ["CAPABILITY_AUTO_EXPAND"] if expands else []
+    )
+
+
+def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[str, str]:
+    """Return TemplateBody, or TemplateURL after an upload. Raises ToolError."""
+    body, where, bucket = template.text.encode(), str(template.path), aws.environment.bucket
+    if len(body) <= IN_REQUEST:
+        return {"TemplateBody": template.text}
+    if len(body) > IN_S3:
+        raise ToolError(
+            f"{len(body):,} bytes exceed CloudFormation's limit of {IN_S3:,}",
+            code=ErrorCode.TEMPLATE_TOO_LARGE,
+            where=where,
+            advice="Split the stack.",
+        )
+    if not bucket:
+        raise ToolError(
+            f"{len(body):,} bytes: above {IN_REQUEST:,} a template needs a bucket",
+            code=ErrorCode.TEMPLATE_TOO_LARGE,
+            where=where,
+            advice=f"Add 'bucket: <name>' to {aws.environment.path}.",
+        )
+    key = f"{FOLDER}/{template.name}-{hashlib.sha256(body).hexdigest()[:16]}.yaml"
+    client = aws.client("s3")
+    try:
+        call(
+            client.put_object,
+            clock=clock,
+            Bucket=bucket,
+            Key=key,
+            Body=body,
+            ContentType="application/yaml",
+        )
+    except ClientError as error:
+        status = error.response["ResponseMetadata"].get("HTTPStatusCode")
+        why = "bucket not found" if status == 404 else error_message(error)
+        raise ToolError(
+            f"cannot write {key} to {bucket!r}: {why}",
+            code=ErrorCode.BUCKET_INVALID,
+            where=f"{aws.environment.path}: bucket",
+        ) from None
+    address = client.meta.endpoint_url
+    if not aws.environment.endpoint:  # not the client's own: a variable can set FIPS or another one
+        partitions = create_loader().load_data("partitions")["partitions"]
+        suffixes = {one["id"]: one["outputs"]["dnsSuffix"] for one in partitions}
+        address = f"https://s3.{client.meta.region_name}.{suffixes[client.meta.partition]}"
+    return {"TemplateURL": f"{address}/{bucket}/{key}"}
 
 
 # --- protection --------------------------------------------------------------------------------

@@ -170,7 +170,6 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the operations of ``refs`` continue in AWS."""
 
     def __init__(self, refs: Iterable[StackRef] = ()) -> None:
-        super().__init__()
         self.refs = sorted(refs, key=str)
 
 

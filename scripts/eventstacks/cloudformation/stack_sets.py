@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 
 from eventstacks import documents
 from eventstacks.aws import RETRY_LONG, error_code, suppress_aws_error
-from eventstacks.cloudformation import failure, package
-from eventstacks.cloudformation.plan import check_losses
+from eventstacks.cloudformation import failure
+from eventstacks.cloudformation.plan import body_arguments, capabilities, check_losses
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Scope, Status, Step
 from eventstacks.cloudformation.stack import MASK, NOT_DEPLOYED
 from eventstacks.environment import StackRef
@@ -158,10 +158,10 @@ class StackSets(Scope):
             model = {"PermissionModel": "SERVICE_MANAGED", "AutoDeployment": joining}
         return {
             "StackSetName": settings.stack_name,
-            "Capabilities": package.capabilities(template.document),
+            "Capabilities": capabilities(template.document),
             "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in first.items()],
             "Tags": [{"Key": k, "Value": v} for k, v in settings.tags.items()],
-            **package.body_arguments(self.aws, template, stack.clock),
+            **body_arguments(self.aws, template, stack.clock),
             **model,
         }
 

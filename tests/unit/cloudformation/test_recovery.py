@@ -236,12 +236,6 @@ def test_what_is_retained_is_told_before(world):
         "Queue": {"Type": "AWS::SQS::Queue"},
         "Table": {"DeletionPolicy": "RetainExceptOnCreate"},
         "Database": {"DeletionPolicy": "Snapshot"},
-        "Cluster": {"Type": "AWS::RDS::DBCluster"},
-        "OfCluster": {
-            "Type": "AWS::RDS::DBInstance",
-            "Properties": {"DBClusterIdentifier": {"Ref": "Cluster"}},
-        },
-        "Alone": {"Type": "AWS::RDS::DBInstance", "Properties": {"Engine": "postgres"}},
         "Missing": {"Type": "AWS::RDS::DBInstance", "DeletionPolicy": "Delete"},
     }
     for name in resources:
@@ -249,7 +243,7 @@ def test_what_is_retained_is_told_before(world):
     w.cfn.get_template = lambda **_: {"TemplateBody": {"Resources": resources}}
     (one,) = w.deployer().preview_deletion()
     assert set(one.deleted) == resources.keys() - {"Table"}
-    assert (list(one.retained), one.snapshots) == (["Table"], ("Database", "Cluster", "Alone"))
+    assert (list(one.retained), one.snapshots) == (["Table"], ("Database",))
 
 
 def exporting(w, *importers):

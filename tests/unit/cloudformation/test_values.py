@@ -3,7 +3,7 @@
 import pytest
 from scripted_cloudformation import FakeAws, environment, refusal, stack
 
-from eventstacks.cloudformation import change_set, outputs
+from eventstacks.cloudformation import change_set, outputs, plan
 from eventstacks.environment import Source
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -41,13 +41,13 @@ def test_each_source_is_looked_up(resolve, monkeypatch):
     assert (found["A"], found["B"], found["D"]) == ("from-env", "from-ssm", "text")
     settings, test = stack(), environment()
     held = {"StackStatus": "CREATE_COMPLETE", "Parameters": [{"ParameterKey": "C"}]}
-    sent = change_set.request(test, settings, {}, found, held, change_set.Options())
+    sent = plan.request(test, settings, {}, found, held, change_set.Options())
     assert sent["Parameters"][2:] == [
         {"ParameterKey": "C", "UsePreviousValue": True},
         {"ParameterKey": "D", "ParameterValue": "text"},
     ]
     with pytest.raises(ToolError) as error:
-        change_set.request(test, settings, {}, found, None, change_set.Options())
+        plan.request(test, settings, {}, found, None, change_set.Options())
     assert (error.value.code, error.value.where) == (ErrorCode.PARAMETER_INVALID, "t-bus")
 
 

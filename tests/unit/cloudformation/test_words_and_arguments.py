@@ -9,8 +9,7 @@ from rendered import rendered
 from scripted_cloudformation import FakeAws, environment, refusal, stack
 
 from eventstacks.aws import Clock, call, is_login_error, is_transient
-from eventstacks.cloudformation import outputs, package
-from eventstacks.cloudformation.plan import loss
+from eventstacks.cloudformation import outputs, plan
 from eventstacks.environment import OutputReference
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -73,7 +72,7 @@ class S3:
 def uploaded(s3, bucket="store", size=51_201):
     aws = FakeAws(environment(bucket=bucket), None)
     aws.fakes["s3", None] = s3
-    return package.body_arguments(aws, rendered({}, "long", "#" * size), Clock())
+    return plan.body_arguments(aws, rendered({}, "long", "#" * size), Clock())
 
 
 @pytest.mark.parametrize(
@@ -86,16 +85,13 @@ def test_long_bodies_go_by_way_of_s3(size, by):
     if by == "TemplateURL":
         (((name, key), put),) = s3.held.items()
         assert (name, len(put)) == ("store", size)
-        assert found["TemplateURL"] == f"https://store.s3.us-east-1.amazonaws.com/{key}"
+        assert found["TemplateURL"] == f"https://s3.us-east-1.amazonaws.com/store/{key}"
 
 
 @pytest.mark.parametrize(
     ("region", "url"),
     [
-        (
-            "eu-central-1",
-            "https://s3.eu-central-1.amazonaws.com/my.store",
-        ),  # a name with dots fits no certificate
+        ("eu-central-1", "https://s3.eu-central-1.amazonaws.com/my.store"),
         ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/my.store"),
     ],
 )
@@ -125,7 +121,7 @@ def test_a_bucket_that_cannot_be_used_says_so(code, status, words):
 def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     long = rendered({}, "long", "#" * size)
     with pytest.raises(ToolError, match=words):
-        package.body_arguments(FakeAws(environment(bucket=name), None), long, Clock())
+        plan.body_arguments(FakeAws(environment(bucket=name), None), long, Clock())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +143,7 @@ def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
     ],
 )
 def test_capabilities_are_those_that_the_template_needs(template, wanted):
-    assert package.capabilities(template) == wanted
+    assert plan.capabilities(template) == wanted
 
 
 UNKNOWN = "might lose resources: AWS does not tell what changes in this nested stack"
@@ -183,7 +179,7 @@ UNKNOWN = "might lose resources: AWS does not tell what changes in this nested s
     ],
 )
 def test_what_counts_as_a_loss(change, words):
-    assert loss(change) == words
+    assert plan.loss(change) == words
 
 
 def test_pauses_grow_apart_and_end_growing():
