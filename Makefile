@@ -152,10 +152,13 @@ bench-lint: $(DEV) ## time that our lint rules add to cfn-lint [ARGS=FOLDER]
 	@$(VENV)/bin/python tests/bench/lint.py $(MORE)
 
 ##@ Development
-.PHONY: test taskcat check docs dist format lock clean
-test: $(DEV) ## all tests on the embedded AWS; coverage of branches, at least 95 %
+.PHONY: test coverage taskcat check docs dist format lock clean
+PYTEST := -m pytest -n 4 --dist worksteal
+test: $(DEV) ## all tests on the embedded AWS
+	$(VENV)/bin/python $(PYTEST) $(MORE)
+coverage: $(DEV) ## all tests, and coverage of branches: at least 95 %
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest -n 4 --dist worksteal $(MORE)
+	$(VENV)/bin/coverage run $(PYTEST) $(MORE)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report --skip-covered --fail-under=95
 taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four Regions, with deliveries (ENV=dev: stock taskcat on your account)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import coverage
 import pytest
 from botocore.loaders import JSONFileLoader
+
+from eventstacks import documents
 
 ROOT = Path(__file__).parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,13 +27,25 @@ if (
     )  # processes that tests start must receive Ctrl-C
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _models_are_read_once() -> Iterator[None]:
-    """Read botocore's models once: each session of each test would read them again, a quarter of its time."""
-    read = functools.cache(JSONFileLoader().load_file)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(JSONFileLoader, "load_file", lambda _self, path: read(path))
-        yield
+# Many images set this: every process that the tests start would compile all its modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_configure():
+    """Read botocore's models and each template once: every session and verb would read them again."""
+    read_model = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _self, path: read_model(path)
+    parse = documents.parse_template
+    pickled = functools.cache(lambda text: pickle.dumps(parse(text, "")))
+
+    def parse_once(text, name):
+        try:
+            return pickle.loads(pickled(text))
+        except documents.DocumentError:
+            return parse(text, name)  # the error names the file
+
+    documents.parse_template = parse_once
 
 
 @pytest.fixture(autouse=True)
