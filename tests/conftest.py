@@ -11,7 +11,7 @@ from pathlib import Path
 
 import coverage
 import pytest
-from botocore.loaders import JSONFileLoader
+from botocore import loaders
 
 from eventstacks import documents
 
@@ -34,8 +34,7 @@ sys.dont_write_bytecode = False
 
 def pytest_configure():
     """Read botocore's models and each template once: every session and verb would read them again."""
-    read_model = functools.cache(JSONFileLoader().load_file)
-    JSONFileLoader.load_file = lambda _self, path: read_model(path)
+    loaders.create_loader = functools.cache(loaders.create_loader)
     parse = documents.parse_template
     pickled = functools.cache(lambda text: pickle.dumps(parse(text, "")))
 

@@ -1,5 +1,6 @@
 """What `make new` writes has the form of the stacks that come with it."""
 
+import in_process
 import pytest
 import test_alarms
 import test_form
@@ -11,7 +12,7 @@ from eventstacks import rendering, scaffold
 
 @pytest.mark.parametrize("kind", scaffold.TARGETS)
 def test_a_new_stack_has_the_form_of_the_others(checkout, kind):
-    scaffold.write(scaffold.stack("orders", target=kind))
+    in_process.run("new", "--stack", "orders", "--target", kind)
     rendered = rendering.render("orders")
     text, template = rendered.text, rendered.document
     test_form.test_sections_and_keys_stand_in_canonical_order(template)
