@@ -21,8 +21,9 @@ from eventstacks.flow.targets import Reason
 from eventstacks.local import server
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
-# Their targets are in another stack or on another machine: test_event_hub.py and test_webhook_out.py deploy these.
-ELSEWHERE = {"event-spoke", "webhook-out"}
+# Their targets are in another stack or on another machine, or a pipe reads what comes in: test_event_hub.py,
+# test_webhook_out.py and test_table_outbox.py deploy these.
+ELSEWHERE = {"event-spoke", "table-outbox", "webhook-out"}
 SAMPLES = [
     one
     for one in sorted((Path(__file__).parent.parent / "events").glob("*/*.json"))

@@ -1,5 +1,6 @@
 """Every sample in tests/events takes the way that it says, through the environment that `make` uses by itself."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ def test_it_takes_its_way(path, templates):
     arrivals = [trace.trace(flow, event, bus) for bus in trace.entrances(flow, event, sample.bus)]
     assert sample.expect is not None
     assert samples.deviations(arrivals, sample.expect) == []
+
+
+def test_the_pipe_of_table_outbox_makes_the_event_of_the_other_sample(templates):
+    flow = graph.of_environment(environment.load("local"), templates)
+    record, wanted = (
+        samples.read(EVENTS / "table-outbox" / f"{name}.json")
+        for name in ("outbox-item-inserted", "event-on-the-bus")
+    )
+    event = samples.complete(record, flow, "us-east-1", flow.stacks[0].account)
+    [stream] = trace.entrances(flow, event)
+    [route] = trace.trace(flow, event, stream).routes
+    [delivery] = route.deliveries
+    assert json.loads(delivery.payload.text) == wanted.event["detail"]
+    assert delivery.onward.label == "EventBus"
+    [logged] = [one for one in delivery.onward.routes if one.rule.label == "CatchAllRule"]
+    assert json.loads(logged.deliveries[0].payload.text).items() >= wanted.event.items()
 
 
 def test_every_rule_of_every_stack_is_taken_by_some_sample(templates):

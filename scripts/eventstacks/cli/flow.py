@@ -78,7 +78,8 @@ def trace(
 ) -> int:
     """Show which rules an event matches, why others do not match, and what reaches which target.
 
-    EVENT is an event, an entry of PutEvents, or a sample of tests/events. Exit code 1 if no rule is
+    EVENT is an event, an entry of PutEvents, a record of a DynamoDB stream that a pipe reads, or a
+    sample of tests/events. Exit code 1 if no rule is
     known to match, an event is not delivered, or a sample takes another route than it expects.
 
     \b
@@ -198,16 +199,19 @@ def _say(depth: int, text: str, style: str = "") -> None:
 
 
 def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
-    _say(depth, f"bus {arrival.label}  {arrival.bus}", "bold")
+    kind = "bus" if ":event-bus/" in arrival.bus else "source"
+    _say(depth, f"{kind} {arrival.label}  {arrival.bus}", "bold")
     if not arrival.exists:
-        region = arrival.bus.split(":")[3]
-        text = f"bus not found in {region}: PutEvents would succeed and the event would be dropped"
+        text = "no pipe of these stacks is known to read it"
+        if kind == "bus":
+            region = arrival.bus.split(":")[3]
+            text = f"bus not found in {region}: PutEvents would succeed and the event is dropped"
         _say(depth + 1, f"✗ {text}", "red")
         return
     for route in arrival.routes:
-        _say(
-            depth + 1, f"{MARKS[route.matched]} rule {route.rule.label}", MARK_STYLES[route.matched]
-        )
+        kind = route.rule.sender.title if route.rule.sender else "rule"
+        text = f"{MARKS[route.matched]} {kind} {route.rule.label}"
+        _say(depth + 1, text, MARK_STYLES[route.matched])
         for why in route.why:
             _say(depth + 3, why, "dim")
         if not route.deliveries and route.matched:

@@ -272,6 +272,7 @@ def _sender(rule: Rule, given: Mapping[str, Any], kind: Sender) -> Rule:
     dead_letters = next(filter(None, (at(given, path) for path in kind.dead_letters)), None)
     settings = {
         **as_dict(given.get("Target")),
+        **as_dict(given.get("TargetParameters")),
         "RoleArn": at(given, kind.role),
         "DeadLetterConfig": {"Arn": dead_letters},
     }

@@ -58,17 +58,16 @@ def build(
     if problem := refusal_of(target):
         return Payload("", problem[1], problem[0])
     if transformer := as_dict(settings.get("InputTransformer")):
-        envelope = {key: value for key, value in event.items() if key != "detail"}
+        rest = {key: value for key, value in event.items() if key != "detail"}
         time = ingestion_time or f"<{RESERVED[2]}>"
-        reserved = (rule.arn, rule.name, time, envelope, dict(event))
-        paths = as_dict(transformer.get("InputPathsMap"))
-        values = {name: find(str(path), event) for name, path in paths.items()}
+        reserved = (rule.arn, rule.name, time, rest, dict(event))
+        paths = as_dict(transformer.get("InputPathsMap")).items()
+        values = {name: find(str(path), event) for name, path in paths}
         values |= zip(RESERVED, reserved, strict=True)  # which no path can redefine
-        text = _fill(str(transformer.get("InputTemplate", "")), values)
-        if kind_of(target.arn).form is Form.ANY or _can_be_json(text):
-            return Payload(text)
-        problem_text = "the target takes JSON, and the filled InputTemplate is not valid JSON"
-        return Payload(text, problem_text, Reason.PAYLOAD)
+        return _checked(_fill(str(transformer.get("InputTemplate", "")), values), target)
+    if template := settings.get("InputTemplate"):  # of a pipe: its variables are paths
+        found = {path: find(path, event) for path in _VARIABLE.findall(str(template))}
+        return _checked(_fill(str(template), found), target)
     if "Input" in settings:
         given = settings["Input"]
         return Payload(given if isinstance(given, str) else compact(given))
@@ -76,6 +75,45 @@ def build(
         # A path that is not in the event gives null: a guess.
         return Payload(compact(find(str(settings["InputPath"]), event)))
     return Payload(compact(event))
+
+
+def _checked(text: str, target: Target) -> Payload:
+    """Return a filled InputTemplate with what is wrong with it for a target."""
+    if kind_of(target.arn).form is Form.ANY or _can_be_json(text):
+        return Payload(text)
+    problem = "the target takes JSON, and the filled InputTemplate is not valid JSON"
+    return Payload(text, problem, Reason.PAYLOAD)
+
+
+def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any) -> dict[str, Any]:
+    """Return the event that a pipe puts on a bus for a record of its source.
+
+    What a pipe without Source and DetailType writes is a guess.
+    """
+    given = as_dict(target.settings.get("EventBridgeEventBusParameters"))
+    texts = (str(given.get(key) or "") for key in ("Source", "DetailType"))
+    source, kind = (find(one, record) if one.startswith("$") else one for one in texts)
+    _, _, _, region, account, *_ = pipe.arn.split(":")
+    return envelope(region, account) | {
+        "source": source or f"Pipe {pipe.name}",
+        "detail-type": kind or f"Event from {record.get('eventSource')}",
+        "detail": detail,
+    }
+
+
+def envelope(region: str, account: str) -> dict[str, Any]:
+    """Return an event with what EventBridge fills in, made up as far as that is not known."""
+    return {
+        "version": "0",
+        "id": "00000000-0000-0000-0000-000000000000",
+        "detail-type": "",
+        "source": "",
+        "account": account,
+        "time": "1970-01-01T00:00:00Z",
+        "region": region,
+        "resources": [],
+        "detail": {},
+    }
 
 
 def refusal_of(target: Target) -> tuple[Reason, str] | None:

@@ -56,6 +56,13 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
     return verdict
 
 
+def of_pipe(flow: Flow, pipe: Rule) -> Verdict:
+    """Decide whether a pipe may read its source and call its target."""
+    verdicts = dict(of_sender(flow, pipe))
+    unknown = Verdict(Reason.KIND_UNKNOWN, "what its source and its target need is not known")
+    return verdicts.get("Source", unknown) & verdicts.get("Target", unknown)
+
+
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     """Decide whether a rule may write to a dead-letter queue.
 
@@ -63,6 +70,9 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     """
     if is_fifo(flow, arn):
         return Verdict(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
+    if rule.sender:
+        verdicts = dict(of_sender(flow, rule))
+        return next(verdicts[path] for path in rule.sender.dead_letters if path in verdicts)
     if targets.is_elsewhere(arn, rule.arn):
         return Verdict(Reason.OTHER_REGION, "the dead-letter queue is in another Region")
     return of_target(flow, rule, Target("", arn))

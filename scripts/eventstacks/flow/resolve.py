@@ -368,7 +368,11 @@ class Stack:
                 return self.arn("appsync", f"endpoints/graphql-api/{name}")
             if attribute.endswith("Name") and "Domain" not in attribute:
                 return name
-        return ref if attribute == "QueueUrl" else self.symbol(f"{logical_id}.{attribute}")
+        return (
+            ref
+            if attribute == "QueueUrl"
+            else self.symbol(f"{logical_id}.{attribute}", is_open=not self._type(logical_id))
+        )
 
     def _substitute(self, text: Any, given: Any) -> str:
         def replace(match: re.Match[str]) -> str:

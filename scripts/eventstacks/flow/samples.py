@@ -3,7 +3,7 @@
 A sample is ``{"event": {…}, "expect": {"Rule": ["Target", …]}}``, optionally with ``stack``
 (default: its folder), ``bus``, ``region`` and ``parameters``. Its event can leave out what
 EventBridge fills in, and can contain ``${Bucket}`` or ``${AWS::AccountId}`` as in Fn::Sub. A bare
-event and an entry of PutEvents are accepted as well.
+event, an entry of PutEvents, and a record of a DynamoDB stream are accepted as well.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from eventstacks import documents
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow.payload import envelope
 from eventstacks.flow.symbols import as_dict
-from eventstacks.flow.trace import Fate
+from eventstacks.flow.trace import STREAM, Fate
 from eventstacks.patterns.operators import refuse_constant
 
 if TYPE_CHECKING:
@@ -134,17 +135,8 @@ def complete(sample: Sample, flow: Flow, region: str, account: str) -> Json:
         event["detail"] = _parse(event["detail"], sample.where, "Detail is not valid JSON")
     if not isinstance(event.get("detail", {}), dict):
         raise _invalid("Detail is not a JSON object (MalformedDetail)", sample.where)
-    defaults = {
-        "version": "0",
-        "id": "00000000-0000-0000-0000-000000000000",
-        "detail-type": "",
-        "source": "",
-        "account": account,
-        "time": "1970-01-01T00:00:00Z",
-        "region": region,
-        "resources": [],
-        "detail": {},
-    }
+    # A record of a stream, which a pipe reads, has no envelope.
+    defaults = {} if event.get("eventSource") == STREAM else envelope(region, account)
     try:
         text = json.dumps(defaults | event, ensure_ascii=False)
     except RecursionError:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # None: it depends on what only AWS knows; and the reasons.
 Matched = tuple[bool | None, tuple[str, ...]]
+STREAM = "aws:dynamodb"  # the eventSource of records of a DynamoDB stream, which a pipe reads
 ANYTHING, NOTHING = {"exists": True}, "⟨nothing is equal to this⟩"
 
 
@@ -161,12 +162,14 @@ def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
 
 
 def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> list[str]:
-    """Return the ARNs of the buses on which an event arrives.
+    """Return the ARNs of the buses on which an event arrives; of a record, that of its stream.
 
     ``bus``: a name or an ARN. Without one, events of AWS arrive on the default bus; others on the
     buses of these stacks that have rules, or the default bus if there are none. Only buses of the
     event's Region count, and in an account that was read only those of these stacks.
     """
+    if event.get("eventSource") == STREAM:
+        return [str(event.get("eventSourceARN"))]
     known = of_stacks(flow.stacks).buses if flow.is_whole else flow.buses
     here = [arn for arn in flow.buses if arn.split(":")[3] == event["region"]]
     if bus:
@@ -191,7 +194,8 @@ def trace(flow: Flow, event: Json, bus: str, passed: tuple[str, ...] = ()) -> Ar
 
     ``passed``: those so far.
     """
-    if bus not in flow.buses:
+    pipes = [one for one in flow.senders if one.bus == bus and ":dynamodb:" in bus]
+    if bus not in flow.buses and not pipes:
         return Arrival(bus, flow.label(bus), exists=False)
     archives = tuple(
         one.label
@@ -199,7 +203,7 @@ def trace(flow: Flow, event: Json, bus: str, passed: tuple[str, ...] = ()) -> Ar
         if one.bus == bus and (one.pattern is None or match(one.pattern, event)[0])
     )
     rules = [rule for rule in flow.rules if rule.bus == bus or _is_misplaced(rule, bus)]
-    routes = tuple(_route(flow, event, rule, (*passed, bus)) for rule in rules)
+    routes = tuple(_route(flow, event, rule, (*passed, bus)) for rule in rules + pipes)
     return Arrival(bus, flow.label(bus), routes, archives, unexamined=tuple(flow.unexamined))
 
 
@@ -217,6 +221,8 @@ def _match_rule(rule: Rule, event: Json, bus: str) -> Matched:
         return False, (f"PutRule refuses it: {rule.bus} is in another Region",)
     if rule.state.startswith("DISABLED"):
         return False, ("the rule is disabled",)
+    if rule.pattern is None and rule.sender:
+        return True, ()
     if rule.pattern is None:
         return False, (f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}",)
     matched, why = match(rule.pattern, event)
@@ -229,15 +235,21 @@ def _deliver(
     flow: Flow, event: Json, rule: Rule, target: Target, passed: tuple[str, ...]
 ) -> Delivery:
     made = payload.build(rule, target, event)
-    permission = permissions.of_target(flow, rule, target, event)
+    if rule.sender:
+        permission = permissions.of_pipe(flow, rule)
+    else:
+        permission = permissions.of_target(flow, rule, target, event)
     code, problem = _problem_of(flow, target, made, permission, passed)
     fate, dead_letters, queue, onward = Fate.UNKNOWN, "", None, None
     if target.dead_letters:
         queue = permissions.of_dead_letters(flow, rule, target.dead_letters)
     if not problem:
         fate = Fate.DELIVERED if permission.allowed else Fate.UNKNOWN
-        if target.arn in flow.buses:
+        if target.arn in flow.buses and not rule.sender:
             onward = trace(flow, event, target.arn, passed)
+        elif target.arn in flow.buses and payload.is_json(made.text):
+            detail = json.loads(made.text)
+            onward = trace(flow, payload.event_of(rule, target, event, detail), target.arn)
     elif code in REFUSALS:
         fate = Fate.REFUSED
     elif queue is None:

@@ -9,7 +9,6 @@ stream as a source for Pipes': the order is kept).
 """
 
 import json
-import re
 import time
 from typing import Any
 
@@ -30,7 +29,6 @@ STREAM = "DynamoDBStreamParameters"
 UNLIMITED = -1  # of retries and ages, in the API
 LIMITS = {"Source": 256, "DetailType": 128}  # characters; MiniStack's PutEvents does not check them
 PARAMETERS = ("SourceParameters", "TargetParameters")
-_VARIABLE = re.compile(r"<(\$[^<>]*)>")
 
 
 def settings_of(pipe: Json, kind: str, key: str) -> Json:
@@ -71,16 +69,9 @@ def target_of(pipe: Json, record: Json) -> Target:
 
 def detail_of(pipe: Json, record: Json) -> str:
     """Return the detail for a record. Raises NotDelivered if the template makes no JSON object."""
-    detail = payload.compact(record)
-    if template := pipe.get("TargetParameters", {}).get("InputTemplate"):
-        names = {path: f"v{n}" for n, path in enumerate(_VARIABLE.findall(template))}
-        transformer = {
-            "InputPathsMap": {name: path for path, name in names.items()},
-            "InputTemplate": _VARIABLE.sub(lambda match: f"<{names[match[1]]}>", template),
-        }
-        receiver = Target("pipe", "", {"InputTransformer": transformer})
-        source = graph.Rule(pipe["Name"], pipe["Name"], pipe["Arn"], "", None)
-        detail = payload.build(source, receiver, record).text
+    receiver = Target("pipe", "", pipe.get("TargetParameters") or {})
+    source = graph.Rule(pipe["Name"], pipe["Name"], pipe["Arn"], "", None)
+    detail = payload.build(source, receiver, record).text
     if not payload.is_json(detail) or not detail.lstrip().startswith("{"):
         raise NotDelivered("INVALID_JSON", "the filled InputTemplate is not a JSON object")
     return detail

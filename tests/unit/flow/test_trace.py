@@ -470,3 +470,65 @@ def test_the_trace_as_data_is_json():
         "D",
         False,
     )
+
+
+PIPE = """
+  T: {Type: AWS::DynamoDB::Table, Properties: {TableName: t, StreamSpecification: {StreamViewType: NEW_IMAGE}}}
+  B: {Type: AWS::Events::EventBus, Properties: {Name: b}}
+  R: {Type: AWS::Events::Rule, Properties: {EventBusName: !Ref B, EventPattern: {source: [made]}, Targets: []}}
+  Role: {Type: AWS::IAM::Role, Properties: {
+    AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: pipes.amazonaws.com}, Action: 'sts:AssumeRole'}]},
+    Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: [%s], Resource: '*'}]}}]}}
+  P: {Type: AWS::Pipes::Pipe, Properties: {Source: !GetAtt T.StreamArn, RoleArn: !GetAtt Role.Arn, Target: !GetAtt B.Arn,
+    SourceParameters: {DynamoDBStreamParameters: {StartingPosition: LATEST}%s}, TargetParameters: {
+      EventBridgeEventBusParameters: {Source: $.dynamodb.NewImage.source.S}, InputTemplate: %s}}}
+"""
+READ_AND_PUT = "'dynamodb:*', 'events:PutEvents'"
+OBJECT = """'{"id": <$.dynamodb.NewImage.id.S>}'"""
+FILTER = ', FilterCriteria: {Filters: [{Pattern: \'{"eventName": ["INSERT"]}\'}, {Pattern: \'{"eventName": ["REMOVE"]}\'}]}'
+RECORD = {
+    "eventSource": "aws:dynamodb",
+    "eventSourceARN": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/t/stream/⟨s.T.StreamLabel⟩",
+    "eventName": "INSERT",
+    "dynamodb": {"NewImage": {"id": {"S": "7"}, "source": {"S": "made"}}},
+}
+
+
+def through_pipe(record=RECORD, actions=READ_AND_PUT, filters="", template=OBJECT):
+    flow = flow_of(PIPE % (actions, filters, template))
+    [stream] = trace.entrances(flow, record)
+    return trace.trace(flow, record, stream)
+
+
+def test_a_pipe_makes_an_event_of_a_record():
+    [route] = through_pipe().routes
+    [delivery] = route.deliveries
+    assert (route.rule.label, delivery.fate, delivery.label) == ("P", "delivered", "B")
+    assert json.loads(delivery.payload.text) == {"id": "7"}
+    assert [one.rule.label for one in delivery.onward.routes if one.matched] == ["R"]
+
+
+@pytest.mark.parametrize(
+    ("name", "matched"), [("INSERT", True), ("MODIFY", False), ("REMOVE", True)]
+)
+def test_one_filter_of_a_pipe_is_enough(name, matched):
+    [route] = through_pipe({**RECORD, "eventName": name}, filters=FILTER).routes
+    assert route.matched is matched
+
+
+@pytest.mark.parametrize(
+    ("change", "fate", "code"),
+    [
+        ({"actions": "'dynamodb:*'"}, "lost", "role_policy"),
+        ({"actions": "'events:PutEvents'"}, "lost", "role_policy"),
+        ({"template": "'text <$.eventName>'"}, "lost", "payload"),
+    ],
+)
+def test_a_pipe_that_cannot_deliver(change, fate, code):
+    [delivery] = through_pipe(**change).routes[0].deliveries
+    assert (delivery.fate, delivery.code) == (fate, code)
+
+
+def test_a_stream_that_no_pipe_reads():
+    found = through_pipe({**RECORD, "eventSourceARN": RECORD["eventSourceARN"] + "x"})
+    assert (found.exists, found.routes) == (False, ())
