@@ -9,7 +9,7 @@ from pathlib import Path
 
 import in_process
 
-from eventstacks.bus import tap
+from eventstacks.bus import tail
 from eventstacks.cloudformation import outputs
 
 REGION, OTHER = "eu-central-1", "eu-west-1"
@@ -105,11 +105,11 @@ class Operator:
 
     def taps(self):
         """Names of temporary rules on the bus, and of temporary queues of the bus."""
-        rules = self.client("events").list_rules(NamePrefix=tap.PREFIX, EventBusName=self.bus)[
+        rules = self.client("events").list_rules(NamePrefix=tail.PREFIX, EventBusName=self.bus)[
             "Rules"
         ]
         sqs = self.client("sqs")
-        urls = sqs.list_queues(QueueNamePrefix=tap.PREFIX).get("QueueUrls", [])
+        urls = sqs.list_queues(QueueNamePrefix=tail.PREFIX).get("QueueUrls", [])
         own = [url for url in urls if sqs.list_queue_tags(QueueUrl=url)["Tags"]["bus"] == self.bus]
         return sorted(one["Name"] for one in rules), sorted(url.rsplit("/", 1)[-1] for url in own)
 

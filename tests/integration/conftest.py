@@ -13,7 +13,7 @@ from raw_stacks import Stack
 from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
-from eventstacks.bus import tap
+from eventstacks.bus import tail
 from eventstacks.cloudformation import deployer
 from eventstacks.cloudformation.change_set import Options
 from eventstacks.local import server
@@ -110,7 +110,7 @@ def operate(endpoint, checkout, unique):
             process.kill()
             process.communicate()
         for name in one.taps()[0]:
-            left = tap.Tap(one.aws, REGION, one.bus)
+            left = tail.Tap(one.aws, REGION, one.bus)
             left.name = name
             left.__exit__()
         chosen = deployer.create(one.aws, one.settings.choose())

@@ -7,7 +7,7 @@ import time
 import pytest
 from operators import PATIENCE, REGION, eventually
 
-from eventstacks.bus import tap
+from eventstacks.bus import tail
 
 
 def test_tail_shows_every_log_group_of_the_stack_in_the_order_of_time(operate):
@@ -122,9 +122,9 @@ def test_what_a_killed_run_leaves_is_removed_by_a_later_one_and_a_living_run_goe
     dead = said.split("through ")[1].split(";")[0]
     killed.send_signal(signal.SIGKILL)
     killed.wait(PATIENCE)
-    assert tap.remove_stale(one.aws, REGION) == []
+    assert tail.remove_stale(one.aws, REGION) == []
     assert [dead in names for names in one.taps()] == [True, True]
-    sqs, old = one.client("sqs"), int(time.time() - tap.STALE_AFTER_SECONDS - 1)
+    sqs, old = one.client("sqs"), int(time.time() - tail.STALE_AFTER_SECONDS - 1)
     url = sqs.get_queue_url(QueueName=dead)["QueueUrl"]
     sqs.tag_queue(QueueUrl=url, Tags={"heartbeat": str(old)})
     _, said = one.start("tail", "--bus", "--raw", until="Following")

@@ -13,7 +13,8 @@ import click
 
 from eventstacks import aws as connections
 from eventstacks import bus as bus_package
-from eventstacks.bus import logs, stacks, tap
+from eventstacks.bus import stacks
+from eventstacks.bus import tail as sources
 from eventstacks.cli import options, output
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns import grammar
@@ -119,7 +120,7 @@ def tail(
         grammar.parse_pattern(pattern)
     aws, found = deployed(env, stack, region)
     events = (
-        _bus_events(aws, found, bus, pattern or tap.ALL_EVENTS)
+        _bus_events(aws, found, bus, pattern or sources.ALL_EVENTS)
         if bus
         else _log_events(aws, found, int(since.timestamp() * 1000), pattern, once=once)
     )
@@ -141,13 +142,13 @@ class _Event(NamedTuple):
 def _log_events(
     aws: Aws, found: Sequence[stacks.Deployed], since: int, pattern: str, *, once: bool
 ) -> Generator[_Event]:
-    groups = logs.find(aws, found)
+    groups = sources.find_groups(aws, found)
     if not groups:
         raise ToolError("these stacks have no log groups", code=ErrorCode.NOT_FOUND)
     names = ", ".join(one.label for one in groups)
     output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
     clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))
-    read = logs.merge if once else logs.follow
+    read = sources.merge if once else sources.follow
     for entry in read(aws, groups, since, pattern, clock=clock):
         group = entry.group
         source = {"region": group.region, "log_group": group.name, "log_stream": entry.stream}
@@ -175,10 +176,10 @@ def _bus_events(
     with contextlib.ExitStack() as stack:
         taps = []
         for region, name in dict.fromkeys(pairs):
-            for stale in tap.remove_stale(aws, region):
+            for stale in sources.remove_stale(aws, region):
                 text = f"Removed {stale} in {region}, left by a run that was killed."
                 output.echo(text, err=True)
-            taps.append(stack.enter_context(tap.Tap(aws, region, name, pattern)))
+            taps.append(stack.enter_context(sources.Tap(aws, region, name, pattern)))
             text = f"Following bus {name} in {region} through {taps[-1].name}; end with Ctrl-C."
             output.echo(text, err=True)
         while True:

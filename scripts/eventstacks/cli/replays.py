@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eventstacks import aws as connections
-from eventstacks.bus import archive as archives
 from eventstacks.bus import dead_letters, stacks
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
@@ -206,11 +205,11 @@ def archive_replay(
     if since and since >= until:
         raise click.UsageError("--since is not before --until.")
     aws, found_stacks = deployed(env, stack, region)
-    found = archives.find(aws, found_stacks)
+    found = stacks.find_archives(aws, found_stacks)
     if not since:
         _list_archives(found, as_json=as_json)
         return 0
-    arns = [archives.find_rules(aws, one, rules, found_stacks) for one in found]
+    arns = [stacks.find_rules(aws, one, rules, found_stacks) for one in found]
     names = ", ".join("{name} ({region})".format(**one) for one in found)
     window = f"{output.time_text(since)} to {output.time_text(until)}"
     question = f"Replay {window} of {names} to {', '.join(rules) or 'all rules of the bus'}?"
@@ -220,11 +219,11 @@ def archive_replay(
     replays: list[tuple[str, str]] = []
     try:
         for one, rule_arns in zip(found, arns, strict=True):
-            replay = archives.start(aws, one, since, until, rule_arns)
+            replay = stacks.start_replay(aws, one, since, until, rule_arns)
             replays.append((one["region"], replay))
             output.echo(f"Started {replay} in {one['region']}.", err=True)
         with output.progress("Replaying"):
-            ends = [archives.wait(aws, *replay, connections.Clock()) for replay in replays]
+            ends = [stacks.wait_for_replay(aws, *replay, connections.Clock()) for replay in replays]
     except KeyboardInterrupt:
         lines = [
             f"Cancel it: aws events cancel-replay --region {where} --replay-name {replay}"

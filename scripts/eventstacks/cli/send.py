@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import signal
 import sys
 import threading
@@ -17,7 +16,6 @@ import click
 from eventstacks import environment as environments
 from eventstacks.bus import entries, put_events, stacks
 from eventstacks.bus import send as sender
-from eventstacks.bus.entries import COUNT_LIMIT
 from eventstacks.bus.journal import Journal
 from eventstacks.cli import options, output
 
@@ -28,11 +26,9 @@ if TYPE_CHECKING:
     from eventstacks.environment import StackRef
     from eventstacks.errors import ToolError
 
-MAX_SHOWN = 100  # rejected records that a dry run lists
-
 
 @click.command()
-@options.where_options
+@options.read_options
 @click.option("--bus", metavar="NAME", help="This bus (name or ARN), not the stack's.")
 @click.option("--source", metavar="TEXT", help="Default Source of records.")
 @click.option("--detail-type", metavar="TEXT", help="Default DetailType of records.")
@@ -60,8 +56,6 @@ MAX_SHOWN = 100  # rejected records that a dry run lists
     help="File for permanently rejected entries.",
 )
 @click.option("--resume", is_flag=True, help="Send the rest of an interrupted input.")
-@click.option("--dry-run", is_flag=True, help="Check the input and count the batches.")
-@options.json_option
 @click.argument("files", nargs=-1, type=click.File("rb", lazy=False))
 def send(
     env: str,
@@ -71,7 +65,6 @@ def send(
     files: Sequence[Any],
     rejected: Path,
     resume: bool,
-    dry_run: bool,
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -109,17 +102,11 @@ def send(
     client: Any = aws.client("events", region)
     if ":event-busv2/" in bus:
         client = put_events.NewBus(aws.client("eventbridgev2", region), bus)
-    stacks.check_bus(client, bus)
     inputs = list(files) or [sys.stdin.buffer]
     if any(file.isatty() for file in inputs):
         output.echo("Reading from the terminal; end with Ctrl-D.", err=True)
     # Unbuffered: what is available is read at once, and no lock is held at the end.
     lists = entries.read_records([getattr(file, "raw", file) for file in inputs])
-    if dry_run:
-        journal = Journal()
-        settings = sender.Settings(given["source"], given["detail_type"], threads=1)
-        sender.send_records(lists, _DryRun(client), bus, journal, settings)
-        return _report_dry_run(journal, as_json=as_json)
     journal = Journal(_journal_path(inputs, region, bus, given), rejected, resume=resume)
     stop, error = threading.Event(), None
     _stop_on_signals(stop, journal)
@@ -151,45 +138,6 @@ def _journal_path(inputs: Sequence[Any], region: str, bus: str, given: dict[str,
     names = [str(Path(str(getattr(file, "name", "-"))).resolve()) for file in inputs]
     text = repr((names, region, bus, given["source"], given["detail_type"]))
     return Path(".send") / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.sqlite"
-
-
-class _DryRun:
-    """A client that sends nothing. It rejects what only AWS may send, as AWS does.
-
-    Source: EventBridge User Guide, 'Event structure reference': sources that begin with aws.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self.meta, self.count_limit = client.meta, getattr(client, "count_limit", COUNT_LIMIT)
-
-    def describe_event_bus(self, **_: Any) -> None:
-        """Any bus exists."""
-
-    def put_events(self, Entries: Sequence[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
-        """Return the result of each entry."""
-        code = {"ErrorCode": "NotAuthorizedForSource", "ErrorMessage": "only AWS may use it"}
-        return {"Entries": [code if one["Source"].startswith("aws.") else {} for one in Entries]}
-
-
-def _report_dry_run(journal: Journal, *, as_json: bool) -> int:
-    total = journal.summary
-    rejects = [
-        json.loads(line) for _, line in zip(range(MAX_SHOWN), journal.rejects(), strict=False)
-    ]
-    if as_json:
-        counts = {"records": total.records, "entries": total.acknowledged}
-        counts |= {"batches": total.calls, "bytes": total.bytes}
-        output.print_json({**counts, "rejected": rejects})
-    else:
-        output.echo(
-            f"{output.counted(total.records, 'record')}: {total.acknowledged:,} to send in "
-            f"{output.counted(total.calls, 'batch', 'batches')}, {total.bytes:,} bytes"
-        )
-    for note in (one["Rejected"] for one in rejects):
-        output.echo("record {Record}: {Code}: {Message}".format(**note), err=True)
-    if total.rejected:
-        output.echo(f"Error: {total.rejected:,} of {total.records:,} would be rejected", err=True)
-    return int(bool(total.rejected))
 
 
 def _stop_on_signals(stop: threading.Event, journal: Journal) -> None:

@@ -7,8 +7,7 @@ import pytest
 from refs import stack_ref
 from tests.unit.bus.operations import FakeAws, Service, TurningClock
 
-from eventstacks.bus import archive as archives
-from eventstacks.bus.stacks import Deployed
+from eventstacks.bus.stacks import Deployed, find_rules, start_replay, wait_for_replay
 from eventstacks.cli import replays
 
 ARCHIVE = {
@@ -37,7 +36,7 @@ class Events(Service):
 @pytest.mark.parametrize("end", ["COMPLETED", "CANCELLED", "FAILED"])
 def test_a_replay_is_followed_to_its_end(end):
     events = Events("STARTING", "RUNNING", "CANCELLING", end, "never asked")
-    found = archives.wait(FakeAws(events=events), "r", "it", TurningClock(10))
+    found = wait_for_replay(FakeAws(events=events), "r", "it", TurningClock(10))
     assert found == {"replay": "it", "region": "r", "state": end, "reason": "because"}
     assert events.states == ["never asked"]
 
@@ -52,7 +51,7 @@ def test_rules_are_chosen_by_name_or_logical_id(bus):
     rules = {"CatchAll": (bus, "all"), "Elsewhere": ("other", "x")}
     stacks = [Deployed(stack_ref("dev", "s", "dev-s", "r"), {}, (), rules)]
     names = ["all", "CatchAll", "Elsewhere"]
-    found = archives.find_rules(FakeAws(events=Rules()), archive, names, stacks)
+    found = find_rules(FakeAws(events=Rules()), archive, names, stacks)
     assert found == [f"{bus}/all", f"{bus}/all", f"{bus}/Elsewhere"]
 
 
@@ -71,6 +70,6 @@ def test_a_name_of_a_replay_fits():
             started.update(given)
 
     long = {**ARCHIVE, "name": "n" * 48}
-    name = archives.start(FakeAws(events=Starts()), long, BEGIN, BEGIN + timedelta(hours=1), [])
+    name = start_replay(FakeAws(events=Starts()), long, BEGIN, BEGIN + timedelta(hours=1), [])
     assert len(name) <= 64
     assert started["Destination"] == {"Arn": ARCHIVE["bus"]}

@@ -111,27 +111,6 @@ def test_a_missing_bus_is_an_error(stub, project):
     assert bus.counts()["calls"] == 0
 
 
-def test_a_dry_run_counts_batches_and_what_would_be_rejected(stub, project):
-    bus, entries = stub(), details(25)
-    own = {"Source": "awsome.shop", "DetailType": "x", "Detail": {"Source": "aws.s3"}}
-    reserved = {"source": "aws.rds", "detail-type": "x", "detail": {}}
-    data = entries + b"nonsense\n" + b"\n".join(json.dumps(one).encode() for one in (own, reserved))
-    code, out, err = project.send(bus.url, *AS, "--dry-run", "-", data=data)
-    size = sum(len(b"com.example.shopOrderPlaced") + len(line) for line in entries.splitlines())
-    size += len(b'awsome.shopx{"Source": "aws.s3"}')
-    assert (code, out) == (1, f"28 records: 26 to send in 3 batches, {size} bytes\n")
-    assert [line.split(": ")[:2] for line in err.splitlines()] == [
-        ["record 26", "InvalidJson"],
-        ["record 28", "NotAuthorizedForSource"],
-        ["Error", "2 of 28 would be rejected"],
-    ]
-    code, out, _ = project.send(bus.url, *AS, "--dry-run", "--json", "-", data=data)
-    found = json.loads(out)
-    assert (code, found["batches"], len(found["rejected"])) == (1, 3, 2)
-    assert bus.counts()["calls"] == 0
-    assert not (project.path / ".send").exists()
-
-
 def test_a_terminal_is_told_that_it_is_read(stub, project):
     """And interrupted before a record, it says that nothing was sent; nothing is to be resumed."""
     bus = stub()

@@ -6,7 +6,7 @@ import time
 import pytest
 from tests.unit.bus.operations import FakeAws, MissingError, Service
 
-from eventstacks.bus import tap
+from eventstacks.bus import tail
 from eventstacks.errors import ErrorCode, ToolError
 
 NAME = "eventbridge-tap-abc"
@@ -56,15 +56,15 @@ class Sqs(Service):
 @pytest.mark.parametrize("name", ["orders", "aws.partner/shop.com/orders"])
 @pytest.mark.parametrize("start", ["", "arn:aws:events:r:1:event-bus/"])
 def test_a_tap_knows_its_bus_by_name(start, name):
-    assert tap.Tap(FakeAws(events=None, sqs=None), "r", start + name).bus == name
+    assert tail.Tap(FakeAws(events=None, sqs=None), "r", start + name).bus == name
 
 
 @pytest.mark.parametrize(
     ("heartbeat", "is_stale"),
     [
         (0, False),
-        (tap.STALE_AFTER_SECONDS - 60, False),
-        (tap.STALE_AFTER_SECONDS + 60, True),
+        (tail.STALE_AFTER_SECONDS - 60, False),
+        (tail.STALE_AFTER_SECONDS + 60, True),
         ("x", True),
         (None, False),
     ],
@@ -74,18 +74,18 @@ def test_a_tap_without_a_recent_heartbeat_is_removed(heartbeat, is_stale):
         heartbeat = str(int(time.time() - heartbeat))
     tags = heartbeat and {"heartbeat": heartbeat, "bus": "orders"}
     events, sqs = Events(), Sqs(tags)
-    found = tap.remove_stale(FakeAws(events=events, sqs=sqs), "r")
+    found = tail.remove_stale(FakeAws(events=events, sqs=sqs), "r")
     assert (found, sqs.deleted) == (([NAME], [NAME]) if is_stale else ([], []))
     assert events.deleted == ([("orders", NAME)] if is_stale else [])
 
 
 def test_a_tap_renews_its_heartbeat(monkeypatch):
     sqs = Sqs({})
-    following = tap.Tap(FakeAws(events=Events(), sqs=sqs), "r", "orders")
+    following = tail.Tap(FakeAws(events=Events(), sqs=sqs), "r", "orders")
     following.receive(1)
     assert sqs.beats == []
-    now = time.monotonic() + tap.HEARTBEAT_SECONDS + 1
-    monkeypatch.setattr(tap.time, "monotonic", lambda: now)
+    now = time.monotonic() + tail.HEARTBEAT_SECONDS + 1
+    monkeypatch.setattr(tail.time, "monotonic", lambda: now)
     following.receive(1)
     following.receive(1)
     assert len(sqs.beats) == 1
@@ -93,5 +93,5 @@ def test_a_tap_renews_its_heartbeat(monkeypatch):
 
 def test_a_tap_whose_queue_was_deleted_is_an_error():
     with pytest.raises(ToolError) as caught:
-        tap.Tap(FakeAws(events=Events(), sqs=Sqs(None)), "r", "orders").receive(1)
+        tail.Tap(FakeAws(events=Events(), sqs=Sqs(None)), "r", "orders").receive(1)
     assert caught.value.code is ErrorCode.NOT_FOUND

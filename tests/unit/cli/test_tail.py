@@ -23,12 +23,12 @@ from eventstacks.__main__ import main
 from eventstacks.aws import Aws
 from eventstacks.cli import events
 from eventstacks.environment import Environment
-from eventstacks.bus import logs
+from eventstacks.bus import tail
 
 botocore.endpoint.time = SimpleNamespace(sleep=lambda _seconds: None)
 aws = Aws(Environment("stub", Path("stub.yaml"), ("us-east-1",), {}, endpoint=sys.argv[1]))
 events.deployed = lambda *_: (aws, [])
-logs.find = lambda *_: [logs.Group("us-east-1", name, name) for name in "ab"]
+tail.find_groups = lambda *_: [tail.Group("us-east-1", name, name) for name in "ab"]
 sys.argv = ["eventstacks", "tail", "--raw"]
 sys.exit(main())
 """
