@@ -104,55 +104,30 @@ def send(
     """
     iterator = map(entries.record_of, events)
     lists = iter(lambda: list(itertools.islice(iterator, 100)), [])
-    return send_records(lists, client, bus, journal or Journal(), settings)
+    return Sender(client, bus, journal or Journal(), settings or Settings()).run(lists)
 
 
-def send_records(  # noqa: PLR0913, PLR0917 - ``send``, stopped and observed
-    lists: Iterable[list[bytes]],
-    client: Any,
-    bus: str,
-    journal: Journal,
-    settings: Settings | None = None,
-    stop: threading.Event | None = None,
-    notify: Callable[[str], None] = lambda _text: None,
-) -> Summary:
-    """Send records as ``entries.read_records`` yields them; see ``send``.
+class Sender:
+    """One delivery of records; see ``send``.
+
+    This thread packs and records; one thread reads; ``settings.threads`` make the calls. It gives
+    out no more batches than there are threads until it has committed their results.
 
     When ``stop`` is set, nothing more is read, and what was read is sent for GRACE seconds at most;
     the journal then has open records. ``notify`` gets a line when a pause begins or ends.
     """
-    started = time.monotonic()
-    check_bus(client, bus)
-    sender = _Sender(
-        client, bus, journal, settings or Settings(), stop or threading.Event(), notify
-    )
-    try:
-        if sender.run(lists):
-            journal.finish()
-    finally:
-        journal.summary.seconds = time.monotonic() - started
-    return journal.summary
 
-
-class _Sender:
-    """One run.
-
-    This thread packs and records; one thread reads; ``settings.threads`` make the calls.
-
-    It gives out no more batches than there are threads until it has committed their results.
-    """
-
-    def __init__(  # noqa: PLR0913, PLR0917 - the arguments of ``send_records``
+    def __init__(  # noqa: PLR0913, PLR0917 - ``send``, stopped and observed
         self,
         client: Any,
         bus: str,
         journal: Journal,
         settings: Settings,
-        stop: threading.Event,
-        notify: Callable[[str], None],
+        stop: threading.Event | None = None,
+        notify: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._client, self._bus, self._journal = client, bus, journal
-        self._settings, self._stop, self._notify = settings, stop, notify
+        self._settings, self._stop, self._notify = settings, stop or threading.Event(), notify
         self._count_limit = getattr(client, "count_limit", COUNT_LIMIT)
         self._lists: queue.Queue[list[_Item | Row] | Exception | None] = queue.Queue(LISTS)
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
@@ -166,9 +141,10 @@ class _Sender:
         self._is_reading = True
         self._fault: Exception | None = None
 
-    def run(self, lists: Iterable[list[bytes]]) -> bool:
-        """Return True if all of the input is settled. Raises what stopped it."""
-        deadline = math.inf
+    def run(self, lists: Iterable[list[bytes]]) -> Summary:
+        """Send records as ``entries.read_records`` yields them. Raises what stopped it."""
+        started, deadline = time.monotonic(), math.inf
+        check_bus(self._client, self._bus)
         threading.Thread(target=self._read, args=(lists,), daemon=True).start()
         for _ in range(self._settings.threads):
             threading.Thread(target=self._work, daemon=True).start()
@@ -177,14 +153,18 @@ class _Sender:
                 if self._stop.is_set():
                     self._is_reading, deadline = False, min(deadline, time.monotonic() + GRACE)
                 self._pack()
+                # Few wake-ups: while this thread runs, no other does.
                 time.sleep(0.001 if 0 < self._calls < 5 else 0.005)
                 self._receive()
         finally:
             for _ in range(self._settings.threads):  # nothing waits for their last calls
                 self._batches.put(None)
+            self._journal.summary.seconds = time.monotonic() - started
         if self._fault:
             raise self._fault
-        return not (self._stop.is_set() or self._unsettled)
+        if not (self._stop.is_set() or self._unsettled):
+            self._journal.finish()
+        return self._journal.summary
 
     def _read(self, lists: Iterable[list[bytes]]) -> None:
         numbers = itertools.count()
@@ -263,8 +243,8 @@ class _Sender:
             if item.is_alone:
                 return [item]
             if self._size + item.size >= SIZE_LIMIT:
-                batch, self._batch, self._size = self._batch, [item], item.size
-                return batch
+                self._new.appendleft(item)
+                break
             self._batch.append(item)
             self._size += item.size
         batch, self._batch, self._size = self._batch, [], 0

@@ -17,7 +17,7 @@ from eventstacks.bus import put_events
 from eventstacks.bus import send as sender
 from eventstacks.bus.entries import SIZE_LIMIT
 from eventstacks.bus.journal import Journal
-from eventstacks.bus.send import OutageError, Settings, send, send_records
+from eventstacks.bus.send import OutageError, Sender, Settings, send
 from eventstacks.errors import ErrorCode, ToolError
 
 FAST = Settings(threads=4, base=0.01)
@@ -171,7 +171,7 @@ def test_what_was_acknowledged_beside_a_failure_of_credentials_is_recorded(stub)
     """Both results can come in the same moment."""
     client, journal = stub().client(), Journal()
     settings, stop = Settings(threads=1), threading.Event()
-    run = sender._Sender(client, "orders", journal, settings, stop, print)
+    run = Sender(client, "orders", journal, settings, stop, print)
     expired = ClientError({"Error": {"Code": "ExpiredToken"}}, "PutEvents")
     run._results.extend([([sender._Item(0, 7, {}, 1)], [None]), expired])
     with pytest.raises(ClientError):
@@ -190,7 +190,7 @@ def test_an_outage_rejects_nothing_and_is_probed(stub, fault):
     after_failures(bus, sender.FAILURES_TO_PAUSE + FAST.threads + 3, lambda: bus.fault(""))
     lists = [[json.dumps(event(Detail={"id": n})).encode() for n in range(200)]]
     journal = Journal()
-    summary = send_records(lists, bus.client(), "orders", journal, FAST, notify=notices.append)
+    summary = Sender(bus.client(), "orders", journal, FAST, notify=notices.append).run(lists)
     counts = bus.counts()
     assert (summary.acknowledged, summary.rejected) == (200, 0)
     assert (counts["distinct"], counts["twice"]) == (200, 0)
@@ -244,7 +244,7 @@ def test_a_stop_ends_the_delivery_in_time(stub, monkeypatch, fault):
     after_failures(bus, 1, stop.set)
     journal, began = Journal(), time.monotonic()
     lists = [[json.dumps(event()).encode()] * 10 for _ in range(10)]
-    send_records(lists, bus.client(), "orders", journal, FAST, stop)
+    Sender(bus.client(), "orders", journal, FAST, stop).run(lists)
     assert time.monotonic() - began < 2
     assert (journal.summary.acknowledged, journal.summary.rejected) == (0, 0)
     assert journal.open_records() == [(0, journal.summary.records - 1)]
@@ -259,7 +259,7 @@ def test_after_a_stop_what_was_read_is_sent_and_nothing_more_is_read(stub):
                 stop.set()
             yield [json.dumps(event()).encode()] * 10
 
-    send_records(lists(), bus.client(), "orders", journal, FAST, stop)
+    Sender(bus.client(), "orders", journal, FAST, stop).run(lists())
     assert bus.counts()["acknowledged"] == journal.summary.acknowledged < 200
     assert journal.open_records() == []
 
