@@ -15,7 +15,6 @@ from typing import Any
 from eventstacks import rendering
 from eventstacks.flow.resolve import Stack
 
-ABSENT = object()
 REGION, ACCOUNT = "eu-central-1", "111122223333"
 # A value of each kind that makes the other branch of the conditions true.
 OTHERS = {
@@ -45,29 +44,10 @@ OTHERS = {
 NEEDED = {"SlackChannelId": {"SlackWorkspaceId": "T0123ABCD"}}
 
 
-def resolve(node: Any, stack: Stack) -> Any:
-    """Return a part of a template with the chosen branch of each Fn::If."""
-    if isinstance(node, list):
-        return [one for one in (resolve(child, stack) for child in node) if one is not ABSENT]
-    if not isinstance(node, dict):
-        return node
-    if node == {"Ref": "AWS::NoValue"}:
-        return ABSENT
-    if set(node) == {"Fn::If"}:
-        condition, chosen, other = node["Fn::If"]
-        return resolve(chosen if stack.condition(condition) else other, stack)
-    values = {key: resolve(value, stack) for key, value in node.items()}
-    return {key: value for key, value in values.items() if value is not ABSENT}
-
-
 def variant(template: dict[str, Any], parameters: dict[str, str]) -> dict[str, Any]:
-    """Return the template as AWS sees it with these parameters."""
+    """Return the resources of a template as AWS sees them with these parameters."""
     stack = Stack(template, parameters, "scan", REGION, ACCOUNT)
-    resources = {
-        name: resolve({key: value for key, value in one.items() if key != "Condition"}, stack)
-        for name, one in template["Resources"].items()
-        if stack.condition(one.get("Condition")) is not False
-    }
+    resources = {name: stack.resolve(template["Resources"][name]) for name in stack.resources()}
     return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}
 
 
