@@ -51,7 +51,6 @@ class RenderedTemplate:
     text: str
     document: dict[str, Any]  # ``text`` parsed: documents.parse_template
     path: Path  # build/<name>.yaml, which holds ``text``
-    source: Path  # in templates/
 
 
 class Templates(dict[str, RenderedTemplate]):
@@ -89,7 +88,7 @@ class Templates(dict[str, RenderedTemplate]):
         if not source.name.endswith(SUFFIX):
             text = documents.read_text(source)
             document = documents.parse_template(text, str(source))
-            return RenderedTemplate(name, text, document, path, source)
+            return RenderedTemplate(name, text, document, path)
         text = _expand(name, source, self._folders)
         try:
             document = documents.parse_template(text, str(source))
@@ -101,7 +100,7 @@ class Templates(dict[str, RenderedTemplate]):
         tidied = _tidy(text)
         if documents.parse_template(tidied, str(source)) == document:  # else it stays as it is
             text = tidied
-        return RenderedTemplate(name, text, document, path, source)
+        return RenderedTemplate(name, text, document, path)
 
 
 def find(directory: Path = TEMPLATES) -> dict[str, Path]:
@@ -202,25 +201,19 @@ def _expand(name: str, source: Path, folders: Iterable[Path]) -> str:
     try:
         return jinja.get_template(f"{name}{SUFFIX}").render().replace(_PLACEHOLDER, _RESOLVE)
     except Exception as error:  # noqa: BLE001 - an expression of a template can raise anything
-        raise RenderingError(_problem(error), where=_line_of(error, source)) from None
+        raise _error(error, source) from None
 
 
-def _problem(error: Exception) -> str:
-    """Return what is wrong with a template, in the words of a reader of the template."""
+def _error(error: Exception, source: Path) -> RenderingError:
+    """Return what is wrong with a template, and in which line: the last one that Jinja ran."""
+    what = str(error) or type(error).__name__
     if isinstance(error, jinja2.TemplateNotFound):
-        return f"{error.name!r} not found"
-    if isinstance(error, RecursionError):
-        return "a template or macro includes itself without end"
-    return str(error) or type(error).__name__
-
-
-def _line_of(error: Exception, source: Path) -> str:
-    """Return where in a template an error happened: the innermost frame that Jinja mapped back."""
-    if isinstance(error, jinja2.TemplateSyntaxError):
-        return f"{error.filename}:{error.lineno}"
+        what = f"{error.name!r} not found"
+    elif isinstance(error, RecursionError):
+        what = "a template or macro includes itself without end"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{one.filename}:{one.lineno}" for one in frames if one.filename.endswith(".j2")]
-    return lines[-1] if lines else str(source)
+    return RenderingError(what, where=[str(source), *lines][-1])
 
 
 def _write(template: RenderedTemplate) -> None:

@@ -10,7 +10,7 @@ def rendered(document, name="template", text=None):
     """Return a template with this document; its text is JSON by default."""
     text = text if text is not None else json.dumps(document, default=str)
     path = Path("build") / f"{name}.yaml"
-    return RenderedTemplate(name, text, document, path, Path("templates") / f"{name}.yaml.j2")
+    return RenderedTemplate(name, text, document, path)
 
 
 def templates(**documents):

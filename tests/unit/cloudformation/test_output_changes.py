@@ -29,6 +29,6 @@ EXPORT = {"Export": {"Name": "x"}}
 )
 def test_a_change_of_an_output_is_named(held, declared, change):
     document = {"Outputs": {"Name": declared} if declared else {}}
-    template = RenderedTemplate("bus", "", document, Path("bus.yaml"), Path("bus.yaml.j2"))
+    template = RenderedTemplate("bus", "", document, Path("bus.yaml"))
     changes = _output_changes(template, {"Outputs": [held] if held else []})
     assert changes == ({"Name": change} if change else {})
