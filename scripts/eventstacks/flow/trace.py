@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # None: it depends on what only AWS knows; and the reasons.
 Matched = tuple[bool | None, tuple[str, ...]]
+VIA_TRAIL = "AWS API Call via CloudTrail"
 STREAM = "aws:dynamodb"  # the eventSource of records of a DynamoDB stream, which a pipe reads
 ANYTHING, NOTHING = {"exists": True}, "⟨nothing is equal to this⟩"
 
@@ -211,6 +212,9 @@ def _route(flow: Flow, event: Json, rule: Rule, passed: tuple[str, ...]) -> Rout
     matched, why = _match_rule(rule, event, passed[-1])
     if matched is False:
         return Route(rule, matched, why)
+    has_trail = any(one.type == "AWS::CloudTrail::Trail" for one in flow.resources.values())
+    if matched and event.get("detail-type") == VIA_TRAIL and not has_trail:
+        why = (*why, "AWS sends this event only if a trail of CloudTrail records the call")
     deliveries = (_deliver(flow, event, rule, target, passed) for target in rule.targets)
     return Route(rule, matched, why, tuple(deliveries))
 
@@ -292,7 +296,7 @@ def _is_misplaced(rule: Rule, bus: str) -> bool:
 def _is_read_only_management(event: Mapping[str, Any]) -> bool:
     """Return True for events that need ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS (PutRule)."""
     detail = as_dict(event.get("detail"))
-    from_trail = event.get("detail-type") == "AWS API Call via CloudTrail"
+    from_trail = event.get("detail-type") == VIA_TRAIL
     is_management = detail.get("managementEvent", True) is True
     return from_trail and detail.get("readOnly") is True and is_management
 

@@ -1,20 +1,23 @@
 """Rules on event buses: who can send to them, where events arrive, and their keys."""
 
+from typing import Any
+
+from eventstacks.flow.graph import Flow
 from eventstacks.flow.permissions import key_of
-from eventstacks.flow.symbols import as_dict, is_open
+from eventstacks.flow.resolve import Resource
+from eventstacks.flow.symbols import is_known, is_open
 from eventstacks.lint.view import (
     BUS,
     GUIDE,
     RULE,
     Findings,
-    Node,
     View,
     flow_rule,
     place_of,
     tests_of,
 )
 
-KEY, DISCOVERER = "KmsKeyIdentifier", "AWS::EventSchemas::Discoverer"
+KEY = "KmsKeyIdentifier"
 
 
 @flow_rule(
@@ -61,28 +64,6 @@ def aws_events_elsewhere(view: View) -> Findings:
 
 
 @flow_rule(
-    "E9815",
-    "Validate that a bus with a customer managed key has no schema discoverer",
-    "EventBridge refuses a schema discoverer on a bus that is encrypted with a customer managed "
-    "key: remove one of the two.",
-    f"{GUIDE}eb-encryption-event-bus-cmkey.html",
-    ("events", "buses", "kms"),
-    types=(DISCOVERER,),
-)
-def discoverer_key(view: View) -> Findings:
-    for name, node in view.each(DISCOVERER):
-        source = node.get("SourceArn")
-        bus = view.flow.resources.get(str(source.value)) if source else None
-        if not source or not bus or bus.type != BUS:
-            continue
-        given = as_dict(view.resources.get(bus.logical_id)).get("Properties")
-        scenarios = view.scenarios(name, bus.logical_id)
-        if any(as_dict(stack.resolve(given)).get(KEY) for stack in scenarios):
-            message = f"{bus.logical_id} has a {KEY!r}, which does not allow schema discovery"
-            yield source, message
-
-
-@flow_rule(
     "W9816",
     "Validate that a bus with a customer managed key has a dead-letter queue",
     "An event that cannot be encrypted or decrypted with the key is lost unless the bus has a "
@@ -92,31 +73,25 @@ def discoverer_key(view: View) -> Findings:
     types=(BUS,),
 )
 def bus_key(view: View) -> Findings:
-    queues = {name for name, _ in view.each("AWS::SQS::Queue")}
-    for name, node in view.each(BUS):
-        key = node.get(KEY)
+    for _, node in view.each(BUS):
+        key, arn = node.get(KEY), node.get("DeadLetterConfig", "Arn")
         if key and key.value and "DeadLetterConfig" not in node:
             yield (
                 key,
                 "'DeadLetterConfig' is missing: events are lost if this key cannot be used",
             )
-        for queue in queues if "DeadLetterConfig" in node else ():
-            yield from _check_queue(view, name, queue)
-
-
-def _check_queue(view: View, bus: str, queue: str) -> Findings:
-    for stack in view.scenarios(bus, queue):  # the conditions of the queue count as well
-        own, other = (
-            Node(view.resources[name], ("Resources", name), stack).get("Properties")
-            for name in (bus, queue)
-        )
-        key, arn = (own.get(KEY), own.get("DeadLetterConfig", "Arn")) if own else (None, None)
-        theirs = other.get("KmsMasterKeyId") if other else None
-        if not key or not arn or not theirs:
-            continue
-        same = key_of(view.flow, key.value, stack.region)
-        # Symbols of functions can be equal where the values are not.
-        is_same = same and same == key_of(view.flow, theirs.value, stack.region)
-        is_queue = arn.value == stack.resolve({"Fn::GetAtt": [queue, "Arn"]})
-        if is_queue and (is_same or key.raw == theirs.raw):
+        flow = node.stack.flow  # in which the conditions of the bus are decided
+        queue = flow.resources.get(str(arn.value)) if arn else None
+        if key and arn and queue and _is_same_key(view, flow, key.value, queue):
             yield arn, "the dead-letter queue has the same key as the bus"
+
+
+def _is_same_key(view: View, flow: Flow, name: Any, queue: Resource) -> bool:
+    """Return True if a queue has the key with a name, an ARN or an alias.
+
+    Symbols of functions can be equal where the values are not.
+    """
+    other = queue.properties.get("KmsMasterKeyId")
+    key = key_of(flow, name, queue.region)
+    is_same = name == other and (is_known(name) or name in view.stack.parameters.values())
+    return bool(key and key == key_of(flow, other, queue.region)) or is_same

@@ -1,29 +1,71 @@
 """Rules on event patterns: their grammar, and whether an event can match."""
 
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from eventstacks.flow.payload import substituted
 from eventstacks.flow.symbols import Json, as_dict, is_known, is_open
+from eventstacks.flow.symbols import pattern_of as read_pattern
+from eventstacks.flow.targets import service_of
+from eventstacks.flow.trace import VIA_TRAIL
 from eventstacks.lint.view import (
     ARCHIVE,
     GUIDE,
     RULE,
-    VIA_TRAIL,
+    S3_EVENTS,
     Findings,
     Node,
     View,
     could_equal,
     flow_rule,
     is_of_s3,
-    pattern_of,
     place_of,
     tests_of,
 )
 from eventstacks.patterns.grammar import PatternError, parse_pattern
 
 TEXT_FUNCTIONS = frozenset({"Fn::Sub", "Fn::Join", "Fn::ImportValue", "Fn::Base64"})
+
+
+SAM_TYPES = ("AWS::Serverless::Function", "AWS::Serverless::StateMachine")
+PIPE = "AWS::Pipes::Pipe"
+STRINGS = frozenset(
+    {"version", "id", "detail-type", "source", "account", "time", "region", "resources"}
+)
+ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
+# Service of a pipe's source: the fields of its records (EventBridge guide, 'Pipes sources').
+RECORDS = {
+    "dynamodb": "awsRegion dynamodb eventID eventName eventSource eventSourceARN eventVersion "
+    "userIdentity",
+    "kinesis": "approximateArrivalTimestamp awsRegion data encryptionType eventID eventName "
+    "eventSource eventSourceARN eventVersion invokeIdentityArn kinesisSchemaVersion partitionKey "
+    "sequenceNumber",
+    "sqs": "attributes awsRegion body eventSource eventSourceARN md5OfBody md5OfMessageAttributes "
+    "messageAttributes messageId receiptHandle",
+}
+
+
+def _written(view: View) -> Iterator[tuple[Node, frozenset[str]]]:
+    """Yield each pattern with the fields of what it is compared with; none if they are not known.
+
+    Those of rules, archives, events of SAM, and the filters of pipes.
+    """
+    for _, node in view.each(RULE, ARCHIVE):
+        if pattern := node.get("EventPattern"):
+            yield pattern, ENVELOPE
+    for _, node in view.each(*SAM_TYPES):
+        for name in as_dict(node.raw.get("Events")):
+            if pattern := node.get("Events", name, "Properties", "Pattern"):
+                yield pattern, ENVELOPE
+    for _, node in view.each(PIPE):
+        filters = node.get("SourceParameters", "FilterCriteria", "Filters")
+        source = node.get("Source")
+        for entry in filters.items() if filters and source else ():
+            if (pattern := entry.get("Pattern")) and source:
+                fields = RECORDS.get(service_of(str(source.value)), "")
+                yield pattern, frozenset(fields.split())
 
 
 @flow_rule(
@@ -33,15 +75,11 @@ TEXT_FUNCTIONS = frozenset({"Fn::Sub", "Fn::Join", "Fn::ImportValue", "Fn::Base6
     "AWS.",
     f"{GUIDE}eb-create-pattern-operators.html",
     ("events", "patterns"),
-    types=(
-        RULE,
-        ARCHIVE,
-    ),
+    types=(RULE, ARCHIVE, PIPE, *SAM_TYPES),
 )
 def event_pattern(view: View) -> Findings:
-    for _, properties in view.each(RULE, ARCHIVE):
-        node = properties.get("EventPattern")
-        if node is None or is_open(node.value):
+    for node, _ in _written(view):
+        if is_open(node.value):
             continue
         # Symbols in text can stand for anything: it is enough if one substitute is valid.
         is_text = isinstance(node.value, str)
@@ -85,12 +123,20 @@ def _is_text(view: View, node: Node) -> bool:
     return not TEXT_FUNCTIONS.isdisjoint(raw) or ("Ref" in raw and is_text)
 
 
-STRINGS = frozenset(
-    {"version", "id", "detail-type", "source", "account", "time", "region", "resources"}
-)
 # Fields of 'AWS API Call via CloudTrail' that S3's own events do not have.
 CALL_FIELDS = frozenset({"eventName", "eventSource", "requestParameters", "userIdentity"})
-ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
+# The detail-types of some sources, all that they have.
+DETAIL_TYPES: dict[str, set[str] | frozenset[str]] = {
+    "aws.codebuild": {"CodeBuild Build State Change", "CodeBuild Build Phase Change"},
+    "aws.s3": S3_EVENTS,
+    "aws.securityhub": {
+        "Security Hub Findings - Imported",
+        "Security Hub Findings - Custom Action",
+        "Security Hub Insight Results",
+        "Findings Imported V2",
+    },
+    "aws.states": {"Step Functions Execution Status Change"},
+}
 
 
 @flow_rule(
@@ -101,23 +147,24 @@ ENVELOPE = STRINGS | {"detail", "replay-name"}  # a replay adds replay-name
     "number "
     "without quotes never match: correct the name, move the field below detail, or add quotes. "
     "Events "
-    "such as Object Created have bucket and object in detail, not requestParameters.",
+    "such as Object Created have bucket and object in detail, not requestParameters. A pipe "
+    "filters the records of its source, which have fields such as dynamodb or body, and no detail.",
     f"{GUIDE}eb-events-structure.html",
-    ("events", "patterns"),
-    types=(
-        RULE,
-        ARCHIVE,
-    ),
+    ("events", "patterns", "pipes"),
+    types=(RULE, ARCHIVE, PIPE, *SAM_TYPES),
 )
 def never_matches(view: View) -> Findings:
-    for properties in (node for _, node in view.each(RULE, ARCHIVE)):
-        pattern = pattern_of(properties)
-        if not pattern:
+    for properties, fields in _written(view):
+        pattern = read_pattern(properties.value)
+        if not isinstance(pattern, dict) or not fields:
             continue
-        for name in _required_fields(pattern) - ENVELOPE:
-            near = get_close_matches(name, ENVELOPE, n=1)
+        for name in _required_fields(pattern) - fields:
+            near = get_close_matches(name, fields, n=1)
             advice = f"; did you mean {near[0]!r}?" if near else ""
-            yield place_of(properties, name), f"{name!r} is not a field of an event{advice}"
+            what = "an event" if fields is ENVELOPE else "a record of the source"
+            yield place_of(properties, name), f"{name!r} is not a field of {what}{advice}"
+        for test, message in _unknown_types(pattern):
+            yield place_of(properties, "detail-type", test=test), message
         for name in (
             CALL_FIELDS & as_dict(pattern.get("detail")).keys() if is_of_s3(pattern) else ()
         ):
@@ -125,11 +172,20 @@ def never_matches(view: View) -> Findings:
                 f"{name!r} is a field of calls that CloudTrail reports, not of S3's own events"
             )
             yield place_of(properties, "detail", name), message
-        for name in STRINGS & pattern.keys():
+        for name in STRINGS & pattern.keys() & fields:
             for test in tests_of(pattern, name):
                 if isinstance(test, int | float):
                     message = f"{test!r} is not of type 'string', as {name} is in every event"
                     yield place_of(properties, name, test=test), message
+
+
+def _unknown_types(pattern: Json) -> Iterator[tuple[str, str]]:
+    """Yield the detail-types that are nearly one of their source, each with what is wrong."""
+    for source in tests_of(pattern, "source"):
+        known = DETAIL_TYPES.get(str(source), set())
+        for test in set(map(str, tests_of(pattern, "detail-type"))) - known:
+            if near := get_close_matches(test, known, n=1, cutoff=0.75):
+                yield test, f"{source} has no detail-type {test!r}; did you mean {near[0]!r}?"
 
 
 def _required_fields(pattern: Json) -> set[str]:

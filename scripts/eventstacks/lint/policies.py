@@ -10,7 +10,7 @@ from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow, Rule
 from eventstacks.flow.policies import evaluate
 from eventstacks.flow.symbols import as_list
-from eventstacks.flow.targets import EVENTS, Target, policy_calls
+from eventstacks.flow.targets import EVENTS, Target, policy_calls, service_of
 from eventstacks.lint.view import BUS, GUIDE, RULE, Findings, Node, View, flow_rule
 
 PERMISSION = "AWS::Lambda::Permission"
@@ -19,6 +19,7 @@ LOG_TYPES = ("AWS::Logs::ResourcePolicy", "AWS::Logs::LogGroup")
 NOT_RESTRICTING = {"aws:securetransport", "aws:requestedregion"}
 LOG_PRINCIPALS = (EVENTS, "delivery.logs.amazonaws.com")
 POLICY_TYPES = (
+    PERMISSION,
     "AWS::SQS::QueuePolicy",
     "AWS::SQS::QueueInlinePolicy",
     "AWS::SNS::TopicPolicy",
@@ -66,11 +67,11 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
 
 @flow_rule(
     "E9805",
-    "Validate that a queue or topic allows EventBridge to send to it",
+    "Validate that a queue, a topic or a function allows EventBridge to send to it",
     "A queue or topic of the template that is a target, or the dead-letter queue of a target or a "
     "bus, needs a policy that allows events.amazonaws.com to send or publish, with the ARN of the "
-    "rule as aws:SourceArn. So does its customer managed key; the key alias/aws/sqs cannot allow "
-    "it, "
+    "rule as aws:SourceArn; a function needs an AWS::Lambda::Permission with it as SourceArn. So "
+    "does a customer managed key of a queue or topic; the key alias/aws/sqs cannot allow it, "
     "SqsManagedSseEnabled needs no policy. Otherwise the events are lost.",
     f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions",
     ("events", "targets", "sqs", "sns", "kms"),
@@ -89,29 +90,10 @@ def queue_policy(view: View) -> Findings:
         sent.append((Rule(name, name, arn, arn, None), bus.get("DeadLetterConfig", "Arn")))
     for rule, node in sent:
         resource = view.flow.resources.get(str(node.value)) if node else None
-        if node and resource and resource.type in {"AWS::SQS::Queue", "AWS::SNS::Topic"}:
+        if node and resource and service_of(resource.arn) in {"sqs", "sns", "lambda"}:
             judge = partial(permissions.of_target, rule=rule, target=Target("", resource.arn))
             if reason := view.why_denied(judge, *POLICY_TYPES):
                 yield node, f"{resource.logical_id}: {reason}"
-
-
-@flow_rule(
-    "W9805",
-    "Validate that a function target has a permission for its rule",
-    "A Lambda function of the template that is a target without a role needs an "
-    "AWS::Lambda::Permission with Principal events.amazonaws.com and the ARN of the rule as "
-    "SourceArn.",
-    f"{GUIDE}eb-use-resource-based.html#eb-lambda-permissions",
-    ("events", "targets", "lambda"),
-)
-def function_permission(view: View) -> Findings:
-    for target in view.targets:
-        arn = target.get("Arn") if "RoleArn" not in target else None
-        resource = view.flow.resources.get(target.arn)
-        if arn and resource and ":lambda:" in target.arn:
-            judge = partial(permissions.of_target, rule=target.rule, target=Target("", target.arn))
-            if reason := view.why_denied(judge, PERMISSION):
-                yield arn, reason
 
 
 @flow_rule(

@@ -7,8 +7,8 @@ from typing import Any
 
 from eventstacks.flow.graph import Flow, bus_name
 from eventstacks.flow.symbols import Json, as_dict, as_list
+from eventstacks.flow.trace import VIA_TRAIL
 from eventstacks.lint.view import (
-    VIA_TRAIL,
     Findings,
     View,
     could_equal,
@@ -160,19 +160,3 @@ def _selects(selector: Any, call: str) -> bool:
         and str(is_read).lower() in fields.get("readOnly", {str(is_read).lower()})
         and call.lower() in fields.get("eventName", {call.lower()})
     )
-
-
-@flow_rule(
-    "E9814",
-    "Validate that a trail has one kind of event selectors",
-    "PutEventSelectors takes EventSelectors or AdvancedEventSelectors, not both: move all into "
-    "AdvancedEventSelectors.",
-    "https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_PutEventSelectors.html",
-    ("cloudtrail",),
-    types=(TRAIL,),
-)
-def trail_selectors(view: View) -> Findings:
-    for _, node in view.each(TRAIL):
-        basic, advanced = node.get("EventSelectors"), node.get("AdvancedEventSelectors")
-        if basic and advanced and basic.value and advanced.value:
-            yield basic, "only one of ['EventSelectors', 'AdvancedEventSelectors'] is allowed"

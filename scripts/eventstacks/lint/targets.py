@@ -7,13 +7,12 @@ from eventstacks.flow.graph import SENDERS, Flow
 from eventstacks.flow.policies import Verdict, evaluate
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list
-from eventstacks.flow.targets import INPUTS, Reason, Role, Target, kind_of, refusal_of
+from eventstacks.flow.targets import INPUTS, Reason, Target, refusal_of
 from eventstacks.lint.view import (
     BUS,
     GUIDE,
     RULE,
     SCHEDULE,
-    VIA_TRAIL,
     Findings,
     View,
     flow_rule,
@@ -28,35 +27,6 @@ ROLE_TYPES = (
     "AWS::IAM::RolePolicy",
     "AWS::ECS::TaskDefinition",
 )
-
-
-@flow_rule(
-    "E9802",
-    "Validate that a log group target has no RoleArn",
-    "PutTargets refuses a RoleArn on a log group. Remove it: log groups are protected by an "
-    "AWS::Logs::ResourcePolicy.",
-    f"{GUIDE}eb-use-resource-based.html#eb-cloudwatchlogs-permissions",
-    ("events", "targets", "iam"),
-)
-def log_group_role(view: View) -> Findings:
-    for target in view.targets:
-        kind, role = kind_of(target.arn), target.get("RoleArn")
-        if kind.role is Role.REFUSED and role:
-            yield role, f"'RoleArn' is not supported for a {kind.title}"
-
-
-@flow_rule(
-    "E9804",
-    "Validate that a target has one kind of input",
-    "PutTargets refuses more than one of Input, InputPath and InputTransformer: keep one.",
-    "https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_Target.html",
-    ("events", "targets", "input"),
-)
-def one_input(view: View) -> Findings:
-    for target in view.targets:
-        given = [key for key in INPUTS if key in target]
-        if len(given) > 1:
-            yield target, f"only one of {given} is allowed"
 
 
 @flow_rule(
@@ -135,26 +105,23 @@ def input_json(view: View) -> Findings:
 
 @flow_rule(
     "E9822",
-    "Validate the service and the role of a target",
-    "PutTargets refuses services such as IAM and S3. Targets other than queues, topics, "
-    "functions, log groups, APIs and buses need a RoleArn, or "
-    "PutTargets refuses them. The role has to trust events.amazonaws.com and to allow the action "
-    "on "
-    "the target; for ECS tasks that is ecs:RunTask on the task definition and iam:PassRole on its "
-    "roles. AWS managed policies and roles outside the template are not looked into.",
+    "Validate that PutTargets takes a target, and that its role allows it",
+    "PutTargets refuses services such as IAM and S3, more than one of Input, InputPath and "
+    "InputTransformer, a RoleArn on a log group, and targets without a RoleArn other than queues, "
+    "topics, functions, log groups, APIs and buses. The role has to trust events.amazonaws.com and "
+    "to allow the action on the target; for ECS tasks that is ecs:RunTask on the task definition "
+    "and iam:PassRole on its roles. AWS managed policies and roles outside the template are not "
+    "looked into.",
     f"{GUIDE}eb-events-iam-roles.html",
     ("events", "targets", "iam"),
 )
 def target_role(view: View) -> Findings:
     for target in view.targets:
-        kind, role, arn = kind_of(target.arn), target.get("RoleArn"), target.get("Arn")
-        made = Target("", target.arn, as_dict(target.value))
-        refusal = refusal_of(made, target.rule.arn)
-        if arn and refusal and refusal[0] is Reason.REFUSED_TARGET:
-            yield arn, refusal[1]
-        elif arn and kind.role is Role.REQUIRED and not role:
-            yield arn, f"'RoleArn' is required for a target of kind {kind.title!r}"
-        elif role and not refusal:
+        role, made = target.get("RoleArn"), Target("", target.arn, as_dict(target.value))
+        if refusal := refusal_of(made, target.rule.arn):
+            place = target if refusal[0] is Reason.REFUSED_INPUT else role or target.get("Arn")
+            yield place or target, refusal[1]
+        elif role:
             judge = partial(permissions.of_role, rule=target.rule, target=made)
             if reason := view.why_denied(judge, *ROLE_TYPES):
                 yield role, reason
@@ -225,7 +192,7 @@ def _new_object_events(bucket: Resource) -> list[Json]:
     call = {"eventSource": "s3.amazonaws.com", "eventName": "PutObject"}
     kinds = {
         "Object Created": {"bucket": name, "object": {"key": key}, "reason": "PutObject"},
-        VIA_TRAIL: {**call, "requestParameters": request},
+        trace.VIA_TRAIL: {**call, "requestParameters": request},
     }
     common = {"source": "aws.s3", "resources": [bucket.arn]}
     return [{**common, "detail-type": kind, "detail": detail} for kind, detail in kinds.items()]

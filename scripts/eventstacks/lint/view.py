@@ -16,7 +16,7 @@ from cfnlint.rules import CloudFormationLintRule, RuleMatch
 
 from eventstacks.flow.graph import Flow, Rule, of_stacks
 from eventstacks.flow.resolve import Stack
-from eventstacks.flow.symbols import as_dict, as_list
+from eventstacks.flow.symbols import as_dict, as_list, at
 from eventstacks.flow.symbols import pattern_of as read_pattern
 from eventstacks.flow.targets import bare
 from eventstacks.patterns.grammar import PatternError
@@ -34,7 +34,6 @@ REGION = "us-east-1"  # gives literal ARNs a partition; rules do not judge by th
 MAX_CONDITIONS = 5  # at a time; what depends on more of them is undecided, and no finding
 BUS, RULE, ARCHIVE = "AWS::Events::EventBus", "AWS::Events::Rule", "AWS::Events::Archive"
 SCHEDULE = "AWS::Scheduler::Schedule"
-VIA_TRAIL = "AWS API Call via CloudTrail"
 # The detail-types of the events that S3 itself sends (S3 User Guide, 'EventBridge mapping').
 S3_EVENTS = frozenset(
     {
@@ -62,7 +61,7 @@ class Node:
 
     raw: Any
     path: tuple[str | int, ...]
-    stack: Stack
+    stack: Scenario
 
     @cached_property
     def value(self) -> Any:
@@ -90,7 +89,7 @@ class Node:
         return self.get(key) is not None
 
 
-def _settle(raw: Any, path: tuple[str | int, ...], stack: Stack) -> Node | None:
+def _settle(raw: Any, path: tuple[str | int, ...], stack: Scenario) -> Node | None:
     """Follow Fn::If as far as the scenario decides it; return None for AWS::NoValue."""
     while isinstance(raw, dict) and "Fn::If" in raw:
         branches = raw["Fn::If"]
@@ -182,11 +181,11 @@ class View:
         found = [(node, rule, pattern_of(node)) for node, rule in self.rules]
         return [(node, rule, pattern) for node, rule, pattern in found if pattern]
 
-    def scenarios(self, *names: str) -> list[Scenario]:
-        """Return the ways in which the conditions of these resources can turn out if all exist."""
-        raw = [self.resources.get(name) or {} for name in names]
-        own = [one["Condition"] for one in raw if isinstance(one.get("Condition"), str)]
-        return self._decide(conditions_of(raw), own)
+    def scenarios(self, name: str) -> list[Scenario]:
+        """Return the ways in which the conditions of a resource can turn out if it exists."""
+        own = self.resources[name].get("Condition")
+        true = [own] if isinstance(own, str) else []
+        return self._decide(conditions_of(self.resources[name]), true)
 
     def _decide(self, names: set[str], true: Iterable[str] = ()) -> list[Scenario]:
         """Return a stack for each possible combination.
@@ -242,9 +241,7 @@ def pattern_of(properties: Node) -> Json | None:
 
 def tests_of(pattern: Json, *keys: str) -> list[Any]:
     """Return the tests of a pattern on a field; none if there are none, or they are not a list."""
-    value: Any = pattern
-    for key in keys:
-        value = as_dict(value).get(key)
+    value = at(pattern, ".".join(keys))
     return value if isinstance(value, list) else []
 
 

@@ -130,6 +130,17 @@ def test_read_only_management_events_need_a_state_of_their_own(state, detail, ma
 
 
 @pytest.mark.parametrize(
+    ("trail", "said"),
+    [("", True), ("  T: {Type: AWS::CloudTrail::Trail, Properties: {}}\n", False)],
+)
+def test_calls_that_only_a_trail_reports(trail, said):
+    event = {"detail-type": "AWS API Call via CloudTrail", "detail": {"readOnly": False}}
+    found = route(flow_of(rule() + trail), event)
+    assert found.matched is True
+    assert any("trail" in why for why in found.why) is said
+
+
+@pytest.mark.parametrize(
     ("pattern", "event", "matched"),
     [
         ("{detail: {bucket: [!Ref B]}}", {}, None),

@@ -75,4 +75,5 @@ def test_a_rule_explains_itself(rule):
 
 
 def test_every_check_is_there():
-    assert {int(rule.id[3:]) for rule in RULES} == set(range(1, 25))
+    removed = {2, 4, 14, 15}  # part of E9822, or what AWS refuses with a clear message of its own
+    assert {int(rule.id[3:]) for rule in RULES} == set(range(1, 25)) - removed
