@@ -181,11 +181,14 @@ class Sqs:
 
     def receive(self, count=10, *, again=False):
         """Up to ``count`` visible messages, as Lambda's records; ``again``: one of them twice."""
-        ready = [
-            (number, one)
-            for number, one in self.state["messages"].items()
-            if one["visible"] <= self.world.now
-        ][:count]
+        ready = itertools.islice(
+            (
+                (number, one)
+                for number, one in self.state["messages"].items()
+                if one["visible"] <= self.world.now
+            ),
+            count,
+        )
         records = []
         for number, one in ready:
             one["receives"] += 1

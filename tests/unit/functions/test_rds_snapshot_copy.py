@@ -1,101 +1,11 @@
 """The function that copies snapshots, against RDS in memory (tests/helpers/fake_rds.py)."""
 
-import importlib.util
 import json
-import random
-import re
-import sys
-import time
-import tracemalloc
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 from fake_rds import START, Sqs, World
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-FILE = Path(__file__).parents[2] / "templates" / "functions" / "rds_snapshot_copy.py"
-spec = importlib.util.spec_from_file_location("rds_snapshot_copy", FILE)
-function = importlib.util.module_from_spec(spec)
-sys.modules["rds_snapshot_copy"] = function
-spec.loader.exec_module(function)
-
-ENVIRONMENT = {
-    "AWS_REGION": "us-east-1",
-    "OWNER": "us-east-1/backup",
-    "DESTINATION_REGION": "eu-west-1",
-    "QUEUE_URL": "work",
-    "DEAD_LETTER_QUEUE_URL": "dead",
-    "KMS_KEY": "",
-    "TYPES": "manual,automated",
-    "ENGINES": "",
-    "DATABASE_PREFIX": "",
-    "TAG_KEY": "",
-    "TAG_VALUE": "",
-    "RETENTION_DAYS": "35",
-    "MINIMUM_COPIES": "1",
-    "BACKFILL_DAYS": "7",
-    "DEADLINE_HOURS": "6",
-}
-
-
-class Run:
-    """The function in a world whose time it takes for its own."""
-
-    def __init__(self, world, monkeypatch, **environment):
-        self.world, self.sqs = world, world.client("sqs")
-
-        class Clock(datetime):
-            @classmethod
-            def now(cls, tz=None):
-                return world.now
-
-        monkeypatch.setattr(function, "datetime", Clock)
-        monkeypatch.setattr(function.boto3, "client", world.client)
-        for key, value in {**ENVIRONMENT, **environment}.items():
-            monkeypatch.setenv(key, value)
-
-    def event(self, arn):
-        self.sqs.send_message(
-            QueueUrl="work", MessageBody=json.dumps({"detail": {"SourceArn": arn}})
-        )
-
-    def reconcile(self):
-        return function.handler({}, None)
-
-    def work(self, *, again=False):
-        """One batch; the answer."""
-        records = self.sqs.receive(again=again)
-        if records:
-            answer = function.handler({"Records": records}, None)
-            self.sqs.settle(records, answer)
-        return len(records)
-
-    def drain(self, hours, *, reconcile=True):
-        for step in range(hours * 12):
-            if reconcile and step % 12 == 0:
-                self.reconcile()
-            while self.work():
-                pass
-            self.world.pass_time(300)
-
-    @property
-    def messages(self):
-        return self.sqs.state["messages"]
-
-    @property
-    def dead(self):
-        return self.sqs.state["dead"]
-
-
-@pytest.fixture
-def run(monkeypatch):
-    return Run(World(), monkeypatch)
-
-
-def tags(one):
-    return {tag["Key"]: tag["Value"] for tag in one["TagList"]}
+from snapshot_copier import ENVIRONMENT, Run, function, tags
 
 
 @pytest.mark.parametrize("kind", ["db_snapshot", "db_cluster_snapshot"])
@@ -284,24 +194,6 @@ def test_a_name_that_is_used_again_is_another_snapshot(run):
     assert len(run.world.copies()) == 2
 
 
-@settings(max_examples=300)
-@given(name=st.from_regex(r"(rds:)?[a-zA-Z](-?[a-zA-Z0-9]){0,250}", fullmatch=True))
-def test_names_of_copies_are_what_rds_accepts(name):
-    snapshot = function.snapshot_of(
-        {
-            "DBSnapshotArn": f"arn:aws:rds:us-east-1:1:snapshot:{name}",
-            "DBSnapshotIdentifier": name,
-            "SnapshotCreateTime": START,
-        },
-        "snapshot",
-    )
-    copy = function.copy_name(snapshot, "us-east-1/backup")
-    assert re.fullmatch(r"[a-z](-?[a-z0-9])*", copy)
-    assert len(copy) <= 63
-    assert copy == function.copy_name(snapshot, "us-east-1/backup")
-    assert copy != function.copy_name(snapshot, "us-east-1/second")
-
-
 def test_the_schedule_copies_what_no_event_reported(run):
     for number in range(30):
         run.world.add(f"snapshot-{number}")
@@ -415,115 +307,6 @@ def test_metrics_are_in_the_embedded_metric_format(run, capsys):
     assert document["Stack"] == "backup"
     assert document["CopiesMissing"] == 1
     assert {one["Name"] for one in directive["Metrics"]} <= document.keys()
-
-
-@pytest.mark.usefixtures("unmeasured")
-def test_a_thousand_events_at_once_end_as_a_thousand_copies(run):
-    for number in range(1000):
-        run.event(run.world.add(f"s{number}", database=f"d{number % 50}"))
-    run.world.copying = timedelta(minutes=10)
-    for _ in range(40 * 24):  # Lambda polls much more often; each step is 3 minutes
-        while run.work():
-            pass
-        run.world.pass_time(180)
-        if not run.messages:
-            break
-    assert len(run.world.copies()) == 1000
-    assert set(run.world.started.values()) == {1}
-    assert run.world.most_in_progress == 20
-    assert (run.messages, run.dead) == ({}, [])
-
-
-@pytest.mark.usefixtures("unmeasured")
-def test_ten_thousand_snapshots_are_reconciled_in_little_memory(run):
-    """The function has 256 MB and 300 s; 400 calls of AWS at 0.2 s take 80 s of them."""
-    for number in range(10_000):
-        arn = run.world.add(f"s{number}", database=f"d{number % 500}")
-        one = function.snapshot_of(
-            run.world.regions["us-east-1"]["db_snapshot"][f"s{number}"], "snapshot"
-        )
-        own = {"copied-by": "us-east-1/backup", "source-arn": arn, "copy-announced": "x"}
-        own["source-created"] = one.created.isoformat()
-        run.world.add(
-            function.copy_name(one, "us-east-1/backup"),
-            region="eu-west-1",
-            database=f"d{number % 500}",
-            TagList=[{"Key": key, "Value": value} for key, value in own.items()],
-        )
-    run.world.calls = 0
-    tracemalloc.start()
-    began = time.monotonic()
-    counts = run.reconcile()
-    seconds, peak = time.monotonic() - began, tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert counts["CopiesMissing"] == 0
-    assert run.world.deleted == []
-    assert run.world.calls <= 210
-    assert peak < 100_000_000
-    assert seconds + run.world.calls * 0.2 < 300
-
-
-FAULTS = (None, "SnapshotQuotaExceeded", "Throttling", "InternalFailure", "InvalidDBSnapshotState")
-
-
-def disturb(run, events, seed):
-    """Some time in which events arrive, batches are delivered twice, and copies fail."""
-    for _ in range(seed.randint(0, 30)):
-        if events and seed.random() < 0.5:
-            run.event(events.pop())
-        if seed.random() < 0.3:
-            run.work(again=seed.random() < 0.3)
-        if seed.random() < 0.1:
-            run.reconcile()
-        if seed.random() < 0.05 and run.world.copies():
-            seed.choice(run.world.copies())["Status"] = "failed"
-        run.world.pass_time(seed.randint(1, 1800))
-
-
-@pytest.mark.usefixtures("unmeasured")
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_whatever_happens_every_wanted_snapshot_ends_with_one_copy(monkeypatch, data):
-    """Events lost, doubled and reordered, faults of the API, batches delivered twice, time."""
-    draw, seed = data.draw, random.Random(data.draw(st.integers(0, 2**32)))
-    world = World(
-        quota=draw(st.integers(1, 4)), copying=timedelta(minutes=draw(st.integers(1, 90)))
-    )
-    run = Run(world, monkeypatch, RETENTION_DAYS="3", BACKFILL_DAYS="3", MINIMUM_COPIES="2")
-    sources, events = {}, []
-    for number in range(draw(st.integers(1, 12))):
-        kind = seed.choice(["db_snapshot", "db_cluster_snapshot"])
-        arn = world.add(f"s{number}", kind=kind, database=f"d{number % 3}")
-        sources[arn] = world.now
-        events += [arn] * seed.choice([0, 1, 1, 2, 3])  # lost, once, or more than once
-        seed.shuffle(events)
-        world.faults = [seed.choice(FAULTS) for _ in range(seed.randint(0, 8))]
-        disturb(run, events, seed)
-    for arn in events:
-        run.event(arn)
-    world.faults = []
-    run.drain(30)
-    own = {arn: [] for arn in sources}
-    for one in world.copies():
-        own[tags(one)["source-arn"]].append(one)
-    for arn, created in sources.items():
-        assert len(own[arn]) <= 1
-        if world.now - created < timedelta(days=3):
-            assert [one["Status"] for one in own[arn]] == ["available"]
-    assert (run.messages, run.dead) == ({}, [])
-    kept = {
-        one.get("DBInstanceIdentifier") or one.get("DBClusterIdentifier") for one in world.copies()
-    }
-    world.pass_time(400 * 86400)
-    run.reconcile()
-    run.reconcile()
-    left = [
-        (one.get("DBInstanceIdentifier") or one.get("DBClusterIdentifier"))
-        for one in world.copies()
-    ]
-    assert set(left) == kept  # no database loses its last copy
 
 
 def test_settings_are_the_variables_of_the_function():

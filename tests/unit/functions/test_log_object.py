@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parent.parent.parent / "templates" / "functions" / "log_object.py"
+FILE = Path(__file__).parents[3] / "templates" / "functions" / "log_object.py"
 
 
 @pytest.fixture
