@@ -286,7 +286,7 @@ def test_targets_of_every_kind_get_what_trace_says(deploy, aws, clients):
     planned = live.locate(aws, [deploy(TARGETS)], ACCOUNT)
     detail = {"order": "47", "items": [1, {"a": None}], "total": 12.5}
     event = samples.complete(
-        samples.parse(json.dumps({"source": "shop", "detail": detail}), "t"),
+        samples.parse(json.dumps({"source": "shop", "detail-type": "t", "detail": detail}), "t"),
         planned,
         REGION,
         ACCOUNT,

@@ -88,15 +88,21 @@ def _checked(text: str, target: Target) -> Payload:
 def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any) -> dict[str, Any]:
     """Return the event that a pipe puts on a bus for a record of its source.
 
-    What a pipe without Source and DetailType writes is a guess.
+    What a pipe without Source and DetailType writes is a guess. A path that is not in the record
+    gives none, which PutEvents refuses.
     """
     given = as_dict(target.settings.get("EventBridgeEventBusParameters"))
-    texts = (str(given.get(key) or "") for key in ("Source", "DetailType"))
-    source, kind = (find(one, record) if one.startswith("$") else one for one in texts)
+    texts = (
+        str(given.get("Source") or f"Pipe {pipe.name}"),
+        str(given.get("DetailType") or f"Event from {record.get('eventSource')}"),
+    )
+    source, kind = (
+        _fill(f"<{one}>", {one: find(one, record)}) if one.startswith("$") else one for one in texts
+    )
     _, _, _, region, account, *_ = pipe.arn.split(":")
     return envelope(region, account) | {
-        "source": source or f"Pipe {pipe.name}",
-        "detail-type": kind or f"Event from {record.get('eventSource')}",
+        "source": source,
+        "detail-type": kind,
         "detail": detail,
     }
 

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ministack.core.responses import error_response_json, get_account_id, get_region
+from ministack.core.responses import error_response_json, get_account_id, get_region, json_response
 from ministack.services import eventbridge, sns
 
 from eventstacks.errors import ToolError
@@ -47,6 +47,8 @@ from eventstacks.local.policies import (
 from eventstacks.patterns.matcher import Pattern
 
 ENABLED = ("ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")
+LIMITS = {"Source": 256, "DetailType": 128, "Detail": 1024 * 1024}  # characters
+MAXIMUM_ENTRIES = 10
 MISSING = re.compile("NotFound|NotExist|NonExistent")  # in the error codes of services
 
 
@@ -270,13 +272,27 @@ def dispatch(_original: Original, event: Json, view: Any = None) -> None:
     eventbridge._archive_event(event, view, is_received="ReplayName" not in event)
 
 
+def refusal_of_entry(entry: Json) -> Json | None:
+    """Return the result of an entry that PutEvents refuses, None for any other one."""
+    for key, limit in LIMITS.items():
+        if not 0 < len(entry.get(key) or "") <= limit:
+            text = f"Parameter {key} is not valid. Reason: it must have 1 to {limit} characters."
+            return {"ErrorCode": "InvalidArgument", "ErrorMessage": text}
+    if payload.is_json(entry["Detail"]) and entry["Detail"].lstrip().startswith("{"):
+        return None
+    return {"ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed."}
+
+
 @patch("_put_events", eventbridge)
 def put_events(original: Original, data: Json, **options: Any) -> Any:
-    """Refuse a request if the policy of a bus denies one of its events.
+    """Refuse a request if the policy of a bus denies one of its events, and events of wrong form.
 
-    Events of services are not asked for.
+    Events of services, which have options, are not asked for.
     """
-    for entry in [] if options else data.get("Entries", []):
+    entries = data.get("Entries", [])
+    if options or len(entries) > MAXIMUM_ENTRIES:
+        return original(data, **options)
+    for entry in entries:
         bus, _ = eventbridge._event_bus_name_from_ref(entry.get("EventBusName", "default"))
         arn = f"arn:aws:events:{get_region()}:{get_account_id()}:event-bus/{bus}"
         root = f"arn:aws:iam::{get_account_id()}:root"
@@ -287,7 +303,14 @@ def put_events(original: Original, data: Json, **options: Any) -> Any:
                 "with an explicit deny"
             )
             return error_response_json("AccessDeniedException", text, 400)
-    return original(data, **options)
+    results: list[Json] = []
+    for entry in entries:
+        refused = refusal_of_entry(entry)
+        results += (
+            [refused] if refused else json.loads(original({"Entries": [entry]})[2])["Entries"]
+        )
+    count = sum("ErrorCode" in result for result in results)
+    return json_response({"FailedEntryCount": count, "Entries": results})
 
 
 @patch("_archive_event", eventbridge)

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ministack.core import iam_evaluator
-from ministack.core.responses import set_request_region
+from ministack.core.responses import get_account_id, set_request_account_id, set_request_region
 
 Json = dict[str, Any]
 Original = Callable[..., Any]  # a function of MiniStack
@@ -91,8 +91,16 @@ def call(service: str, target: str, **body: Any) -> Json:
     return answer
 
 
-def in_region(region: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function as in another Region."""
+def as_text(value: Any) -> str:
+    """Return a value as it is in a text property: JSON unless it is text already."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def in_region(
+    region: str, function: Callable[..., Any], *arguments: Any, account: str | None = None
+) -> Any:
+    """Call a function as in another Region, and as in another account if one is given."""
     context = contextvars.copy_context()
     context.run(set_request_region, region)
+    context.run(set_request_account_id, account or get_account_id())
     return context.run(function, *arguments)

@@ -12,22 +12,20 @@ import json
 import time
 from typing import Any
 
-from ministack.services import dynamodb, dynamodb_streams, pipes
+from ministack.services import dynamodb_streams, pipes
 
 from eventstacks.flow import graph, payload
-from eventstacks.flow.targets import Call, Target, kind_of
+from eventstacks.flow.targets import PIPES, Call, Target, kind_of
 from eventstacks.local import deliveries
-from eventstacks.local.ministack import AwsError, Json, NotDelivered, Original, log, patch
+from eventstacks.local.ministack import AwsError, Json, Original, log, patch
 from eventstacks.local.policies import check_permission, put_events_keys, role_allows
 from eventstacks.patterns.matcher import Pattern
 
-SERVICE = "pipes.amazonaws.com"
 # AWS reads a stream about four times a second; here also the wait before a retry.
 POLL_SECONDS = 0.2
 IDLE_SECONDS = 1.0
 STREAM = "DynamoDBStreamParameters"
 UNLIMITED = -1  # of retries and ages, in the API
-LIMITS = {"Source": 256, "DetailType": 128}  # characters; MiniStack's PutEvents does not check them
 PARAMETERS = ("SourceParameters", "TargetParameters")
 
 
@@ -42,47 +40,17 @@ def is_wanted(pipe: Json, record: Json) -> bool:
     return not filters or any(Pattern(one["Pattern"]).matches(record) for one in filters)
 
 
-def value_of(text: str, record: Json) -> str:
-    """Return a parameter of the target, which can be a JSON path of the record.
-
-    '' if that is not there.
-    """
-    value = payload.find(text, record) if text.startswith("$") else text
-    return value if isinstance(value, str) else "" if value is None else payload.compact(value)
-
-
-def target_of(pipe: Json, record: Json) -> Target:
-    """Return the bus with Source and DetailType for a record. Raises NotDelivered."""
-    bus = settings_of(pipe, "Target", "EventBridgeEventBusParameters")
-    # What a pipe without these writes is a guess.
-    entry = {
-        "Source": value_of(bus.get("Source") or f"Pipe {pipe['Name']}", record),
-        "DetailType": value_of(bus.get("DetailType") or "Event from aws:dynamodb", record),
-    }
-    for key, limit in LIMITS.items():
-        if not 0 < len(entry[key]) <= limit:
-            text = f"Parameter {key} is not valid: it must have 1 to {limit} characters"
-            raise NotDelivered("InvalidArgument", text)
-    settings = {"RoleArn": pipe["RoleArn"], "EventBridgeParameters": entry}
-    return Target("", pipe["Target"], settings)
-
-
-def detail_of(pipe: Json, record: Json) -> str:
-    """Return the detail for a record. Raises NotDelivered if the template makes no JSON object."""
-    receiver = Target("pipe", "", pipe.get("TargetParameters") or {})
-    source = graph.Rule(pipe["Name"], pipe["Name"], pipe["Arn"], "", None)
-    detail = payload.build(source, receiver, record).text
-    if not payload.is_json(detail) or not detail.lstrip().startswith("{"):
-        raise NotDelivered("INVALID_JSON", "the filled InputTemplate is not a JSON object")
-    return detail
-
-
 def deliver(pipe: Json, record: Json) -> None:
-    """Put a record on the bus. Raises AwsError."""
-    target = target_of(pipe, record)
-    keys = put_events_keys(target.settings["EventBridgeParameters"], is_forwarded=False)
-    check_permission(target, pipe["Arn"], SERVICE, keys)
-    deliveries.send_to(target, detail_of(pipe, record))
+    """Put the event on the bus that trace says. Raises AwsError."""
+    rule = graph.Rule(pipe["Name"], pipe["Name"], pipe["Arn"], "", None)
+    target = Target("", pipe["Target"], pipe.get("TargetParameters", {}))
+    text = payload.build(rule, target, record).text
+    event = payload.event_of(rule, target, record, text)
+    entry = {"Source": event["source"], "DetailType": event["detail-type"]}
+    settings = {"RoleArn": pipe["RoleArn"], "EventBridgeParameters": entry}
+    bus = Target("", pipe["Target"], settings)
+    check_permission(bus, pipe["Arn"], PIPES, put_events_keys(entry, is_forwarded=False))
+    deliveries.send_to(bus, text)
 
 
 def exhausted(pipe: Json, record: Json) -> str:
@@ -122,7 +90,7 @@ def give_up(pipe: Json, record: Json, condition: str) -> None:
     }
     queue = settings_of(pipe, "Source", STREAM).get("DeadLetterConfig", {}).get("Arn", "")
     role = {"RoleArn": pipe["RoleArn"]}
-    deliveries.send_to_dlq(Target("", queue, role), json.dumps(body), {}, pipe["Arn"], SERVICE)
+    deliveries.send_to_dlq(Target("", queue, role), json.dumps(body), {}, pipe["Arn"], PIPES)
 
 
 def is_handled(pipe: Json, record: Json) -> bool:
@@ -140,27 +108,22 @@ def is_handled(pipe: Json, record: Json) -> bool:
     return True
 
 
-@patch("_poll_pipe", pipes)
-def poll(original: Original, ddb: Any, pipe: Json, account: str) -> None:
-    """Deliver new records of a stream to a bus, as far as they can be delivered."""
-    source = pipes._dynamodb_stream_source(pipe.get("Source", ""))
-    if not source or kind_of(pipe["Target"]).name != "event-bus":
-        original(ddb, pipe, account)
-        return
+@patch("_deliver_batch", pipes)
+def deliver_batch(original: Original, pipe: Json, batch: list[Json]) -> bool:
+    """Deliver new records of a stream to a bus; return True if none is left.
+
+    MiniStack reads the stream, and keeps the position if one is left.
+    """
+    if kind_of(pipe["Target"]).name != "event-bus":
+        return bool(original(pipe, batch))
     reads = [Call("dynamodb:GetRecords", pipe["Source"])]
-    is_running = pipe["CurrentState"] == "RUNNING"
-    if not is_running or not role_allows(pipe["RoleArn"], reads, pipe["Arn"], SERVICE):
-        return
-    spec, table = source
-    scope = {"account_id": account, "region": spec.region}
-    start = dynamodb.stream_start_position(table, **scope)
-    position = max(int(pipes._positions.get(pipe["Arn"], 0)), start)
-    count = dynamodb.stream_end_position(table, **scope) - position
-    for record in dynamodb.stream_records_since(table, position, count, **scope):
+    if not role_allows(pipe["RoleArn"], reads, pipe["Arn"], PIPES):
+        return False
+    for record in batch:
         if not is_handled(pipe, record):
-            return
-        position += 1
-        pipes._positions[pipe["Arn"]] = position
+            return False
+        pipes._positions[pipe["Arn"]] += 1
+    return True
 
 
 @patch("_poll_loop", pipes)

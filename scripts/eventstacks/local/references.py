@@ -15,8 +15,8 @@ from ministack.services import cloudwatch_logs, eventbridge, iam, kms, s3, sched
 from ministack.services.cloudformation import provisioners
 
 from eventstacks.local import resources, schedules
-from eventstacks.local.ministack import Json, Original, patch
-from eventstacks.local.policies import role_policies_allow
+from eventstacks.local.ministack import Json, Original, as_text, patch
+from eventstacks.local.policies import policies_allow, role_policies_allow
 
 KNOWN = resources.KNOWN  # with the types that MiniStack lacks
 # Returns the wrong reference, or True, if AWS refuses the properties; and the refusal, whose {} is
@@ -37,25 +37,19 @@ def name_of(reference: str) -> str:
     return re.split("[:/]", reference)[-1]
 
 
-def as_list(value: Any) -> list[Any]:
-    """Return a list; a policy can have a single value instead."""
-    return value if isinstance(value, list) else [value]
-
-
 def trusts(arn: str, service: str) -> bool:
     """Return True if a role exists and its trust policy names the service.
 
     Its conditions are ignored.
     """
     role = iam._roles.get(name_of(arn)) or {}
-    trust = json.loads(role.get("AssumeRolePolicyDocument") or "{}")
-    trusted = {
-        principal
-        for statement in as_list(trust.get("Statement", []))
-        if statement.get("Effect") == "Allow" and isinstance(statement.get("Principal"), dict)
-        for principal in as_list(statement["Principal"].get("Service", []))
+    trust = json.loads(role.get("AssumeRolePolicyDocument") or "{}").get("Statement", [])
+    statements = trust if isinstance(trust, list) else [trust]
+    policy = {
+        "Statement": [{**one, "Condition": {}} for one in statements if one["Effect"] == "Allow"]
     }
-    return bool(trusted & {f"{service}.amazonaws.com", f"{service}.{get_region()}.amazonaws.com"})
+    services = (f"{service}.amazonaws.com", f"{service}.{get_region()}.amazonaws.com")
+    return any(policies_allow([policy], each, "sts:AssumeRole", arn, {}) for each in services)
 
 
 def find_function(reference: str) -> Any:
@@ -86,11 +80,6 @@ def missing_group(group: str) -> str:
     """Return the name of a schedule group that does not exist."""
     scheduler._ensure_default_group()
     return "" if group in scheduler._schedule_groups else group
-
-
-def as_text(value: Any) -> str:
-    """Return a JSON property as text."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def first(references: Any) -> str:

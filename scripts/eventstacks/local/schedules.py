@@ -7,7 +7,6 @@ Guide, 'Schedule types', 'Adding context attributes' and 'Configuring a dead-let
 everywhere here, there are no retries.
 """
 
-import contextvars
 import functools
 import time
 import uuid
@@ -15,12 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ministack.core.responses import set_request_account_id, set_request_region
 from ministack.services import eventbridge, scheduler
 
 from eventstacks.flow.targets import SCHEDULER, Target
 from eventstacks.local import deliveries
-from eventstacks.local.ministack import AwsError, Json, Original, log, patch
+from eventstacks.local.ministack import AwsError, Json, Original, in_region, log, patch
 from eventstacks.local.policies import check_permission, put_events_keys
 
 INVALID = (ValueError, LookupError, TypeError)  # of an expression or a time zone
@@ -97,20 +95,15 @@ def run_due(_original: Original, now: float | None = None) -> None:
             continue
         fired[place] = moment
         if schedule.get("State") == "ENABLED":
-            context = contextvars.copy_context()
-            context.run(_run, place[0], place[1], schedule, moment)
+            account, region, _ = place
+            in_region(region, _run, schedule, moment, account=account)
         is_last = occurrence(schedule, moment) is None
         if is_last and schedule.get("ActionAfterCompletion") == "DELETE":
             scheduler._schedules._data.pop(place, None)
 
 
-def _run(account: str, region: str, schedule: Json, moment: float) -> None:
-    """Deliver one run in its account and Region. Raises nothing.
-
-    What fails goes to the dead-letter queue.
-    """
-    set_request_account_id(account)
-    set_request_region(region)
+def _run(schedule: Json, moment: float) -> None:
+    """Deliver one run. Raises nothing: what fails goes to the dead-letter queue."""
     iso = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     values = {
         "schedule-arn": schedule["Arn"],

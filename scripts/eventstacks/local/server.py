@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -114,18 +114,15 @@ def read_state(where: Path) -> dict[str, Any] | None:
 
     None if none runs or it is still starting.
     """
-    try:
-        file = (where / "alive").open()
-    except FileNotFoundError:
-        return None
-    with file:
-        if os.fstat(file.fileno()).st_uid != os.geteuid() or where.stat().st_mode & 0o077:
-            return None  # another user could hold the lock
+    with suppress(FileNotFoundError), (where / "alive").open() as file:
+        is_own = os.fstat(file.fileno()).st_uid == os.geteuid()
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             text = file.read()
-            return dict(json.loads(text)) if text.endswith("}") else None
+            # Else another user could hold the lock.
+            if is_own and not where.stat().st_mode & 0o077 and text.endswith("}"):
+                return dict(json.loads(text))
     return None
 
 
@@ -168,10 +165,9 @@ def is_held(where: Path, alive: TextIO) -> bool:
 
     No process can find this one any more.
     """
-    try:
+    with suppress(OSError):
         return os.path.samestat((where / "alive").stat(), os.fstat(alive.fileno()))
-    except OSError:
-        return False
+    return False
 
 
 def _stacks(state: dict[str, Any]) -> list[str] | None:
@@ -180,11 +176,9 @@ def _stacks(state: dict[str, Any]) -> list[str] | None:
     # Always http://127.0.0.1.
     request = urllib.request.Request(state["url"] + STATUS_PATH, headers=headers)  # noqa: S310
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=5) as answer:
-            return list(json.load(answer))
-    except (OSError, ValueError):
-        return None
+    with suppress(OSError, ValueError), opener.open(request, timeout=5) as answer:
+        return list(json.load(answer))
+    return None
 
 
 def _launch(where: Path, port: int | None) -> subprocess.Popen[bytes]:

@@ -5,7 +5,6 @@ MiniStack, for buckets with EventBridgeEnabled. Operations: CopyDBSnapshot, Copy
 StartMessageMoveTask and ListMessageMoveTasks. Notifications of alarms obey the policy of the topic.
 """
 
-import contextvars
 import functools
 import json
 import time
@@ -16,7 +15,7 @@ from urllib.parse import parse_qs, unquote
 from ministack.core import iam_actions
 from ministack.core.concurrency import esm_wake
 from ministack.core.iam_evaluator import caller_arn
-from ministack.core.responses import get_account_id, get_region, now_iso, set_request_region
+from ministack.core.responses import get_account_id, get_region, now_iso
 from ministack.services import cloudwatch, eventbridge, kms, rds, s3, sns, sqs, tagging
 
 from eventstacks.local.ministack import Json, Original, call, in_region, log, patch
@@ -60,8 +59,6 @@ SNAPSHOTS = {
         {"0074": "Creating manual cluster snapshot", "0075": "Manual cluster snapshot created"},
     ),
 }
-
-
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}
 
@@ -118,13 +115,17 @@ def active_selectors() -> list[Json]:
 
 
 def report(
-    name: str, bucket: str, key: str, headers: dict[str, str], body: bytes | None, *, reads: bool
+    name: str,
+    bucket: str,
+    key: str,
+    headers: dict[str, str],
+    body: bytes | None,
+    reads: bool,  # noqa: FBT001 - called by in_region
 ) -> None:
     """Put 'AWS API Call via CloudTrail' on the default bus of the bucket's Region.
 
     Source: CloudTrail record reference.
     """
-    set_request_region(s3._notification_bucket_region(bucket))
     arn, account, caller = f"arn:aws:s3:::{bucket}/{key}", get_account_id(), caller_arn()
     values = {
         "eventCategory": "Data",
@@ -152,11 +153,7 @@ def report(
             },
             "eventTime": time.strftime("%FT%TZ", time.gmtime()),
             "userAgent": headers.get("user-agent", ""),
-            "requestParameters": {
-                "bucketName": bucket,
-                "Host": headers.get("host", ""),
-                "key": key,
-            },
+            "requestParameters": {"bucketName": bucket, "Host": headers.get("host"), "key": key},
             "responseElements": None,
             "additionalEventData": {"bytesTransferredIn": len(body or b"")},
             "readOnly": reads,
@@ -179,17 +176,14 @@ def report(
 async def on_s3(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any, **rest: Any
 ) -> Any:
-    """Handle an S3 request, then report it to CloudTrail.
-
-    AWS records refused requests too; this does not.
-    """
+    """Handle an S3 request, then report it to CloudTrail. AWS also records refused ones."""
     answer = await original(method, path, headers, body, query, **rest)
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     name = OBJECT_CALLS.get((method, "uploadId" in query, "x-amz-copy-source" in headers))
     is_done = answer[0] < 300 and not set(query) - OBJECT_PARAMETERS
     if name and key and is_done and bucket in s3._buckets:
-        reads, context = method in {"GET", "HEAD"}, contextvars.copy_context()
-        context.run(report, name, bucket, key, headers, body, reads=reads)
+        request = (name, bucket, key, headers, body, method in {"GET", "HEAD"})
+        in_region(s3._notification_bucket_region(bucket), report, *request)
     return answer
 
 

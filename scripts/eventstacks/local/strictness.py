@@ -6,7 +6,6 @@ Names in use, deletions, change sets.
 import contextlib
 import copy
 import functools
-import json
 import os
 import re
 from collections.abc import Collection
@@ -25,7 +24,7 @@ from ministack.services.cloudformation import (
     stacks,
 )
 
-from eventstacks.local.ministack import Json, Original, call, patch
+from eventstacks.local.ministack import Json, Original, as_text, call, patch
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 NAMED = {  # type -> the property that names it
@@ -235,13 +234,11 @@ def with_property_values(original: Original, params: dict[str, list[str]]) -> An
         for side, (template, resources) in sides.items():
             declared = (template.get("Resources") or {}).get(name) or {}
             context = {key: declared[key] for key in CONTEXT_KEYS if key in declared}
-            ET.SubElement(change, f"{ns}{side}Context").text = json.dumps(context, default=str)
+            ET.SubElement(change, f"{ns}{side}Context").text = as_text(context)
             held = resources.get(name, {}).get("Properties") or {}
             for target in change.iter(f"{ns}Target"):
                 if (key := target.findtext(f"{ns}Name")) in held:
-                    value = held[key]
-                    text = value if isinstance(value, str) else json.dumps(value, default=str)
-                    ET.SubElement(target, f"{ns}{side}Value").text = text
+                    ET.SubElement(target, f"{ns}{side}Value").text = as_text(held[key])
     for target in root.iter(f"{ns}Target"):
         if key := target.findtext(f"{ns}Name"):
             ET.SubElement(target, f"{ns}Path").text = f"/Properties/{key}"

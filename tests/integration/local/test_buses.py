@@ -48,6 +48,24 @@ def test_a_bus_of_another_region_is_reached_with_a_role_that_may(
     assert [json.loads(line)["region"] for line in lines] == (["us-east-2"] if arrives else [])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"Source": ""}, "InvalidArgument"),
+        ({"DetailType": "x" * 129}, "InvalidArgument"),
+        ({"Detail": "[]"}, "MalformedDetail"),
+        ({"Detail": "{"}, "MalformedDetail"),
+        ({"Source": "aws.s3"}, "NotAuthorizedForSourceException"),
+    ],
+)
+def test_an_entry_of_wrong_form_is_refused_and_the_others_are_not(clients, wrong, code):
+    right = {"Source": "test", "DetailType": "test", "Detail": "{}"}
+    answer = clients("events").put_events(Entries=[{**right, **wrong}, right])
+    refused, accepted = answer["Entries"]
+    assert (answer["FailedEntryCount"], refused["ErrorCode"]) == (1, code)
+    assert accepted["EventId"]
+
+
 OURS = "arn:aws:events:us-east-2:*:rule/*"
 
 

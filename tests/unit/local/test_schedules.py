@@ -94,9 +94,7 @@ def due(monkeypatch):
     """due(schedule, *moments): the scheduled times of the runs at each of these moments."""
     ran = []
     monkeypatch.setattr(schedules.scheduler, "_schedule_last_fired", {})
-    monkeypatch.setattr(
-        schedules, "_run", lambda _account, _region, _schedule, moment: ran.append(moment)
-    )
+    monkeypatch.setattr(schedules, "_run", lambda _schedule, moment: ran.append(moment))
 
     def look(schedule, *moments):
         place = ("000000000000", "eu-central-1", "default/x")
