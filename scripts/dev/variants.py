@@ -57,13 +57,13 @@ def main(directory: Path) -> None:
     for old in directory.glob("*.json"):
         old.unlink()
     for name, rendered in rendering.render_all().items():
-        chosen: list[tuple[str, dict[str, str]]] = [("defaults", {})]
-        chosen += [
-            (key, {key: value, **NEEDED.get(key, {})})
+        declared = rendered.document["Parameters"]
+        chosen: dict[str, dict[str, str]] = {"defaults": {}} | {
+            key: {key: value, **NEEDED.get(key, {})}
             for key, value in OTHERS.items()
-            if key in rendered.document["Parameters"]
-        ]
-        for label, parameters in chosen:
+            if key in declared
+        }
+        for label, parameters in chosen.items():
             text = json.dumps(variant(rendered.document, parameters), indent=2)
             (directory / f"{name}.{label}.json").write_text(text, encoding="utf-8")
 
