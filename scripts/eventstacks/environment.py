@@ -203,15 +203,12 @@ class Environment:
         A stack of ``depends_on`` counts in the same Region, or if it is not there, in all of its
         Regions.
         """
-        found = {source for source, _ in self.references(ref).values()}
-        for name in ref.settings.depends_on:
-            regions = self.stacks[name].regions
-            found |= {
-                self.ref(name, region)
-                for region in regions
-                if region == ref.region or ref.region not in regions
-            }
-        return found
+        return {source for source, _ in self.references(ref).values()} | {
+            self.ref(name, region)
+            for name in ref.settings.depends_on
+            for region in self.stacks[name].regions
+            if region == ref.region or ref.region not in self.stacks[name].regions
+        }
 
 
 class Loader(documents.StrictLoader):
@@ -343,13 +340,13 @@ def _check_regions_and_references(environment: Environment, stack: StackSettings
                 where=f"{key}.parameters.{name}",
                 advice=f"It has values for: {', '.join(value)}.",
             )
-    named = {
+    named = [
         (f"{key}.parameters.{name}", value.stack, value.region or region)
         for region in stack.regions
         for name, value in stack.values(region).items()
         if isinstance(value, OutputReference)
-    }
-    named |= {(f"{key}.depends_on", name, "") for name in stack.depends_on}
+    ]
+    named += [(f"{key}.depends_on", name, "") for name in stack.depends_on]
     for where, name, region in named:
         if name not in others:
             text = f"this environment has no other stack {name!r}{nearest(name, others)}"
