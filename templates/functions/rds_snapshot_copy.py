@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import boto3
@@ -34,35 +33,35 @@ EXISTING = {"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"}
 PERMANENT = {"DBSnapshotNotFound", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"}
 PERMANENT |= {"InvalidParameterCombination", "InvalidParameterValue", "PermanentError"}
 ATTEMPTS = 5  # of a message that fails by a missing permission or a bug
+COPIES_AT_ONCE = 20  # RDS quota, for each destination Region
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to copy and how long to keep it: environment variables with the fields' names in upper case."""
+    """What to copy and how long to keep it: environment variables with these names in upper case."""
 
     owner: str  # Region and name of the stack: value of the tag copied-by
     aws_region: str
     destination_region: str
-    kms_key: str = ""
-    types: tuple[str, ...] = ("manual", "automated")
-    engines: tuple[str, ...] = ()  # prefixes; none: all
-    database_prefix: str = ""
-    tag_key: str = ""
-    tag_value: str = ""
-    retention_days: int = 35  # 0: indefinitely
-    minimum_copies: int = 1
-    backfill_days: int = 7
-    deadline_hours: int = 6
-    copies_at_once: int = 20  # RDS quota, for each destination Region
+    kms_key: str
+    types: tuple[str, ...]
+    engines: tuple[str, ...]  # prefixes; none: all
+    database_prefix: str
+    tag_key: str
+    tag_value: str
+    retention_days: int  # 0: indefinitely
+    minimum_copies: int
+    backfill_days: int
+    deadline_hours: int
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
     """Return the settings of the function."""
     values: dict[str, Any] = {}
     for field in fields(Settings):
-        if (text := environment.get(field.name.upper())) is not None:
-            value = text if field.type is str else tuple(filter(None, text.split(",")))
-            values[field.name] = int(text) if field.type is int else value
+        text = environment[field.name.upper()]
+        value = text if field.type is str else tuple(filter(None, text.split(",")))
+        values[field.name] = int(text) if field.type is int else value
     return Settings(**values)
 
 
@@ -89,11 +88,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the schedule does: copy missing, delete expired and failed copies, announce finished ones."""
+    """What the schedule has to do."""
 
     missing: list[Snapshot]  # oldest first
     overdue: list[Snapshot]
-    deleted: list[Snapshot]
+    deleted: list[Snapshot]  # expired and failed copies
     announced: list[Snapshot]
     in_progress: int
 
@@ -114,14 +113,14 @@ def snapshot_of(answer: dict[str, Any], kind: str) -> Snapshot:
         engine=answer.get("Engine", ""),
         type=answer.get("SnapshotType", ""),
         status=answer.get("Status", ""),
-        created=created.replace(microsecond=0, tzinfo=created.tzinfo or UTC),
+        created=created.replace(microsecond=0),
         encrypted=bool(answer.get("Encrypted") or answer.get("StorageEncrypted")),
         tags={one["Key"]: one.get("Value", "") for one in answer.get("TagList") or ()},
     )
 
 
 def reason_to_skip(snapshot: Snapshot, settings: Settings, now: datetime) -> str:
-    """Return why a snapshot is not to be copied, or ''."""
+    """Return why not to copy a snapshot, or ''."""
     tag = snapshot.tags.get(settings.tag_key)
     lifetime = timedelta(days=settings.retention_days or 36500)
     rules = (
@@ -147,11 +146,6 @@ def copy_name(snapshot: Snapshot, owner: str) -> str:
     digest = hashlib.sha256(key.encode()).hexdigest()[:10]
     base = re.sub(r"[^a-z0-9]+", "-", snapshot.name.lower().removeprefix("rds:")).strip("-")
     return f"copy-{base[:46].strip('-')}-{digest}"
-
-
-def delay(receives: int) -> int:
-    """Return the seconds until a message is tried again: 1 minute, then twice as long each time, at most 30 minutes."""
-    return min(60 << min(receives - 1, 10), 1800)
 
 
 def make_plan(
@@ -189,35 +183,31 @@ def _expired(available: list[Snapshot], settings: Settings, now: datetime) -> li
     databases = defaultdict(list)
     for one in sorted(available, key=lambda copy: copy.source_created):
         databases[one.kind, one.database].append(one)
-    limit, kept = now - timedelta(settings.retention_days or 36500), max(settings.minimum_copies, 1)
+    limit, kept = now - timedelta(settings.retention_days or 36500), settings.minimum_copies
     return [
         one for group in databases.values() for one in group[:-kept] if one.source_created < limit
     ]
 
 
-def arn_of(body: str) -> str:
-    """Return the ARN of the snapshot that a message is about: an event of RDS, or a message of the schedule.
-
-    Raises PermanentError for any other message.
-    """
+def arn_of(body: str, region: str) -> str:
+    """Return the ARN of the snapshot of this Region that an event of RDS is about."""
     try:
-        message = json.loads(body)
-        arn = message.get("snapshotArn") or message["detail"]["SourceArn"]
-        service, kind = arn.split(":")[2], arn.split(":")[5]
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        arn = str(json.loads(body)["detail"]["SourceArn"])
+    except (ValueError, LookupError, TypeError) as error:
         raise PermanentError(f"not an event of a snapshot: {type(error).__name__}") from error
-    if service != "rds" or kind not in KINDS:
-        raise PermanentError(f"not the ARN of a snapshot: {arn}")
-    return str(arn)
+    if not re.match(rf"arn:[^:]+:rds:{region}:\d+:({'|'.join(KINDS)}):.", arn):
+        raise PermanentError(f"not the ARN of a snapshot in {region}: {arn}")
+    return arn
 
 
 class Regions:
-    """RDS in the source and the destination Region."""
+    """RDS in both Regions, and the default bus of the destination Region."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.source = boto3.client("rds", region_name=settings.aws_region)
         self.destination = boto3.client("rds", region_name=settings.destination_region)
+        self.events = boto3.client("events", region_name=settings.destination_region)
 
     def list(self, client: Any, types: Iterable[str]) -> Iterator[Snapshot]:
         """Yield all snapshots of these types, page by page."""
@@ -227,8 +217,7 @@ class Regions:
                     SnapshotType=one, PaginationConfig={"PageSize": 100}
                 )
                 for page in pages:
-                    for answer in page[f"{part}s"]:
-                        yield snapshot_of(answer, kind)
+                    yield from (snapshot_of(answer, kind) for answer in page[f"{part}s"])
 
     def describe(self, arn: str) -> Snapshot:
         """Return one snapshot of the source Region."""
@@ -269,15 +258,35 @@ class Regions:
         part, _, name = KINDS[copy.kind]
         getattr(self.destination, f"delete_{name}")(**{f"{part}Identifier": copy.name})
 
+    def announce(self, copy: Snapshot) -> None:
+        """Put an event on the bus, then mark the copy: at least once."""
+        detail = {
+            "copyArn": copy.arn,
+            "sourceArn": copy.tags.get(SOURCE, ""),
+            "sourceCreated": copy.tags.get(CREATED, ""),
+            "database": copy.database,
+        }
+        entry = {
+            "Source": "rds-snapshot-copy",
+            "DetailType": "RDS Snapshot Copy Available",
+            "Resources": [copy.arn],
+            "Detail": json.dumps(detail),
+        }
+        answer = self.events.put_events(Entries=[entry])
+        if answer["FailedEntryCount"]:
+            raise RuntimeError(answer["Entries"][0].get("ErrorMessage", "PutEvents failed"))
+        mark = {"Key": ANNOUNCED, "Value": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.destination.add_tags_to_resource(ResourceName=copy.arn, Tags=[mark])
+
 
 def copy_one(body: str, regions: Regions, now: datetime) -> str:
     """Copy the snapshot of a message. Return what was done; raise what prevents it."""
-    arn = arn_of(body)
-    if arn.split(":")[3] != regions.settings.aws_region:
-        raise PermanentError(f"{arn} is not in {regions.settings.aws_region}")
+    arn = arn_of(body, regions.settings.aws_region)
     snapshot = regions.describe(arn)
     if why := reason_to_skip(snapshot, regions.settings, now):
         return f"skipped: {why}"
+    if snapshot.status == "failed":
+        raise PermanentError(f"{arn} failed")
     if snapshot.status != "available":
         raise TimeoutError(f"{arn} is {snapshot.status}")
     return f"copying to {regions.copy(snapshot)}"
@@ -285,29 +294,24 @@ def copy_one(body: str, regions: Regions, now: datetime) -> str:
 
 def copy_messages(records: list[dict[str, Any]], regions: Regions, sqs: Any) -> dict[str, Any]:
     """Handle messages of the queue; those that must wait are reported as failed, with a growing delay."""
-    failures, counts = [], {"CopiesStarted": 0, "CopiesWaiting": 0, "CopiesFailed": 0}
+    failures = []
     for record in records:
         context = {"messageId": record["messageId"], "body": record["body"][:2000]}
         try:
-            done = copy_one(record["body"], regions, datetime.now(UTC))
-            LOGGER.info(done, extra=context)
-            counts["CopiesStarted"] += done.startswith("copying")
+            LOGGER.info(copy_one(record["body"], regions, datetime.now(UTC)), extra=context)
         except Exception as error:  # one message must not fail the batch
             LOGGER.warning("not copied: %s", error, extra=context)
             try:
-                is_waiting = _wait_or_give_up(record, error, sqs)
+                if _gives_up(record, error, sqs):
+                    continue
             except (ClientError, BotoCoreError):  # the visibility timeout of the queue applies
                 LOGGER.exception("cannot use the queues", extra=context)
-                is_waiting = True
-            counts["CopiesWaiting" if is_waiting else "CopiesFailed"] += 1
-            if is_waiting:
-                failures.append({"itemIdentifier": record["messageId"]})
-    _send_metrics(counts)
+            failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}
 
 
-def _wait_or_give_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool:
-    """Delay the message, or move it to the dead-letter queue with the reason. Return whether it waits."""
+def _gives_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool:
+    """Move the message to the dead-letter queue with the reason, or delay it and return False."""
     receives = int(record["attributes"]["ApproximateReceiveCount"])
     code = type(error).__name__
     if isinstance(error, ClientError):
@@ -323,17 +327,18 @@ def _wait_or_give_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool
                 key: {"DataType": "String", "StringValue": text} for key, text in reason.items()
             },
         )
-        return False
+        return True
     sqs.change_message_visibility(
         QueueUrl=os.environ["QUEUE_URL"],
         ReceiptHandle=record["receiptHandle"],
-        VisibilityTimeout=delay(receives),
+        # 1 minute, then twice as long each time, at most 30 minutes.
+        VisibilityTimeout=min(60 << min(receives - 1, 10), 1800),
     )
-    return True
+    return False
 
 
-def reconcile(regions: Regions, sqs: Any, events: Any, now: datetime) -> dict[str, int]:
-    """Compare both Regions: queue missing copies, delete expired ones, announce finished ones."""
+def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
+    """Compare both Regions: queue missing copies, delete expired ones, announce finished ones. Return the metrics."""
     settings = regions.settings
     copies = list(regions.list(regions.destination, ["manual"]))
     plan = make_plan(regions.list(regions.source, settings.types), copies, settings, now)
@@ -342,53 +347,24 @@ def reconcile(regions: Regions, sqs: Any, events: Any, now: datetime) -> dict[st
         "CopiesOverdue": len(plan.overdue),
         "CopiesInProgress": plan.in_progress,
     }
-    tell = partial(announce, regions, events)
-    for act, some in ((regions.delete, plan.deleted), (tell, plan.announced)):
+    for act, some in ((regions.delete, plan.deleted), (regions.announce, plan.announced)):
         for one in some:
             try:
                 act(one)
             except (ClientError, BotoCoreError, RuntimeError):  # the next run tries again
                 LOGGER.exception("failed", extra={"snapshot": one.arn})
     # Only what can start now: the others wait for the next run instead of filling the queue.
-    for one in plan.missing[: max(settings.copies_at_once - plan.in_progress, 0)]:
-        body = json.dumps({"snapshotArn": one.arn})
+    for one in plan.missing[: max(COPIES_AT_ONCE - plan.in_progress, 0)]:
+        body = json.dumps({"detail": {"SourceArn": one.arn}})
         sqs.send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=body)
     for one in plan.overdue[:20]:
         LOGGER.warning("overdue", extra={"snapshot": one.arn})
-    _send_metrics(counts)
-    return counts
-
-
-def announce(regions: Regions, events: Any, copy: Snapshot) -> None:
-    """Put an event on the default bus of the destination Region, then mark the copy: at least once."""
-    detail = {
-        "copyArn": copy.arn,
-        "sourceArn": copy.tags.get(SOURCE, ""),
-        "sourceCreated": copy.tags.get(CREATED, ""),
-        "database": copy.database,
-    }
-    entry = {
-        "Source": "rds-snapshot-copy",
-        "DetailType": "RDS Snapshot Copy Available",
-        "Resources": [copy.arn],
-        "Detail": json.dumps(detail),
-    }
-    answer = events.put_events(Entries=[entry])
-    if answer["FailedEntryCount"]:
-        raise RuntimeError(answer["Entries"][0].get("ErrorMessage", "PutEvents failed"))
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    regions.destination.add_tags_to_resource(
-        ResourceName=copy.arn, Tags=[{"Key": ANNOUNCED, "Value": when}]
-    )
-
-
-def _send_metrics(counts: dict[str, int]) -> None:
-    """Print metrics in the embedded metric format of CloudWatch."""
+    # The embedded metric format of CloudWatch.
     metrics = [{"Name": name, "Unit": "Count"} for name in counts]
     directive = {"Namespace": "RdsSnapshotCopy", "Dimensions": [["Stack"]], "Metrics": metrics}
-    timestamp = int(datetime.now(UTC).timestamp() * 1000)
-    document = {"_aws": {"Timestamp": timestamp, "CloudWatchMetrics": [directive]}}
-    print(json.dumps({**document, "Stack": os.environ["OWNER"].split("/")[1], **counts}))
+    metadata = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
+    print(json.dumps({"_aws": metadata, "Stack": settings.owner.split("/")[1], **counts}))
+    return counts
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -396,5 +372,4 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     regions, sqs = Regions(settings_of(os.environ)), boto3.client("sqs")
     if "Records" in event:
         return copy_messages(event["Records"], regions, sqs)
-    events = boto3.client("events", region_name=regions.settings.destination_region)
-    return reconcile(regions, sqs, events, datetime.now(UTC))
+    return reconcile(regions, sqs, datetime.now(UTC))

@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from eventstacks import environment, rendering
 from eventstacks.environment import OutputReference
 
+PAGES = Path(__file__).parents[2] / "docs" / "stacks"
 STACKS = [
     stack
     for stack in rendering.find(rendering.TEMPLATES)
@@ -53,3 +55,30 @@ def test_the_example_environments_notify_one_topic_of_all_failures(name):
         for stack, one in stacks.items()
         if "AlarmTopicArn" in rendering.render(one.template).document["Parameters"]
     }
+
+
+NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_page_counts_the_metric_alarms_that_are_paid_for(stack):
+    resources = rendering.render(stack).document["Resources"].values()
+    alarms = [one for one in resources if one["Type"] == "AWS::CloudWatch::Alarm"]
+    always = [one for one in alarms if one.get("Condition", "HasAlarmTopic") == "HasAlarmTopic"]
+    page = " ".join((PAGES / f"{stack}.md").read_text(encoding="utf-8").split())
+    told = re.findall(r"(\w+) metric alarms,? (?:at|and|for|\$)", page)
+    assert told == [NUMBERS[len(always)]]

@@ -148,7 +148,7 @@ def test_a_snapshot_that_is_not_available_yet_waits(run):
         '{"detail": {"SourceArn": "arn:aws:s3:::bucket"}}',
         '{"detail": {"SourceArn": "arn:aws:rds:us-east-1:111122223333:db:orders"}}',
         '{"detail": {"SourceArn": "arn:aws:rds:ap-south-1:111122223333:snapshot:first"}}',
-        '{"snapshotArn": "arn:aws:rds:us-east-1:111122223333:snapshot:missing"}',
+        '{"detail": {"SourceArn": "arn:aws:rds:us-east-1:111122223333:snapshot:missing"}}',
     ],
 )
 def test_a_message_that_no_retry_can_help_is_kept_with_its_reason(run, body):
@@ -181,8 +181,22 @@ def test_queues_that_do_not_answer_leave_the_message_in_the_queue(run, monkeypat
     assert len(run.messages) == 1
 
 
-def test_the_delay_grows_to_half_an_hour():
-    assert [function.delay(one) for one in (1, 2, 3, 6, 1000)] == [60, 120, 240, 1800, 1800]
+def test_the_delay_grows_to_half_an_hour(run):
+    run.event(run.world.add("first", Status="creating"))
+    delays = []
+    for _ in range(12):
+        run.work()
+        (message,) = run.messages.values()
+        delays.append((message["visible"] - run.world.now).total_seconds())
+        run.world.pass_time(delays[-1])
+    assert delays == [60, 120, 240, 480, 960] + [1800] * 7
+
+
+def test_a_snapshot_that_failed_is_not_waited_for(run):
+    run.event(run.world.add("first", Status="failed"))
+    run.work()
+    assert [one[1]["ERROR_MESSAGE"]["StringValue"].split()[-1] for one in run.dead] == ["failed"]
+    assert run.messages == {}
 
 
 def test_a_name_that_is_used_again_is_another_snapshot(run):
@@ -315,6 +329,14 @@ def test_settings_are_the_variables_of_the_function():
         owner="us-east-1/backup",
         aws_region="us-east-1",
         destination_region="eu-west-1",
-        engines=("aurora", "mysql"),
+        kms_key="",
         types=("manual",),
+        engines=("aurora", "mysql"),
+        database_prefix="",
+        tag_key="",
+        tag_value="",
+        retention_days=35,
+        minimum_copies=1,
+        backfill_days=7,
+        deadline_hours=6,
     )
