@@ -162,7 +162,7 @@ coverage: $(DEV) ## all tests, and coverage of branches: at least 95 %
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report --skip-covered --fail-under=95
 taskcat: $(STAMP) .venv-taskcat/.installed ## every stack in four Regions, with deliveries (ENV=dev: stock taskcat on your account)
-	@$(RUN) taskcat $(SCOPE) $(CONFIRM) $(MORE)
+	@$(VENV)/bin/python tests/taskcat/launcher.py $(SCOPE) $(CONFIRM) $(MORE)
 check: $(DEV) lint ## ruff, mypy, radon, cfn-lint, yamllint, schemas, generated docs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

@@ -57,7 +57,6 @@ VERBS = {
         "render": ("project", "Render templates/ into build/."),
         "lint": ("project", "Lint the rendered templates."),
         "local": ("project", "Start, stop and inspect the embedded AWS."),
-        "taskcat": ("project", "Test deployments in many Regions with taskcat."),
     },
 }
 MODULES = {name: module for verbs in VERBS.values() for name, (module, _) in verbs.items()}
@@ -113,6 +112,7 @@ class Verbs(click.Group):
 
 
 @click.group(
+    "eventstacks",
     cls=Verbs,
     commands=dict.fromkeys(MODULES, click.Command("loaded by get_command")),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -128,8 +128,8 @@ def cli() -> None:
     """
 
 
-def main() -> int:
-    """Run one verb and return its exit code.
+def main(command: click.Command = cli) -> int:
+    """Run a command, by default that of all verbs, and return its exit code.
 
     0, 1 failed, 2 usage, 3 changes found, 130 interrupted.
     """
@@ -141,7 +141,7 @@ def main() -> int:
         with contextlib.suppress(AttributeError):  # an encoding such as Latin-1 lacks characters
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = cli.main(prog_name="eventstacks", standalone_mode=False)
+        code = command.main(prog_name=command.name, standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug is raised again
         return _report(error, as_json="--json" in sys.argv)
     return code if isinstance(code, int) else 0

@@ -1,6 +1,6 @@
 """taskcat on the embedded AWS: create, send an event through, delete, look that nothing is left.
 
-Run by `eventstacks taskcat`, with taskcat's own Python and AWS_ENDPOINT_URL in the environment.
+Run by launcher.py, with taskcat's own Python and AWS_ENDPOINT_URL in the environment.
 """
 
 from __future__ import annotations

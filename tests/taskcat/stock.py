@@ -1,6 +1,6 @@
 """taskcat's own program, as `taskcat` starts it; where it cannot start, what keeps it from it is put right first.
 
-Run by `eventstacks taskcat --env …` with taskcat's own Python; the arguments are taskcat's.
+Run by `make taskcat ENV=…` with taskcat's own Python; the arguments are taskcat's.
 """
 
 from __future__ import annotations

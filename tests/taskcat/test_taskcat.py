@@ -1,4 +1,4 @@
-"""`eventstacks taskcat`: what it must not pass, and what it does on an account."""
+"""`make taskcat`: what it must not pass, and what it does on an account."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import deliveries
+import launcher
 import pytest
 import runner
 import yaml
@@ -15,12 +16,11 @@ from click.testing import CliRunner
 
 from eventstacks import rendering
 from eventstacks.aws import Aws
-from eventstacks.cli import project as verbs
 from eventstacks.errors import ErrorCode
 
 ROOT = Path(__file__).parents[2]
 needs_taskcat = pytest.mark.skipif(
-    not verbs.TASKCAT.joinpath("taskcat").exists(),
+    not launcher.TASKCAT.joinpath("taskcat").exists(),
     reason="taskcat is not installed here: `make taskcat` installs it",
 )
 
@@ -29,7 +29,7 @@ needs_taskcat = pytest.mark.skipif(
 def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     result = CliRunner().invoke(
-        verbs.taskcat, ["--", "--project-root", str(project)], standalone_mode=False
+        launcher.taskcat, ["--", "--project-root", str(project)], standalone_mode=False
     )
     said, problems = capfd.readouterr()
     assert result.return_value == 1, result.output
@@ -59,7 +59,7 @@ def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
 def test_a_test_that_is_not_there_is_no_success(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     arguments = ["--stack", "misspelt", "--", "--project-root", str(project)]
-    assert CliRunner().invoke(verbs.taskcat, arguments, standalone_mode=False).return_value == 1
+    assert CliRunner().invoke(launcher.taskcat, arguments, standalone_mode=False).return_value == 1
     assert "no test in .taskcat.yml is called misspelt" in capfd.readouterr().err
 
 
@@ -182,12 +182,12 @@ def account_run(monkeypatch, tmp_path):
     program, said = tmp_path / "python", tmp_path / "said"
     program.write_text(f'#!/bin/sh\necho "$@" >{said}\n')
     program.chmod(0o755)
-    monkeypatch.setattr(verbs, "TASKCAT", tmp_path)
+    monkeypatch.setattr(launcher, "TASKCAT", tmp_path)
 
     def run(account, *arguments):
         monkeypatch.setattr(Aws, "account", property(lambda _self: account))
         result = CliRunner().invoke(
-            verbs.taskcat, ["--env", "dev", *arguments], standalone_mode=False
+            launcher.taskcat, ["--env", "dev", *arguments], standalone_mode=False
         )
         return result, said.read_text().split() if said.exists() else None
 
@@ -209,7 +209,7 @@ def test_on_an_account_the_stock_program_runs(account_run):
 @needs_taskcat
 def test_the_stock_program_reads_its_settings_on_every_python(tmp_path):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
-    program = [ROOT / verbs.TASKCAT / "python", ROOT / "tests/taskcat/stock.py", "lint"]
+    program = [ROOT / launcher.TASKCAT / "python", ROOT / "tests/taskcat/stock.py", "lint"]
     done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=project)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert "Linting passed for file" in done.stdout + done.stderr

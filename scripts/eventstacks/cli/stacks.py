@@ -19,11 +19,9 @@ from eventstacks.cloudformation import change_set, deployer
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from eventstacks import aws
     from eventstacks.cloudformation.run import Drift
-    from eventstacks.environment import StackRef
 
 
 def _declined() -> ToolError:
@@ -31,10 +29,17 @@ def _declined() -> ToolError:
 
 
 @contextmanager
-def _reporting(
-    connection: aws.Aws, refs: Sequence[StackRef], *, yes: bool = True, as_json: bool
+def _operating(
+    env: str,
+    stack: str | None,
+    region: str | None,
+    templates: rendering.Templates | None = None,
+    *,
+    yes: bool = True,
+    as_json: bool,
 ) -> Iterator[tuple[stack_view.Reporter, deployer.Deployer]]:
-    """Yield a live view, and the deployer whose progress it shows."""
+    """Connect to an environment; yield a live view, and the deployer whose progress it shows."""
+    connection, refs = connect(env, stack, region, templates)
     with stack_view.Reporter(
         connection.environment, len(refs), yes=yes, as_json=as_json
     ) as reporter:
@@ -63,9 +68,8 @@ def plan(
     """
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
-    templates = rendering.Templates()
-    connection, refs = connect(env, stack, region, templates)
-    with _reporting(connection, refs, as_json=as_json or markdown) as (_, stacks):
+    templates, quiet = rendering.Templates(), as_json or markdown
+    with _operating(env, stack, region, templates, as_json=quiet) as (_, stacks):
         plans = stacks.plan(templates, change_set.Options(**chosen))
     problems = [one.problem for one in plans]
     if as_json:
@@ -76,9 +80,7 @@ def plan(
     elif markdown:
         output.echo(stack_view.markdown(env, plans, problems))
     else:
-        out = output.console()
-        for line in stack_view.show(plans):
-            out.print(line)
+        output.console().print(*stack_view.show(plans), sep="\n")
     if output.print_errors(problems):
         return output.EXIT_FAILED
     return output.EXIT_CHANGES if any(one.changes for one in plans) else 0
@@ -98,8 +100,7 @@ def deploy(
       eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --yes
     """
     templates = rendering.Templates()
-    connection, refs = connect(env, stack, region, templates)
-    with _reporting(connection, refs, yes=yes, as_json=as_json) as (_, stacks):
+    with _operating(env, stack, region, templates, yes=yes, as_json=as_json) as (_, stacks):
         results = stacks.deploy(templates, change_set.Options(**chosen))
     if not results:
         raise _declined()
@@ -123,8 +124,7 @@ def delete(
     Example:
       eventstacks delete --env local --stack custom-event-bus
     """
-    connection, refs = connect(env, stack, region)
-    with _reporting(connection, refs, yes=yes, as_json=as_json) as (reporter, stacks):
+    with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, stacks):
         previews = stacks.preview_deletion()
         deployed = [one for one in previews if one.stack and not one.problem]
         lines = [line for one in deployed for line in stack_view.deletion(one)]
@@ -238,8 +238,7 @@ def recover(
         raise click.UsageError(
             "--skip, --retain and --force exclude each other: each is for another purpose."
         )
-    connection, refs = connect(env, stack, region)
-    with _reporting(connection, refs, yes=yes, as_json=as_json) as (reporter, stacks):
+    with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, stacks):
         steps = stacks.propose_recovery(**how)
         lines = [f"{one.ref} {one.description}" for one in steps if not one.problem]
         is_needed = any(step.method for step in steps)
@@ -258,8 +257,7 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     Example:
       eventstacks follow --env dev
     """
-    connection, refs = connect(env, stack, region)
-    with _reporting(connection, refs, as_json=as_json) as (_, stacks):
+    with _operating(env, stack, region, as_json=as_json) as (_, stacks):
         results = stacks.follow()
     if not results:
         output.echo("No operation is in progress.", err=True)

@@ -1,25 +1,24 @@
-"""The verb taskcat: what it refuses, and how it starts the program."""
+"""`make taskcat`: what it refuses, and how it starts the program."""
 
+import launcher
 import pytest
 from click.testing import CliRunner
 
-from eventstacks.__main__ import cli
-from eventstacks.cli import project
 from eventstacks.errors import ErrorCode, ToolError
 
 
 def run(*arguments):
-    """The verb's exit code as __main__ makes it, stdout and stderr."""
-    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    """The command's exit code as main makes it."""
+    done = CliRunner().invoke(launcher.taskcat, arguments, standalone_mode=False)
     if done.exception:
         raise done.exception
-    return done.return_value or 0, done.stdout, done.stderr
+    return done.return_value
 
 
 def test_a_missing_program_is_refused(checkout, monkeypatch):
-    monkeypatch.setattr(project, "TASKCAT", checkout / "nowhere")
+    monkeypatch.setattr(launcher, "TASKCAT", checkout / "nowhere")
     with pytest.raises(ToolError) as caught:
-        run("taskcat")
+        run()
     assert (caught.value.code, caught.value.advice) == (ErrorCode.NOT_FOUND, "make taskcat")
 
 
@@ -33,7 +32,7 @@ def program(tmp_path, monkeypatch):
             f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nenv > {tmp_path}/environment\nexit {code}\n'
         )
         file.chmod(0o755)
-        monkeypatch.setattr(project, "TASKCAT", tmp_path)
+        monkeypatch.setattr(launcher, "TASKCAT", tmp_path)
         return lambda: (tmp_path / "arguments").read_text().split(), (
             tmp_path / "environment"
         ).read_text
@@ -48,7 +47,7 @@ def test_a_local_run_gets_an_embedded_aws_and_nothing_of_the_users_environment(
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("SECRET_OF_MINE", "x")
     arguments, environment = program("python", ends)
-    assert run("taskcat", "--stack", "custom-event-bus", "--region", "us-east-1")[0] == code
+    assert run("--stack", "custom-event-bus", "--region", "us-east-1") == code
     assert arguments()[1:] == ["--test-names", "custom-event-bus", "--regions", "us-east-1"]
     assert "AWS_ENDPOINT_URL=http://127.0.0.1:" in environment()
     assert "AWS_ACCESS_KEY_ID=LKIA" in environment()
