@@ -15,7 +15,6 @@ from eventstacks import documents, environment, parameter_checks, rendering
 from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output
 from eventstacks.cli.options import connect, json_option, where_options
-from eventstacks.errors import ToolError
 from eventstacks.flow import graph, live, payload, samples, symbols
 from eventstacks.flow import trace as tracing
 from eventstacks.parameter_checks import check_declared
@@ -274,21 +273,19 @@ def match(pattern: Path | None, event: Path | None, ndjson: bool, as_json: bool)
     if pattern is None:
         for line in sys.stdin.buffer:
             click.echo(json.dumps(matcher.judge(line)))
-            sys.stdout.flush()
         return 0
     try:
         compiled = matcher.Pattern(_read(pattern))
     except grammar.PatternError as error:
-        where = f"{pattern}: {error.where}" if error.where else str(pattern)
-        raise ToolError(error.what, code=error.code, where=where, advice=error.advice) from error
+        error.where = f"{pattern}: {error.where}".removesuffix(": ")
+        raise
     if event is None:
         click.echo(json.dumps({"valid": True}) if as_json else "valid")
         return 0
     misses = compiled.explain(samples.parse(_read(event), str(event)).event)
     if as_json:
         output.print_json({"match": not misses, "why_not": [asdict(miss) for miss in misses]})
-        return int(bool(misses))
-    output.echo("false" if misses else "true")
-    for miss in misses:
-        output.echo(f"  {'either ' if miss.one_of else ''}{miss}")
+    else:
+        lines = [f"  {'either ' if miss.one_of else ''}{miss}" for miss in misses]
+        output.echo("\n".join(["false" if misses else "true", *lines]))
     return int(bool(misses))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -204,7 +205,8 @@ def status(as_json: bool) -> None:
     """Show status, endpoint and stacks."""
     found = server.status()
     if as_json:
-        output.print_json(found and asdict(found))
+        since = found and datetime.fromtimestamp(found.since, UTC)
+        output.print_json(found and {**asdict(found), "since": since})
     elif found is None:
         output.echo("The embedded AWS is not running. Start it: eventstacks local up")
     else:
