@@ -119,12 +119,13 @@ class Verbs(click.Group):
 )
 @click.version_option(package_name="eventstacks")
 def cli() -> None:
-    """EventBridge stacks in raw CloudFormation: render, lint, deploy, trace, send, follow.
+    """EventBridge stacks in raw CloudFormation, and tools to deploy and run them.
 
     \b
     Examples:
-      eventstacks deploy --env local
-      eventstacks trace tests/events/custom-event-bus/order-placed.json
+      eventstacks demo
+      eventstacks init my-events
+      eventstacks deploy --env dev --stack custom-event-bus
     """
 
 

@@ -15,8 +15,8 @@ import click
 
 from eventstacks import environment as environments
 from eventstacks.bus import entries, put_events, stacks
+from eventstacks.bus import send as sender
 from eventstacks.bus.journal import Journal
-from eventstacks.bus.send import OutageError, Sender, Settings
 from eventstacks.cli import options, output
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def send(
         try:
             text = "{records:,} read · {acknowledged:,} acknowledged · {rejected:,} rejected"
             with output.progress("Sending", lambda: text.format(**vars(journal.summary))):
-                settings = Settings(**given)
-                Sender(client, bus, journal, settings, stop, output.note).run(lists)
-        except OutageError as outage:
+                settings = sender.Settings(**given)
+                sender.Sender(client, bus, journal, settings, stop, output.note).run(lists)
+        except sender.OutageError as outage:
             error = outage
         unsent = [(first + 1, last + 1) for first, last in journal.open_records()]
     return _report(journal, unsent, error, as_json=as_json, is_interrupted=stop.is_set())

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from eventstacks.cli import output
-from eventstacks.cloudformation.run import Interrupted, Listener
+from eventstacks.cloudformation.run import Listener
 from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
@@ -244,8 +244,7 @@ def _short(value: Any) -> str:
 class Reporter(Listener):
     """Show progress and ask for confirmation; ``with`` it around the run.
 
-    With ``as_json`` everything goes to stderr. With --quiet only failures are shown. After Ctrl-C
-    the error that leaves the block names the operations that continue in AWS.
+    With ``as_json`` everything goes to stderr. With --quiet only failures are shown.
     """
 
     def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool) -> None:
@@ -269,15 +268,8 @@ class Reporter(Listener):
         self._progress.start()
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
-        if isinstance(error, Interrupted):
-            lines = [
-                f"{ref} continues in AWS.\n  follow: {ref.command('follow')}" for ref in error.refs
-            ]
-            cancel = "To cancel an update: aws cloudformation cancel-update-stack --stack-name NAME"
-            nothing = ["No operation continues in AWS; no change set is left."]
-            raise KeyboardInterrupt("\n".join([*lines, cancel] if lines else nothing)) from None
 
     def ask(self, lines: Iterable[Text | str], question: str = "") -> bool:
         """Show lines and ask, with the progress hidden; return True for yes or without question."""

@@ -167,10 +167,18 @@ class Listener:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the operations of ``refs`` continue in AWS."""
+    """Ctrl-C; the operations of ``refs`` continue in AWS. Its text has the commands to follow them."""
 
     def __init__(self, refs: Iterable[StackRef] = ()) -> None:
         self.refs = sorted(refs, key=str)
+        cancel = "aws cloudformation cancel-update-stack"
+        lines = [
+            f"{ref} continues in AWS.\n  follow: {ref.command('follow')}\n  cancel an update: "
+            f"{cancel} --region {ref.region} --stack-name {ref.stack_name}"
+            for ref in self.refs
+        ]
+        nothing = "No operation continues in AWS; no change set is left."
+        super().__init__("\n".join(lines) or nothing)
 
 
 def in_order(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -213,6 +214,33 @@ def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, termi
     assert ("Queue CREATE_IN_PROGRESS" in out.getvalue()) is not terminal
 
 
+@pytest.mark.parametrize("answer", [True, False])
+@pytest.mark.parametrize("running", [True, False])
+def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
+    drawn = []
+
+    def ask(*_, **__):
+        if running:  # another thread's stack begins meanwhile
+            begins = threading.Thread(
+                target=reporter.started, args=(stack_ref("dev", "bus", "bus", "us-east-1"), 3)
+            )
+            begins.start()
+            begins.join()
+        drawn.append(reporter._progress.live.is_started)
+        return answer
+
+    monkeypatch.setattr(
+        output, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
+    )
+    monkeypatch.setattr(output, "confirm", ask)
+    with stack_view.Reporter(
+        SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
+    ) as reporter:
+        assert reporter.confirm([]) is answer
+        assert drawn == [False]
+        assert reporter._progress.live.is_started
+
+
 def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
     place = stack_ref("test", "bus", "t-bus", "us-east-1")
     good, bad = (
@@ -258,7 +286,11 @@ def test_an_interruption_says_what_continues_and_how_to_end_it():
     for error, words in (
         (
             Interrupted([place]),
-            ["t-bus in us-east-1 continues", place.command("follow"), "cancel-update-stack"],
+            [
+                "t-bus in us-east-1 continues",
+                place.command("follow"),
+                "cancel-update-stack --region us-east-1 --stack-name t-bus",
+            ],
         ),
         (Interrupted([]), ["No operation continues in AWS"]),
     ):
