@@ -145,7 +145,7 @@ def test_create_no_change_update_delete(project):
     created = project.run("deploy", "--yes", "--json")
     assert created.returncode == 0, created.err
     found = json.loads(created.out)
-    assert [(one["region"], one["result"]) for one in found] == [
+    assert [(one["region"], one["outcome"]) for one in found] == [
         ("us-east-1", "created"),
         ("eu-west-1", "created"),
     ]
@@ -157,7 +157,7 @@ def test_create_no_change_update_delete(project):
     assert project.run("plan").returncode == 0
     again = project.run("deploy", "--json")  # nothing to ask
     assert again.returncode == 0, again.err
-    assert {one["result"] for one in json.loads(again.out)} == {"unchanged"}
+    assert {one["outcome"] for one in json.loads(again.out)} == {"unchanged"}
     assert again.err.splitlines()[-1] == "No changes."
     project.write({"queues": {"parameters": {"Delay": {"us-east-1": 5, "eu-west-1": 0}}}})
     plan = project.run("plan")

@@ -161,7 +161,7 @@ def test_a_deployment_survives(deploy, proxy, faults):
     proxy.faults = faults
     done = deploy()
     assert done.returncode == 0, done.stderr
-    assert [one["result"] for one in json.loads(done.stdout)] == ["created"]
+    assert [one["outcome"] for one in json.loads(done.stdout)] == ["created"]
     assert (deploy.status(), deploy.change_sets()) == ("CREATE_COMPLETE", [])
 
 
@@ -174,7 +174,7 @@ def test_credentials_that_expire_in_the_middle(deploy, proxy):
     assert "Traceback" not in done.stderr
     proxy.faults = {}
     again = deploy()
-    assert (again.returncode, json.loads(again.stdout)[0]["result"]) == (0, "unchanged")
+    assert (again.returncode, json.loads(again.stdout)[0]["outcome"]) == (0, "unchanged")
 
 
 def test_one_call_per_tick(deploy, proxy):

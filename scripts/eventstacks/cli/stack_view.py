@@ -271,13 +271,12 @@ class Reporter(Listener):
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def ask(self, lines: Iterable[Text | str], question: str = "") -> bool:
-        """Show lines and ask, with the progress hidden; return True for yes or without question."""
+    def ask(self, lines: Iterable[Text | str], question: str) -> bool:
+        """Show lines and ask, with the progress hidden; return True for yes."""
         with self._asking:
             self._progress.stop()
-            for line in lines:
-                self._console.print(line)
-            answer = not question or output.confirm(question, self._environment, yes=self._yes)
+            self._console.print(*lines, sep="\n")
+            answer = output.confirm(question, self._environment, yes=self._yes)
             self._progress.start()
             return answer
 
@@ -319,7 +318,7 @@ def summarize(results: Sequence[Result], *, as_json: bool) -> int:
     """Print the results, warnings, and the errors last; return the exit code."""
     is_same = all(one.outcome == "unchanged" for one in results)
     if as_json or not is_same:
-        keys = ("stack_name", "region", "result", "seconds")
+        keys = ("stack_name", "region", "outcome", "seconds")
         output.print_rows([one.document() for one in results], keys, as_json=as_json)
     if results and is_same:
         output.echo("No changes.", err=as_json)

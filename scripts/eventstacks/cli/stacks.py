@@ -16,7 +16,7 @@ from eventstacks.cli.options import (
     read_options,
 )
 from eventstacks.cloudformation import change_set, deployer
-from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.errors import ErrorCode, ToolError, command_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -240,11 +240,12 @@ def recover(
         )
     with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, stacks):
         steps = stacks.propose_recovery(**how)
-        lines = [f"{one.ref} {one.description}" for one in steps if not one.problem]
-        is_needed = any(step.method for step in steps)
-        if not reporter.ask(lines, "Carry out these steps?" if is_needed else ""):
+        lines = [f"{one.ref} {one.description}" for one in steps if one.method]
+        if lines and not reporter.ask(lines, "Carry out these steps?"):
             raise _declined()
         results = stacks.recover(steps)
+    if not results:
+        output.echo(f"Nothing to recover. See: {command_line('status', env=env)}", err=True)
     return stack_view.summarize(results, as_json=as_json)
 
 

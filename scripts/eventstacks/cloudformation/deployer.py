@@ -172,19 +172,18 @@ def _drift(stack: StackClient) -> Drift:
 
 
 def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]]) -> Step:
-    """Return the step for one stack; ``given``: state → arguments that are for this state only.
+    """Return the step for one stack, if it needs one.
+
+    ``given``: state → arguments that are for this state only.
 
     Raises DeploymentError if more has to be given, or something was given for another state: a
     deletion that could not keep a resource must not start.
     """
-    ref, held = stack.ref, stack.describe()
-    if held is None:
-        return Step(ref, description="is not deployed: there is nothing to recover")
-    status, stack_id = held["StackStatus"], held["StackId"]
+    ref, held = stack.ref, stack.describe() or {"StackStatus": NOT_DEPLOYED}
+    status = held["StackStatus"]
     (method, description), arguments = state_of(status).recovery, given.get(status, {})
     if not method:
-        text = f"is in {status}. {advice_for(status, ref) or 'There is nothing to recover'}"
-        return Step(ref, description=text.rstrip("."))
+        return Step(ref)
     if unfit := [needed for needed, one in given.items() if one and needed != status]:
         raise failure.refused(
             f"not changed: the stack is in {status}; the options are for {unfit[0]}",
@@ -193,9 +192,9 @@ def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]]) -> Step:
             f"Without them: {ref.command('recover')}",
         )
     if status == "DELETE_FAILED" and not arguments:
-        raise _stuck(stack, stack_id)
+        raise _stuck(stack, held["StackId"])
     words = [f"{name}: {value}" for name, value in arguments.items()]
-    return Step(ref, method, ", ".join([description, *words]), stack_id, arguments)
+    return Step(ref, method, ", ".join([description, *words]), held["StackId"], arguments)
 
 
 def _stuck(stack: StackClient, stack_id: str) -> failure.DeploymentError:

@@ -91,11 +91,6 @@ class Result(Report):
         """Return True if what was asked for is done."""
         return self.outcome in OK_OUTCOMES
 
-    def document(self) -> dict[str, Any]:
-        """Return the result for ``--json``."""
-        found = super().document()
-        return {**found, "result": found.pop("outcome"), "seconds": round(self.seconds, 2)}
-
 
 @dataclass
 class Preview(Report):
@@ -167,7 +162,7 @@ class Listener:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the operations of ``refs`` continue in AWS. Its text has the commands to follow them."""
+    """Ctrl-C; the operations of ``refs`` continue in AWS. The text names commands."""
 
     def __init__(self, refs: Iterable[StackRef] = ()) -> None:
         self.refs = sorted(refs, key=str)
@@ -281,7 +276,7 @@ class Scope:
         def run_one(ref: StackRef) -> None:
             begun = self.clock.now()
             results[ref] = result = _result(stacks[ref], attempt)
-            result.seconds = self.clock.now() - begun
+            result.seconds = round(self.clock.now() - begun, 2)
             if result.outcome not in ("interrupted", "unknown"):
                 self.in_progress.discard(ref)
             self.listener.finished(result)

@@ -154,6 +154,6 @@ def test_nothing_in_progress_is_no_error(monkeypatch):
 
 
 def test_recovery_asks_only_if_there_is_something_to_do(monkeypatch):
-    monkeypatch.setattr(Stacks, "propose_recovery", plans(Step(BUS, description="is fine")))
+    monkeypatch.setattr(Stacks, "propose_recovery", plans(Step(BUS)))
     monkeypatch.setattr(Stacks, "recover", plans())
-    assert run("recover").stdout == "dev-bus in us-east-1 is fine\n"
+    assert run("recover").stderr == "Nothing to recover. See: make status ENV=local\n"
