@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.flow.symbols import SYMBOL, as_dict
@@ -38,12 +38,14 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\*)\]|\['([^']*)'\]")
 class Payload:
     """The text that a target receives.
 
-    ``problem``: why the target or PutTargets does not take it.
+    ``problem``: why the target or PutTargets does not take it. ``missing``: paths to which the
+    event has nothing, or null: what is written for them is a guess.
     """
 
     text: str
     problem: str = ""
     code: Reason = Reason.ALLOWED
+    missing: tuple[str, ...] = ()
 
 
 def build(
@@ -57,23 +59,25 @@ def build(
     settings = target.settings
     if problem := refusal_of(target):
         return Payload("", problem[1], problem[0])
-    if transformer := as_dict(settings.get("InputTransformer")):
+    transformer = as_dict(settings.get("InputTransformer")) or settings
+    if "InputTemplate" in transformer:
+        template = str(transformer["InputTemplate"])
+        variables = [one for one in _VARIABLE.findall(template) if one not in RESERVED]
+        # The variables of a pipe are paths themselves.
+        paths = as_dict(transformer.get("InputPathsMap")) or {name: name for name in variables}
+        values = {name: find(str(paths[name]), event) for name in variables}
+        missing = tuple(str(paths[name]) for name, value in values.items() if value is None)
         rest = {key: value for key, value in event.items() if key != "detail"}
         time = ingestion_time or f"<{RESERVED[2]}>"
-        reserved = (rule.arn, rule.name, time, rest, dict(event))
-        paths = as_dict(transformer.get("InputPathsMap")).items()
-        values = {name: find(str(path), event) for name, path in paths}
-        values |= zip(RESERVED, reserved, strict=True)  # which no path can redefine
-        return _checked(_fill(str(transformer.get("InputTemplate", "")), values), target)
-    if template := settings.get("InputTemplate"):  # of a pipe: its variables are paths
-        found = {path: find(path, event) for path in _VARIABLE.findall(str(template))}
-        return _checked(_fill(str(template), found), target)
+        values |= zip(RESERVED, (rule.arn, rule.name, time, rest, dict(event)), strict=True)
+        return replace(_checked(_fill(template, values), target), missing=missing)
     if "Input" in settings:
         given = settings["Input"]
         return Payload(given if isinstance(given, str) else compact(given))
     if "InputPath" in settings:
-        # A path that is not in the event gives null: a guess.
-        return Payload(compact(find(str(settings["InputPath"]), event)))
+        path = str(settings["InputPath"])
+        value = find(path, event)
+        return Payload(compact(value), missing=(path,) if value is None else ())
     return Payload(compact(event))
 
 

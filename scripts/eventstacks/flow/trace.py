@@ -142,9 +142,7 @@ def match(pattern: Json | str, event: Mapping[str, Any]) -> Matched:
         return False, (f"AWS refuses the pattern: {error}",)
 
 
-@lru_cache(maxsize=256)
-def _compile(text: str) -> Pattern:
-    return Pattern(text)
+_compile = lru_cache(maxsize=256)(Pattern)
 
 
 def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
@@ -348,6 +346,7 @@ def _delivery_data(delivery: Delivery) -> Json:
         "arn": delivery.target.arn,
         "label": delivery.label,
         "payload": delivery.payload.text,
+        "missing_paths": list(delivery.payload.missing),
         "permission": _verdict_data(delivery.permission),
         "fate": delivery.fate.value,
         "code": delivery.code.value,

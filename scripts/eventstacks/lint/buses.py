@@ -1,11 +1,6 @@
 """Rules on event buses: who can send to them, where events arrive, and their keys."""
 
-from typing import Any
-
-from eventstacks.flow.graph import Flow
-from eventstacks.flow.permissions import key_of
-from eventstacks.flow.resolve import Resource
-from eventstacks.flow.symbols import is_known, is_open
+from eventstacks.flow.symbols import is_open
 from eventstacks.lint.view import (
     BUS,
     GUIDE,
@@ -16,8 +11,6 @@ from eventstacks.lint.view import (
     place_of,
     tests_of,
 )
-
-KEY = "KmsKeyIdentifier"
 
 
 @flow_rule(
@@ -51,7 +44,7 @@ def aws_events_elsewhere(view: View) -> Findings:
         return
     fed = {target.arn for rule in view.flow.rules for target in rule.targets}
     for properties, rule, pattern in view.patterns:
-        bus = view.flow.resources.get(rule.bus) if "EventBusName" in properties else None
+        bus = view.flow.resources.get(rule.bus) if properties.get("EventBusName") else None
         if not bus or "EventSourceName" in bus.properties or view.flow.policies_of(bus.arn):
             continue
         if bus.arn in fed or any(map(is_open, fed)):
@@ -74,24 +67,9 @@ def aws_events_elsewhere(view: View) -> Findings:
 )
 def bus_key(view: View) -> Findings:
     for _, node in view.each(BUS):
-        key, arn = node.get(KEY), node.get("DeadLetterConfig", "Arn")
-        if key and key.value and "DeadLetterConfig" not in node:
+        key = node.get("KmsKeyIdentifier")
+        if key and key.value and not node.get("DeadLetterConfig"):
             yield (
                 key,
                 "'DeadLetterConfig' is missing: events are lost if this key cannot be used",
             )
-        flow = node.stack.flow  # in which the conditions of the bus are decided
-        queue = flow.resources.get(str(arn.value)) if arn else None
-        if key and arn and queue and _is_same_key(view, flow, key.value, queue):
-            yield arn, "the dead-letter queue has the same key as the bus"
-
-
-def _is_same_key(view: View, flow: Flow, name: Any, queue: Resource) -> bool:
-    """Return True if a queue has the key with a name, an ARN or an alias.
-
-    Symbols of functions can be equal where the values are not.
-    """
-    other = queue.properties.get("KmsMasterKeyId")
-    key = key_of(flow, name, queue.region)
-    is_same = name == other and (is_known(name) or name in view.stack.parameters.values())
-    return bool(key and key == key_of(flow, other, queue.region)) or is_same

@@ -83,7 +83,7 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
 def queue_policy(view: View) -> Findings:
     sent: list[tuple[Rule, Node | None]] = []
     for target in view.targets:
-        own = target.get("Arn") if "RoleArn" not in target else None
+        own = target.get("Arn") if not target.get("RoleArn") else None
         sent += [(target.rule, own), (target.rule, target.get("DeadLetterConfig", "Arn"))]
     for name, bus in view.each(BUS):  # the bus sends with its own ARN
         arn = view.stack.resolve({"Fn::GetAtt": [name, "Arn"]})
@@ -109,7 +109,7 @@ def permission_source(view: View) -> Findings:
     for _, node in view.each(PERMISSION):
         principal, account = node.get("Principal"), node.get("SourceAccount")
         if principal and principal.value == EVENTS:
-            if "SourceArn" not in node:
+            if not node.get("SourceArn"):
                 message = "'SourceArn' is missing: any rule of any account can invoke the function"
                 yield node, message
             if account:
@@ -160,19 +160,14 @@ def open_bus(view: View) -> Findings:
     for _, node in view.each("AWS::Events::EventBusPolicy", BUS):
         document = node.get("Policy", "Statement") or node.get("Statement")
         statements = document.items() if document else []
-        for statement in [node] if "Principal" in node else statements:
-            effect, place = statement.get("Effect"), _everyone(statement)
+        for statement in [node] if node.get("Principal") else statements:
+            effect, principal = statement.get("Effect"), statement.get("Principal")
+            place = principal or statement.get("NotPrincipal")
             allows = effect is None or effect.value == "Allow"
-            if allows and place and not _restricts(statement.get("Condition")):
+            if not place or not allows or _restricts(statement.get("Condition")):
+                continue
+            if ("*" in _named(place.value)) is bool(principal):
                 yield place, "every AWS account can send events to this bus"
-
-
-def _everyone(statement: Node) -> Node | None:
-    """Return the node that names everyone: Principal *, or everyone but some."""
-    if principal := statement.get("Principal"):
-        return principal if "*" in _named(principal.value) else None
-    excepted = statement.get("NotPrincipal")
-    return None if excepted is None or "*" in _named(excepted.value) else excepted
 
 
 def _named(principal: Any) -> list[Any]:

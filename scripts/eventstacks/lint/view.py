@@ -85,9 +85,6 @@ class Node:
         found = (_settle(entry, (*self.path, index), self.stack) for index, entry in entries)
         return [node for node in found if node]
 
-    def __contains__(self, key: str) -> bool:
-        return self.get(key) is not None
-
 
 def _settle(raw: Any, path: tuple[str | int, ...], stack: Scenario) -> Node | None:
     """Follow Fn::If as far as the scenario decides it; return None for AWS::NoValue."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns.operators import (
+    MAX_DEPTH,
     TOO_COMPLEX,
     Block,
     Comparison,
@@ -20,7 +21,6 @@ from eventstacks.patterns.operators import (
     canonical,
     find_digits,
     is_complex,
-    is_nested_too_deeply,
     parse_cidr,
     parse_wildcard,
     read_json,
@@ -77,9 +77,8 @@ def parse_pattern(pattern: str | dict[str, Any]) -> list[Alternative]:
         except ValueError as error:
             raise PatternError(f"Event pattern is not valid JSON: {error}") from error
     _require(isinstance(content, dict | Pairs), "", "Filter is not an object")
-    _require(not is_nested_too_deeply(content), "", "Event pattern is nested too deeply")
     alternatives: list[Alternative] = []
-    _parse_object(alternatives, "", content, inside_or=False)
+    _parse_object(alternatives, "", content, inside_or=False, depth=1)
     return alternatives
 
 
@@ -103,12 +102,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _parse_object(
-    alternatives: list[Alternative], prefix: str, content: Any, *, inside_or: bool
+    alternatives: list[Alternative], prefix: str, content: Any, *, inside_or: bool, depth: int
 ) -> None:
+    _require(depth <= MAX_DEPTH, "", "Event pattern is nested too deeply")
     items = _list_items(content)
     for name, value in items:
         if name == "$or":
-            _parse_or(alternatives, prefix, value)
+            _parse_or(alternatives, prefix, value, depth + 1)
             continue
         inner = prefix + name
         _require(
@@ -117,7 +117,7 @@ def _parse_object(
             f"{name} is Ruler reserved fieldName which cannot be used inside $or.",
         )
         if isinstance(value, dict | Pairs):
-            _parse_object(alternatives, f"{inner}.", value, inside_or=inside_or)
+            _parse_object(alternatives, f"{inner}.", value, inside_or=inside_or, depth=depth + 1)
             continue
         _require(
             isinstance(value, list),
@@ -134,7 +134,7 @@ def _parse_object(
     _require(items, prefix[:-1], "Empty objects are not allowed")
 
 
-def _parse_or(alternatives: list[Alternative], prefix: str, content: Any) -> None:
+def _parse_or(alternatives: list[Alternative], prefix: str, content: Any, depth: int) -> None:
     where = f"{prefix}$or"
     _require(isinstance(content, list), where, "It must be an Array followed with $or.")
     before = alternatives.copy() or [{}]
@@ -146,7 +146,7 @@ def _parse_or(alternatives: list[Alternative], prefix: str, content: Any) -> Non
             "Only JSON object is allowed in array of $or relationship.",
         )
         branches = [dict(alternative) for alternative in before]
-        _parse_object(branches, prefix, branch, inside_or=True)
+        _parse_object(branches, prefix, branch, inside_or=True, depth=depth + 1)
         alternatives += branches
         _require(
             len(alternatives) <= _COMBINATIONS,

@@ -100,8 +100,6 @@ def _visit(  # noqa: PLR0913, PLR0917 - the state of the walk
 class Places:
     """Places of values, grouped by array and index to find those that fit another quickly."""
 
-    __slots__ = ("groups",)
-
     def __init__(self, places: Iterable[Place]) -> None:
         self.groups: dict[int, dict[int, set[Place]]] = {}
         for place in places:
@@ -151,8 +149,6 @@ class Miss:
 class Condition:
     """The tests of one field, of which one must accept."""
 
-    __slots__ = ("absent", "accepts", "path", "tests")
-
     def __init__(self, path: str, tests: tuple[Comparison, ...]) -> None:
         self.path = path
         self.tests = tests
@@ -177,8 +173,6 @@ class Condition:
 
 class Conjunction:
     """One alternative of a pattern: all its conditions must hold, and hold together."""
-
-    __slots__ = ("conditions",)
 
     def __init__(self, alternative: Alternative) -> None:
         # In the order of the paths, as in event-ruler: it decides what "missing" means in arrays.

@@ -67,18 +67,6 @@ def refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def is_nested_too_deeply(content: Any) -> bool:
-    """Return True if a parsed value nests objects and arrays deeper than MAX_DEPTH."""
-    level = [content]
-    for _ in range(MAX_DEPTH):
-        plain = [dict(each) if isinstance(each, Pairs) else each for each in level]
-        lists = [each.values() if isinstance(each, dict) else each for each in plain]
-        level = [v for each in lists for v in each if isinstance(v, dict | list | Pairs)]
-        if not level:
-            return False
-    return True
-
-
 def read_json(text: str, *, pairs: bool = False, constants: bool = False) -> Any:
     """Parse JSON; numbers that no double can hold keep their spelling. Raises ValueError.
 

@@ -172,3 +172,11 @@ def test_a_value_with_quotes_breaks_the_payload_and_not_the_template():
 def test_a_log_group_wants_timestamp_and_message():
     group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
     assert transformed('{"timestamp": <count>, "message": <state>}', arn=group).problem == ""
+
+
+def test_paths_that_lead_nowhere_are_named():
+    assert transformed('{"a": <missing>, "b": <state>}').missing == ("$.detail.missing",)
+    assert transformed('{"b": <state>}').missing == ()
+    assert receives(InputPath="$.detail.nothing").missing == ("$.detail.nothing",)
+    assert receives(InputPath="$.detail.tags").missing == ()
+    assert receives(QUEUE, InputTemplate='{"a": <$.detail.x>}').missing == ("$.detail.x",)
