@@ -1,5 +1,6 @@
 """An embedded AWS for the test run: one per pytest-xdist worker, on a free port, stopped at the end."""
 
+import functools
 import os
 import uuid
 
@@ -41,6 +42,7 @@ def endpoint(tmp_path_factory):
 def clients(endpoint):
     """clients(service, region="eu-central-1", **options): a boto3 client of the embedded AWS."""
 
+    @functools.cache
     def make(service, region="eu-central-1", **options):
         keys = {
             "aws_access_key_id": endpoint.access_key,

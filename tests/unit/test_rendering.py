@@ -52,6 +52,7 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
     )
 
 
+@pytest.mark.usefixtures("usual_depth")
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [

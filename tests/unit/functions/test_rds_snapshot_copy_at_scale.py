@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from snapshot_copier import Run, function, tags
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(name=st.from_regex(r"(rds:)?[a-zA-Z](-?[a-zA-Z0-9]){0,250}", fullmatch=True))
 def test_names_of_copies_are_what_rds_accepts(name):
     snapshot = function.snapshot_of(
