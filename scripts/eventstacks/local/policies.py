@@ -7,7 +7,7 @@ from typing import Any
 
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region
-from ministack.services import eventbridge, iam
+from ministack.services import eventbridge, iam, kms, sns, sqs
 
 from eventstacks.flow.targets import (
     EVENTS,
@@ -129,6 +129,21 @@ def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]
     }
 
 
+def key_refusal(attributes: Json, service: str, keys: Keys) -> str:
+    """Return why a service may not use the key of a queue or topic.
+
+    '' if it may, or there is none. A key that AWS manages allows no service (SNS Developer Guide,
+    'Key management').
+    """
+    if not (name := attributes.get("KmsMasterKeyId")):
+        return ""
+    key = kms._resolve_key(name) or {"Arn": name}
+    for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+        if not policies_allow([key.get("Policy") or {}], service, action, key["Arn"], keys):
+            return f"the policy of {key['Arn']} does not allow {service} to call {action}"
+    return ""
+
+
 def check_permission(
     target: Target, source: str, service: str = EVENTS, keys: Keys = MappingProxyType({})
 ) -> None:
@@ -156,6 +171,10 @@ def check_permission(
             )
             for call in calls
         )
+        find = {"sqs": sqs._queue_by_arn, "sns": sns._topics.get}.get(kind.name, {}.get)
+        attributes = (find(arn) or {}).get("attributes", {})
+        if refusal := key_refusal(attributes, service, {"aws:sourcearn": source}):
+            raise NotDelivered("NO_PERMISSIONS", refusal)
     if not is_allowed:
         text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {source}"
         raise NotDelivered("NO_PERMISSIONS", text)

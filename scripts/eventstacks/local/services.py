@@ -16,10 +16,10 @@ from ministack.core import iam_actions
 from ministack.core.concurrency import esm_wake
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, now_iso
-from ministack.services import cloudwatch, eventbridge, kms, rds, s3, sns, sqs, tagging
+from ministack.services import cloudwatch, eventbridge, rds, s3, sns, sqs, tagging
 
 from eventstacks.local.ministack import Json, Original, call, in_region, log, patch
-from eventstacks.local.policies import policies_allow
+from eventstacks.local.policies import key_refusal, policies_allow
 
 Form = dict[str, list[str]]
 # (method, part of an upload, copy) -> event name in CloudTrail; GET and HEAD are reads.
@@ -292,21 +292,15 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
     return arn
 
 
-def topic_refusal(arn: str, alarm: str) -> str | None:
-    """Return why an alarm may not publish to a topic; None if it may."""
+def topic_refusal(arn: str, alarm: str) -> str:
+    """Return why an alarm may not publish to a topic, '' if it may."""
     if not (topic := sns._topics.get(arn)):
         return f"topic {arn} does not exist"
     attributes = topic["attributes"]
     keys = {"aws:sourcearn": alarm, "aws:sourceowner": attributes["Owner"]}
-    questions = [("sns:Publish", arn, attributes.get("Policy"))]
-    if name := attributes.get("KmsMasterKeyId"):
-        key = kms._resolve_key(name) or {"Arn": name}
-        calls = ("kms:Decrypt", "kms:GenerateDataKey")
-        questions += [(call, key["Arn"], key.get("Policy")) for call in calls]
-    for action, resource, policy in questions:
-        if not policies_allow([policy or {}], CLOUDWATCH, action, resource, keys):
-            return f"the policy of {resource} does not allow {CLOUDWATCH} to call {action}"
-    return None
+    if not policies_allow([attributes.get("Policy") or {}], CLOUDWATCH, "sns:Publish", arn, keys):
+        return f"the policy of {arn} does not allow {CLOUDWATCH} to call sns:Publish"
+    return key_refusal(attributes, CLOUDWATCH, keys)
 
 
 @patch("_dispatch_alarm_actions", cloudwatch)

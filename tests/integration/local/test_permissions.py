@@ -149,6 +149,28 @@ def test_the_boundary_of_a_role_limits_it(deploy, role, action, count):
     assert len(stack.messages("Queue")) == count
 
 
+@pytest.mark.parametrize(("service", "code"), [("events", None), ("sns", "NO_PERMISSIONS")])
+def test_the_key_of_a_queue_has_to_allow_it(deploy, clients, service, code):
+    stack = deploy("local/targets.yaml")
+    allow = {
+        "Effect": "Allow",
+        "Principal": {"Service": f"{service}.amazonaws.com"},
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": "*",
+    }
+    key = clients("kms").create_key(Policy=json.dumps({"Statement": [allow]}))["KeyMetadata"]
+    stack.client("sqs").set_queue_attributes(
+        QueueUrl=stack.ids["Queue"], Attributes={"KmsMasterKeyId": key["KeyId"]}
+    )
+    stack.put(name="one")
+    codes = [
+        one["MessageAttributes"]["ERROR_CODE"]["StringValue"]
+        for one in stack.messages("DeadLetters")
+    ]
+    assert codes == ([code] if code else [])
+    assert len(stack.messages("Queue")) == (0 if code else 1)
+
+
 @pytest.mark.parametrize(("tag", "deleted"), [("ours", True), ("theirs", False)])
 def test_a_role_may_act_on_resources_with_its_tag_only(clients, unique, tag, deleted):
     iam, rds = clients("iam"), clients("rds")
