@@ -211,6 +211,8 @@ def _error(error: Exception, source: Path) -> RenderingError:
         what = f"{error.name!r} not found"
     elif isinstance(error, RecursionError):
         what = "a template or macro includes itself without end"
+    elif isinstance(error, UnicodeDecodeError):  # of the template, or of what this line imports
+        what = f"not UTF-8: {error.reason} at byte {error.start}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{one.filename}:{one.lineno}" for one in frames if one.filename.endswith(".j2")]
     return RenderingError(what, where=[str(source), *lines][-1])
