@@ -506,6 +506,18 @@ def test_a_queue_with_a_customer_key_asks_the_key():
     assert verdict(keyed % "!Ref Key" + queue_policy()).allowed is None
 
 
+@pytest.mark.parametrize(
+    ("condition", "allowed"),
+    [("", True), (", Condition: {StringEquals: {'aws:SourceAccount': '123456789012'}}", False)],
+)
+def test_the_key_of_a_topic_is_not_told_the_source(condition, allowed):
+    topic = TOPIC.replace("SNS::Topic", "SNS::Topic, Properties: {KmsMasterKeyId: !Ref Key2}")
+    document = POLICY % ("['kms:Decrypt', 'kms:GenerateDataKey']", condition)
+    key = f"  Key2: {{Type: AWS::KMS::Key, Properties: {{KeyPolicy: {document}}}}}\n"
+    policy = queue_policy(action="'sns:Publish'", kind="SNS::TopicPolicy", key="Topics")
+    assert verdict(topic + policy + key, "!Ref T").allowed is allowed
+
+
 @pytest.mark.parametrize("key", ["!Ref Key2", "!Ref Key", "alias/aws/sqs"])
 def test_a_role_asks_the_key_itself(key):
     keyed = QUEUE.replace("SQS::Queue}", f"SQS::Queue, Properties: {{KmsMasterKeyId: {key}}}}}")
