@@ -28,7 +28,7 @@ from eventstacks.bus import entries
 from eventstacks.bus.entries import COUNT_LIMIT, SIZE_LIMIT, EntryError
 from eventstacks.bus.journal import Journal, Row, Summary, reject
 from eventstacks.bus.put_events import Failure, put
-from eventstacks.bus.stacks import BusError, check_bus
+from eventstacks.bus.stacks import BusError, check_bus, parse_bus
 from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ class Sender:
         """Ask once: an entry for a bus that does not exist would be accepted, and dropped."""
         limit = self._settings.give_up_after
         try:
-            call(check_bus, clock=Clock(), retry_for=limit, client=self._client, bus=bus)
+            name, _ = parse_bus(bus)
+            call(check_bus, clock=Clock(), retry_for=limit, client=self._client, bus=name)
         except BusError:
             return False
         return True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventstacks import __version__
 from eventstacks import environment as environments
 from eventstacks.bus import entries, put_events, stacks
 from eventstacks.bus import send as sender
@@ -91,9 +92,11 @@ def send(
     """
     environment = environments.load(env)
     refs = environment.choose(stack, region)
-    # The sender checks entries by itself, and retries only those that failed.
+    # The sender checks entries itself, and retries only those that failed. botocore makes its own
+    # User-Agent anew for each request, which takes a tenth of the time of a call.
     client_options = {
         "parameter_validation": False,
+        "user_agent": f"eventstacks/{__version__}",
         "max_pool_connections": given["threads"],
         "retries": {"total_max_attempts": 1},
     }

@@ -266,9 +266,9 @@ def test_after_a_stop_what_was_read_is_sent_and_nothing_more_is_read(stub):
 
 def test_an_entry_that_names_its_bus_goes_there_if_it_exists(stub):
     bus, journal = stub(), Journal()
-    events = [event(), event(EventBusName="audit"), event(EventBusName="missing")]
+    events = [event(EventBusName=name) for name in ("orders", "audit", "missing", "no name")]
     summary = send(events * 2, bus.client(), "orders", FAST, journal)
-    assert (summary.acknowledged, summary.by_code) == (4, {"ResourceNotFoundException": 2})
+    assert (summary.acknowledged, summary.by_code) == (4, {"ResourceNotFoundException": 4})
     assert (bus.counts()["buses"], summary.calls) == ({"orders": 2, "audit": 2}, 1)
 
 
