@@ -246,8 +246,6 @@ class Redelivery:
 
     def __init__(self, aws: Aws, *, to_bus: bool) -> None:
         self._aws, self._to_bus = aws, to_bus
-        self._read_targets = cache(self._read_targets)  # type: ignore[method-assign]
-        self._create_stream = cache(self._create_stream)  # type: ignore[method-assign]
 
     def deliver(self, message: Message) -> None:
         """Return when AWS has accepted the event.
@@ -346,11 +344,11 @@ class Redelivery:
             raise NotRedeliveredError(f"cannot deliver to {service}", where=arn, advice=TO_BUS)
 
     def _log(self, target: Target, text: str) -> None:
-        event: dict[str, Any] = {"timestamp": int(time.time() * 1000), "message": text}
+        now = int(time.time() * 1000)
         # The transformer makes the log event itself (EventBridge User Guide, targets); boto3
         # refuses one without timestamp and message.
-        if "InputTransformer" in target.settings:
-            event = json.loads(text)
+        is_event = "InputTransformer" in target.settings
+        event = json.loads(text) if is_event else {"timestamp": now, "message": text}
         group = target.arn.partition(":log-group:")[2]
         self._create_stream(target.arn, group)
         answer = self._client("logs", target.arn).put_log_events(
@@ -364,10 +362,12 @@ class Redelivery:
     def _client(self, service: str, arn: str) -> Any:
         return self._aws.client(service, arn.split(":")[3])
 
+    @cache  # noqa: B019 - lives as long as its run
     def _create_stream(self, arn: str, group: str) -> None:
         with suppress_aws_error("ResourceAlreadyExistsException"):
             self._client("logs", arn).create_log_stream(logGroupName=group, logStreamName=STREAM)
 
+    @cache  # noqa: B019
     def _read_targets(self, rule: str) -> list[Target]:
         targets: list[dict[str, Any]] = []
         with suppress_aws_error("ResourceNotFoundException"):

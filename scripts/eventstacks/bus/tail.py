@@ -88,15 +88,13 @@ def _short(name: str) -> str:
     return name.removeprefix("/aws/events/").removeprefix("/aws/")
 
 
-def read(
-    aws: Aws, group: Group, since: int, pattern: str = "", clock: Clock | None = None
-) -> Iterator[Entry]:
+def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iterator[Entry]:
     """Yield the events of a group from ``since`` (ms) on; none if the group does not exist (yet).
 
     FilterLogEvents returns them in the order of their timestamps (API reference). Transient errors
     are retried for ten minutes.
     """
-    logs, clock = aws.client("logs", group.region), clock or Clock()
+    logs = aws.client("logs", group.region)
     equal: Counter[tuple[str, int, str]] = Counter()
     arguments: dict[str, Any] = {"logGroupName": group.name, "startTime": since}
     arguments |= {"filterPattern": pattern} if pattern else {}
@@ -119,9 +117,8 @@ def merge(
     aws: Aws,
     groups: Sequence[Group],
     since: int,
-    pattern: str = "",
-    *,
-    clock: Clock | None = None,
+    pattern: str,
+    clock: Clock,
 ) -> Iterator[Entry]:
     """Yield the events of groups from ``since`` (ms) on in time order, read page by page."""
     entries = [read(aws, group, since, pattern, clock) for group in groups]
@@ -132,19 +129,17 @@ def follow(
     aws: Aws,
     groups: Sequence[Group],
     since: int,
-    pattern: str = "",
-    *,
-    clock: Clock | None = None,
+    pattern: str,
+    clock: Clock,
 ) -> Iterator[Entry]:
     """Yield as ``merge``, then new events without end, each once; those of one read in time order.
 
     An event that becomes visible over a minute after later ones of the same groups is missed.
     """
-    clock = clock or Clock()
     seen: dict[tuple[Group, str], int] = {}  # what the next read can return again
     newest = since
     while True:
-        for entry in merge(aws, groups, max(since, newest - OVERLAP), pattern, clock=clock):
+        for entry in merge(aws, groups, max(since, newest - OVERLAP), pattern, clock):
             if (entry.group, entry.id) in seen:
                 continue
             seen[entry.group, entry.id] = entry.timestamp

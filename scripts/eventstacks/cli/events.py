@@ -149,7 +149,7 @@ def _log_events(
     output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
     clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))
     read = sources.merge if once else sources.follow
-    for entry in read(aws, groups, since, pattern, clock=clock):
+    for entry in read(aws, groups, since, pattern, clock):
         group = entry.group
         source = {"region": group.region, "log_group": group.name, "log_stream": entry.stream}
         moment = datetime.fromtimestamp(entry.timestamp / 1000, UTC)

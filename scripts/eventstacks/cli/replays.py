@@ -10,16 +10,17 @@ import click
 
 from eventstacks import aws as connections
 from eventstacks.bus import dead_letters, stacks
+from eventstacks.bus.dead_letters import DeadLetterQueue
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from eventstacks.aws import Aws
-    from eventstacks.bus.dead_letters import DeadLetterQueue, Message
+    from eventstacks.bus.dead_letters import Message
 
 
 @click.command()
@@ -68,7 +69,12 @@ def redrive(
     """
     aws, found = deployed(env, stack, region)
     with contextlib.ExitStack() as hidden:
-        queues = [hidden.enter_context(queue) for queue in _queues(aws, found)]
+        queues = [
+            hidden.enter_context(DeadLetterQueue(aws, stack.ref.region, url))
+            for stack in found
+            for name, url in stack.outputs.items()
+            if name.endswith("DeadLetterQueueUrl")
+        ]
         with output.progress(
             "Reading messages", lambda: f"{sum(len(queue.messages) for queue in queues):,}"
         ):
@@ -93,13 +99,6 @@ def redrive(
             return 1
         code = _redrive(aws, chosen, to, rate, as_json=as_json)
         return code or int(not chosen and any(queue.in_flight for queue in queues))
-
-
-def _queues(aws: Aws, found: Sequence[stacks.Deployed]) -> Iterator[DeadLetterQueue]:
-    for stack in found:
-        for name, url in stack.outputs.items():
-            if name.endswith("DeadLetterQueueUrl"):
-                yield dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
 
 
 def _queue_summary(chosen: int, queues: Sequence[DeadLetterQueue]) -> str:

@@ -56,7 +56,7 @@ def test_groups_are_merged_in_the_order_of_time_over_all_pages():
         a=[(1, "1", "a1"), (3, "3", "a3"), (5, "5", "a5"), (6, "6", "a6")],
         b=[(2, "2", "b2"), (4, "4", "b4")],
     )
-    found = tail.merge(FakeAws(logs=service), [A, B], 2)
+    found = tail.merge(FakeAws(logs=service), [A, B], 2, "", TurningClock(1))
     assert [one.message for one in found] == ["b2", "a3", "b4", "a5", "a6"]
 
 
@@ -65,7 +65,7 @@ def test_a_group_that_is_not_there_yet_is_read_when_it_is():
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups.update(b=[(NOW + 1, "2", "b2")])
     )
-    assert messages(tail.follow(FakeAws(logs=service), [A, B], NOW - 5, clock=clock)) == [
+    assert messages(tail.follow(FakeAws(logs=service), [A, B], NOW - 5, "", clock)) == [
         "a1",
         "b2",
     ]
@@ -76,7 +76,7 @@ def test_each_event_comes_once_although_it_is_read_again():
     clock = TurningClock(
         6, lambda number: service.groups["a"].append((NOW + number, str(number + 2), "y"))
     )
-    assert messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, clock=clock)) == [
+    assert messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, "", clock)) == [
         "x",
         "x",
         *"yyyyy",
@@ -88,7 +88,7 @@ def test_events_without_an_id_come_once_each_although_they_are_alike():
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups["a"].append((NOW, None, "x"))
     )
-    assert messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, clock=clock)) == [
+    assert messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, "", clock)) == [
         "x",
         "x",
         "x",
@@ -100,7 +100,7 @@ def test_what_is_alike_in_two_groups_comes_from_both():
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups["b"].append((NOW, None, "x"))
     )
-    assert messages(tail.follow(FakeAws(logs=service), [A, B], NOW - 5, clock=clock)) == [
+    assert messages(tail.follow(FakeAws(logs=service), [A, B], NOW - 5, "", clock)) == [
         "x",
         "x",
     ]
@@ -111,7 +111,7 @@ def test_what_becomes_visible_much_later_is_not_lost():
     late = (NOW - tail.OVERLAP + 2_000, "2", "a minute ago")
     clock = TurningClock(6, lambda number: number == 2 and service.groups["b"].append(late))
     since = NOW - tail.OVERLAP
-    assert messages(tail.follow(FakeAws(logs=service), [A, B], since, clock=clock)) == [
+    assert messages(tail.follow(FakeAws(logs=service), [A, B], since, "", clock)) == [
         "now",
         "a minute ago",
     ]
@@ -122,7 +122,7 @@ def test_a_clock_that_runs_ahead_hides_nothing():
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups["a"].append((NOW + 1, "2", "of today"))
     )
-    found = messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, clock=clock))
+    found = messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, "", clock))
     assert sorted(found) == ["of today", "of tomorrow"]
 
 
@@ -130,15 +130,15 @@ def test_an_event_from_before_the_beginning_ends_nothing(monkeypatch):
     service = Logs(a=[(NOW, "2", "now")])
     early = {"timestamp": NOW - 3_600_000, "message": "early", "logStreamName": "s", "eventId": "1"}
     monkeypatch.setattr(service, "filter_log_events", lambda **_: {"events": [early]})
-    assert messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, clock=TurningClock(3)))[
-        :1
-    ] == ["early"]
+    assert messages(tail.follow(FakeAws(logs=service), [A], NOW - 5, "", TurningClock(3)))[:1] == [
+        "early"
+    ]
 
 
 def test_ids_are_not_kept_for_ever(monkeypatch):
     monkeypatch.setattr(tail, "OVERLAP", 10)
     service = Logs(a=[(NOW - 1000 + number, str(number), "x") for number in range(500)])
-    entries = tail.follow(FakeAws(logs=service), [A], 0, clock=TurningClock(3))
+    entries = tail.follow(FakeAws(logs=service), [A], 0, "", TurningClock(3))
     for _ in range(500):
         next(entries)
     assert len(entries.gi_frame.f_locals["seen"]) <= 11
