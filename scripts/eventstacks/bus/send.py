@@ -152,7 +152,8 @@ class Sender:
             while (self._is_reading or self._unsettled) and time.monotonic() < deadline:
                 if self._stop.is_set():
                     self._is_reading, deadline = False, min(deadline, time.monotonic() + GRACE)
-                self._pack()
+                if time.monotonic() < deadline - GRACE / 6:  # the rest is for the last answers
+                    self._pack()
                 # Few wake-ups: while this thread runs, no other does.
                 time.sleep(0.001 if 0 < self._calls < 5 else 0.005)
                 self._receive()
