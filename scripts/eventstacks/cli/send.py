@@ -92,8 +92,8 @@ def send(
     """
     environment = environments.load(env)
     refs = environment.choose(stack, region)
-    # The sender checks entries itself, and retries only those that failed. botocore makes its own
-    # User-Agent anew for each request, which takes a tenth of the time of a call.
+    # The sender checks entries itself, and retries only those that failed. botocore builds its own
+    # User-Agent again for each request, which takes a tenth of the time of a call.
     client_options = {
         "parameter_validation": False,
         "user_agent": f"eventstacks/{__version__}",
