@@ -4,6 +4,9 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+from botocore.exceptions import ClientError
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ACCOUNT = "000000000000"
 
@@ -73,6 +76,14 @@ class Stack:
     def lines(self, group):
         found = self.client("logs").filter_log_events(logGroupName=group)["events"]
         return [event["message"] for event in found]
+
+
+def refusal(clients, name, body, **parameters):
+    """The message of CreateStack for parameters that it refuses."""
+    with pytest.raises(ClientError) as refused:
+        Stack(clients, name, body, **parameters)
+    assert refused.value.response["Error"]["Code"] == "ValidationError"
+    return str(refused.value)
 
 
 def text_of(body):
