@@ -11,8 +11,10 @@ import pytest
 from raw_stacks import Stack, eventually, refusal
 
 from eventstacks import rendering
+from eventstacks.flow import graph, payload, samples, trace
 
 PAGE = Path(__file__).parents[2] / "docs" / "stacks" / "table-outbox.md"
+SAMPLE = PAGE.parents[2] / "tests" / "events" / "table-outbox" / "outbox-item-inserted.json"
 TEMPLATE = rendering.render_all()["table-outbox"].text
 
 
@@ -96,6 +98,24 @@ def test_a_transaction_becomes_an_event(deploy, page):
     assert (detail["id"], detail["key"]) == (event_id, "ORDER#4711")
     assert detail["data"] == {"order": {"S": "4711"}, "total": {"N": "42"}}
     assert detail["sequence"].isdecimal()
+
+
+def test_the_event_is_what_trace_says(deploy):
+    stack, sample = deploy(), samples.read(SAMPLE)
+    item = sample.event["dynamodb"]["NewImage"]
+    stack.client("dynamodb").put_item(TableName=stack.ids["Table"], Item=item)
+    (event,) = arrived(stack)
+    document = rendering.render("table-outbox").document
+    flow = graph.of_template(document, name="s", region="us-east-1", account="000000000000")
+    record = samples.complete(sample, flow, "us-east-1", "000000000000")
+    [stream] = trace.entrances(flow, record)
+    [route] = trace.trace(flow, record, stream).routes
+    [delivery] = route.deliveries
+    made = json.loads(delivery.payload.text)
+    traced = payload.event_of(route.rule, delivery.target, record, made)
+    made["sequence"] = event["detail"]["sequence"]
+    for key in ("source", "detail-type", "detail"):
+        assert event[key] == traced[key]
 
 
 def test_a_transaction_that_is_canceled_sends_nothing_and_a_repeat_neither(deploy, page):

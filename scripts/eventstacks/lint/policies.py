@@ -4,7 +4,6 @@ Log groups, queues, topics, keys and functions.
 """
 
 from functools import partial
-from typing import Any
 
 from eventstacks.flow import permissions
 from eventstacks.flow.graph import Flow, Rule
@@ -166,12 +165,9 @@ def open_bus(view: View) -> Findings:
             allows = effect is None or effect.value == "Allow"
             if not place or not allows or _restricts(statement.get("Condition")):
                 continue
-            if ("*" in _named(place.value)) is bool(principal):
+            named = place.value.get("AWS") if isinstance(place.value, dict) else place.value
+            if ("*" in as_list(named)) is bool(principal):
                 yield place, "every AWS account can send events to this bus"
-
-
-def _named(principal: Any) -> list[Any]:
-    return as_list(principal.get("AWS") if isinstance(principal, dict) else principal)
 
 
 def _restricts(condition: Node | None) -> bool:
