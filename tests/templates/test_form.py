@@ -69,8 +69,8 @@ def in_order(keys, order):
     return [key for key in order if key in keys] == list(keys)
 
 
-def test_it_fits_into_one_request(text):
-    assert len(text.encode()) < 51_200  # CreateStack's TemplateBody
+def test_it_fits_into_one_request_with_room_for_changes_of_the_macros(text):
+    assert len(text.encode()) < 49_500  # CreateStack's TemplateBody has at most 51,200 bytes
 
 
 def test_sections_and_keys_stand_in_canonical_order(template):
