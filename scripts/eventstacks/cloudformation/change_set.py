@@ -77,12 +77,13 @@ def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> C
 
 
 def _wait(stack: StackClient, arn: str) -> Any:
-    """Return DescribeChangeSet as soon as the change set is created, or has failed."""
+    """Return the first page of DescribeChangeSet when the change set is created, or has failed."""
     return stack.wait_for(
         lambda one: one["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
         "describe_change_set",
         longest=1.0,
         ChangeSetName=arn,
+        IncludePropertyValues=True,
     )
 
 
@@ -101,20 +102,31 @@ def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet
     }
     return replace(
         pending,
-        changes=tuple(map(secrets.change, _changes(stack, pending.arn))),
+        changes=tuple(map(secrets.change, _changes(stack, answer))),
         parameters=parameters | dict.fromkeys(parameters.keys() & secrets.parameters, MASK),
     )
 
 
-def _changes(stack: StackClient, arn: str, path: str = "") -> Iterator[dict[str, Any]]:
-    """Yield the changes of a change set, each nested stack followed by the changes in it."""
-    which = {"ChangeSetName": arn, "IncludePropertyValues": True}
-    for entry in stack.items("describe_change_set", "Changes", **which):
-        if change := entry.get("ResourceChange"):
-            name = path + change["LogicalResourceId"]
-            yield {**change, "LogicalResourceId": name}
-            if nested := change.get("ChangeSetId"):
-                yield from _changes(stack, nested, f"{name}/")
+def _changes(stack: StackClient, page: Any, path: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the changes of a change set, each nested stack followed by the changes in it.
+
+    ``page``: the first one of DescribeChangeSet.
+    """
+    while True:
+        for entry in page.get("Changes") or ():
+            if change := entry.get("ResourceChange"):
+                name = path + change["LogicalResourceId"]
+                yield {**change, "LogicalResourceId": name}
+                if nested := change.get("ChangeSetId"):
+                    yield from _changes(stack, _wait(stack, nested), f"{name}/")
+        if not page.get("NextToken"):
+            return
+        page = stack.call(
+            "describe_change_set",
+            ChangeSetName=page["ChangeSetId"],
+            IncludePropertyValues=True,
+            NextToken=page["NextToken"],
+        )
 
 
 def execute(
