@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from eventstacks.cloudformation import failure, operation, outputs
 from eventstacks.cloudformation.plan import deployed_template
-from eventstacks.cloudformation.run import Preview, Result, Scope
+from eventstacks.cloudformation.run import Preview, Result, Scope, Status
 from eventstacks.cloudformation.stack import DELETED, IN_REVIEW
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -32,7 +32,7 @@ def preview(scope: Scope) -> list[Preview]:
     def job(stack: StackClient) -> Preview:
         return _preview(scope.aws, stack, consumers.get(stack.ref, {}))
 
-    return scope.for_each(job, lambda ref, error: Preview(ref, problem=error))
+    return scope.for_each(job, Preview)
 
 
 def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]]) -> Preview:
@@ -53,35 +53,36 @@ def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]
             "aws cloudformation update-termination-protection --no-enable-termination-protection "
             f"--region {ref.region} --stack-name {ref.stack_name}",
         )
-    template = {} if status == IN_REVIEW else deployed_template(stack, stack_id, "Processed")
-    declared = template.get("Resources") or {}
-    deleted, retained, snapshots, buckets = dict[str, str](), dict[str, str](), [], []
-    summaries = stack.items("list_stack_resources", "StackResourceSummaries", StackName=stack_id)
-    for one in summaries:
-        name, kind = one["LogicalResourceId"], one["ResourceType"]
-        physical_id = one.get("PhysicalResourceId", "")
-        policy = str((declared.get(name) or {}).get("DeletionPolicy"))
-        if one.get("ResourceStatus") == DELETED:
-            continue
-        if policy.startswith("Retain"):
-            retained[name] = physical_id
-            continue
-        deleted[name] = kind
-        if policy == "Snapshot":
-            snapshots.append(name)
-        if kind == "AWS::S3::Bucket" and physical_id:
-            buckets.append(physical_id)
+    resources = _resources(stack, stack_id, status)
+    deleted = {name: one for name, one in resources.items() if not one[2].startswith("Retain")}
+    buckets = [id_ for kind, id_, _ in deleted.values() if kind == "AWS::S3::Bucket" and id_]
     s3 = aws.client("s3", ref.region) if buckets else None
     return Preview(
         ref,
         description,
-        deleted,
-        retained,
-        tuple(snapshots),
+        {name: kind for name, (kind, *_) in deleted.items()},
+        {name: id_ for name, (_, id_, _) in resources.items() if name not in deleted},
+        tuple(name for name, (*_, policy) in deleted.items() if policy == "Snapshot"),
         tuple(bucket for bucket in buckets if _holds_objects(s3, bucket)),
         _importers(stack, description),
         consumers,
     )
+
+
+def _resources(stack: StackClient, stack_id: str, status: str) -> dict[str, tuple[str, str, str]]:
+    """Return logical id → type, physical id and DeletionPolicy of the resources that exist."""
+    template = {} if status == IN_REVIEW else deployed_template(stack, stack_id, "Processed")
+    declared = template.get("Resources") or {}
+    listed = stack.items("list_stack_resources", "StackResourceSummaries", StackName=stack_id)
+    return {
+        (name := one["LogicalResourceId"]): (
+            one["ResourceType"],
+            one.get("PhysicalResourceId", ""),
+            str((declared.get(name) or {}).get("DeletionPolicy")),
+        )
+        for one in listed
+        if one.get("ResourceStatus") != DELETED
+    }
 
 
 def _consumers(scope: Scope) -> dict[StackRef, dict[str, list[str]]]:
@@ -94,14 +95,13 @@ def _consumers(scope: Scope) -> dict[StackRef, dict[str, list[str]]]:
     }
     found: dict[StackRef, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
 
-    def job(stack: StackClient) -> tuple[StackRef, bool]:
-        description = stack.describe() or {"StackStatus": DELETED}
-        return stack.ref, description["StackStatus"] not in (IN_REVIEW, DELETED)
+    def job(stack: StackClient) -> Status:
+        return Status(stack.ref, (stack.describe() or {"StackStatus": DELETED})["StackStatus"])
 
-    # A stack that cannot be read counts as deployed.
-    for ref, is_deployed in scope.for_each(job, lambda ref, _: (ref, True), others):
-        for giver, output in others[ref] if is_deployed else ():
-            found[giver][output].append(str(ref))
+    for one in scope.for_each(job, Status, others):
+        # A stack that cannot be read (UNKNOWN) counts as deployed.
+        for giver, output in others[one.ref] if one.status not in (IN_REVIEW, DELETED) else ():
+            found[giver][output].append(str(one.ref))
     return found
 
 

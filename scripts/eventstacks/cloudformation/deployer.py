@@ -56,11 +56,11 @@ class Stacks(Scope):
 
     def status(self) -> list[Status]:
         """Return the status of stacks, by one DescribeStacks each."""
-        return self.for_each(_status, lambda ref, error: Status(ref, problem=error))
+        return self.for_each(_status, Status)
 
     def drift(self) -> list[Drift]:
         """Detect drift of all stacks at once."""
-        return self.for_each(_drift, lambda ref, error: Drift(ref, problem=error))
+        return self.for_each(_drift, Drift)
 
     def follow(self) -> list[Result]:
         """Follow the operations in progress; return a result for each, [] without any."""
@@ -70,7 +70,7 @@ class Stacks(Scope):
             is_moving = is_in_progress(held.get("StackStatus", ""))
             return Step(stack.ref, _FOLLOW if is_moving else "", arguments=held)
 
-        return self.recover(self.for_each(moving, lambda ref, error: Step(ref, problem=error)))
+        return self.recover(self.for_each(moving, Step))
 
     def propose_recovery(
         self, *, skip: Sequence[str] = (), retain: Sequence[str] = (), force: bool = False
@@ -87,10 +87,7 @@ class Stacks(Scope):
         }
         if force:
             given["DELETE_FAILED"] = {"DeletionMode": "FORCE_DELETE_STACK"}
-        return self.for_each(
-            lambda stack: _propose(stack, given),
-            lambda ref, error: Step(ref, problem=error),
-        )
+        return self.for_each(lambda stack: _propose(stack, given), Step)
 
     def recover(self, steps: Sequence[Step]) -> list[Result]:
         """Carry out steps, all at once, and follow them."""

@@ -177,15 +177,7 @@ def request(
         arguments["IncludeNestedStacks"] = True
     if settings.role:
         arguments["RoleARN"] = settings.role
-    arguments |= _monitoring(environment, settings, held)
-    return arguments
-
-
-def _monitoring(
-    environment: Environment, settings: StackSettings, held: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return topics and rollback alarms; empty ones remove what the file no longer names."""
-    arguments: dict[str, Any] = {}
+    # Empty ones remove what the file no longer names.
     if environment.notifications or held.get("NotificationARNs"):
         arguments["NotificationARNs"] = list(environment.notifications)
     alarms, minutes = settings.rollback_alarms, settings.rollback_minutes

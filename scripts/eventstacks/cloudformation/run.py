@@ -42,6 +42,9 @@ class Report:
         return {**self.ref.document(), **own, "error": error}
 
 
+AnyReport = TypeVar("AnyReport", bound=Report)
+
+
 @dataclass
 class Plan(Report):
     """What a deployment would do to one stack."""
@@ -230,17 +233,17 @@ class Scope:
 
     def for_each(
         self,
-        job: Callable[[StackClient], Answer],
-        on_error: Callable[[StackRef, ToolError], Answer],
+        job: Callable[[StackClient], AnyReport],
+        kind: type[AnyReport],
         refs: Iterable[StackRef] | None = None,
-    ) -> list[Answer]:
-        """Run ``job`` for every stack at once; ``on_error`` makes an answer of an error."""
+    ) -> list[AnyReport]:
+        """Run ``job`` for every stack at once; an error becomes the problem of a report."""
 
-        def attempt(stack: StackClient) -> Answer:
+        def attempt(stack: StackClient) -> AnyReport:
             try:
                 return job(stack)
             except (ToolError, *AWS_ERRORS) as error:
-                return on_error(stack.ref, failure.wrap(error, stack.ref, stack.mask))
+                return kind(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
 
         stacks = [self.stack(ref) for ref in (self.refs if refs is None else refs)]
         return at_once(stacks, attempt, self.clock)

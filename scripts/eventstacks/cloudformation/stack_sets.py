@@ -107,8 +107,7 @@ class StackSets(Scope):
         if options and (options.disable_rollback or not options.nested):
             raise _refused(self.aws.environment, "--disable-rollback or --no-nested")
         return self.for_each(
-            lambda stack: self._plan(stack, templates[stack.ref.settings.template]),
-            lambda ref, error: Plan(ref, problem=error),
+            lambda stack: self._plan(stack, templates[stack.ref.settings.template]), Plan
         )
 
     def _plan(self, stack: StackClient, template: RenderedTemplate) -> Plan:
@@ -217,7 +216,7 @@ class StackSets(Scope):
             _finish(stack, step.arguments["OperationId"])
             return Result(stack.ref, _OUTCOMES.get(step.arguments["Action"], "unchanged"))
 
-        found = self.for_each(_running, lambda ref, error: Step(ref, problem=error))
+        found = self.for_each(_running, Step)
         return self.work([step for step in found if step.method or step.problem], job)
 
     def preview_deletion(self) -> list[Preview]:
@@ -231,7 +230,7 @@ class StackSets(Scope):
             names = {f"{one['Account']} in {one['Region']}": "" for one in instances}
             return Preview(stack.ref, held, names)
 
-        return self.for_each(preview, lambda ref, error: Preview(ref, problem=error))
+        return self.for_each(preview, Preview)
 
     def delete(self, previews: Sequence[Preview], *, empty_buckets: bool = False) -> list[Result]:
         """Delete the stacks in every account, then the stack sets. Raises Interrupted."""
@@ -264,7 +263,7 @@ class StackSets(Scope):
             advice = stack.ref.command("deploy") if counts.keys() - {"CURRENT"} else ""
             return Status(stack.ref, text or "no stacks", advice=advice)
 
-        return self.for_each(read, lambda ref, error: Status(ref, problem=error))
+        return self.for_each(read, Status)
 
     def propose_recovery(self, **_: Any) -> list[Step]:
         """Raise ToolError: a failed stack is deployed again."""
