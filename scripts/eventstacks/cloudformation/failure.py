@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _NESTED_CHANGE_SET = re.compile(r"[Nn]ested change set (arn:\S+)")
 # An assumption: validation can report this long before the stack's first event.
 _EARLY = timedelta(seconds=10)
-_MAX_DEPTH = 10  # of nested stacks
 _VERBS = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted", "IMPORT": "imported"}
 
 
@@ -96,9 +95,7 @@ def refused(what: str, status: str, ref: StackRef, advice: str = "") -> Deployme
     return DeploymentError(what, code=code, where=str(ref), status=status, advice=text)
 
 
-def root_cause(
-    stack: StackClient, events: Sequence[Event], since: datetime | None, depth: int = 0
-) -> Cause | None:
+def root_cause(stack: StackClient, events: Sequence[Event], since: datetime | None) -> Cause | None:
     """Return the earliest failure among the events of one stack, down to its nested stacks.
 
     Not a cause: the stack's own failure, and a resource that was cancelled because another failed.
@@ -112,21 +109,19 @@ def root_cause(
             continue
         reason = hooks.get(one.logical_id) or one.reason or "AWS gives no reason"
         cause = Cause(one.at.timestamp(), one.logical_id, one.type, one.status, reason)
-        if one.type == NESTED_STACK and one.physical_id and depth < _MAX_DEPTH:
-            cause = _nested_cause(stack, one, since, depth) or cause
+        if one.type == NESTED_STACK and one.physical_id:
+            cause = _nested_cause(stack, one, since) or cause
         causes.append(cause)
     return min(causes, key=lambda one: one.at, default=None)
 
 
-def _nested_cause(
-    stack: StackClient, nested: Event, since: datetime | None, depth: int
-) -> Cause | None:
+def _nested_cause(stack: StackClient, nested: Event, since: datetime | None) -> Cause | None:
     try:
         events = read_events(stack, nested.physical_id, set())
     except AWS_ERRORS:
         return None  # deleted, or permission denied: the parent's event has to do
     events = [one for one in events if since is None or one.at >= since]
-    cause = root_cause(stack, events, since, depth + 1)
+    cause = root_cause(stack, events, since)
     return cause and replace(cause, path=(nested.logical_id, *cause.path))
 
 
@@ -137,19 +132,17 @@ def validations(stack: StackClient, since: datetime | None = None, **which: str)
     ``since`` leaves out those before this one. Without the permission for DescribeEvents, and where
     it is unknown, the answer is empty. Source: API Reference of DescribeEvents.
     """
-    found = {}
+    events, filters = [], {"FailedEvents": True}
     with contextlib.suppress(*AWS_ERRORS):
-        only_failed = {"FailedEvents": True}
-        for one in stack.items("describe_events", "OperationEvents", Filters=only_failed, **which):
-            is_old = since and one.get("Timestamp", since) < since - _EARLY
-            is_warning = one.get("ValidationFailureMode") == "WARN"
-            if not (is_old or is_warning or one.get("ResourceType") == NESTED_STACK):
-                found[stack.mask(_validation(one))] = True
-    return [one for one in found if one]
+        events = [*stack.items("describe_events", "OperationEvents", Filters=filters, **which)]
+    recent = (one for one in events if not since or one.get("Timestamp", since) >= since - _EARLY)
+    return [*dict.fromkeys(stack.mask(text) for one in recent if (text := _validation(one)))]
 
 
 def _validation(event: Mapping[str, Any]) -> str:
-    """Return what one entry of DescribeEvents reports, or ''."""
+    """Return what one entry of DescribeEvents reports; '' for warnings and nested stacks."""
+    if event.get("ValidationFailureMode") == "WARN" or event.get("ResourceType") == NESTED_STACK:
+        return ""
     reason = {
         "VALIDATION_ERROR": event.get("ValidationStatusReason"),
         "HOOK_INVOCATION_ERROR": f"hook {event.get('HookType')} failed: "

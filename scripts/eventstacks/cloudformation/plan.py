@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -70,17 +69,20 @@ class Planner:
                 where=str(template.path),
                 advice="Add a resource, or check the conditions of those it has.",
             )
-        settings = () if is_protected else ("termination protection",)
-        found = Plan(ref, made, description, values, settings=settings)
-        if made.unchanged:
-            return found
         losses = [
             (one["LogicalResourceId"], one["ResourceType"], how)
             for one in made.changes
             if (how := loss(one))
         ]
-        changed_outputs = _output_changes(template, held)
-        return replace(found, outputs=changed_outputs, losses=tuple(losses))
+        return Plan(
+            ref,
+            made,
+            description,
+            values,
+            settings=() if is_protected else ("termination protection",),
+            outputs={} if made.unchanged else _output_changes(template, held),
+            losses=tuple(losses),
+        )
 
     def _check_state(self, ref: StackRef, status: str) -> None:
         """Raise DeploymentError if AWS would refuse a change set, or its execution.

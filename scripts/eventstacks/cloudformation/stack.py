@@ -95,12 +95,13 @@ class StackClient:
         """
         name = stack_id or self.ref.stack_name
         try:
-            answer = self.call("describe_stacks", retry_for=retry_for, StackName=name)
+            return dict(
+                self.call("describe_stacks", retry_for=retry_for, StackName=name)["Stacks"][0]
+            )
         except ClientError as error:
-            if is_missing(error):
-                return None
-            raise
-        return dict(answer["Stacks"][0])
+            if not is_missing(error):
+                raise
+        return None
 
     def newest_root_event(self, stack_id: str = "") -> dict[str, Any] | None:
         """Return the stack's own newest event, or None if there is no such stack.
@@ -110,9 +111,8 @@ class StackClient:
         """
         name = stack_id or self.ref.stack_name
         try:
-            for event in self.items("describe_stack_events", "StackEvents", StackName=name):
-                if event.get("PhysicalResourceId") == event["StackId"]:
-                    return dict(event)
+            events = self.items("describe_stack_events", "StackEvents", StackName=name)
+            return next((e for e in events if e.get("PhysicalResourceId") == e["StackId"]), None)
         except ClientError as error:
             if not is_missing(error):
                 raise
