@@ -168,6 +168,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the operations of ``refs`` continue in AWS. The text names commands."""
 
     def __init__(self, refs: Iterable[StackRef] = ()) -> None:
+        super().__init__()  # as text it is empty
         self.refs = sorted(refs, key=str)
         cancel = "aws cloudformation cancel-update-stack"
         lines = [
@@ -225,7 +226,7 @@ class Scope:
     clock: Clock = field(default_factory=Clock)
     in_progress: set[StackRef] = field(default_factory=set)  # started, and no end seen
 
-    @functools.cache  # noqa: B019 - as long as a verb
+    @functools.cache  # noqa: B019 - a process runs one verb
     def stack(self, ref: StackRef) -> StackClient:
         """Return the client of a stack, always the same. Raises ToolError for the wrong account."""
         self.aws.guard()
