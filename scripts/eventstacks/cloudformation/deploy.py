@@ -25,7 +25,7 @@ from eventstacks.cloudformation.change_set import ChangeSet, Options
 from eventstacks.cloudformation.plan import Planner, check_losses
 from eventstacks.cloudformation.run import Interrupted, Plan, Result, Scope, at_once
 from eventstacks.cloudformation.stack import StackClient, is_missing, state_of
-from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,14 +87,11 @@ class Deployment:
 
     def plan(self) -> list[Plan]:
         """Plan all stacks at once."""
-        return at_once([*map(self.scope.stack, self.scope.refs)], self.plan_stack, self.scope.clock)
+        return self.scope.for_each(self.plan_stack, Plan)
 
     def plan_stack(self, stack: StackClient) -> Plan:
-        """Plan one stack; an error becomes the plan's ``problem``."""
-        try:
-            found = self.planner.plan(stack)
-        except (ToolError, *AWS_ERRORS) as error:
-            found = Plan(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
+        """Plan one stack. Raises ToolError and AWS's errors."""
+        found = self.planner.plan(stack)
         if found.change_set and not found.change_set.unchanged:
             self.unused[stack.ref] = found.change_set
         return found
@@ -112,9 +109,9 @@ class Deployment:
     def deploy_stack(self, stack: StackClient, shown: Plan) -> Result:
         """Deploy one stack, when those before it are done."""
         found = self.current_plan(stack, shown)
-        if found.problem or found.change_set is None:
-            raise found.problem or AssertionError
         made = found.change_set
+        if made is None:
+            raise AssertionError  # the stacks before it are done: it waits for none
         if made.unchanged:
             self.scope.start(stack.ref)
             _protect(stack, found)
@@ -148,10 +145,12 @@ class Deployment:
         if shown.change_set and shown.values == self.planner.values.resolve(stack.ref):
             return shown
         old = self.unused.pop(stack.ref, None)
-        found = self.plan_stack(stack)
-        if old:  # after the new one, so that a stack in review is not deleted under it
-            change_set.discard(stack, old, keep_stack=stack.ref in self.unused)
-        if found.problem or not found.changes:
+        try:
+            found = self.plan_stack(stack)
+        finally:
+            if old:  # after the new one, so that a stack in review is not deleted under it
+                change_set.discard(stack, old, keep_stack=stack.ref in self.unused)
+        if not found.changes:
             return found
         allowed = self.options.allow_replace
         check_losses(self.environment, [found], allowed, "this stack was not changed")
