@@ -237,7 +237,7 @@ def check(region: str, outputs: Values, parameters: Values) -> tuple[str, list[s
     with probe(region, outputs, parameters, marker) as has_arrived:
         deadline = time.monotonic() + PATIENCE
         while missing and not dead and time.monotonic() < deadline:
-            dead = dead_letter(region, outputs.get("DeadLetterQueueUrl"))
+            dead = dead_letter(region, outputs.get("DeadLetterQueueUrl"), marker)
             if has_arrived:
                 missing = {} if has_arrived() else missing
             elif not expected:
@@ -263,14 +263,18 @@ def holds(region: str, group: str, marker: str) -> bool:
     return any(marker in event["message"] for page in pages for event in page["events"])
 
 
-def dead_letter(region: str, url: str | None) -> str:
-    """What EventBridge wrote on a dead letter in the stack's queue; empty when there is none."""
-    asked = {"MessageAttributeNames": ["All"], "MaxNumberOfMessages": 1}
-    found = (
+def dead_letter(region: str, url: str | None, marker: str) -> str:
+    """What EventBridge wrote on a dead letter in the stack's queue; empty when there is none.
+
+    Those of other probes do not count: stacks in one Region see the snapshots that others make and delete.
+    """
+    asked = {"MessageAttributeNames": ["All"], "MaxNumberOfMessages": 10}
+    messages = (
         client("sqs", region).receive_message(QueueUrl=url, **asked).get("Messages", [])
         if url
         else []
     )
+    found = [one for one in messages if marker in one["Body"] or "probe-" not in one["Body"]]
     attributes = found[0].get("MessageAttributes", {}) if found else {}
     words = [
         attributes[key]["StringValue"]
