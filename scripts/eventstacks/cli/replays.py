@@ -10,7 +10,6 @@ import click
 
 from eventstacks import aws as connections
 from eventstacks.bus import dead_letters, stacks
-from eventstacks.bus.dead_letters import DeadLetterQueue
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ToolError
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventstacks.aws import Aws
-    from eventstacks.bus.dead_letters import Message
+    from eventstacks.bus.dead_letters import DeadLetterQueue, Message
 
 
 @click.command()
@@ -70,7 +69,7 @@ def redrive(
     aws, found = deployed(env, stack, region)
     with contextlib.ExitStack() as hidden:
         queues = [
-            hidden.enter_context(DeadLetterQueue(aws, stack.ref.region, url))
+            hidden.enter_context(dead_letters.DeadLetterQueue(aws, stack.ref.region, url))
             for stack in found
             for name, url in stack.outputs.items()
             if name.endswith("DeadLetterQueueUrl")
