@@ -94,21 +94,19 @@ BUCKET_CALLS = ("PutBucketAcl", "GetBucketTagging", "DeleteBucket", "HeadBucket"
     "W9811",
     "Validate that a trail records the S3 calls that a rule matches",
     "CloudTrail reports calls on objects, such as PutObject, only if a trail selects data events "
-    "of "
-    "S3, which none does by default; one that selects reads only (readOnly, ReadWriteType) leaves "
-    "out writes. Add AdvancedEventSelectors to a trail, or use S3's own events, which need no "
-    "trail "
-    "(EventBridgeConfiguration).",
+    "of S3, which none does by default; one that selects reads only (readOnly, ReadWriteType) "
+    "leaves out writes. Add AdvancedEventSelectors to the trail, or use S3's own events, which "
+    "need no trail (EventBridgeConfiguration). A template without a trail is not judged: the trail "
+    "can be in another one.",
     "https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-cloudtrail-logging-for-s3.html",
     ("events", "cloudtrail", "s3"),
 )
 def trail_data_events(view: View) -> Findings:
-    if not view.is_complete:
+    trails = [trail for _, trail in view.each(TRAIL)]
+    if not (trails and view.is_complete):
         return
     nodes = (
-        trail.get(key)
-        for _, trail in view.each(TRAIL)
-        for key in ("EventSelectors", "AdvancedEventSelectors")
+        trail.get(key) for trail in trails for key in ("EventSelectors", "AdvancedEventSelectors")
     )
     selectors = [entry.value for node in filter(None, nodes) for entry in node.items()]
     for properties, _, pattern in view.patterns:
