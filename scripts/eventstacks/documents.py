@@ -204,9 +204,9 @@ def text_of(value: Any) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file. Raises DocumentError that names it."""
+    """Return the text of a file, without a byte order mark. Raises DocumentError that names it."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         text, code = f"cannot be read: {error.strerror or error}", ErrorCode.FILE_UNREADABLE
         raise DocumentError(text, code=code, where=str(path)) from None

@@ -102,20 +102,20 @@ def command_line(
     env: str = "",
     stack: str = "",
     region: str = "",
-    yes: bool = False,
+    file: str = "",
 ) -> str:
     """Return the command that runs a verb, in the form the user came with: make or eventstacks.
 
     The Makefile sets EVENTSTACKS_MAKE. ``options`` are further words of the command line.
     """
     if os.environ.get("EVENTSTACKS_MAKE"):
-        named = {"ENV": env, "STACK": stack, "REGION": region, "YES": "1" if yes else ""}
+        named = {"ENV": env, "STACK": stack, "REGION": region, "FILE": file}
         words = [f"{name}={value}" for name, value in named.items() if value]
         arguments = [f"ARGS={shlex.quote(shlex.join(options))}"] if options else []
         return " ".join(["make", verb, *words, *arguments])
     named = {"--env": env, "--stack": stack, "--region": region}
     words = [word for pair in named.items() if pair[1] for word in pair]
-    return shlex.join(["eventstacks", verb, *words, *options, *(["--yes"] if yes else [])])
+    return shlex.join(["eventstacks", verb, *words, *options, *([file] if file else [])])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

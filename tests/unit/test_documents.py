@@ -68,6 +68,11 @@ def test_what_is_no_template_is_refused_with_its_place(text, words):
     assert str(error.value).startswith(words)
 
 
+def test_a_byte_order_mark_is_left_out(tmp_path):
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf{}")
+    assert documents.read_text(tmp_path / "bom.json") == "{}"
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(documents.DocumentError, match=r"none.yaml: cannot be read: No such file"):
         documents.parse_template(documents.read_text(tmp_path / "none.yaml"), "t")

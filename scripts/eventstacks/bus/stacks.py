@@ -174,7 +174,8 @@ def find_archives(aws: Aws, stacks: Sequence[Deployed]) -> list[dict[str, Any]]:
                 }
             )
     if not archives:
-        raise ToolError("these stacks have no archive", code=ErrorCode.NOT_FOUND)
+        where = ", ".join(str(stack.ref) for stack in stacks)
+        raise ToolError("no archive", code=ErrorCode.NOT_FOUND, where=where)
     return archives
 
 

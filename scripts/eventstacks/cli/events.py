@@ -144,7 +144,9 @@ def _log_events(
 ) -> Generator[_Event]:
     groups = sources.find_groups(aws, found)
     if not groups:
-        raise ToolError("these stacks have no log groups", code=ErrorCode.NOT_FOUND)
+        where = ", ".join(str(one.ref) for one in found)
+        advice = "To follow the events of a bus: --bus."
+        raise ToolError("no log groups", code=ErrorCode.NOT_FOUND, where=where, advice=advice)
     names = ", ".join(one.label for one in groups)
     output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
     clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))

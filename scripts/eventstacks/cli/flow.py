@@ -86,9 +86,9 @@ def trace(
       eventstacks trace tests/events/custom-event-bus/order-placed.json
       eventstacks trace event.json --env dev --stack s3-object-events --live
     """
-    if (template and is_live) or (parameters and not (template or stack)):
+    if (template and (is_live or stack)) or (parameters and not (template or stack)):
         raise click.UsageError(
-            "--template excludes --live, and --parameter needs --template or --stack."
+            "--template excludes --live and --stack, and --parameter needs --template or --stack."
         )
     if bus is not None:
         bus_stacks.parse_bus(bus)

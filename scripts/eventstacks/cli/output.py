@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
@@ -154,7 +155,7 @@ def print_rows(
     """Print rows as one JSON document, or as a table with a column for each of ``keys``.
 
     A table is aligned on a terminal, and tab-separated lines in a pipe. On a terminal empty columns
-    are left out, and where it is too narrow the last columns follow on an indented line. ``note``
+    are left out, and where it is too narrow the last columns follow on indented lines. ``note``
     is the key of a text below each row.
     """
     if as_json:
@@ -174,7 +175,7 @@ def print_rows(
 
 
 def _align(table: Sequence[Sequence[Text]], room: int) -> list[Text]:
-    """Return the lines of a table; columns beyond the room follow on a line of their own."""
+    """Return the lines of a table; columns beyond the room follow on further lines."""
     columns = [column for column in zip(*table, strict=True) if any(column[1:]) or not table[1:]]
     widths = [max(cell.cell_len for cell in column) for column in columns]
     ends = itertools.accumulate(width + 2 for width in widths)
@@ -186,7 +187,9 @@ def _align(table: Sequence[Sequence[Text]], room: int) -> list[Text]:
     for head, *cells in columns[shown:]:
         for line, cell in zip(lines[1:], cells, strict=True):
             if cell:
-                gap = "  " if "\n" in line.plain else "\n    "
+                text = f"{head.plain.lower()} {cell.plain}"
+                *above, last = line.plain.split("\n")
+                gap = "  " if above and cell_len(f"{last}  {text}") <= room else "\n    "
                 line.append(f"{gap}{head.plain.lower()} ").append_text(cell)
     return lines
 
@@ -221,7 +224,8 @@ def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise click.UsageError("no terminal for the prompt; pass --yes. Nothing was changed.")
+        answer = "YES=1" if os.environ.get("EVENTSTACKS_MAKE") else "--yes"
+        raise click.UsageError(f"no terminal for the prompt; pass {answer}. Nothing was changed.")
     if environment.protect:
         words = f"{question} Type the name of the environment, {environment.name}, to continue"
         answer = click.prompt(words, default="", show_default=False, err=True)

@@ -99,7 +99,7 @@ def new(stack: str, target: str, default_bus: bool, bus_of: str | None) -> None:
     files = scaffold.stack(stack, target=target, has_bus=not default_bus, bus_of=bus_of)
     _write(files)
     steps = [command_line("deploy", stack=one) for one in (bus_of, stack) if one]
-    steps += [command_line("send", f"tests/events/{stack}/event.json", stack=stack)]
+    steps += [command_line("send", stack=stack, file=f"tests/events/{stack}/event.json")]
     if "LogGroupName'" in files[Path(f"templates/{stack}.yaml.j2")]:
         steps += [command_line("tail", "--once", stack=stack)]
     output.echo("\n  ".join(["\nNext:", *steps]) + "\nThen edit the template.", err=True)
@@ -208,7 +208,7 @@ def status(as_json: bool) -> None:
         since = found and datetime.fromtimestamp(found.since, UTC)
         output.print_json(found and {**asdict(found), "since": since})
     elif found is None:
-        output.echo("The embedded AWS is not running. Start it: eventstacks local up")
+        output.echo("The embedded AWS is not running. The first command that uses it starts it.")
     else:
         minutes = (time.time() - found.since) / 60
         output.echo(f"url     {found.url}\npid     {found.pid}, for {minutes:.0f} min")

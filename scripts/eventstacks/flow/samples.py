@@ -114,7 +114,8 @@ def _parse(text: str, where: str, problem: str) -> Any:
     try:
         return json.loads(text, parse_constant=refuse_constant)
     except ValueError as error:
-        advice = "For one event per line pass --ndjson (make: ARGS=--ndjson)."
+        is_more = str(error).startswith("Extra data")
+        advice = "To trace one event per line: --ndjson (make: ARGS=--ndjson)." if is_more else ""
         raise _invalid(f"{problem}: {error}", where, advice) from None
     except RecursionError:
         raise _invalid(f"{problem}: nested too deeply", where) from None

@@ -89,7 +89,9 @@ def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put an archive of a bus."""
     pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
     names = {"ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
-    archive = call("eventbridge", f"AWSEvents.{verb}Archive", **{**props, **names})
+    days = int(props.get("RetentionDays", 0))  # the value of a parameter is a string
+    settings = {**props, **names, "RetentionDays": days}
+    archive = call("eventbridge", f"AWSEvents.{verb}Archive", **settings)
     return name, {"Arn": archive.get("ArchiveArn"), "ArchiveName": name}
 
 

@@ -137,6 +137,12 @@ def test_a_table_is_aligned_and_within_80_columns(terminal):
     ]
 
 
+def test_values_share_a_further_line_only_if_they_fit(terminal):
+    row = {"name": "n" * 70, "a": "a" * 40, "b": "b" * 40, "c": "c"}
+    output.print_rows([row], tuple(row))
+    assert lines_of(terminal())[2:] == [f"    a {'a' * 40}", f"    b {'b' * 40}  c c"]
+
+
 def test_a_wide_terminal_has_all_columns_on_one_line(terminal):
     terminal.width = 140
     output.print_rows(ROWS, KEYS)
@@ -228,8 +234,10 @@ def test_another_environment_wants_yes_or_no(typed, is_confirmed, monkeypatch):
 def test_without_a_terminal_nothing_is_confirmed(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("prod\n"))
     assert output.confirm("Delete?", PROTECTED, yes=True)
-    with pytest.raises(click.UsageError, match="--yes"):
-        output.confirm("Delete?", PROTECTED, yes=False)
+    for make, answer in (("1", "YES=1"), ("", "--yes")):
+        monkeypatch.setenv("EVENTSTACKS_MAKE", make)
+        with pytest.raises(click.UsageError, match=answer):
+            output.confirm("Delete?", PROTECTED, yes=False)
 
 
 def test_the_header_names_environment_account_regions_and_endpoint(capsys):

@@ -120,6 +120,7 @@ def test_a_sample_that_expects_nothing_succeeds(run):
     ("options", "error"),
     [
         (["--live", "--template", ARTICLE], click.UsageError),
+        (["--stack", "custom-event-bus", "--template", ARTICLE], click.UsageError),
         (["--template", ARTICLE, "--parameter", "Name", "x", "--live"], click.UsageError),
         (["--parameter", "Name", "value"], click.UsageError),
     ],
@@ -144,6 +145,10 @@ def test_a_file_of_lines_says_how_it_is_read(run, tmp_path):
         run(path)
     assert caught.value.code == ErrorCode.EVENT_INVALID
     assert "--ndjson" in caught.value.advice
+    path.write_text('{"source": "shop"')
+    with pytest.raises(ToolError) as caught:
+        run(path, "--ndjson")
+    assert (caught.value.where, caught.value.advice) == (f"{path}:1", "")
 
 
 def test_an_unknown_stack_is_named(run, event):
