@@ -153,7 +153,10 @@ def make_plan(
 ) -> Plan:
     """Decide what to copy, delete and announce. ``copies``: manual snapshots in the destination."""
     own = {one.name: one for one in copies if one.tags.get(OWNER) == settings.owner}
-    deadline, backfill = timedelta(hours=settings.deadline_hours), timedelta(settings.backfill_days)
+    backfill = timedelta(settings.backfill_days)
+    days = min(settings.backfill_days, settings.retention_days or 36500)
+    # While the copy is still wanted.
+    deadline = min(timedelta(hours=settings.deadline_hours), timedelta(days * 0.75))
     missing, overdue, has_sources = [], [], False
     for one in sources:
         has_sources = True
@@ -173,7 +176,7 @@ def make_plan(
         missing=sorted(missing, key=lambda one: one.created),
         overdue=overdue,
         deleted=[one for one in own.values() if one.status == "failed"] + expired,
-        announced=[one for one in available if ANNOUNCED not in one.tags],
+        announced=[one for one in available if ANNOUNCED not in one.tags and one not in expired],
         in_progress=sum(one.status not in ("available", "failed") for one in own.values()),
     )
 
@@ -244,7 +247,8 @@ class Regions:
             "SourceRegion": settings.aws_region,
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
         }
-        if settings.kms_key or snapshot.encrypted:
+        # RDS refuses a key for a cluster snapshot that is not encrypted.
+        if snapshot.encrypted or (settings.kms_key and snapshot.kind == "snapshot"):
             request["KmsKeyId"] = settings.kms_key or "alias/aws/rds"
         try:
             getattr(self.destination, f"copy_{name}")(**request)
@@ -348,7 +352,7 @@ def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
         "CopiesInProgress": plan.in_progress,
     }
     for act, some in ((regions.delete, plan.deleted), (regions.announce, plan.announced)):
-        for one in some:
+        for one in some[:200]:  # what fits into the timeout
             try:
                 act(one)
             except (ClientError, BotoCoreError, RuntimeError):  # the next run tries again

@@ -119,6 +119,9 @@ class Rds:
         if name in self.here[kind]:
             code = "DBSnapshotAlreadyExists"
             raise fault(code if part == "DBSnapshot" else f"{part}AlreadyExistsFault")
+        encrypted = source.get("StorageEncrypted") or kind == "db_snapshot"
+        if "KmsKeyId" in request and not encrypted:
+            raise fault("InvalidParameterCombination")
         if world.in_progress() >= world.quota:
             raise fault("SnapshotQuotaExceeded")
         assert len(name) <= 63

@@ -6,9 +6,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from raw_stacks import ACCOUNT, eventually, resource, template
+from raw_stacks import ACCOUNT, eventually, refusal, resource, template
 
-from eventstacks import environment
+from eventstacks import environment, rendering
 from eventstacks.aws import Aws
 from eventstacks.bus import dead_letters
 from eventstacks.local import server
@@ -59,6 +59,13 @@ def change(stack, **target):
         ScheduleExpression=f"at({moment:%Y-%m-%dT%H:%M:%S})",
         Target={**found["Target"], **target},
     )
+
+
+def test_a_function_and_a_bus_are_refused_together(clients, unique):
+    body = rendering.render("scheduled-task").text
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
+    said = refusal(clients, unique, body, FunctionArn=arn, EventBusName="orders")
+    assert "EventBusName" in said
 
 
 def test_a_run_arrives_on_the_bus_with_its_keys(task, bus):

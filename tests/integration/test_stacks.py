@@ -400,6 +400,10 @@ def test_the_bus_logs_at_its_level(deploy, unique, level, types):
         ("FlexibleWindowInMinutes", "1441", "scheduled-task"),
         ("TaskInput", "daily", "scheduled-task"),
         ("BusLogLevel", "DEBUG", "custom-event-bus"),
+        ("BusLogDetail", "FULL", "custom-event-bus"),  # without a level
+        # An execution must look at its snapshot before it fails.
+        ("WaitTimeoutInSeconds", "3601", "rds-snapshot-workflow"),
+        ("MaximumWaitInSeconds", "7199", "rds-snapshot-workflow"),
     ],
 )
 def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique, refused):

@@ -31,17 +31,22 @@ def test_an_event_makes_one_copy_with_its_tags_and_an_announcement(run, kind):
 
 
 @pytest.mark.parametrize(
-    ("key", "encrypted", "wanted"),
+    ("kind", "key", "encrypted", "wanted"),
     [
-        ("", False, None),
-        ("", True, "alias/aws/rds"),
-        ("arn:key", True, "arn:key"),
-        ("arn:key", False, "arn:key"),
+        ("db_snapshot", "", {}, None),
+        ("db_snapshot", "", {"Encrypted": True}, "alias/aws/rds"),
+        ("db_snapshot", "arn:key", {"Encrypted": True}, "arn:key"),
+        ("db_snapshot", "arn:key", {}, "arn:key"),
+        ("db_cluster_snapshot", "", {"StorageEncrypted": True}, "alias/aws/rds"),
+        ("db_cluster_snapshot", "arn:key", {"StorageEncrypted": True}, "arn:key"),
+        ("db_cluster_snapshot", "arn:key", {}, None),
     ],
 )
-def test_the_copy_is_encrypted_with_a_key_of_the_destination(monkeypatch, key, encrypted, wanted):
+def test_the_copy_is_encrypted_with_a_key_of_the_destination(
+    monkeypatch, kind, key, encrypted, wanted
+):
     run = Run(World(), monkeypatch, KMS_KEY=key)
-    run.event(run.world.add("first", Encrypted=encrypted))
+    run.event(run.world.add("first", kind=kind, **encrypted))
     run.work()
     assert [one["KmsKeyId"] for one in run.world.copies()] == [wanted]
 
@@ -53,6 +58,7 @@ def test_the_copy_is_encrypted_with_a_key_of_the_destination(monkeypatch, key, e
         ({}, {"SnapshotType": "awsbackup"}),
         ({}, {"Engine": "neptune"}),
         ({}, {"Engine": "docdb"}),
+        ({}, {"Engine": "custom-oracle-ee"}),
         ({"ENGINES": "aurora,mysql"}, {}),
         ({"DATABASE_PREFIX": "billing-"}, {}),
         ({"TAG_KEY": "copy"}, {}),
@@ -114,6 +120,7 @@ def test_twins_in_both_regions_do_not_copy_each_others_copies(monkeypatch):
         ("InternalFailure", "copy"),
         ("KMSKeyNotAccessibleFault", "dead"),
         ("DBSnapshotNotFound", "dead"),
+        ("DBClusterSnapshotNotFoundFault", "dead"),
         ("AccessDenied", "dead"),
     ],
 )
@@ -213,6 +220,9 @@ def test_the_schedule_copies_what_no_event_reported(run):
         run.world.add(f"snapshot-{number}")
     counts = run.reconcile()
     assert (counts["CopiesMissing"], len(run.messages)) == (30, 20)  # as many as can start
+    while run.work():
+        pass
+    assert (run.reconcile()["CopiesMissing"], len(run.messages)) == (10, 0)
     run.drain(6)
     assert len(run.world.copies()) == 30
     assert run.reconcile()["CopiesMissing"] == 0
@@ -232,6 +242,28 @@ def test_the_alarm_counts_copies_that_are_late_or_stuck(run):
         0,
         1,
     )
+
+
+@pytest.mark.parametrize("shorter", ["BACKFILL_DAYS", "RETENTION_DAYS"])
+def test_the_alarm_counts_a_missing_copy_before_it_is_given_up(monkeypatch, shorter):
+    run = Run(World(), monkeypatch, DEADLINE_HOURS="168", **{shorter: "1"})
+    run.world.add("first")
+    counts = []
+    for _ in range(26):  # no message is worked on
+        counts.append(run.reconcile()["CopiesOverdue"])
+        run.world.pass_time(3600)
+    assert counts == [0] * 19 + [1] * 6 + [0]
+
+
+def test_a_copy_that_expires_is_not_announced(monkeypatch):
+    run = Run(World(), monkeypatch, RETENTION_DAYS="1")
+    for number in range(2):
+        run.event(run.world.add(f"s{number}"))
+        run.work()
+        run.world.pass_time(2 * 86400)
+    run.reconcile()
+    assert [one["sourceArn"][-2:] for one in run.world.announced] == ["s1"]
+    assert len(run.world.deleted) == 1
 
 
 def test_a_failed_copy_is_deleted_and_made_again(run):
@@ -261,6 +293,32 @@ def test_copies_past_the_retention_are_deleted_but_the_newest(monkeypatch):
     assert len(run.world.copies()) == 2
 
 
+def test_the_age_of_a_copy_is_that_of_its_source(monkeypatch):
+    run = Run(World(), monkeypatch, RETENTION_DAYS="3", BACKFILL_DAYS="3")
+    arn = run.world.add("first")
+    run.world.pass_time(2 * 86400)
+    run.event(arn)
+    run.event(run.world.add("second"))
+    run.drain(1)
+    run.world.pass_time(86400)
+    run.reconcile()
+    assert [tags(one)["source-arn"] for one in run.world.deleted] == [arn]
+
+
+def test_a_connection_that_breaks_is_waited_for(run, monkeypatch):
+    def breaks(*_):
+        raise function.BotoCoreError
+
+    run.event(run.world.add("first"))
+    with monkeypatch.context() as patched:
+        patched.setattr(function, "copy_one", breaks)
+        for _ in range(function.ATTEMPTS + 1):
+            run.work()
+            run.world.pass_time(3600)
+    run.work()
+    assert (len(run.world.copies()), run.dead) == (1, [])
+
+
 @pytest.mark.parametrize("breakage", ["an empty list", "an error"])
 def test_nothing_is_deleted_when_the_sources_are_not_seen(run, monkeypatch, breakage):
     old_copies(run, 2)
@@ -284,13 +342,11 @@ def test_nothing_is_deleted_when_the_sources_are_not_seen(run, monkeypatch, brea
 
 def test_copies_of_others_are_left_alone(run):
     run.world.add("seed")
-    run.world.add(
-        "copy-x-1",
-        region="eu-west-1",
-        SnapshotCreateTime=START - timedelta(days=400),
-        TagList=[{"Key": "copied-by", "Value": "us-east-1/other"}],
-    )
-    run.world.add("by-hand", region="eu-west-1", SnapshotCreateTime=START - timedelta(days=400))
+    old = {"region": "eu-west-1", "SnapshotCreateTime": START - timedelta(days=400)}
+    for number in range(2):  # more than MINIMUM_COPIES
+        tag = {"Key": "copied-by", "Value": "us-east-1/other"}
+        run.world.add(f"copy-x-{number}", TagList=[tag], **old)
+        run.world.add(f"by-hand-{number}", **old)
     run.reconcile()
     assert run.world.deleted == []
 

@@ -8,13 +8,16 @@ from datetime import timedelta
 
 import pytest
 from fake_rds import START, World
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from snapshot_copier import Run, function, tags
 
 
 @settings(max_examples=100)
 @given(name=st.from_regex(r"(rds:)?[a-zA-Z](-?[a-zA-Z0-9]){0,250}", fullmatch=True))
+@example(name="a" * 200)
+@example(name="a" + "-a" * 100)
+@example(name="aa" + "-a" * 100)
 def test_names_of_copies_are_what_rds_accepts(name):
     snapshot = function.snapshot_of(
         {
@@ -75,6 +78,28 @@ def test_ten_thousand_snapshots_are_reconciled_in_little_memory(run):
     assert run.world.calls <= 210
     assert peak < 100_000_000
     assert seconds + run.world.calls * 0.2 < 300
+
+
+def test_many_expired_copies_are_deleted_in_several_runs(run):
+    for number in range(302):
+        tag = [{"Key": "copied-by", "Value": "us-east-1/backup"}]
+        run.world.add(f"copy-{number}", region="eu-west-1", TagList=tag)
+    run.world.pass_time(100 * 86400)
+    run.world.add("seed")
+    left = []
+    for _ in range(2):
+        run.reconcile()
+        left.append(len(run.world.copies()))
+    assert left == [102, 1]
+
+
+def test_the_copy_has_at_most_forty_tags_of_the_source_and_none_of_aws(run):
+    own = [{"Key": f"k{number}", "Value": "v"} for number in range(45)]
+    run.event(run.world.add("first", TagList=[{"Key": "aws:backup", "Value": "v"}, *own]))
+    run.work()
+    (copy,) = run.world.copies()
+    assert [key for key in tags(copy) if key.startswith("aws:")] == []
+    assert len(copy["TagList"]) == 43
 
 
 FAULTS = (None, "SnapshotQuotaExceeded", "Throttling", "InternalFailure", "InvalidDBSnapshotState")

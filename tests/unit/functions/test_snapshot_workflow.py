@@ -217,7 +217,7 @@ def test_look_tells_the_status_or_that_it_is_missing(aws):
 
 @pytest.mark.parametrize(
     "given",
-    [{}, None, {"DBInstanceIdentifier": 5}, {**ORDERS, "DBClusterIdentifier": "x"}],
+    [{}, None, ["orders"], {"DBInstanceIdentifier": 5}, {**ORDERS, "DBClusterIdentifier": "x"}],
 )
 def test_input_without_exactly_one_database_is_refused_before_anything_is_stored(aws, given):
     begin(aws, "T1", given)
