@@ -229,3 +229,110 @@ def test_a_nested_stack_without_a_physical_id_is_not_the_root(world):
     assert (result.outcome, result.status) == ("failed", "ROLLBACK_COMPLETE")
     assert result.problem.what.startswith("Orders (AWS::CloudFormation::Stack)")
     assert w.clock.now() >= 41
+
+
+def test_an_operation_of_another_run_is_followed_from_its_start(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(
+        stack_id,
+        steps(
+            (1, "STACK", "UPDATE_IN_PROGRESS"),
+            (2, "Queue", "UPDATE_COMPLETE"),
+            (60, "STACK", "UPDATE_COMPLETE"),
+        ),
+        "somebody",
+    )
+    w.clock.time = 10
+    (result,) = w.deployer().follow()
+    assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
+    assert w.clock.time < 62
+
+
+def test_an_update_that_rolls_back_while_followed_fails_with_the_reason(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(
+        stack_id,
+        steps(
+            (1, "STACK", "UPDATE_IN_PROGRESS"),
+            (2, "Queue", "UPDATE_FAILED", "no"),
+            (3, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+            (60, "STACK", "UPDATE_ROLLBACK_COMPLETE"),
+        ),
+        "somebody",
+    )
+    w.clock.time = 10  # the rollback is in progress already
+    (result,) = w.deployer().follow()
+    assert not result.ok
+    assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
+
+
+def test_failures_of_an_earlier_operation_are_not_reasons_of_the_followed_one(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    begun, ended = (0, "STACK", "UPDATE_IN_PROGRESS"), (20, "STACK", "UPDATE_FAILED")
+    w.cfn.play(
+        stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the first one's"), ended), "first"
+    )
+    w.clock.time = 50
+    w.cfn.play(
+        stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), "second"
+    )
+    w.clock.time = 60
+    (result,) = w.deployer().follow()
+    assert (result.outcome, result.status) == ("failed", "UPDATE_FAILED")
+    assert "the first one's" not in str(result.problem)
+    assert "the second one's" in str(result.problem)
+
+
+STUCK = steps(
+    (0, "STACK", "UPDATE_IN_PROGRESS"),
+    (1, "Queue", "UPDATE_FAILED", "no"),
+    (2, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"),
+    (3, "Queue", "UPDATE_FAILED", "missing"),
+    (4, "STACK", "UPDATE_ROLLBACK_FAILED"),
+)
+
+
+def test_a_continued_rollback_is_followed_from_its_own_start(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.cfn.play(stack_id, STUCK, "first")
+    w.clock.time = 100
+    again = steps(
+        (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (100, "STACK", "UPDATE_ROLLBACK_COMPLETE")
+    )
+    w.cfn.play(stack_id, again, "second")
+    w.clock.time = 110
+    (result,) = w.deployer().follow()
+    assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
+    assert 200 <= w.clock.now() < 202
+
+
+def test_an_operation_that_ends_before_its_first_events_are_read_is_reported(world):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus")
+    w.clock.time = 10
+    w.cfn.play(
+        stack_id,
+        steps((0, "STACK", "UPDATE_IN_PROGRESS"), (5, "STACK", "UPDATE_COMPLETE")),
+        "somebody",
+    )
+    w.clock.time = 12
+    describe = w.cfn.describe_stack_events
+
+    def ended(**given):
+        w.clock.time = max(w.clock.time, 16)
+        return describe(**given)
+
+    w.cfn.describe_stack_events = ended
+    (result,) = w.deployer().follow()
+    assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
+    assert w.clock.now() < 17
+
+
+def test_without_an_operation_in_progress_follow_returns_nothing(world):
+    w = world()
+    w.cfn.add_stack("t-bus")
+    assert w.deployer().follow() == []
