@@ -267,11 +267,14 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
     """
     path = directory / f"{name}.yaml"
     if name not in (known := names(directory)):
+        advice = "Run the command at the top of a project. To create one: eventstacks init NAME"
+        if known:
+            advice = f"Available: {', '.join(known)}. Create {path} for a new one."
         raise EnvironmentFileError(
             f"environment {name!r} not found{nearest(name, known)}",
             code=ErrorCode.ENVIRONMENT_NOT_FOUND,
             where=str(directory),
-            advice=f"Available: {', '.join(known) or 'none'}. Create {path} for a new one.",
+            advice=advice,
         )
     data = documents.parse(documents.read_text(path), str(path), Loader)
     if isinstance(data, dict):  # x-…: a place for anchors

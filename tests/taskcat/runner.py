@@ -107,7 +107,7 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
     if not stacks:
         yield (
             trouble
-            or f"no test in .taskcat.yml is called {test.test_names} and can run in {test.regions}"
+            or f"no test of .taskcat.yml to run (tests: {test.test_names}, Regions: {test.regions})"
         )
     for stack in stacks:
         yield from (

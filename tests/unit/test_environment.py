@@ -349,6 +349,11 @@ def test_an_environment_without_stacks_is_refused(tmp_path):
         load(tmp_path, "regions: [us-east-1]\n")
 
 
+def test_in_a_folder_without_environments_init_is_advised(tmp_path):
+    with pytest.raises(EnvironmentFileError, match="eventstacks init"):
+        environment.load("local", tmp_path)
+
+
 def test_a_missing_environment_lists_the_others(tmp_path):
     (tmp_path / "prod.yaml").write_text(GOOD)
     with pytest.raises(

@@ -207,9 +207,12 @@ def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
             text = f"bus not found in {region}: PutEvents would succeed and the event is dropped"
         _say(depth + 1, f"✗ {text}", "red")
         return
+    labels = [route.rule.label for route in arrival.routes]
     for route in arrival.routes:
         kind = route.rule.sender.title if route.rule.sender else "rule"
         text = f"{MARKS[route.matched]} {kind} {route.rule.label}"
+        if labels.count(route.rule.label) > 1:  # rules of several stacks
+            text += f" ({route.rule.name})"
         _say(depth + 1, text, MARK_STYLES[route.matched])
         for why in route.why:
             _say(depth + 3, why, "dim")

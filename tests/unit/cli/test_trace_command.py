@@ -189,5 +189,12 @@ def test_what_is_not_expanded_is_no_sure_answer(run, event, tmp_path):
     assert "no rule" not in out
 
 
+def test_rules_of_several_stacks_with_one_logical_id_are_told_apart(run, tmp_path):
+    path = tmp_path / "event.json"
+    path.write_text('{"source": "aws.rds", "detail-type": "x"}')
+    lines = [line for line in run(path)[1].splitlines() if "rule SnapshotRule" in line]
+    assert len(lines) == len(set(lines)) > 1
+
+
 def test_the_verb_has_examples():
     assert "Example" in CliRunner().invoke(trace, ["--help"]).output
