@@ -284,6 +284,4 @@ def _time(value: Any) -> datetime:
             return datetime.fromtimestamp(float(value), UTC)
         if (moment := datetime.fromisoformat(value)).tzinfo:
             return moment.astimezone(UTC)
-    raise _invalid(
-        f"invalid Time {value!r}: use ISO 8601 with a time zone (Z, +02:00), or seconds since 1970"
-    )
+    raise _invalid("Time must be ISO 8601 with a time zone (Z, +02:00), or seconds since 1970")

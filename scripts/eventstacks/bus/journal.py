@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # ``code`` and ``line`` (of the file of rejects) are NULL for acknowledged records; ``crc`` is the
-# CRC-32 of the record. ``user_version`` is 1 if the delivery is complete.
+# CRC-32 of the record. When a delivery is complete, ``user_version`` is its number of records.
 _SCHEMA = """
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
@@ -118,8 +118,8 @@ class Journal:
                 where=str(path),
                 advice="Send it without --resume.",
             )
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        for file in filter(None, (path, rejected)):
+            file.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(path or "", timeout=0)
         with contextlib.ExitStack() as on_error, self._errors():
             on_error.callback(self._database.close)
@@ -129,8 +129,9 @@ class Journal:
     def _begin(self, *, resume: bool) -> None:
         execute = self._database.execute
         self._database.executescript(_SCHEMA)
-        (is_complete,) = execute("PRAGMA user_version").fetchone()
-        if not (is_complete or resume) and execute("SELECT 1 FROM send_journal").fetchone():
+        (complete,) = execute("PRAGMA user_version").fetchone()
+        (settled,) = execute("SELECT count(*) FROM send_journal").fetchone()
+        if not resume and settled not in (0, complete):
             raise JournalError(
                 "an earlier delivery of this input was interrupted; nothing was sent",
                 code=ErrorCode.ALREADY_EXISTS,
@@ -184,7 +185,7 @@ class Journal:
                 "the input is shorter than that of the interrupted delivery", where=str(self.path)
             )
         with self._errors():
-            self._database.execute("PRAGMA user_version = 1")
+            self._database.execute(f"PRAGMA user_version = {self.summary.records}")
 
     def open_records(self) -> list[tuple[int, int]]:
         """Return what was read and is not settled, as ranges of numbers from 0."""
@@ -202,8 +203,16 @@ class Journal:
             while self.rejected.exists():
                 number += 1
                 self.rejected = path.with_stem(f"{path.stem}-{number}")
-            with self.rejected.open("x", encoding="utf-8") as file:
-                file.writelines(f"{line}\n" for line in self.rejects())
+            try:
+                with self.rejected.open("x", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in self.rejects())
+            except OSError as error:
+                raise JournalError(
+                    f"cannot write the rejected records: {error.strerror}",
+                    where=str(self.rejected),
+                    advice="They are in the journal: --resume writes them. --rejected names "
+                    "another file.",
+                ) from None
         self._database.close()
 
     @contextlib.contextmanager

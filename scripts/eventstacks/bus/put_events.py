@@ -112,7 +112,8 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _entry_failure(result: Mapping[str, Any]) -> Failure | None:
-    if not (code := result.get("ErrorCode")):
+    if "EventId" in result or "SuccessCode" in result:
         return None
+    code = result["ErrorCode"]  # without it, this is not an answer of PutEvents
     retryable = code in RETRYABLE or is_transient(ClientError({"Error": {"Code": code}}, ""))
     return Failure(code, result.get("ErrorMessage", ""), retryable)

@@ -301,7 +301,8 @@ class Sender:
                 item.is_alone = item.is_alone or failure.whole_call
                 item.attempts += 1
                 longest = min(self._settings.cap, self._settings.base * 2**item.attempts)
-                due = time.monotonic() + random.uniform(0, longest)  # noqa: S311 - full jitter
+                wait = max(random.uniform(0, longest), self._asked(failure))  # noqa: S311 - jitter
+                due = time.monotonic() + wait
                 heapq.heappush(self._waiting, (due, next(self._order), item))
                 self._waiting_bytes += item.size
             else:
@@ -310,6 +311,10 @@ class Sender:
                 )
         self._unsettled -= len(rows)
         return rows
+
+    def _asked(self, failure: Failure) -> float:
+        """Return the seconds that an answer asked to wait, as far as the outage may last."""
+        return min(failure.retry_after, self._settings.give_up_after)
 
     def _watch_outage(self, failures: Sequence[Failure | None]) -> None:
         """Pause if calls fail: if every entry failed, and can be retried. Raises OutageError."""
@@ -329,7 +334,7 @@ class Sender:
                 f"Trying again every {PROBE_SECONDS:.0f} s."
             )
         pause = PROBE_SECONDS if self._failures >= FAILURES_TO_PAUSE else 0.0
-        self._paused_until = max(self._paused_until, now + max(pause, last.retry_after))
+        self._paused_until = max(self._paused_until, now + max(pause, self._asked(last)))
         if now - self._failing_since > self._settings.give_up_after:
             raise OutageError(
                 f"no call succeeded for {self._settings.give_up_after:.0f} s: {reason}",

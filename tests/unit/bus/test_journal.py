@@ -97,6 +97,19 @@ def test_an_interrupted_delivery_that_was_complete_before_is_open(files):
     assert code(lambda: Journal(*files)) is ErrorCode.ALREADY_EXISTS
 
 
+def test_a_complete_delivery_that_grows_and_is_interrupted_is_open(files):
+    first = Journal(*files)
+    first.read(crcs(1))
+    first.record(acknowledged(0))
+    first.finish()
+    first.close()
+    second = Journal(*files, resume=True)
+    second.read(crcs(3))
+    second.record(acknowledged(1))
+    second.close()
+    assert code(lambda: Journal(*files)) is ErrorCode.ALREADY_EXISTS
+
+
 @pytest.mark.parametrize("text", [b'{"id": 1}\n{"id": 2}\n' * 200, b"[]\n"])
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_file_that_is_not_a_journal_is_refused_and_kept(files, text, resume):
@@ -160,6 +173,16 @@ def test_a_file_of_rejects_is_never_overwritten(files):
     found = [files[1].with_name(f"rejected-{number}.ndjson") for number in (2, 3)]
     assert [lines(one)[0]["Rejected"]["Record"] for one in found] == [1, 2]
     assert (first.rejected, second.rejected) == tuple(found)
+
+
+def test_rejects_that_cannot_be_written_are_written_later(files):
+    journal = Journal(*files)
+    journal.rejected = files[0] / "not-a-folder"
+    journal.record([rejected(0)])
+    assert code(journal.close) is ErrorCode.JOURNAL_INVALID
+    journal._database.close()
+    Journal(files[0], files[1].parent / "new" / "rejected", resume=True).close()
+    assert lines(files[1].parent / "new" / "rejected")[0]["Rejected"]["Record"] == 1
 
 
 def test_without_rejects_there_is_no_file(files):

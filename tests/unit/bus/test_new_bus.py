@@ -10,6 +10,7 @@ from eventstacks.bus.put_events import NewBus
 
 ARN = "arn:aws:events:eu-central-1:111122223333:event-busv2/shop/a1b2c3d4e5f6g7h8i9j0k1l2m"
 OTHER = ARN.replace("shop", "stock")
+PUBLISHED = {"SuccessCode": "PUBLISHED"}
 
 
 @pytest.fixture
@@ -43,10 +44,10 @@ def answer(*results):
 
 
 def test_100_entries_go_in_a_call_and_a_duplicate_is_a_success(client, service):
-    published, duplicate = {"SuccessCode": "PUBLISHED"}, {"SuccessCode": "DEDUPLICATED"}
+    duplicate = {"SuccessCode": "DEDUPLICATED"}
     for first, last in ((0, 100), (100, 150)):
         given = {"EventBusArn": ARN, "Entries": [entry(one) for one in range(first, last)]}
-        results = [published] * (last - first - 1) + [duplicate]
+        results = [PUBLISHED] * (last - first - 1) + [duplicate]
         service.add_response("put_events", answer(*results), given)
     summary = send(client, [entry(one) for one in range(150)])
     assert (summary.acknowledged, summary.rejected, summary.calls) == (150, 0, 2)
@@ -56,16 +57,22 @@ def test_only_the_entry_that_failed_is_sent_again(client, service):
     busy = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
     denied = {"ErrorCode": "InvalidInputException", "ErrorMessage": "no"}
     service.add_response(
-        "put_events", answer(busy, denied, {}), {"EventBusArn": ARN, "Entries": ANY}
+        "put_events",
+        answer(busy, denied, PUBLISHED),
+        {"EventBusArn": ARN, "Entries": ANY},
     )
-    service.add_response("put_events", answer({}), {"EventBusArn": ARN, "Entries": [entry(0)]})
+    service.add_response(
+        "put_events", answer(PUBLISHED), {"EventBusArn": ARN, "Entries": [entry(0)]}
+    )
     summary = send(client, [entry(one) for one in range(3)])
     assert (summary.acknowledged, summary.rejected, summary.retried) == (2, 1, 1)
     assert summary.by_code == {"InvalidInputException": 1}
 
 
 def test_fields_that_the_api_does_not_have_are_left_out(client, service):
-    service.add_response("put_events", answer({}), {"EventBusArn": ARN, "Entries": [entry(0)]})
+    service.add_response(
+        "put_events", answer(PUBLISHED), {"EventBusArn": ARN, "Entries": [entry(0)]}
+    )
     trace = "Root=1-5759e988-bd862e3fe1be46a994272793"
     assert send(client, [entry(0, TraceHeader=trace, EventBusName=ARN)]).acknowledged == 1
 

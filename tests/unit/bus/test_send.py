@@ -225,6 +225,44 @@ def test_retry_after_is_honoured(stub):
     assert len(bus.counts()["faulty_calls"]) == 1
 
 
+def test_no_answer_delays_the_end_of_an_outage(stub):
+    bus, began = stub("--fault", "503,9999"), time.monotonic()
+    with pytest.raises(OutageError):
+        send([event()], bus.client(), "orders", Settings(threads=1, base=0.01, give_up_after=0.3))
+    assert time.monotonic() - began < 5
+
+
+def test_a_call_is_not_repeated_before_the_time_it_was_given_though_others_succeed(stub):
+    client, times = stub().client(), []
+
+    class Busy:
+        status_code, headers, content = 429, {"retry-after": "1"}, b"{}"
+
+    def answer(request, **_):
+        times.append(time.monotonic())
+        return Busy if len(times) == 1 else None
+
+    client.meta.events.register("before-send.events.PutEvents", answer)
+    events = [event(Detail={"id": number}) for number in range(20)]
+    assert send(events, client, "orders", Settings(threads=1, base=0.01)).acknowledged == 20
+    assert len(times) == 3
+    assert times[2] - times[0] > 0.95
+
+
+def test_an_entry_without_a_result_is_not_acknowledged(stub):
+    client, calls = stub().client(), []
+
+    class Blank:
+        status_code, headers, content = 200, {}, b'{"Entries": [{"EventId": "1"}, {}]}'
+
+    client.meta.events.register(
+        "before-send.events.PutEvents",
+        lambda **_: calls.append(1) or (Blank if len(calls) == 1 else None),
+    )
+    summary = send([event(), event()], client, "orders", FAST)
+    assert (summary.acknowledged, summary.retried) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [("3", 3), (" 7 ", 7), ("", 0), ("-1", 0), ("nan", 0), ("Wed, 21 Oct 2099 07:28:00 GMT", 0)],
