@@ -12,17 +12,12 @@ import threading
 import uuid
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import botocore.session
 from botocore import xform_name
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
-
-from eventstacks.aws import Cancelled
-from eventstacks.cloudformation.run import Listener
-from eventstacks.environment import Environment, StackSettings
 
 MODEL = botocore.session.get_session().get_service_model("cloudformation")
 OPERATIONS = {xform_name(name): name for name in MODEL.operation_names}
@@ -46,43 +41,7 @@ def throttle():
     return refusal("Throttling", "Rate exceeded")
 
 
-class FakeClock:
-    def __init__(self):
-        self.time, self.naps, self._stopped, self.alarms = 0.0, [], False, []
-        self.lock = threading.RLock()
-
-    def now(self):
-        return self.time
-
-    def sleep(self, seconds):
-        if self._stopped:
-            raise Cancelled
-        with self.lock:
-            self.naps.append(seconds)
-            self.time += seconds
-        for at, action in list(self.alarms):
-            if at <= self.time:
-                self.alarms.remove((at, action))
-                action()
-        if self._stopped:
-            raise Cancelled
-        assert self.time < 100_000, "waits for ever"
-
-    def stop(self):
-        self._stopped = True
-
-    def on_retry(self, trouble):
-        pass
-
-    @property
-    def stopped(self):
-        return self._stopped
-
-    def at(self, seconds, action):
-        self.alarms.append((seconds, action))
-
-
-def steps(*given, root="STACK"):
+def steps(*given):
     """(seconds, logical id or 'STACK', status[, reason][, extra]) → a timeline."""
     return [
         (one[0], one[1], one[2], one[3] if len(one) > 3 else "", one[4] if len(one) > 4 else {})
@@ -128,20 +87,15 @@ class FakeCloudFormation:
         self.lag = 0.0  # seconds by which DescribeStacks is late
         self.page, self.shuffle = 100, None
         self.operation_events, self.outputs = [], {}
-        self.exports, self.imports = (
-            {},
-            {},
-        )  # stack → output → name of the export; that → stacks that import it
+        self.exports = {}  # stack → output → name of the export
+        self.imports = {}  # name of an export → stacks that import it
         self.change_set_delay = 0.0
         self.numbers = itertools.count()
         self.lock = threading.RLock()
         for name in [one for one in dir(self) if one.startswith("_do_")]:
             setattr(self, name[4:], self._wrap(name[4:], getattr(self, name)))
 
-    class _Meta:
-        region_name = "us-east-1"
-
-    meta = _Meta()
+    meta = SimpleNamespace(region_name="us-east-1")
 
     def _wrap(self, name, method):
         shape = MODEL.operation_model(OPERATIONS[name]).input_shape
@@ -152,13 +106,11 @@ class FakeCloudFormation:
             with self.lock:
                 self.calls.append((name, arguments))
                 queue = self.faults[name]
-                if queue:
-                    error, landed = queue.pop(0)
-                    if error is not None:
-                        if landed:
-                            method(**arguments)
-                        raise error
-                return method(**arguments)
+                error, landed = queue.pop(0) if queue else (None, True)
+                answer = method(**arguments) if landed or error is None else None
+                if error is not None:
+                    raise error
+                return answer
 
         return call
 
@@ -167,6 +119,10 @@ class FakeCloudFormation:
 
     def names(self):
         return [name for name, _ in self.calls]
+
+    def arguments(self, method):
+        """Return the arguments of the calls of this method, in order."""
+        return [given for name, given in self.calls if name == method]
 
     # --- what a test arranges ---------------------------------------------------------------
 
@@ -443,73 +399,3 @@ class FakeCloudFormation:
             if raw["PhysicalResourceId"] != StackName
         }
         return {"StackResourceSummaries": list(latest.values())}
-
-
-class FakeAws:
-    def __init__(self, environment, clock):
-        self.environment, self.clock, self.fakes, self.lock = (
-            environment,
-            clock,
-            {},
-            threading.Lock(),
-        )
-
-    def client(self, service, region=None):
-        with self.lock:
-            return self.fakes.setdefault(
-                (service, region), FakeCloudFormation(self.clock, region or "us-east-1")
-            )
-
-    def guard(self):
-        return "123456789012"
-
-
-def stack(name="bus", regions=("us-east-1",), **more):
-    return StackSettings(
-        name=name, stack_name=f"t-{name}", template="queue", regions=regions, **more
-    )
-
-
-def environment(*stacks, **more):
-    stacks = stacks or (stack(),)
-    return Environment(
-        name="test",
-        path=Path("parameters/test.yaml"),
-        regions=("us-east-1",),
-        stacks={one.name: one for one in stacks},
-        **more,
-    )
-
-
-class FakeClockView:
-    """The same time, but never stopped."""
-
-    def __init__(self, clock):
-        self.clock = clock
-
-    def now(self):
-        return self.clock.now()
-
-    def sleep(self, seconds):
-        self.clock.time += seconds
-
-    def on_retry(self, trouble):
-        pass
-
-
-class Ear(Listener):
-    def __init__(self, answer=True):
-        self.answer, self.asked, self.heard, self.results, self.totals = answer, [], [], [], []
-
-    def confirm(self, plans):
-        self.asked.append(list(plans))
-        return self.answer(plans) if callable(self.answer) else self.answer
-
-    def started(self, ref, total):
-        self.totals.append(total)
-
-    def progressed(self, ref, event, resources):
-        self.heard.append(SimpleNamespace(ref=ref, event=event, resources=dict(resources)))
-
-    def finished(self, result):
-        self.results.append(result)

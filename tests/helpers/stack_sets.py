@@ -3,7 +3,7 @@
 import dataclasses
 
 from rendered import rendered
-from scripted_cloudformation import environment, stack
+from scripted_aws import environment, stack
 
 from eventstacks.aws import Aws
 from eventstacks.cloudformation import deployer

@@ -7,14 +7,8 @@ import types
 
 import pytest
 from rendered import templates
-from scripted_cloudformation import (
-    TEMPLATE,
-    Ear,
-    FakeAws,
-    FakeClock,
-    FakeClockView,
-    environment,
-)
+from scripted_aws import FakeAws, FakeClock, FakeClockView, RecordingListener, environment
+from scripted_cloudformation import TEMPLATE
 from stack_sets import StackSetWorld
 
 from eventstacks.cloudformation import deployer
@@ -40,12 +34,12 @@ def world(clock):
             self.environment = found or environment()
             self.aws = FakeAws(self.environment, clock)
             self.cfn = self.aws.client("cloudformation", HERE)
-            self.clock, self.ear = clock, Ear()
+            self.clock, self.listener = clock, RecordingListener()
             self.options, self.template = dict(options), TEMPLATE
 
         def deployer(self, stack=None):
             refs = self.environment.choose(stack)
-            return deployer.create(self.aws, refs, listener=self.ear, clock=self.clock)
+            return deployer.create(self.aws, refs, listener=self.listener, clock=self.clock)
 
         def deploy(self, stack=None, **options):
             how = Options(**{**self.options, **options})

@@ -1,7 +1,8 @@
 """Cases from public reports about deployers: failed creations, local paths, one Region."""
 
 import pytest
-from scripted_cloudformation import environment, refusal, stack
+from scripted_aws import environment, stack
+from scripted_cloudformation import refusal
 
 from eventstacks.cloudformation import outputs
 from eventstacks.errors import ErrorCode, ToolError

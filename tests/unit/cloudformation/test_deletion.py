@@ -1,7 +1,8 @@
 """Deletion of stacks: order, protection, buckets, exports, and other runs."""
 
 import pytest
-from scripted_cloudformation import DELETED, environment, refusal, stack, steps
+from scripted_aws import environment, stack
+from scripted_cloudformation import DELETED, refusal, steps
 
 from eventstacks.environment import OutputReference
 from eventstacks.errors import ErrorCode
@@ -17,7 +18,7 @@ def test_consumers_are_deleted_before_producers(world):
     w.cfn.add_stack("t-bus")
     w.cfn.add_stack("t-rules")
     assert [one.outcome for one in w.delete()] == ["deleted", "deleted"]
-    calls = [given["StackName"] for name, given in w.cfn.calls if name == "delete_stack"]
+    calls = [given["StackName"] for given in w.cfn.arguments("delete_stack")]
     assert [arn.split("/")[1] for arn in calls] == ["t-rules", "t-bus"]
 
 

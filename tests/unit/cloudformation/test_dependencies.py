@@ -2,7 +2,7 @@
 
 import pytest
 from rendered import templates
-from scripted_cloudformation import Ear, FakeAws, environment, stack
+from scripted_aws import FakeAws, RecordingListener, environment, stack
 
 from eventstacks.cloudformation import deployer, outputs
 from eventstacks.errors import ErrorCode
@@ -62,12 +62,12 @@ def importing(clock):
     """importing(): the environment of ``exchange`` on a scripted CloudFormation that knows exports."""
     found = exchange()
     aws = FakeAws(found, clock)
-    cfn, ear = aws.client("cloudformation", "us-east-1"), Ear()
+    cfn, listener = aws.client("cloudformation", "us-east-1"), RecordingListener()
     cfn.outputs["t-bus"] = {"Name": "shop"}
     cfn.exports["t-bus"] = {"Name": "t-bus-us-east-1"}
 
     def run(verb):
-        chosen = deployer.create(aws, found.choose(), listener=ear, clock=clock)
+        chosen = deployer.create(aws, found.choose(), listener=listener, clock=clock)
         if verb == "delete":
             return chosen.delete(chosen.preview_deletion())
         return getattr(chosen, verb)(templates(queue=BUS, rules=RULES))
@@ -100,14 +100,11 @@ def test_depends_on_gives_the_order(world):
     w.deploy()
     done = [
         given["ChangeSetName"].split("/")[1].split("-eventstacks-")[0]
-        for name, given in w.cfn.calls
-        if name == "execute_change_set"
+        for given in w.cfn.arguments("execute_change_set")
     ]
     assert done == ["t-second", "t-first"]
     w.delete()
-    deleted = [
-        given["StackName"].split("/")[1] for name, given in w.cfn.calls if name == "delete_stack"
-    ]
+    deleted = [given["StackName"].split("/")[1] for given in w.cfn.arguments("delete_stack")]
     assert deleted == ["t-first", "t-second"]
 
 

@@ -1,13 +1,7 @@
 """Following an operation by its events, to its end. Against a scripted CloudFormation."""
 
 import pytest
-from scripted_cloudformation import (
-    CREATED,
-    STACK,
-    UPDATED,
-    refusal,
-    steps,
-)
+from scripted_cloudformation import CREATED, STACK, UPDATED, refusal, steps
 
 from eventstacks.errors import ErrorCode
 
@@ -18,9 +12,7 @@ def test_events_are_asked_by_arn(world):
     w = world()
     w.deploy()
     assert all(
-        given["StackName"].startswith("arn:")
-        for name, given in w.cfn.calls
-        if name == "describe_stack_events"
+        given["StackName"].startswith("arn:") for given in w.cfn.arguments("describe_stack_events")
     )
 
 
@@ -43,8 +35,8 @@ def test_events_from_before_are_not_heard(world):
     w.cfn.emit(stack_id, "STACK", "UPDATE_COMPLETE")
     (result,) = w.deploy()
     assert result.outcome == "updated"
-    assert "Old" not in [one.event.logical_id for one in w.ear.heard]
-    assert len(w.ear.heard) == len(UPDATED)
+    assert "Old" not in [one.event.logical_id for one in w.listener.events]
+    assert len(w.listener.events) == len(UPDATED)
 
 
 def test_late_events_of_an_earlier_operation_do_not_end_this_one(world):
@@ -66,7 +58,7 @@ def test_late_events_of_an_earlier_operation_do_not_end_this_one(world):
 
     w.cfn.execute_change_set = late
     (result,) = w.deploy()
-    assert (result.outcome, len(w.ear.heard)) == ("updated", len(UPDATED))
+    assert (result.outcome, len(w.listener.events)) == ("updated", len(UPDATED))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +76,7 @@ def test_disordered_and_repeated_events(world, disorder):
     w.cfn.shuffle = disorder
     (result,) = w.deploy()
     assert result.outcome == "updated"
-    heard = [(one.event.logical_id, one.event.status) for one in w.ear.heard]
+    heard = [(one.event.logical_id, one.event.status) for one in w.listener.events]
     assert len(heard) == len(set(heard)) == len(UPDATED)
 
 
@@ -98,7 +90,7 @@ def test_many_new_events_are_paged(world):
     )
     (result,) = w.deploy()
     assert result.outcome == "created"
-    assert len(w.ear.heard) == 22
+    assert len(w.listener.events) == 22
 
 
 def test_the_next_operation_of_somebody_else_is_not_this_ones_end(world):
@@ -170,7 +162,7 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
             (0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE")
         )
         noticed = []
-        w.ear.progressed = lambda _ref, event, _, w=w, noticed=noticed: (
+        w.listener.progressed = lambda _ref, event, _, w=w, noticed=noticed: (
             noticed.append(w.clock.now()) if event.status == "CREATE_COMPLETE" else None
         )
         w.deploy()

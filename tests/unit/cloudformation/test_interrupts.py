@@ -6,12 +6,8 @@ import time
 
 import pytest
 from botocore.exceptions import NoCredentialsError
-from scripted_cloudformation import (
-    environment,
-    stack,
-    steps,
-    throttle,
-)
+from scripted_aws import environment, stack
+from scripted_cloudformation import steps, throttle
 
 from eventstacks.aws import Cancelled, Clock
 from eventstacks.cloudformation import run
@@ -52,7 +48,7 @@ def test_ctrl_c_at_the_question_leaves_nothing(world):
     def pressed(plans):
         raise KeyboardInterrupt
 
-    w.ear.answer = pressed
+    w.listener.answer = pressed
     with pytest.raises(KeyboardInterrupt):
         w.deploy()
     assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
@@ -128,7 +124,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
             assert pressed.wait(10)
         return True
 
-    w.ear.answer = answer
+    w.listener.answer = answer
     w.clock.stop = lambda: (stopped(), pressed.set())
     wait = run.wait
 
@@ -145,8 +141,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
     assert caught.value.refs == []
     assert [
         given["ChangeSetName"].split("/")[1].startswith("t-bus")
-        for name, given in w.cfn.calls
-        if name == "execute_change_set"
+        for given in w.cfn.arguments("execute_change_set")
     ] == [True]
     assert "EnableTerminationProtection" not in w.cfn.stacks[rules]["more"]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []

@@ -1,7 +1,8 @@
 """What a deployment does inside nested stacks: seen before it is done. Against a scripted CloudFormation."""
 
 import pytest
-from scripted_cloudformation import QUEUE, STACK, TEMPLATE, environment
+from scripted_aws import environment
+from scripted_cloudformation import QUEUE, STACK, TEMPLATE
 
 from eventstacks.errors import ToolError
 
@@ -87,7 +88,7 @@ def test_a_protected_environment_refuses_what_it_was_told_not_to_look_at(nesting
 def test_what_is_in_a_nested_stack_does_not_count_among_the_stacks_own(nesting):
     w = nesting()
     w.deploy()
-    assert w.ear.totals == [3]
+    assert w.listener.totals == [3]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_nested_stacks_are_looked_into_where_there_are_any(world, template, opti
     w = world()
     w.template = template
     w.plan(**options)
-    (given,) = [given for name, given in w.cfn.calls if name == "create_change_set"]
+    (given,) = w.cfn.arguments("create_change_set")
     assert given.get("IncludeNestedStacks") is wanted
 
 

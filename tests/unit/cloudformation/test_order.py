@@ -2,14 +2,8 @@
 
 import pytest
 from rendered import templates
-from scripted_cloudformation import (
-    CREATED,
-    ROLLED_BACK,
-    TEMPLATE,
-    environment,
-    refusal,
-    stack,
-)
+from scripted_aws import environment, stack
+from scripted_cloudformation import CREATED, ROLLED_BACK, TEMPLATE, refusal
 
 from eventstacks.cloudformation import deployer
 from eventstacks.cloudformation.change_set import Options
@@ -35,13 +29,11 @@ def test_a_taker_is_created_with_its_givers_output(world):
     results = w.deploy()
     assert [one.outcome for one in results] == ["created"] * 4
     sent = {
-        given["StackName"]: given["Parameters"]
-        for name, given in w.cfn.calls
-        if name == "create_change_set"
+        given["StackName"]: given["Parameters"] for given in w.cfn.arguments("create_change_set")
     }
     assert sent["t-rules"] == [{"ParameterKey": "Bus", "ParameterValue": "arn:bus"}]
     assert sent["t-late"] == [{"ParameterKey": "Rules", "ParameterValue": "arn:rules"}]
-    assert len(w.ear.asked) == 1
+    assert len(w.listener.asked) == 1
 
 
 def test_a_failure_stops_those_that_need_it_and_no_others(world):
@@ -68,12 +60,10 @@ def test_what_was_shown_is_executed_when_the_output_stays(world):
         w.cfn.add_stack(f"t-{name}")
         w.cfn.outputs[f"t-{name}"] = {"Arn": f"arn:{name}"}
     w.deploy()
-    shown = {plan.change_set.arn for plan in w.ear.asked[0]}
-    executed = {
-        given["ChangeSetName"] for name, given in w.cfn.calls if name == "execute_change_set"
-    }
+    shown = {plan.change_set.arn for plan in w.listener.asked[0]}
+    executed = {given["ChangeSetName"] for given in w.cfn.arguments("execute_change_set")}
     assert executed == shown
-    assert len(w.ear.asked) == 1
+    assert len(w.listener.asked) == 1
 
 
 def test_another_output_than_was_shown_is_asked_again(world):
@@ -84,13 +74,13 @@ def test_another_output_than_was_shown_is_asked_again(world):
     taking(w)
     results = w.deploy()
     assert [one.outcome for one in results] == ["updated", "updated"]
-    assert [[plan.ref.stack for plan in plans] for plans in w.ear.asked] == [
+    assert [[plan.ref.stack for plan in plans] for plans in w.listener.asked] == [
         ["bus", "rules"],
         ["rules"],
     ]
-    assert [given["Parameters"] for name, given in w.cfn.calls if name == "create_change_set"][
-        -1
-    ] == [{"ParameterKey": "Bus", "ParameterValue": "new"}]
+    assert [given["Parameters"] for given in w.cfn.arguments("create_change_set")][-1] == [
+        {"ParameterKey": "Bus", "ParameterValue": "new"}
+    ]
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
@@ -198,7 +188,7 @@ def test_a_loss_that_only_the_second_plan_shows_is_refused_and_says_no_more_than
         "CREATE_COMPLETE",
         1,
     )
-    assert len(w.ear.asked) == 1
+    assert len(w.listener.asked) == 1
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 

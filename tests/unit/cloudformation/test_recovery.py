@@ -1,11 +1,12 @@
 """Recovery from failed states, and the status that advises it."""
 
 import pytest
-from scripted_cloudformation import environment, stack, steps
+from scripted_aws import environment, stack
+from scripted_cloudformation import steps
 
 from eventstacks.cloudformation.failure import DeploymentError
 
-ROLLED_BACK = steps(
+UPDATE_ROLLED_BACK = steps(
     (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE")
 )
 
@@ -43,12 +44,10 @@ def test_a_deletion_with_another_client_token_ends(world):
 def test_a_failed_rollback_is_continued_without_the_skipped_resources(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_ROLLBACK_FAILED")
-    w.cfn.timelines["CONTINUE"] = ROLLED_BACK
+    w.cfn.timelines["CONTINUE"] = UPDATE_ROLLED_BACK
     (result,) = w.recover(skip=["Queue"])
     assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
-    assert next(given for name, given in w.cfn.calls if name == "continue_update_rollback")[
-        "ResourcesToSkip"
-    ] == ["Queue"]
+    assert w.cfn.arguments("continue_update_rollback")[0]["ResourcesToSkip"] == ["Queue"]
 
 
 def test_a_continued_rollback_that_fails_gives_the_reason(world):
@@ -67,7 +66,7 @@ def test_a_continued_rollback_that_fails_gives_the_reason(world):
 def test_update_failed_is_rolled_back(world):
     w = world()
     w.cfn.add_stack("t-bus", "UPDATE_FAILED")
-    w.cfn.timelines["CONTINUE"] = ROLLED_BACK
+    w.cfn.timelines["CONTINUE"] = UPDATE_ROLLED_BACK
     assert w.recover()[0].outcome == "recovered"
     assert "rollback_stack" in w.cfn.names()
 
@@ -82,9 +81,7 @@ def test_delete_failed_needs_retain_for_the_failed_resources(world):
     assert not w.delete()[0].ok
     assert "delete_stack" not in w.cfn.names()
     assert w.recover(retain=["Bucket"])[0].outcome == "deleted"
-    assert next(given for name, given in w.cfn.calls if name == "delete_stack")[
-        "RetainResources"
-    ] == ["Bucket"]
+    assert w.cfn.arguments("delete_stack")[0]["RetainResources"] == ["Bucket"]
 
 
 def test_force_sets_the_deletion_mode(world):

@@ -1,7 +1,8 @@
 """Which differences between AWS and the environment a plan of a stack set reports."""
 
 import pytest
-from scripted_cloudformation import refusal, stack
+from scripted_aws import stack
+from scripted_cloudformation import refusal
 from stack_sets import REGIONS, TEMPLATE, UNIT, by_unit
 
 from eventstacks.environment import Source

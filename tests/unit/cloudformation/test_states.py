@@ -1,9 +1,7 @@
 """Stacks in every state. Against a scripted CloudFormation."""
 
 import pytest
-from scripted_cloudformation import (
-    steps,
-)
+from scripted_cloudformation import steps
 
 from eventstacks.errors import ErrorCode
 
@@ -50,7 +48,7 @@ def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollb
             problem
         )
         assert "make recover" in str(problem)
-    assert (w.cfn.status(stack_id), "create_change_set" in w.cfn.names(), w.ear.asked) == (
+    assert (w.cfn.status(stack_id), "create_change_set" in w.cfn.names(), w.listener.asked) == (
         status,
         False,
         [],

@@ -8,13 +8,8 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     EndpointConnectionError,
 )
-from scripted_cloudformation import (
-    environment,
-    refusal,
-    stack,
-    steps,
-    throttle,
-)
+from scripted_aws import environment, stack
+from scripted_cloudformation import refusal, steps, throttle
 
 from eventstacks.errors import ErrorCode
 
@@ -57,7 +52,7 @@ def test_a_lost_answer_is_not_done_twice(world, operation):
     w.cfn.fail(operation, TROUBLES["cut"], landed=True)
     (result,) = w.deploy()
     assert result.outcome == "created"
-    assert [one.event.status for one in w.ear.heard].count(
+    assert [one.event.status for one in w.listener.events].count(
         "CREATE_IN_PROGRESS"
     ) == 2  # the stack's, and the queue's
     assert len(w.cfn.stacks) == 1
@@ -127,7 +122,7 @@ def test_threads_are_bounded(world, monkeypatch):
         )
     )
     most = []
-    w.ear.started = lambda *_: most.append(threading.active_count())
+    w.listener.started = lambda *_: most.append(threading.active_count())
     before = threading.active_count()
     results = w.deploy()
     assert {one.outcome for one in results} == {"created"}

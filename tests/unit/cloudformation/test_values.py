@@ -1,7 +1,8 @@
 """Values from outside the environment file: !Env, !Ssm, !Previous."""
 
 import pytest
-from scripted_cloudformation import FakeAws, environment, refusal, stack
+from scripted_aws import FakeAws, environment, stack
+from scripted_cloudformation import refusal
 
 from eventstacks.cloudformation import change_set, outputs, plan
 from eventstacks.environment import Source

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 from rendered import rendered
-from scripted_cloudformation import FakeAws, environment, refusal, stack
+from scripted_aws import FakeAws, environment, stack
+from scripted_cloudformation import refusal
 
 from eventstacks.aws import Clock, call, is_login_error, is_transient
 from eventstacks.cloudformation import outputs, plan

@@ -1,0 +1,116 @@
+"""Values of NoEcho parameters appear in no plan and no error."""
+
+import json
+
+import pytest
+from scripted_aws import environment, stack
+from scripted_cloudformation import TEMPLATE, refusal, steps
+
+SECRET = {
+    "Parameters": {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}},
+    "Resources": {
+        "Store": {
+            "Type": "AWS::SSM::Parameter",
+            "Properties": {
+                "Value": {"Fn::Sub": "db://u:${Secret}@h"},
+                "Description": {"Ref": "Size"},
+            },
+        },
+        "Reader": {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {
+                "Environment": {"Variables": {"URL": {"Fn::GetAtt": ["Store", "Value"]}}},
+                "MemorySize": {"Ref": "Size"},
+            },
+        },
+    },
+}
+
+
+def changed(resource, path, before, after, **more):
+    return {
+        "Action": "Modify",
+        "LogicalResourceId": resource,
+        "ResourceType": "AWS::SSM::Parameter",
+        "Details": [
+            {
+                "Target": {
+                    "Attribute": "Properties",
+                    "Path": f"/Properties/{path}",
+                    "BeforeValue": before,
+                    "AfterValue": after,
+                }
+            }
+        ],
+        **more,
+    }
+
+
+def world_with_secret(world, *, deployed=True):
+    w = world(environment(stack(parameters={"Size": "3", "Secret": "s3cret-now"})))
+    w.template = SECRET
+    if deployed:
+        hidden = [{"ParameterKey": "Secret", "ParameterValue": "****"}]
+        w.cfn.add_stack("t-bus", Parameters=hidden)
+        w.cfn.get_template = lambda **_: {"TemplateBody": SECRET}
+    return w
+
+
+def test_secrets_are_not_in_a_plan(world):
+    w = world_with_secret(world)
+    w.cfn.changes = [
+        changed("Store", "Value", "db://u:before@h", "db://u:s3cret-now@h"),
+        changed(
+            "Reader",
+            "Environment/Variables/URL",
+            "db://u:before@h",
+            "db://u:s3cret-now@h",
+            AfterContext='{"Properties":{"Value":"db://u:before@h"}}',
+        ),
+        changed("Reader", "MemorySize", "1", "3"),
+        changed("Other", "Name", "x", "of s3cret-now"),
+    ]
+    (plan,) = w.plan()
+    assert plan.change_set.parameters == {"Size": "3", "Secret": "****"}
+    values = [
+        (one["Details"][0]["Target"]["BeforeValue"], one["Details"][0]["Target"]["AfterValue"])
+        for one in plan.change_set.changes
+    ]
+    assert values == [("****", "****"), ("****", "****"), ("1", "3"), ("x", "of ****")]
+    text = json.dumps(plan.document())
+    assert "before" not in text
+    assert "s3cret-now" not in text
+
+
+def test_secrets_of_the_deployed_template_are_not_in_a_plan(world):
+    w = world_with_secret(world)
+    w.template = TEMPLATE
+    w.cfn.changes = [changed("Store", "Value", "db://u:before@h", "plain")]
+    (plan,) = w.plan()
+    assert "before" not in json.dumps(plan.document())
+
+
+@pytest.mark.parametrize("at", ["create_change_set", "execute_change_set"])
+def test_secrets_are_not_in_an_error_of_aws(world, at):
+    w = world_with_secret(world)
+    w.cfn.fail(at, refusal("ValidationError", "Value 's3cret-now' at 'x' is too long"), times=9)
+    (result,) = w.deploy()
+    assert result.problem.what == "AWS says: Value '****' at 'x' is too long"
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_secrets_are_not_in_the_reason_of_a_failure(world, deployed):
+    w = world_with_secret(world, deployed=deployed)
+    failed = steps(
+        (0, "STACK", "CREATE_IN_PROGRESS"),
+        (1, "Store", "CREATE_FAILED", "invalid value db://u:s3cret-now@h"),
+        (2, "STACK", "ROLLBACK_COMPLETE"),
+    )
+    w.cfn.timelines |= {"CREATE": failed, "UPDATE": failed}
+    (result,) = w.deploy()
+    assert "invalid value db://u:****@h" in result.problem.what
+    assert "s3cret-now" not in "".join(one.event.reason for one in w.listener.events)
+    w = world_with_secret(world)
+    w.cfn.reason = "Parameter Secret: s3cret-now is not allowed"
+    (result,) = w.deploy()
+    assert "Secret: **** is not allowed" in result.problem.what
