@@ -304,7 +304,7 @@ def copy_messages(records: list[dict[str, Any]], regions: Regions, sqs: Any) -> 
         try:
             LOGGER.info(copy_one(record["body"], regions, datetime.now(UTC)), extra=context)
         except Exception as error:  # one message must not fail the batch
-            LOGGER.warning("not copied: %s", error, extra=context)
+            LOGGER.warning("not copied: %r", error, extra=context)
             try:
                 if _gives_up(record, error, sqs):
                     continue
@@ -323,7 +323,7 @@ def _gives_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool:
     is_of_aws = isinstance(error, (ClientError, BotoCoreError, TimeoutError))
     is_bug = code.startswith("AccessDenied") or not is_of_aws
     if code in PERMANENT or (is_bug and receives >= ATTEMPTS):
-        reason = {"ERROR_CODE": code, "ERROR_MESSAGE": str(error)[:1000]}
+        reason = {"ERROR_CODE": code, "ERROR_MESSAGE": repr(error)[:1000]}
         sqs.send_message(
             QueueUrl=os.environ["DEAD_LETTER_QUEUE_URL"],
             MessageBody=record["body"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
@@ -167,6 +168,8 @@ class Sqs:
 
     def send_message(self, *, QueueUrl, MessageBody, MessageAttributes=None):  # noqa: N803
         if QueueUrl == "dead":
+            for one in MessageAttributes.values():  # SQS refuses others
+                assert re.fullmatch(r"[\t\n\r -\ud7ff\ue000-\ufffd]+", one["StringValue"])
             self.state["dead"].append((MessageBody, MessageAttributes))
             return
         number = str(next(self.state["number"]))

@@ -396,6 +396,19 @@ def test_a_transform_and_a_rollback_are_in_reach(
     assert [one["EvalDecision"] == "allowed" for one in answer["EvaluationResults"]] == [allowed]
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [("event-source-mapping:1", True), ("function:made-x", True), ("function:other-x", False)],
+)
+def test_stacks_tag_no_functions_of_others(clients, roles, name, allowed):
+    answer = clients("iam").simulate_principal_policy(
+        PolicySourceArn=roles["ExecutionRoleArn"],
+        ActionNames=["lambda:TagResource"],
+        ResourceArns=[f"arn:aws:lambda:{REGION}:{ACCOUNT}:{name}"],
+    )
+    assert [one["EvalDecision"] == "allowed" for one in answer["EvaluationResults"]] == [allowed]
+
+
 # What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
 UNUSED = [
     "*:AllowVendedLogDeliveryForResource",  # of services other than EventBridge

@@ -34,6 +34,15 @@ def test_names_of_copies_are_what_rds_accepts(name):
     assert copy != function.copy_name(snapshot, "us-east-1/second")
 
 
+def test_a_name_that_is_used_again_is_another_snapshot(run):
+    run.event(run.world.add("release"))
+    run.drain(1, reconcile=False)
+    del run.world.regions["us-east-1"]["db_snapshot"]["release"]
+    run.event(run.world.add("release"))
+    run.drain(1, reconcile=False)
+    assert len(run.world.copies()) == 2
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_a_thousand_events_at_once_end_as_a_thousand_copies(run):
     for number in range(1000):
