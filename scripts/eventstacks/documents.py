@@ -122,9 +122,9 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
     """
     try:
         value = yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader
-        is_too_deep = is_deeper(value, MAX_DEPTH)
+        is_deep = is_too_deep(value)
     except RecursionError:
-        is_too_deep = True
+        is_deep = True
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -135,7 +135,7 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # What Python's own types refuse, such as 0b_.
         raise DocumentError(f"invalid YAML: {error}; quote the value", where=name) from None
-    if is_too_deep:
+    if is_deep:
         raise DocumentError(
             f"nested more than {MAX_DEPTH} levels deep, or an alias that contains itself",
             where=name,
@@ -143,10 +143,10 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
     return value
 
 
-def is_deeper(value: Any, levels: int) -> bool:
-    """Return True if lists and mappings are nested deeper than ``levels``, or without end."""
+def is_too_deep(value: Any) -> bool:
+    """Return True if lists and mappings are nested deeper than MAX_DEPTH, or without end."""
     level = [value]
-    for _ in range(levels):
+    for _ in range(MAX_DEPTH):
         unique = {id(one): one for one in level if isinstance(one, dict | list)}.values()
         level = [
             one for each in unique for one in (each.values() if isinstance(each, dict) else each)

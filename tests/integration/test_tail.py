@@ -25,6 +25,7 @@ def test_tail_shows_every_log_group_of_the_stack_in_the_order_of_time(operate):
         one.outputs["FunctionLogGroupName"],
     }
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+    assert len({line["id"] for line in lines}) == len(lines)
     messages = [line["message"] for line in lines if isinstance(line["message"], dict)]
     events = [one for one in messages if "detail" in one]
     assert [event["detail"]["requestParameters"]["key"] for event in events] == ["first", "second"]

@@ -133,9 +133,12 @@ def test_keys_are_strings():
     }
 
 
-def test_depth_is_counted_in_lists_and_mappings():
+def test_depth_is_counted_in_lists_and_mappings(monkeypatch):
     nested: list[object] = [{"a": [1]}]
-    assert not documents.is_deeper(nested, 3)
-    assert documents.is_deeper(nested, 2)
+    monkeypatch.setattr(documents, "MAX_DEPTH", 3)
+    assert not documents.is_too_deep(nested)
+    monkeypatch.setattr(documents, "MAX_DEPTH", 2)
+    assert documents.is_too_deep(nested)
+    monkeypatch.setattr(documents, "MAX_DEPTH", 50)
     nested.append(nested)
-    assert documents.is_deeper(nested, 50)
+    assert documents.is_too_deep(nested)

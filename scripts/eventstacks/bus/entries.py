@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.patterns.operators import refuse_constant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -55,13 +56,9 @@ _COMMA_OR_END = re.compile(r"[ \t\r\n]*(,?[ \t\r\n]*\]|,)[ \t\r\n]*")
 RESUME = "The records before it were sent. Fix the input, then send the rest with --resume."
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 # Numbers stay the text they are: nothing is computed with them, and int() refuses 4,300 digits.
 DECODER = json.JSONDecoder(
-    parse_int=str.encode, parse_float=str.encode, parse_constant=_refuse_constant
+    parse_int=str.encode, parse_float=str.encode, parse_constant=refuse_constant
 )
 
 

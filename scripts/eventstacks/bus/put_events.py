@@ -32,7 +32,6 @@ STOP_CODES = (
     "MissingAuthenticationToken",
 )
 
-NEW_COUNT_LIMIT = 100  # entries in a call of the new API; its size is assumed to be Classic's
 NEW_FIELDS = ("Source", "DetailType", "Detail", "Resources", "Time")
 
 
@@ -58,7 +57,7 @@ class NewBus:
     not exist there and is left out. Source: botocore's model of eventbridgev2, 2025-05-15.
     """
 
-    count_limit = NEW_COUNT_LIMIT
+    count_limit = 100  # entries in a call; its size is assumed to be Classic's
 
     def __init__(self, client: Any, arn: str) -> None:
         self._client, self._arn, self.meta = client, arn, client.meta

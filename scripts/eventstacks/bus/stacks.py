@@ -32,19 +32,25 @@ class BusError(ToolError):
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployed stack.
-
-    ``resources``: (logical id, type, physical id). ``rules``: logical id → (bus, name).
-    """
+    """A deployed stack. ``resources``: (logical id, type, physical id)."""
 
     ref: StackRef
     outputs: Mapping[str, str]
     resources: tuple[tuple[str, str, str], ...]
-    rules: Mapping[str, tuple[str, str]]
 
     def of_type(self, resource_type: str) -> dict[str, str]:
         """Return the physical ids of the resources of a type, by logical id."""
         return {key: physical for key, kind, physical in self.resources if kind == resource_type}
+
+    @property
+    def rules(self) -> dict[str, tuple[str, str]]:
+        """The bus and the name of each rule, by logical id.
+
+        The physical id of a rule on a custom bus is ``bus|name``.
+        """
+        ids = self.of_type("AWS::Events::Rule")
+        parts = {key: physical.rpartition("|") for key, physical in ids.items()}
+        return {key: (bus or "default", name) for key, (bus, _, name) in parts.items()}
 
 
 def find(aws: Aws, refs: Sequence[StackRef], *, required: bool) -> list[Deployed]:
@@ -67,34 +73,13 @@ def find(aws: Aws, refs: Sequence[StackRef], *, required: bool) -> list[Deployed
             for one in page["StackResourceSummaries"]
             if one.get("PhysicalResourceId") and one.get("ResourceStatus") != "DELETE_COMPLETE"
         )
-        stack = Deployed(ref, values, resources, {})
-        buses = list(stack.of_type("AWS::Events::EventBus").values())
-        events = aws.client("events", ref.region)
-        rules = {
-            key: _locate(events, physical, buses)
-            for key, physical in stack.of_type("AWS::Events::Rule").items()
-        }
-        return Deployed(ref, values, resources, rules)
+        return Deployed(ref, values, resources)
 
     with ThreadPoolExecutor(8) as pool:
         found = [one for one in pool.map(read, refs) if one]
     if missing and (required or not found):
         raise missing[0]
     return found
-
-
-def _locate(events: Any, physical: str, buses: Sequence[str]) -> tuple[str, str]:
-    """Return (bus, name) of a rule.
-
-    The physical id of a rule on a custom bus is ``bus|name``; MiniStack's is the name alone.
-    """
-    bus, _, name = physical.rpartition("|")
-    if not bus:
-        holders = (
-            one for one in buses if events.list_rules(NamePrefix=name, EventBusName=one)["Rules"]
-        )
-        bus = next(holders, "default")
-    return bus, name
 
 
 def parse_bus(name: str) -> tuple[str, str | None]:

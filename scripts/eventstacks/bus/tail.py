@@ -11,7 +11,6 @@ import heapq
 import json
 import time
 import uuid
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,7 +94,6 @@ def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iter
     are retried for ten minutes.
     """
     logs = aws.client("logs", group.region)
-    equal: Counter[tuple[str, int, str]] = Counter()
     arguments: dict[str, Any] = {"logGroupName": group.name, "startTime": since}
     arguments |= {"filterPattern": pattern} if pattern else {}
     # Not a paginator: each page is retried by itself.
@@ -104,10 +102,8 @@ def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iter
         with suppress_aws_error("ResourceNotFoundException"):
             page = call(logs.filter_log_events, clock=clock, retry_for=RETRY_LONG, **arguments)
         for event in page["events"]:
-            key = (event["logStreamName"], event["timestamp"], event["message"])
-            equal[key] += 1  # MiniStack gives no ids to the events of functions
-            id_ = event.get("eventId") or f"{equal[key]} {key}"
-            yield Entry(event["timestamp"], id_, group, event["logStreamName"], event["message"])
+            place = (event["timestamp"], event["eventId"], group, event["logStreamName"])
+            yield Entry(*place, event["message"])
         if not page.get("nextToken"):
             return
         arguments["nextToken"] = page["nextToken"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from eventstacks.environment import Environment
     from eventstacks.errors import ToolError
 
-EXIT_FAILED, EXIT_USAGE, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_FAILED, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 3, 130  # click's own is 2: wrong use
 QUIET = "eventstacks.quiet"  # key of click's context for --quiet
 MAX_ADVICE = 3  # different pieces of advice for one failure in several stacks
 # Control characters (C0, DEL, C1), line and paragraph separators, bidirectional marks, embeddings,
@@ -111,9 +111,9 @@ def note(text: str) -> None:
     echo(text, err=True, style="yellow")
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return ``1 record`` or ``1,234 records``; ``plural`` where an s does not make it."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+def counted(number: int, noun: str) -> str:
+    """Return ``1 record`` or ``1,234 records``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def time_text(time: datetime | None) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from eventstacks.cli import output
 from eventstacks.cloudformation.run import Listener
+from eventstacks.cloudformation.stack import MASK
 from eventstacks.errors import command_line
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ _RECREATION = {"Always": "  requires replacement", "Conditionally": "  may requi
 _IDENTITIES = ("Id", "Sid", "Key", "Name")  # what tells the elements of a list apart
 _SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 _UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"  # AWS's text for a value not known yet
-_MASK = "****"  # a NoEcho value: whether it changes is not known
 _MAX_VALUE = 200  # characters
 _MAX_COMMENT = 60_000  # bytes: a comment on GitHub has room for 65,536 characters
 
@@ -141,7 +141,7 @@ def _stack_values(
     after = {f"parameter {name}": value for name, value in change_set.parameters.items()}
     after |= {f"tag {key}": value for key, value in tags.items()}
     for name, old, new in _differences("", before, after):
-        if _MASK not in (old, new):
+        if MASK not in (old, new):  # else whether it changes is not known
             yield _value("    ", name, old, new)
 
 

@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-from botocore.loaders import create_loader
 
 from eventstacks import documents
 from eventstacks.aws import call, error_message
@@ -15,6 +14,7 @@ from eventstacks.cloudformation.operation import NESTED_STACK
 from eventstacks.cloudformation.run import Plan, Scope
 from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, state_of
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow.resolve import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -274,9 +274,8 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
         ) from None
     address = client.meta.endpoint_url
     if not aws.environment.endpoint:  # not the client's own: a variable can set FIPS or another one
-        partitions = create_loader().load_data("partitions")["partitions"]
-        suffixes = {one["id"]: one["outputs"]["dnsSuffix"] for one in partitions}
-        address = f"https://s3.{client.meta.region_name}.{suffixes[client.meta.partition]}"
+        _, suffix = partition_of(client.meta.region_name)
+        address = f"https://s3.{client.meta.region_name}.{suffix}"
     return {"TemplateURL": f"{address}/{bucket}/{key}"}
 
 

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from eventstacks.documents import MAX_DEPTH, is_deeper
+from eventstacks.documents import is_too_deep
 
 Json = dict[str, Any]
 
@@ -105,4 +105,4 @@ def _parsed(raw: Any) -> Json:
         value = json.loads(raw) if isinstance(raw, str) else raw
     except (ValueError, RecursionError):
         return {}
-    return {} if is_deeper(value, MAX_DEPTH) else as_dict(value)
+    return {} if is_too_deep(value) else as_dict(value)

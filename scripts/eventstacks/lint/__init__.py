@@ -3,7 +3,13 @@
 ``cfn-lint -a eventstacks.lint``.
 """
 
-from eventstacks.lint.buses import aws_events_elsewhere, bus_key, schedule_bus
+from eventstacks.lint.buses import (
+    aws_events_elsewhere,
+    bus_key,
+    schedule_bus,
+    silent_bucket,
+    trail_data_events,
+)
 from eventstacks.lint.patterns import event_pattern, never_matches, rds_event_id, read_only_calls
 from eventstacks.lint.policies import (
     alarm_topic,
@@ -12,7 +18,6 @@ from eventstacks.lint.policies import (
     permission_source,
     queue_policy,
 )
-from eventstacks.lint.publishers import silent_bucket, trail_data_events
 from eventstacks.lint.targets import (
     dead_letters,
     fifo_dead_letters,

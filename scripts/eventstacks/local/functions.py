@@ -8,12 +8,13 @@ import queue
 import secrets
 import threading
 import time
+import uuid
 from typing import Any
 
 from ministack.core import lambda_runtime
-from ministack.services import lambda_svc
+from ministack.services import cloudwatch_logs, lambda_svc
 
-from eventstacks.local.ministack import Original, patch
+from eventstacks.local.ministack import Json, Original, patch
 
 HANDLER_CALL = (
     "result = handler_fn(event, context)"  # in the worker's script, after the request ID is set
@@ -138,6 +139,12 @@ def in_turn(original: Original, *arguments: Any) -> Any:
     finally:
         if has_slot:
             SLOTS.release()
+
+
+@patch("_append_log_events", cloudwatch_logs)
+def with_ids(original: Original, stream: Json, events: list[Json]) -> None:
+    """Store log events with an ID, as AWS does; MiniStack gives none to those of functions."""
+    original(stream, [{"eventId": str(uuid.uuid4()), **one} for one in events])
 
 
 @patch("_emit_lambda_logs", lambda_svc)

@@ -29,14 +29,14 @@ UNLIMITED = -1  # of retries and ages, in the API
 PARAMETERS = ("SourceParameters", "TargetParameters")
 
 
-def settings_of(pipe: Json, kind: str, key: str) -> Json:
-    """Return settings in the SourceParameters or TargetParameters of a pipe."""
-    return pipe.get(f"{kind}Parameters", {}).get(key) or {}
+def settings_of(pipe: Json, key: str) -> Json:
+    """Return settings in the SourceParameters of a pipe."""
+    return pipe.get("SourceParameters", {}).get(key) or {}
 
 
 def is_wanted(pipe: Json, record: Json) -> bool:
     """Return True if a record passes one of the filters, or there are none."""
-    filters = settings_of(pipe, "Source", "FilterCriteria").get("Filters") or []
+    filters = settings_of(pipe, "FilterCriteria").get("Filters") or []
     return not filters or any(Pattern(one["Pattern"]).matches(record) for one in filters)
 
 
@@ -56,7 +56,7 @@ def deliver(pipe: Json, record: Json) -> None:
 def exhausted(pipe: Json, record: Json) -> str:
     """Return the condition that ends the retries of a record, '' if none does yet."""
     age = time.time() - record["dynamodb"]["ApproximateCreationDateTime"]
-    settings = settings_of(pipe, "Source", STREAM)
+    settings = settings_of(pipe, STREAM)
     if UNLIMITED < settings.get("MaximumRetryAttempts", UNLIMITED) < pipe["Attempts"]:
         return "RetryAttemptsExhausted"
     is_old = UNLIMITED < settings.get("MaximumRecordAgeInSeconds", UNLIMITED) < age
@@ -88,7 +88,7 @@ def give_up(pipe: Json, record: Json, condition: str) -> None:
             "streamArn": pipe["Source"],
         },
     }
-    queue = settings_of(pipe, "Source", STREAM).get("DeadLetterConfig", {}).get("Arn", "")
+    queue = settings_of(pipe, STREAM).get("DeadLetterConfig", {}).get("Arn", "")
     role = {"RoleArn": pipe["RoleArn"]}
     deliveries.send_to_dlq(Target("", queue, role), json.dumps(body), {}, pipe["Arn"], PIPES)
 

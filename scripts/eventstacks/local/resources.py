@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from ministack.core.responses import get_account_id, get_region
 from ministack.services import eventbridge, pipes, s3, scheduler, sns
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import drift, provisioners
 
 from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
 from eventstacks.local.policies import policies_allow
@@ -247,6 +247,28 @@ def physical_name(original: Original, stack: str, logical_id: str, **options: An
     name: str = original(stack, logical_id, **options)
     suffix = hashlib.sha256(f"{name} {get_region()}".encode()).hexdigest()[:13]
     return name[:-13] + (suffix if options.get("lowercase") else suffix.upper())
+
+
+def with_bus(original: Original, name: str, *arguments: Any, **more: Any) -> Any:
+    """Create, update or delete a rule, whose physical ID on a custom bus is ``bus|name`` on AWS.
+
+    ``name``: its logical ID, or its physical ID. Source: CloudFormation reference, Ref of
+    AWS::Events::Rule.
+    """
+    result = original(name.rpartition("|")[2], *arguments, **more)
+    if result:
+        path = result[1]["Arn"].partition(":rule/")[2]
+        result = "|".join(path.rsplit("/", 1)), result[1]
+    return result
+
+
+for _verb in ("create", "update", "delete"):
+    patch(_verb, KNOWN["AWS::Events::Rule"])(with_bus)
+_read_rule, *_rest = drift._DRIFT_READERS["AWS::Events::Rule"]
+drift._DRIFT_READERS["AWS::Events::Rule"] = (
+    lambda name, props: _read_rule(name.rpartition("|")[2], props),
+    *_rest,
+)
 
 
 def delete(put: Put, name: str, props: Json) -> None:

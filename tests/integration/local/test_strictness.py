@@ -256,3 +256,30 @@ def test_a_change_of_outputs_alone_is_a_change_set(deploy):
     assert stack.settle() == "UPDATE_COMPLETE"
     (found,) = stack.cloudformation.describe_stacks(StackName=stack.name)["Stacks"]
     assert [one["OutputKey"] for one in found["Outputs"]] == ["Arn"]
+
+
+def test_a_rule_on_a_custom_bus_is_identified_by_bus_and_name(deploy, unique):
+    def body(name, source):
+        rule = {"EventBusName": {"Ref": "Bus"}, "EventPattern": {"source": [source]}, "Name": name}
+        return template(
+            Bus=resource("AWS::Events::EventBus", Name=unique),
+            Rule=resource("AWS::Events::Rule", **rule),
+        )
+
+    stack = deploy(body("first", "x"))
+    assert stack.ids["Rule"] == f"{unique}|first"
+    assert stack.update(body("first", "y")) == "UPDATE_COMPLETE"
+    assert stack.ids["Rule"] == f"{unique}|first"
+    detection = stack.cloudformation.detect_stack_resource_drift(
+        StackName=stack.name, LogicalResourceId="Rule"
+    )
+    assert detection["StackResourceDrift"]["StackResourceDriftStatus"] == "IN_SYNC"
+    assert stack.update(body("second", "y")) == "UPDATE_COMPLETE"
+    assert stack.ids["Rule"] == f"{unique}|second"
+    rules = stack.client("events").list_rules(EventBusName=unique)["Rules"]
+    assert [(rule["Name"], rule["EventPattern"]) for rule in rules] == [
+        ("second", '{"source": ["y"]}')
+    ]
+    stack.cloudformation.delete_stack(StackName=stack.name)
+    buses = stack.client("events").list_event_buses
+    assert eventually(lambda: unique not in [one["Name"] for one in buses()["EventBuses"]])

@@ -48,8 +48,9 @@ def test_rules_are_chosen_by_name_or_logical_id(bus):
             return {"Arn": f"{EventBusName}/{Name}"}
 
     archive = {**ARCHIVE, "bus": f"arn:aws:events:r:1:event-bus/{bus}"}
-    rules = {"CatchAll": (bus, "all"), "Elsewhere": ("other", "x")}
-    stacks = [Deployed(stack_ref("dev", "s", "dev-s", "r"), {}, (), rules)]
+    kind = "AWS::Events::Rule"
+    rules = (("CatchAll", kind, f"{bus}|all"), ("Elsewhere", kind, "other|x"))
+    stacks = [Deployed(stack_ref("dev", "s", "dev-s", "r"), {}, rules)]
     names = ["all", "CatchAll", "Elsewhere"]
     found = find_rules(FakeAws(events=Rules()), archive, names, stacks)
     assert found == [f"{bus}/all", f"{bus}/all", f"{bus}/Elsewhere"]

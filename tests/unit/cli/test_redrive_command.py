@@ -41,7 +41,7 @@ class Sqs:
 def run(monkeypatch):
     def run_with(sqs, *options):
         outputs = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "Url": "other"}
-        stack = Deployed(stack_ref("dev", "orders", "dev-orders", "us-east-1"), outputs, (), {})
+        stack = Deployed(stack_ref("dev", "orders", "dev-orders", "us-east-1"), outputs, ())
         monkeypatch.setattr(replays, "deployed", lambda *_: (sqs, [stack]))
         return CliRunner().invoke(cli, ["redrive", *options], standalone_mode=False)
 
