@@ -9,7 +9,8 @@ GET. Therefore a request needs
   does not have,
 - none of the headers that only browsers send,
 - an access key ID: the random one of this start, or one that this embedded AWS issued itself (an
-  assumed role, a function's execution role, an IAM user; MiniStack checks their signatures).
+  assumed role, a function's execution role, an IAM user; MiniStack checks their signatures, but not
+  on its own paths such as /_ministack/reset, which need the random one).
 
 Exception: the two callback URLs of CloudFormation, whose random token is the credential, as in
 AWS's signed URLs.
@@ -65,7 +66,8 @@ class Guard:
             is_valid = not dash or bool(re.fullmatch(r"\d{12}", account))
         else:  # a temporary or IAM access key of MiniStack, whose signature it checks
             known = iam_evaluator.find_iam_access_key_account(key)
-            is_valid = key in sts._sessions or known is not None
+            is_issued = key in sts._sessions or known is not None
+            is_valid = is_issued and not scope["path"].startswith("/_")
         if refusal := self._refusal(scope, pairs, is_valid=is_valid):
             return await answer(scope["type"], 403, error(refusal, dict(pairs)), send)
         if (

@@ -152,6 +152,13 @@ def test_keys_that_ministack_issued_are_passed_on(monkeypatch):
     assert own(key="AKIA1234")[0] == 200
 
 
+@pytest.mark.parametrize("path", ["/_ministack/reset", "/_local_aws/status"])
+def test_paths_without_signatures_need_the_key_of_this_start(monkeypatch, path):
+    monkeypatch.setitem(sts._sessions, "ASIA1234", {})
+    assert own(key="ASIA1234", method="POST", path=path)[0] == 403
+    assert own(method="POST", path=path)[0] == 200
+
+
 def test_a_callback_of_cloudformation_needs_its_token_only(monkeypatch):
     monkeypatch.setitem(custom_resource._pending, "token", {})
     host, path = [("Host", f"localhost:{PORT}")], "/_ministack/cfn-response/"
