@@ -139,7 +139,8 @@ def lock(where: Path) -> Iterator[TextIO]:
         with open_private(where / "alive") as alive:
             fcntl.flock(alive, fcntl.LOCK_EX)
             alive.truncate(0)  # the content of a process that was killed
-            (where / "tmp").mkdir(exist_ok=True)
+            shutil.rmtree(where / "tmp", ignore_errors=True)  # functions of a killed process
+            (where / "tmp").mkdir()
             open_private(where / "log", os.O_TRUNC).close()
             try:
                 yield alive

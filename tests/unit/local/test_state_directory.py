@@ -31,13 +31,21 @@ def test_the_temporary_directory_exists_until_the_state_is_withdrawn(tmp_path, m
         states.append(server.read_state(tmp_path))
         remove(path, **more)
 
-    monkeypatch.setattr(shutil, "rmtree", removing)
     with server.lock(tmp_path) as alive:
+        monkeypatch.setattr(shutil, "rmtree", removing)
         server.publish(alive, url="here")
         assert (tmp_path / "tmp").is_dir()
     assert [state["url"] for state in states] == ["here"]
     assert not (tmp_path / "tmp").exists()
     assert server.read_state(tmp_path) is None
+
+
+def test_what_a_killed_process_left_in_the_temporary_directory_is_removed(tmp_path):
+    (tmp_path / "tmp").mkdir(0o777)
+    (tmp_path / "tmp" / "planted").touch()
+    with server.lock(tmp_path):
+        assert list((tmp_path / "tmp").iterdir()) == []
+        assert mode(tmp_path / "tmp") == 0o700
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
