@@ -1,11 +1,11 @@
-"""EventBridge Pipes from a DynamoDB stream to an event bus.
+"""EventBridge Pipes from a DynamoDB stream to the targets in deliveries.SENDERS.
 
 Filter, input template, bounded retries, dead-letter queue.
 
-MiniStack reads the stream, but delivers to topics and state machines only, without filters and
-templates; for those targets it is left as it is. Records are delivered one by one, in the order of
-the stream: one that fails is tried again before the next one (EventBridge User Guide, 'DynamoDB
-stream as a source for Pipes': the order is kept).
+MiniStack reads the stream, but delivers to topics and state machines only, without filters,
+templates and roles. Records are delivered one by one, in the order of the stream: one that fails is
+tried again before the next one (EventBridge User Guide, 'DynamoDB stream as a source for Pipes':
+the order is kept).
 """
 
 import json
@@ -27,6 +27,8 @@ IDLE_SECONDS = 1.0
 STREAM = "DynamoDBStreamParameters"
 UNLIMITED = -1  # of retries and ages, in the API
 PARAMETERS = ("SourceParameters", "TargetParameters")
+QUEUE = "SqsQueueParameters"
+LISTS = ("lambda", "states")  # kinds of targets
 
 
 def settings_of(pipe: Json, key: str) -> Json:
@@ -40,17 +42,29 @@ def is_wanted(pipe: Json, record: Json) -> bool:
     return not filters or any(Pattern(one["Pattern"]).matches(record) for one in filters)
 
 
+def log_once(pipe: Json, problem: object) -> None:
+    """Log why a pipe does not deliver, unless that was its last problem."""
+    if pipe.get("Problem") != str(problem):
+        pipe["Problem"] = str(problem)
+        log.warning("not delivered by the pipe %s: %s", pipe["Name"], problem)
+
+
 def deliver(pipe: Json, record: Json) -> None:
-    """Put the event on the bus that trace says. Raises AwsError."""
+    """Send a record to the target, or to a bus the event that trace says. Raises AwsError.
+
+    Functions and state machines get a list (EventBridge User Guide, 'Pipes batching').
+    """
     rule = graph.Rule(pipe["Name"], pipe["Name"], pipe["Arn"], "", None)
-    target = Target("", pipe["Target"], pipe.get("TargetParameters", {}))
+    given, kind = pipe.get("TargetParameters", {}), kind_of(pipe["Target"]).name
+    target = Target("", pipe["Target"], given)
     text = payload.build(rule, target, record).text
     event = payload.event_of(rule, target, record, text)
     entry = {"Source": event["source"], "DetailType": event["detail-type"]}
     settings = {"RoleArn": pipe["RoleArn"], "EventBridgeParameters": entry}
-    bus = Target("", pipe["Target"], settings)
-    check_permission(bus, pipe["Arn"], PIPES, put_events_keys(entry, is_forwarded=False))
-    deliveries.send_to(bus, text)
+    receiver = Target("", pipe["Target"], settings | {"SqsParameters": given.get(QUEUE)})
+    keys = put_events_keys(entry, is_forwarded=False) if kind == "event-bus" else {}
+    check_permission(receiver, pipe["Arn"], PIPES, keys)
+    deliveries.send_to(receiver, f"[{text}]" if kind in LISTS else text)
 
 
 def exhausted(pipe: Json, record: Json) -> str:
@@ -100,7 +114,7 @@ def is_handled(pipe: Json, record: Json) -> bool:
             deliver(pipe, record)
         except AwsError as failure:
             pipe["Attempts"] = pipe.get("Attempts", 0) + 1
-            log.warning("not delivered by the pipe %s: %s", pipe["Name"], failure)
+            log_once(pipe, failure)
             if not (condition := exhausted(pipe, record)):
                 return False
             give_up(pipe, record, condition)
@@ -109,21 +123,28 @@ def is_handled(pipe: Json, record: Json) -> bool:
 
 
 @patch("_deliver_batch", pipes)
-def deliver_batch(original: Original, pipe: Json, batch: list[Json]) -> bool:
-    """Deliver new records of a stream to a bus; return True if none is left.
+def deliver_batch(_original: Original, pipe: Json, batch: list[Json]) -> bool:
+    """Deliver new records of a stream; return True if none is left.
 
     MiniStack reads the stream, and keeps the position if one is left.
     """
-    if kind_of(pipe["Target"]).name != "event-bus":
-        return bool(original(pipe, batch))
     reads = [Call("dynamodb:GetRecords", pipe["Source"])]
     if not role_allows(pipe["RoleArn"], reads, pipe["Arn"], PIPES):
+        log_once(pipe, f"{pipe['RoleArn']} does not allow dynamodb:GetRecords")
         return False
     for record in batch:
         if not is_handled(pipe, record):
             return False
         pipes._positions[pipe["Arn"]] += 1
     return True
+
+
+@patch("_poll_pipe", pipes)
+def poll_pipe(original: Original, dynamodb: Any, pipe: Json, account: str) -> None:
+    """Read the stream of a pipe; name a source that the embedded AWS does not read."""
+    if ":dynamodb:" not in pipe["Source"]:
+        log_once(pipe, f"the embedded AWS does not read {pipe['Source']}")
+    original(dynamodb, pipe, account)
 
 
 @patch("_poll_loop", pipes)
