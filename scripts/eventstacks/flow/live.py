@@ -10,8 +10,9 @@ from botocore.exceptions import ClientError
 from eventstacks.aws import error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph
+from eventstacks.flow.policies import Policy
 from eventstacks.flow.resolve import Resource
-from eventstacks.flow.symbols import documents_of, is_known
+from eventstacks.flow.symbols import as_dict, documents_of, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,8 @@ def locate(aws: Aws, stacks: list[Stack], account: str) -> Flow:
 def read(aws: Aws, planned: Flow) -> Flow:
     """Return all buses, rules, targets and policies of the Regions of ``planned`` (``locate``).
 
-    Labels come from ``planned``. Raises botocore's errors, also for missing permissions.
+    Labels come from ``planned``. Raises botocore's errors, also for permissions that are missing to
+    list these.
     """
     flow = graph.Flow(stacks=planned.stacks, is_whole=True)
     for stack in {one.region: one for one in planned.stacks}.values():
@@ -105,7 +107,7 @@ def _pages(call: Any, key: str, **arguments: Any) -> Iterator[Json]:
 def _read_target(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
     """Read what permissions need of the resource with an ARN.
 
-    One that does not exist is left out.
+    One that does not exist is left out; of one that may not be read, the policy is not known.
     """
     try:
         kind, properties = _describe(aws, arn)
@@ -120,7 +122,10 @@ def _read_target(aws: Aws, flow: Flow, arn: str, planned: Flow) -> None:
             resource = Resource(key, "AWS::KMS::Key", {"KeyPolicy": policy}, *names)
             graph.add(flow, resource, flow.stacks[0])
     except ClientError as error:
-        if not any(part in error_code(error) for part in _NOT_FOUND):
+        if "AccessDenied" in error_code(error):
+            text = f"{arn} (not readable: {error_message(error)})"
+            flow.policies.append(Policy(text, arn, (), is_open=True))
+        elif not any(part in error_code(error) for part in _NOT_FOUND):
             raise
 
 
@@ -149,16 +154,23 @@ def _describe(aws: Aws, arn: str) -> tuple[str, Json]:
 
 
 def _role(iam: Any, name: str) -> Json:
-    """Return the properties of a role as in CloudFormation, attached policies as inline ones."""
+    """Return the properties of a role as in CloudFormation, with documents in place of ARNs."""
     role = iam.get_role(RoleName=name)["Role"]
     documents = [
         (one, iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"])
         for one in iam.list_role_policies(RoleName=name)["PolicyNames"]
     ]
-    for one in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-        arn = one["PolicyArn"]
-        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        found = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
-        documents.append((one["PolicyName"], found["Document"]))
+    attached = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    documents += [(one["PolicyName"], _managed(iam, one["PolicyArn"])) for one in attached]
     policies = [{"PolicyName": key, "PolicyDocument": value} for key, value in documents]
-    return {"AssumeRolePolicyDocument": role["AssumeRolePolicyDocument"], "Policies": policies}
+    given = {"AssumeRolePolicyDocument": role["AssumeRolePolicyDocument"], "Policies": policies}
+    if boundary := role.get("PermissionsBoundary"):
+        given["PermissionsBoundary"] = _managed(iam, boundary["PermissionsBoundaryArn"])
+    return given
+
+
+def _managed(iam: Any, arn: str) -> Json:
+    """Return the document of a managed policy."""
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    found: Json = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+    return as_dict(found["Document"])

@@ -28,6 +28,7 @@ RESERVED = (
     "aws.events.event",
     "aws.events.event.json",
 )
+ENTRY_LIMITS = {"Source": 256, "DetailType": 128, "Detail": 1024 * 1024}  # characters
 SYMBOL_SUBSTITUTES = ("x", "0", '"x"', "{}")  # what a symbol in JSON text can stand for
 _VARIABLE = re.compile(r"<([^<>]+)>")
 _STRING_OR_VARIABLE = re.compile(r'"(?:[^"\\]|\\.)*"|<([^<>]+)>')
@@ -109,6 +110,20 @@ def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any)
         "detail-type": kind,
         "detail": detail,
     }
+
+
+def refusal_of_entry(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the error code and message with which PutEvents refuses an entry, None if it does not.
+
+    Sources that start with ``aws.``, which only services can use, are not looked at.
+    """
+    for key, limit in ENTRY_LIMITS.items():
+        if not 0 < len(entry.get(key) or "") <= limit:
+            text = f"Parameter {key} is not valid. Reason: it must have 1 to {limit} characters."
+            return "InvalidArgument", text
+    if is_json(entry["Detail"]) and entry["Detail"].lstrip().startswith("{"):
+        return None
+    return "MalformedDetail", "Detail is malformed."
 
 
 def envelope(region: str, account: str) -> dict[str, Any]:

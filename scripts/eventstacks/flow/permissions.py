@@ -33,7 +33,7 @@ SOURCE_ACTIONS = {
 def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None) -> Verdict:
     """Decide whether a rule may deliver to a target.
 
-    ``event``: if it is known, a bus policy that denies some sources or detail types counts as well.
+    ``event``: if it is known, what a bus policy says about its source and detail type counts too.
     """
     refusal = targets.refusal_of(target, rule.arn)
     if refusal and not flow.is_whole:  # what is deployed was not refused
@@ -45,7 +45,7 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
         return Verdict(Reason.OTHER_REGION, "the target is in another Region than the rule")
     if target.role:
         verdict = of_role(flow, rule, target) & _of_key(flow, rule, target)
-        return (_denied_by_bus(flow, rule, target, event) if event else None) or verdict
+        return _denied_to_role(flow, rule, target, event) & verdict
     if not kind.policy:
         return Verdict(Reason.REFUSED_ROLE, f"RoleArn is required for target {target.arn}")
     verdict = _of_key(flow, rule, target)
@@ -56,11 +56,12 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
     return verdict
 
 
-def of_pipe(flow: Flow, pipe: Rule) -> Verdict:
-    """Decide whether a pipe may read its source and call its target."""
+def of_pipe(flow: Flow, pipe: Rule, event: Json) -> Verdict:
+    """Decide whether a pipe may read its source and call its target, a bus with that event."""
     verdicts = dict(of_sender(flow, pipe))
     unknown = Verdict(Reason.KIND_UNKNOWN, "what its source and its target need is not known")
-    return verdicts.get("Source", unknown) & verdicts.get("Target", unknown)
+    denied = _denied_to_role(flow, pipe, pipe.targets[0], event)
+    return denied & verdicts.get("Source", unknown) & verdicts.get("Target", unknown)
 
 
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
@@ -68,7 +69,7 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
 
     A standard queue of its own Region.
     """
-    if is_fifo(flow, arn):
+    if arn.endswith(".fifo"):
         return Verdict(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
     if rule.sender:
         verdicts = dict(of_sender(flow, rule))
@@ -76,13 +77,6 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     if targets.is_elsewhere(arn, rule.arn):
         return Verdict(Reason.OTHER_REGION, "the dead-letter queue is in another Region")
     return of_target(flow, rule, Target("", arn))
-
-
-def is_fifo(flow: Flow, arn: str) -> bool:
-    """Return True if a queue is known to be a FIFO queue."""
-    queue = flow.resources.get(arn)
-    is_marked = queue and str(queue.properties.get("FifoQueue")).lower() == "true"
-    return arn.endswith(".fifo") or bool(is_marked)
 
 
 def of_sender(flow: Flow, rule: Rule) -> Iterator[tuple[str, Verdict]]:
@@ -147,25 +141,37 @@ def of_role(  # noqa: PLR0913, PLR0917 - what a rule has by default, and a sende
     context = _context(rule) if context is None else context
     arn = str(target.role)
     role = flow.resources.get(arn)
-    if role is None and flow.is_whole:
+    if role is None and flow.is_whole and not flow.policies_of(arn):
         return Verdict(Reason.ROLE_NOT_FOUND, f"the role {arn} does not exist")
     if role is None:
-        return Verdict(Reason.NOT_IN_STACKS, f"the role {arn} is not in these stacks")
+        return Verdict(Reason.NOT_IN_STACKS, f"the role {arn} is not in what was read")
     label = role.logical_id
     trust = policy_of(f"{label} (trust)", arn, role.properties.get("AssumeRolePolicyDocument"))
     text = f"the trust policy of the role {label} does not allow {service}"
     trusted = evaluate([trust], service, "sts:AssumeRole", None, context)
     if not trusted.allowed:
         return trusted.otherwise(Reason.ROLE_TRUST, text)
-    policies, verdict = policies_of_role(flow, role), Verdict()
-    for call in calls:
-        text = f"the role {label} does not allow {call.action} on {call.resource}"
-        arns = targets.policy_arns(call.resource)
-        named = (evaluate(policies, None, call.action, arn, call.context) for arn in arns)
-        verdict &= decisive(named).otherwise(Reason.ROLE_POLICY, text)
+    verdict = _of_calls(policies_of_role(flow, role), calls, f"the role {label}")
     if verdict.code is Reason.ROLE_POLICY and role.properties.get("ManagedPolicyArns"):
         text = f"the managed policies of the role {label} are not known"
         return Verdict(Reason.MANAGED_POLICY, text)
+    if limit := role.properties.get("PermissionsBoundary"):
+        name = f"the permissions boundary of the role {label}"
+        found = next((one for one in flow.resources.values() if limit in (one.ref, one.arn)), None)
+        document = found.properties.get("PolicyDocument") if found else "⟨document?⟩"
+        document = limit if isinstance(limit, dict) else document  # as live.py reads it
+        verdict &= _of_calls([policy_of(name, role.arn, document)], calls, name)
+    return verdict
+
+
+def _of_calls(policies: Sequence[Policy], calls: Sequence[Call], name: str) -> Verdict:
+    """Decide by the policies of a role, or by its permissions boundary."""
+    verdict = Verdict()
+    for call in calls:
+        text = f"{name} does not allow {call.action} on {call.resource}"
+        arns = targets.policy_arns(call.resource)
+        named = (evaluate(policies, None, call.action, arn, call.context) for arn in arns)
+        verdict &= decisive(named).otherwise(Reason.ROLE_POLICY, text)
     return verdict
 
 
@@ -183,24 +189,27 @@ def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
     return [policy_of(label, role.arn, given.get("PolicyDocument")) for label, given in sources]
 
 
-def _denied_by_bus(flow: Flow, rule: Rule, target: Target, event: Json) -> Verdict | None:
-    """Return the Deny in a bus policy that binds a role as well, None if there is none."""
-    if not target.is_bus:
-        return None
+def _denied_to_role(flow: Flow, rule: Rule, target: Target, event: Json | None) -> Verdict:
+    """Return a Deny in the resource policy of a target that binds its role as well.
+
+    A role calls in its own name: its requests have no aws:SourceArn, which services send.
+    """
+    if target.is_bus and not event:
+        return Verdict()
     _, partition, _, _, account, *_ = rule.arn.split(":")
-    context = {
-        "events:source": event.get("source"),
-        "events:detail-type": event.get("detail-type"),
-        "events:eventbusinvocation": "true",
-    }
-    found = evaluate(
-        flow.policies_of(target.arn),
-        f"arn:{partition}:iam::{account}:root",
-        "events:PutEvents",
-        target.arn,
-        context,
-    )
-    return found if found.code is Reason.DENIED else None
+    role = str(target.role)
+    if not role.startswith("arn:"):
+        role = f"arn:{partition}:iam::{account}:role/⟨role?⟩"
+    context: dict[str, str | None] = {"aws:sourcearn": None, "aws:sourceaccount": None}
+    if event and target.is_bus:
+        context |= {
+            "events:source": event.get("source"),
+            "events:detail-type": event.get("detail-type"),
+            "events:eventbusinvocation": str(not rule.sender).lower(),
+        }
+    action, policies = targets.kind_of(target.arn).action, flow.policies_of(target.arn)
+    found = evaluate(policies, role, action, target.arn, context)
+    return found if found.code in {Reason.DENIED, Reason.MAY_BE_DENIED} else Verdict()
 
 
 def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:

@@ -118,9 +118,9 @@ def evaluate(
 
     NO_POLICY if none of them applies; its reason is a condition that does not hold, or "".
 
-    ``principal``: a service or the root of an account; None for a role's own policies, which name
-    no principal. ``resource``: None for a trust policy. ``context``: condition keys of the request
-    in lower case; a condition on a key that is missing here leaves a doubt.
+    ``principal``: a service, a role or the root of an account; None for a role's own policies,
+    which name no principal. ``resource``: None for a trust policy. ``context``: condition keys of
+    the request in lower case; a condition on a key that is missing here leaves a doubt.
     """
     context = {**_context_of(principal), **context}
     found: list[Verdict] = []
@@ -174,7 +174,7 @@ def _context_of(principal: str | None) -> dict[str, str | None]:
         "aws:securetransport": "true",
         "aws:principalisawsservice": str(is_service).lower(),
     }
-    if principal is not None:
+    if principal is not None and (is_service or principal.endswith(":root")):
         context |= {"aws:principalorgid": None, "aws:principalorgpaths": None}
         own = "aws:principalservicename" if is_service else "aws:principalaccount"
         context[own] = principal if is_service else principal.split(":")[4]
@@ -205,10 +205,13 @@ def _matches(statement: Json, key: str, value: str, *, fold: bool = False) -> bo
 
 
 def _names(principals: Any, caller: str) -> bool | None:
-    """Return whether a Principal element names a service, or an account by root ARN or number."""
+    """Return whether a Principal element names a service, a role or its account."""
     given = as_dict(principals)
     named = as_list(given.get("Service")) + as_list(given.get("AWS")) or [str(principals)]
-    names = {caller, caller.split(":")[4]} if caller.startswith("arn:") else {caller}
+    names = {caller}
+    if caller.startswith("arn:"):
+        _, partition, _, _, account, *_ = caller.split(":")
+        names |= {account, f"arn:{partition}:iam::{account}:root"}
     results = [like(str(one), name, literal=True) for one in named for name in names]
     return True if "*" in named else _any_of(results)
 

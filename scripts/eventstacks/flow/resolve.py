@@ -212,6 +212,9 @@ class Stack:
             if bus != "default":
                 words |= {"f": f"{bus}/", "bus": bus}
                 ref = "{bus}|{n}"
+        elif kind == "AWS::SQS::Queue" and name == self.symbol(logical_id):
+            is_fifo = str(self._property(logical_id, "FifoQueue")).lower() == "true"
+            words["n"] = name = name + (".fifo" if is_fifo else "")
         elif kind == "AWS::IAM::Role":
             words["f"] = str(self._property(logical_id, "Path") or "").lstrip("/")
         elif kind in _PARENTS:

@@ -323,8 +323,9 @@ def policy_calls(arn: str, rule: str) -> list[Call]:
     """Return what the resource policy of a target has to allow to a rule (both by ARN).
 
     EventBridge sends Lambda no aws:SourceAccount (EventBridge guide, 'Troubleshooting'), elsewhere
-    it does. Logs are asked for twice; CreateLogStream carries no aws:SourceArn (serverless-patterns
-    pull request 618), and whether either carries an account was not seen.
+    it does. It sends no aws:SourceOwner, which the default policy of a topic requires ('Amazon SNS
+    permissions'). Logs are asked for twice; CreateLogStream carries no aws:SourceArn
+    (serverless-patterns pull request 618), and whether either carries an account was not seen.
     """
     kind = kind_of(arn)
     if not kind.action or not kind.policy:
@@ -335,6 +336,8 @@ def policy_calls(arn: str, rule: str) -> list[Call]:
         created = Call("logs:CreateLogStream", stream, {"aws:sourcearn": None})
         return [Call(kind.action, stream, context), created]
     context["aws:sourceaccount"] = None if kind.name == "lambda" else rule.split(":")[4]
+    if kind.name == "sns":
+        context["aws:sourceowner"] = None
     return [Call(kind.action, arn, context)]
 
 
@@ -369,8 +372,13 @@ def refusal_of(target: Target, rule: str) -> tuple[Reason, str] | None:
     if service in _REFUSED_SERVICES:
         return Reason.REFUSED_TARGET, f"{service} is not a supported service for a target"
     given = [key for key in INPUTS if key in target.settings]
-    if len(given) > 1:
-        return Reason.REFUSED_INPUT, f"only one of {', '.join(given)} is allowed"
+    problem = f"only one of {', '.join(given)} is allowed" if len(given) > 1 else ""
+    is_entry = bool(target.settings)  # else a dead-letter queue
+    if is_entry and arn.endswith(".fifo") and "SqsParameters" not in target.settings:
+        # seen in awslabs/aws-ddk, issue 183
+        problem = "SqsParameters, with a MessageGroupId, are required for a FIFO queue"
+    if problem:
+        return Reason.REFUSED_INPUT, problem
     if kind.role is Role.REFUSED and target.role:
         return Reason.REFUSED_ROLE, f"RoleArn is not supported for a {kind.title}"
     if not target.role:

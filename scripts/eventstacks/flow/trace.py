@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -236,9 +236,11 @@ def _match_rule(rule: Rule, event: Json, bus: str) -> Matched:
 def _deliver(
     flow: Flow, event: Json, rule: Rule, target: Target, passed: tuple[str, ...]
 ) -> Delivery:
-    made = payload.build(rule, target, event)
+    made, sent = payload.build(rule, target, event), event
     if rule.sender:
-        permission = permissions.of_pipe(flow, rule)
+        sent = payload.event_of(rule, target, event, {})
+        permission = permissions.of_pipe(flow, rule, sent)
+        made = _checked(made, sent) if target.is_bus else made
     else:
         permission = permissions.of_target(flow, rule, target, event)
     code, problem = _problem_of(flow, target, made, permission, passed)
@@ -250,8 +252,7 @@ def _deliver(
         if target.arn in flow.buses and not rule.sender:
             onward = trace(flow, event, target.arn, passed)
         elif target.arn in flow.buses and payload.is_json(made.text):
-            detail = json.loads(made.text)
-            onward = trace(flow, payload.event_of(rule, target, event, detail), target.arn)
+            onward = trace(flow, sent | {"detail": json.loads(made.text)}, target.arn)
     elif code in REFUSALS:
         fate = Fate.REFUSED
     elif queue is None:
@@ -264,6 +265,19 @@ def _deliver(
     return Delivery(
         target, label, made, permission, fate, code, queue, dead_letters, problem, onward
     )
+
+
+def _checked(made: Payload, event: Json) -> Payload:
+    """Return the detail of an event that a pipe puts on a bus, with the refusal of PutEvents."""
+    entry = {"Source": event["source"], "DetailType": event["detail-type"]}
+    refusals = [
+        payload.refusal_of_entry({**entry, "Detail": text})
+        for text in payload.substituted(made.text)
+    ]
+    first = refusals[0]
+    if made.problem or first is None or None in refusals:
+        return made
+    return replace(made, problem=f"PutEvents refuses it: {first[1]}", code=Reason.PAYLOAD)
 
 
 def _problem_of(

@@ -65,7 +65,7 @@ def fifo_dead_letters(view: View) -> Findings:
     owners = [*view.targets, *(node for _, node in view.each(BUS))]
     owners += filter(None, (node.get("Target") for _, node in view.each(SCHEDULE)))
     for node in filter(None, (owner.get("DeadLetterConfig", "Arn") for owner in owners)):
-        if permissions.is_fifo(view.flow, str(node.value)):
+        if str(node.value).endswith(".fifo"):
             yield node, "a FIFO queue is not supported as dead-letter queue"
 
 

@@ -26,7 +26,7 @@ from ministack.services import eventbridge, sns
 
 from eventstacks.errors import ToolError
 from eventstacks.flow import graph, payload
-from eventstacks.flow.targets import EVENTS, Target, bare, kind_of, refusal_of
+from eventstacks.flow.targets import EVENTS, REFUSALS, Target, bare, kind_of, refusal_of
 from eventstacks.local.ministack import (
     AwsError,
     Json,
@@ -47,7 +47,6 @@ from eventstacks.local.policies import (
 from eventstacks.patterns.matcher import Pattern
 
 ENABLED = ("ENABLED", "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS")
-LIMITS = {"Source": 256, "DetailType": 128, "Detail": 1024 * 1024}  # characters
 MAXIMUM_ENTRIES = 10
 MISSING = re.compile("NotFound|NotExist|NonExistent")  # in the error codes of services
 
@@ -272,17 +271,6 @@ def dispatch(_original: Original, event: Json, view: Any = None) -> None:
     eventbridge._archive_event(event, view, is_received="ReplayName" not in event)
 
 
-def refusal_of_entry(entry: Json) -> Json | None:
-    """Return the result of an entry that PutEvents refuses, None for any other one."""
-    for key, limit in LIMITS.items():
-        if not 0 < len(entry.get(key) or "") <= limit:
-            text = f"Parameter {key} is not valid. Reason: it must have 1 to {limit} characters."
-            return {"ErrorCode": "InvalidArgument", "ErrorMessage": text}
-    if payload.is_json(entry["Detail"]) and entry["Detail"].lstrip().startswith("{"):
-        return None
-    return {"ErrorCode": "MalformedDetail", "ErrorMessage": "Detail is malformed."}
-
-
 @patch("_put_events", eventbridge)
 def put_events(original: Original, data: Json, **options: Any) -> Any:
     """Refuse a request if the policy of a bus denies one of its events, and events of wrong form.
@@ -305,10 +293,10 @@ def put_events(original: Original, data: Json, **options: Any) -> Any:
             return error_response_json("AccessDeniedException", text, 400)
     results: list[Json] = []
     for entry in entries:
-        refused = refusal_of_entry(entry)
-        results += (
-            [refused] if refused else json.loads(original({"Entries": [entry]})[2])["Entries"]
-        )
+        if refused := payload.refusal_of_entry(entry):
+            results.append(dict(zip(("ErrorCode", "ErrorMessage"), refused, strict=True)))
+        else:
+            results += json.loads(original({"Entries": [entry]})[2])["Entries"]
     count = sum("ErrorCode" in result for result in results)
     return json_response({"FailedEntryCount": count, "Entries": results})
 
@@ -345,7 +333,9 @@ def matches(_original: Original, view: Any, pattern: Pattern) -> bool:
 
 @patch("_validate_target_arn", eventbridge)
 def check_target(original: Original, target: Json) -> Any:
-    """Refuse what PutTargets is known to refuse (flow/targets.py)."""
-    if refusal := refusal_of(Target(target["Id"], target["Arn"], target), ""):
-        return error_response_json("ValidationException", f"{refusal[1]}.", 400)
+    """Refuse what PutTargets is known to refuse (flow/targets.py, and inputs in payload.py)."""
+    given = Target(target["Id"], target["Arn"], target)
+    for refusal in (refusal_of(given, ""), payload.refusal_of(given)):
+        if refusal and refusal[0] in REFUSALS:
+            return error_response_json("ValidationException", f"{refusal[1]}.", 400)
     return original(target)

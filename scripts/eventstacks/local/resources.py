@@ -238,6 +238,18 @@ for _type in KEPT:
         patch(_verb, KNOWN[_type])(functools.partial(keep, _type))
 
 
+@patch("create", KNOWN["AWS::SNS::Topic"])
+def create_topic(original: Original, *arguments: Any) -> Any:
+    """Limit the default policy of a topic to its owner, as CreateTopic does."""
+    result = original(*arguments)
+    attributes = sns._topics[result[0]]["attributes"]
+    policy = json.loads(attributes["Policy"])
+    condition = {"StringEquals": {"AWS:SourceOwner": get_account_id()}}
+    policy["Statement"][0]["Condition"] = condition
+    attributes["Policy"] = json.dumps(policy)
+    return result
+
+
 @patch("_physical_name", provisioners)
 def physical_name(original: Original, stack: str, logical_id: str, **options: Any) -> str:
     """Generate a name that differs between Regions.

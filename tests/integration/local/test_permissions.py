@@ -124,12 +124,13 @@ def role(clients, unique):
 def test_what_a_target_does_not_take_is_a_dead_letter(deploy, role, arn, code):
     stack = deploy("local/targets.yaml")
     arn = arn.format(stack.ids["Log"] if ":logs:" in arn else stack.name)
-    if arn.endswith(".fifo"):  # and the target has no message group
+    if arn.endswith(".fifo"):  # and messages have no deduplication ID
         stack.client("sqs").create_queue(
             QueueName=f"{stack.name}.fifo", Attributes={"FifoQueue": "true"}
         )
     target = {"Id": "Other", "Arn": arn, "DeadLetterConfig": dead_letters_of(stack)}
     target |= {} if ":logs:" in arn else {"RoleArn": role("*")}
+    target |= {"SqsParameters": {"MessageGroupId": "g"}} if arn.endswith(".fifo") else {}
     stack.client("events").put_targets(**rule_of(stack), Targets=[target])
     stack.put(name="one")
     [message] = stack.messages("DeadLetters")
@@ -257,21 +258,29 @@ def log_target(stack, **more):
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [('{"timestamp": <when>, "message": "<name> came"}', ["one came"]), ('{"name": <name>}', [])],
-)
-def test_a_transformer_for_a_log_group_makes_timestamp_and_message(deploy, text, lines):
+@pytest.mark.parametrize(("when", "lines"), [(1_700_000_000_000, ["one came"]), ("soon", [])])
+def test_a_transformer_for_a_log_group_makes_timestamp_and_message(deploy, when, lines):
     stack = deploy("local/targets.yaml")
     paths = {"name": "$.detail.name", "when": "$.detail.when"}
+    text = '{"timestamp": <when>, "message": "<name> came"}'
     transformer = {"InputPathsMap": paths, "InputTemplate": text}
     target = log_target(
         stack, InputTransformer=transformer, DeadLetterConfig=dead_letters_of(stack)
     )
     stack.client("events").put_targets(**rule_of(stack), Targets=[target])
-    stack.put(name="one", when=1_700_000_000_000)
+    stack.put(name="one", when=when)
     assert stack.lines(stack.ids["Log"]) == lines
     assert bool(stack.messages("DeadLetters")) is not bool(lines)
+
+
+def test_the_default_policy_of_a_topic_does_not_allow_a_rule(deploy):
+    stack = deploy("local/targets.yaml", Allow="-,-,-,-,dlq")
+    stack.put(name="one")
+    topics = {
+        one["MessageAttributes"]["TARGET_ARN"]["StringValue"]
+        for one in stack.messages("DeadLetters")
+    }
+    assert stack.ids["Topic"] in topics
 
 
 def test_a_log_group_takes_no_role(deploy):

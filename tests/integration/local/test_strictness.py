@@ -10,6 +10,8 @@ from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
 
 from eventstacks import rendering
 
+QUEUE = f"arn:aws:sqs:eu-central-1:{ACCOUNT}:q"
+
 
 @pytest.mark.parametrize(
     ("kind", "properties"),
@@ -76,11 +78,20 @@ def test_a_bus_with_a_rule_of_another_stack_is_not_deleted(deploy, unique):
         (
             {
                 "EventPattern": {"source": ["x"]},
-                "Targets": [
-                    {"Id": str(n), "Arn": f"arn:aws:sqs:eu-central-1:{ACCOUNT}:q"} for n in range(6)
-                ],
+                "Targets": [{"Id": str(n), "Arn": QUEUE} for n in range(6)],
             },
             "5 targets",
+        ),
+        *(
+            ({"EventPattern": {"source": ["x"]}, "Targets": [{"Id": "t", **target}]}, reason)
+            for target, reason in (
+                ({"Arn": QUEUE, "Input": "text"}, "Input is not valid JSON"),
+                (
+                    {"Arn": QUEUE, "InputTransformer": {"InputTemplate": "<name>"}},
+                    "InputPathsMap does not define <name>",
+                ),
+                ({"Arn": f"{QUEUE}.fifo"}, "SqsParameters, with a MessageGroupId"),
+            )
         ),
     ],
 )

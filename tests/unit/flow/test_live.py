@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from botocore.exceptions import ClientError
@@ -33,6 +34,7 @@ class Account:
     """An account that answers as the API reference says."""
 
     environment = SimpleNamespace(regions=("us-east-1",))
+    denied: ClassVar = {}  # operation: its error
 
     def __init__(self, planned):
         rule = planned.rules[0]
@@ -70,7 +72,7 @@ class Account:
         }
 
     def client(self, service, _region=None):
-        return Client(service, self.answers)
+        return Client(service, self.answers, self.denied)
 
 
 @dataclass
@@ -79,11 +81,14 @@ class Client:
 
     service: str
     answers: dict
+    denied: dict
 
     def __getattr__(self, operation):
         return lambda **given: self.answer(operation, given)
 
     def answer(self, operation, given):
+        if operation in self.denied:
+            raise self.denied[operation]
         if operation == "get_queue_url":
             return {"QueueUrl": given.get("QueueOwnerAWSAccountId", HERE)}
         if given.get("QueueUrl") == THERE:
@@ -120,3 +125,27 @@ def test_what_lets_events_pass_is_read(account, target, allowed, reason):
         permissions.of_target(account[1], rule, one) for one in rule.targets if one.id == target
     ]
     assert (found.allowed, reason in (found.reason, found.code)) == (allowed, True), found
+
+
+@pytest.mark.parametrize("target", ["own", "m"])
+def test_what_may_not_be_read_is_unknown(target):
+    stack = Stack(parse_template(ACCOUNT, "t"), name="s", region="us-east-1", account=HERE)
+    planned = graph.of_stacks([stack])
+    reader = Account(planned)
+    denied = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "x")
+    reader.denied = {"get_queue_attributes": denied, "get_role": denied}
+    found = live.read(reader, planned)
+    [rule] = found.rules
+    [one] = [one for one in rule.targets if one.id == target]
+    assert permissions.of_target(found, rule, one).allowed is None
+
+
+def test_the_permissions_boundary_of_a_role_is_read():
+    stack = Stack(parse_template(ACCOUNT, "t"), name="s", region="us-east-1", account=HERE)
+    planned = graph.of_stacks([stack])
+    reader = Account(planned)
+    reader.answers["get_role"]["Role"]["PermissionsBoundary"] = {"PermissionsBoundaryArn": "arn:p"}
+    found = live.read(reader, planned)  # the boundary allows s3:GetObject only
+    [rule] = found.rules
+    [one] = [one for one in rule.targets if one.id == "m"]
+    assert permissions.of_target(found, rule, one).code == "role_policy"

@@ -343,6 +343,64 @@ ROLE = """
 """
 
 
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("Principal: '*'", "denied"),
+        ("Principal: {AWS: !Ref AWS::AccountId}", "denied"),
+        ("Principal: {AWS: !GetAtt Role.Arn}", "denied"),
+        ("Principal: {Service: events.amazonaws.com}", "allowed"),
+        # A role's request has no source.
+        (
+            "Principal: '*', Condition: {ArnNotEquals: {'aws:SourceArn': !GetAtt Rule.Arn}}",
+            "denied",
+        ),
+        (
+            "Principal: '*', Condition: {StringNotEquals: {'aws:PrincipalOrgID': o}}",
+            "may_be_denied",
+        ),
+    ],
+)
+def test_a_deny_in_the_policy_of_a_queue_binds_the_role_of_a_rule(statement, code):
+    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "sqs:*")
+    deny = f"Effect: Deny, Action: 'sqs:SendMessage', Resource: '*', {statement}"
+    policy = f"  P: {{Type: AWS::SQS::QueuePolicy, Properties: {{Queues: [!Ref T], PolicyDocument: {{Statement: [{{{deny}}}]}}}}}}\n"
+    role = role.replace("!Ref T", "!GetAtt T.Arn")
+    assert verdict(QUEUE + role + policy, more=", RoleArn: !GetAtt Role.Arn").code == code
+
+
+@pytest.mark.parametrize(
+    ("boundary", "code"),
+    [
+        ("!Ref Limit", "allowed"),
+        ("!Ref Other", "role_policy"),
+        ("arn:aws:iam::123456789012:policy/elsewhere", "depends"),
+    ],
+)
+def test_the_permissions_boundary_of_a_role_limits_it(boundary, code):
+    limit = "{Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Statement: [{Effect: Allow, Action: '%s:*', Resource: '*'}]}}}"
+    policies = f"  Limit: {limit % 'states'}\n  Other: {limit % 's3'}\n"
+    role = (ROLE % "events.amazonaws.com").replace(
+        "    Properties:", f"    Properties:\n      PermissionsBoundary: {boundary}"
+    )
+    assert verdict(MACHINE + role + policies, "!Ref T", ", RoleArn: !GetAtt Role.Arn").code == code
+
+
+def test_the_default_policy_of_a_topic_does_not_allow_eventbridge():
+    default = "{Effect: Allow, Principal: {AWS: '*'}, Action: 'SNS:Publish', Resource: '*', Condition: {StringEquals: {'AWS:SourceOwner': !Ref AWS::AccountId}}}"
+    policy = f"  P: {{Type: AWS::SNS::TopicPolicy, Properties: {{Topics: [!Ref T], PolicyDocument: {{Statement: [{default}]}}}}}}\n"
+    assert verdict(TOPIC + policy, "!Ref T").code == "no_policy"
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [("", "refused_input"), (", SqsParameters: {MessageGroupId: g}", "allowed")],
+)
+def test_a_fifo_queue_needs_a_message_group(more, code):
+    queue = QUEUE.replace("}", ", Properties: {FifoQueue: true, QueueName: q.fifo}}")
+    assert verdict(queue + queue_policy(), more=more).code == code
+
+
 def test_a_role_must_trust_eventbridge_and_allow_the_action():
     with_role = ", RoleArn: !GetAtt Role.Arn"
     assert verdict(MACHINE + ROLE % "events.amazonaws.com", "!Ref T", with_role).reason == "Role/p"

@@ -505,6 +505,11 @@ RECORD = {
 }
 
 
+def with_source(text):
+    image = {**RECORD["dynamodb"]["NewImage"], "source": {"S": text}}
+    return {**RECORD, "dynamodb": {"NewImage": image}}
+
+
 def through_pipe(record=RECORD, actions=READ_AND_PUT, filters="", template=OBJECT):
     flow = flow_of(PIPE % (actions, filters, template))
     [stream] = trace.entrances(flow, record)
@@ -533,10 +538,33 @@ def test_one_filter_of_a_pipe_is_enough(name, matched):
         ({"actions": "'dynamodb:*'"}, "lost", "role_policy"),
         ({"actions": "'events:PutEvents'"}, "lost", "role_policy"),
         ({"template": "'text <$.eventName>'"}, "lost", "payload"),
+        ({"template": "'[<$.eventName>]'"}, "lost", "payload"),
+        ({"record": {**RECORD, "dynamodb": {"NewImage": {}}}}, "lost", "payload"),  # no source
+        ({"record": with_source("x" * 257)}, "lost", "payload"),
     ],
 )
 def test_a_pipe_that_cannot_deliver(change, fate, code):
     [delivery] = through_pipe(**change).routes[0].deliveries
+    assert (delivery.fate, delivery.code) == (fate, code)
+
+
+@pytest.mark.parametrize(
+    ("invocation", "source", "fate", "code"),
+    [
+        ("false", "made", "lost", "denied"),
+        ("true", "made", "delivered", "allowed"),
+        ("false", "other", "delivered", "allowed"),
+    ],
+)
+def test_a_deny_in_the_policy_of_a_bus_binds_a_pipe(invocation, source, fate, code):
+    policy = f"""
+  Policy: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: b, StatementId: x, Statement: {{
+    Effect: Deny, Principal: '*', Action: 'events:PutEvents', Resource: !GetAtt B.Arn, Condition: {{
+      Bool: {{'events:eventBusInvocation': '{invocation}'}}, StringEquals: {{'events:source': {source}}}}}}}}}}}
+"""
+    flow = flow_of(PIPE % (READ_AND_PUT, "", OBJECT) + policy)
+    [stream] = trace.entrances(flow, RECORD)
+    [delivery] = trace.trace(flow, RECORD, stream).routes[0].deliveries
     assert (delivery.fate, delivery.code) == (fate, code)
 
 
