@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -90,7 +91,7 @@ class Snapshot:
 class Plan:
     """What the schedule has to do."""
 
-    missing: list[Snapshot]  # oldest first
+    missing: list[Snapshot]
     overdue: list[Snapshot]
     deleted: list[Snapshot]  # expired and failed copies
     announced: list[Snapshot]
@@ -173,7 +174,7 @@ def make_plan(
     # An empty list of sources may be a wrong Region or permission: nothing is deleted then.
     expired = _expired(available, settings, now) if has_sources else []
     return Plan(
-        missing=sorted(missing, key=lambda one: one.created),
+        missing=missing,
         overdue=overdue,
         deleted=[one for one in own.values() if one.status == "failed"] + expired,
         announced=[one for one in available if ANNOUNCED not in one.tags and one not in expired],
@@ -357,7 +358,8 @@ def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
                 act(one)
             except (ClientError, BotoCoreError, RuntimeError):  # the next run tries again
                 LOGGER.exception("failed", extra={"snapshot": one.arn})
-    # Only what can start now: the others wait for the next run instead of filling the queue.
+    # Only what can start now, in any order, so that snapshots that RDS always rejects do not hold up others.
+    random.shuffle(plan.missing)
     for one in plan.missing[: max(COPIES_AT_ONCE - plan.in_progress, 0)]:
         body = json.dumps({"detail": {"SourceArn": one.arn}})
         sqs.send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody=body)

@@ -43,6 +43,23 @@ def test_a_name_that_is_used_again_is_another_snapshot(run):
     assert len(run.world.copies()) == 2
 
 
+def test_snapshots_that_are_always_rejected_do_not_hold_up_others(run, monkeypatch):
+    copy = function.Regions.copy
+
+    def rejects(self, snapshot):
+        if snapshot.database == "tde":
+            raise function.PermanentError("needs an option group")
+        return copy(self, snapshot)
+
+    monkeypatch.setattr(function.Regions, "copy", rejects)
+    for database in ("tde", "orders", "tde"):
+        for number in range(20 if database == "tde" else 1):
+            run.world.pass_time(60)
+            run.world.add(f"{database}-{number}-{run.world.now:%H-%M}", database=database)
+    run.drain(24)
+    assert [one["DBInstanceIdentifier"] for one in run.world.copies()] == ["orders"]
+
+
 @pytest.mark.usefixtures("unmeasured")
 def test_a_thousand_events_at_once_end_as_a_thousand_copies(run):
     for number in range(1000):
