@@ -1,37 +1,23 @@
-"""What people read: plans, progress and results."""
+"""Plans and deletions as text and as a comment."""
 
-import io
 import json
-import threading
 from dataclasses import replace
-from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 from refs import stack_ref
-from rich.console import Console
 
-from eventstacks.cli import output, stack_view
+from eventstacks.cli import stack_view
 from eventstacks.cloudformation.change_set import ChangeSet
 from eventstacks.cloudformation.failure import DeploymentError
-from eventstacks.cloudformation.operation import Event
 from eventstacks.cloudformation.outputs import NotDeployedError
-from eventstacks.cloudformation.run import Interrupted, Plan, Preview, Result
+from eventstacks.cloudformation.run import Plan, Preview
+
+STACK = stack_ref("test", "bus", "t-bus", "us-east-1")
 
 
 def plan(*changes, region="us-east-1", kind="UPDATE", **more):
-    place = stack_ref("test", "bus", "t-bus", region)
-    return Plan(
-        place,
-        ChangeSet(
-            "arn",
-            "stack",
-            kind,
-            changes=changes,
-            parameters=more.pop("parameters", {}),
-        ),
-        **more,
-    )
+    found = ChangeSet("arn", "stack", kind, changes=changes, parameters=more.pop("parameters", {}))
+    return Plan(stack_ref("test", "bus", "t-bus", region), found, **more)
 
 
 def text(*plans):
@@ -61,7 +47,7 @@ def detail(before, after, **more):
     }
 
 
-def test_what_systems_manager_holds_is_no_change_as_long_as_it_is_the_same():
+def test_a_resolved_ssm_parameter_is_a_change_only_if_its_value_differs():
     held = {"ParameterKey": "Ami", "ParameterValue": "/aws/ami", "ResolvedValue": "ami-1"}
     assert "Ami" not in " ".join(
         text(plan(parameters={"Ami": "ami-1"}, stack={"Parameters": [held]}))
@@ -94,56 +80,25 @@ def test_every_action_can_be_shown(action):
     assert any("Queue" in line for line in text(plan(change(action))))
 
 
-def test_a_replacement_stands_out_and_says_what_happens_to_the_old_one():
-    lines = list(
-        stack_view.show(
-            [
-                plan(
-                    change(
-                        "Modify",
-                        detail("a", "b", RequiresRecreation="Always"),
-                        Replacement="True",
-                        PolicyAction="ReplaceAndDelete",
-                        PhysicalResourceId="q-1",
-                    )
-                )
-            ]
-        )
+def test_a_replacement_is_highlighted_and_says_what_happens_to_the_old_resource():
+    replaced = change(
+        "Modify",
+        detail("a", "b", RequiresRecreation="Always"),
+        Replacement="True",
+        PolicyAction="ReplaceAndDelete",
+        PhysicalResourceId="q-1",
     )
+    lines = list(stack_view.show([plan(replaced)]))
     assert lines[1].plain == "  ! REPLACE  Queue  AWS::SQS::Queue  q-1"
     assert "red" in str(lines[1].spans[0].style)
     assert lines[2].plain == "      the old resource is deleted"
     assert lines[3].plain.endswith("a → b  requires replacement")
 
 
-def test_of_a_document_only_what_differs_is_shown():
-    lines = text(
-        plan(
-            change(
-                "Modify",
-                detail(
-                    '{"Statement": [{"Effect": "Allow", "Action": "x"}]}',
-                    '{"Statement": [{"Effect": "Deny", "Action": "x"}]}',
-                ),
-            )
-        )
-    )
+def test_only_the_differences_of_a_policy_document_are_shown():
+    before = '{"Statement": [{"Effect": "Allow", "Action": "x"}]}'
+    lines = text(plan(change("Modify", detail(before, before.replace("Allow", "Deny")))))
     assert lines[2] == "      DelaySeconds.Statement.0.Effect: Allow → Deny"
-
-
-def test_without_values_the_property_is_named():
-    lines = text(
-        plan(
-            change(
-                "Modify",
-                {
-                    "Target": {"Attribute": "Properties", "Name": "DelaySeconds"},
-                    "CausingEntity": "Delay",
-                },
-            )
-        )
-    )
-    assert lines[2] == "      DelaySeconds"
 
 
 def test_a_property_without_values_is_named_once():
@@ -159,9 +114,8 @@ def test_regions_with_the_same_changes_share_lines_and_others_do_not():
     assert sum("t-bus in" in line for line in text(same[0], other)) == 2
 
 
-def test_that_there_is_nothing_to_do_is_said_in_words():
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    same = Plan(place, ChangeSet("arn", "stack", "UPDATE", unchanged=True))
+def test_a_plan_without_changes_says_so():
+    same = Plan(STACK, ChangeSet("arn", "stack", "UPDATE", unchanged=True))
     assert text(same) == ["t-bus in us-east-1: no changes", "No changes."]
 
 
@@ -178,128 +132,10 @@ def test_secrets_are_not_shown():
     assert not any("s3cret" in line for line in lines)
 
 
-def test_problems_and_waiting_are_told():
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    assert "  ! refused" in text(Plan(place, problem=DeploymentError("refused")))
-    lines = text(Plan(place, waits_for=("rules",)))
+def test_problems_and_dependencies_are_shown():
+    assert "  ! refused" in text(Plan(STACK, problem=DeploymentError("refused")))
+    lines = text(Plan(STACK, waits_for=("rules",)))
     assert lines[0] == "t-bus in us-east-1: created after rules, whose outputs it uses"
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_on_a_terminal_is_a_row_and_in_a_pipe_a_line(monkeypatch, terminal):
-    out = io.StringIO()
-    monkeypatch.setattr(
-        output,
-        "console",
-        lambda **_: Console(file=out, force_terminal=terminal, width=100, highlight=False),
-    )
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    event = Event(
-        datetime(2026, 1, 1, tzinfo=UTC),
-        "Queue",
-        "q",
-        "AWS::SQS::Queue",
-        "CREATE_IN_PROGRESS",
-    )
-    with stack_view.Reporter(
-        SimpleNamespace(name="test", protect=False), 1, yes=True, as_json=False
-    ) as reporter:
-        reporter.started(place, 4)
-        reporter.progressed(place, event, {"Queue": event.status, "Topic": "CREATE_COMPLETE"})
-        rendered = Console(width=100, file=io.StringIO())
-        rendered.print(reporter._progress.get_renderable())
-        row = rendered.file.getvalue().splitlines()[-1]
-        reporter.finished(Result(place, "created", 3.21))
-    assert [word for word in ("t-bus", "1/4", "Queue") if word in row] == ["t-bus", "1/4", "Queue"]
-    assert ("Queue CREATE_IN_PROGRESS" in out.getvalue()) is not terminal
-
-
-@pytest.mark.parametrize("answer", [True, False])
-@pytest.mark.parametrize("running", [True, False])
-def test_no_table_is_drawn_over_a_question(monkeypatch, answer, running):
-    drawn = []
-
-    def ask(*_, **__):
-        if running:  # another thread's stack begins meanwhile
-            begins = threading.Thread(
-                target=reporter.started, args=(stack_ref("dev", "bus", "bus", "us-east-1"), 3)
-            )
-            begins.start()
-            begins.join()
-        drawn.append(reporter._progress.live.is_started)
-        return answer
-
-    monkeypatch.setattr(
-        output, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
-    )
-    monkeypatch.setattr(output, "confirm", ask)
-    with stack_view.Reporter(
-        SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
-    ) as reporter:
-        assert reporter.confirm([]) is answer
-        assert drawn == [False]
-        assert reporter._progress.live.is_started
-
-
-def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    good, bad = (
-        Result(place, "created", outputs={"Arn": "x"}),
-        Result(
-            place,
-            "failed",
-            problem=DeploymentError(
-                "no", where="t-bus in us-east-1", advice="make recover ENV=test"
-            ),
-        ),
-    )
-    assert stack_view.summarize([good], as_json=False) == 0
-    assert "created" in capsys.readouterr().out
-    assert stack_view.summarize([bad, good], as_json=True) == 1
-    assert capsys.readouterr().err.splitlines() == [
-        "Error: no",
-        "  t-bus in us-east-1",
-        "  Run: make recover ENV=test",
-    ]
-
-
-def test_that_nothing_had_to_change_is_said_in_words(capsys):
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    same, new = Result(place, "unchanged"), Result(place, "created")
-    assert stack_view.summarize([same, same], as_json=False) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "No changes."
-    stack_view.summarize([same], as_json=True)
-    assert capsys.readouterr().err == "No changes.\n"
-    stack_view.summarize([same, new], as_json=False)
-    assert "No changes." not in capsys.readouterr().out
-
-
-def test_a_summary_says_where_the_outputs_are(capsys):
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    stack_view.summarize([Result(place, "created", outputs={"Arn": "x"})], as_json=False)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == ["t-bus\tus-east-1\tcreated\t0.0", "Outputs: make outputs ENV=test"]
-
-
-def test_an_interruption_says_what_continues_and_how_to_end_it():
-    place = stack_ref("test", "bus", "t-bus", "us-east-1")
-    for error, words in (
-        (
-            Interrupted([place]),
-            [
-                "t-bus in us-east-1 continues",
-                place.command("follow"),
-                "cancel-update-stack --region us-east-1 --stack-name t-bus",
-            ],
-        ),
-        (Interrupted([]), ["No operation continues in AWS"]),
-    ):
-        with (
-            pytest.raises(KeyboardInterrupt) as caught,
-            stack_view.Reporter(SimpleNamespace(name="test"), 1, yes=True, as_json=False),
-        ):
-            raise error
-        assert [one for one in words if one not in str(caught.value)] == []
 
 
 LOSSES = {
@@ -313,7 +149,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("policy", LOSSES)
-def test_a_loss_of_data_has_its_colour(policy):
+def test_deletions_of_data_are_coloured(policy):
     (_, _, line, _) = stack_view.show([plan(change("Remove", PolicyAction=policy))])
     assert [str(span.style) for span in line.spans] == list(filter(None, [LOSSES[policy]]))
     assert ("snapshot" in line.plain) == ("Snapshot" in policy)
@@ -344,7 +180,7 @@ def test_a_changed_element_is_named_by_its_key():
     assert of_list(before, after) == ["      Targets[team].Value: a → b"]
 
 
-def test_of_a_list_of_strings_the_added_and_removed_are_shown():
+def test_added_and_removed_strings_of_a_list_are_shown():
     assert of_list('["a", "b", "c"]', '["a", "c", "d"]') == [
         "      - Targets: b",
         "      + Targets: d",
@@ -366,7 +202,7 @@ def test_the_whole_properties_are_compared_where_aws_gives_them():
 
 
 @pytest.mark.parametrize("action", ["Add", "Remove"])
-def test_only_of_a_modified_resource_are_the_properties_shown(action):
+def test_properties_are_shown_only_for_modified_resources(action):
     side = "AfterContext" if action == "Add" else "BeforeContext"
     lines = text(plan(change(action, **{side: '{"Properties": {"DelaySeconds": "5"}}'})))
     assert not any("DelaySeconds" in line for line in lines)
@@ -435,9 +271,9 @@ def test_a_comment_of_a_failed_plan_has_the_reason():
     assert "Error: denied" in comment
 
 
-def test_a_deletion_shows_what_it_takes_and_who_uses_it():
+def test_a_deletion_lists_deleted_and_retained_resources_and_consumers():
     survey = Preview(
-        stack_ref("test", "bus", "t-bus", "us-east-1"),
+        STACK,
         {"StackStatus": "CREATE_COMPLETE"},
         deleted={"Bus": "AWS::Events::EventBus"},
         retained={"Bucket": "b-1"},

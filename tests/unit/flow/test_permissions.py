@@ -184,14 +184,6 @@ def test_a_deny_for_other_organizations_covers_services_unless_excepted(exceptio
     assert reason in (found.reason, found.code)
 
 
-def test_conditions_on_a_role_do_not_see_it_as_a_service():
-    role = (ROLE % "events.amazonaws.com").replace("!Ref T}", "!Ref T, Condition: {%s}}")
-    own = "Bool: {'aws:PrincipalIsAWSService': 'false'}"
-    assert verdict(MACHINE + role % own, "!Ref T", WITH_ROLE).allowed is True
-    organization = "StringEquals: {'aws:PrincipalOrgID': o-1}"
-    assert verdict(MACHINE + role % organization, "!Ref T", WITH_ROLE).allowed is None
-
-
 @pytest.mark.parametrize(
     ("function", "allowed"),
     [
@@ -212,49 +204,6 @@ def test_a_queue_outside_of_the_stacks_is_unknown():
     assert verdict("", "!Ref Outside").allowed is None
 
 
-@pytest.mark.parametrize(
-    ("statement", "code"),
-    [
-        ("Principal: '*'", "denied"),
-        ("Principal: {AWS: !Ref AWS::AccountId}", "denied"),
-        ("Principal: {AWS: !GetAtt Role.Arn}", "denied"),
-        ("Principal: {Service: events.amazonaws.com}", "allowed"),
-        # A role's request has no source.
-        (
-            "Principal: '*', Condition: {ArnNotEquals: {'aws:SourceArn': !GetAtt Rule.Arn}}",
-            "denied",
-        ),
-        (
-            "Principal: '*', Condition: {StringNotEquals: {'aws:PrincipalOrgID': o}}",
-            "may_be_denied",
-        ),
-    ],
-)
-def test_a_deny_in_the_policy_of_a_queue_binds_the_role_of_a_rule(statement, code):
-    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "sqs:*")
-    deny = f"Effect: Deny, Action: 'sqs:SendMessage', Resource: '*', {statement}"
-    policy = f"  P: {{Type: AWS::SQS::QueuePolicy, Properties: {{Queues: [!Ref T], PolicyDocument: {{Statement: [{{{deny}}}]}}}}}}\n"
-    role = role.replace("!Ref T", "!GetAtt T.Arn")
-    assert verdict(QUEUE + role + policy, more=WITH_ROLE).code == code
-
-
-@pytest.mark.parametrize(
-    ("boundary", "code"),
-    [
-        ("!Ref Limit", "allowed"),
-        ("!Ref Other", "role_policy"),
-        ("arn:aws:iam::123456789012:policy/elsewhere", "depends"),
-    ],
-)
-def test_the_permissions_boundary_of_a_role_limits_it(boundary, code):
-    limit = "{Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Statement: [{Effect: Allow, Action: '%s:*', Resource: '*'}]}}}"
-    policies = f"  Limit: {limit % 'states'}\n  Other: {limit % 's3'}\n"
-    role = (ROLE % "events.amazonaws.com").replace(
-        "    Properties:", f"    Properties:\n      PermissionsBoundary: {boundary}"
-    )
-    assert verdict(MACHINE + role + policies, "!Ref T", WITH_ROLE).code == code
-
-
 def test_the_default_policy_of_a_topic_does_not_allow_eventbridge():
     default = "{Effect: Allow, Principal: {AWS: '*'}, Action: 'SNS:Publish', Resource: '*', Condition: {StringEquals: {'AWS:SourceOwner': !Ref AWS::AccountId}}}"
     policy = f"  P: {{Type: AWS::SNS::TopicPolicy, Properties: {{Topics: [!Ref T], PolicyDocument: {{Statement: [{default}]}}}}}}\n"
@@ -270,41 +219,11 @@ def test_a_fifo_queue_needs_a_message_group(more, code):
     assert verdict(queue + queue_policy(), more=more).code == code
 
 
-def test_a_role_must_trust_eventbridge_and_allow_the_action():
-    assert verdict(MACHINE + ROLE % "events.amazonaws.com", "!Ref T", WITH_ROLE).reason == "Role/p"
-    untrusted = verdict(MACHINE + ROLE % "lambda.amazonaws.com", "!Ref T", WITH_ROLE)
-    assert (untrusted.allowed, untrusted.code) == (False, "role_trust")
-    other = (ROLE % "events.amazonaws.com").replace("StartExecution", "ListExecutions")
-    assert verdict(MACHINE + other, "!Ref T", WITH_ROLE).code == "role_policy"
-    attached = other.replace(
-        "Properties:", "Properties:\n      ManagedPolicyArns: ['arn:aws:iam::aws:policy/X']"
-    )
-    unknown = verdict(MACHINE + attached, "!Ref T", WITH_ROLE)
-    assert (unknown.allowed, unknown.code) == (None, "managed_policy")
-
-
-def test_a_role_for_an_api_destination_covers_its_id():
-    destination = "  T: {Type: AWS::Events::ApiDestination, Properties: {Name: d}}\n"
-    role = (ROLE % "events.amazonaws.com").replace(
-        "states:StartExecution", "events:InvokeApiDestination"
-    )
-    role = role.replace(
-        "!Ref T", "!Sub 'arn:aws:events:us-east-1:123456789012:api-destination/${T}/*'"
-    )
-    assert verdict(destination + role, more=WITH_ROLE).reason == "Role/p"
-
-
 def test_targets_without_a_known_policy_are_unknown():
     assert (
         verdict("", "'arn:aws:events:us-east-1:123456789012:target/create-snapshot'").allowed
         is None
     )
-
-
-def test_a_policy_attached_to_the_role_counts():
-    bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
-    policy = "  More: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref Role], PolicyDocument: {Statement: {Effect: Allow, Action: 'states:*', Resource: '*'}}}}\n"
-    assert verdict(MACHINE + bare_role + policy, "!Ref T", WITH_ROLE).reason == "More"
 
 
 def bus_policy(principal, more=""):
