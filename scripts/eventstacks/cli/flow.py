@@ -197,15 +197,18 @@ def _say(depth: int, text: str, style: str = "") -> None:
     output.echo(f"{'  ' * depth}{text}", style=style)
 
 
+def _why_nothing_reads(arn: str) -> str:
+    if ":event-bus/" not in arn:
+        return "no pipe of these stacks is known to read it"
+    region = arn.split(":")[3]
+    return f"bus not found in {region}: PutEvents would succeed and the event is dropped"
+
+
 def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
     kind = "bus" if ":event-bus/" in arrival.bus else "source"
     _say(depth, f"{kind} {arrival.label}  {arrival.bus}", "bold")
     if not arrival.exists:
-        text = "no pipe of these stacks is known to read it"
-        if kind == "bus":
-            region = arrival.bus.split(":")[3]
-            text = f"bus not found in {region}: PutEvents would succeed and the event is dropped"
-        _say(depth + 1, f"✗ {text}", "red")
+        _say(depth + 1, f"✗ {_why_nothing_reads(arrival.bus)}", "red")
         return
     labels = [route.rule.label for route in arrival.routes]
     for route in arrival.routes:
