@@ -109,7 +109,7 @@ def test_a_replay_asks_for_the_chosen_rules(archived):
     [
         (["--rule", "NoSuch", "--yes"], 1, "NoSuch"),
         (["--until", "20m", "--yes"], 2, "--since is not before --until"),
-        ([], 2, "--yes"),
+        ([], 2, "YES=1"),
     ],
 )
 def test_a_replay_that_is_not_meant_is_not_started(archived, options, code, said):

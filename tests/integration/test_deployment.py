@@ -190,7 +190,7 @@ def test_without_an_answer_nothing_is_changed(project):
     project.write({"queues": {}})
     refused = project.run("deploy")
     assert refused.returncode == 2
-    assert "--yes" in refused.err
+    assert "YES=1" in refused.err
     assert [
         one
         for one in project.client().describe_stacks()["Stacks"]
