@@ -328,6 +328,22 @@ def call(
         pause = min(pause * 2, _MAX_BACKOFF)
 
 
+def wait_for(
+    is_done: Callable[[Any], bool],
+    method: Callable[..., Any],
+    *,
+    clock: Clock,
+    longest: float,
+    **arguments: Any,
+) -> Any:
+    """Call until ``is_done(answer)``, with growing pauses of at most ``longest`` seconds."""
+    pause = 0.1
+    while not is_done(answer := call(method, clock=clock, **arguments)):
+        clock.sleep(pause)
+        pause = min(pause * 1.5, longest)
+    return answer
+
+
 @contextmanager
 def suppress_aws_error(*codes: str) -> Iterator[None]:
     """Suppress AWS errors with these codes.

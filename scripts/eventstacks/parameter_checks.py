@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from eventstacks.rendering import RenderedTemplate
 
 
-_NUMBER = re.compile(documents.NUMBER)
-
-
 class ParameterError(EnvironmentFileError):
     """A parameter that the template does not have, or a value that it does not allow."""
 
@@ -96,7 +93,7 @@ def _item_refusal(declared: Mapping[str, Any], item: str, *, is_number: bool) ->
         return f"{shown} is not one of {', '.join(map(repr, allowed))}"
     if not _matches(declared.get("AllowedPattern", "(?s).*"), item):
         return f"{shown} does not match {declared['AllowedPattern']}"
-    if is_number and not _NUMBER.fullmatch(item.strip()):
+    if is_number and not re.fullmatch(documents.NUMBER, item.strip()):
         return f"{shown} is not a number"
     what, size = ("Value", float(item)) if is_number else ("Length", len(item))
     least, most = declared.get(f"Min{what}", "-inf"), declared.get(f"Max{what}", "inf")

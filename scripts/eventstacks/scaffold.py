@@ -26,7 +26,6 @@ TARGETS = {  # kind of target → its Id in the rule's Targets; scaffold/<kind>.
     "pipe": "EventLogGroup",  # pipe and schedule send to the bus of the rule
     "schedule": "EventLogGroup",
 }
-BUS_TYPE = "AWS::Events::EventBus"
 CODE = {"lambda": ".py", "stepfunctions": ".json"}  # kinds with a file in functions/: its suffix
 EXAMPLE = "order-events"  # the stack of a new project
 PROJECT = {  # file in scaffold/project → file in the new project
@@ -104,8 +103,9 @@ def _bus_entry(bus_of: str) -> list[str]:
     settings = local.stacks[bus_of]
     document = rendering.render(settings.template).document
     value = ((document.get("Outputs") or {}).get("EventBusName") or {}).get("Value")
-    buses = [key for key, one in document["Resources"].items() if one["Type"] == BUS_TYPE]
-    if value not in [{"Ref": key} for key in buses]:
+    resources = document["Resources"].items()
+    buses = [{"Ref": key} for key, one in resources if one["Type"] == "AWS::Events::EventBus"]
+    if value not in buses:
         raise ToolError(
             f"stack {bus_of!r} has no event bus with the output EventBusName",
             code=ErrorCode.BUS_NOT_FOUND,

@@ -101,7 +101,7 @@ def test_a_transaction_becomes_an_event(deploy, page):
 
 
 def test_the_event_is_what_trace_says(deploy):
-    stack, sample = deploy(), samples.read(SAMPLE)
+    stack, sample = deploy(), samples.parse(SAMPLE.read_text(), str(SAMPLE))
     item = sample.event["dynamodb"]["NewImage"]
     stack.client("dynamodb").put_item(TableName=stack.ids["Table"], Item=item)
     (event,) = arrived(stack)

@@ -151,7 +151,7 @@ def reached(arrival):
 
 @pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
 def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique):
-    sample = samples.read(path)
+    sample = samples.parse(path.read_text(), str(path))
     text = re.sub(
         r"(?<=- )aws\.(?=s3$|rds$)",
         "test.",
@@ -176,7 +176,7 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, aws, clients, unique
     # After it goes one that reaches every target: once that is there, what is not there does not come.
     alike = (
         one
-        for one in map(samples.read, SAMPLES)
+        for one in (samples.parse(path.read_text(), str(path)) for path in SAMPLES)
         if (one.stack, one.parameters) == (sample.stack, sample.parameters)
     )
     following = samples.complete(next(one for one in alike if one.expect), planned, REGION, ACCOUNT)

@@ -19,7 +19,7 @@ def templates():
 
 @pytest.mark.parametrize("path", SAMPLES, ids=[f"{one.parent.name}/{one.stem}" for one in SAMPLES])
 def test_it_takes_its_way(path, templates):
-    local, sample = environment.load("local"), samples.read(path)
+    local, sample = environment.load("local"), samples.parse(path.read_text(), str(path))
     flow = graph.of_environment(local, templates, sample.stack, sample.parameters)
     region = sample.region or local.stacks[sample.stack].regions[0]
     event = samples.complete(sample, flow, region, local.account)
@@ -31,7 +31,7 @@ def test_it_takes_its_way(path, templates):
 def test_the_pipe_of_table_outbox_makes_the_event_of_the_other_sample(templates):
     flow = graph.of_environment(environment.load("local"), templates)
     record, wanted = (
-        samples.read(EVENTS / "table-outbox" / f"{name}.json")
+        samples.parse((EVENTS / "table-outbox" / f"{name}.json").read_text(), name)
         for name in ("outbox-item-inserted", "event-on-the-bus")
     )
     event = samples.complete(record, flow, "us-east-1", flow.stacks[0].account)
@@ -45,7 +45,11 @@ def test_the_pipe_of_table_outbox_makes_the_event_of_the_other_sample(templates)
 
 
 def test_every_rule_of_every_stack_is_taken_by_some_sample(templates):
-    taken = {(one.stack, rule) for one in map(samples.read, SAMPLES) for rule in one.expect or ()}
+    taken = {
+        (one.stack, rule)
+        for one in (samples.parse(path.read_text(), str(path)) for path in SAMPLES)
+        for rule in one.expect or ()
+    }
     rules = {
         (name, logical_id)
         for name, template in templates.items()

@@ -35,7 +35,6 @@ VISIBILITY_TIMEOUT, EXTEND_SECONDS = 120, 40.0
 # A message is not delivered so shortly before it becomes visible to others.
 SAFETY_MARGIN = 10.0
 PARALLEL = 8  # calls at a time
-NOT_A_DEAD_LETTER = "NOT_A_DEAD_LETTER"
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
 STREAM = "redriven"  # the log stream of redelivered events
 TO_BUS = "Send it to the bus: --to bus."
@@ -72,7 +71,7 @@ class DeadLetterQueue:
     """
 
     def __init__(self, aws: Aws, region: str, url: str) -> None:
-        self.aws, self.region, self.url = aws, region, url
+        self.url = url
         self.messages: dict[str, Message] = {}
         self.in_flight = 0
         self.hidden_until = 0.0
@@ -169,7 +168,7 @@ def parse(message: dict[str, Any]) -> Message:
         text = str(response.get("errorMessage", "")) if isinstance(response, dict) else ""
         event = event["requestPayload"]
     elif not rule:
-        target, code, text, event = "", NOT_A_DEAD_LETTER, message["Body"][:200], None
+        target, code, text, event = "", "NOT_A_DEAD_LETTER", message["Body"][:200], None
     return Message(message["MessageId"], message["ReceiptHandle"], rule, target, code, text, event)
 
 

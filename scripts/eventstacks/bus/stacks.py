@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eventstacks.aws import RETRY_LONG, Clock, call, suppress_aws_error
+from eventstacks.aws import RETRY_LONG, Clock, suppress_aws_error, wait_for
 from eventstacks.cloudformation import outputs
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BUS_OUTPUT = "EventBusName"
 FINAL_STATES = ("COMPLETED", "CANCELLED", "FAILED")  # of a replay
-POLL_SECONDS = 2.0
 
 
 class BusError(ToolError):
@@ -203,10 +202,13 @@ def start_replay(
 
 def wait_for_replay(aws: Aws, region: str, name: str, clock: Clock) -> dict[str, Any]:
     """Return the state of a replay, and its reason, when it has ended."""
-    describe = aws.client("events", region).describe_replay
-    while True:
-        answer = call(describe, clock=clock, retry_for=RETRY_LONG, ReplayName=name)
-        state, reason = answer["State"], answer.get("StateReason")
-        if state in FINAL_STATES:
-            return {"replay": name, "region": region, "state": state, "reason": reason}
-        clock.sleep(POLL_SECONDS)
+    answer = wait_for(
+        lambda one: one["State"] in FINAL_STATES,
+        aws.client("events", region).describe_replay,
+        clock=clock,
+        longest=2.0,
+        retry_for=RETRY_LONG,
+        ReplayName=name,
+    )
+    state, reason = answer["State"], answer.get("StateReason")
+    return {"replay": name, "region": region, "state": state, "reason": reason}

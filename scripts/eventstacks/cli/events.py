@@ -193,7 +193,7 @@ def _bus_events(
                     yield _Event(datetime.fromisoformat(event["time"]), label, message, source)
 
 
-def _print(event: _Event, *, raw: bool = False, as_json: bool = False) -> None:
+def _print(event: _Event, *, raw: bool, as_json: bool) -> None:
     """Print an event in one of the forms of tail, at once."""
     from rich.text import Text  # noqa: PLC0415 - slow, and not needed for --help
 

@@ -213,10 +213,9 @@ def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
     labels = [route.rule.label for route in arrival.routes]
     for route in arrival.routes:
         kind = route.rule.sender.title if route.rule.sender else "rule"
-        text = f"{MARKS[route.matched]} {kind} {route.rule.label}"
-        if labels.count(route.rule.label) > 1:  # rules of several stacks
-            text += f" ({route.rule.name})"
-        _say(depth + 1, text, MARK_STYLES[route.matched])
+        is_shared = labels.count(route.rule.label) > 1  # by rules of several stacks
+        name = f"{route.rule.label} ({route.rule.name})" if is_shared else route.rule.label
+        _say(depth + 1, f"{MARKS[route.matched]} {kind} {name}", MARK_STYLES[route.matched])
         for why in route.why:
             _say(depth + 3, why, "dim")
         if not route.deliveries and route.matched:

@@ -82,7 +82,7 @@ class _SafeConsole(Console):
                 yield Segment(safe(segment.text, lines=True), segment.style)
 
 
-def console(*, err: bool = False, markup: bool = False) -> Console:
+def console(*, err: bool = False) -> Console:
     """Return a console.
 
     Colour on a terminal; plain lines in a pipe, with NO_COLOR, CI or TERM=dumb.
@@ -94,7 +94,7 @@ def console(*, err: bool = False, markup: bool = False) -> Console:
         stderr=err,
         highlight=False,
         emoji=False,
-        markup=markup,
+        markup=False,
         force_terminal=False if is_plain else None,
     )
     made.soft_wrap = not made.is_terminal
@@ -269,9 +269,6 @@ def error_lines(errors: Iterable[ToolError | None]) -> list[str]:
         advice = list(dict.fromkeys(error.advice for error in group))
         more = [f"(and {len(advice) - MAX_ADVICE} more like this)"] if advice[MAX_ADVICE:] else []
         rest = "\n".join([places, *advice[:MAX_ADVICE], *more]).splitlines()
-        lines += [f"Error: {what}", *(f"  {_advice(line)}" for line in rest if line)]
+        shown = (f"Run: {line}" if line.startswith(_COMMANDS) else line for line in rest if line)
+        lines += [f"Error: {what}", *(f"  {line}" for line in shown)]
     return lines
-
-
-def _advice(line: str) -> str:
-    return f"Run: {line}" if line.startswith(_COMMANDS) else line

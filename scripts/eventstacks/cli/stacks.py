@@ -16,6 +16,7 @@ from eventstacks.cli.options import (
     read_options,
 )
 from eventstacks.cloudformation import change_set, deployer
+from eventstacks.cloudformation import outputs as stack_outputs
 from eventstacks.errors import ErrorCode, ToolError, command_line
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool) -> i
         for name, value in one.outputs.items():
             output.echo(f"  {name:<28} {value}")
     problems = [one.problem for one in found] + [
-        ToolError("not deployed", code=ErrorCode.STACK_NOT_DEPLOYED, where=str(one.ref))
+        stack_outputs.NotDeployedError("the stack is not deployed", one.ref)
         for one in found
         if one.status == "NOT_DEPLOYED"
     ]

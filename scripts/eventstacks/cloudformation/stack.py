@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import RETRY_SHORT, Clock, call, error_code, error_message
+from eventstacks.aws import RETRY_SHORT, Clock, call, error_code, error_message, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,12 +79,9 @@ class StackClient:
     def wait_for(
         self, is_done: Callable[[Any], bool], method: str, *, longest: float, **arguments: Any
     ) -> Any:
-        """Call until ``is_done(answer)``, with growing pauses of at most ``longest`` seconds."""
-        pause = 0.1
-        while not is_done(answer := self.call(method, **arguments)):
-            self.clock.sleep(pause)
-            pause = min(pause * 1.5, longest)
-        return answer
+        """Call a method of the client until ``is_done(answer)`` (``aws.wait_for``)."""
+        named = getattr(self.client, method)
+        return wait_for(is_done, named, clock=self.clock, longest=longest, **arguments)
 
     def describe(
         self, stack_id: str = "", *, retry_for: float = RETRY_SHORT

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventstacks import documents
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow.payload import envelope
 from eventstacks.flow.symbols import as_dict
@@ -67,11 +66,6 @@ class Sample:
 
 def _invalid(what: str, where: str, advice: str = "") -> ToolError:
     return ToolError(what, code=ErrorCode.EVENT_INVALID, where=where, advice=advice)
-
-
-def read(path: Path) -> Sample:
-    """Read the sample of a file. Raises ToolError with the file."""
-    return parse(documents.read_text(path), str(path))
 
 
 def parse_lines(text: str, where: str) -> list[Sample]:

@@ -212,10 +212,7 @@ class View:
         return judge(self.flow).reason if denied else ""
 
 
-@lru_cache(maxsize=1)
-def view_of(cfn: Template) -> View:
-    """Return the view of a template, the same for all rules."""
-    return View(cfn)
+view_of = lru_cache(maxsize=1)(View)  # the same for all rules
 
 
 def conditions_of(raw: Any) -> set[str]:

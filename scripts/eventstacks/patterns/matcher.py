@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns.grammar import Alternative, parse_pattern
 from eventstacks.patterns.operators import MAX_DEPTH, Scalar, canonical, original, read_json, show
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 # The array elements that hold a value: (array, index) pairs, the outermost first. Two values can be
 # part of one match unless they are in different elements of the same array.
 Place: TypeAlias = tuple[tuple[int, int], ...]
-
-
-class EventError(ToolError):
-    """A value is not an event, or is nested too deeply."""
 
 
 # Values and their places by dotted path.
@@ -67,7 +63,7 @@ def plan_walk(paths: Iterable[str]) -> Node:
 
 
 def find_fields(start: Node, event: dict[str, Any]) -> Fields:
-    """Return the named fields of an event; other fields are not visited. Raises EventError."""
+    """Return the named fields of an event; other fields are not visited. Raises ToolError."""
     fields: Fields = {}
     _visit(start, event, (), fields, count(), 0)
     return fields
@@ -81,7 +77,7 @@ def _visit(  # noqa: PLR0913, PLR0917 - the state of the walk
     ``arrays``: numbers of the arrays to come.
     """
     if depth > MAX_DEPTH:
-        raise EventError("Event is nested too deeply")
+        raise ToolError("Event is nested too deeply", code=ErrorCode.EVENT_INVALID)
     if isinstance(value, dict):
         edges = node.edges
         # The shorter of both is iterated: the keys of the event, or those of the paths.

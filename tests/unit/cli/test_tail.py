@@ -55,13 +55,14 @@ class Logs(BaseHTTPRequestHandler):
 @pytest.mark.parametrize("message", ["START RequestId", 100_000 * "[", "5"])
 def test_what_is_no_json_is_a_line(message, capsys):
     event = events._Event(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {"id": "1"})
-    events._print(event, as_json=True)
+    events._print(event, raw=False, as_json=True)
     assert json.loads(capsys.readouterr().out)["message"] == message
 
 
 @pytest.mark.parametrize("message", ["\x1b]0;evil\x07\x9b31m\u202e", '{"a": "\x9b31m"}'])
 def test_control_characters_are_escaped(message, capsys):
-    events._print(events._Event(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {}))
+    event = events._Event(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {})
+    events._print(event, raw=False, as_json=False)
     assert not set("\x1b\x07\x9b\u202e") & set(capsys.readouterr().out)
 
 

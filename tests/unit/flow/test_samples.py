@@ -107,9 +107,9 @@ def test_the_folder_names_the_stack(tmp_path):
     (tmp_path / "shop").mkdir()
     path = tmp_path / "shop" / "x.json"
     path.write_text('{"event": {}, "expect": {}}')
-    assert samples.read(path).stack == "shop"
+    assert samples.parse(path.read_text(), str(path)).stack == "shop"
     path.write_text('{"source": "a bare event"}')
-    assert samples.read(path).stack is None
+    assert samples.parse(path.read_text(), str(path)).stack is None
 
 
 RULES = """

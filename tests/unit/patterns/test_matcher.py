@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventstacks.errors import ToolError
 from eventstacks.patterns.grammar import PatternError
-from eventstacks.patterns.matcher import EventError, Pattern
+from eventstacks.patterns.matcher import Pattern
 from eventstacks.patterns.operators import read_json
 
 VALUES = [
@@ -174,7 +175,7 @@ def test_nesting_is_limited_whatever_the_recursion_limit(limit, depth, is_refuse
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(limit)
     try:
-        with pytest.raises(EventError, match="nested too deeply") if is_refused else nullcontext():
+        with pytest.raises(ToolError, match="nested too deeply") if is_refused else nullcontext():
             assert Pattern({"a": [1]}).matches({"a": nested(depth, 1, lambda value: [value])})
         pattern = nested(depth, [1], lambda value: {"a": value})
         with (
