@@ -12,7 +12,7 @@ from eventstacks import aws as connections
 from eventstacks.bus import dead_letters, stacks
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from eventstacks.aws import Aws
     from eventstacks.bus.dead_letters import DeadLetterQueue, Message
+    from eventstacks.bus.stacks import Deployed
+
+QUEUE_OUTPUT = "DeadLetterQueueUrl"  # how the names of outputs end
 
 
 @click.command()
@@ -68,12 +71,7 @@ def redrive(
     """
     aws, found = deployed(env, stack, region)
     with contextlib.ExitStack() as hidden:
-        queues = [
-            hidden.enter_context(dead_letters.DeadLetterQueue(aws, stack.ref.region, url))
-            for stack in found
-            for name, url in stack.outputs.items()
-            if name.endswith("DeadLetterQueueUrl")
-        ]
+        queues = [hidden.enter_context(queue) for queue in _queues(aws, found)]
         with output.progress(
             "Reading messages", lambda: f"{sum(len(queue.messages) for queue in queues):,}"
         ):
@@ -98,6 +96,24 @@ def redrive(
             return 1
         code = _redrive(aws, chosen, to, rate, as_json=as_json)
         return code or int(not chosen and any(queue.in_flight for queue in queues))
+
+
+def _queues(aws: Aws, found: Sequence[Deployed]) -> list[DeadLetterQueue]:
+    """Return the dead-letter queues of stacks. Raises ToolError if there are none."""
+    queues = [
+        dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
+        for stack in found
+        for name, url in stack.outputs.items()
+        if name.endswith(QUEUE_OUTPUT)
+    ]
+    if not queues:
+        raise ToolError(
+            f"no stack has an output that ends in {QUEUE_OUTPUT}",
+            code=ErrorCode.NOT_FOUND,
+            where=", ".join(str(stack.ref) for stack in found),
+            advice="Output the URLs of dead-letter queues under such names.",
+        )
+    return queues
 
 
 def _queue_summary(chosen: int, queues: Sequence[DeadLetterQueue]) -> str:

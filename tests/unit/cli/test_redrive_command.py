@@ -10,6 +10,9 @@ from refs import stack_ref
 from eventstacks.__main__ import cli
 from eventstacks.bus.stacks import Deployed
 from eventstacks.cli import replays
+from eventstacks.errors import ErrorCode
+
+OUTPUTS = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "Url": "other"}
 
 
 class Sqs:
@@ -39,8 +42,7 @@ class Sqs:
 
 @pytest.fixture
 def run(monkeypatch):
-    def run_with(sqs, *options):
-        outputs = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "Url": "other"}
+    def run_with(sqs, *options, outputs=OUTPUTS):
         stack = Deployed(stack_ref("dev", "orders", "dev-orders", "us-east-1"), outputs, ())
         monkeypatch.setattr(replays, "deployed", lambda *_: (sqs, [stack]))
         return CliRunner().invoke(cli, ["redrive", *options], standalone_mode=False)
@@ -54,6 +56,12 @@ def test_the_queue_of_the_bus_is_looked_at_too(run):
     assert done.exit_code == 0, done.output
     assert [one["messages"] for one in json.loads(done.stdout)] == [2]
     assert sorted(sqs.released) == ["bus", "rules"]
+
+
+def test_no_queue_is_not_no_messages(run):
+    done = run(Sqs(), outputs={"Url": "other"})
+    assert done.exception.code is ErrorCode.NOT_FOUND
+    assert "dev-orders" in done.exception.where
 
 
 @pytest.mark.parametrize(("options", "code"), [([], 0), (["--to", "target"], 1)])
