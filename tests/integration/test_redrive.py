@@ -151,7 +151,7 @@ def test_only_what_is_meant_is_sent(operate):
         "0 dead-letter messages"
         in one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--yes").stderr
     )
-    assert "--yes" in one.run("redrive", "--to", "target", code=2).stderr
+    assert "YES=1" in one.run("redrive", "--to", "target", code=2).stderr
     none = one.run("redrive", "--to", "target", "--only", "NO_RESOURCE", "--json", "--yes")
     assert json.loads(none.stdout) == {"to": "target", "sent": 0, "kept": 0, "problems": []}
     assert len(one.dead_letter_messages()) == 1
