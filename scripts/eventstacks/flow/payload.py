@@ -113,14 +113,13 @@ def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any)
 
 
 def refusal_of_entry(entry: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the error code and message with which PutEvents refuses an entry, None if it does not.
-
-    Sources that start with ``aws.``, which only services can use, are not looked at.
-    """
+    """Return the error code and message with which PutEvents refuses an entry, or None."""
     for key, limit in ENTRY_LIMITS.items():
         if not 0 < len(entry.get(key) or "") <= limit:
             text = f"Parameter {key} is not valid. Reason: it must have 1 to {limit} characters."
             return "InvalidArgument", text
+    if entry["Source"].startswith("aws."):
+        return "NotAuthorizedForSourceException", "Not authorized for the source."
     if is_json(entry["Detail"]) and entry["Detail"].lstrip().startswith("{"):
         return None
     return "MalformedDetail", "Detail is malformed."

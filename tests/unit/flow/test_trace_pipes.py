@@ -73,6 +73,7 @@ def test_a_record_needs_to_match_one_filter_of_a_pipe(name, matched):
         ({"template": "'[<$.eventName>]'"}, "lost", "payload"),
         ({"record": {**RECORD, "dynamodb": {"NewImage": {}}}}, "lost", "payload"),  # no source
         ({"record": with_source("x" * 257)}, "lost", "payload"),
+        ({"record": with_source("aws.s3")}, "lost", "payload"),
     ],
 )
 def test_a_pipe_that_cannot_deliver(change, fate, code):
