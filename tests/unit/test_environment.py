@@ -1,52 +1,16 @@
+"""Environment files: what is read, and the errors of what is invalid."""
+
 import jsonschema
 import pytest
-from rendered import templates
+from environment_files import GOOD, load
 
-from eventstacks import documents, environment, parameter_checks, rendering
+from eventstacks import documents, environment
 from eventstacks.environment import EnvironmentFileError, OutputReference, Source
-from eventstacks.errors import ErrorCode
-
-GOOD = """
-account: '111122223333'
-regions: [us-east-1, eu-west-1]
-prefix: dev-
-tags: {environment: dev}
-stacks:
-  bus:
-    parameters: {Days: 7, Names: [a, b], Loud: true}
-  rules:
-    template: bus
-    regions: [us-east-1]
-    tags: {team: orders}
-    parameters:
-      Days: {us-east-1: 3}
-      BusArn: !Output bus.Arn@eu-west-1
-"""
-TEMPLATE = {
-    "Parameters": {
-        "Days": {
-            "Type": "Number",
-            "MinValue": 1,
-            "MaxValue": 30,
-            "Default": 1,
-            "Description": "How long.",
-        },
-        "Names": {"Type": "CommaDelimitedList", "AllowedPattern": "[a-z]+", "Default": "a"},
-        "Loud": {"Type": "String", "AllowedValues": ["true", "false"], "Default": "false"},
-        "BusArn": {"Type": "String", "MinLength": 2, "MaxLength": 60, "Default": "xx"},
-    },
-    "Outputs": {"Arn": {"Value": "x"}},
-}
 
 ROLE = "arn:aws:iam::111122223333:role/deployer"
 
 
-def load(tmp_path, text):
-    (tmp_path / "dev.yaml").write_text(text)
-    return environment.load("dev", tmp_path)
-
-
-def test_an_environment_is_read_whole(tmp_path):
+def test_an_environment_file_is_read(tmp_path):
     dev = load(tmp_path, GOOD)
     assert (dev.name, dev.account, dev.prefix, dev.protect) == (
         "dev",
@@ -66,7 +30,6 @@ def test_an_environment_is_read_whole(tmp_path):
         "Days": "3",
         "BusArn": OutputReference("bus", "Arn", "eu-west-1"),
     }
-    parameter_checks.check_parameters(dev, templates(bus=TEMPLATE), dev.choose())
 
 
 A_REGION = "expected a Region such as us-east-1"
@@ -196,19 +159,9 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
             "http://a:0",
         )
     ),
-    (
-        "    tags: {team: orders}",
-        "    tags: {a: [{!Output bus.Arn : x}]}",
-        "12",
-        "quote it",
-    ),
+    ("    tags: {team: orders}", "    tags: {a: [{!Output bus.Arn : x}]}", "12", "quote it"),
     ("    tags: {team: orders}", "    tags: &p {a: *p}", "dev.yaml", "contains itself"),
-    (
-        "    tags: {team: orders}",
-        "    tags: {a: !!set {a}}",
-        "dev.yaml:12",
-        "unknown tag !!set",
-    ),
+    ("    tags: {team: orders}", "    tags: {a: !!set {a}}", "dev.yaml:12", "unknown tag !!set"),
     ("    tags: {team: orders}", "    x-team: orders", "stacks.rules.x-team", "unknown key"),
     ("{environment: dev}", "{environment: !Env USER}", "tags.environment", 'not "!Env USER"'),
     ("prefix: dev-", "\tprefix: dev-", "dev.yaml:4:1", "a tab; indent with spaces"),
@@ -228,7 +181,7 @@ def test_an_error_names_file_line_and_key(tmp_path, old, new, place, words):
     assert words in str(error.value)
 
 
-def test_the_schema_is_a_schema_and_each_part_says_what_is_expected():
+def test_the_schema_is_valid_and_every_rule_has_a_title():
     schema = environment.validator().schema
     jsonschema.Draft202012Validator.check_schema(schema)
 
@@ -279,7 +232,7 @@ def test_an_account_id_with_a_zero_is_not_read_as_an_octal_number(tmp_path):
     assert load(tmp_path, GOOD.replace("'111122223333'", "012345670123")).account == "012345670123"
 
 
-def test_values_from_outside_the_file(tmp_path):
+def test_tags_for_values_from_outside_the_file(tmp_path):
     text = GOOD.replace(
         "{Days: 7, Names: [a, b], Loud: true}", "{A: !Env NAME, B: !Ssm /a/b, C: !Previous ''}"
     )
@@ -288,12 +241,6 @@ def test_values_from_outside_the_file(tmp_path):
         "B": Source("Ssm", "/a/b"),
         "C": Source("Previous"),
     }
-
-
-def test_what_is_looked_up_later_is_not_checked(tmp_path):
-    for written in ("!Env NAME", "!Previous", "'{{resolve:ssm:/days:1}}'"):
-        dev = load(tmp_path, GOOD.replace("Days: 7", f"Days: {written}"))
-        parameter_checks.check_parameters(dev, templates(bus=TEMPLATE), dev.choose())
 
 
 def test_depends_on_is_a_dependency_in_the_same_region_or_in_all(tmp_path):
@@ -313,21 +260,6 @@ def test_keys_for_anchors_are_ignored(tmp_path):
     assert load(tmp_path, text).stacks["rules"].values("us-east-1")["Days"] == "4"
 
 
-def test_only_the_stacks_that_are_asked_for_are_checked(tmp_path):
-    dev = load(tmp_path, GOOD.replace("template: bus", "template: nope"))
-    given = templates(bus=TEMPLATE)
-    parameter_checks.check_parameters(dev, given, dev.choose("bus"))
-    with pytest.raises(rendering.RenderingError) as error:
-        parameter_checks.check_parameters(dev, given, dev.choose())
-    assert error.value.code is ErrorCode.TEMPLATE_NOT_FOUND
-
-
-@pytest.mark.parametrize("allowed", [[True, False], ["true", "false"], [1.5, True]])
-def test_values_that_a_template_allows_are_text(allowed):
-    assert parameter_checks.refusal({"AllowedValues": allowed}, "true") == ""
-    assert "is not one of" in parameter_checks.refusal({"AllowedValues": allowed}, "True")
-
-
 def test_parameters_can_be_merged(tmp_path):
     text = GOOD.replace("parameters: {", "parameters: &common {").replace(
         "      Days: {us", "      <<: *common\n      Days: {us"
@@ -337,7 +269,7 @@ def test_parameters_can_be_merged(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "folder", "", "sub/dev"])
-def test_a_name_that_is_no_file_is_no_environment(tmp_path, name):
+def test_a_name_without_a_file_is_not_found(tmp_path, name):
     (tmp_path / "folder.yaml").mkdir()
     load(tmp_path, GOOD)
     with pytest.raises(EnvironmentFileError, match=r"environment .* not found.*\nAvailable: dev\."):
@@ -363,112 +295,6 @@ def test_a_missing_environment_lists_the_others(tmp_path):
         environment.load("prd", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "place", "words"),
-    [
-        (
-            "Days: 7",
-            "Dasy: 7",
-            "stacks.bus.parameters",
-            "no parameter 'Dasy'; did you mean 'Days'?",
-        ),
-        (
-            "Days: 7",
-            "Days: 31",
-            "stacks.bus.parameters.Days",
-            "'31' is outside of MinValue 1, MaxValue 30",
-        ),
-        ("Days: 7", "Days: 0", "stacks.bus.parameters.Days", "'0' is outside of MinValue 1"),
-        ("Days: 7", "Days: week", "stacks.bus.parameters.Days", "'week' is not a number"),
-        ("[a, b]", "[a, B]", "stacks.bus.parameters.Names", "'B' does not match [a-z]+"),
-        (
-            "Loud: true",
-            "Loud: very",
-            "stacks.bus.parameters.Loud",
-            "'very' is not one of 'true', 'false'",
-        ),
-        (
-            "!Output bus.Arn@eu-west-1",
-            "x",
-            "stacks.rules.parameters.BusArn",
-            "outside of MinLength 2, MaxLength 60",
-        ),
-        (
-            "!Output bus.Arn@eu-west-1",
-            "x" * 61,
-            "stacks.rules.parameters.BusArn",
-            "outside of MinLength 2",
-        ),
-        (
-            "bus.Arn@eu-west-1",
-            "bus.Anr@eu-west-1",
-            "stacks.rules.parameters.BusArn",
-            "no such output; did you mean 'Arn'?",
-        ),
-    ],
-)
-def test_values_are_held_to_the_template(tmp_path, old, new, place, words):
-    assert old in GOOD
-    dev = load(tmp_path, GOOD.replace(old, new, 1))
-    with pytest.raises(EnvironmentFileError) as error:
-        parameter_checks.check_parameters(dev, templates(bus=TEMPLATE), dev.choose())
-    assert error.value.where == f"{tmp_path / 'dev.yaml'}: {place}"
-    assert words in error.value.what
-
-
-NUMBER = {"Type": "Number", "MinValue": 1, "MaxValue": 30}
-BOUNDS = {"MinLength": 2, "MaxLength": 3}
-
-
-@pytest.mark.parametrize(
-    ("declared", "values", "refused"),
-    [
-        (NUMBER, ["1", "30", "1.0", "+5", " 5", "5 ", "1e1", "2."], False),
-        (NUMBER, ["0", "31", "0.999", "30.001", "1_0", "nan", "inf", "٣", "", "0x1", "."], True),
-        ({"Type": "List<Number>", "MinValue": 1}, ["1", "1, 2"], False),
-        ({"Type": "List<Number>", "MinValue": 1}, ["1,0", "1,,2"], True),
-        (BOUNDS, ["ab", "abc"], False),
-        (BOUNDS, ["a", "abcd"], True),
-        ({"AllowedPattern": "[a-z]+"}, ["a", "ab"], False),
-        ({"AllowedPattern": "[a-z]+"}, ["", "A", "a b", "a\n"], True),
-        ({"AllowedPattern": r"\w+"}, ["Zürich"], True),  # Java's \w is ASCII
-        # What only Java can read is left to CloudFormation.
-        ({"AllowedPattern": r"[\p{L} ]+"}, ["Zürich Nord", "1"], False),
-        ({"AllowedPattern": r"[\w-\.]+@[\p{Alnum}.]+"}, ["owner@example.com", "1"], False),
-        ({"AllowedPattern": "[a-z&&[^b]]+"}, ["b", "a"], False),
-        ({"AllowedPattern": "[[a-c]x]+"}, ["ax"], False),
-    ],
-)
-def test_what_cloudformation_would_refuse(declared, values, refused):
-    assert [bool(parameter_checks.refusal(declared, one)) for one in values] == [refused] * len(
-        values
-    )
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        {"MinLength": 16},
-        {"MaxLength": 3},
-        {"AllowedPattern": "[a-z]+"},
-        {"AllowedValues": ["x"]},
-        {"Type": "Number"},
-        {"Type": "Number", "MaxValue": 1},
-    ],
-)
-def test_a_secret_is_in_no_message(rule):
-    declared, value = {"NoEcho": True, **rule}, "7777" if "MaxValue" in rule else "hunter-2"
-    assert value not in parameter_checks.refusal(declared, value)
-    assert value in parameter_checks.refusal({**declared, "NoEcho": False}, value)
-
-
-def test_a_parameter_without_default_must_be_given(tmp_path):
-    template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Topic": {"Type": "String"}}}
-    dev = load(tmp_path, GOOD)
-    with pytest.raises(EnvironmentFileError, match="needs a value for Topic"):
-        parameter_checks.check_parameters(dev, templates(bus=template), dev.choose())
-
-
 def test_choosing_stacks_and_regions(tmp_path):
     dev = load(tmp_path, GOOD)
     assert [(ref.stack, ref.region) for ref in dev.choose()] == [
@@ -485,12 +311,6 @@ def test_choosing_stacks_and_regions(tmp_path):
         dev.choose("rules", "eu-west-1")
 
 
-@pytest.mark.parametrize("name", ["local", "dev", "prod"])
-def test_the_environments_of_the_checkout_fit_their_templates(name):
-    one = environment.load(name)
-    parameter_checks.check_parameters(one, rendering.render_all(), one.choose())
-
-
 @pytest.mark.parametrize(
     ("make", "command"),
     [
@@ -498,7 +318,7 @@ def test_the_environments_of_the_checkout_fit_their_templates(name):
         ("", "eventstacks recover --env dev --stack bus --region eu-west-1 --skip A"),
     ],
 )
-def test_a_reference_to_a_stack_gives_the_command_of_the_users_door(
+def test_a_stack_reference_gives_commands_as_the_user_runs_them(
     tmp_path, monkeypatch, make, command
 ):
     monkeypatch.setenv("EVENTSTACKS_MAKE", make)
