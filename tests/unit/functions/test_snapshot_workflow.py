@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 FUNCTIONS = Path(__file__).parents[3] / "templates" / "functions"
@@ -208,6 +208,16 @@ def test_a_service_error_keeps_the_message_and_the_token(aws):
     assert [token for token, _ in aws.finished] == ["T1"]
 
 
+@pytest.mark.parametrize("code", ["TaskTimedOut", "TaskDoesNotExist", "InvalidToken"])
+def test_a_workflow_that_went_on_is_not_resumed_again(aws, monkeypatch, code):
+    def ended(**_):
+        raise refusal(code)
+
+    arn = begin(aws, "T1")
+    monkeypatch.setattr(aws, "send_task_success", ended)
+    assert announced(arn) == []
+
+
 def test_look_tells_the_status_or_that_it_is_missing(aws):
     request = {"action": "look", "execution": EXECUTION, "input": ORDERS}
     assert start.handler(request, CONTEXT)["Status"] == "missing"
@@ -238,6 +248,7 @@ def test_an_error_of_aws_fails_the_task_with_its_code(aws, call):
     st.text(min_size=1, max_size=80),
     st.sampled_from([63, 255]),
 )
+@example("a" * 63, "b" * 80, 63)
 def test_an_identifier_is_legal_and_the_same_for_each_attempt(database, name, longest):
     execution = f"arn:aws:states:us-east-1:111122223333:execution:M:{name}"
     found = start.snapshot_id(database, execution, longest)
