@@ -210,10 +210,15 @@ deliveries.RULE_SENDERS["api-destination"] = to_api_destination
 
 @patch("_describe_connection", eventbridge)
 def without_secrets(original: Original, data: Json) -> Any:
-    """Describe a connection without passwords, keys and secrets, as AWS does (API reference)."""
+    """Describe a connection without passwords, keys and secrets, as AWS does (API reference).
+
+    That it hides the values of parameters with IsValueSecret too is a guess.
+    """
+
+    def shown(found: Json) -> Json:
+        hidden = {"ApiKeyValue", "Password", "ClientSecret"}
+        hidden |= {"Value"} if found.get("IsValueSecret") else set()
+        return {key: value for key, value in found.items() if key not in hidden}
+
     status, headers, body = original(data)
-    hidden = {"ApiKeyValue", "Password", "ClientSecret"}
-    shown = json.loads(
-        body, object_hook=lambda found: {key: found[key] for key in found.keys() - hidden}
-    )
-    return status, headers, json.dumps(shown).encode()
+    return status, headers, json.dumps(json.loads(body, object_hook=shown)).encode()

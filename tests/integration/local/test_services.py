@@ -184,3 +184,21 @@ def test_a_function_calls_back_as_its_role_and_answers_cloudformation(deploy):
     values = {one["OutputKey"]: one["OutputValue"] for one in found}
     assert ":assumed-role/" in values["Arn"]
     assert values["Bare"] == "403"
+
+
+def test_a_connection_does_not_show_its_secrets(clients, unique):
+    events, parameters = clients("events"), [("h", "hidden", True), ("o", "open", False)]
+    keys = ("Key", "Value", "IsValueSecret")
+    headers = [dict(zip(keys, values, strict=True)) for values in parameters]
+    own = {"ApiKeyName": "k", "ApiKeyValue": "hidden"}
+    given = {
+        "ApiKeyAuthParameters": own,
+        "InvocationHttpParameters": {"HeaderParameters": headers},
+    }
+    events.create_connection(Name=unique, AuthorizationType="API_KEY", AuthParameters=given)
+    found = events.describe_connection(Name=unique)["AuthParameters"]
+    assert found["ApiKeyAuthParameters"] == {"ApiKeyName": "k"}
+    assert [one.get("Value") for one in found["InvocationHttpParameters"]["HeaderParameters"]] == [
+        None,
+        "open",
+    ]
