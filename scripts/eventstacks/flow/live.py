@@ -29,7 +29,7 @@ _NOT_FOUND = ("NotFound", "NoSuch", "NonExistent", "DoesNotExist")
 def locate(aws: Aws, stacks: list[Stack], account: str) -> Flow:
     """Return the flow of the templates with the names that CloudFormation generated.
 
-    Raises ToolError (STACK_NOT_DEPLOYED) for a stack that cannot be read.
+    Raises ToolError (STACK_NOT_DEPLOYED) for a stack that does not exist, and botocore's errors.
     """
     for stack in stacks:
         stack.account = account
@@ -41,11 +41,13 @@ def locate(aws: Aws, stacks: list[Stack], account: str) -> Flow:
                 for resource in page["StackResourceSummaries"]
             ]
         except ClientError as error:
+            if error_code(error) != "ValidationError":
+                raise
             raise ToolError(
-                f"cannot read the stack: {error_message(error)}",
+                "the stack is not deployed",
                 code=ErrorCode.STACK_NOT_DEPLOYED,
                 where=f"{stack.name} in {stack.region}",
-                advice="Is it deployed?",
+                advice="Deploy it, or trace without --live.",
             ) from None
         stack.physical = {
             one["LogicalResourceId"]: one.get("PhysicalResourceId", "") for one in found

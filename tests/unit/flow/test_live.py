@@ -149,3 +149,15 @@ def test_the_permissions_boundary_of_a_role_is_read():
     [rule] = found.rules
     [one] = [one for one in rule.targets if one.id == "m"]
     assert permissions.of_target(found, rule, one).code == "role_policy"
+
+
+def test_a_stack_that_may_not_be_read_is_not_called_missing():
+    def paginate(StackName):
+        answer = {"Error": {"Code": "AccessDenied", "Message": f"not allowed to read {StackName}"}}
+        raise ClientError(answer, "ListStackResources")
+
+    pages = SimpleNamespace(paginate=paginate)
+    client = SimpleNamespace(get_paginator=lambda _name: pages)
+    aws = SimpleNamespace(client=lambda *_: client)
+    with pytest.raises(ClientError, match="not allowed to read orders"):
+        live.locate(aws, [Stack({}, name="orders", region="us-east-1")], HERE)
