@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 from operators import REGION, Operator
 from raw_stacks import Stack
+from stack_project import QUEUES, Project
 
 from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
@@ -131,3 +132,14 @@ def invoke(checkout, endpoint):
         return done.stdout
 
     return call
+
+
+@pytest.fixture
+def project(tmp_path, endpoint, unique, monkeypatch):
+    """A project in a directory of its own; its stacks are deleted afterwards."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\nversion = '1'\n")
+    found = Project(tmp_path, f"{unique}-")
+    found.template("queues", QUEUES)
+    yield found
+    found.delete()
