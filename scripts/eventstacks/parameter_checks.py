@@ -86,7 +86,7 @@ def refusal(declared: Mapping[str, Any], value: str) -> str:
 
 
 def _item_refusal(declared: Mapping[str, Any], item: str, *, is_number: bool) -> str:
-    is_secret = documents.text_of(declared.get("NoEcho")).lower() == "true"
+    is_secret = str(declared.get("NoEcho")).lower() == "true"
     shown = "the value" if is_secret else repr(item)  # secrets are in no log
     allowed = [documents.text_of(one) for one in declared.get("AllowedValues", ())]
     if allowed and item not in allowed:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks import documents
 from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
 from eventstacks.cloudformation import failure, operation
 from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient, mask_text
@@ -225,11 +224,7 @@ class Secrets:
         names, properties = set[str](), set[str]()
         for template in templates:
             declared = (template.get("Parameters") or {}).items()
-            secret = {
-                name
-                for name, one in declared
-                if documents.text_of(one.get("NoEcho")).lower() == "true"
-            }
+            secret = {name for name, one in declared if str(one.get("NoEcho")).lower() == "true"}
             names |= secret
             properties |= _tainted(template, secret)
         sent = {value for name, value in values.items() if name in names and value is not None}

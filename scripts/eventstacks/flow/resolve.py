@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.loaders import Loader
 
+from eventstacks.documents import text_of
 from eventstacks.flow.symbols import as_dict, as_list, is_known, symbol_of
 
 if TYPE_CHECKING:
@@ -392,8 +393,6 @@ class Stack:
 
 def _text(value: Any) -> str:
     """Return a value as CloudFormation writes it into a string."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
     if isinstance(value, list):
         return ",".join(map(_text, value))
-    return "" if value is _NO_VALUE else str(value)
+    return "" if value is _NO_VALUE else text_of(value)

@@ -91,15 +91,15 @@ def parse_template(original: Original, text: str) -> Any:
     Source: localstack/localstack issue 11164.
     """
 
-    def as_text(value: Any) -> Any:
+    def with_strings(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: as_text(each) for key, each in value.items()}
+            return {key: with_strings(each) for key, each in value.items()}
         if isinstance(value, list):
-            return [as_text(each) for each in value]
+            return [with_strings(each) for each in value]
         return str(value).lower() if isinstance(value, bool) else value
 
     sections = ("Parameters", "Conditions")
-    return {key: as_text(v) if key in sections else v for key, v in original(text).items()}
+    return {key: with_strings(v) if key in sections else v for key, v in original(text).items()}
 
 
 @patch("CreateChangeSet", handlers._ACTION_HANDLERS)

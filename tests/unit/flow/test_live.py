@@ -152,8 +152,9 @@ def test_the_permissions_boundary_of_a_role_is_read():
 
 
 def test_a_stack_that_may_not_be_read_is_not_called_missing():
-    def paginate(StackName):
-        answer = {"Error": {"Code": "AccessDenied", "Message": f"not allowed to read {StackName}"}}
+    def paginate(**which):
+        text = f"not allowed to read {which['StackName']}"
+        answer = {"Error": {"Code": "AccessDenied", "Message": text}}
         raise ClientError(answer, "ListStackResources")
 
     pages = SimpleNamespace(paginate=paginate)
