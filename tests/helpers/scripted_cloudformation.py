@@ -90,8 +90,7 @@ class FakeCloudFormation:
         self.exports = {}  # stack → output → name of the export
         self.imports = {}  # name of an export → stacks that import it
         self.change_set_delay = 0.0
-        self.numbers = itertools.count()
-        self.lock = threading.RLock()
+        self.numbers, self.lock = itertools.count(), threading.RLock()
         for name in [one for one in dir(self) if one.startswith("_do_")]:
             setattr(self, name[4:], self._wrap(name[4:], getattr(self, name)))
 

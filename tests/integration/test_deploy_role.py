@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import dataclasses
+import itertools
 import json
 
 import pytest
@@ -16,6 +17,7 @@ from eventstacks.local import server
 REGION = "us-east-1"
 TEMPLATES = rendering.render_all()
 REPOSITORY = "my-organization/my-repository"
+DEV = f"{REPOSITORY}:environment:dev"
 NUMBERED = "my-organization@1234/my-repository@5678"  # as GitHub names it since 15 July 2026
 EMPTY = "Resources: {Nothing: {Type: AWS::CloudFormation::WaitConditionHandle}}"
 
@@ -109,16 +111,12 @@ def take(clients, roles):
         ("DeployRoleArn", f"{REPOSITORY}:ref:refs/heads/main", {}),
         ("DeployRoleArn", f"{REPOSITORY}:pull_request", {}),
         ("DeployRoleArn", f"{NUMBERED}:environment:dev", {}),
-        (
-            "DeployRoleArn",
-            f"{REPOSITORY}:environment:dev",
-            {"audience": "https://github.com/my-organization"},
-        ),
-        ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"audience": "sts.amazonaws.com.cn"}),
-        ("DeployRoleArn", f"{REPOSITORY}:environment:dev", {"issuer": "https://token.example.com"}),
+        ("DeployRoleArn", DEV, {"audience": "https://github.com/my-organization"}),
+        ("DeployRoleArn", DEV, {"audience": "sts.amazonaws.com.cn"}),
+        ("DeployRoleArn", DEV, {"issuer": "https://token.example.com"}),
         ("PlanRoleArn", "someone-else/my-repository:pull_request", {}),
         ("PlanRoleArn", f"{REPOSITORY}-2:pull_request", {}),
-        ("ExecutionRoleArn", f"{REPOSITORY}:environment:dev", {}),
+        ("ExecutionRoleArn", DEV, {}),
     ],
 )
 def test_other_subjects_audiences_and_issuers_cannot_assume_a_role(take, output, subject, claims):
@@ -157,24 +155,19 @@ def test_a_repository_with_numeric_ids_is_matched_by_them(clients, numbered_role
     ],
 )
 def test_an_invalid_repository_name_is_refused(clients, name):
-    with pytest.raises(
-        Exception, match=r"Repository.* must look like owner/name or owner@123/name@456"
-    ):
+    wanted = r"Repository.* must look like owner/name or owner@123/name@456"
+    with pytest.raises(Exception, match=wanted):
         pipeline(clients, "made-wrong", Repository=name).__enter__()
 
 
 def test_the_identity_provider_is_kept_when_its_arn_becomes_a_parameter(clients, roles):
     cloudformation, name = clients("cloudformation", REGION), "made-github-deploy-role"
-    values = {
-        "StackNamePrefix": "made-",
-        "Repository": REPOSITORY,
-        "OidcProviderArn": roles["OidcProviderArn"],
-    }
+    values = {"StackNamePrefix": "made-", "Repository": REPOSITORY}
     cloudformation.update_stack(
         StackName=name,
         UsePreviousTemplate=True,
         Capabilities=["CAPABILITY_IAM"],
-        Parameters=parameters(values),
+        Parameters=parameters({**values, "OidcProviderArn": roles["OidcProviderArn"]}),
     )
     wait_for(cloudformation, "stack_update_complete", name)
     assert providers(clients) == [roles["OidcProviderArn"]]
@@ -193,7 +186,7 @@ def denied(call, *arguments, **more):
 
 
 def test_the_deploy_role_can_only_deploy_with_the_execution_role(take, roles, clients):
-    service = take("DeployRoleArn", f"{REPOSITORY}:environment:dev")
+    service = take("DeployRoleArn", DEV)
     cloudformation = service("cloudformation")
     change_set(cloudformation, "made-one", RoleARN=roles["ExecutionRoleArn"])
     cloudformation.execute_change_set(StackName="made-one", ChangeSetName="c")
@@ -204,12 +197,8 @@ def test_the_deploy_role_can_only_deploy_with_the_execution_role(take, roles, cl
     denied(service("sts").assume_role, RoleArn=roles["ExecutionRoleArn"], RoleSessionName="test")
     denied(service("events").put_rule, Name="made-rule", EventPattern='{"source": ["x"]}')
     denied(service("s3").create_bucket, Bucket="made-bucket")
-    denied(
-        service("iam").put_role_policy,
-        RoleName=roles["DeployRoleArn"].rsplit("/", 1)[1],
-        PolicyName="p",
-        PolicyDocument="{}",
-    )
+    own_policy = {"RoleName": roles["DeployRoleArn"].rsplit("/", 1)[1], "PolicyName": "p"}
+    denied(service("iam").put_role_policy, **own_policy, PolicyDocument="{}")
     clients("cloudformation", REGION).delete_stack(StackName="made-one")
 
 
@@ -255,7 +244,7 @@ def environment_of(roles, retention):
 
 def test_plan_and_deploy_work_with_the_roles(take, roles, clients):
     """All calls of `make plan` and `make deploy`: for a new stack, for one that changes, and for one that does not."""
-    deploying = take("DeployRoleArn", f"{REPOSITORY}:environment:dev")
+    deploying = take("DeployRoleArn", DEV)
     planner = take("PlanRoleArn", f"{REPOSITORY}:pull_request")
     admin = clients("cloudformation", REGION)
     try:
@@ -291,7 +280,7 @@ def test_only_the_deploy_role_can_upload_a_long_template(clients, endpoint, role
         "TemplateBucket": unique,
     }
     with pipeline(clients, "made-long-github-deploy-role", **given) as outputs:
-        deploying = assume(clients, outputs["DeployRoleArn"], f"{REPOSITORY}:environment:dev")
+        deploying = assume(clients, outputs["DeployRoleArn"], DEV)
         planner = assume(clients, outputs["PlanRoleArn"], f"{REPOSITORY}:pull_request")
         made = dataclasses.replace(
             environment_of(outputs, "1"), bucket=unique, endpoint="embedded", protect=False
@@ -323,9 +312,8 @@ def test_the_execution_role_cannot_change_roles_of_a_pipeline_with_a_long_name(c
     actions = ["iam:DeleteRole", "iam:PutRolePolicy", "iam:UpdateAssumeRolePolicy"]
     with pipeline(clients, name, **given) as outputs:
         own = {outputs[f"{role}RoleArn"] for role in ("Deploy", "Execution", "Plan")}
-        assert not any(
-            f"{name}-" in arn for arn in own
-        )  # what a name of 64 characters has no room for
+        # A role's name has at most 64 characters: the stack's name does not fit into it.
+        assert not any(f"{name}-" in arn for arn in own)
         for arn in {*own, outputs["DeployRoleArn"] + "-of-a-function"}:
             decisions = simulate(clients, outputs["ExecutionRoleArn"], actions, arn)
             assert decisions == {"explicitDeny" if arn in own else "allowed"}, arn
@@ -377,10 +365,8 @@ def test_a_permissions_boundary_is_required_for_every_role(clients, roles):
     assert create["Condition"] == {
         "StringEquals": {"iam:PermissionsBoundary": given["PermissionsBoundaryArn"]}
     }
-    elsewhere = [one for one in policy["Statement"] if one["Sid"] != "CreateRoles"]
-    assert not {"iam:CreateRole", "iam:PutRolePolicy"} & {
-        action for one in elsewhere for action in one["Action"]
-    }
+    others = [one["Action"] for one in policy["Statement"] if one["Sid"] != "CreateRoles"]
+    assert not {"iam:CreateRole", "iam:PutRolePolicy"} & set(itertools.chain(*others))
 
 
 def test_trust_can_be_limited_to_a_repository_id_and_a_workflow(clients, roles):

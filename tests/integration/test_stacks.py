@@ -1,13 +1,15 @@
-"""The three stacks as a user meets them: what happens arrives, and what may not arrive is kept in the queue."""
+"""The three stacks of the article: events are delivered, or kept in the dead-letter queue."""
 
 import json
 import time
 
 import pytest
+from click.testing import CliRunner
 
 from eventstacks import environment, rendering
+from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
-from eventstacks.cli import demo
+from eventstacks.cli import demo, stacks
 from eventstacks.cloudformation import deployer, outputs
 from eventstacks.local import server
 
@@ -22,20 +24,9 @@ def templates():
 
 def make(endpoint, name, template=None, **parameters):
     """An environment with one stack, on the embedded AWS of the test run."""
-    stack = environment.StackSettings(
-        name=name,
-        stack_name=name,
-        template=template or name,
-        regions=(REGION,),
-        parameters=parameters,
-    )
-    return environment.Environment(
-        name="test",
-        path=environment.PARAMETERS / "test.yaml",
-        regions=(REGION,),
-        stacks={name: stack},
-        endpoint="embedded",
-    )
+    stack = environment.StackSettings(name, name, template or name, (REGION,), parameters)
+    path = environment.PARAMETERS / "test.yaml"
+    return environment.Environment("test", path, (REGION,), {name: stack}, endpoint="embedded")
 
 
 @pytest.fixture
@@ -55,8 +46,7 @@ def deploy(endpoint, templates):
 
     yield one
     for aws in deployed:
-        pairs = aws.environment.choose()
-        chosen = deployer.create(aws, pairs)
+        chosen = deployer.create(aws, aws.environment.choose())
         (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
         assert result.ok, result.problem
 
@@ -97,25 +87,20 @@ def dead_letters(aws, url, count=1, wait=PATIENCE):
 
 
 def codes(messages):
+    """Return the target ARNs and error codes of dead-letter messages."""
+    attributes = [one["MessageAttributes"] for one in messages]
     return {
-        (
-            one["MessageAttributes"]["TARGET_ARN"]["StringValue"],
-            one["MessageAttributes"]["ERROR_CODE"]["StringValue"],
-        )
-        for one in messages
+        (one["TARGET_ARN"]["StringValue"], one["ERROR_CODE"]["StringValue"]) for one in attributes
     }
 
 
-STACKS = {
-    "custom-event-bus": 1,
-    "s3-object-events": 2,
-    "rds-snapshot-events": 1,
-}  # and their log groups
+# The stacks and the number of their log groups.
+STACKS = {"custom-event-bus": 1, "s3-object-events": 2, "rds-snapshot-events": 1}
 
 
 @pytest.mark.parametrize("scope", ["account", "log-group"])
 @pytest.mark.parametrize("template", STACKS)
-def test_every_event_arrives_at_every_target(deploy, unique, template, scope):
+def test_every_event_is_delivered_to_every_target(deploy, unique, template, scope):
     aws, found = deploy(unique, template, LogsPolicyScope=scope, LogRetentionInDays="1")
     arrived, count = counts(aws, unique)
     assert arrived == [count] * STACKS[template]
@@ -123,7 +108,7 @@ def test_every_event_arrives_at_every_target(deploy, unique, template, scope):
 
 
 @pytest.mark.parametrize("template", STACKS)
-def test_without_the_log_groups_policy_the_event_ends_in_the_queue(deploy, unique, template):
+def test_without_a_log_group_policy_events_go_to_the_dead_letter_queue(deploy, unique, template):
     aws, found = deploy(unique, template, LogsPolicyScope="none")
     (group, *_), count = cause(aws, unique)
     messages = dead_letters(aws, found["DeadLetterQueueUrl"], count)
@@ -135,7 +120,7 @@ def test_without_the_log_groups_policy_the_event_ends_in_the_queue(deploy, uniqu
     assert logged(aws, group, unique, wait=0.5) == []
 
 
-def test_without_its_permission_the_function_is_not_called(deploy, unique):
+def test_without_a_permission_the_function_is_not_invoked(deploy, unique):
     aws, found = deploy(unique, "s3-object-events")
     function = aws.client("lambda")
     policy = json.loads(function.get_policy(FunctionName=found["FunctionArn"])["Policy"])
@@ -148,7 +133,7 @@ def test_without_its_permission_the_function_is_not_called(deploy, unique):
     assert logged(aws, of_function, unique, wait=1) == []
 
 
-def test_what_the_function_fails_on_is_kept(deploy, unique):
+def test_events_on_which_the_function_fails_go_to_the_dead_letter_queue(deploy, unique):
     aws, found = deploy(unique, "s3-object-events")
     aws.client("lambda").put_function_event_invoke_config(
         FunctionName=found["FunctionArn"],
@@ -163,11 +148,11 @@ def test_what_the_function_fails_on_is_kept(deploy, unique):
     assert unique in letter["Body"]
 
 
-@pytest.mark.parametrize("call", ["put_object", "copy_object", "multipart"])
-def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, call):
+@pytest.mark.parametrize("call", ["PutObject", "CopyObject", "CompleteMultipartUpload"])
+def test_every_api_call_that_creates_an_object_is_reported(deploy, unique, call):
     aws, found = deploy(unique, "s3-object-events")
     s3, bucket = aws.client("s3"), found["DataBucketName"]
-    if call == "multipart":
+    if call == "CompleteMultipartUpload":
         upload = s3.create_multipart_upload(Bucket=bucket, Key="new")["UploadId"]
         part = s3.upload_part(Bucket=bucket, Key="new", UploadId=upload, PartNumber=1, Body=b"x")
         parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
@@ -175,20 +160,15 @@ def test_each_of_the_three_calls_that_create_an_object_is_seen(deploy, unique, c
             Bucket=bucket, Key="new", UploadId=upload, MultipartUpload=parts
         )
     else:
-        s3.put_object(Bucket=bucket, Key="old" if call == "copy_object" else "new", Body=b"x")
-    if call == "copy_object":
+        s3.put_object(Bucket=bucket, Key="old" if call == "CopyObject" else "new", Body=b"x")
+    if call == "CopyObject":
         s3.copy_object(Bucket=bucket, Key="new", CopySource={"Bucket": bucket, "Key": "old"})
     messages = logged(aws, found["FunctionLogGroupName"], '"key": "new"')
-    name = {
-        "put_object": "PutObject",
-        "copy_object": "CopyObject",
-        "multipart": "CompleteMultipartUpload",
-    }[call]
     (line,) = map(json.loads, messages)
-    assert (line["level"], line["message"], line["call"]) == ("INFO", "Object created", name)
+    assert (line["level"], line["message"], line["call"]) == ("INFO", "Object created", call)
 
 
-def test_objects_reported_by_s3_itself_arrive_too(deploy, unique):
+def test_object_events_of_s3_need_no_trail(deploy, unique):
     aws, _ = deploy(unique, "s3-object-events", EventSource="s3")
     groups, _ = cause(aws, unique)
     (event,), (_,) = (logged(aws, group, unique) for group in groups)
@@ -213,7 +193,7 @@ def test_only_the_chosen_snapshot_events_are_reported(deploy, unique):
 
 
 @pytest.mark.parametrize("template", STACKS)
-def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
+def test_a_stack_can_be_deployed_twice(deploy, unique, template):
     deploy(unique, template)
     aws, _ = deploy(f"{unique}-second", template)
     arrived, count = counts(aws, unique)
@@ -223,10 +203,10 @@ def test_a_second_copy_fits_beside_the_first(deploy, unique, template):
 def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
     aws = Aws(make(endpoint, unique, "s3-object-events"), server.start)
     pairs = aws.environment.choose()
-    (result,) = deployer.create(aws, pairs).deploy(templates)
+    chosen = deployer.create(aws, pairs)
+    (result,) = chosen.deploy(templates)
     assert result.ok, result.problem
     found = outputs.read(aws, pairs[0])
-    chosen = deployer.create(aws, pairs)
     (result,) = chosen.delete(chosen.preview_deletion())
     assert result.ok, result.problem
     for name in (found["DataBucketName"], found["TrailBucketName"]):
@@ -234,7 +214,7 @@ def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
         assert policy["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
+def test_a_bus_can_be_deployed_without_an_archive(deploy, unique):
     aws, found = deploy(unique, "custom-event-bus", KeepArchive="no")
     assert not {"ArchiveName", "ArchiveArn"} & found.keys()
     assert aws.client("events").list_archives(NamePrefix=unique)["Archives"] == []
@@ -242,31 +222,23 @@ def test_a_region_without_archives_gets_a_bus_all_the_same(deploy, unique):
     assert arrived == [count]
 
 
-def test_only_what_the_rule_waits_for_is_paid_for(deploy, unique):
+def test_the_trail_records_only_the_calls_of_the_rule(deploy, unique):
     aws, found = deploy(unique, "s3-object-events")
-    selectors = aws.client("cloudtrail").get_event_selectors(TrailName=found["TrailArn"])[
-        "AdvancedEventSelectors"
-    ]
+    trail = aws.client("cloudtrail").get_event_selectors(TrailName=found["TrailArn"])
     names = [
         one["Equals"]
-        for each in selectors
+        for each in trail["AdvancedEventSelectors"]
         for one in each["FieldSelectors"]
         if one["Field"] == "eventName"
     ]
-    pattern = json.loads(
-        aws.client("events").describe_rule(Name=found["ObjectCreatedRuleArn"].rsplit("/", 1)[1])[
-            "EventPattern"
-        ]
-    )
-    assert names == [pattern["detail"]["eventName"]]
+    name = found["ObjectCreatedRuleArn"].rsplit("/", 1)[1]
+    rule = aws.client("events").describe_rule(Name=name)
+    assert names == [json.loads(rule["EventPattern"])["detail"]["eventName"]]
 
 
-def test_alarms_are_made_for_a_topic(endpoint, deploy, unique):
-    topic = (
-        Aws(make(endpoint, unique), server.start)
-        .client("sns")
-        .create_topic(Name=unique)["TopicArn"]
-    )
+def test_alarms_are_created_for_a_topic(endpoint, deploy, unique):
+    sns = Aws(make(endpoint, unique), server.start).client("sns")
+    topic = sns.create_topic(Name=unique)["TopicArn"]
     aws, found = deploy(unique, "custom-event-bus", AlarmTopicArn=topic)
     answer = aws.client("cloudwatch").describe_alarms(
         AlarmNamePrefix=unique, AlarmTypes=["MetricAlarm", "CompositeAlarm"]
@@ -302,13 +274,13 @@ def statements_of(aws, found):
     return {one["Sid"]: one for one in json.loads(bus["Policy"])["Statement"]}
 
 
-def test_the_bus_accepts_its_own_account_alone_by_default(deploy, unique):
+def test_by_default_only_the_own_account_may_put_events(deploy, unique):
     aws, found = deploy(unique, "custom-event-bus")
     ((sid, own),) = statements_of(aws, found).items()
     assert (sid, own["Principal"]) == ("own-account", {"AWS": "arn:aws:iam::000000000000:root"})
 
 
-def test_the_bus_accepts_an_organization_and_accounts_with_their_sources(deploy, unique):
+def test_an_organization_and_accounts_may_put_events_of_their_sources(deploy, unique):
     aws, found = deploy(
         unique,
         "custom-event-bus",
@@ -336,7 +308,7 @@ def test_the_bus_accepts_an_organization_and_accounts_with_their_sources(deploy,
         ({"LogSourcePrefix": "com.other"}, 0),
     ],
 )
-def test_events_are_logged_as_the_parameters_say(deploy, unique, parameters, count):
+def test_parameters_choose_which_events_are_logged(deploy, unique, parameters, count):
     aws, found = deploy(unique, "custom-event-bus", **parameters)
     entry = {
         "EventBusName": found["EventBusName"],
@@ -406,7 +378,7 @@ def test_the_bus_logs_at_its_level(deploy, unique, level, types):
         ("MaximumWaitInSeconds", "7199", "rds-snapshot-workflow"),
     ],
 )
-def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique, refused):
+def test_the_error_of_an_invalid_value_names_the_parameter(endpoint, templates, unique, refused):
     parameter, value, template = refused
     aws = Aws(make(endpoint, unique, template, **{parameter: value}), server.start)
     (result,) = deployer.create(aws, aws.environment.choose()).deploy(templates)
@@ -414,22 +386,15 @@ def test_a_parameter_out_of_range_is_refused_by_name(endpoint, templates, unique
     assert parameter in str(result.problem)
 
 
-def test_outputs_are_printed_for_people_and_programs(deploy, unique, monkeypatch):
-    from click.testing import CliRunner
-
-    from eventstacks.__main__ import cli
-    from eventstacks.cli import stacks
-
+def test_outputs_are_printed_as_text_and_json(deploy, unique, monkeypatch):
     aws, found = deploy(unique, "custom-event-bus")
     monkeypatch.setattr(stacks, "connect", lambda *_: (aws, aws.environment.choose()))
-    out = {
-        form: CliRunner()
-        .invoke(cli, ["outputs", *form.split()], catch_exceptions=False, standalone_mode=False)
-        .stdout
-        for form in ("", "--json")
-    }
-    assert out[""].splitlines()[0] == f"{unique} in {REGION}"
-    assert f"EventBusName                 {found['EventBusName']}" in out[""]
-    assert json.loads(out["--json"]) == [
+    text, data = (
+        CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False).stdout
+        for arguments in (["outputs"], ["outputs", "--json"])
+    )
+    assert text.splitlines()[0] == f"{unique} in {REGION}"
+    assert f"EventBusName                 {found['EventBusName']}" in text
+    assert json.loads(data) == [
         {"stack": unique, "stack_name": unique, "region": REGION, "outputs": found}
     ]
