@@ -166,6 +166,8 @@ def _report(error: BaseException, *, as_json: bool) -> int:
         output.echo(f"Interrupted. {advice}".rstrip(), err=True)
         known = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=advice)
         exit_code = output.EXIT_INTERRUPTED
+        for number in SIGNALS:  # the next one ends the process, though a call may still hang
+            signal.signal(number, signal.SIG_DFL)
     elif isinstance(error, click.ClickException):
         error.show()
         known = ToolError(error.format_message(), code=ErrorCode.USAGE)

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,19 @@ def test_every_way_to_end_it_is_an_interruption(number):
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
     assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
+
+
+def test_a_call_that_hangs_does_not_keep_an_interrupted_process():
+    code = (
+        "import os, sys, threading, time\nfrom eventstacks import __main__ as program\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "program.cli.invoke = lambda _context: os.kill(os.getpid(), 2)\n"
+        "sys.argv = ['eventstacks', 'sample']\nprogram.main()\nos.kill(os.getpid(), 2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "\nInterrupted.\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

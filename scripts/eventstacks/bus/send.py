@@ -163,7 +163,7 @@ class Sender:
             self._journal.summary.seconds = time.monotonic() - started
         if self._fault:
             raise self._fault
-        if not (self._stop.is_set() or self._unsettled):
+        if not self._stop.is_set():
             self._journal.finish()
         return self._journal.summary
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import AWS_ERRORS, Clock, error_code, error_message
+from eventstacks.aws import AWS_ERRORS, Clock, error_code
 from eventstacks.cloudformation import failure, operation
 from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient, mask_text
 
@@ -62,7 +62,7 @@ def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> C
     try:
         answer = stack.call("create_change_set", ChangeSetName=name, ClientToken=name, **arguments)
     except ClientError as error:
-        if error_code(error) != "AlreadyExistsException" or name not in error_message(error):
+        if error_code(error) != "AlreadyExistsException":
             raise
         # The first answer was lost and the call was repeated: only this run uses the name.
         answer = stack.call("describe_change_set", ChangeSetName=name, StackName=stack_name)

@@ -302,6 +302,31 @@ def test_after_a_stop_what_was_read_is_sent_and_nothing_more_is_read(stub):
     assert journal.open_records() == []
 
 
+def test_a_record_does_not_wait_for_more_input(stub):
+    bus, sent = stub(), []
+
+    def lists():
+        yield [json.dumps(event()).encode()]
+        deadline = time.monotonic() + 5
+        while not bus.counts()["acknowledged"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        sent.append(bus.counts()["acknowledged"])
+
+    Sender(bus.client(), "orders", Journal(), FAST).run(lists())
+    assert sent == [1]
+
+
+def test_reading_goes_on_when_what_waited_for_a_retry_is_sent(stub, monkeypatch):
+    monkeypatch.setattr(sender, "WAITING_BYTES", 1000)
+    bus, stop = stub("--fail", "0.5"), threading.Event()
+    timer = threading.Timer(10, stop.set)
+    timer.start()
+    lists = [[json.dumps(event(100)).encode()] * 10 for _ in range(30)]
+    summary = Sender(bus.client(), "orders", Journal(), FAST, stop).run(lists)
+    timer.cancel()
+    assert (summary.acknowledged, stop.is_set()) == (300, False)
+
+
 def test_an_entry_that_names_its_bus_goes_there_if_it_exists(stub):
     bus, journal = stub(), Journal()
     events = [event(EventBusName=name) for name in ("orders", "audit", "missing", "no name")]

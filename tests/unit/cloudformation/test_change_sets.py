@@ -148,6 +148,33 @@ def test_declining_keeps_a_stack_in_review_with_change_sets_of_others(world, oth
     ]
 
 
+@pytest.mark.parametrize("listed", ["own", "other"])
+def test_a_change_set_that_is_being_deleted_does_not_keep_a_stack_in_review(world, listed):
+    """ListChangeSets is eventually consistent: it can still show the one just deleted."""
+    w = world()
+
+    def summaries(**_):
+        own = next(
+            given["ChangeSetName"] for name, given in w.cfn.calls if name == "delete_change_set"
+        )
+        one = {"ChangeSetId": own, "Status": "CREATE_COMPLETE"}
+        other = {"ChangeSetId": "other", "Status": "DELETE_PENDING"}
+        return {"Summaries": [one if listed == "own" else other]}
+
+    w.cfn.list_change_sets = summaries
+    w.plan()
+    assert w.cfn.find("t-bus") is None
+
+
+def test_a_change_set_that_became_obsolete_is_not_followed(world):
+    w = world()
+    w.listener.answer = lambda _: [
+        one.update(execution="OBSOLETE") for one in w.cfn.change_sets.values()
+    ]
+    (result,) = w.deploy()
+    assert (result.outcome, result.problem.code) == ("failed", ErrorCode.AWS_ERROR)
+
+
 def test_each_change_set_has_a_name_of_its_own_as_client_token(world):
     w = world()
     w.cfn.add_stack("t-bus")

@@ -78,8 +78,9 @@ def full(world):
     return make
 
 
-def test_a_bucket_with_objects_is_deleted_only_with_empty_buckets(full):
-    w = full()
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "DELETE_FAILED"])
+def test_a_bucket_with_objects_is_deleted_only_with_empty_buckets(full, status):
+    w = full(status)
     (result,) = w.delete()
     assert "--empty-buckets" in str(result.problem)
     assert ("delete_stack" in w.cfn.names(), len(w.s3.versions)) == (False, 2)
@@ -192,7 +193,8 @@ def consuming():
 
 def test_a_stack_whose_output_is_used_is_deleted_only_with_its_consumers(full):
     w = full(found=consuming())
-    w.cfn.add_stack("t-rules")  # audit is not deployed: it needs nothing
+    w.cfn.add_stack("t-rules")
+    w.cfn.add_stack("t-audit", "REVIEW_IN_PROGRESS")  # not deployed: it needs nothing
     (preview,) = w.deployer("bus").preview_deletion()
     assert preview.consumers == {"Arn": ["t-rules in us-east-1"]}
     (result,) = w.delete("bus", empty_buckets=True)
@@ -202,8 +204,27 @@ def test_a_stack_whose_output_is_used_is_deleted_only_with_its_consumers(full):
     assert [one.outcome for one in w.delete(empty_buckets=True)] == [
         "deleted",
         "deleted",
-        "unchanged",
+        "deleted",
     ]
+
+
+def test_an_importer_in_one_region_does_not_wait_for_its_namesake_in_another(world):
+    """A stack of the same name elsewhere imports nothing from here."""
+    rules = stack("rules", regions=("us-east-1", "eu-west-1"))
+    w = world(environment(stack("bus"), rules))
+    elsewhere = w.aws.client("cloudformation", "eu-west-1")
+    for cfn in (w.cfn, elsewhere):
+        cfn.add_stack("t-rules")
+    w.cfn.add_stack("t-bus")
+    w.cfn.outputs["t-bus"], w.cfn.exports["t-bus"] = {"Arn": "x"}, {"Arn": "bus-arn"}
+    w.cfn.imports["bus-arn"] = ["t-rules"]
+    elsewhere.fail("delete_stack", refusal("AccessDenied"), times=9)
+    outcomes = {str(one.ref): one.outcome for one in w.delete()}
+    assert outcomes == {
+        "t-bus in us-east-1": "deleted",
+        "t-rules in us-east-1": "deleted",
+        "t-rules in eu-west-1": "failed",
+    }
 
 
 EXPORTED = "Export X cannot be deleted as it is in use by t-rules"

@@ -28,6 +28,15 @@ def test_a_stack_that_vanishes_is_a_deleted_one(world, wording):
     assert (result.outcome, result.status) == ("deleted", "DELETE_COMPLETE")
 
 
+def test_events_without_a_token_belong_to_the_operation_that_runs(world):
+    w = world()
+    w.cfn.timelines["CREATE"] = [
+        (*one[:4], {**one[4], "token": ""}) for one in w.cfn.timelines["CREATE"]
+    ]
+    (result,) = w.deploy()
+    assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
+
+
 def test_events_from_before_are_not_heard(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus", "UPDATE_IN_PROGRESS")

@@ -69,6 +69,7 @@ def test_secrets_are_not_in_a_plan(world):
         ),
         changed("Reader", "MemorySize", "1", "3"),
         changed("Other", "Name", "x", "of s3cret-now"),
+        changed("Store/InNested", "Name", "before", "x"),  # a nested stack that gets the secret
     ]
     (plan,) = w.plan()
     assert plan.change_set.parameters == {"Size": "3", "Secret": "****"}
@@ -76,7 +77,13 @@ def test_secrets_are_not_in_a_plan(world):
         (one["Details"][0]["Target"]["BeforeValue"], one["Details"][0]["Target"]["AfterValue"])
         for one in plan.change_set.changes
     ]
-    assert values == [("****", "****"), ("****", "****"), ("1", "3"), ("x", "of ****")]
+    assert values == [
+        ("****", "****"),
+        ("****", "****"),
+        ("1", "3"),
+        ("x", "of ****"),
+        ("****", "****"),
+    ]
     text = json.dumps(plan.document())
     assert "before" not in text
     assert "s3cret-now" not in text
