@@ -121,3 +121,18 @@ def eventually(what):
         assert time.monotonic() < until
         time.sleep(0.05)
     return answer
+
+
+def open_queue(sqs, name):
+    """Create a queue to which every rule may send; return its URL and ARN."""
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": attributes["QueueArn"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    return url, attributes["QueueArn"]

@@ -3,26 +3,13 @@
 import json
 
 import pytest
-from operators import eventually
+from operators import eventually, open_queue
 
 
 def add_rule(one, name, marker):
     """A rule of the bus's own with a queue that may take what it matches; gives the queue's URL."""
     sqs, queue = one.client("sqs"), f"{one.name}-{name}"
-    url = sqs.create_queue(QueueName=queue)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
-        "QueueArn"
-    ]
-    allow = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    sqs.set_queue_attributes(
-        QueueUrl=url,
-        Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})},
-    )
+    url, arn = open_queue(sqs, queue)
     pattern = json.dumps({"detail": {"marker": [marker]}})
     one.client("events").put_rule(Name=queue, EventBusName=one.bus, EventPattern=pattern)
     one.client("events").put_targets(

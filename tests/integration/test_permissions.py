@@ -11,6 +11,7 @@ import uuid
 import zipfile
 
 import pytest
+from operators import open_queue
 from receiver import Receiver
 
 from eventstacks import rendering
@@ -95,21 +96,7 @@ def resources(clients):
 def queue(clients, unique):
     """A dead-letter queue of the test's own, open to every rule: its URL and ARN."""
     sqs = clients("sqs", REGION)
-    url = sqs.create_queue(QueueName=unique)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
-        "QueueArn"
-    ]
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    sqs.set_queue_attributes(
-        QueueUrl=url,
-        Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})},
-    )
-    return url, arn
+    return open_queue(sqs, unique)
 
 
 def rules(clients, template, resources):

@@ -5,6 +5,7 @@ import time
 import uuid
 
 import pytest
+from operators import open_queue
 
 from eventstacks import rendering
 
@@ -90,19 +91,7 @@ def test_a_snapshot_is_copied_when_rds_reports_it(clients, stack, unique, kind):
 
 def test_a_finished_copy_is_announced_and_then_no_more(clients, stack, unique):
     events, sqs = clients("events", THERE), clients("sqs", THERE)
-    url = sqs.create_queue(QueueName=unique)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
-        "QueueArn"
-    ]
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    sqs.set_queue_attributes(
-        QueueUrl=url, Attributes={"Policy": json.dumps({"Statement": [statement]})}
-    )
+    url, arn = open_queue(sqs, unique)
     source = make_snapshot(clients, unique, "instance")
     pattern = {"source": ["rds-snapshot-copy"], "detail": {"sourceArn": [source]}}
     events.put_rule(Name=unique, EventPattern=json.dumps(pattern))

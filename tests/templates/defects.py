@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SUPPORTED_RUNTIMES = re.compile(r"python3\.1[2-4]$")
 CREATING_CALLS = {"PutObject", "CopyObject", "CompleteMultipartUpload"}
+FAILURE_METRICS = ("FailedInvocations", "InvocationsSentToDlq", "InvocationsFailedToBeSentToDlq")
 NAMES = {
     "AWS::CloudTrail::Trail": "TrailName",
     "AWS::Events::Archive": "ArchiveName",
@@ -136,7 +137,7 @@ def open_trail_bucket(template: dict[str, Any]) -> list[str]:
     return found
 
 
-def bare_bucket(template: dict[str, Any]) -> list[str]:
+def unprotected_bucket(template: dict[str, Any]) -> list[str]:
     found = []
     for name, bucket in resources(template, "AWS::S3::Bucket").items():
         properties = bucket.get("Properties", {})
@@ -190,12 +191,9 @@ def any_snapshot_event(template: dict[str, Any]) -> list[str]:
     ]
 
 
-def one_partition(template: dict[str, Any]) -> list[str]:
-    return [
-        one
-        for one in walk(template["Resources"])
-        if isinstance(one, str) and one.startswith("arn:aws:")
-    ]
+def literal_partition(template: dict[str, Any]) -> list[str]:
+    strings = (one for one in walk(template["Resources"]) if isinstance(one, str))
+    return [one for one in strings if one.startswith("arn:aws:")]
 
 
 def lossy_target(template: dict[str, Any]) -> list[str]:
@@ -225,22 +223,18 @@ def lossy_target(template: dict[str, Any]) -> list[str]:
                 if s["Effect"] == "Allow"
             ):
                 found.append(
-                    f"{rule}/{target['Id']}: its dead-letter queue does not let EventBridge in"
+                    f"{rule}/{target['Id']}: EventBridge may not use its dead-letter queue"
                 )
     return found
 
 
-def silent_failure(template: dict[str, Any]) -> list[str]:
+def missing_alarm(template: dict[str, Any]) -> list[str]:
     alarms = resources(template, "AWS::CloudWatch::Alarm").values()
     found = []
     for rule, properties in (
         (n, r["Properties"]) for n, r in resources(template, "AWS::Events::Rule").items()
     ):
-        for metric in (
-            "FailedInvocations",
-            "InvocationsSentToDlq",
-            "InvocationsFailedToBeSentToDlq",
-        ):
+        for metric in FAILURE_METRICS:
             dimensions = [
                 # [condition, no value, dimension]: the default bus has none.
                 {one.get("Fn::If", [one])[-1]["Name"] for one in alarm["Properties"]["Dimensions"]}
@@ -253,14 +247,13 @@ def silent_failure(template: dict[str, Any]) -> list[str]:
     return found
 
 
-def function_without_log_or_end(template: dict[str, Any]) -> list[str]:
+def function_without_log_group_or_failure_destination(template: dict[str, Any]) -> list[str]:
     """A function needs a log group with a retention, and a place for the events it fails on."""
     found = []
     for name, function in resources(template, "AWS::Lambda::Function").items():
         groups = resources(template, "AWS::Logs::LogGroup")
-        if not any(
-            mentions(function["Properties"].get("LoggingConfig"), group) for group in groups
-        ):
+        logging = function["Properties"].get("LoggingConfig")
+        if not any(mentions(logging, group) for group in groups):
             found.append(f"{name}: Lambda's own log group")
         # A queue keeps what its function fails on; a state machine, a schedule or a subscriber sees the failure itself.
         callers = [
@@ -273,10 +266,6 @@ def function_without_log_or_end(template: dict[str, Any]) -> list[str]:
         if not any(mentions(caller["Properties"], name) for caller in callers):
             found.append(f"{name}: failures lead nowhere")
     return found
-
-
-def mentions_service(role: dict[str, Any], service: str) -> bool:
-    return service in json.dumps(role["Properties"]["AssumeRolePolicyDocument"])
 
 
 # Actions without a resource type, and reading actions whose resource types are too narrow for what they read.
@@ -298,8 +287,8 @@ def needs_scope(statement: dict[str, Any]) -> bool:
 def wide_role(template: dict[str, Any]) -> list[str]:
     found = []
     for name, role in resources(template, "AWS::IAM::Role").items():
-        if not mentions_service(role, "lambda.amazonaws.com"):
-            continue  # what other roles have to say for their wildcards: test_wildcards.py
+        if "lambda.amazonaws.com" not in json.dumps(role["Properties"]["AssumeRolePolicyDocument"]):
+            continue  # test_wildcards.py checks the wildcards of other roles
         for policy in role["Properties"].get("Policies", []):
             statements = [
                 one
@@ -332,7 +321,7 @@ def clashing_name(template: dict[str, Any]) -> list[str]:
     return found
 
 
-def drifting_policy(template: dict[str, Any]) -> list[str]:
+def inline_bus_policy(template: dict[str, Any]) -> list[str]:
     return [
         n
         for n, bus in resources(template, "AWS::Events::EventBus").items()
@@ -340,7 +329,7 @@ def drifting_policy(template: dict[str, Any]) -> list[str]:
     ]
 
 
-def nothing_to_choose(template: dict[str, Any]) -> list[str]:
+def no_parameters_outputs_or_metadata(template: dict[str, Any]) -> list[str]:
     return [one for one in ("Parameters", "Outputs", "Metadata") if not template.get(one)]
 
 
@@ -386,10 +375,10 @@ def unencrypted_queue(template: dict[str, Any]) -> list[str]:
 
 EVERYWHERE = (
     log_group_without_policy,
-    one_partition,
+    literal_partition,
     lossy_target,
-    silent_failure,
-    nothing_to_choose,
+    missing_alarm,
+    no_parameters_outputs_or_metadata,
     no_tags,
 )
 OF_STACK = {
@@ -398,12 +387,12 @@ OF_STACK = {
     "s3-object-events": (
         costly_trail,
         open_trail_bucket,
-        bare_bucket,
+        unprotected_bucket,
         missed_uploads,
         failed_uploads,
-        function_without_log_or_end,
+        function_without_log_group_or_failure_destination,
         wide_role,
     ),
 }
 # The article's templates do not have these, or no longer in the fixtures (a function that is to run needs a runtime).
-ELSEWHERE = (old_runtime, clashing_name, drifting_policy, loose_permission, unencrypted_queue)
+ELSEWHERE = (old_runtime, clashing_name, inline_bus_policy, loose_permission, unencrypted_queue)
