@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -300,6 +301,21 @@ def test_after_a_stop_what_was_read_is_sent_and_nothing_more_is_read(stub):
     Sender(bus.client(), "orders", journal, FAST, stop).run(lists())
     assert bus.counts()["acknowledged"] == journal.summary.acknowledged < 200
     assert journal.open_records() == []
+
+
+def test_calls_of_which_some_entries_succeed_are_not_an_outage(stub):
+    client, notices = stub().client(), []
+
+    def answer(request, **_):
+        count = len(json.loads(request.body)["Entries"])
+        results = [{"ErrorCode": "InternalFailure"}] + [{"EventId": "1"}] * (count - 1)
+        content = json.dumps({"Entries": results}).encode()
+        return SimpleNamespace(status_code=200, headers={}, content=content) if count > 1 else None
+
+    client.meta.events.register("before-send.events.PutEvents", answer)
+    lists = [[json.dumps(event()).encode()] * 100 for _ in range(3)]
+    summary = Sender(client, "orders", Journal(), FAST, notify=notices.append).run(lists)
+    assert (summary.acknowledged, notices) == (300, [])
 
 
 def test_a_record_does_not_wait_for_more_input(stub):
