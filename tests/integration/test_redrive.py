@@ -6,7 +6,7 @@ import signal
 from operators import PATIENCE, eventually
 
 
-def test_dead_letters_are_shown_by_rule_target_and_code_and_stay(operate):
+def test_messages_are_listed_by_rule_target_and_code_and_kept(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     for marker in ("apple", "pear"):
         one.put(marker)
@@ -25,7 +25,7 @@ def test_dead_letters_are_shown_by_rule_target_and_code_and_stay(operate):
     assert "\tNO_PERMISSIONS\t" in line
 
 
-def test_letters_go_to_their_target_and_leave_the_queue(operate):
+def test_messages_are_redelivered_and_deleted_from_the_queue(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     for marker in ("apple", "pear"):
         one.put(marker)
@@ -66,7 +66,7 @@ def test_a_target_gets_what_its_rule_makes_of_the_event(operate):
     sqs.delete_queue(QueueUrl=url)
 
 
-def test_letters_of_a_bus_that_still_cannot_be_delivered_come_back(operate):
+def test_messages_that_still_cannot_be_delivered_return_to_the_queue(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
     (before,) = eventually(one.dead_letter_messages)
@@ -77,7 +77,7 @@ def test_letters_of_a_bus_that_still_cannot_be_delivered_come_back(operate):
     assert json.loads(after["Body"])["detail"] == {"marker": "apple"}
 
 
-def test_a_letter_whose_target_is_gone_stays(operate):
+def test_a_message_whose_target_was_deleted_stays_in_the_queue(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
     (before,) = eventually(one.dead_letter_messages)

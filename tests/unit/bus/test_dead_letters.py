@@ -125,7 +125,7 @@ def test_nothing_is_deleted_before_it_is_delivered():
     assert (held, queue.ids()) == ([[1]], [])
 
 
-def test_letters_that_come_meanwhile_wait_for_the_next_run():
+def test_messages_that_arrive_meanwhile_wait_for_the_next_run():
     queue = Queue(message(0))
     way = Way(then=lambda: queue.visible.append(message(1)))
     redrive(filled(queue), way)
@@ -133,7 +133,7 @@ def test_letters_that_come_meanwhile_wait_for_the_next_run():
 
 
 @pytest.mark.parametrize("error", [REFUSED, ResponseParserError("half an answer")])
-def test_a_letter_that_cannot_be_deleted_is_told(error):
+def test_a_message_that_cannot_be_deleted_is_reported(error):
     queue = Queue(message(1))
     queue.fails = {"h1": error}
     ((_, problem),) = redrive(filled(queue), Way())
@@ -219,13 +219,13 @@ def test_the_rate_is_kept():
     assert clock.now() == pytest.approx(1.0)
 
 
-def test_no_more_letters_are_taken_than_asked_for():
+def test_no_more_messages_are_received_than_requested():
     queue = Queue(*map(message, range(25)))
     assert len(filled(queue, limit=12).messages) == 12
     assert len(queue.visible) == 13
 
 
-def test_letters_are_grouped_by_rule_target_and_code_the_most_first():
+def test_messages_are_grouped_by_rule_target_and_code_largest_first():
     messages = [
         dead_letters.parse(one)
         for one in (message(1), message(2, ERROR_CODE="NO_RESOURCE"), message(3))
@@ -257,7 +257,7 @@ def test_a_record_of_a_function_is_read():
 @pytest.mark.parametrize(
     ("given", "code"), [("", "ENCRYPTED"), ("SDK_CLIENT_ERROR", "SDK_CLIENT_ERROR")]
 )
-def test_a_letter_of_a_bus_names_the_bus(given, code):
+def test_a_message_of_a_bus_names_the_bus(given, code):
     bus = "arn:aws:events:r:1:event-bus/orders"
     detail = {
         "event-bus-arn": bus,
@@ -271,6 +271,6 @@ def test_a_letter_of_a_bus_names_the_bus(given, code):
 
 
 @pytest.mark.parametrize("body", ["no JSON", '{"something": "else"}', "[]", 100_000 * "["])
-def test_what_is_no_dead_letter_is_shown_as_that(body):
+def test_messages_without_dead_letter_attributes_are_shown_as_such(body):
     found = dead_letters.parse({"MessageId": "1", "ReceiptHandle": "h", "Body": body})
     assert (found.code, found.event, found.message) == ("NOT_A_DEAD_LETTER", None, body[:200])

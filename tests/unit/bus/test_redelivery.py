@@ -205,7 +205,7 @@ def test_a_fifo_queue_gets_its_group():
     ]
 
 
-def test_a_log_group_that_is_gone_is_an_error():
+def test_a_deleted_log_group_is_an_error():
     class Missing(Logs):
         def create_log_stream(self, logGroupName, logStreamName):
             raise MissingError

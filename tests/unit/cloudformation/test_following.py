@@ -37,7 +37,7 @@ def test_events_without_a_token_belong_to_the_operation_that_runs(world):
     assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
 
 
-def test_events_from_before_are_not_heard(world):
+def test_events_of_earlier_operations_are_not_reported(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus", "UPDATE_IN_PROGRESS")
     w.cfn.emit(stack_id, "Old", "UPDATE_FAILED", "an old failure")
@@ -102,7 +102,7 @@ def test_many_new_events_are_paged(world):
     assert len(w.listener.events) == 22
 
 
-def test_the_next_operation_of_somebody_else_is_not_this_ones_end(world):
+def test_a_later_operation_of_another_run_does_not_end_this_one(world):
     w = world()
     w.cfn.timelines["CREATE"] = [
         *CREATED,
@@ -115,7 +115,7 @@ def test_the_next_operation_of_somebody_else_is_not_this_ones_end(world):
     assert (result.outcome, result.status) == ("created", "CREATE_COMPLETE")
 
 
-def test_what_failed_and_stays_is_no_success_since_somebody_else_has_one(world):
+def test_a_failed_update_stays_failed_after_a_later_success_of_another_run(world):
     w = world()
     w.cfn.add_stack("t-bus")
     other = ("", {"token": "another"})
@@ -182,7 +182,7 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
     assert max(lags) <= 1.0
 
 
-def test_a_failed_clean_up_is_told(world):
+def test_a_failed_cleanup_is_reported(world):
     w = world()
     w.cfn.add_stack("t-bus")
     w.cfn.timelines["UPDATE"] = [

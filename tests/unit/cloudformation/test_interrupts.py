@@ -147,7 +147,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
-def test_ctrl_c_is_heard_though_it_wakes_nobody():
+def test_ctrl_c_interrupts_a_wait_that_the_signal_does_not_wake():
     """It may come between Python's last look at the signals and the wait itself, which then goes on."""
     clock, woken = Clock(), []
 

@@ -108,7 +108,7 @@ def test_nested_stacks_are_looked_into_where_there_are_any(world, template, opti
     assert given.get("IncludeNestedStacks") is wanted
 
 
-def test_why_the_change_set_of_a_nested_stack_failed_is_told(nesting):
+def test_a_failed_change_set_of_a_nested_stack_gives_the_reason(nesting):
     w = nesting()
     w.cfn.reason = f"Nested change set {OUTER} was not successfully created: Currently in FAILED."
     w.cfn.nested = {

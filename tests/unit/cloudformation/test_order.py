@@ -23,7 +23,7 @@ def three(**more):
     )
 
 
-def test_a_taker_is_created_with_its_givers_output(world):
+def test_a_consumer_is_created_with_the_output_of_its_producer(world):
     w = world(three())
     w.cfn.outputs |= {f"t-{name}": {"Arn": f"arn:{name}"} for name in ("bus", "rules")}
     results = w.deploy()

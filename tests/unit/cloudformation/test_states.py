@@ -38,7 +38,7 @@ def test_other_states_can_be_updated(world, status):
 
 
 @pytest.mark.parametrize("status", ["UPDATE_FAILED", "CREATE_FAILED"])
-def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollback(world, status):
+def test_updating_a_failed_stack_that_was_not_rolled_back_needs_disable_rollback(world, status):
     w = world()
     stack_id = w.cfn.add_stack("t-bus", status)
     (plan,), (result,) = w.plan(), w.deploy()
@@ -56,7 +56,7 @@ def test_a_failure_that_was_not_rolled_back_is_gone_on_from_only_without_a_rollb
 
 
 @pytest.mark.parametrize("status", ["UPDATE_FAILED", "CREATE_FAILED"])
-def test_a_failure_that_was_not_rolled_back_is_gone_on_from(world, status):
+def test_a_failed_stack_that_was_not_rolled_back_can_be_updated(world, status):
     w = world()
     w.cfn.add_stack("t-bus", status)
     (result,) = w.deploy(disable_rollback=True)

@@ -79,7 +79,7 @@ def uploaded(s3, bucket="store", size=51_201):
 @pytest.mark.parametrize(
     ("size", "by"), [(51_200, "TemplateBody"), (51_201, "TemplateURL"), (1_000_000, "TemplateURL")]
 )
-def test_long_bodies_go_by_way_of_s3(size, by):
+def test_long_templates_are_uploaded_to_s3(size, by):
     s3 = S3()
     found = uploaded(s3, size=size)
     assert list(found) == [by]
