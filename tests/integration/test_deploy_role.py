@@ -303,7 +303,7 @@ def simulate(clients, role, actions, resource):
     answer = clients("iam").simulate_principal_policy(
         PolicySourceArn=role, ActionNames=actions, ResourceArns=[resource]
     )
-    return {one["EvalDecision"] for one in answer["EvaluationResults"]}
+    return [one["EvalDecision"] for one in answer["EvaluationResults"]]
 
 
 def test_the_execution_role_cannot_change_roles_of_a_pipeline_with_a_long_name(clients, roles):
@@ -316,7 +316,7 @@ def test_the_execution_role_cannot_change_roles_of_a_pipeline_with_a_long_name(c
         assert not any(f"{name}-" in arn for arn in own)
         for arn in {*own, outputs["DeployRoleArn"] + "-of-a-function"}:
             decisions = simulate(clients, outputs["ExecutionRoleArn"], actions, arn)
-            assert decisions == {"explicitDeny" if arn in own else "allowed"}, arn
+            assert set(decisions) == {"explicitDeny" if arn in own else "allowed"}, arn
 
 
 ACCOUNT = "000000000000"
@@ -338,7 +338,7 @@ SAM = f"arn:aws:cloudformation:{REGION}:aws:transform/Serverless-2016-10-31"
 )
 def test_who_may_use_transforms_and_roll_back(*, clients, roles, role, action, resource, allowed):
     decisions = simulate(clients, roles[f"{role}RoleArn"], [f"cloudformation:{action}"], resource)
-    assert (decisions == {"allowed"}) is allowed
+    assert [one == "allowed" for one in decisions] == [allowed]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_who_may_use_transforms_and_roll_back(*, clients, roles, role, action, r
 def test_the_execution_role_tags_only_functions_with_the_prefix(clients, roles, name, allowed):
     resource = f"arn:aws:lambda:{REGION}:{ACCOUNT}:{name}"
     decisions = simulate(clients, roles["ExecutionRoleArn"], ["lambda:TagResource"], resource)
-    assert (decisions == {"allowed"}) is allowed
+    assert [one == "allowed" for one in decisions] == [allowed]
 
 
 def test_a_permissions_boundary_is_required_for_every_role(clients, roles):
