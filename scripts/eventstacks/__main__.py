@@ -8,11 +8,13 @@ NAME``) only from modules that import nothing outside the standard library and c
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
 import importlib.util
 import json
+import os
 import signal
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
@@ -167,7 +169,9 @@ def _report(error: BaseException, *, as_json: bool) -> int:
         known = ToolError("interrupted", code=ErrorCode.INTERRUPTED, advice=advice)
         exit_code = output.EXIT_INTERRUPTED
         for number in SIGNALS:  # the next one ends the process, though a call may still hang
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, lambda *_: os._exit(exit_code))
+            # After the last thread Python restores the default, which would change the exit code.
+            atexit.register(signal.signal, number, signal.SIG_IGN)
     elif isinstance(error, click.ClickException):
         error.show()
         known = ToolError(error.format_message(), code=ErrorCode.USAGE)

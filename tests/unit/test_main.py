@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -203,7 +202,7 @@ def test_a_call_that_hangs_does_not_keep_an_interrupted_process():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "\nInterrupted.\n")
+    assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
