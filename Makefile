@@ -153,7 +153,8 @@ bench-lint: $(DEV) ## time that our lint rules add to cfn-lint [ARGS=FOLDER]
 
 ##@ Development
 .PHONY: test coverage taskcat check docs dist format lock clean
-PYTEST := -m pytest -n 4 --dist worksteal
+# More workers than cores: tests on the embedded AWS spend much of their time waiting.
+PYTEST := -m pytest -n 6 --dist worksteal
 test: $(DEV) ## all tests on the embedded AWS
 	$(VENV)/bin/python $(PYTEST) $(MORE)
 coverage: $(DEV) ## all tests, and coverage of branches: at least 95 %
