@@ -60,7 +60,7 @@ def test_a_test_that_is_not_there_is_no_success(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     arguments = ["--stack", "misspelt", "--", "--project-root", str(project)]
     assert CliRunner().invoke(launcher.taskcat, arguments, standalone_mode=False).return_value == 1
-    assert "no test in .taskcat.yml is called misspelt" in capfd.readouterr().err
+    assert "(tests: misspelt, Regions: ALL)" in capfd.readouterr().err
 
 
 def test_a_template_that_only_aws_can_create_is_skipped_with_a_line(tmp_path, capsys):
