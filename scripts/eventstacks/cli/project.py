@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -171,7 +172,8 @@ def local() -> None:
 def up(port: int | None) -> None:
     """Start it; if it is running already, print where."""
     output.echo(f"Embedded AWS: {server.start(port=port).url}")
-    output.echo('To use it with the AWS CLI: eval "$(eventstacks local env)"')
+    program = ".venv/bin/eventstacks" if os.environ.get("EVENTSTACKS_MAKE") else "eventstacks"
+    output.echo(f'To use it with the AWS CLI: eval "$({program} local env)"')
 
 
 @local.command("env")
