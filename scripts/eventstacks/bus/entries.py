@@ -201,7 +201,7 @@ def read_entry(
         fields.pop(REJECTED, None)
         is_object = isinstance(value.get("Detail"), dict)
         if not isinstance(value.get("Detail"), str):
-            fields["Detail"] = _text_of(text, "Detail")
+            fields["Detail"] = _text_of(text, "Detail") or None
     else:
         fields["Detail"] = text.strip()
     if None in fields.values():

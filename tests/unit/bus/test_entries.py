@@ -139,6 +139,14 @@ def test_lengths(field, limit):
     assert rejection({**ENTRY, field: "ü" * (limit + 1)}) == "InvalidArgument"
 
 
+@pytest.mark.parametrize("name", ["Source", "DetailType", "Detail"])
+def test_a_missing_field_is_named(name):
+    record = json.dumps({key: value for key, value in ENTRY.items() if key != name}).encode()
+    with pytest.raises(EntryError) as caught:
+        entries.read_entry(record)
+    assert caught.value.args[1].startswith(f"{name} is missing")
+
+
 def test_a_source_longer_than_an_entry_is_refused():
     assert rejection({**ENTRY, "Source": "x" * (SIZE_LIMIT + 1)}) == "InvalidArgument"
 
