@@ -123,13 +123,13 @@ def eventually(what):
     return answer
 
 
-def open_queue(sqs, name):
-    """Create a queue to which every rule may send; return its URL and ARN."""
+def open_queue(sqs, name, service="events.amazonaws.com"):
+    """Create a queue to which a service may send from anywhere; return its URL and ARN."""
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
     statement = {
         "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
+        "Principal": {"Service": service},
         "Action": "sqs:SendMessage",
         "Resource": attributes["QueueArn"],
     }

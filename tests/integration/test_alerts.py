@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from operators import open_queue
 from raw_stacks import ACCOUNT, Stack, eventually
 
 from eventstacks import rendering
@@ -29,17 +30,8 @@ def deploy(clients, unique):
 
 def listen(stack, topic):
     """A queue that is subscribed to the topic: messages() gives the notifications that arrived."""
-    sqs, name = stack.client("sqs"), f"{stack.name}-inbox"
-    url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    arn = f"arn:aws:sqs:{stack.region}:{ACCOUNT}:{name}"
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    sqs = stack.client("sqs")
+    url, arn = open_queue(sqs, f"{stack.name}-inbox", "sns.amazonaws.com")
     stack.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     received = []
 

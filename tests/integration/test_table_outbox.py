@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from operators import open_queue
 from raw_stacks import Stack, eventually, refusal
 
 from eventstacks import rendering
@@ -32,22 +33,10 @@ def deploy(clients, unique):
     """deploy(**parameters): a stack, and a queue with what arrives on its bus."""
     made = []
     events, sqs = clients("events"), clients("sqs")
-    url = sqs.create_queue(QueueName=unique)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    allow = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn["QueueArn"],
-    }
-    sqs.set_queue_attributes(
-        QueueUrl=url, Attributes={"Policy": json.dumps({"Statement": [allow]})}
-    )
+    url, arn = open_queue(sqs, unique)
     events.create_event_bus(Name=unique)
     events.put_rule(Name=unique, EventBusName=unique, EventPattern='{"source": [{"prefix": ""}]}')
-    events.put_targets(
-        Rule=unique, EventBusName=unique, Targets=[{"Id": "q", "Arn": arn["QueueArn"]}]
-    )
+    events.put_targets(Rule=unique, EventBusName=unique, Targets=[{"Id": "q", "Arn": arn}])
 
     def create(**parameters):
         stack = Stack(clients, unique, TEMPLATE, EventBusName=unique, **parameters)

@@ -110,11 +110,7 @@ def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iter
 
 
 def merge(
-    aws: Aws,
-    groups: Sequence[Group],
-    since: int,
-    pattern: str,
-    clock: Clock,
+    aws: Aws, groups: Sequence[Group], since: int, pattern: str, clock: Clock
 ) -> Iterator[Entry]:
     """Yield the events of groups from ``since`` (ms) on in time order, read page by page."""
     entries = [read(aws, group, since, pattern, clock) for group in groups]
@@ -122,11 +118,7 @@ def merge(
 
 
 def follow(
-    aws: Aws,
-    groups: Sequence[Group],
-    since: int,
-    pattern: str,
-    clock: Clock,
+    aws: Aws, groups: Sequence[Group], since: int, pattern: str, clock: Clock
 ) -> Iterator[Entry]:
     """Yield as ``merge``, then new events without end, each once; those of one read in time order.
 

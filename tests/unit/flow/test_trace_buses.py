@@ -135,6 +135,13 @@ def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
     assert delivery.code == code
 
 
+def delivery_to_unknown_bus(place, role, *, is_whole):
+    flow = flow_of(ROLE + hop(f"arn:aws:events:{place}:event-bus/absent", with_role=role))
+    flow.is_whole = is_whole
+    [delivery] = route(flow).deliveries
+    return delivery
+
+
 @pytest.mark.parametrize(
     ("place", "role", "fate", "code"),
     [
@@ -146,9 +153,7 @@ def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
     ],
 )
 def test_a_bus_missing_from_the_whole_account_does_not_exist(place, role, fate, code):
-    flow = flow_of(ROLE + hop(f"arn:aws:events:{place}:event-bus/absent", with_role=role))
-    flow.is_whole = True
-    [delivery] = route(flow).deliveries
+    delivery = delivery_to_unknown_bus(place, role, is_whole=True)
     assert (delivery.fate, delivery.onward, delivery.code) == (fate, None, code), delivery
 
 
@@ -163,8 +168,7 @@ def test_a_bus_missing_from_the_whole_account_does_not_exist(place, role, fate, 
     ],
 )
 def test_a_bus_of_another_region_or_account_needs_a_role(place, role, fate, code):
-    flow = flow_of(ROLE + hop(f"arn:aws:events:{place}:event-bus/other", with_role=role))
-    [delivery] = route(flow).deliveries
+    delivery = delivery_to_unknown_bus(place, role, is_whole=False)
     assert (delivery.fate, delivery.code) == (fate, code), delivery
 
 
