@@ -201,7 +201,7 @@ def _why_nothing_reads(arn: str) -> str:
     if ":event-bus/" not in arn:
         return "no pipe of these stacks is known to read it"
     region = arn.split(":")[3]
-    return f"bus not found in {region}: PutEvents would succeed and the event is dropped"
+    return f"bus not found in {region}: PutEvents would succeed and the event would be dropped"
 
 
 def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
