@@ -5,22 +5,14 @@ Publisher → bus → rule → target, dashed to dead-letter queues.
 Source: https://mermaid.js.org/syntax/flowchart.html
 """
 
-from __future__ import annotations
-
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from eventstacks.flow.graph import bus_name
-from eventstacks.flow.symbols import as_dict, as_list
-from eventstacks.flow.targets import INPUTS, kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from eventstacks.flow.graph import Flow, Rule
-    from eventstacks.flow.symbols import Json
-    from eventstacks.flow.targets import Target
+from eventstacks.flow.graph import Flow, Rule, bus_name
+from eventstacks.flow.symbols import Json, as_dict, as_list
+from eventstacks.flow.targets import INPUTS, Target, kind_of
 
 # Kind of target: its style, if it is not "compute".
 STYLES = {

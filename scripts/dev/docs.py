@@ -5,14 +5,13 @@ the help of the commands, the lint rules, and the macros. ``--check`` only repor
 out of date.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,9 +20,6 @@ from eventstacks import documents, rendering
 from eventstacks.__main__ import VERBS, cli
 from eventstacks.flow import graph
 from eventstacks.lint import RULES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 DOCS = Path("docs")
 HELP_WIDTH = 100

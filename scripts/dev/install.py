@@ -7,8 +7,6 @@ the rest, in less than half of pip's time; where uv does not work (it does not r
 pip does it all.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

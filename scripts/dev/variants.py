@@ -5,8 +5,6 @@ scan` reads these files: one at the defaults, and one for each other value of a 
 conditions compare.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -3,10 +3,9 @@
 So that ``eventstacks VERB --help`` answers within 0.2 s, a module with verbs imports modules of the
 package at its top as modules (``from eventstacks.cloudformation import deployer``): when it is
 loaded for its help only, these imports are not carried out. It imports a name (``from … import
-NAME``) only from modules that import nothing outside the standard library and click.
+NAME``) only from modules that import nothing outside the standard library and click. For the same
+reason its annotations are not evaluated (``from __future__ import annotations``).
 """
-
-from __future__ import annotations
 
 import atexit
 import contextlib
@@ -17,15 +16,13 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -1,17 +1,16 @@
 """AWS clients, retries and error codes: the one place where AWS clients are made."""
 
-from __future__ import annotations
-
 import functools
 import os
 import random
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -30,13 +29,8 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from botocore.utils import JSONFileCache
 
-from eventstacks.environment import EMBEDDED
+from eventstacks.environment import EMBEDDED, Environment
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from eventstacks.environment import Environment
 
 UNREACHABLE = (HTTPClientError, ConnectionError, ResponseParserError)
 AWS_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # whatever a call may raise

@@ -3,8 +3,6 @@
 YAML as people write it for CloudFormation, strictly, and what comes with the package.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -5,24 +5,19 @@ Reading is strict: an unknown key, stack or Region, or a wrong value, is an erro
 call.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jsonschema
+import yaml
 
 from eventstacks import documents
 from eventstacks.errors import ErrorCode, ToolError, command_line, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import yaml
 
 EMBEDDED = "embedded"
 PARAMETERS = Path("parameters")

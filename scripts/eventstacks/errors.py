@@ -1,15 +1,11 @@
 """Errors that a user can fix, and the commands that error texts recommend."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import shlex
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import ClassVar
 
 
 class ErrorCode(StrEnum):

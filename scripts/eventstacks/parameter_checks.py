@@ -1,20 +1,14 @@
 """Check the parameters of an environment against the templates of its stacks."""
 
-from __future__ import annotations
-
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from eventstacks import documents
-from eventstacks.environment import EnvironmentFileError
+from eventstacks.environment import Environment, EnvironmentFileError, StackRef
 from eventstacks.errors import ErrorCode, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from eventstacks.environment import Environment, StackRef
-    from eventstacks.rendering import RenderedTemplate
+from eventstacks.rendering import RenderedTemplate
 
 
 class ParameterError(EnvironmentFileError):

@@ -7,25 +7,20 @@ environments is left to CloudFormation parameters, so that one file is linted, t
 hand and promoted.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket
 
 from eventstacks import __version__, documents
 from eventstacks.documents import packaged
 from eventstacks.errors import ErrorCode, ToolError, nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from jinja2.bccache import Bucket
 
 TEMPLATES = Path("templates")
 PACKAGED = packaged("templates")  # in a checkout the same folder

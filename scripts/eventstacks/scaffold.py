@@ -1,19 +1,14 @@
 """Create a project, or a stack in a project, from the starter files in ``templates/scaffold``."""
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 
 from eventstacks import __version__, documents, environment, rendering
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 TARGETS = {  # kind of target → its Id in the rule's Targets; scaffold/<kind>.yaml.j2 is its starter
     "log-group": "EventLogGroup",

@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from eventstacks.patterns.matcher import Pattern
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SECONDS = 0.9
 ROUNDS = 3

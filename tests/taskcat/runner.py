@@ -9,15 +9,13 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import deliveries
 import leftovers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 NOT_EMBEDDED = "AWS::EventsV2"  # its resource types exist on AWS only
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
+from typing import Any
 
 SUPPORTED_RUNTIMES = re.compile(r"python3\.1[2-4]$")
 CREATING_CALLS = {"PutObject", "CopyObject", "CompleteMultipartUpload"}

@@ -30,11 +30,9 @@ def name(path):
 FILES = {name(path): path for path in SOURCE.rglob("*.py")}
 
 
-def imported(path, *, for_types):
+def imported(path):
     """The modules of this package that a file imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    if not for_types:
-        tree.body = [node for node in tree.body if ast.unparse(node)[:16] != "if TYPE_CHECKING"]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eventstacks"):
             base = node.module.removeprefix("eventstacks").strip(".")
@@ -42,18 +40,14 @@ def imported(path, *, for_types):
             yield from submodules or {base}
 
 
-def graph(*, for_types):
-    return {
-        module: set(imported(path, for_types=for_types)) - {"", module}
-        for module, path in FILES.items()
-        if module
-    }
+def graph():
+    return {module: set(imported(path)) - {"", module} for module, path in FILES.items() if module}
 
 
 def test_imports_go_downwards():
     upward = {
         f"{module} → {other}"
-        for module, others in graph(for_types=True).items()
+        for module, others in graph().items()
         for other in others
         if LEVEL[other.split(".")[0]] < LEVEL[module.split(".")[0]]
     }
@@ -62,7 +56,7 @@ def test_imports_go_downwards():
 
 def test_there_are_no_circles():
     try:
-        TopologicalSorter(graph(for_types=False)).prepare()
+        TopologicalSorter(graph()).prepare()
     except CycleError as error:
         raise AssertionError(" → ".join(error.args[1])) from None
 

@@ -4,30 +4,24 @@ A message is shown, and its event is delivered again: to its target, as its rule
 bus.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from eventstacks.aws import AWS_ERRORS, suppress_aws_error
+from eventstacks.aws import AWS_ERRORS, Aws, Clock, suppress_aws_error
 from eventstacks.bus.stacks import bus_name, check_bus
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
 from eventstacks.flow.targets import Target, bare
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from eventstacks.aws import Aws, Clock
 
 # Seconds that a message is hidden from others; renewed each EXTEND_SECONDS while this program works
 # with it. So the messages of a run that was killed are visible again after VISIBILITY_TIMEOUT.

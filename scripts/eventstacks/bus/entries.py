@@ -6,22 +6,18 @@ rejected records, or just a detail. A detail is passed on as the text it is in t
 no number is rounded and no key is reordered.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import json
 import re
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from io import RawIOBase
+from typing import Any
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns.operators import refuse_constant
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from io import RawIOBase
 
 READ_SIZE = 64 * 1024
 # Bytes. More than an entry of 1 MB takes even if each of its bytes is escaped.

@@ -5,23 +5,19 @@ result to be committed: after SIGKILL up to threads x 10 entries are unknown and
 ``resume``. A power failure can lose the last results (synchronous=NORMAL).
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from eventstacks.bus.entries import RAW, REJECTED
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 # ``code`` and ``line`` (of the file of rejects) are NULL for acknowledged records; ``crc`` is the
 # CRC-32 of the record. When a delivery is complete, ``user_version`` is its number of records.

@@ -1,17 +1,13 @@
 """Calls of PutEvents, and whether their failures can be retried."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error, is_transient
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Beside throttling, only these can succeed later; all other codes of an entry are permanent.
 # Source: EventBridge API reference, PutEventsResultEntry; common errors of AWS services.

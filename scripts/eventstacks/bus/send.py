@@ -8,8 +8,6 @@ summary = send([order], boto3.client("events"), "orders")
 print(summary.acknowledged, summary.by_code)
 """
 
-from __future__ import annotations
-
 import functools
 import heapq
 import itertools
@@ -20,8 +18,9 @@ import threading
 import time
 import zlib
 from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventstacks.aws import RETRY_LONG, Clock, call
 from eventstacks.bus import entries
@@ -30,9 +29,6 @@ from eventstacks.bus.journal import Journal, Row, Summary, reject
 from eventstacks.bus.put_events import Failure, put
 from eventstacks.bus.stacks import BusError, check_bus, parse_bus
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["Journal", "OutageError", "Settings", "Summary", "send"]
 

@@ -1,23 +1,17 @@
 """The deployed stacks of an environment, event buses by name, archives and replays."""
 
-from __future__ import annotations
-
 import re
 import uuid
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
-from eventstacks.aws import RETRY_LONG, Clock, suppress_aws_error, wait_for
+from eventstacks.aws import RETRY_LONG, Aws, Clock, suppress_aws_error, wait_for
 from eventstacks.cloudformation import outputs
+from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
-
-    from eventstacks.aws import Aws
-    from eventstacks.environment import StackRef
 
 BUS_OUTPUT = "EventBusName"
 FINAL_STATES = ("COMPLETED", "CANCELLED", "FAILED")  # of a replay

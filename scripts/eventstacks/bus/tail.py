@@ -5,24 +5,17 @@ killed leaves both; the next run removes them when the tag is old. The queue is 
 deleted last, so that every rule is found by its queue.
 """
 
-from __future__ import annotations
-
 import heapq
 import json
 import time
 import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from eventstacks.aws import RETRY_LONG, Clock, call, suppress_aws_error
-from eventstacks.bus.stacks import bus_name, check_bus
+from eventstacks.aws import RETRY_LONG, Aws, Clock, call, suppress_aws_error
+from eventstacks.bus.stacks import Deployed, bus_name, check_bus
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from eventstacks.aws import Aws
-    from eventstacks.bus.stacks import Deployed
 
 # Seconds between two reads: FilterLogEvents has a quota of a few calls per second.
 POLL_SECONDS = 1.0

@@ -9,7 +9,7 @@ import uuid
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -19,9 +19,6 @@ from eventstacks.cli import output
 from eventstacks.cloudformation import deployer, outputs
 from eventstacks.errors import ToolError
 from eventstacks.local import server
-
-if TYPE_CHECKING:
-    from eventstacks.environment import StackRef
 
 WAIT, POLL = 30.0, 0.05  # seconds
 STACKS = ("custom-event-bus", "s3-object-events", "rds-snapshot-events")  # see _cause
@@ -67,7 +64,7 @@ def demo() -> int:
     return 0
 
 
-def _play(connection: aws.Aws, ref: StackRef) -> list[bool]:
+def _play(connection: aws.Aws, ref: environment.StackRef) -> list[bool]:
     """Cause the event of a stack and show what arrives; return whether each delivery was seen."""
     mark, begun = uuid.uuid4().hex[:8], time.monotonic()
     text, groups, count = _cause(connection, ref, mark)
@@ -84,7 +81,7 @@ def _play(connection: aws.Aws, ref: StackRef) -> list[bool]:
     return seen
 
 
-def _cause(connection: aws.Aws, ref: StackRef, mark: str) -> tuple[str, list[str], int]:
+def _cause(connection: aws.Aws, ref: environment.StackRef, mark: str) -> tuple[str, list[str], int]:
     """Cause the event of a stack: return what was done, the log groups and the messages in each.
 
     ``mark`` is in every message.

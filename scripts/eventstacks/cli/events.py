@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -19,11 +20,6 @@ from eventstacks.cli import options, output
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns import grammar
 
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from eventstacks.aws import Aws
-
 STACK_BUS = "(the stack's)"
 # Shapes: S3 User Guide, 'EventBridge event message structure'; CloudTrail User Guide, record
 # contents; RDS User Guide, 'Amazon RDS events'. Assumed, because AWS's pages do not show them:
@@ -32,7 +28,9 @@ SAMPLES = Path(str(bus_package.__file__)).with_name("samples")
 LONG_POLL = 5  # seconds
 
 
-def deployed(env: str, stack: str | None, region: str | None) -> tuple[Aws, list[stacks.Deployed]]:
+def deployed(
+    env: str, stack: str | None, region: str | None
+) -> tuple[connections.Aws, list[stacks.Deployed]]:
     """Return AWS and the deployed stacks of an environment.
 
     A stack that is named must be deployed.
@@ -140,7 +138,7 @@ class _Event(NamedTuple):
 
 
 def _log_events(
-    aws: Aws, found: Sequence[stacks.Deployed], since: int, pattern: str, *, once: bool
+    aws: connections.Aws, found: Sequence[stacks.Deployed], since: int, pattern: str, *, once: bool
 ) -> Generator[_Event]:
     groups = sources.find_groups(aws, found)
     if not groups:
@@ -159,7 +157,7 @@ def _log_events(
 
 
 def _bus_events(
-    aws: Aws, found: Sequence[stacks.Deployed], bus: str, pattern: str
+    aws: connections.Aws, found: Sequence[stacks.Deployed], bus: str, pattern: str
 ) -> Generator[_Event]:
     if bus == STACK_BUS:  # the rules of a stack without a bus are on the default bus
         pairs = [(one.ref.region, one.outputs.get(stacks.BUS_OUTPUT, "default")) for one in found]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,17 +18,9 @@ from eventstacks.cli import output
 from eventstacks.cli.options import connect, json_option, where_options
 from eventstacks.flow import graph, live, payload, samples, symbols
 from eventstacks.flow import trace as tracing
-from eventstacks.parameter_checks import check_declared
 from eventstacks.patterns import grammar, matcher
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from eventstacks.flow.graph import Flow
-    from eventstacks.flow.samples import Sample
-    from eventstacks.flow.trace import Arrival, Delivery
-
-    Find = Callable[[Sample], Flow]
+Find = Callable[["samples.Sample"], "graph.Flow"]
 
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 ACCOUNT = "123456789012"  # of --template
@@ -99,7 +92,7 @@ def trace(
         find: Find = partial(_template_flow, document, template)
     else:
         find = (_account_flow if is_live else _environment_flow)(env, stack, region)
-    flows: dict[tuple[Any, ...], Flow] = {}
+    flows: dict[tuple[Any, ...], graph.Flow] = {}
     failed = False
     for written in read:
         sample = replace(
@@ -116,8 +109,8 @@ def trace(
 
 
 def _trace_one(
-    sample: Sample,
-    flow: Flow,
+    sample: samples.Sample,
+    flow: graph.Flow,
     ndjson: bool,
     as_json: bool,
     show_event: bool,
@@ -148,9 +141,9 @@ def _trace_one(
     return not is_matched or any(one.is_lost for one in arrivals)
 
 
-def _template_flow(template: Mapping[str, Any], path: Path, sample: Sample) -> Flow:
+def _template_flow(template: Mapping[str, Any], path: Path, sample: samples.Sample) -> graph.Flow:
     """Return the flow of one template, in an invented account."""
-    check_declared(sample.parameters, template, str(path))
+    parameter_checks.check_declared(sample.parameters, template, str(path))
     where = {"region": sample.region or "us-east-1", "account": ACCOUNT}
     return graph.of_template(template, sample.parameters, name=path.stem, **where)
 
@@ -163,11 +156,13 @@ def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
     chosen, templates = environment.load(env), rendering.Templates()
     parameter_checks.check_parameters(chosen, templates, chosen.choose(stack, region))
 
-    def find(sample: Sample) -> Flow:
+    def find(sample: samples.Sample) -> graph.Flow:
         name = sample.stack
         if name:
             template = chosen.choose(name)[0].settings.template
-            check_declared(sample.parameters, templates[template].document, f"stack {name}")
+            parameter_checks.check_declared(
+                sample.parameters, templates[template].document, f"stack {name}"
+            )
         return graph.of_environment(chosen, templates, name, sample.parameters)
 
     return find
@@ -183,7 +178,7 @@ def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
     stacks = graph.stacks_of(aws.environment, templates)
     found = live.read(aws, live.locate(aws, [stacks[ref] for ref in refs], aws.guard()))
 
-    def find(sample: Sample) -> Flow:
+    def find(sample: samples.Sample) -> graph.Flow:
         chosen = aws.environment.choose(sample.stack, region)
         return replace(found, stacks=[stacks[ref] for ref in chosen])
 
@@ -204,7 +199,7 @@ def _why_nothing_reads(arn: str) -> str:
     return f"bus not found in {region}: PutEvents would succeed and the event would be dropped"
 
 
-def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
+def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
     kind = "bus" if ":event-bus/" in arrival.bus else "source"
     _say(depth, f"{kind} {arrival.label}  {arrival.bus}", "bold")
     if not arrival.exists:
@@ -231,7 +226,7 @@ def _show_arrival(arrival: Arrival, event: str, depth: int) -> None:
         _say(depth + 1, f"✓ archive {archive} keeps it", "green")
 
 
-def _show_delivery(one: Delivery, event: str, depth: int) -> None:
+def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
     style = FATE_STYLES.get(one.fate, "bold red")
     fate = "refused at deployment" if one.fate == "refused" else f"{one.fate} {one.dead_letters}"
     _say(depth, f"→ {one.target.service or 'target'} {one.label}: {fate}".rstrip(), style)

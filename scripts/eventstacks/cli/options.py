@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,12 +14,7 @@ from eventstacks import aws, environment, parameter_checks, rendering
 from eventstacks.cli import output
 from eventstacks.local import server
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from eventstacks.environment import StackRef
-
-    Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -130,7 +126,7 @@ def connect(
     stack: str | None,
     region: str | None,
     templates: rendering.Templates | None = None,
-) -> tuple[aws.Aws, list[StackRef]]:
+) -> tuple[aws.Aws, list[environment.StackRef]]:
     """Return AWS for an environment, and the stacks that are meant.
 
     An error in the file is found before the first call, with ``templates`` also in the parameters
@@ -144,7 +140,7 @@ def connect(
 
 
 def open_aws(
-    chosen: environment.Environment, stacks: Sequence[StackRef], **client_options: Any
+    chosen: environment.Environment, stacks: Sequence[environment.StackRef], **client_options: Any
 ) -> aws.Aws:
     """Return AWS for an environment, after checking the account and printing the header line.
 

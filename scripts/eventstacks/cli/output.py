@@ -12,24 +12,20 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from rich.console import ConsoleOptions, RenderableType
-
-    from eventstacks.environment import Environment
-    from eventstacks.errors import ToolError
+from eventstacks.environment import Environment
+from eventstacks.errors import ToolError
 
 EXIT_FAILED, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 3, 130  # click's own is 2: wrong use
 QUIET = "eventstacks.quiet"  # key of click's context for --quiet

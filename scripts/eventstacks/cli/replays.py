@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 import click
 
@@ -13,14 +15,6 @@ from eventstacks.bus import dead_letters, stacks
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from eventstacks.aws import Aws
-    from eventstacks.bus.dead_letters import DeadLetterQueue, Message
-    from eventstacks.bus.stacks import Deployed
 
 QUEUE_OUTPUT = "DeadLetterQueueUrl"  # how the names of outputs end
 
@@ -98,7 +92,9 @@ def redrive(
         return code or int(not chosen and any(queue.in_flight for queue in queues))
 
 
-def _queues(aws: Aws, found: Sequence[Deployed]) -> list[DeadLetterQueue]:
+def _queues(
+    aws: connections.Aws, found: Sequence[stacks.Deployed]
+) -> list[dead_letters.DeadLetterQueue]:
     """Return the dead-letter queues of stacks. Raises ToolError if there are none."""
     queues = [
         dead_letters.DeadLetterQueue(aws, stack.ref.region, url)
@@ -116,7 +112,7 @@ def _queues(aws: Aws, found: Sequence[Deployed]) -> list[DeadLetterQueue]:
     return queues
 
 
-def _queue_summary(chosen: int, queues: Sequence[DeadLetterQueue]) -> str:
+def _queue_summary(chosen: int, queues: Sequence[dead_letters.DeadLetterQueue]) -> str:
     text = output.counted(chosen, "dead-letter message")
     if more := sum(queue.count()[0] for queue in queues):
         text += f", and about {more:,} more in the queues"
@@ -129,15 +125,15 @@ def _queue_summary(chosen: int, queues: Sequence[DeadLetterQueue]) -> str:
 
 
 def _redrive(
-    aws: Aws,
-    chosen: Sequence[tuple[DeadLetterQueue, Message]],
+    aws: connections.Aws,
+    chosen: Sequence[tuple[dead_letters.DeadLetterQueue, dead_letters.Message]],
     to: str,
     rate: float | None,
     *,
     as_json: bool,
 ) -> int:
     deliver, clock = dead_letters.Redelivery(aws, to_bus=to == "bus").deliver, connections.Clock()
-    results: list[tuple[Message, str]] = []
+    results: list[tuple[dead_letters.Message, str]] = []
     try:
         with output.progress("Redelivering", lambda: f"{len(results):,} of {len(chosen):,}"):
             results.extend(dead_letters.redrive(chosen, deliver, clock, rate=rate))
@@ -164,7 +160,7 @@ def _redrive(
     return int(kept > 0)
 
 
-def _show_messages(messages: Sequence[Message], *, as_json: bool) -> None:
+def _show_messages(messages: Sequence[dead_letters.Message], *, as_json: bool) -> None:
     """Print one row for each rule, target and error code, the one with most messages first."""
     keys = ("messages", "rule", "target", "code", "message", "example")
     rows: list[dict[str, Any]] = []

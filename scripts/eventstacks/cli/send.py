@@ -7,25 +7,21 @@ import hashlib
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from eventstacks import __version__
+from eventstacks import aws as connections
 from eventstacks import environment as environments
 from eventstacks.bus import entries, put_events, stacks
 from eventstacks.bus import send as sender
 from eventstacks.bus.journal import Journal
 from eventstacks.cli import options, output
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from eventstacks.aws import Aws
-    from eventstacks.environment import StackRef
-    from eventstacks.errors import ToolError
+from eventstacks.errors import ToolError
 
 
 @click.command()
@@ -125,7 +121,9 @@ def send(
     return _report(journal, unsent, error, as_json=as_json, is_interrupted=stop.is_set())
 
 
-def _destination(aws: Aws, ref: StackRef, bus: str | None, *, is_named: bool) -> tuple[str, str]:
+def _destination(
+    aws: connections.Aws, ref: environments.StackRef, bus: str | None, *, is_named: bool
+) -> tuple[str, str]:
     """Return the Region and name of the given bus, else of the bus of the stack."""
     if bus is not None:
         name, of_arn = stacks.parse_bus(bus)

@@ -6,26 +6,26 @@ import contextlib
 import json
 import re
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from eventstacks.cli import output
-from eventstacks.cloudformation.run import Listener
+from eventstacks.cloudformation.change_set import ChangeSet
+from eventstacks.cloudformation.operation import Event
+from eventstacks.cloudformation.run import Listener, Plan, Preview, Result
 from eventstacks.cloudformation.stack import MASK
-from eventstacks.errors import command_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from rich.progress import TaskID
-
-    from eventstacks.cloudformation.change_set import ChangeSet
-    from eventstacks.cloudformation.operation import Event
-    from eventstacks.cloudformation.run import Plan, Preview, Result
-    from eventstacks.environment import Environment, StackRef
-    from eventstacks.errors import ToolError
+from eventstacks.environment import Environment, StackRef
+from eventstacks.errors import ToolError, command_line
 
 # ResourceChange.Replacement or Action: sign, word, style. An action that AWS adds later shows
 # under its own name.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,14 +16,9 @@ from eventstacks.cli.options import (
     deployment_options,
     read_options,
 )
-from eventstacks.cloudformation import change_set, deployer
+from eventstacks.cloudformation import change_set, deployer, run
 from eventstacks.cloudformation import outputs as stack_outputs
 from eventstacks.errors import ErrorCode, ToolError, command_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from eventstacks.cloudformation.run import Drift
 
 
 def _declined() -> ToolError:
@@ -203,7 +199,7 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
     return output.EXIT_FAILED if failed else output.EXIT_CHANGES if drifted else 0
 
 
-def _show_drift(drift: Drift) -> None:
+def _show_drift(drift: run.Drift) -> None:
     output.echo(f"{drift.ref}: {drift.status}", style=output.state_style(drift.status))
     for resource in drift.resources:
         keys = ("LogicalResourceId", "ResourceType", "StackResourceDriftStatus")

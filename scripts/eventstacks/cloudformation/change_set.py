@@ -3,25 +3,19 @@
 Request, creation, reading without secrets, execution, deletion of what is unused.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code
 from eventstacks.cloudformation import failure, operation
+from eventstacks.cloudformation.operation import Operation
 from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient, mask_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-
-    from eventstacks.cloudformation.operation import Operation
-
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -50,7 +44,7 @@ class ChangeSet:
     unchanged: bool = False
 
 
-def create(stack: StackClient, arguments: dict[str, Any], secrets: Secrets) -> ChangeSet:
+def create(stack: StackClient, arguments: dict[str, Any], secrets: "Secrets") -> ChangeSet:
     """Create a change set, wait for it and read it whole; the result holds no secret.
 
     One without changes is deleted and returned as ``unchanged``. Raises failure.DeploymentError if
@@ -86,7 +80,7 @@ def _wait(stack: StackClient, arn: str) -> Any:
     )
 
 
-def _read(stack: StackClient, pending: ChangeSet, secrets: Secrets) -> ChangeSet:
+def _read(stack: StackClient, pending: ChangeSet, secrets: "Secrets") -> ChangeSet:
     """Wait for a change set and return it with its changes."""
     answer = _wait(stack, pending.arn)
     if answer["Status"] == "FAILED":
@@ -216,7 +210,7 @@ class Secrets:
     properties: frozenset[str] = frozenset()  # Resource.Property
 
     @classmethod
-    def of(cls, values: Mapping[str, str | None], *templates: Mapping[str, Any]) -> Secrets:
+    def of(cls, values: Mapping[str, str | None], *templates: Mapping[str, Any]) -> Self:
         """Find the secrets of a stack.
 
         ``values``: parameter → value as sent. ``templates``: the new one, and the deployed one.

@@ -1,25 +1,19 @@
 """Delete stacks: preview what is deleted and retained, then delete in reverse dependency order."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from botocore.exceptions import ClientError
 
+from eventstacks.aws import Aws
 from eventstacks.cloudformation import failure, operation, outputs
 from eventstacks.cloudformation.plan import deployed_template
 from eventstacks.cloudformation.run import Preview, Result, Scope, Status
-from eventstacks.cloudformation.stack import DELETED, IN_REVIEW
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, StackClient
+from eventstacks.environment import Environment, StackRef
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from eventstacks.aws import Aws
-    from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import Environment, StackRef
 
 
 def preview(scope: Scope) -> list[Preview]:

@@ -13,9 +13,7 @@ report    a Result per stack: its outputs, or the root cause of a failure  ``Dep
 Nothing is left behind: a change set that was not executed is deleted, also after Ctrl-C.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from botocore.exceptions import ClientError
 
@@ -25,13 +23,9 @@ from eventstacks.cloudformation.change_set import ChangeSet, Options
 from eventstacks.cloudformation.plan import Planner, check_losses
 from eventstacks.cloudformation.run import Interrupted, Plan, Result, Scope, at_once
 from eventstacks.cloudformation.stack import StackClient, is_missing, state_of
+from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from eventstacks.environment import StackRef
-    from eventstacks.rendering import RenderedTemplate
+from eventstacks.rendering import RenderedTemplate
 
 
 def plan(

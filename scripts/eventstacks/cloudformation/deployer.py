@@ -3,9 +3,8 @@
 Both have the same verbs with the same signatures; a verb is called on what ``create`` returns.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eventstacks.aws import RETRY_LONG, Aws, Clock
 from eventstacks.cloudformation import failure, operation, outputs, stack_sets
@@ -26,11 +25,7 @@ from eventstacks.cloudformation.stack import (
     is_in_progress,
     state_of,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from eventstacks.environment import StackRef
+from eventstacks.environment import StackRef
 
 _FOLLOW = "follow"  # the method of a step that starts nothing; its arguments are DescribeStacks
 _DRIFT_KEYS = (  # of StackResourceDrift; PropertyDifferences are seen from the template

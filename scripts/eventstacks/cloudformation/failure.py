@@ -1,23 +1,17 @@
 """Why an operation failed: the root cause in one sentence, and what to do next."""
 
-from __future__ import annotations
-
 import contextlib
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error
 from eventstacks.cloudformation.operation import NESTED_STACK, Event, Operation, read_events
-from eventstacks.cloudformation.stack import advice_for, is_in_progress, state_of
+from eventstacks.cloudformation.stack import StackClient, advice_for, is_in_progress, state_of
+from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import StackRef
 
 _NESTED_CHANGE_SET = re.compile(r"[Nn]ested change set (arn:\S+)")
 # An assumption: validation can report this long before the stack's first event.

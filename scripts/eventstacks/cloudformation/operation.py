@@ -3,13 +3,13 @@
 DescribeStackEvents alone is polled, once per tick: the stack's own events carry its status.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
@@ -24,11 +24,6 @@ from eventstacks.cloudformation.stack import (
     state_of,
 )
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
-
 
 NESTED_STACK = "AWS::CloudFormation::Stack"
 TICK = 0.6  # seconds between two polls: the end is noticed after half of it on average
@@ -62,7 +57,7 @@ class Event:
     detail: str = ""  # DetailedStatus: VALIDATION_FAILED …
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], mask: Callable[[str], str] = str) -> Event:
+    def of(cls, raw: Mapping[str, Any], mask: Callable[[str], str] = str) -> Self:
         """Read an entry of DescribeStackEvents; ``mask`` is applied to AWS's reasons."""
         kind, physical_id = raw.get("ResourceType", ""), raw.get("PhysicalResourceId", "")
         reason, failure = raw.get("ResourceStatusReason") or "", ""

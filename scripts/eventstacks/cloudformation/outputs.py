@@ -3,26 +3,20 @@
 Outputs, parameter values, and the order that follows from them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import graphlib
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from eventstacks.aws import AWS_ERRORS, Aws, Clock, error_code, error_message
 from eventstacks.cloudformation import failure
 from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, StackClient
-from eventstacks.environment import Source, StackRef, Value
+from eventstacks.environment import Environment, Source, StackRef, Value
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow.resolve import Stack
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from eventstacks.environment import Environment
-    from eventstacks.rendering import RenderedTemplate
+from eventstacks.rendering import RenderedTemplate
 
 
 class NotDeployedError(ToolError):
@@ -111,7 +105,7 @@ class Values:
 # --- order --------------------------------------------------------------------------------------
 
 
-Uses = dict["StackRef", set[tuple["StackRef", str]]]  # stack → (stack, output) that it needs
+Uses = dict[StackRef, set[tuple[StackRef, str]]]  # stack → (stack, output) that it needs
 
 
 def uses(environment: Environment, templates: Mapping[str, RenderedTemplate] | None = None) -> Uses:

@@ -1,28 +1,21 @@
 """Plan one stack: its state, what is sent to CloudFormation, and what would change or be lost."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks import documents
-from eventstacks.aws import call, error_message
+from eventstacks.aws import Aws, Clock, call, error_message
 from eventstacks.cloudformation import change_set, failure, outputs
 from eventstacks.cloudformation.operation import NESTED_STACK
 from eventstacks.cloudformation.run import Plan, Scope
-from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, state_of
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, MASK, StackClient, state_of
+from eventstacks.environment import Environment, StackRef, StackSettings
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow.resolve import partition_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from eventstacks.aws import Aws, Clock
-    from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import Environment, StackRef, StackSettings
-    from eventstacks.rendering import RenderedTemplate
+from eventstacks.rendering import RenderedTemplate
 
 _NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
 # CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes

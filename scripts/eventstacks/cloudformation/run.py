@@ -1,24 +1,19 @@
 """Work on many stacks at once: threads, order, results, and who is told about progress."""
 
-from __future__ import annotations
-
 import functools
 import graphlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 from eventstacks.aws import AWS_ERRORS, Aws, Cancelled, Clock
 from eventstacks.cloudformation import failure, operation
+from eventstacks.cloudformation.change_set import ChangeSet
 from eventstacks.cloudformation.stack import StackClient
+from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from datetime import datetime
-
-    from eventstacks.cloudformation.change_set import ChangeSet
-    from eventstacks.environment import StackRef
 
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")

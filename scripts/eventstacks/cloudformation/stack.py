@@ -4,21 +4,16 @@ Sources: CloudFormation User Guide, 'Stack status codes'; API Reference of Conti
 RollbackStack and DeleteStack.
 """
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import RETRY_SHORT, Clock, call, error_code, error_message, wait_for
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from eventstacks.environment import StackRef
+from eventstacks.environment import StackRef
 
 MASK = "****"  # as AWS masks the value of a NoEcho parameter
 _SHORT = 4  # characters; a shorter secret is masked only where it is a word of its own

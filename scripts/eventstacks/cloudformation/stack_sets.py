@@ -4,32 +4,24 @@ They are managed in the environment's first Region. Stack sets have no change se
 settings. Source: API Reference of CreateStackSet, UpdateStackSet and CreateStackInstances.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
 from eventstacks import documents
 from eventstacks.aws import RETRY_LONG, error_code, suppress_aws_error
 from eventstacks.cloudformation import failure
+from eventstacks.cloudformation.change_set import Options
 from eventstacks.cloudformation.plan import body_arguments, capabilities, check_losses
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Scope, Status, Step
-from eventstacks.cloudformation.stack import MASK, NOT_DEPLOYED
-from eventstacks.environment import StackRef
+from eventstacks.cloudformation.stack import MASK, NOT_DEPLOYED, StackClient
+from eventstacks.environment import Environment, StackRef, StackSet
 from eventstacks.errors import ErrorCode, ToolError, command_line
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from eventstacks.cloudformation.change_set import Options
-    from eventstacks.cloudformation.stack import StackClient
-    from eventstacks.environment import Environment, StackSet
-    from eventstacks.rendering import RenderedTemplate
+from eventstacks.rendering import RenderedTemplate
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _OUTCOMES = {"CREATE": "created", "UPDATE": "updated", "DELETE": "deleted"}  # by Action

@@ -7,14 +7,13 @@ same if their ARNs are equal. ``of_template`` and ``of_environment`` read the fl
 ``live.read`` from an account; the rest of this package does not depend on which.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from eventstacks.environment import Source
+from eventstacks.environment import Environment, Source, StackRef
 from eventstacks.flow.policies import Policy, permission_of, policy_of
 from eventstacks.flow.resolve import Resource, Stack
 from eventstacks.flow.symbols import (
@@ -26,12 +25,7 @@ from eventstacks.flow.symbols import (
     pattern_of,
 )
 from eventstacks.flow.targets import EVENTS, PIPES, SCHEDULER, Target, bare
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from eventstacks.environment import Environment, StackRef
-    from eventstacks.rendering import RenderedTemplate
+from eventstacks.rendering import RenderedTemplate
 
 
 @dataclass(frozen=True)

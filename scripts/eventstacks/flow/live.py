@@ -1,26 +1,18 @@
 """Read the flow as it is deployed, as the resources that a template would have."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import error_code, error_message
+from eventstacks.aws import Aws, error_code, error_message
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph
+from eventstacks.flow.graph import Flow
 from eventstacks.flow.policies import Policy
-from eventstacks.flow.resolve import Resource
-from eventstacks.flow.symbols import as_dict, documents_of, is_known
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from eventstacks.aws import Aws
-    from eventstacks.flow.graph import Flow
-    from eventstacks.flow.resolve import Stack
-    from eventstacks.flow.symbols import Json
+from eventstacks.flow.resolve import Resource, Stack
+from eventstacks.flow.symbols import Json, as_dict, documents_of, is_known
 
 # Parts of the error codes with which services say that a resource does not exist.
 _NOT_FOUND = ("NotFound", "NoSuch", "NonExistent", "DoesNotExist")

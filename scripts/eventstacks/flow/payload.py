@@ -6,20 +6,15 @@ Source: EventBridge User Guide, 'Input transformation'. On quotes it says: Event
 strings where a JSON value is expected, escapes no value, and objects inside a string lose theirs.
 """
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from eventstacks.flow.graph import Rule
 from eventstacks.flow.symbols import SYMBOL, as_dict
 from eventstacks.flow.targets import Form, Reason, Target, kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from eventstacks.flow.graph import Rule
 
 RESERVED = (
     "aws.events.rule-arn",

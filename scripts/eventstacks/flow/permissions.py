@@ -4,21 +4,15 @@ Source: EventBridge User Guide, 'Using resource-based policies' and 'IAM roles f
 targets'.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from eventstacks.flow import targets
+from eventstacks.flow.graph import Flow, Rule
 from eventstacks.flow.policies import Policy, Verdict, decisive, evaluate, policy_of
+from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list, at
 from eventstacks.flow.targets import EVENTS, PIPES, SCHEDULER, Call, Context, Reason, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from eventstacks.flow.graph import Flow, Rule
-    from eventstacks.flow.resolve import Resource
-
 
 # Service of a pipe's source: what the role has to allow on it (EventBridge guide, 'Pipes
 # permissions'). dynamodb:ListStreams is left out: the Service Authorization Reference wants "*" for

@@ -3,18 +3,13 @@
 Source: IAM User Guide, 'Policy evaluation logic' and 'Condition operators'.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
+from eventstacks.flow.resolve import Resource, Stack
 from eventstacks.flow.symbols import SYMBOL, Json, as_dict, as_list, documents_of, is_known, like
 from eventstacks.flow.targets import DOUBTS, Context, Reason
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from eventstacks.flow.resolve import Resource, Stack
 
 
 @dataclass(frozen=True)
@@ -80,13 +75,13 @@ class Verdict:
         """None if the templates cannot tell."""
         return True if self.code is Reason.ALLOWED else None if self.code in DOUBTS else False
 
-    def __and__(self, other: Verdict) -> Verdict:
+    def __and__(self, other: Self) -> "Verdict":
         """Combine two verdicts that must both allow: deny > unknown > allow."""
         first = min(self, other, key=lambda one: (False, None, True).index(one.allowed))
         reasons = ", ".join(dict.fromkeys(filter(None, (self.reason, other.reason))))
         return first if first.allowed is not True else Verdict(reason=reasons)
 
-    def otherwise(self, code: Reason, reason: str) -> Verdict:
+    def otherwise(self, code: Reason, reason: str) -> "Verdict":
         """Return this verdict, or another if it is that no statement applies."""
         return Verdict(code, reason) if self.code is Reason.NO_POLICY else self
 

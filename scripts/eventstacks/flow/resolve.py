@@ -3,22 +3,18 @@
 A value that only AWS knows becomes a symbol (``flow.symbols``).
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from botocore.loaders import Loader
 
 from eventstacks.documents import text_of
 from eventstacks.flow.symbols import as_dict, as_list, is_known, symbol_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 _NO_VALUE = object()  # AWS::NoValue
 _MAX_REFERENCES = 50  # nested references; a guess: more than templates have, within Python's stack
@@ -124,7 +120,7 @@ class Stack:
     account: str = ""
     physical: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, bool] = field(default_factory=dict)
-    exporters: Sequence[Stack] = ()
+    exporters: Sequence["Stack"] = ()
     scope: str = ""
     _active: set[str] = field(default_factory=set, init=False, repr=False)
 

@@ -6,25 +6,18 @@ EventBridge fills in, and can contain ``${Bucket}`` or ``${AWS::AccountId}`` as 
 event, an entry of PutEvents, and a record of a DynamoDB stream are accepted as well.
 """
 
-from __future__ import annotations
-
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow.graph import Flow
 from eventstacks.flow.payload import envelope
-from eventstacks.flow.symbols import as_dict
-from eventstacks.flow.trace import STREAM, Fate
+from eventstacks.flow.symbols import Json, as_dict
+from eventstacks.flow.trace import STREAM, Arrival, Fate
 from eventstacks.patterns.operators import refuse_constant
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from eventstacks.flow.graph import Flow
-    from eventstacks.flow.symbols import Json
-    from eventstacks.flow.trace import Arrival
 
 _KEYS = {
     "event": dict,

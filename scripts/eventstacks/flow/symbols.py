@@ -6,8 +6,6 @@ question mark, such as ``⟨Parameter?⟩``, can have any value; the others are 
 generates, and no two of them are equal.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -7,17 +7,13 @@ Sources: EventBridge User Guide, 'Event bus targets', 'Using resource-based poli
 for sending events to targets'; the Service Authorization Reference for the resources of an action.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import as_dict, is_known
-
-if TYPE_CHECKING:
-    from eventstacks.flow.resolve import Resource
 
 EVENTS, SCHEDULER = "events.amazonaws.com", "scheduler.amazonaws.com"
 PIPES = "pipes.amazonaws.com"

@@ -1,29 +1,23 @@
 """Trace one event before it is sent: which rules match, what targets receive, and what is lost."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import payload, permissions
-from eventstacks.flow.graph import bus_arn, bus_name, of_stacks
+from eventstacks.flow.graph import Flow, Rule, bus_arn, bus_name, of_stacks
+from eventstacks.flow.payload import Payload
+from eventstacks.flow.policies import Verdict
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import SYMBOL, Json, as_dict, is_known
 from eventstacks.flow.targets import REFUSALS, Reason, Target
 from eventstacks.patterns.grammar import OPERATORS, PatternError
 from eventstacks.patterns.matcher import Pattern
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from eventstacks.flow.graph import Flow, Rule
-    from eventstacks.flow.payload import Payload
-    from eventstacks.flow.policies import Verdict
 
 # None: it depends on what only AWS knows; and the reasons.
 Matched = tuple[bool | None, tuple[str, ...]]
@@ -64,7 +58,7 @@ class Delivery:
     queue: Verdict | None = None
     dead_letters: str = ""
     problem: str = ""
-    onward: Arrival | None = None
+    onward: "Arrival | None" = None
 
 
 @dataclass(frozen=True)

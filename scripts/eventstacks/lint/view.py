@@ -5,30 +5,22 @@ tried both ways, as far as cfn-lint's solver allows the combination. So a findin
 a deployment can meet.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cfnlint.rules import CloudFormationLintRule, RuleMatch
+from cfnlint.template import Template
 
 from eventstacks.flow.graph import Flow, Rule, of_stacks
+from eventstacks.flow.policies import Verdict
 from eventstacks.flow.resolve import Stack
-from eventstacks.flow.symbols import as_dict, as_list, at
+from eventstacks.flow.symbols import Json, as_dict, as_list, at
 from eventstacks.flow.symbols import pattern_of as read_pattern
 from eventstacks.flow.targets import bare
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from cfnlint.template import Template
-
-    from eventstacks.flow.policies import Verdict
-    from eventstacks.flow.symbols import Json
 
 REGION = "us-east-1"  # gives literal ARNs a partition; rules do not judge by the Region
 MAX_CONDITIONS = 5  # at a time; what depends on more of them is undecided, and no finding
@@ -61,14 +53,14 @@ class Node:
 
     raw: Any
     path: tuple[str | int, ...]
-    stack: Scenario
+    stack: "Scenario"
 
     @cached_property
     def value(self) -> Any:
         """The resolved value, with symbols for what only AWS knows (``flow.resolve``)."""
         return self.stack.resolve(self.raw)
 
-    def get(self, *keys: str) -> Node | None:
+    def get(self, *keys: str) -> "Node | None":
         """Return the node under the keys; None if this scenario has none."""
         node: Node | None = self
         for key in keys:
@@ -77,7 +69,7 @@ class Node:
             node = _settle(node.raw[key], (*node.path, key), node.stack)
         return node
 
-    def items(self) -> list[Node]:
+    def items(self) -> list["Node"]:
         """Return the entries of a list, and any other node as its only entry."""
         if not isinstance(self.raw, list):
             return [self]
@@ -86,7 +78,7 @@ class Node:
         return [node for node in found if node]
 
 
-def _settle(raw: Any, path: tuple[str | int, ...], stack: Scenario) -> Node | None:
+def _settle(raw: Any, path: tuple[str | int, ...], stack: "Scenario") -> "Node | None":
     """Follow Fn::If as far as the scenario decides it; return None for AWS::NoValue."""
     while isinstance(raw, dict) and "Fn::If" in raw:
         branches = raw["Fn::If"]

@@ -16,20 +16,16 @@ Exception: the two callback URLs of CloudFormation, whose random token is the cr
 AWS's signed URLs.
 """
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Awaitable, Callable
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 from ministack.core import iam_evaluator, router
 from ministack.services import sts
 from ministack.services.cloudformation import custom_resource, wait_conditions
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 # 127.0.0.1, localhost and S3's virtual-host forms: bucket.localhost, bucket.s3.localhost,
 # bucket.s3.region.localhost.

@@ -6,8 +6,6 @@ file ``alive`` when the process ends: the content is trusted, and the pid in it 
 while the lock is held. What only the process needs is imported there: the tool has to start fast.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json
@@ -20,19 +18,17 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from eventstacks import local
 from eventstacks.aws import Endpoint
 from eventstacks.errors import ErrorCode, ToolError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 PACKAGES = Path(__file__).resolve().parents[2]
 STATUS_PATH = "/_local_aws/status"

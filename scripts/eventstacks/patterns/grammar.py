@@ -5,9 +5,8 @@ recorded AWS verdicts agree.
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns.operators import (
@@ -26,9 +25,6 @@ from eventstacks.patterns.operators import (
     read_json,
     show,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # Dotted path -> tests, of which one must accept.
 Alternative: TypeAlias = dict[str, tuple[Comparison, ...]]

@@ -1,19 +1,22 @@
 """Match patterns against events, and explain why one does not match."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.patterns.grammar import Alternative, parse_pattern
-from eventstacks.patterns.operators import MAX_DEPTH, Scalar, canonical, original, read_json, show
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from eventstacks.patterns.operators import Accepts, Comparison
+from eventstacks.patterns.operators import (
+    MAX_DEPTH,
+    Accepts,
+    Comparison,
+    Scalar,
+    canonical,
+    original,
+    read_json,
+    show,
+)
 
 # The array elements that hold a value: (array, index) pairs, the outermost first. Two values can be
 # part of one match unless they are in different elements of the same array.
@@ -28,7 +31,7 @@ Fields: TypeAlias = dict[str, list[tuple[Scalar, Place]]]
 class Node:
     """A step to named fields: the keys of the next steps, and the field that ends here, if any."""
 
-    edges: dict[str, Node] = field(default_factory=dict)
+    edges: dict[str, "Node"] = field(default_factory=dict)
     path: str | None = None
 
 

@@ -6,8 +6,6 @@ Strings are compared by character, numbers by value if a double can hold them, a
 hexadecimal digits.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import math
