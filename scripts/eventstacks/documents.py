@@ -13,9 +13,9 @@ import yaml
 from eventstacks.errors import ErrorCode, ToolError
 
 _ROOT_INTRINSICS = ("Ref", "Condition")  # all others have the prefix Fn:: in their long form
-# A guess: far deeper than templates and environment files are, and not too deep for the code that
-# follows them down.
-MAX_DEPTH = 100
+# Guesses: far deeper and wider than templates and environment files are, and not too much for the
+# code that follows them down.
+MAX_DEPTH, MAX_WIDTH = 100, 100_000
 # libyaml's parser, ten times as fast, where PyYAML was built with it.
 FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -73,6 +73,8 @@ class StrictLoader(FAST_LOADER):  # type: ignore[misc]
             seen.add(key.value)
             key.tag = _MERGE if key.tag == _MERGE else f"{_TAG}str"
         super().flatten_mapping(node)
+        # Once for each key, the last one counts: merges of merges would double them each time.
+        node.value = list({key.value: (key, value) for key, value in node.value}.values())
 
 
 def refuse(node: Any, problem: str) -> yaml.constructor.ConstructorError:
@@ -120,9 +122,9 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
     """
     try:
         value = yaml.load(text, Loader=loader)  # noqa: S506 - every loader here is a SafeLoader
-        is_deep = is_too_deep(value)
+        is_large = is_too_large(value)
     except RecursionError:
-        is_deep = True
+        is_large = True
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -133,21 +135,27 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # What Python's own types refuse, such as 0b_.
         raise DocumentError(f"invalid YAML: {error}; quote the value", where=name) from None
-    if is_deep:
+    if is_large:
         raise DocumentError(
-            f"nested more than {MAX_DEPTH} levels deep, or an alias that contains itself",
+            f"nested more than {MAX_DEPTH} levels deep, or an alias that contains itself or over "
+            f"{MAX_WIDTH:,} values",
             where=name,
         )
     return value
 
 
-def is_too_deep(value: Any) -> bool:
-    """Return True if lists and mappings are nested deeper than MAX_DEPTH, or without end."""
+def is_too_large(value: Any) -> bool:
+    """Return True if a value has more than MAX_DEPTH levels, or MAX_WIDTH values in one of them.
+
+    What an alias repeats counts each time: an alias that contains itself has no end.
+    """
     level = [value]
     for _ in range(MAX_DEPTH):
-        unique = {id(one): one for one in level if isinstance(one, dict | list)}.values()
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if sum(map(len, inner)) > MAX_WIDTH:
+            return True
         level = [
-            one for each in unique for one in (each.values() if isinstance(each, dict) else each)
+            one for each in inner for one in (each.values() if isinstance(each, dict) else each)
         ]
     return any(isinstance(one, dict | list) for one in level)
 

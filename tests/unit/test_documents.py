@@ -118,6 +118,25 @@ def test_merge_keys_fill_in_what_a_mapping_lacks():
         documents.parse("a: &a {x: 1}\nb: {<<: *a, x: 2, x: 3}\n", "p.yaml")
 
 
+def test_aliases_of_aliases_are_refused_without_following_them():
+    levels = "".join(f"- &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 90))
+    with pytest.raises(documents.DocumentError, match="an alias that contains"):
+        documents.parse(f"- &a0 [x]\n{levels}", "p.yaml")  # 2 ** 89 values
+
+
+def test_merges_of_merges_do_not_double_the_keys():
+    read = []
+
+    class Loader(documents.StrictLoader):
+        def construct_object(self, node, deep=False):  # noqa: FBT002 - as in PyYAML
+            read.append(node)
+            return super().construct_object(node, deep)
+
+    levels = "".join(f"- &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 13))
+    assert documents.parse(f"- &a0 {{x: 1}}\n{levels}", "p.yaml", Loader) == [{"x": 1}] * 13
+    assert len(read) < 100
+
+
 def test_sections_with_functions_in_the_place_of_names_are_a_template():
     text = "Resources: {'Fn::ForEach::Topics': [A, [b], {C: {}}], 'Fn::Transform': {Name: AWS::Include}}\nOutputs:\n"
     assert list(documents.parse_template(text, "t.yaml")["Resources"]) == [
@@ -136,9 +155,9 @@ def test_keys_are_strings():
 def test_depth_is_counted_in_lists_and_mappings(monkeypatch):
     nested: list[object] = [{"a": [1]}]
     monkeypatch.setattr(documents, "MAX_DEPTH", 3)
-    assert not documents.is_too_deep(nested)
+    assert not documents.is_too_large(nested)
     monkeypatch.setattr(documents, "MAX_DEPTH", 2)
-    assert documents.is_too_deep(nested)
+    assert documents.is_too_large(nested)
     monkeypatch.setattr(documents, "MAX_DEPTH", 50)
     nested.append(nested)
-    assert documents.is_too_deep(nested)
+    assert documents.is_too_large(nested)

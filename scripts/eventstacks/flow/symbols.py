@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from eventstacks.documents import is_too_deep
+from eventstacks.documents import is_too_large
 
 Json = dict[str, Any]
 
@@ -103,4 +103,4 @@ def _parsed(raw: Any) -> Json:
         value = json.loads(raw) if isinstance(raw, str) else raw
     except (ValueError, RecursionError):
         return {}
-    return {} if is_too_deep(value) else as_dict(value)
+    return {} if is_too_large(value) else as_dict(value)
