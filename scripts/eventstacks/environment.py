@@ -62,17 +62,6 @@ Value = str | OutputReference | Source
 
 
 @dataclass(frozen=True)
-class StackSet:
-    """The accounts of an environment that is deployed with CloudFormation StackSets."""
-
-    organizational_units: Sequence[str] = ()  # of AWS Organizations, or instead of them
-    accounts: Sequence[str] = ()  # accounts with the roles of AWS's guide
-    concurrency: int = 1  # accounts at the same time, per Region
-    failure_tolerance: int = 0  # accounts that may fail, per Region
-    auto_deployment: bool = False
-
-
-@dataclass(frozen=True)
 class StackSettings:
     """One stack of an environment; ``name`` is its key in the file."""
 
@@ -145,7 +134,6 @@ class Environment:
     bucket: str | None = None  # for template bodies over 51,200 bytes
     endpoint: str | None = None  # None: AWS; "embedded"; or the URL of an AWS-compatible endpoint
     notifications: Sequence[str] = ()
-    stack_set: StackSet | None = None
 
     def ref(self, stack: str, region: str) -> StackRef:
         """Return the reference to a stack, by its key in the file, in a region."""
@@ -313,8 +301,6 @@ def _environment(path: Path, data: dict[str, Any]) -> Environment:
         given["tags"] = tags | _value(given.get("tags", {}))
         given["parameters"] = _value(given.get("parameters", {}))
         stacks[name] = StackSettings(name=name, stack_name=prefix + name, **given)
-    if "stack_set" in own:
-        own["stack_set"] = StackSet(**own["stack_set"])
     return Environment(name=path.stem, path=path, tags=tags, stacks=stacks, **own)
 
 

@@ -34,7 +34,7 @@ def _operating(
     *,
     yes: bool = True,
     as_json: bool,
-) -> Iterator[tuple[stack_view.Reporter, deployer.Deployer]]:
+) -> Iterator[tuple[stack_view.Reporter, deployer.Stacks]]:
     """Connect to an environment; yield a live view, and the deployer whose progress it shows."""
     connection, refs = connect(env, stack, region, templates)
     with stack_view.Reporter(

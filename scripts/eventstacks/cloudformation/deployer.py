@@ -1,13 +1,10 @@
-"""What deploys an environment: the stacks of one account, or stack sets in many accounts.
-
-Both have the same verbs with the same signatures; a verb is called on what ``create`` returns.
-"""
+"""What deploys an environment: its verbs are called on what ``create`` returns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventstacks.aws import RETRY_LONG, Aws, Clock
-from eventstacks.cloudformation import failure, operation, outputs, stack_sets
+from eventstacks.cloudformation import failure, operation, outputs
 from eventstacks.cloudformation.delete import delete, preview
 from eventstacks.cloudformation.deploy import deploy, plan
 from eventstacks.cloudformation.run import (
@@ -105,21 +102,15 @@ class Stacks(Scope):
         return self.work(wanted, job)
 
 
-Deployer = Stacks | stack_sets.StackSets
-
-
 def create(
     aws: Aws,
     refs: Sequence[StackRef],
     *,
     listener: Listener | None = None,
     clock: Clock | None = None,
-) -> Deployer:
+) -> Stacks:
     """Return what deploys the stacks of ``refs`` (``environment.choose()``)."""
     listener, clock = listener or Listener(), clock or Clock()
-    if aws.environment.stack_set:
-        refs = stack_sets.choose(aws.environment, refs)
-        return stack_sets.StackSets(aws, refs, listener, clock)
     return Stacks(aws, refs, listener, clock)
 
 

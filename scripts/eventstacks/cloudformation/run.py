@@ -48,7 +48,7 @@ class Plan(Report):
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
     values: Mapping[str, str | None] = field(default_factory=dict)
     waits_for: tuple[str, ...] = ()  # stacks of this run whose outputs it needs first
-    settings: tuple[str, ...] = ()  # of the stack, or of a stack set, that would be set
+    settings: tuple[str, ...] = ()  # of the stack that would be set
     outputs: Mapping[str, str] = field(default_factory=dict)  # output → added, removed
     losses: tuple[tuple[str, str, str], ...] = ()  # name, type, what would be lost
 

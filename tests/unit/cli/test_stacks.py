@@ -23,9 +23,7 @@ CHANGED = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def aws(monkeypatch):
     """Connect to nothing; the environment is not protected."""
-    environment = SimpleNamespace(
-        name="dev", protect=False, stack_set=None, endpoint=None, prefix=""
-    )
+    environment = SimpleNamespace(name="dev", protect=False, endpoint=None, prefix="")
     aws = SimpleNamespace(environment=environment)
     monkeypatch.setattr(stacks, "connect", lambda *_: (aws, [BUS, OBJECTS]))
     return aws

@@ -1,15 +1,9 @@
 """A clock that does not wait, and a world in which plan and deploy run."""
 
-import functools
-import importlib.util
-import sys
-import types
-
 import pytest
 from rendered import templates
 from scripted_aws import FakeAws, FakeClock, FakeClockView, RecordingListener, environment
 from scripted_cloudformation import TEMPLATE
-from stack_sets import StackSetWorld
 
 from eventstacks.cloudformation import deployer
 from eventstacks.cloudformation.change_set import Options
@@ -58,32 +52,3 @@ def world(clock):
             return chosen.delete(chosen.preview_deletion(), **more)
 
     return World
-
-
-def stand_in(name, **names):
-    """moto's CloudFormation imports API Gateway, and that a validator of OpenAPI which no test here needs."""
-    module = types.ModuleType(name)
-    module.__dict__.update(names, __path__=[])
-    sys.modules.setdefault(name, module)
-
-
-@pytest.fixture
-def moto_aws(monkeypatch):
-    if (
-        "openapi_spec_validator" not in sys.modules
-        and importlib.util.find_spec("openapi_spec_validator") is None
-    ):
-        stand_in("openapi_spec_validator", validate=None)
-        stand_in("openapi_spec_validator.validation")
-        stand_in("openapi_spec_validator.validation.exceptions", OpenAPIValidationError=Exception)
-    from moto import mock_aws
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        yield
-
-
-@pytest.fixture
-def sets(moto_aws, clock, monkeypatch):
-    return functools.partial(StackSetWorld, clock, monkeypatch)
