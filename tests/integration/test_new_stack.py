@@ -210,9 +210,3 @@ def test_a_rule_on_the_default_bus(invoke, project):
     assert "1 acknowledged" in invoke("send", "--stack", STACK, SAMPLE)
     (line,) = invoke("tail", "--stack", STACK, "--once", "--raw").splitlines()
     assert json.loads(line)["detail"] == DETAIL
-
-
-def test_trace_live_puts_a_sample_on_the_bus_of_its_own_stack(invoke, project):
-    invoke("new", "--stack", STACK)
-    invoke("deploy", "--yes")
-    assert "bus EventBus" in invoke("trace", SAMPLE, "--live")

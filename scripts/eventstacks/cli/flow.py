@@ -15,8 +15,8 @@ import click
 from eventstacks import documents, environment, parameter_checks, rendering
 from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output
-from eventstacks.cli.options import connect, json_option, where_options
-from eventstacks.flow import graph, live, payload, samples, symbols
+from eventstacks.cli.options import json_option, where_options
+from eventstacks.flow import graph, payload, samples, symbols
 from eventstacks.flow import trace as tracing
 from eventstacks.patterns import grammar, matcher
 
@@ -47,9 +47,6 @@ def _read(path: Path) -> str:
     metavar="NAME VALUE",
     help="Value of a parameter of --template or --stack; repeatable.",
 )
-@click.option(
-    "--live", "is_live", is_flag=True, help="Read rules, targets and policies from the account."
-)
 @click.option("--show-event", is_flag=True, help="Print the completed event after the route.")
 @click.option(
     "--ndjson", is_flag=True, help="Read one event per line, print one JSON document per line."
@@ -63,7 +60,6 @@ def trace(
     bus: str | None,
     template: Path | None,
     parameters: tuple[tuple[str, str], ...],
-    is_live: bool,
     show_event: bool,
     ndjson: bool,
     as_json: bool,
@@ -77,12 +73,10 @@ def trace(
     \b
     Examples:
       eventstacks trace tests/events/custom-event-bus/order-placed.json
-      eventstacks trace event.json --env dev --stack s3-object-events --live
+      eventstacks trace event.json --env dev --stack s3-object-events
     """
-    if (template and (is_live or stack)) or (parameters and not (template or stack)):
-        raise click.UsageError(
-            "--template excludes --live and --stack, and --parameter needs --template or --stack."
-        )
+    if (template and stack) or (parameters and not (template or stack)):
+        raise click.UsageError("Give one of --template and --stack; --parameter needs one.")
     if bus is not None:
         bus_stacks.parse_bus(bus)
     text, where = _read(event), str(event)
@@ -91,7 +85,7 @@ def trace(
         document = documents.parse_template(_read(template), str(template))
         find: Find = partial(_template_flow, document, template)
     else:
-        find = (_account_flow if is_live else _environment_flow)(env, stack, region)
+        find = _environment_flow(env, stack, region)
     flows: dict[tuple[Any, ...], graph.Flow] = {}
     failed = False
     for written in read:
@@ -164,23 +158,6 @@ def _environment_flow(env: str, stack: str | None, region: str | None) -> Find:
                 sample.parameters, templates[template].document, f"stack {name}"
             )
         return graph.of_environment(chosen, templates, name, sample.parameters)
-
-    return find
-
-
-def _account_flow(env: str, stack: str | None, region: str | None) -> Find:
-    """Read the deployed flow.
-
-    Return a function: the same, entered on the buses of a sample's stack.
-    """
-    templates = rendering.Templates()
-    aws, refs = connect(env, stack, region, templates)
-    stacks = graph.stacks_of(aws.environment, templates)
-    found = live.read(aws, live.locate(aws, [stacks[ref] for ref in refs], aws.guard()))
-
-    def find(sample: samples.Sample) -> graph.Flow:
-        chosen = aws.environment.choose(sample.stack, region)
-        return replace(found, stacks=[stacks[ref] for ref in chosen])
 
     return find
 

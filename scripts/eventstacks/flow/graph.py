@@ -3,8 +3,7 @@
 Buses, rules, targets, archives, and the policies that allow it.
 
 Everything is identified by its ARN: resources that two templates call by different names are the
-same if their ARNs are equal. ``of_template`` and ``of_environment`` read the flow from templates,
-``live.read`` from an account; the rest of this package does not depend on which.
+same if their ARNs are equal.
 """
 
 import json
@@ -99,7 +98,6 @@ class Flow:
 
     The default bus of a Region needs no resource.
 
-    ``is_whole``: it was read from an account, so whatever is not in here does not exist.
     ``unexamined``: what can hold more of the flow but was not expanded.
     """
 
@@ -111,16 +109,10 @@ class Flow:
     resources: dict[str, Resource] = field(default_factory=dict)
     stacks: list[Stack] = field(default_factory=list)
     unexamined: list[str] = field(default_factory=list)
-    is_whole: bool = False
 
     def rules_on(self, bus: str) -> list[Rule]:
         """Return the rules of a bus in the order of the templates."""
         return [rule for rule in self.rules if rule.bus == bus]
-
-    def covers(self, arn: str) -> bool:
-        """Return True if all buses of the Region and account in an ARN were read."""
-        place = arn.split(":")[3:5]
-        return self.is_whole and any(bus.split(":")[3:5] == place for bus in self.buses)
 
     def policies_of(self, arn: str) -> list[Policy]:
         """Return the resource policies that guard an ARN, open ones if they are not known to."""
@@ -208,7 +200,7 @@ def of_stacks(stacks: Iterable[Stack]) -> Flow:
             logs = stack.arn("logs", "")
             flow.policies.append(Policy("a custom resource", logs, (), is_open=True))
     for resource, stack in found:
-        add(flow, resource, stack)
+        _add(flow, resource, stack)
     return flow
 
 
@@ -223,10 +215,9 @@ def bus_name(arn: str) -> str:
     return arn.rpartition(":event-bus/")[2] if ":event-bus/" in arn else ""
 
 
-def add(flow: Flow, resource: Resource, stack: Stack) -> None:
-    """Add a resource with the bus, rule, archive, sender and policies that it is or has."""
+def _add(flow: Flow, resource: Resource, stack: Stack) -> None:
+    """Add the bus, rule, archive, sender and policies that a resource is or has."""
     given, label = resource.properties, resource.logical_id
-    flow.resources[bare(resource.arn)] = resource
     flow.policies += _policies(flow, resource, stack)
     schedule = given.get("ScheduleExpression")
     entries = map(as_dict, as_list(given.get("Targets")))
@@ -277,11 +268,7 @@ def _sender(rule: Rule, given: Mapping[str, Any], kind: Sender) -> Rule:
 
 # type: (property with the policy, property that names what it guards: queues by URL, topics by
 # ARN). An inline policy is for one queue or topic (CloudFormation: AWS::SQS::QueueInlinePolicy).
-# Functions, queues and topics have a Policy in the answers of AWS only.
 _DOCUMENTS = {
-    "AWS::Lambda::Function": ("Policy", ""),
-    "AWS::SQS::Queue": ("Policy", ""),
-    "AWS::SNS::Topic": ("Policy", ""),
     "AWS::Events::EventBus": ("Policy", ""),
     "AWS::KMS::Key": ("KeyPolicy", ""),
     "AWS::KMS::ReplicaKey": ("KeyPolicy", ""),

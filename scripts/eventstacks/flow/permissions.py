@@ -30,7 +30,7 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
     ``event``: if it is known, what a bus policy says about its source and detail type counts too.
     """
     refusal = targets.refusal_of(target, rule.arn)
-    if refusal and not flow.is_whole:  # what is deployed was not refused
+    if refusal:
         return Verdict(*refusal)
     kind = targets.kind_of(target.arn)
     if not kind.action:
@@ -110,8 +110,7 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
         evaluate(policies, caller, call.action, call.resource, call.context) for caller in callers
     )
     kind = targets.kind_of(arn)
-    is_bus = flow.is_whole and ":event-bus/" in arn  # only those of some Regions were read
-    if not (flow.covers(arn) if is_bus else (flow.is_whole or arn in flow.resources)):
+    if arn not in flow.resources:
         text = f"{arn} is not in these stacks, nor is its policy"
         return verdict.otherwise(Reason.NOT_IN_STACKS, text)
     words = f"no {kind.policy or 'policy'} allows {' or '.join(callers)} to call {call.action}"
@@ -135,8 +134,6 @@ def of_role(  # noqa: PLR0913, PLR0917 - what a rule has by default, and a sende
     context = _context(rule) if context is None else context
     arn = str(target.role)
     role = flow.resources.get(arn)
-    if role is None and flow.is_whole and not flow.policies_of(arn):
-        return Verdict(Reason.ROLE_NOT_FOUND, f"the role {arn} does not exist")
     if role is None:
         return Verdict(Reason.NOT_IN_STACKS, f"the role {arn} is not in what was read")
     label = role.logical_id
@@ -153,7 +150,6 @@ def of_role(  # noqa: PLR0913, PLR0917 - what a rule has by default, and a sende
         name = f"the permissions boundary of the role {label}"
         found = next((one for one in flow.resources.values() if limit in (one.ref, one.arn)), None)
         document = found.properties.get("PolicyDocument") if found else "⟨document?⟩"
-        document = limit if isinstance(limit, dict) else document  # as live.py reads it
         verdict &= _of_calls([policy_of(name, role.arn, document)], calls, name)
     return verdict
 

@@ -107,10 +107,9 @@ class Stack:
     """A parsed template with the values it is deployed with.
 
     ``parameters``: strings as CloudFormation takes them (lists with commas), or callables that
-    return one; a parameter that is not given has its Default, or is a symbol. ``physical``: logical
-    ID → physical ID of a deployed stack. ``conditions``: forced results, whatever the parameters
-    are. ``exporters``: the stacks whose exports it can import. ``scope``: prefix of the symbols
-    (default: ``name``).
+    return one; a parameter that is not given has its Default, or is a symbol. ``conditions``:
+    forced results, whatever the parameters are. ``exporters``: the stacks whose exports it can
+    import. ``scope``: prefix of the symbols (default: ``name``).
     """
 
     template: Mapping[str, Any]
@@ -118,7 +117,6 @@ class Stack:
     name: str = ""
     region: str = ""
     account: str = ""
-    physical: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, bool] = field(default_factory=dict)
     exporters: Sequence["Stack"] = ()
     scope: str = ""
@@ -195,12 +193,8 @@ class Stack:
         """Return the name of a resource, its Ref and its ARN."""
         kind = self._type(logical_id)
         key, ref, arn = _TYPES.get(kind, ("", "{n}", ""))
-        physical = self.physical.get(logical_id, "")
-        if physical:
-            name = re.split(r"[|]" if ref == "{n}" else r"[/:]", physical)[-1]
-        else:
-            given = self._property(logical_id, key) if key else None
-            name = self.symbol(logical_id) if given is None else str(given)
+        given = self._property(logical_id, key) if key else None
+        name = self.symbol(logical_id) if given is None else str(given)
         words = {short: self._pseudo(f"AWS::{long}") for short, long in _PSEUDO.items()}
         words |= {"n": name, "id": self.symbol(f"{logical_id}.id"), "f": ""}
         if kind == "AWS::Events::Rule":  # its bus is given by name or ARN
@@ -216,8 +210,6 @@ class Stack:
             words["f"] = str(self._property(logical_id, "Path") or "").lstrip("/")
         elif kind in _PARENTS:
             words["f"] = f"{self._parent(logical_id, *_PARENTS[kind])}:"
-        if ref == "{arn}" and physical.startswith("arn:"):
-            return name, physical, physical
         arn = arn.format(**words) if arn else self.symbol(f"{logical_id}.Arn")
         return name, ref.format(**words, arn=arn), arn
 

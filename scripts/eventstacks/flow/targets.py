@@ -31,13 +31,11 @@ Reason = StrEnum(
         "NO_POLICY",
         "KEY_POLICY",
         "KEY_AWS_MANAGED",
-        "ROLE_NOT_FOUND",
         "ROLE_TRUST",
         "ROLE_POLICY",
         # The target cannot take it.
         "OTHER_REGION",
         "FIFO_QUEUE",
-        "NO_SUCH_BUS",
         "LOOP",
         "PAYLOAD",
         # PutTargets refuses it: the stack is never created.

@@ -10,7 +10,7 @@ from typing import Any
 
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import payload, permissions
-from eventstacks.flow.graph import Flow, Rule, bus_arn, bus_name, of_stacks
+from eventstacks.flow.graph import Flow, Rule, bus_arn, bus_name
 from eventstacks.flow.payload import Payload
 from eventstacks.flow.policies import Verdict
 from eventstacks.flow.resolve import Stack
@@ -159,17 +159,15 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
 
     ``bus``: a name or an ARN. Without one, events of AWS arrive on the default bus; others on the
     buses of these stacks that have rules, or the default bus if there are none. Only buses of the
-    event's Region count, and in an account that was read only those of these stacks.
+    event's Region count.
     """
     if event.get("eventSource") == STREAM:
         return [str(event.get("eventSourceARN"))]
-    known = of_stacks(flow.stacks).buses if flow.is_whole else flow.buses
     here = [arn for arn in flow.buses if arn.split(":")[3] == event["region"]]
     if bus:
         found = [arn for arn in here if bus in {bus_name(arn), arn, flow.buses[arn]}]
         place = Stack({}, region=str(event["region"]), account=str(event["account"]))
         return found or [bus_arn(bus, place)]
-    here = [arn for arn in here if arn in known]
     arns = [arn for arn in here if bus_name(arn) != "default" and flow.rules_on(arn)]
     if str(event.get("source", "")).startswith("aws.") or not arns:
         arns = [arn for arn in here if bus_name(arn) == "default"]
@@ -237,7 +235,7 @@ def _deliver(
         made = _checked(made, sent) if target.is_bus else made
     else:
         permission = permissions.of_target(flow, rule, target, event)
-    code, problem = _problem_of(flow, target, made, permission, passed)
+    code, problem = _problem_of(target, made, permission, passed)
     fate, dead_letters, queue, onward = Fate.UNKNOWN, "", None, None
     if target.dead_letters:
         queue = permissions.of_dead_letters(flow, rule, target.dead_letters)
@@ -275,14 +273,12 @@ def _checked(made: Payload, event: Json) -> Payload:
 
 
 def _problem_of(
-    flow: Flow, target: Target, made: Payload, permission: Verdict, passed: tuple[str, ...]
+    target: Target, made: Payload, permission: Verdict, passed: tuple[str, ...]
 ) -> tuple[Reason, str]:
     """Return why a target does not receive the event; an empty text if it does, or can."""
-    is_absent = target.is_bus and target.arn not in flow.buses and flow.covers(target.arn)
     found = [
         (made.code, made.problem),
         (Reason.LOOP, _refused_hop(target.arn, passed) if target.is_bus else ""),
-        (Reason.NO_SUCH_BUS, "there is no such bus" if is_absent else ""),
         (permission.code, permission.reason if permission.allowed is False else ""),
     ]
     found = sorted((one for one in found if one[1]), key=lambda one: one[0] not in REFUSALS)

@@ -119,9 +119,7 @@ def test_a_sample_that_expects_nothing_succeeds(run):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--live", "--template", ARTICLE], click.UsageError),
         (["--stack", "custom-event-bus", "--template", ARTICLE], click.UsageError),
-        (["--template", ARTICLE, "--parameter", "Name", "x", "--live"], click.UsageError),
         (["--parameter", "Name", "value"], click.UsageError),
     ],
 )

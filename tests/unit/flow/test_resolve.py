@@ -135,22 +135,6 @@ def test_without_a_place_everything_of_it_is_a_symbol():
     assert nowhere.resolve({"Ref": "Bucket"}) == "⟨Bucket⟩"
 
 
-def test_names_of_a_deployed_stack_take_the_place_of_symbols(stack):
-    stack.physical = {
-        "Bucket": "shop-bucket-1x",
-        "Rule": "shop-bus|shop-Rule-2y",
-        "Queue": "http://127.0.0.1:4566/111122223333/q-3z",
-        "Group": "/aws/events/g",
-        "Topic": "arn:aws:sns:eu-west-1:111122223333:t-4",
-    }
-    found = stack.resources()
-    assert found["Bucket"].ref == "shop-bucket-1x"
-    assert found["Rule"].arn.endswith(":rule/shop-bus/shop-Rule-2y")
-    assert found["Queue"].arn == "arn:aws:sqs:eu-west-1:111122223333:q-3z"
-    assert found["Group"].name == "/aws/events/g"
-    assert found["Topic"].ref == "arn:aws:sns:eu-west-1:111122223333:t-4"
-
-
 def test_a_resource_that_names_itself_does_not_hang(stack):
     assert not is_known(stack.resources()["Loop"].name)
 

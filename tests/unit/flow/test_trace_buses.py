@@ -44,21 +44,6 @@ def test_the_bus_on_which_an_event_arrives():
         trace.entrances(flow, {**EVENT, "region": "eu-west-1"})
 
 
-def test_an_event_arrives_only_on_buses_of_the_chosen_stack():
-    own, other = (
-        flow_of(BUS.replace("b}", f"{name}}}") + rule(more=", EventBusName: !Ref Bus"))
-        for name in "bc"
-    )
-    assert [*own.buses] != [*other.buses]
-    account = graph.Flow(
-        buses=own.buses | other.buses, rules=own.rules + other.rules, is_whole=True
-    )
-    for flow in (own, other):
-        account.stacks = flow.stacks
-        assert trace.entrances(account, EVENT) == trace.entrances(flow, EVENT)
-    assert trace.entrances(account, EVENT, "b") == trace.entrances(own, EVENT)
-
-
 def test_an_event_for_a_bus_that_does_not_exist_is_lost():
     flow = flow_of(BUS + rule(more=", EventBusName: !Ref Bus"))
     [bus] = trace.entrances(flow, EVENT, "MyCustomEventBus")
@@ -135,28 +120,6 @@ def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
     assert delivery.code == code
 
 
-def delivery_to_unknown_bus(place, role, *, is_whole):
-    flow = flow_of(ROLE + hop(f"arn:aws:events:{place}:event-bus/absent", with_role=role))
-    flow.is_whole = is_whole
-    [delivery] = route(flow).deliveries
-    return delivery
-
-
-@pytest.mark.parametrize(
-    ("place", "role", "fate", "code"),
-    [
-        ("us-east-1:123456789012", True, "lost", "no_such_bus"),
-        ("us-east-1:123456789012", False, "lost", "no_such_bus"),
-        ("eu-west-1:123456789012", True, "delivered", "allowed"),
-        ("us-east-1:999999999999", True, "delivered", "allowed"),
-        ("us-east-1:999999999999", False, "unknown", "not_in_stacks"),
-    ],
-)
-def test_a_bus_missing_from_the_whole_account_does_not_exist(place, role, fate, code):
-    delivery = delivery_to_unknown_bus(place, role, is_whole=True)
-    assert (delivery.fate, delivery.onward, delivery.code) == (fate, None, code), delivery
-
-
 @pytest.mark.parametrize(
     ("place", "role", "fate", "code"),
     [
@@ -168,7 +131,8 @@ def test_a_bus_missing_from_the_whole_account_does_not_exist(place, role, fate, 
     ],
 )
 def test_a_bus_of_another_region_or_account_needs_a_role(place, role, fate, code):
-    delivery = delivery_to_unknown_bus(place, role, is_whole=False)
+    flow = flow_of(ROLE + hop(f"arn:aws:events:{place}:event-bus/absent", with_role=role))
+    [delivery] = route(flow).deliveries
     assert (delivery.fate, delivery.code) == (fate, code), delivery
 
 
