@@ -185,18 +185,6 @@ def test_a_role_that_may_not_call_the_destination_is_a_dead_letter(deploy, recei
     assert receiver.requests == []
 
 
-def test_requests_do_not_exceed_the_rate(deploy, receiver, unique):
-    stack = deploy()
-    stack.client("events").update_api_destination(
-        Name=stack.ids["ApiDestination"], InvocationRateLimitPerSecond=5
-    )
-    begin = time.monotonic()
-    for number in range(4):
-        put(stack, unique, number=number)
-    assert eventually(lambda: len(receiver.requests) == 4)
-    assert time.monotonic() - begin >= 3 / 5
-
-
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [

@@ -9,15 +9,15 @@ ERROR_CODE belongs to which failure is a guess; the codes are those of the guide
 queues'.
 """
 
-import asyncio
+import contextvars
 import functools
 import http.client
 import json
+import re
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -31,45 +31,41 @@ from eventstacks.local.ministack import Json, NotDelivered, Original, patch
 
 TIMEOUT_SECONDS = 5.0  # of EventBridge for an answer
 RETRIED = (401, 407, 409, 429)  # and all of 5xx
-# The first wait and the longest; each is twice the one before. AWS's are longer and not documented.
-FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0  # seconds
-DEFAULT_ATTEMPTS, DEFAULT_AGE = 185, 86400  # of a target without RetryPolicy
-REFUSED = "the embedded AWS sends events to 127.0.0.1, localhost and *.localhost only, not to {}"
+# Seconds before each retry. AWS retries for hours; its waits are not documented.
+WAITS = (0.1, 0.2, 0.4, 0.8, 1.6)
+LONGEST_WAIT = 5.0  # seconds, also for a receiver that asks for more
 
 _opener = urllib.request.build_opener(
     urllib.request.ProxyHandler({}), eventbridge._NoFollowRedirect()
 )
-_pool = ThreadPoolExecutor(16, thread_name_prefix="api-destination")
-_free: dict[str, float] = {}  # ARN of a destination -> when its rate allows the next request
 
 
-class Failure(NotDelivered):
-    """A request that failed.
+class RetryableError(NotDelivered):
+    """A failure that is retried.
 
     ``wait``: seconds that the receiver asks for (Retry-After).
     """
 
-    def __init__(
-        self, code: str, message: str, *, is_retried: bool = True, wait: float = 0
-    ) -> None:
+    def __init__(self, code: str, message: str, wait: float = 0) -> None:
         super().__init__(code, message)
-        self.is_retried, self.wait = is_retried, wait
+        self.wait = wait
 
 
 def check_host(url: str) -> None:
-    """Raise Failure for a URL that does not name this machine."""
+    """Raise NotDelivered for a URL that does not name this machine."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host not in ("127.0.0.1", "localhost") and not host.endswith(".localhost"):
-        raise Failure("CONNECTION_FAILURE", REFUSED.format(host), is_retried=False)
+        hosts = "127.0.0.1, localhost and *.localhost"
+        text = f"the embedded AWS sends events to {hosts} only, not to {host}"
+        raise NotDelivered("CONNECTION_FAILURE", text)
 
 
 @patch("_http_open", eventbridge)
-def open_loopback(_original: Original, request: Any, timeout: float | None = None) -> Any:
+def open_loopback(_original: Original, request: Any) -> Any:
     """Send a request, also for an access token, to this machine by HTTP.
 
-    Raises Failure for other hosts.
+    Raises NotDelivered for other hosts.
     """
-    del timeout
     check_host(request.full_url)
     url = urlsplit(request.full_url)
     request.add_unredirected_header("Host", url.netloc)
@@ -78,26 +74,26 @@ def open_loopback(_original: Original, request: Any, timeout: float | None = Non
     return _opener.open(request, timeout=TIMEOUT_SECONDS)
 
 
-def failure_of(status: int, retry_after: str | None) -> Failure:
+def failure_of(status: int, retry_after: str | None) -> NotDelivered:
     """Return how an answer other than 2xx counts. A Retry-After that is a date is ignored here."""
-    try:
-        wait = float(retry_after or 0)
-    except ValueError:
-        wait = 0
-    # A negative Retry-After ends the retries (guide).
-    is_retried = (status in RETRIED or status >= 500) and wait >= 0
     code = "THROTTLING" if status == 429 else "ERROR_FROM_TARGET"
-    return Failure(code, f"the receiver answered {status}", is_retried=is_retried, wait=wait)
+    message = f"the receiver answered {status}"
+    seconds = re.fullmatch(r"-?\d+", retry_after or "")
+    wait = int(seconds[0]) if seconds else 0
+    # A negative Retry-After ends the retries (guide).
+    if (status in RETRIED or status >= 500) and wait >= 0:
+        return RetryableError(code, message, wait)
+    return NotDelivered(code, message)
 
 
 def send(request: Json, connection: Json, key: tuple[str, ...]) -> None:
-    """Send a request with the connection's credentials. Raises Failure.
+    """Send a request with the connection's credentials. Raises NotDelivered.
 
-    An access token that is refused is renewed once (re:Post). ``key``: of the token.
+    The next request after an access token was refused gets a new one (re:Post). ``key``: of the
+    token.
     """
-
-    def send_once(*, renew: bool) -> None:
-        headers = eventbridge._connection_auth_headers(connection, key, force_refresh=renew)
+    try:
+        headers = eventbridge._connection_auth_headers(connection, key)
         sent = urllib.request.Request(  # noqa: S310 - open_loopback checks the URL
             request["url"],
             data=request["body"].encode(),
@@ -105,80 +101,33 @@ def send(request: Json, connection: Json, key: tuple[str, ...]) -> None:
             method=request["method"],
         )
         eventbridge._http_open(sent).close()
-
-    is_oauth = connection["AuthorizationType"] == "OAUTH_CLIENT_CREDENTIALS"
-    try:
-        try:
-            send_once(renew=False)
-        except HTTPError as answer:
-            if not (is_oauth and answer.code in (401, 407)):
-                raise
-            send_once(renew=True)
     except HTTPError as answer:
+        if answer.code in {401, 407}:
+            eventbridge._oauth_tokens.pop(key, None)
         raise failure_of(answer.code, answer.headers.get("Retry-After")) from answer
     except (http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        if isinstance(reason, TimeoutError):
-            raise Failure("TIMEOUT", f"no answer within {TIMEOUT_SECONDS:g} seconds") from error
-        text = f"the receiver cannot be reached: {reason}"
-        raise Failure("CONNECTION_FAILURE", text) from error
+        code = "TIMEOUT" if isinstance(reason, TimeoutError) else "CONNECTION_FAILURE"
+        raise RetryableError(code, f"the receiver did not answer: {reason}") from error
 
 
-def slot(arn: str, rate: float) -> float:
-    """Reserve the next request that the rate of a destination allows.
-
-    Return the seconds until then.
-    """
-    now = time.monotonic()
-    due = max(now, _free.get(arn, now))
-    _free[arn] = due + 1 / rate
-    return due - now
-
-
-async def carry(
-    target: Mapping[str, Any], rule: Json, view: Any, rate: float, send: Callable[[], None]
+def send_with_retries(
+    target: Mapping[str, Any], rule: Json, view: Any, send: Callable[[], None]
 ) -> None:
-    """Send until it succeeds, is not retried or the retry policy is exhausted.
-
-    Then send it to the dead-letter queue.
-    """
-    policy = target.get("RetryPolicy") or {}
-    attempts = policy.get("MaximumRetryAttempts", DEFAULT_ATTEMPTS)
-    deadline = time.monotonic() + policy.get("MaximumEventAgeInSeconds", DEFAULT_AGE)
-    retries, backoff = 0, FIRST_WAIT
-    while True:
-        await asyncio.sleep(slot(target["Arn"], rate))
-        try:
-            return await asyncio.get_running_loop().run_in_executor(_pool, send)
-        except Failure as error:
-            failure = error
-        wait, backoff = max(backoff, failure.wait), min(2 * backoff, LONGEST_WAIT)
-        limits = {
-            "MaximumRetryAttempts": retries >= attempts,
-            "MaximumEventAgeInSeconds": time.monotonic() + wait > deadline,
-        }
-        spent = [limit for limit, is_reached in limits.items() if is_reached and failure.is_retried]
-        if spent or not failure.is_retried:
-            break
-        retries += 1
-        await asyncio.sleep(wait)
-    more = {"RETRY_ATTEMPTS": str(retries)}
-    if spent:
-        more["EXHAUSTED_RETRY_CONDITION"] = spent[0]
+    """Send until it succeeds, is not retried or the retries are exhausted; then give it up."""
+    attempts = (target.get("RetryPolicy") or {}).get("MaximumRetryAttempts", len(WAITS))
+    more: dict[str, str] = {}
     give_up = functools.partial(deliveries.give_up, target, rule, view, more=more)
     with deliveries.giving_up(rule["Arn"], give_up):
-        raise failure
-
-
-@functools.cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of deliveries, in a thread of its own.
-
-    A slow receiver must not stop the embedded AWS.
-    """
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True, name="api-destinations").start()
-    return loop
+        for retries, wait in enumerate((*WAITS[:attempts], None)):
+            more["RETRY_ATTEMPTS"] = str(retries)
+            try:
+                return send()
+            except RetryableError as failure:
+                if wait is None:
+                    more["EXHAUSTED_RETRY_CONDITION"] = "MaximumRetryAttempts"
+                    raise
+                time.sleep(max(wait, min(failure.wait, LONGEST_WAIT)))
 
 
 def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> None:
@@ -197,12 +146,12 @@ def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> N
     request = eventbridge._build_api_destination_request(destination, connection, parameters, body)
     check_host(request["url"])
     key = (get_account_id(), get_region(), connection["Name"])
-    rate = float(destination["InvocationRateLimitPerSecond"])
-    # The context of this call, with account and Region, goes along.
-    delivery = carry(
-        target.settings, rule, view, rate, functools.partial(send, request, dict(connection), key)
-    )
-    asyncio.run_coroutine_threadsafe(delivery, _loop())
+    delivery = functools.partial(send, request, dict(connection), key)
+    # The thread has the context of this call, with account and Region, and a slow receiver delays
+    # nothing else.
+    run = contextvars.copy_context().run
+    arguments = (send_with_retries, target.settings, rule, view, delivery)
+    threading.Thread(target=run, args=arguments, daemon=True).start()
 
 
 deliveries.RULE_SENDERS["api-destination"] = to_api_destination

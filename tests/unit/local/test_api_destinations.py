@@ -9,6 +9,7 @@ from receiver import Receiver
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
 from eventstacks.local import api_destinations
+from eventstacks.local.ministack import NotDelivered
 
 CONNECTION = {"Name": "c", "AuthorizationType": "API_KEY", "AuthParameters": {}}
 KEY = ("000000000000", "eu-central-1", "c")
@@ -28,33 +29,37 @@ def request(url):
 
 def failed(request, connection):
     """The failure of a request."""
-    with pytest.raises(api_destinations.Failure) as failure:
+    with pytest.raises(NotDelivered) as failure:
         api_destinations.send(request, connection, KEY)
     return failure.value
+
+
+def is_retried(failure):
+    return isinstance(failure, api_destinations.RetryableError)
 
 
 @pytest.mark.parametrize("status", [401, 407, 409, 429, 500, 503])
 def test_these_answers_are_retried(status):
     """Source: EventBridge User Guide, 'API destinations as targets', error codes."""
-    assert api_destinations.failure_of(status, None).is_retried
+    assert is_retried(api_destinations.failure_of(status, None))
     assert api_destinations.failure_of(status, "30").wait == 30
-    assert not api_destinations.failure_of(status, "-1").is_retried
+    assert not is_retried(api_destinations.failure_of(status, "-1"))
 
 
 @pytest.mark.parametrize("status", [301, 400, 403, 404, 410, 422])
 def test_these_are_not(status):
-    assert not api_destinations.failure_of(status, "30").is_retried
+    assert not is_retried(api_destinations.failure_of(status, "30"))
 
 
 def test_a_date_in_retry_after_is_ignored():
     failure = api_destinations.failure_of(503, "Sun, 29 Nov 2026 10:00:00 GMT")
-    assert (failure.is_retried, failure.wait) == (True, 0)
+    assert (is_retried(failure), failure.wait) == (True, 0)
 
 
 def test_a_slow_receiver_is_a_timeout(receiver):
     receiver.always = (200, {}, 1)
     failure = failed(request(f"{receiver.url}/x"), CONNECTION)
-    assert (failure.args[0], failure.is_retried) == ("TIMEOUT", True)
+    assert (failure.args[0], is_retried(failure)) == ("TIMEOUT", True)
 
 
 def test_a_quick_one_is_a_success(receiver):
@@ -66,7 +71,7 @@ def test_a_quick_one_is_a_success(receiver):
 def test_a_redirect_is_not_followed(receiver):
     receiver.always = (302, {"Location": f"http://localhost:{receiver.port}/other"}, 0)
     failure = failed(request(f"{receiver.url}/x"), CONNECTION)
-    assert (failure.args[0], failure.is_retried) == ("ERROR_FROM_TARGET", False)
+    assert (failure.args[0], is_retried(failure)) == ("ERROR_FROM_TARGET", False)
     assert len(receiver.requests) == 1
 
 
@@ -85,7 +90,7 @@ def test_a_redirect_is_not_followed(receiver):
     ],
 )
 def test_only_this_machine_is_called(url, verdict):
-    with contextlib.nullcontext() if verdict else pytest.raises(api_destinations.Failure):
+    with contextlib.nullcontext() if verdict else pytest.raises(NotDelivered):
         api_destinations.check_host(url)
 
 
@@ -97,10 +102,24 @@ def test_a_token_endpoint_elsewhere_is_not_called():
         "AuthParameters": {"OAuthParameters": oauth},
     }
     failure = failed(request("https://localhost/x"), connection)
-    assert (failure.args[0], failure.is_retried) == ("CONNECTION_FAILURE", False)
+    assert (failure.args[0], is_retried(failure)) == ("CONNECTION_FAILURE", False)
     assert "example.com" in failure.args[1]
 
 
-def test_a_rate_spaces_requests(monkeypatch):
-    monkeypatch.setattr(api_destinations.time, "monotonic", lambda: 100.0)
-    assert [round(api_destinations.slot("arn:x", 4), 2) for _ in range(3)] == [0, 0.25, 0.5]
+def test_the_waits_before_retries_are_limited(monkeypatch):
+    """Also if a target allows the 185 retries of AWS, and a receiver asks to wait for a minute."""
+    waits, given_up = [], []
+    monkeypatch.setattr(api_destinations.time, "sleep", waits.append)
+    monkeypatch.setattr(
+        api_destinations.deliveries, "give_up", lambda *_, more: given_up.append(more)
+    )
+
+    def send():
+        raise api_destinations.RetryableError("THROTTLING", "429", 60 if len(waits) == 1 else 0)
+
+    target = {"RetryPolicy": {"MaximumRetryAttempts": 185}}
+    api_destinations.send_with_retries(target, {"Arn": "rule"}, None, send)
+    assert waits == [0.1, 5, 0.4, 0.8, 1.6]
+    assert given_up == [
+        {"RETRY_ATTEMPTS": "5", "EXHAUSTED_RETRY_CONDITION": "MaximumRetryAttempts"}
+    ]
