@@ -122,12 +122,14 @@ def send_with_retries(
         for retries, wait in enumerate((*WAITS[:attempts], None)):
             more["RETRY_ATTEMPTS"] = str(retries)
             try:
-                return send()
+                send()
             except RetryableError as failure:
                 if wait is None:
                     more["EXHAUSTED_RETRY_CONDITION"] = "MaximumRetryAttempts"
                     raise
                 time.sleep(max(wait, min(failure.wait, LONGEST_WAIT)))
+            else:
+                break
 
 
 def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> None:
