@@ -45,7 +45,8 @@ def pages() -> dict[Path, str]:
     for name, rendered in rendering.render_all().items():
         template = rendered.document
         flow = diagram.mermaid(graph.of_template(template))
-        drawn = f"Drawn with the default of each parameter.\n\n```mermaid\n{flow}```"
+        caption = "Drawn with the default of each parameter. Dashed: not delivered."
+        drawn = f"{caption}\n\n```mermaid\n{flow}```"
         blocks[f"stacks/{name}"] = {
             **({"flow": drawn} if flow else {}),
             "parameters": parameters(template),
