@@ -124,7 +124,7 @@ class Aws:
     def __init__(
         self,
         environment: Environment,
-        connect: Callable[[], Endpoint] | None = None,
+        connect: Callable[[], Endpoint],
         **client_options: Any,
     ) -> None:
         self.environment = environment
@@ -187,15 +187,10 @@ class Aws:
 
     @functools.cached_property
     def _endpoint(self) -> Endpoint | None:
-        if self.environment.endpoint != EMBEDDED:
-            return Endpoint(self.environment.endpoint) if self.environment.endpoint else None
-        if self._connect is None:
-            raise ToolError(
-                "the embedded AWS is not available here",
-                code=ErrorCode.UNSUPPORTED,
-                where=f"{self.environment.path}: endpoint",
-            )
-        return self._connect()
+        url = self.environment.endpoint
+        if url == EMBEDDED:
+            return self._connect()
+        return Endpoint(url) if url else None
 
     @functools.cached_property
     def _session(self) -> botocore.session.Session:
@@ -206,10 +201,9 @@ class Aws:
             provider.cache = JSONFileCache(Path("~/.aws/cli/cache").expanduser())
             return session
         # No profile, no file and no credentials of the user.
-        unread = (None, None, None, None)
         session = botocore.session.Session(
             {
-                "profile": unread,
+                "profile": (None, None, None, None),
                 "config_file": (None, None, os.devnull, None),
                 "credentials_file": (None, None, os.devnull, None),
             }

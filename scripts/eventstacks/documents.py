@@ -213,9 +213,6 @@ def read_text(path: Path) -> str:
     """Return the text of a file, without a byte order mark. Raises DocumentError that names it."""
     try:
         return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        text, code = f"cannot be read: {error.strerror or error}", ErrorCode.FILE_UNREADABLE
-        raise DocumentError(text, code=code, where=str(path)) from None
-    except UnicodeDecodeError as error:
-        text = f"not UTF-8: {error.reason} at byte {error.start}"
-        raise DocumentError(text, where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DocumentError(f"cannot be read: {reason}", where=str(path)) from None

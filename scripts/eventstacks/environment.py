@@ -69,19 +69,13 @@ class StackSettings:
     stack_name: str  # as CloudFormation knows it: the environment's prefix and the key
     template: str  # templates/<template>.yaml.j2, build/<template>.yaml
     regions: Sequence[str]
+    # A dict has a value for each Region.
     parameters: Mapping[str, Value | dict[str, Value]] = field(default_factory=dict)
     depends_on: Sequence[str] = ()  # keys of stacks
     tags: Mapping[str, str] = field(default_factory=dict)
     role: str | None = None
     rollback_alarms: Sequence[str] = ()
     rollback_minutes: int = 0
-
-    def values(self, region: str) -> dict[str, Value]:
-        """Return the parameters of one Region: of a value per Region, that of this one."""
-        return {
-            key: value[region] if isinstance(value, dict) else value
-            for key, value in self.parameters.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,10 @@ class StackRef:
 
     def values(self) -> dict[str, Value]:
         """Return the stack's parameters with the values for this region."""
-        return self.settings.values(self.region)
+        return {
+            key: value[self.region] if isinstance(value, dict) else value
+            for key, value in self.settings.parameters.items()
+        }
 
     def command(self, verb: str, *options: str) -> str:
         """Return the command that runs a verb for this stack; ``options`` are further words."""
@@ -204,31 +201,34 @@ class Loader(documents.StrictLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own name
 
 
-for _tag, _pattern in {"null": "~|null|", "bool": "true|false", "int": "0|-?[1-9][0-9]*"}.items():
+for _tag, _pattern in {
+    "null": "~|null|",
+    "bool": "true|false",
+    "int": "0|-?[1-9][0-9]*",
+    "merge": "<<",
+}.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), None)
-Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("<<$"), ["<"])
+
+_REFERENCES = {
+    "!Output": r"([A-Za-z0-9][\w-]*)\.([A-Za-z0-9]+)(?:@([a-z0-9-]+))?",
+    "!Env": "(.+)",
+    "!Ssm": "(.+)",
+    "!Previous": "",
+}
 
 
-def _construct_output(loader: Any, node: yaml.ScalarNode) -> OutputReference:
-    text = str(loader.construct_scalar(node))
-    parts = re.fullmatch(r"([A-Za-z0-9][\w-]*)\.([A-Za-z0-9]+)(?:@([a-z0-9-]+))?", text)
+def _construct_reference(loader: Any, node: yaml.ScalarNode) -> OutputReference | Source:
+    parts = re.fullmatch(_REFERENCES[node.tag], str(loader.construct_scalar(node)))
     if not parts:
-        problem = f"write !Output stack.Name or !Output stack.Name@region, not {text!r}"
-        raise documents.refuse(node, problem)
-    return OutputReference(*parts.groups())
+        known = "!Output stack.Name[@region], !Env NAME, !Ssm /name or !Previous"
+        raise documents.refuse(node, f"write {known}, not {node.tag} {node.value!r}")
+    if node.tag == "!Output":
+        return OutputReference(*parts.groups())
+    return Source(node.tag[1:], *parts.groups())
 
 
-def _construct_source(loader: Any, node: yaml.ScalarNode) -> Source:
-    source = Source(node.tag[1:], str(loader.construct_scalar(node)))
-    if bool(source.name) == (source.kind == "Previous"):
-        problem = f"write !Env NAME, !Ssm /name or !Previous, not {node.value!r}"
-        raise documents.refuse(node, problem)
-    return source
-
-
-Loader.add_constructor("!Output", _construct_output)
-for _tag in ("!Env", "!Ssm", "!Previous"):
-    Loader.add_constructor(_tag, _construct_source)
+for _tag in _REFERENCES:
+    Loader.add_constructor(_tag, _construct_reference)
 
 
 def names(directory: Path = PARAMETERS) -> list[str]:
@@ -255,7 +255,7 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
             advice = f"Available: {', '.join(known)}. Create {path} for a new one."
         raise EnvironmentFileError(
             f"environment {name!r} not found{nearest(name, known)}",
-            code=ErrorCode.ENVIRONMENT_NOT_FOUND,
+            code=ErrorCode.NOT_FOUND,
             where=str(directory),
             advice=advice,
         )
@@ -327,7 +327,7 @@ def _check_regions_and_references(environment: Environment, stack: StackSettings
     named = [
         (f"{key}.parameters.{name}", value.stack, value.region or region)
         for region in stack.regions
-        for name, value in stack.values(region).items()
+        for name, value in environment.ref(stack.name, region).values().items()
         if isinstance(value, OutputReference)
     ]
     named += [(f"{key}.depends_on", name, "") for name in stack.depends_on]

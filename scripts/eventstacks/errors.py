@@ -17,15 +17,10 @@ class ErrorCode(StrEnum):
     FAILED = "failed"
     USAGE = "usage"  # wrong options or arguments: exit code 2
     # Files and values
-    FILE_UNREADABLE = "file_unreadable"
     DOCUMENT_INVALID = "document_invalid"
-    TEMPLATE_NOT_FOUND = "template_not_found"
     TEMPLATE_INVALID = "template_invalid"
-    TEMPLATE_TOO_LARGE = "template_too_large"
-    ENVIRONMENT_NOT_FOUND = "environment_not_found"
     ENVIRONMENT_INVALID = "environment_invalid"
     PARAMETER_INVALID = "parameter_invalid"
-    CIRCULAR_DEPENDENCY = "circular_dependency"
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
     # AWS
@@ -35,7 +30,6 @@ class ErrorCode(StrEnum):
     ACCESS_DENIED = "access_denied"
     AWS_ERROR = "aws_error"
     LOCAL_AWS_FAILED = "local_aws_failed"
-    UNSUPPORTED = "unsupported"
     # Stacks
     STACK_NOT_DEPLOYED = "stack_not_deployed"
     STACK_BUSY = "stack_busy"
@@ -47,9 +41,7 @@ class ErrorCode(StrEnum):
     CHANGE_SET_FAILED = "change_set_failed"
     OUTCOME_UNKNOWN = "outcome_unknown"
     DECLINED = "declined"
-    BUCKET_INVALID = "bucket_invalid"
     # Events and patterns
-    BUS_NOT_FOUND = "bus_not_found"
     EVENT_INVALID = "event_invalid"
     EVENT_REJECTED = "event_rejected"
     PATTERN_INVALID = "pattern_invalid"

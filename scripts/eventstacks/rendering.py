@@ -72,7 +72,7 @@ class Templates(dict[str, RenderedTemplate]):
             known = sorted({*self, *self.files})
             raise RenderingError(
                 f"template {name!r} not found{nearest(name, known)}",
-                code=ErrorCode.TEMPLATE_NOT_FOUND,
+                code=ErrorCode.NOT_FOUND,
                 where=str(self._folders[0]),
                 advice=f"Available: {', '.join(known) or 'none'}. A template is <name>{SUFFIX}, "
                 f"or without Jinja <name>{', <name>'.join(PLAIN_SUFFIXES)}.",
@@ -137,7 +137,7 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     if not directory.is_dir():
         raise RenderingError(
             "folder not found",
-            code=ErrorCode.TEMPLATE_NOT_FOUND,
+            code=ErrorCode.NOT_FOUND,
             where=str(directory),
             advice="Run the command at the top of the project.",
         )
@@ -206,8 +206,6 @@ def _error(error: Exception, source: Path) -> RenderingError:
         what = f"{error.name!r} not found"
     elif isinstance(error, RecursionError):
         what = "a template or macro includes itself without end"
-    elif isinstance(error, UnicodeDecodeError):  # of the template, or of what this line imports
-        what = f"not UTF-8: {error.reason} at byte {error.start}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{one.filename}:{one.lineno}" for one in frames if one.filename.endswith(".j2")]
     return RenderingError(what, where=[str(source), *lines][-1])

@@ -103,7 +103,7 @@ def _bus_entry(bus_of: str) -> list[str]:
     if value not in buses:
         raise ToolError(
             f"stack {bus_of!r} has no event bus with the output EventBusName",
-            code=ErrorCode.BUS_NOT_FOUND,
+            code=ErrorCode.NOT_FOUND,
             where=f"--bus-of: template {settings.template}",
             advice="Name a stack with an event bus, or leave out --bus-of.",
         )

@@ -68,7 +68,7 @@ def taskcat(
             finally:
                 server.stop(Path(directory))
     else:
-        account = aws.Aws(chosen).guard()
+        account = aws.Aws(chosen, server.start).guard()
         question = f"Create and delete the stacks of .taskcat.yml in account {account}?"
         if not output.confirm(question, chosen, yes=yes):
             output.echo("Nothing was changed.", err=True)

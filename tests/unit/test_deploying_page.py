@@ -36,18 +36,19 @@ def test_every_key_is_named():
 
 def test_what_the_comments_say_is_so(tmp_path):
     (tmp_path / "prod.yaml").write_text(EXAMPLE)
-    bus, second = (
-        environment.load("prod", tmp_path).stacks[one] for one in ("custom-event-bus", "second-bus")
-    )
+    prod = environment.load("prod", tmp_path)
+    bus, second = prod.stacks["custom-event-bus"], prod.stacks["second-bus"]
     assert (bus.stack_name, bus.template, bus.rollback_minutes) == (
         "prod-custom-event-bus",
         "custom-event-bus",
         10,
     )
-    assert bus.values("eu-west-1")["ArchiveRetentionInDays"] == "30"
+    assert prod.ref("custom-event-bus", "eu-west-1").values()["ArchiveRetentionInDays"] == "30"
     assert second.tags == {"environment": "prod", "team": "billing"}
     assert ([*second.rollback_alarms], second.rollback_minutes) == ([], 0)
-    assert second.values("eu-west-1")["AlarmTopicArn"] == OutputReference("alerts", "TopicArn")
+    assert prod.ref("second-bus", "eu-west-1").values()["AlarmTopicArn"] == OutputReference(
+        "alerts", "TopicArn"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[2])

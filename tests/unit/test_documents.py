@@ -77,7 +77,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(documents.DocumentError, match=r"none.yaml: cannot be read: No such file"):
         documents.parse_template(documents.read_text(tmp_path / "none.yaml"), "t")
     (tmp_path / "latin.yaml").write_bytes(b"A: \xe9")
-    with pytest.raises(documents.DocumentError, match=r"latin.yaml: not UTF-8: .* at byte 3"):
+    with pytest.raises(
+        documents.DocumentError, match=r"latin.yaml: cannot be read: 'utf-8' codec .* position 3"
+    ):
         documents.parse_template(documents.read_text(tmp_path / "latin.yaml"), "t")
 
 

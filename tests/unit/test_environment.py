@@ -22,9 +22,9 @@ def test_an_environment_file_is_read(tmp_path):
         "bus",
         ["us-east-1", "eu-west-1"],
     )
-    assert bus.values("us-east-1") == {"Days": "7", "Names": "a,b", "Loud": "true"}
+    assert dev.ref("bus", "us-east-1").values() == {"Days": "7", "Names": "a,b", "Loud": "true"}
     assert (rules.template, rules.tags) == ("bus", {"environment": "dev", "team": "orders"})
-    assert rules.values("us-east-1") == {
+    assert dev.ref("rules", "us-east-1").values() == {
         "Days": "3",
         "BusArn": OutputReference("bus", "Arn", "eu-west-1"),
     }
@@ -55,8 +55,8 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
     ("bus.Arn@eu-west-1", "rules.Arn", "BusArn", "no other stack 'rules'"),
     ("bus.Arn@eu-west-1", "bus.Arn@ap-south-1", "BusArn", "bus is not deployed in ap-south-1"),
     ("bus.Arn@eu-west-1", "bus", "dev.yaml:15", "write !Output stack.Name"),
-    ("!Output bus.Arn@eu-west-1", "!Env", "dev.yaml:15", "write !Env NAME"),
-    ("!Output bus.Arn@eu-west-1", "!Previous x", "dev.yaml:15", "write !Env NAME"),
+    ("!Output bus.Arn@eu-west-1", "!Env", "dev.yaml:15", "write !Output stack.Name"),
+    ("!Output bus.Arn@eu-west-1", "!Previous x", "dev.yaml:15", "write !Output stack.Name"),
     ("{us-east-1: 3}", "{eu-west-1: 3}", "Days", "a value for each Region of the stack"),
     (
         "{us-east-1: 3}",
@@ -170,7 +170,7 @@ def test_a_value_is_sent_as_it_is_written(tmp_path, written):
     dev = load(
         tmp_path, GOOD.replace("Loud: true", f"Loud: {written}").replace("[a, b]", f"[{written}]")
     )
-    assert dev.stacks["bus"].values("us-east-1") == {"Days": "7", "Names": written, "Loud": written}
+    assert dev.ref("bus", "us-east-1").values() == {"Days": "7", "Names": written, "Loud": written}
     dev = load(tmp_path, GOOD.replace("environment: dev", f"on: {written}, 1: x"))
     assert dev.tags == {"on": written, "1": "x"}
 
@@ -183,7 +183,7 @@ def test_tags_for_values_from_outside_the_file(tmp_path):
     text = GOOD.replace(
         "{Days: 7, Names: [a, b], Loud: true}", "{A: !Env NAME, B: !Ssm /a/b, C: !Previous ''}"
     )
-    assert load(tmp_path, text).stacks["bus"].values("us-east-1") == {
+    assert load(tmp_path, text).ref("bus", "us-east-1").values() == {
         "A": Source("Env", "NAME"),
         "B": Source("Ssm", "/a/b"),
         "C": Source("Previous"),
@@ -204,14 +204,14 @@ def test_keys_for_anchors_are_ignored(tmp_path):
     text = GOOD.replace("prefix: dev-", "x-common: &common {Days: 4}").replace(
         "Days: {us-east-1: 3}", "<<: *common"
     )
-    assert load(tmp_path, text).stacks["rules"].values("us-east-1")["Days"] == "4"
+    assert load(tmp_path, text).ref("rules", "us-east-1").values()["Days"] == "4"
 
 
 def test_parameters_can_be_merged(tmp_path):
     text = GOOD.replace("parameters: {", "parameters: &common {").replace(
         "      Days: {us", "      <<: *common\n      Days: {us"
     )
-    values = load(tmp_path, text).stacks["rules"].values("us-east-1")
+    values = load(tmp_path, text).ref("rules", "us-east-1").values()
     assert (values["Days"], values["Names"]) == ("3", "a,b")
 
 

@@ -94,7 +94,7 @@ def test_the_shell_completes_verbs_and_environments(words, completions, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "code"),
     [
-        (["status", "--json", "--env", "nowhere"], 1, "environment_not_found"),
+        (["status", "--json", "--env", "nowhere"], 1, "not_found"),
         (["status", "--json", "--nonsense"], 2, "usage"),
         (["staus", "--json"], 2, "usage"),
     ],
@@ -332,7 +332,7 @@ def test_what_stdout_cannot_encode_is_escaped(encoding):
         ),
         (EndpointConnectionError(endpoint_url="http://x"), "aws_error", "Could not connect"),
         (OSError(28, "No space left on device", "/tmp/x"), "failed", "No space left on device"),
-        (ToolError("what", code=ErrorCode.BUS_NOT_FOUND), "bus_not_found", "what"),
+        (ToolError("what", code=ErrorCode.NOT_FOUND), "not_found", "what"),
     ],
 )
 def test_an_error_of_aws_or_the_system_becomes_one_of_ours(error, code, what):

@@ -45,7 +45,7 @@ def test_only_the_stacks_that_are_asked_for_are_checked(tmp_path):
     parameter_checks.check_parameters(dev, given, dev.choose("bus"))
     with pytest.raises(rendering.RenderingError) as error:
         parameter_checks.check_parameters(dev, given, dev.choose())
-    assert error.value.code is ErrorCode.TEMPLATE_NOT_FOUND
+    assert error.value.code is ErrorCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("allowed", [[True, False], ["true", "false"], [1.5, True]])

@@ -76,7 +76,7 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
         ("\n{% include 'bad.yaml.j2' %}", "bad.yaml.j2:2", "includes itself without end"),
         ("\n{% include 5 %}", "bad.yaml.j2:2", ""),
         ("\n{% include ['a', 'b'] %}", "bad.yaml.j2:2", "'b' not found"),
-        ("A: \udce9", "bad.yaml.j2", "not UTF-8: "),
+        ("A: \udce9", "bad.yaml.j2", "'utf-8' codec can't decode byte"),
         ("\nA: {{ function('../good.yaml.j2') }}\n", "bad.yaml.j2:2", "not found"),
         ("Parameters: [a]\n", "bad.yaml.j2", "Parameters: expected a mapping"),
         (

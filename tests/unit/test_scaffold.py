@@ -105,7 +105,7 @@ def test_bad_names_are_refused(name):
     ("choice", "code"),
     [
         ({"bus_of": "custom-event-buss"}, ErrorCode.ENVIRONMENT_INVALID),
-        ({"bus_of": "rds-snapshot-events"}, ErrorCode.BUS_NOT_FOUND),
+        ({"bus_of": "rds-snapshot-events"}, ErrorCode.NOT_FOUND),
         ({"target": "bus", "has_bus": False}, ErrorCode.FAILED),
     ],
     ids=["no such stack", "a stack without a bus", "a rule that triggers itself"],
@@ -156,7 +156,7 @@ def test_a_stack_that_is_there_is_not_overwritten(checkout, there):
     ("where", "what", "words"),
     [
         ("parameters/local.yaml", b"stacks: {}\n", "cannot add an entry"),
-        ("parameters/local.yaml", b"A: \xe9", "not UTF-8"),
+        ("parameters/local.yaml", b"A: \xe9", "'utf-8' codec can't decode byte"),
         (".taskcat.yml", b"tests: [", "cannot add an entry"),
         (
             "templates/scaffold/log-group.yaml.j2",

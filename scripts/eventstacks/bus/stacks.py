@@ -20,7 +20,7 @@ FINAL_STATES = ("COMPLETED", "CANCELLED", "FAILED")  # of a replay
 class BusError(ToolError):
     """An event bus that does not exist."""
 
-    default_code = ErrorCode.BUS_NOT_FOUND
+    default_code = ErrorCode.NOT_FOUND
 
 
 @dataclass(frozen=True)

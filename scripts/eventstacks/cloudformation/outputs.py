@@ -171,7 +171,7 @@ def predecessors(
         circle = " → ".join(f"{ref.stack} ({ref.region})" for ref in reversed(error.args[1]))
         raise ToolError(
             f"circular dependency: {circle}",
-            code=ErrorCode.CIRCULAR_DEPENDENCY,
+            code=ErrorCode.ENVIRONMENT_INVALID,
             where=f"{environment.path}: stacks",
         ) from None
     wanted = set(refs)

@@ -235,14 +235,14 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
     if len(body) > IN_S3:
         raise ToolError(
             f"{len(body):,} bytes exceed CloudFormation's limit of {IN_S3:,}",
-            code=ErrorCode.TEMPLATE_TOO_LARGE,
+            code=ErrorCode.TEMPLATE_INVALID,
             where=where,
             advice="Split the stack.",
         )
     if not bucket:
         raise ToolError(
             f"{len(body):,} bytes: above {IN_REQUEST:,} a template needs a bucket",
-            code=ErrorCode.TEMPLATE_TOO_LARGE,
+            code=ErrorCode.TEMPLATE_INVALID,
             where=where,
             advice=f"Add 'bucket: <name>' to {aws.environment.path}.",
         )
@@ -262,7 +262,7 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
         why = "bucket not found" if status == 404 else error_message(error)
         raise ToolError(
             f"cannot write {key} to {bucket!r}: {why}",
-            code=ErrorCode.BUCKET_INVALID,
+            code=ErrorCode.AWS_ERROR,
             where=f"{aws.environment.path}: bucket",
         ) from None
     address = client.meta.endpoint_url

@@ -102,7 +102,7 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
     ("way", "rule", "events", "event", "code"),
     [
         ("bus", RULE, Events(refuses=True), EVENT, ErrorCode.EVENT_REJECTED),
-        ("bus", RULE, Events(buses=()), EVENT, ErrorCode.BUS_NOT_FOUND),
+        ("bus", RULE, Events(buses=()), EVENT, ErrorCode.NOT_FOUND),
         ("bus", RULE, Events(), {**EVENT, "source": "aws.s3"}, ErrorCode.EVENT_REJECTED),
         ("bus", "", Events(), EVENT, ErrorCode.EVENT_REJECTED),
         ("target", RULE, Events(), EVENT, ErrorCode.EVENT_REJECTED),

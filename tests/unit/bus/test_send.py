@@ -141,7 +141,7 @@ def test_one_entry_at_fault_does_not_take_its_batch_along(stub):
 def test_a_bus_that_does_not_exist_is_an_error_before_anything_is_sent(stub):
     with pytest.raises(ToolError) as caught:
         send([event()], stub().client(), "missing")
-    assert caught.value.code is ErrorCode.BUS_NOT_FOUND
+    assert caught.value.code is ErrorCode.NOT_FOUND
 
 
 @pytest.mark.parametrize(

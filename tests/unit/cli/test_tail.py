@@ -26,7 +26,7 @@ from eventstacks.environment import Environment
 from eventstacks.bus import tail
 
 botocore.endpoint.time = SimpleNamespace(sleep=lambda _seconds: None)
-aws = Aws(Environment("stub", Path("stub.yaml"), ("us-east-1",), {}, endpoint=sys.argv[1]))
+aws = Aws(Environment("stub", Path("stub.yaml"), ("us-east-1",), {}, endpoint=sys.argv[1]), None)
 events.deployed = lambda *_: (aws, [])
 tail.find_groups = lambda *_: [tail.Group("us-east-1", name, name) for name in "ab"]
 sys.argv = ["eventstacks", "tail", "--raw"]

@@ -130,7 +130,7 @@ def test_what_cannot_be_done_is_said(run, event, options, error):
 
 def test_a_file_that_is_no_text_is_named(run, tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ToolError, match="UTF-8") as caught:
+    with pytest.raises(ToolError, match="utf-8") as caught:
         run(tmp_path / "x.json", "--ndjson")
     assert caught.value.code == ErrorCode.DOCUMENT_INVALID
     assert caught.value.where == str(tmp_path / "x.json")

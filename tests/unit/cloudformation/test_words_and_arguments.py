@@ -112,7 +112,7 @@ def test_a_bucket_that_cannot_be_used_says_so(code, status, words):
     with pytest.raises(ToolError, match=f"'store': {words}") as error:
         uploaded(S3(refusal=refusal(code, "no key for you", status)))
     assert error.value.where.endswith(": bucket")
-    assert error.value.code == ErrorCode.BUCKET_INVALID
+    assert error.value.code == ErrorCode.AWS_ERROR
 
 
 @pytest.mark.parametrize(
