@@ -122,16 +122,22 @@ def send_to(target: Target, text: str) -> None:
 
 
 def send_to_dlq(
-    queue: Target, text: str, reasons: Mapping[str, str], source: str, service: str = EVENTS
+    settings: Mapping[str, Any],
+    text: str,
+    reasons: Mapping[str, str],
+    source: str,
+    service: str = EVENTS,
 ) -> None:
     """Send what was not delivered to a dead-letter queue, if there is one. Raises nothing.
 
-    It is lost if the queue's policy, or the role in the settings of ``queue``, does not allow the
-    service to send to it for the source.
+    ``settings``: DeadLetterConfig, and the RoleArn of a service that sends in a role. The message
+    is lost if the queue's policy or the role does not allow the service to send for the source.
     """
     log.warning("not delivered: %s: %s", source, reasons)
+    arn = (settings.get("DeadLetterConfig") or {}).get("Arn", "")
+    queue = Target("", arn, {"RoleArn": settings.get("RoleArn")})
     try:
-        if queue.arn:
+        if arn:
             check_permission(queue, source, service)
             to_queue(queue, text, reasons)
     except AwsError as failure:
@@ -226,8 +232,8 @@ def give_up(
         code = "NO_RESOURCE" if MISSING.search(code) else "ERROR_FROM_TARGET"
     reasons = {"ERROR_CODE": code, "ERROR_MESSAGE": message, "RULE_ARN": rule["Arn"], **more}
     reasons["TARGET_ARN"] = target["Arn"]
-    queue = Target("", (target.get("DeadLetterConfig") or {}).get("Arn", ""))
-    send_to_dlq(queue, json.dumps(view.event_with_detail()), reasons, rule["Arn"])
+    without_role = {"DeadLetterConfig": target.get("DeadLetterConfig")}
+    send_to_dlq(without_role, json.dumps(view.event_with_detail()), reasons, rule["Arn"])
 
 
 @patch("_invoke_target", eventbridge)

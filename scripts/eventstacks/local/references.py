@@ -14,7 +14,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch_logs, eventbridge, iam, kms, s3, scheduler, sns, sqs
 from ministack.services.cloudformation import provisioners
 
-from eventstacks.local import resources, schedules
+from eventstacks.local import resources, senders
 from eventstacks.local.ministack import Json, Original, as_text, patch
 from eventstacks.local.policies import policies_allow, role_policies_allow
 
@@ -237,7 +237,7 @@ CHECKS: dict[str, list[Check]] = {
     ],
     # Scheduler does not check the target.
     "AWS::Scheduler::Schedule": [
-        (schedules.invalid, "Invalid Schedule Expression {}."),
+        (senders.invalid, "Invalid Schedule Expression {}."),
         (
             lambda p: missing_group(p.get("GroupName") or "default"),
             "Schedule group {} does not exist. (Service: Scheduler, Status Code: 404)",
