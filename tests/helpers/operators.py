@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import in_process
@@ -112,15 +111,6 @@ class Operator:
         urls = sqs.list_queues(QueueNamePrefix=tail.PREFIX).get("QueueUrls", [])
         own = [url for url in urls if sqs.list_queue_tags(QueueUrl=url)["Tags"]["bus"] == self.bus]
         return sorted(one["Name"] for one in rules), sorted(url.rsplit("/", 1)[-1] for url in own)
-
-
-def eventually(what):
-    """The first true answer of ``what()``."""
-    until = time.monotonic() + PATIENCE
-    while not (answer := what()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return answer
 
 
 def open_queue(sqs, name, service="events.amazonaws.com"):

@@ -1,22 +1,14 @@
 """Stacks made by CloudFormation's own calls, from a file of tests/fixtures or a template given as a dict."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from waiting import eventually
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ACCOUNT = "000000000000"
-
-
-def eventually(probe, seconds=15):
-    """What the probe gives as soon as it gives something; its last answer when time is up."""
-    deadline = time.monotonic() + seconds
-    while not (found := probe()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
 
 
 class Stack:

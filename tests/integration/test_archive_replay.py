@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from operators import eventually, open_queue
+from operators import open_queue
+from waiting import eventually
 
 
 def add_rule(one, name, marker):

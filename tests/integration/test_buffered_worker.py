@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from raw_stacks import ACCOUNT, Stack, eventually
+from raw_stacks import ACCOUNT, Stack
+from waiting import eventually
 
 from eventstacks import rendering
 

@@ -3,7 +3,8 @@
 import json
 
 import in_process
-from operators import REGION, eventually
+from operators import REGION
+from waiting import eventually
 
 BUS = f"arn:aws:events:{REGION}:000000000000:event-busv2/shop/a1b2c3d4e5f6g7h8i9j0k1l2m"
 

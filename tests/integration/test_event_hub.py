@@ -4,7 +4,8 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, eventually, resource, template
+from raw_stacks import ACCOUNT, resource, template
+from waiting import eventually
 
 from eventstacks import environment, rendering
 from eventstacks.flow import graph, trace

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from operators import eventually
 from receiver import Receiver
+from waiting import eventually
 
 from eventstacks import scaffold
 

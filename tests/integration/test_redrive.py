@@ -3,7 +3,8 @@
 import json
 import signal
 
-from operators import PATIENCE, eventually
+from operators import PATIENCE
+from waiting import eventually
 
 
 def test_messages_are_listed_by_rule_target_and_code_and_kept(operate):

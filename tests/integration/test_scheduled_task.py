@@ -6,7 +6,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from raw_stacks import ACCOUNT, eventually, refusal, resource, template
+from raw_stacks import ACCOUNT, refusal, resource, template
+from waiting import eventually
 
 from eventstacks import environment, rendering
 from eventstacks.aws import Aws

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from operators import eventually
+from waiting import eventually
 
 from eventstacks import rendering
 

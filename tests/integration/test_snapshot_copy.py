@@ -1,23 +1,15 @@
 """rds-snapshot-copy on the embedded AWS: a snapshot in one Region becomes a copy in the other, or a dead-letter message."""
 
 import json
-import time
 import uuid
 
 import pytest
 from operators import open_queue
+from waiting import eventually
 
 from eventstacks import rendering
 
 HERE, THERE = "eu-central-1", "eu-west-1"
-PATIENCE = 90.0
-
-
-def eventually(look, patience=PATIENCE):
-    until = time.monotonic() + patience
-    while not (found := look()) and time.monotonic() < until:
-        time.sleep(0.3)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def reconcile(clients, stack):
 @pytest.mark.parametrize("kind", ["instance", "cluster"])
 def test_a_snapshot_is_copied_when_rds_reports_it(clients, stack, unique, kind):
     source = make_snapshot(clients, unique, kind)
-    (copy,) = eventually(lambda: copies_of(clients, source))
+    (copy,) = eventually(lambda: copies_of(clients, source), seconds=90)
     assert tags(copy)["copied-by"] == f"{HERE}/{stack['name']}"
 
 
@@ -96,7 +88,7 @@ def test_a_finished_copy_is_announced_and_then_no_more(clients, stack, unique):
     pattern = {"source": ["rds-snapshot-copy"], "detail": {"sourceArn": [source]}}
     events.put_rule(Name=unique, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=unique, Targets=[{"Id": "queue", "Arn": arn}])
-    assert eventually(lambda: copies_of(clients, source))
+    assert eventually(lambda: copies_of(clients, source), seconds=90)
 
     def announcements():
         """Reconcile; return the messages that were not received before."""
@@ -123,7 +115,7 @@ def test_the_schedule_copies_a_snapshot_that_no_event_reported(clients, stack, u
         source = make_snapshot(clients, unique, "instance")
         assert copies_of(clients, source) == []
         assert reconcile(clients, stack)["CopiesMissing"] >= 1
-        assert eventually(lambda: copies_of(clients, source))
+        assert eventually(lambda: copies_of(clients, source), seconds=90)
     finally:
         events.enable_rule(Name=rule)
 
@@ -144,7 +136,7 @@ def test_a_message_that_cannot_be_copied_is_kept_with_its_reason(clients, stack,
         )
         return [one for one in answer.get("Messages", []) if unique in one["Body"]]
 
-    (message,) = eventually(look)
+    (message,) = eventually(look, seconds=90)
     assert message["MessageAttributes"]["ERROR_CODE"]["StringValue"] == "DBSnapshotNotFound"
 
 

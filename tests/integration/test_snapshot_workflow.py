@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from raw_stacks import FIXTURES, Stack, eventually
+from raw_stacks import FIXTURES, Stack
+from waiting import eventually
 
 from eventstacks import rendering
 

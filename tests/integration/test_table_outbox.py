@@ -5,11 +5,13 @@ The code of docs/stacks/table-outbox.md is run unchanged.
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 from operators import open_queue
-from raw_stacks import Stack, eventually, refusal
+from raw_stacks import Stack, refusal
+from waiting import eventually
 
 from eventstacks import rendering
 from eventstacks.flow import graph, payload, samples, trace
@@ -53,18 +55,18 @@ def deploy(clients, unique):
         stack.client("dynamodb").delete_table(TableName=table)
 
 
-def arrived(stack, count=1, seconds=20):
-    """The events on the bus, once there are so many, each by its detail type."""
+def received(stack):
+    """The new events on the bus."""
+    answer = stack.client("sqs").receive_message(
+        QueueUrl=stack.ids["Arrived"], MaxNumberOfMessages=10
+    )
+    return [json.loads(one["Body"]) for one in answer.get("Messages", [])]
+
+
+def arrived(stack, count=1):
+    """The new events on the bus, once there are so many."""
     found = []
-
-    def look():
-        answer = stack.client("sqs").receive_message(
-            QueueUrl=stack.ids["Arrived"], MaxNumberOfMessages=10
-        )
-        found.extend(json.loads(one["Body"]) for one in answer.get("Messages", []))
-        return len(found) >= count
-
-    eventually(look, seconds)
+    eventually(lambda: found.extend(received(stack)) or len(found) >= count)
     return found
 
 
@@ -115,7 +117,8 @@ def test_a_transaction_that_is_canceled_sends_nothing_and_a_repeat_neither(deplo
         page["place_order"](dynamodb, table, "4711", 42)
     page["place_order"](dynamodb, table, "4712", 1)
     assert [one["detail"]["key"] for one in arrived(stack, 2)] == ["ORDER#4711", "ORDER#4712"]
-    assert arrived(stack, 1, seconds=0.5) == []
+    time.sleep(0.5)
+    assert received(stack) == []
 
 
 def test_only_new_outbox_items_are_sent(deploy):
@@ -141,7 +144,8 @@ def test_a_record_that_fails_is_retried_and_the_order_is_kept(deploy, page):
     dynamodb, table = stack.client("dynamodb"), stack.ids["Table"]
     for number in range(3):
         page["place_order"](dynamodb, table, str(number), number)
-    assert arrived(stack, 1, seconds=1) == []
+    time.sleep(1)
+    assert received(stack) == []
     allow()
     keys = [one["detail"]["key"] for one in arrived(stack, 3)]
     assert keys == ["ORDER#0", "ORDER#1", "ORDER#2"]

@@ -5,7 +5,8 @@ import signal
 import time
 
 import pytest
-from operators import PATIENCE, REGION, eventually
+from operators import PATIENCE, REGION
+from waiting import eventually
 
 from eventstacks.bus import tail
 

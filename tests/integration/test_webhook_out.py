@@ -5,8 +5,9 @@ import json
 import time
 
 import pytest
-from raw_stacks import Stack, eventually, refusal
+from raw_stacks import Stack, refusal
 from receiver import Receiver
+from waiting import eventually
 
 from eventstacks import rendering
 

@@ -1,6 +1,7 @@
 """The article's own stacks on the embedded AWS: they deploy, and lose events."""
 
-from raw_stacks import eventually, snapshot
+from raw_stacks import snapshot
+from waiting import eventually
 
 
 def test_article_bus_deploys_and_its_log_group_stays_empty(deploy):

@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from raw_stacks import ACCOUNT, eventually, resource, template
+from raw_stacks import ACCOUNT, resource, template
+from waiting import eventually
 
 
 def test_a_bus_keeps_its_settings(deploy):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, eventually, resource, snapshot, template
+from raw_stacks import ACCOUNT, resource, snapshot, template
+from waiting import eventually
 
 
 @pytest.mark.parametrize("permission", ["logs-group", "logs-account"])

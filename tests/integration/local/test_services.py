@@ -5,7 +5,8 @@ import re
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, eventually, resource, snapshot, template
+from raw_stacks import ACCOUNT, resource, snapshot, template
+from waiting import eventually
 
 
 def test_what_a_function_logs_has_the_runtimes_format(deploy):

@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 from botocore.exceptions import ClientError
-from raw_stacks import ACCOUNT, Stack, eventually, resource, template, text_of
+from raw_stacks import ACCOUNT, Stack, resource, template, text_of
+from waiting import eventually
 
 from eventstacks import rendering
 
