@@ -109,6 +109,8 @@ class Bus:
     def faulty(self) -> tuple[int, bytes] | None:
         self.times.append(time.monotonic())
         status, _, retry_after = self.fault.partition(",")
+        if len(self.times) == self.options.fault_calls:
+            self.fault = ""
         if status == "cut":
             return None
         if status in ("text", "list"):
@@ -202,6 +204,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", default="", help="as GET /fault/MODE")
+    parser.add_argument("--fault-calls", type=int, default=0, help="end the fault after N calls")
     parser.add_argument("--count-ids", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep each acknowledged entry")
     return parser.parse_args(arguments)

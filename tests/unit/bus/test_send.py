@@ -24,17 +24,6 @@ from eventstacks.errors import ErrorCode, ToolError
 FAST = Settings(threads=4, base=0.01)
 
 
-def after_failures(bus, count: int, act) -> None:
-    """Call ``act`` when the stub has let so many calls fail."""
-
-    def wait() -> None:
-        while len(bus.counts()["faulty_calls"]) < count:
-            time.sleep(0.005)
-        act()
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 @pytest.fixture(autouse=True)
 def _probe_often(monkeypatch):
     monkeypatch.setattr(sender, "PROBE_SECONDS", 0.1)
@@ -187,8 +176,8 @@ FAULTS = ["cut", "text", "list", "503", "429", "403"]
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_outage_rejects_nothing_and_is_probed(stub, fault):
-    bus, notices = stub("--fault", fault), []
-    after_failures(bus, sender.FAILURES_TO_PAUSE + FAST.threads + 3, lambda: bus.fault(""))
+    failures = sender.FAILURES_TO_PAUSE + FAST.threads + 3
+    bus, notices = stub("--fault", fault, "--fault-calls", str(failures)), []
     lists = [[json.dumps(event(Detail={"id": n})).encode() for n in range(200)]]
     journal = Journal()
     summary = Sender(bus.client(), "orders", journal, FAST, notify=notices.append).run(lists)
@@ -196,10 +185,10 @@ def test_an_outage_rejects_nothing_and_is_probed(stub, fault):
     assert (summary.acknowledged, summary.rejected) == (200, 0)
     assert (counts["distinct"], counts["twice"]) == (200, 0)
     assert len(notices) == 2
-    calls = counts["faulty_calls"]
-    paused = calls[sender.FAILURES_TO_PAUSE + FAST.threads :]
-    assert 3 <= len(paused) <= 4
-    assert min((b - a for a, b in itertools.pairwise(paused)), default=1) > 0.06
+    probes = counts["faulty_calls"][-3:]  # after those that were in progress when the pause began
+    assert len(counts["faulty_calls"]) == failures
+    # Each is sent that long after the failure of the one before.
+    assert min(b - a for a, b in itertools.pairwise(probes)) >= sender.PROBE_SECONDS
 
 
 def test_an_outage_that_lasts_ends_the_delivery_and_the_rest_is_sent_later(stub, tmp_path):
@@ -218,8 +207,7 @@ def test_an_outage_that_lasts_ends_the_delivery_and_the_rest_is_sent_later(stub,
 
 
 def test_retry_after_is_honoured(stub):
-    bus = stub("--fault", "503,1")
-    after_failures(bus, 1, lambda: bus.fault(""))
+    bus = stub("--fault", "503,1", "--fault-calls", "1")
     began = time.monotonic()
     assert send([event()], bus.client(), "orders", FAST).acknowledged == 1
     assert time.monotonic() - began > 0.95
@@ -280,7 +268,13 @@ def test_a_stop_ends_the_delivery_in_time(stub, monkeypatch, fault):
     assert sender.GRACE <= 3  # seconds
     monkeypatch.setattr(sender, "GRACE", 0.3)
     bus, stop = stub("--fault", fault), threading.Event()
-    after_failures(bus, 1, stop.set)
+
+    def stop_at_the_first_failure() -> None:
+        while not bus.counts()["faulty_calls"]:
+            time.sleep(0.005)
+        stop.set()
+
+    threading.Thread(target=stop_at_the_first_failure, daemon=True).start()
     journal, began = Journal(), time.monotonic()
     lists = [[json.dumps(event()).encode()] * 10 for _ in range(10)]
     Sender(bus.client(), "orders", journal, FAST, stop).run(lists)
