@@ -6,6 +6,8 @@ import signal
 from operators import PATIENCE
 from waiting import eventually
 
+from eventstacks.errors import ErrorCode
+
 
 def test_messages_are_listed_by_rule_target_and_code_and_kept(operate):
     one = operate("custom-event-bus", LogsPolicyScope="none")
@@ -164,10 +166,9 @@ def test_no_is_an_answer(operate, monkeypatch):
     one.put("apple")
     eventually(one.dead_letter_messages)
     monkeypatch.setattr("eventstacks.cli.output.confirm", lambda *_, **__: False)
-    assert one.run("redrive", "--to", "target", code=1).stderr.endswith("Nothing was changed.\n")
-    assert one.run("archive-replay", "--since", "1h", code=1).stderr.endswith(
-        "Nothing was changed.\n"
-    )
+    for options in (("redrive", "--to", "target"), ("archive-replay", "--since", "1h")):
+        done = one.run(*options, "--json", code=1)
+        assert json.loads(done.stdout)["error"]["code"] == ErrorCode.DECLINED
     assert len(one.dead_letter_messages()) == 1
 
 

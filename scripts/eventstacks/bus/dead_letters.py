@@ -21,6 +21,7 @@ from eventstacks.aws import AWS_ERRORS, Aws, Clock, suppress_aws_error
 from eventstacks.bus.stacks import bus_name, check_bus
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
+from eventstacks.flow.symbols import as_dict
 from eventstacks.flow.targets import Target, bare
 
 # Seconds that a message is hidden from others; renewed each EXTEND_SECONDS while this program works
@@ -32,23 +33,31 @@ PARALLEL = 8  # calls at a time
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
 STREAM = "redriven"  # the log stream of redelivered events
 TO_BUS = "Send it to the bus: --to bus."
+# Anyone who may send to the queue can send other things than events of EventBridge.
+UNUSABLE = (ValueError, TypeError, LookupError, RecursionError)
+FOREIGN = "not a dead-letter message of EventBridge or Lambda"
+ENCRYPTED = (
+    "EventBridge stored this event encrypted, because it could not use the bus's key. Decrypt its "
+    "detail.encrypted-payload with that key, and send the result. How: EventBridge User Guide, "
+    "'Decrypting events in dead-letter queues'"
+)
 
 
 @dataclass(frozen=True)
 class Message:
     """A message of a dead-letter queue.
 
-    ``rule``: ARN, "" if a function or a bus sent it. ``target``: ARN. ``event``: None if the body
-    is not that of a dead-letter message.
+    ``rule``: ARN of a rule or a schedule, "" if a function or a bus sent it. ``target``: ARN.
+    ``problem``: why its event cannot be delivered again, "" if it can.
     """
 
-    id: str
     handle: str
     rule: str
     target: str
     code: str
     message: str
     event: Any
+    problem: str = ""
 
     def names(self) -> tuple[str, str, str]:
         """Return short names of the rule, target and error code, by which messages are grouped."""
@@ -79,7 +88,6 @@ class DeadLetterQueue:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self.change_visibility(0)
-        self.messages = {}
 
     def fetch(self, limit: int) -> None:
         """Receive and hide up to ``limit`` messages that are visible now."""
@@ -144,39 +152,26 @@ def parse(message: dict[str, Any]) -> Message:
     attributes = {
         key: one.get("StringValue", "") for key, one in message.get("MessageAttributes", {}).items()
     }
-    rule, target, code, text = (
-        attributes.get(name, "")
-        for name in ("RULE_ARN", "TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE")
+    target, code, text = (
+        attributes.get(name, "") for name in ("TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE")
     )
-    rule = rule or attributes.get("SCHEDULE_ARN", "")
+    rule = attributes.get("RULE_ARN") or attributes.get("SCHEDULE_ARN", "")
     event: Any = None
+    problem = ""
     with contextlib.suppress(ValueError, RecursionError):
         event = json.loads(message["Body"])
-    if not rule and is_encrypted(event):
-        target, code = str(event["detail"].get("event-bus-arn", "")), code or "ENCRYPTED"
-    elif (
-        not rule and isinstance(event, dict) and {"requestPayload", "requestContext"} <= set(event)
-    ):
-        context, response = event["requestContext"], event.get("responsePayload")
-        target, code = context.get("functionArn", ""), context.get("condition", "")
-        text = str(response.get("errorMessage", "")) if isinstance(response, dict) else ""
-        event = event["requestPayload"]
-    elif not rule:
-        target, code, text, event = "", "NOT_A_DEAD_LETTER", message["Body"][:200], None
-    return Message(message["MessageId"], message["ReceiptHandle"], rule, target, code, text, event)
-
-
-def is_encrypted(event: Any) -> bool:
-    """Return True for an event that EventBridge stored encrypted.
-
-    It could not use the bus's key.
-    """
-    return (
-        isinstance(event, dict)
-        and event.get("source") == "aws.events"
-        and event.get("detail-type") == "Encrypted Events"
-        and isinstance(event.get("detail"), dict)
-    )
+    match event:
+        case {"detail-type": "Encrypted Events", "detail": {"event-bus-arn": str(bus)}}:
+            target, code, problem = target or bus, code or "ENCRYPTED", ENCRYPTED
+        case dict() if rule and (":schedule/" in rule or event.keys() >= _ENVELOPE):
+            pass
+        case {"requestPayload": payload, "requestContext": {"functionArn": str(arn)}} if not rule:
+            target, code = arn, event["requestContext"].get("condition", "")
+            text = str(as_dict(event.get("responsePayload")).get("errorMessage", ""))
+            event = payload
+        case _:
+            code, text, event, problem = "NOT_A_DEAD_LETTER", message["Body"][:200], None, FOREIGN
+    return Message(message["ReceiptHandle"], rule, target, code, text, event, problem)
 
 
 def group(messages: Iterable[Message]) -> dict[tuple[str, str, str], list[Message]]:
@@ -206,8 +201,7 @@ def redrive(
             return message, "it became visible to others meanwhile; run redrive again"
         try:
             deliver(message)
-        # Anyone who may send to the queue can send other things than events of EventBridge.
-        except (ToolError, ValueError, TypeError, RecursionError, *AWS_ERRORS) as error:
+        except (ToolError, *UNUSABLE, *AWS_ERRORS) as error:
             return message, str(error)
         try:
             queue.delete(message)
@@ -245,25 +239,25 @@ class Redelivery:
 
         Raises NotRedeliveredError or botocore's errors.
         """
-        rule, event = message.rule, message.event
-        if is_encrypted(event):
-            raise NotRedeliveredError(
-                "EventBridge stored this event encrypted, because it could not use the bus's key",
-                advice="Decrypt its detail.encrypted-payload with that key, and send the result. "
-                "How: EventBridge User Guide, 'Decrypting events in dead-letter queues'.",
-            )
+        if message.problem:
+            raise NotRedeliveredError(message.problem)
+        rule, target, event = message.rule, message.target, message.event
         is_run = ":schedule/" in rule
-        is_event = isinstance(event, dict) and (is_run or event.keys() >= _ENVELOPE)
-        if event is None or not message.target or (rule and not is_event):
-            raise NotRedeliveredError("not a dead-letter message of EventBridge or Lambda")
-        if is_run and ":event-bus/" in message.target:
-            self._run_again(rule, message.target, event)
+        if is_run and ":event-bus/" in target:
+            self._put(target, self._event_of_run(rule, event))
         elif self._to_bus and not is_run:
-            self._put(rule, event)
+            if not rule or str(event["source"]).startswith("aws."):
+                raise NotRedeliveredError(
+                    f"only AWS may send events of the source {event['source']}"
+                    if rule
+                    else "a function's record does not name a bus",
+                    advice="Send it to the target: --to target.",
+                )
+            self._put(_bus_of(rule), event)
         elif rule and not is_run:
-            self._send(*self._input(rule, bare(message.target), event))
+            self._send(*self._input(rule, bare(target), event))
         else:
-            self._send(Target("", message.target), payload.compact(event))
+            self._send(Target("", target), payload.compact(event))
 
     def _input(self, rule: str, arn: str, event: dict[str, Any]) -> tuple[Target, str]:
         """Return the target, and what its rule would give it now."""
@@ -282,29 +276,19 @@ class Redelivery:
             raise NotRedeliveredError(built.problem, where=arn, advice=TO_BUS)
         return targets[0], built.text
 
-    def _put(self, rule: str, event: dict[str, Any]) -> None:
-        if not rule or str(event["source"]).startswith("aws."):
-            raise NotRedeliveredError(
-                f"only AWS may send events of the source {event['source']}"
-                if rule
-                else "a function's record does not name a bus",
-                advice="Send it to the target: --to target.",
-            )
-        self._put_on(_bus_of(rule), event)
-
-    def _run_again(self, schedule: str, arn: str, detail: dict[str, Any]) -> None:
-        """Put the event of a run on its bus; the schedule has its source and its detail type."""
+    def _event_of_run(self, schedule: str, detail: dict[str, Any]) -> dict[str, Any]:
+        """Return the event of a run; the schedule has its source and its detail type."""
         _, group, name = schedule.rsplit("/", 2)
         found = self._client("scheduler", schedule).get_schedule(Name=name, GroupName=group)
         given, now = found["Target"]["EventBridgeParameters"], datetime.now(UTC).isoformat()
         event = {"source": given["Source"], "detail-type": given["DetailType"], "time": now}
-        self._put_on(arn, {**event, "detail": detail})
+        return {**event, "detail": detail}
 
-    def _put_on(self, arn: str, event: dict[str, Any]) -> None:
-        client = self._client("events", arn)
-        check_bus(client, bus_name(arn))
+    def _put(self, bus: str, event: dict[str, Any]) -> None:
+        client = self._client("events", bus)
+        check_bus(client, bus_name(bus))
         entry = {
-            "EventBusName": bus_name(arn),
+            "EventBusName": bus_name(bus),
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": payload.compact(event["detail"]),
@@ -316,25 +300,26 @@ class Redelivery:
             raise NotRedeliveredError("{ErrorCode}: {ErrorMessage}".format(**answer["Entries"][0]))
 
     def _send(self, target: Target, text: str) -> None:
-        arn, service = target.arn, target.service
-        if service == "lambda":
-            self._client(service, arn).invoke(
-                FunctionName=arn, InvocationType="Event", Payload=text.encode()
-            )
-        elif service == "sns":
-            self._client(service, arn).publish(TopicArn=arn, Message=text)
-        elif service == "states":
-            self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=text)
-        elif service == "sqs":
-            account, name = arn.split(":")[4:]
-            sqs = self._client(service, arn)
-            url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-            settings = target.settings.get("SqsParameters") or {}  # the MessageGroupId
-            sqs.send_message(QueueUrl=url, MessageBody=text, **settings)
-        elif service == "logs":
-            self._log(target, text)
-        else:
-            raise NotRedeliveredError(f"cannot deliver to {service}", where=arn, advice=TO_BUS)
+        arn = target.arn
+        match target.service:
+            case "lambda":
+                self._client("lambda", arn).invoke(
+                    FunctionName=arn, InvocationType="Event", Payload=text.encode()
+                )
+            case "sns":
+                self._client("sns", arn).publish(TopicArn=arn, Message=text)
+            case "states":
+                self._client("stepfunctions", arn).start_execution(stateMachineArn=arn, input=text)
+            case "sqs":
+                account, name = arn.split(":")[4:]
+                sqs = self._client("sqs", arn)
+                url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+                settings = target.settings.get("SqsParameters") or {}  # the MessageGroupId
+                sqs.send_message(QueueUrl=url, MessageBody=text, **settings)
+            case "logs":
+                self._log(target, text)
+            case service:
+                raise NotRedeliveredError(f"cannot deliver to {service}", where=arn, advice=TO_BUS)
 
     def _log(self, target: Target, text: str) -> None:
         now = int(time.time() * 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -86,8 +86,7 @@ def redrive(
         where = "bus, where every rule sees them again" if to == "bus" else to
         question = f"Send {events} to their {where}?"
         if chosen and not output.confirm(question, aws.environment, yes=yes):
-            output.echo("Nothing was changed.", err=True)
-            return 1
+            raise ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
         code = _redrive(aws, chosen, to, rate, as_json=as_json)
         return code or int(not chosen and any(queue.in_flight for queue in queues))
 
@@ -138,26 +137,23 @@ def _redrive(
         with output.progress("Redelivering", lambda: f"{len(results):,} of {len(chosen):,}"):
             results.extend(dead_letters.redrive(chosen, deliver, clock, rate=rate))
     finally:
-        problems: dict[tuple[str, str, str], list[str]] = {}
-        for message, problem in results:
-            if problem:
-                problems.setdefault(message.names(), []).append(problem)
-        kept = sum(map(len, problems.values()))
+        problems = {message.handle: problem for message, problem in results if problem}
+        kept = dead_letters.group(message for message, problem in results if problem)
+        rows = [
+            {"rule": rule, "target": target, "code": code, "messages": len(messages)}
+            | {"problem": problems[messages[0].handle]}
+            for (rule, target, code), messages in kept.items()
+        ]
+        counts = {"to": to, "sent": len(results) - len(problems), "kept": len(problems)}
         if as_json:
-            documents = [
-                {"rule": rule, "target": target, "code": code, "messages": len(texts)}
-                | {"problem": texts[0]}
-                for (rule, target, code), texts in problems.items()
-            ]
-            counts = {"to": to, "sent": len(results) - kept, "kept": kept}
-            output.print_json({**counts, "problems": documents})
+            output.print_json({**counts, "problems": rows})
         else:
-            sent = len(results) - kept
-            output.echo(f"{sent:,} redelivered and deleted, {kept:,} left in the queue")
-        for names, texts in problems.items():
-            text = f"Error: {len(texts):,} left of {' → '.join(names)}: {texts[0]}"
-            output.echo(text, err=True)
-    return int(kept > 0)
+            text = "{sent:,} redelivered and deleted, {kept:,} left in the queue"
+            output.echo(text.format(**counts))
+        for row in rows:
+            text = "Error: {messages:,} left of {rule} → {target} → {code}: {problem}"
+            output.echo(text.format(**row), err=True)
+    return int(bool(problems))
 
 
 def _show_messages(messages: Sequence[dead_letters.Message], *, as_json: bool) -> None:
@@ -165,11 +161,11 @@ def _show_messages(messages: Sequence[dead_letters.Message], *, as_json: bool) -
     keys = ("messages", "rule", "target", "code", "message", "example")
     rows: list[dict[str, Any]] = []
     for names, group in dead_letters.group(messages).items():
-        one, event = group[0], json.dumps(group[0].event, ensure_ascii=False)[:600]
+        one = group[0]
         values = (
             (one.rule or None, one.target, one.code, one.message, one.event)
             if as_json
-            else (*names, one.message, event)
+            else (*names, one.message, json.dumps(one.event, ensure_ascii=False)[:600])
         )
         rows.append(dict(zip(keys, (len(group), *values), strict=True)))
     if rows or as_json:
@@ -184,9 +180,7 @@ def _show_messages(messages: Sequence[dead_letters.Message], *, as_json: bool) -
     metavar="TIME",
     help="Replay events from this time on: 15m, 2h, 1d, or an ISO 8601 timestamp.",
 )
-@click.option(
-    "--until", type=options.Time(), metavar="TIME", default="0s", help="End time (default: now)."
-)
+@click.option("--until", type=options.Time(), metavar="TIME", help="End time (default: now).")
 @click.option("--rule", "rules", multiple=True, metavar="NAME", help="Only this rule; repeatable.")
 @options.yes_option
 @options.json_option
@@ -195,7 +189,7 @@ def archive_replay(
     stack: str | None,
     region: str | None,
     since: datetime | None,
-    until: datetime,
+    until: datetime | None,
     rules: tuple[str, ...],
     yes: bool,
     as_json: bool,
@@ -210,8 +204,9 @@ def archive_replay(
       eventstacks archive-replay --env dev
       eventstacks archive-replay --env dev --stack custom-event-bus --since 2h --rule CatchAllRule
     """
-    if rules and not since:
-        raise click.UsageError("--rule is for a replay: give --since, too.")
+    if (rules or until) and not since:
+        raise click.UsageError("--rule and --until are for a replay: give --since, too.")
+    until = until or datetime.now(UTC)
     if since and since >= until:
         raise click.UsageError("--since is not before --until.")
     aws, found_stacks = deployed(env, stack, region)
@@ -224,8 +219,7 @@ def archive_replay(
     window = f"{output.time_text(since)} to {output.time_text(until)}"
     question = f"Replay {window} of {names} to {', '.join(rules) or 'all rules of the bus'}?"
     if not output.confirm(question, aws.environment, yes=yes):
-        output.echo("Nothing was changed.", err=True)
-        return 1
+        raise ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
     replays: list[tuple[str, str]] = []
     try:
         for one, rule_arns in zip(found, arns, strict=True):
@@ -240,10 +234,7 @@ def archive_replay(
             for where, replay in replays
         ]
         raise KeyboardInterrupt("\n".join(["The replays continue in AWS.", *lines])) from None
-    if as_json:
-        output.print_json(ends)
-    for end in () if as_json else ends:
-        output.echo("{region} {replay} {state}".format(**end))
+    output.print_rows(ends, ("replay", "region", "state"), as_json=as_json)
     return int(
         output.print_errors(
             ToolError(

@@ -15,6 +15,7 @@ from eventstacks.bus.dead_letters import DeadLetterQueue, NotRedeliveredError
 
 RULE = "arn:aws:events:r:1:rule/bus/all"
 TARGET = "arn:aws:sqs:r:1:queue"
+EVENT = {"source": "com.example", "detail-type": "T", "detail": {}, "time": "2026-05-01T08:00:00Z"}
 REFUSED = ClientError({"Error": {"Code": "InternalError", "Message": "no"}}, "DeleteMessage")
 
 
@@ -30,7 +31,7 @@ def message(number, body=None, **attributes):
         "MessageId": str(number),
         "ReceiptHandle": f"h{number}",
         "MessageAttributes": why,
-        "Body": json.dumps({"id": number} if body is None else body),
+        "Body": json.dumps({**EVENT, "id": number} if body is None else body),
     }
 
 
@@ -109,9 +110,9 @@ def test_what_is_taken_leaves_the_queue_and_what_is_refused_stays():
     box, way = filled(queue), Way(3, 17)
     results = redrive(box, way)
     assert sorted(way.delivered) == [one for one in range(25) if one not in (3, 17)]
-    assert {letter.id: problem for letter, problem in results if problem} == {
-        "3": "not this one",
-        "17": "not this one",
+    assert {letter.handle: problem for letter, problem in results if problem} == {
+        "h3": "not this one",
+        "h17": "not this one",
     }
     assert queue.ids() == [3, 17]
     box.__exit__()
@@ -145,6 +146,7 @@ def test_a_message_that_cannot_be_deleted_is_reported(error):
     [
         ValueError("no time"),
         TypeError("no text"),
+        KeyError("no name"),
         RecursionError("too deep"),
         ResponseParserError("half an answer"),
         REFUSED,

@@ -1,13 +1,15 @@
 # ruff: noqa: N803 - the arguments of AWS's operations
 from __future__ import annotations
 
+import json
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 from botocore.stub import Stubber
 from tests.unit.bus.operations import FakeAws, MissingError, Service
 
-from eventstacks.bus.dead_letters import Message, Redelivery
+from eventstacks.bus.dead_letters import Redelivery, parse
 from eventstacks.errors import ErrorCode, ToolError
 
 RULE = "arn:aws:events:r:1:rule/orders/all"
@@ -28,7 +30,10 @@ ENCRYPTED = {
 
 
 def letter(rule, target, event):
-    return Message("1", "h", rule, target, "NO_PERMISSIONS", "no", event)
+    names = {"RULE_ARN": rule, "TARGET_ARN": target, "ERROR_CODE": "NO_PERMISSIONS"}
+    attributes = {key: {"StringValue": one} for key, one in names.items() if one}
+    body = {"ReceiptHandle": "h", "MessageAttributes": attributes, "Body": json.dumps(event)}
+    return parse(body)
 
 
 LOG_GROUP = "arn:aws:logs:r:1:log-group:/aws/events/x"

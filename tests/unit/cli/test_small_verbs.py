@@ -1,4 +1,4 @@
-"""The verb sample."""
+"""The verb sample, and wrong use of archive-replay."""
 
 import json
 
@@ -37,3 +37,9 @@ def test_every_sample_is_listed_and_can_be_sent():
 def test_a_sample_needs_a_known_name(arguments):
     with pytest.raises(click.UsageError, match="order-placed"):
         run("sample", *arguments)
+
+
+@pytest.mark.parametrize("option", [("--until", "1h"), ("--rule", "all")])
+def test_the_options_of_a_replay_need_its_start(option):
+    with pytest.raises(click.UsageError, match="give --since"):
+        run("archive-replay", *option)
