@@ -1,11 +1,12 @@
 """Events and operations of AWS services that MiniStack lacks, and what it authorizes otherwise.
 
 Events: S3 data events through CloudTrail, and RDS snapshots. S3's own 'Object Created' comes from
-MiniStack, for buckets with EventBridgeEnabled. Operations: CopyDBSnapshot, CopyDBClusterSnapshot,
-StartMessageMoveTask and ListMessageMoveTasks. Notifications of alarms obey the policy of the topic.
+MiniStack, for buckets with EventBridgeEnabled. Operations: CopyDBSnapshot, CopyDBClusterSnapshot
+and StartMessageMoveTask. Notifications of alarms obey the policy of the topic.
 """
 
 import functools
+import itertools
 import json
 import time
 import uuid
@@ -18,7 +19,7 @@ from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, now_iso
 from ministack.services import cloudwatch, eventbridge, rds, s3, sns, sqs, tagging
 
-from eventstacks.local.ministack import Json, Original, call, in_region, log, patch
+from eventstacks.local.ministack import Json, Original, call, in_region, patch
 from eventstacks.local.policies import key_refusal, policies_allow
 
 Form = dict[str, list[str]]
@@ -59,6 +60,7 @@ SNAPSHOTS = {
         {"0074": "Creating manual cluster snapshot", "0075": "Manual cluster snapshot created"},
     ),
 }
+SNAPSHOT_PARTS = {"DBSnapshot": "snapshot", "DBClusterSnapshot": "cluster-snapshot"}
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}
 
@@ -192,21 +194,27 @@ def region_of(snapshot: str) -> str:
     return snapshot.split(":")[3] if snapshot.startswith("arn:") else get_region()
 
 
+def snapshot_arn(form: Form) -> str:
+    """Return the ARN of the snapshot that a request creates or deletes, '' if there is none."""
+    for prefix, (part, kind) in itertools.product(("Target", ""), SNAPSHOT_PARTS.items()):
+        if name := form.get(f"{prefix}{part}Identifier"):
+            return f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name[0]}"
+    return ""
+
+
 @patch("handle_request", rds)
 async def on_rds(
     original: Original, method: str, path: str, headers: Any, body: Any, query: Any
 ) -> Any:
     """Handle an RDS request, then send the events of the snapshot that it is about."""
     answer = await original(method, path, headers, body, query)
-    form = {key: value[0] for key, value in {**query, **parse_qs((body or b"").decode())}.items()}
-    action, source = form.get("Action", ""), form.get("SourceDBSnapshotIdentifier", "")
-    origin = region_of(source)
-    category, messages = SNAPSHOTS.get((action, origin != get_region()), ("", {}))
-    names = (form.get(f"{kind}SnapshotIdentifier") for kind in ("TargetDB", "DBCluster", "DB"))
-    name = next(filter(None, names), "")
-    kind = "cluster-snapshot" if "Cluster" in action else "snapshot"
-    arn = f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name}"
+    form = {**query, **parse_qs((body or b"").decode())}
+    source = form.get("SourceDBSnapshotIdentifier", [""])[0]
+    call = (form.get("Action", [""])[0], region_of(source) != get_region())
+    category, messages = SNAPSHOTS.get(call, ("", {}))
+    arn = snapshot_arn(form)
     for number, message in messages.items() if answer[0] < 300 else ():
+        kind, name = arn.split(":")[5:]
         detail = {
             "EventCategories": [category],
             "SourceType": kind.replace("-", "_").upper(),
@@ -214,7 +222,7 @@ async def on_rds(
             "Date": now_iso(),
             "SourceIdentifier": name,
             "EventID": f"RDS-EVENT-{number}",
-            "Message": message.format(source.split(":snapshot:")[-1], origin),
+            "Message": message.format(source.split(":snapshot:")[-1], region_of(source)),
         }
         announce("aws.rds", f"RDS DB {kind.replace('-', ' ').title()} Event", detail, arn)
     return answer
@@ -256,7 +264,6 @@ def copy_snapshot(part: str, kind: str, form: Form) -> Any:
     return rds._xml(200, f"Copy{part}Response", text)
 
 
-SNAPSHOT_PARTS = {"DBSnapshot": "snapshot", "DBClusterSnapshot": "cluster-snapshot"}
 for _part, _kind in SNAPSHOT_PARTS.items():
     rds._ACTION_MAP[f"Copy{_part}"] = functools.partial(copy_snapshot, _part, _kind)
 # Services whose tags aws:ResourceTag in a role's policy can name.
@@ -273,22 +280,14 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
     and clusters only. A copy is authorized for its source and its target (service authorization
     reference); here only for the target.
     """
-    arn, (_, _, headers, _, form, region, account) = str(original(service, *request)), request
+    arn, (_, _, headers, _, form, *_) = str(original(service, *request)), request
     if service == "cloudformation" and arn == "*":
         return str(form.get("ChangeSetName", ["*"])[0])
     if service == "logs" and ":log-group:" in arn and "Tag" not in headers.get("x-amz-target", ""):
         return f"{arn}:*"
     action = str(form.get("Action", [""])[0])
-    if service != "rds" or not action.startswith(("Copy", "Delete", "AddTags")):
-        return arn
-    names = {
-        f"{prefix}{part}Identifier": f"arn:aws:rds:{region}:{account}:{kind}:"
-        for part, kind in SNAPSHOT_PARTS.items()
-        for prefix in ("Target", "")
-    }
-    for key, start in {"ResourceName": "", **names}.items():
-        if key in form:
-            return f"{start}{form[key][0]}"
+    if service == "rds" and action.startswith(("Copy", "Delete", "AddTags")):
+        return str(form.get("ResourceName", [""])[0]) or snapshot_arn(form) or arn
     return arn
 
 
@@ -312,76 +311,41 @@ def notify(original: Original, alarm: Json, old: str, new: str, reason: str) -> 
     (CloudWatch User Guide, 'Notifying users on alarm changes'; SNS Developer Guide, 'Key
     management'). The text in the history is a guess.
     """
-    field, name = ACTIONS.get(new, "InsufficientDataActions"), alarm["AlarmName"]
-    allowed = []
-    for action in (alarm.get(field) or []) if alarm.get("ActionsEnabled", True) else []:
-        is_topic = cloudwatch._is_sns_action_arn(action)
-        if not is_topic or not (refusal := topic_refusal(action, alarm["AlarmArn"])):
-            allowed.append(action)
-            continue
-        log.warning("alarm %s: %s", name, refusal)
-        entry = {
-            "AlarmName": name,
-            "AlarmType": "CompositeAlarm" if "AlarmRule" in alarm else "MetricAlarm",
-            "HistoryData": "{}",
-            "HistoryItemType": "Action",
-            "HistorySummary": f"Failed to execute action {action}. Received error: {refusal}",
-            "Timestamp": cloudwatch._ts_iso(time.time()),
-        }
-        cloudwatch._history_entries().append(entry)
+    field = ACTIONS.get(new, "InsufficientDataActions")
+    topics = filter(cloudwatch._is_sns_action_arn, alarm.get(field) or [])
+    refusals = {topic: topic_refusal(topic, alarm["AlarmArn"]) for topic in topics}
+    for topic, refusal in refusals.items():
+        if refusal and alarm.get("ActionsEnabled", True):
+            entry = {
+                "AlarmName": alarm["AlarmName"],
+                "AlarmType": "CompositeAlarm" if "AlarmRule" in alarm else "MetricAlarm",
+                "HistoryData": "{}",
+                "HistoryItemType": "Action",
+                "HistorySummary": f"Failed to execute action {topic}. Received error: {refusal}",
+                "Timestamp": cloudwatch._ts_iso(time.time()),
+            }
+            cloudwatch._history_entries().append(entry)
+    allowed = [topic for topic, refusal in refusals.items() if not refusal]
     original({**alarm, field: allowed}, old, new, reason)
 
 
-def queue_of(arn: str) -> Json:
-    """Return MiniStack's queue. Raises its error if there is none."""
-    queue: Json | None = sqs._queue_by_arn(arn)
-    if not queue:
-        raise sqs._Err("ResourceNotFoundException", f"The queue {arn} does not exist.")
-    return queue
-
-
-def is_dead_letter_queue(arn: str) -> bool:
-    """Return True if a queue of this Region has this one as its dead-letter queue."""
-    policies = (queue["attributes"].get("RedrivePolicy") for queue in sqs._queues.values())
-    return any(json.loads(policy or "{}").get("deadLetterTargetArn") == arn for policy in policies)
-
-
 def start_move(data: Json, _url: str) -> Json:
-    """Move the visible messages of a dead-letter queue to a queue, by default back to their own.
+    """Move the visible messages of a dead-letter queue back to their own queues, at once.
 
-    The task ends before the call returns, at any rate that is asked for. Source: SQS Developer
-    Guide, 'Configure a dead-letter queue redrive'. The texts of errors are a guess.
+    Source: SQS Developer Guide, 'Configure a dead-letter queue redrive'. That messages which did
+    not come from a queue stay where they are is a guess.
     """
-    arn, now = data["SourceArn"], time.time()
-    source = queue_of(arn)
-    destination = queue_of(data["DestinationArn"]) if "DestinationArn" in data else None
-    if not is_dead_letter_queue(arn):
-        text = "Source queue must be configured as a Dead Letter Queue."
-        raise sqs._Err("AWS.SimpleQueueService.UnsupportedOperation", text)
-    moved = 0
-    for one in [one for one in source["messages"] if one["visible_at"] <= now]:
-        origin = one["sys"].get("DeadLetterQueueSourceArn", "")
-        if target := destination or sqs._queue_by_arn(origin):  # others stay where they are
+    if not (queue := sqs._queue_by_arn(data["SourceArn"])):
+        raise sqs._Err("ResourceNotFoundException", f"Queue {data['SourceArn']} does not exist.")
+    now = time.time()
+    for message in [one for one in queue["messages"] if one["visible_at"] <= now]:
+        if origin := sqs._queue_by_arn(message["sys"].get("DeadLetterQueueSourceArn", "")):
             # A moved message is a new one: its own ID, age and count of receives.
             new = {"id": str(uuid.uuid4()), "receive_count": 0, "first_receive_at": None, "sys": {}}
-            target["messages"].append({**one, **new, "sent_at": now})
-            source["messages"].remove(one)
-            moved += 1
+            origin["messages"].append({**message, **new, "sent_at": now})
+            queue["messages"].remove(message)
     esm_wake.set()
-    entry = {
-        "SourceArn": arn,
-        "Status": "COMPLETED",
-        "ApproximateNumberOfMessagesMoved": moved,
-        "StartedTimestamp": int(now * 1000),
-    }
-    source.setdefault("move_tasks", []).insert(0, entry)
     return {"TaskHandle": str(uuid.uuid4())}
 
 
-def list_moves(data: Json, _url: str) -> Json:
-    """List the newest tasks of a queue."""
-    tasks = queue_of(data["SourceArn"]).get("move_tasks", [])
-    return {"Results": tasks[: int(data.get("MaxResults", 1))]}
-
-
-sqs._HANDLERS |= {"StartMessageMoveTask": start_move, "ListMessageMoveTasks": list_moves}
+sqs._HANDLERS["StartMessageMoveTask"] = start_move
