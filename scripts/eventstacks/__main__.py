@@ -1,7 +1,7 @@
 """The command ``eventstacks VERB``. A verb's module is loaded when the verb is called.
 
 So that ``eventstacks VERB --help`` answers within 0.2 s, a module with verbs imports modules of the
-package at its top as modules (``from eventstacks.cloudformation import deployer``): when it is
+package at its top as modules (``from eventstacks.cloudformation import run``): when it is
 loaded for its help only, these imports are not carried out. It imports a name (``from … import
 NAME``) only from modules that import nothing outside the standard library and click. For the same
 reason its annotations are not evaluated (``from __future__ import annotations``).

@@ -23,9 +23,8 @@ sys.path.insert(0, str(ROOT))
 from eventstacks import environment as environments  # noqa: E402
 from eventstacks import rendering  # noqa: E402
 from eventstacks.aws import Aws  # noqa: E402
-from eventstacks.cloudformation import deployer, operation  # noqa: E402
-from eventstacks.cloudformation.change_set import Options  # noqa: E402
-from eventstacks.cloudformation.run import Listener  # noqa: E402
+from eventstacks.cloudformation import deploy, operation  # noqa: E402
+from eventstacks.cloudformation.run import Listener, Scope  # noqa: E402
 from eventstacks.local import server  # noqa: E402
 
 PEERS = ROOT / ".venv-peers" / "bin"
@@ -183,14 +182,14 @@ def lags(directory, endpoint, count=16):
             self.begun = self.begun or time.monotonic()
             threading.Thread(target=signal, args=(ref.stack_name,), daemon=True).start()
 
-        def progressed(self, ref, event, resources):
+        def progressed(self, ref, event):
             if event.is_root and event.status == "CREATE_COMPLETE":
                 noticed.append((datetime.now(UTC) - event.at).total_seconds())
                 self.ended = time.monotonic()
 
     ear = Ear()
-    chosen = deployer.create(aws, environment.choose(), listener=ear)
-    results = chosen.deploy(rendering.render_all(), Options())
+    scope = Scope(aws, environment.choose(), ear)
+    results = deploy.deploy(scope, rendering.render_all())
     if not all(one.ok for one in results):
         sys.exit(f"lag: {[str(one.problem) for one in results]}")
     ticks = (

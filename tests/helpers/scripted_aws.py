@@ -2,7 +2,6 @@
 
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 from scripted_cloudformation import FakeCloudFormation
 
@@ -111,8 +110,8 @@ class RecordingListener(Listener):
     def started(self, ref, total):
         self.totals.append(total)
 
-    def progressed(self, ref, event, resources):
-        self.events.append(SimpleNamespace(ref=ref, event=event, resources=dict(resources)))
+    def progressed(self, ref, event):
+        self.events.append(event)
 
     def finished(self, result):
         self.results.append(result)

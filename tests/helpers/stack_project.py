@@ -11,8 +11,9 @@ import in_process
 from eventstacks import environment as environments
 from eventstacks import rendering
 from eventstacks.aws import Aws
-from eventstacks.cloudformation import deployer
+from eventstacks.cloudformation import delete, deploy
 from eventstacks.cloudformation.change_set import Options
+from eventstacks.cloudformation.run import Listener, Scope
 from eventstacks.local import server
 
 QUEUES = """
@@ -75,17 +76,18 @@ class Project:
         self.templates = rendering.render_all()
         return self.environment
 
+    def scope(self, listener=None):
+        return Scope(self.aws, self.environment.choose(), listener or Listener())
+
     def deploy(self, listener=None, **options):
-        chosen = deployer.create(self.aws, self.environment.choose(), listener=listener)
-        return chosen.deploy(self.templates, Options(**options))
+        return deploy.deploy(self.scope(listener), self.templates, Options(**options))
 
     def plan(self, **options):
-        chosen = deployer.create(self.aws, self.environment.choose())
-        return chosen.plan(self.templates, Options(**options))
+        return deploy.plan(self.scope(), self.templates, Options(**options))
 
     def delete(self):
-        chosen = deployer.create(self.aws, self.environment.choose())
-        return chosen.delete(chosen.preview_deletion(), empty_buckets=True)
+        scope = self.scope()
+        return delete.delete(scope, delete.preview(scope), empty_buckets=True)
 
     def start(self, *arguments, **more):
         root = Path(rendering.__file__).parents[1]

@@ -16,8 +16,8 @@ from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
 from eventstacks.bus import tail
-from eventstacks.cloudformation import deployer
-from eventstacks.cloudformation.change_set import Options
+from eventstacks.cloudformation import delete, deploy
+from eventstacks.cloudformation.run import Scope
 from eventstacks.local import server
 
 
@@ -94,7 +94,7 @@ def operate(endpoint, checkout, unique):
     """operate(template, **parameters): an Operator of the stack, which lasts as long as the test."""
     made = []
 
-    def deploy(template, **parameters):
+    def operator(template, **parameters):
         stacks = {
             unique: {"template": template, "parameters": {"LogRetentionInDays": "1", **parameters}}
         }
@@ -102,12 +102,12 @@ def operate(endpoint, checkout, unique):
         (checkout / "parameters/test.yaml").write_text(yaml.safe_dump(settings))
         read = environment.load("test")
         aws = Aws(read, server.start)
-        (result,) = deployer.create(aws, read.choose()).deploy(rendering.render_all(), Options())
+        (result,) = deploy.deploy(Scope(aws, read.choose()), rendering.render_all())
         assert result.ok, result.problem
         made.append(Operator(aws, read, template))
         return made[-1]
 
-    yield deploy
+    yield operator
     for one in made:
         for process in one.running:
             process.kill()
@@ -116,8 +116,8 @@ def operate(endpoint, checkout, unique):
             left = tail.Tap(one.aws, REGION, one.bus)
             left.name = name
             left.__exit__()
-        chosen = deployer.create(one.aws, one.settings.choose())
-        (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
+        scope = Scope(one.aws, one.settings.choose())
+        (result,) = delete.delete(scope, delete.preview(scope), empty_buckets=True)
         assert result.ok, result.problem
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from eventstacks import environment, rendering
 from eventstacks.aws import Aws
-from eventstacks.cloudformation import deployer
-from eventstacks.cloudformation.change_set import Options
+from eventstacks.cloudformation import deploy
+from eventstacks.cloudformation.run import Scope
 from eventstacks.local import server
 
 REGION = "us-east-1"
@@ -224,8 +224,8 @@ class AssumedRole(Aws):
         return self.service(service)
 
 
-def deployer_with(service, made):
-    return deployer.create(AssumedRole(made, service), made.choose())
+def scope_with(service, made):
+    return Scope(AssumedRole(made, service), made.choose())
 
 
 def environment_of(roles, retention):
@@ -250,14 +250,14 @@ def test_plan_and_deploy_work_with_the_roles(take, roles, clients):
     try:
         for retention, outcome in (("1", "created"), ("3", "updated"), ("3", "unchanged")):
             made = environment_of(roles, retention)
-            (plan,) = deployer_with(planner, made).plan(TEMPLATES, Options())
+            (plan,) = deploy.plan(scope_with(planner, made), TEMPLATES)
             assert (plan.problem, plan.changes) == (None, outcome != "unchanged")
             if outcome == "created":
                 # Delete what the plan leaves: MiniStack, unlike AWS, would give it another ID.
                 (left,) = admin.describe_stacks(StackName="made-bus")["Stacks"]
                 assert left["StackStatus"] == "REVIEW_IN_PROGRESS"
                 admin.delete_stack(StackName="made-bus")
-            (result,) = deployer_with(deploying, made).deploy(TEMPLATES, Options())
+            (result,) = deploy.deploy(scope_with(deploying, made), TEMPLATES)
             assert (result.outcome, str(result.problem), result.warnings) == (outcome, "None", ())
     finally:
         admin.update_termination_protection(StackName="made-bus", EnableTerminationProtection=False)
@@ -285,9 +285,9 @@ def test_only_the_deploy_role_can_upload_a_long_template(clients, endpoint, role
         made = dataclasses.replace(
             environment_of(outputs, "1"), bucket=unique, endpoint="embedded", protect=False
         )
-        (plan,) = deployer_with(planner, made).plan(templates, Options())
+        (plan,) = deploy.plan(scope_with(planner, made), templates)
         assert "s3:PutObject" in str(plan.problem)
-        (result,) = deployer_with(deploying, made).deploy(templates, Options())
+        (result,) = deploy.deploy(scope_with(deploying, made), templates)
         clients("cloudformation", REGION).delete_stack(StackName="made-bus")
         assert (result.outcome, str(result.problem), result.warnings) == ("created", "None", ())
         (key,) = (one["Key"] for one in s3.list_objects_v2(Bucket=unique)["Contents"])

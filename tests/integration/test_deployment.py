@@ -4,7 +4,7 @@ import json
 
 from stack_project import BUCKET, QUEUES, REGIONS
 
-from eventstacks.cloudformation import deployer, outputs
+from eventstacks.cloudformation import inspect, outputs
 
 TAKER = """
 Parameters:
@@ -130,7 +130,7 @@ def test_drift_is_shown_property_by_property(project):
     url = sqs.get_queue_url(QueueName=result.outputs["Arn"].rsplit(":", 1)[1])["QueueUrl"]
     assert project.run("drift").returncode == 0
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "9"})
-    (found,) = deployer.create(project.aws, project.environment.choose()).drift()
+    (found,) = inspect.drift(project.scope())
     assert found.status == "DRIFTED"
     (difference,) = found.resources[0]["PropertyDifferences"]
     assert (difference["PropertyPath"], difference["ActualValue"]) == ("/DelaySeconds", "9")

@@ -5,7 +5,7 @@ import time
 
 from stack_project import BUCKET
 
-from eventstacks.cloudformation import delete, deployer
+from eventstacks.cloudformation import delete, recover
 
 SLOW = """
 Resources:
@@ -152,7 +152,7 @@ def test_disable_rollback_keeps_the_failed_stack(project):
     project.write({"broken": {}}, regions=["us-east-1"])
     (result,) = project.deploy(disable_rollback=True)
     assert result.status == "CREATE_FAILED"
-    chosen = deployer.create(project.aws, project.environment.choose())
-    (step,) = chosen.propose_recovery()
+    scope = project.scope()
+    (step,) = recover.propose(scope)
     assert step.method == "delete_stack"
-    assert [one.outcome for one in chosen.recover([step])] == ["deleted"]
+    assert [one.outcome for one in recover.recover(scope, [step])] == ["deleted"]

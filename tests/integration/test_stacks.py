@@ -10,7 +10,9 @@ from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
 from eventstacks.cli import demo, stacks
-from eventstacks.cloudformation import deployer, outputs
+from eventstacks.cloudformation import delete, outputs
+from eventstacks.cloudformation.deploy import deploy as deploy_stacks
+from eventstacks.cloudformation.run import Scope
 from eventstacks.local import server
 
 REGION = "eu-central-1"
@@ -39,15 +41,15 @@ def deploy(endpoint, templates):
 
     def one(name, template, **parameters):
         aws = Aws(make(endpoint, name, template, **parameters), server.start)
-        (result,) = deployer.create(aws, aws.environment.choose()).deploy(templates)
+        (result,) = deploy_stacks(Scope(aws, aws.environment.choose()), templates)
         assert result.ok, result.problem
         deployed.append(aws)
         return aws, outputs.read(aws, aws.environment.ref(name, REGION))
 
     yield one
     for aws in deployed:
-        chosen = deployer.create(aws, aws.environment.choose())
-        (result,) = chosen.delete(chosen.preview_deletion(), empty_buckets=True)
+        scope = Scope(aws, aws.environment.choose())
+        (result,) = delete.delete(scope, delete.preview(scope), empty_buckets=True)
         assert result.ok, result.problem
 
 
@@ -203,11 +205,11 @@ def test_a_stack_can_be_deployed_twice(deploy, unique, template):
 def test_retained_buckets_keep_their_policies(endpoint, templates, unique):
     aws = Aws(make(endpoint, unique, "s3-object-events"), server.start)
     pairs = aws.environment.choose()
-    chosen = deployer.create(aws, pairs)
-    (result,) = chosen.deploy(templates)
+    scope = Scope(aws, pairs)
+    (result,) = deploy_stacks(scope, templates)
     assert result.ok, result.problem
     found = outputs.read(aws, pairs[0])
-    (result,) = chosen.delete(chosen.preview_deletion())
+    (result,) = delete.delete(scope, delete.preview(scope))
     assert result.ok, result.problem
     for name in (found["DataBucketName"], found["TrailBucketName"]):
         policy = json.loads(aws.client("s3").get_bucket_policy(Bucket=name)["Policy"])
@@ -381,7 +383,7 @@ def test_the_bus_logs_at_its_level(deploy, unique, level, types):
 def test_the_error_of_an_invalid_value_names_the_parameter(endpoint, templates, unique, refused):
     parameter, value, template = refused
     aws = Aws(make(endpoint, unique, template, **{parameter: value}), server.start)
-    (result,) = deployer.create(aws, aws.environment.choose()).deploy(templates)
+    (result,) = deploy_stacks(Scope(aws, aws.environment.choose()), templates)
     assert not result.ok
     assert parameter in str(result.problem)
 

@@ -16,7 +16,7 @@ import click
 from eventstacks import aws, documents, environment, rendering
 from eventstacks.bus import send
 from eventstacks.cli import output
-from eventstacks.cloudformation import deployer, outputs
+from eventstacks.cloudformation import deploy, outputs, run
 from eventstacks.errors import ToolError
 from eventstacks.local import server
 
@@ -52,7 +52,7 @@ def demo() -> int:
         cleanup.callback(server.stop, Path(folder) / "aws")
         connection, refs = aws.Aws(chosen, lambda: endpoint), chosen.choose()
         with output.progress("Deploying"):
-            results = deployer.create(connection, refs).deploy(templates)
+            results = deploy.deploy(run.Scope(connection, refs), templates)
         if output.print_errors(result.problem for result in results):
             return output.EXIT_FAILED
         stacks = output.counted(len(results), "stack")

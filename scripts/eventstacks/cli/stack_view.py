@@ -261,7 +261,8 @@ class Reporter(Listener):
             disable=not self._console.is_terminal or self._quiet,
         )
         self._all = self._progress.add_task("all stacks", total=total, current="")
-        self._tasks: dict[StackRef, tuple[TaskID, int]] = {}
+        # Row, total, and logical id → status of the resources that have begun.
+        self._tasks: dict[StackRef, tuple[TaskID, int, dict[str, str]]] = {}
         self._asking = threading.Lock()  # one question at a time
 
     def __enter__(self) -> Self:
@@ -288,11 +289,13 @@ class Reporter(Listener):
     def started(self, ref: StackRef, total: int) -> None:
         """Add a row for an operation with ``total`` resources."""
         row = self._progress.add_task(str(ref), total=total or None, current="")
-        self._tasks[ref] = row, total
+        self._tasks[ref] = row, total, {}
 
-    def progressed(self, ref: StackRef, event: Event, resources: Mapping[str, str]) -> None:
+    def progressed(self, ref: StackRef, event: Event) -> None:
         """Update the row of an operation; print failures, and without a terminal all events."""
-        row, total = self._tasks[ref]
+        row, total, resources = self._tasks[ref]
+        if not event.is_root:
+            resources[event.logical_id] = event.status
         current = [name for name, status in resources.items() if status.endswith("_IN_PROGRESS")]
         self._progress.update(
             row,

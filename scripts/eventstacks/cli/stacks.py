@@ -16,8 +16,11 @@ from eventstacks.cli.options import (
     deployment_options,
     read_options,
 )
-from eventstacks.cloudformation import change_set, deployer, run
+from eventstacks.cloudformation import change_set, inspect, run
+from eventstacks.cloudformation import delete as deletion
+from eventstacks.cloudformation import deploy as deployment
 from eventstacks.cloudformation import outputs as stack_outputs
+from eventstacks.cloudformation import recover as recovery
 from eventstacks.errors import ErrorCode, ToolError, command_line
 
 
@@ -34,13 +37,13 @@ def _operating(
     *,
     yes: bool = True,
     as_json: bool,
-) -> Iterator[tuple[stack_view.Reporter, deployer.Stacks]]:
-    """Connect to an environment; yield a live view, and the deployer whose progress it shows."""
+) -> Iterator[tuple[stack_view.Reporter, run.Scope]]:
+    """Connect to an environment; yield a live view, and the scope whose progress it shows."""
     connection, refs = connect(env, stack, region, templates)
     with stack_view.Reporter(
         connection.environment, len(refs), yes=yes, as_json=as_json
     ) as reporter:
-        yield reporter, deployer.create(connection, refs, listener=reporter)
+        yield reporter, run.Scope(connection, refs, reporter)
 
 
 @click.command()
@@ -66,8 +69,8 @@ def plan(
     if markdown and as_json:
         raise click.UsageError("--markdown and --json exclude each other.")
     templates, quiet = rendering.Templates(), as_json or markdown
-    with _operating(env, stack, region, templates, as_json=quiet) as (_, stacks):
-        plans = stacks.plan(templates, change_set.Options(**chosen))
+    with _operating(env, stack, region, templates, as_json=quiet) as (_, scope):
+        plans = deployment.plan(scope, templates, change_set.Options(**chosen))
     problems = [one.problem for one in plans]
     if as_json:
         documents = [one.document() for one in plans]
@@ -97,8 +100,8 @@ def deploy(
       eventstacks deploy --env prod --stack custom-event-bus --region us-east-1 --yes
     """
     templates = rendering.Templates()
-    with _operating(env, stack, region, templates, yes=yes, as_json=as_json) as (_, stacks):
-        results = stacks.deploy(templates, change_set.Options(**chosen))
+    with _operating(env, stack, region, templates, yes=yes, as_json=as_json) as (_, scope):
+        results = deployment.deploy(scope, templates, change_set.Options(**chosen))
     if not results:
         raise _declined()
     return stack_view.summarize(results, as_json=as_json)
@@ -121,14 +124,14 @@ def delete(
     Example:
       eventstacks delete --env local --stack custom-event-bus
     """
-    with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, stacks):
-        previews = stacks.preview_deletion()
+    with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, scope):
+        previews = deletion.preview(scope)
         deployed = [one for one in previews if one.stack and not one.problem]
         lines = [line for one in deployed for line in stack_view.deletion(one)]
         question = f"Delete {output.counted(len(deployed), 'stack')} of {env}?"
         if deployed and not reporter.ask(lines, question):
             raise _declined()
-        results = stacks.delete(previews, empty_buckets=empty_buckets)
+        results = deletion.delete(scope, previews, empty_buckets=empty_buckets)
     return stack_view.summarize(results, as_json=as_json)
 
 
@@ -143,7 +146,7 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     """
     connection, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
-        found = deployer.create(connection, refs).status()
+        found = inspect.status(run.Scope(connection, refs))
     documents = [one.document() for one in found]
     keys = ("stack_name", "region", "status", "changed", "drift", "protected")
     output.print_rows(documents, keys, as_json=as_json, note="advice")
@@ -161,7 +164,7 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool) -> i
     """
     connection, refs = connect(env, stack, region)
     with output.progress("Reading outputs"):
-        found = deployer.create(connection, refs).status()
+        found = inspect.status(run.Scope(connection, refs))
     if as_json:
         output.print_json([one.ref.document() | {"outputs": one.outputs} for one in found])
     for one in found if not as_json else ():
@@ -189,7 +192,7 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
     """
     connection, refs = connect(env, stack, region)
     with output.progress("Detecting drift"):
-        found = deployer.create(connection, refs).drift()
+        found = inspect.drift(run.Scope(connection, refs))
     if as_json:
         output.print_json([output.snake_keys(one.document()) for one in found])
     for one in found if not as_json else ():
@@ -235,12 +238,12 @@ def recover(
         raise click.UsageError(
             "--skip, --retain and --force exclude each other: each is for another purpose."
         )
-    with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, stacks):
-        steps = stacks.propose_recovery(**how)
+    with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, scope):
+        steps = recovery.propose(scope, **how)
         lines = [f"{one.ref} {one.description}" for one in steps if one.method]
         if lines and not reporter.ask(lines, "Carry out these steps?"):
             raise _declined()
-        results = stacks.recover(steps)
+        results = recovery.recover(scope, steps)
     if not results:
         output.echo(f"Nothing to recover. See: {command_line('status', env=env)}", err=True)
     return stack_view.summarize(results, as_json=as_json)
@@ -255,8 +258,8 @@ def follow(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     Example:
       eventstacks follow --env dev
     """
-    with _operating(env, stack, region, as_json=as_json) as (_, stacks):
-        results = stacks.follow()
+    with _operating(env, stack, region, as_json=as_json) as (_, scope):
+        results = recovery.follow(scope)
     if not results:
         output.echo("No operation is in progress.", err=True)
     return stack_view.summarize(results, as_json=as_json)

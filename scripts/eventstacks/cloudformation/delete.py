@@ -3,15 +3,17 @@
 import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import Aws
 from eventstacks.cloudformation import failure, operation, outputs
+from eventstacks.cloudformation.inspect import status
 from eventstacks.cloudformation.plan import deployed_template
-from eventstacks.cloudformation.run import Preview, Result, Scope, Status
-from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, StackClient
+from eventstacks.cloudformation.run import Preview, Result, Scope
+from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, NOT_DEPLOYED, StackClient
 from eventstacks.environment import Environment, StackRef
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -88,14 +90,11 @@ def _consumers(scope: Scope) -> dict[StackRef, dict[str, list[str]]]:
         if ref not in refs and (used := {one for one in uses if one[0] in refs})
     }
     found: dict[StackRef, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-
-    def job(stack: StackClient) -> Status:
-        return Status(stack.ref, (stack.describe() or {"StackStatus": DELETED})["StackStatus"])
-
-    for one in scope.for_each(job, Status, others):
+    for one in status(replace(scope, refs=list(others))):
         # A stack that cannot be read (UNKNOWN) counts as deployed.
-        for giver, output in others[one.ref] if one.status not in (IN_REVIEW, DELETED) else ():
-            found[giver][output].append(str(one.ref))
+        if one.status not in (IN_REVIEW, NOT_DEPLOYED):
+            for giver, output in others[one.ref]:
+                found[giver][output].append(str(one.ref))
     return found
 
 

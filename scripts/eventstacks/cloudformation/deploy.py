@@ -21,7 +21,7 @@ from eventstacks.aws import AWS_ERRORS, error_code, error_message
 from eventstacks.cloudformation import change_set, failure, operation, outputs
 from eventstacks.cloudformation.change_set import ChangeSet, Options
 from eventstacks.cloudformation.plan import Planner, check_losses
-from eventstacks.cloudformation.run import Interrupted, Plan, Result, Scope, at_once
+from eventstacks.cloudformation.run import Interrupted, Plan, Result, Scope, in_order
 from eventstacks.cloudformation.stack import StackClient, is_missing, state_of
 from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode
@@ -92,8 +92,8 @@ class Deployment:
 
     def discard_unused(self) -> None:
         """Delete the change sets that were not executed."""
-        at_once(
-            self.unused,
+        in_order(
+            dict.fromkeys(self.unused, ()),
             lambda ref: change_set.discard(self.scope.stack(ref), self.unused[ref]),
             self.scope.clock,
         )

@@ -15,7 +15,6 @@ from eventstacks.cloudformation.stack import StackClient
 from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, ToolError
 
-Answer = TypeVar("Answer")
 Item = TypeVar("Item")
 THREADS = 16
 # A Ctrl-C in the moment before a wait is noticed after this time.
@@ -38,6 +37,7 @@ class Report:
 
 
 AnyReport = TypeVar("AnyReport", bound=Report)
+Task = TypeVar("Task", bound=Report)
 
 
 @dataclass
@@ -150,10 +150,8 @@ class Listener:
     def started(self, ref: StackRef, total: int) -> None:
         """Handle the start of an operation with ``total`` resources."""
 
-    def progressed(
-        self, ref: StackRef, event: operation.Event, resources: Mapping[str, str]
-    ) -> None:
-        """Handle an event; ``resources``: logical id → status, of all that have begun."""
+    def progressed(self, ref: StackRef, event: operation.Event) -> None:
+        """Handle an event."""
 
     def finished(self, result: Result) -> None:
         """Handle the end of the work on one stack."""
@@ -176,8 +174,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 def in_order(
-    before: Mapping[Item, set[Item]], job: Callable[[Item], Answer], clock: Clock
-) -> dict[Item, Answer]:
+    before: Mapping[Item, Collection[Item]], job: Callable[[Item], None], clock: Clock
+) -> None:
     """Run ``job(item)`` for every item after those before it, at most ``THREADS`` at a time.
 
     On Ctrl-C stops the clock, so that jobs end where they wait, lets them end, starts no more and
@@ -185,8 +183,7 @@ def in_order(
     """
     sorter = graphlib.TopologicalSorter(before)
     sorter.prepare()
-    running: dict[Future[Answer], Item] = {}
-    done: dict[Item, Answer] = {}
+    running: dict[Future[None], Item] = {}
     with ThreadPoolExecutor(max_workers=max(1, min(THREADS, len(before)))) as pool:
         try:
             while sorter.is_active():
@@ -195,20 +192,12 @@ def in_order(
                     running, timeout=INTERRUPT_POLL_SECONDS, return_when=FIRST_COMPLETED
                 )
                 for future in finished:
-                    item = running.pop(future)
-                    done[item] = future.result()
-                    sorter.done(item)
+                    future.result()
+                    sorter.done(running.pop(future))
         except BaseException:
             clock.stop()
             pool.shutdown(cancel_futures=True)
             raise
-    return done
-
-
-def at_once(items: Collection[Item], job: Callable[[Item], Answer], clock: Clock) -> list[Answer]:
-    """Run ``job`` for independent items; return the results in their order."""
-    done = in_order({item: set() for item in items}, job, clock)
-    return [done[item] for item in items]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,26 +217,26 @@ class Scope:
         return StackClient(ref, self.aws.client("cloudformation", ref.region), self.clock)
 
     def for_each(
-        self,
-        job: Callable[[StackClient], AnyReport],
-        kind: type[AnyReport],
-        refs: Iterable[StackRef] | None = None,
+        self, job: Callable[[StackClient], AnyReport], kind: type[AnyReport]
     ) -> list[AnyReport]:
         """Run ``job`` for every stack at once; an error becomes the problem of a report."""
+        reports: dict[StackClient, AnyReport] = {}
 
-        def attempt(stack: StackClient) -> AnyReport:
+        def attempt(stack: StackClient) -> None:
             try:
-                return job(stack)
+                reports[stack] = job(stack)
             except (ToolError, *AWS_ERRORS) as error:
-                return kind(stack.ref, problem=failure.wrap(error, stack.ref, stack.mask))
+                problem = failure.wrap(error, stack.ref, stack.mask)
+                reports[stack] = kind(stack.ref, problem=problem)
 
-        stacks = [self.stack(ref) for ref in (self.refs if refs is None else refs)]
-        return at_once(stacks, attempt, self.clock)
+        stacks = [self.stack(ref) for ref in self.refs]
+        in_order(dict.fromkeys(stacks, ()), attempt, self.clock)
+        return [reports[stack] for stack in stacks]
 
     def work(
         self,
-        tasks: Iterable[Report],
-        job: Callable[[StackClient, Any], Result],
+        tasks: Iterable[Task],
+        job: Callable[[StackClient, Task], Result],
         before: Mapping[StackRef, set[StackRef]] | None = None,
         skip_reason: str = "",
     ) -> list[Result]:
@@ -281,7 +270,7 @@ class Scope:
             self.listener.finished(result)
 
         try:
-            in_order(before or {ref: set() for ref in by_ref}, run_one, self.clock)
+            in_order(before or dict.fromkeys(by_ref, ()), run_one, self.clock)
         except KeyboardInterrupt:
             raise Interrupted(self.in_progress) from None
         return [results[ref] for ref in by_ref]
@@ -299,14 +288,8 @@ class Scope:
         self, stack: StackClient, running: operation.Operation, total: int = 0
     ) -> str:
         """Follow an operation of ``total`` resources and report every event."""
-        resources = dict[str, str]()
         self.listener.started(stack.ref, total)
-
-        def on_event(event: operation.Event) -> None:
-            if not event.is_root:
-                resources[event.logical_id] = event.status
-            self.listener.progressed(stack.ref, event, resources)
-
+        on_event = functools.partial(self.listener.progressed, stack.ref)
         return operation.follow(stack, running, on_event)
 
 

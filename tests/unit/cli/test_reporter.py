@@ -25,18 +25,20 @@ def test_progress_is_a_row_on_a_terminal_and_a_line_in_a_pipe(monkeypatch, termi
         "console",
         lambda **_: Console(file=out, force_terminal=terminal, width=100, highlight=False),
     )
-    event = Event(
-        datetime(2026, 1, 1, tzinfo=UTC),
-        "Queue",
-        "q",
-        "AWS::SQS::Queue",
-        "CREATE_IN_PROGRESS",
-    )
+    events = [
+        Event(datetime(2026, 1, 1, tzinfo=UTC), name, "id", kind, status, is_root=name == "t-bus")
+        for name, kind, status in (
+            ("t-bus", "AWS::CloudFormation::Stack", "CREATE_IN_PROGRESS"),
+            ("Topic", "AWS::SNS::Topic", "CREATE_COMPLETE"),
+            ("Queue", "AWS::SQS::Queue", "CREATE_IN_PROGRESS"),
+        )
+    ]
     with stack_view.Reporter(
         SimpleNamespace(name="test", protect=False), 1, yes=True, as_json=False
     ) as reporter:
         reporter.started(STACK, 4)
-        reporter.progressed(STACK, event, {"Queue": event.status, "Topic": "CREATE_COMPLETE"})
+        for event in events:
+            reporter.progressed(STACK, event)
         rendered = Console(width=100, file=io.StringIO())
         rendered.print(reporter._progress.get_renderable())
         row = rendered.file.getvalue().splitlines()[-1]

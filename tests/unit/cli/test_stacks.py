@@ -10,8 +10,8 @@ from refs import stack_ref
 
 from eventstacks.__main__ import cli
 from eventstacks.cli import stack_view, stacks
+from eventstacks.cloudformation import delete, deploy, inspect, recover
 from eventstacks.cloudformation.change_set import ChangeSet
-from eventstacks.cloudformation.deployer import Stacks
 from eventstacks.cloudformation.run import Drift, Plan, Preview, Result, Status, Step
 from eventstacks.errors import ErrorCode, ToolError
 
@@ -51,7 +51,7 @@ FAILED = Plan(BUS, problem=ToolError("denied", where=str(BUS), advice="Ask someb
 )
 @pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"]])
 def test_the_exit_code_of_a_plan(monkeypatch, found, exit_code, form):
-    monkeypatch.setattr(Stacks, "plan", plans(*found))
+    monkeypatch.setattr(deploy, "plan", plans(*found))
     done = run("plan", *form, exit_code=exit_code)
     if form == ["--json"]:
         assert len(json.loads(done.stdout)) == len(found)
@@ -60,7 +60,7 @@ def test_the_exit_code_of_a_plan(monkeypatch, found, exit_code, form):
 
 
 def test_a_deployment_that_is_declined_is_an_error(monkeypatch):
-    monkeypatch.setattr(Stacks, "deploy", plans())
+    monkeypatch.setattr(deploy, "deploy", plans())
     with pytest.raises(ToolError) as caught:
         run("deploy")
     assert caught.value.code == ErrorCode.DECLINED
@@ -70,7 +70,7 @@ def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
     survey = Preview(
         BUS, {"StackStatus": "CREATE_COMPLETE"}, deleted={"Bus": "AWS::Events::EventBus"}
     )
-    monkeypatch.setattr(Stacks, "preview_deletion", plans(survey, Preview(OBJECTS)))
+    monkeypatch.setattr(delete, "preview", plans(survey, Preview(OBJECTS)))
     monkeypatch.setattr(
         stack_view.output, "confirm", lambda question, *_, **__: asked.append(question)
     )
@@ -82,11 +82,9 @@ def test_a_deletion_asks_and_no_changes_nothing(monkeypatch):
 
 
 def test_a_deletion_is_summarized(monkeypatch):
+    monkeypatch.setattr(delete, "preview", plans(Preview(BUS, {"StackStatus": "CREATE_COMPLETE"})))
     monkeypatch.setattr(
-        Stacks, "preview_deletion", plans(Preview(BUS, {"StackStatus": "CREATE_COMPLETE"}))
-    )
-    monkeypatch.setattr(
-        Stacks, "delete", plans(Result(BUS, "deleted"), Result(OBJECTS, "unchanged"))
+        delete, "delete", plans(Result(BUS, "deleted"), Result(OBJECTS, "unchanged"))
     )
     assert "dev-bus\tus-east-1\tdeleted" in run("delete", "--yes").stdout
     assert len(json.loads(run("delete", "--yes", "--json").stdout)) == 2
@@ -101,7 +99,7 @@ STATUSES = [
 
 
 def test_the_status_is_a_table_with_heads_zones_and_advice(monkeypatch):
-    monkeypatch.setattr(Stacks, "status", plans(*STATUSES))
+    monkeypatch.setattr(inspect, "status", plans(*STATUSES))
     assert run("status").stdout.splitlines() == [
         "STACK NAME\tREGION\tSTATUS\tCHANGED\tDRIFT\tPROTECTED",
         "dev-bus\tus-east-1\tCREATE_COMPLETE\t2026-05-01 12:30:00Z\t\t",
@@ -117,7 +115,7 @@ def test_outputs_of_one_stack_are_shown_though_another_is_not_deployed(monkeypat
         Status(BUS, "CREATE_COMPLETE", outputs={"EventBusName": "it's"}),
         Status(OBJECTS, "NOT_DEPLOYED"),
     ]
-    monkeypatch.setattr(Stacks, "status", plans(*found))
+    monkeypatch.setattr(inspect, "status", plans(*found))
     done = run("outputs", exit_code=1)
     assert done.stdout.splitlines()[:2] == [str(BUS), f"  {'EventBusName':<28} it's"]
     assert str(OBJECTS) in done.stderr
@@ -134,7 +132,7 @@ def test_drift_is_exit_code_3(monkeypatch):
             {"PropertyPath": "/DelaySeconds", "ExpectedValue": "0", "ActualValue": "9"}
         ],
     }
-    monkeypatch.setattr(Stacks, "drift", plans(Drift(BUS, "DRIFTED", (queue,))))
+    monkeypatch.setattr(inspect, "drift", plans(Drift(BUS, "DRIFTED", (queue,))))
     done = run("drift", exit_code=3)
     assert done.stdout.splitlines() == [
         "dev-bus in us-east-1: DRIFTED",
@@ -142,16 +140,16 @@ def test_drift_is_exit_code_3(monkeypatch):
         "      DelaySeconds: 0 → 9",
     ]
     problem = ToolError("denied")
-    monkeypatch.setattr(Stacks, "drift", plans(Drift(BUS, "UNKNOWN", problem=problem)))
+    monkeypatch.setattr(inspect, "drift", plans(Drift(BUS, "UNKNOWN", problem=problem)))
     run("drift", "--json", exit_code=1)
 
 
 def test_nothing_in_progress_is_no_error(monkeypatch):
-    monkeypatch.setattr(Stacks, "follow", plans())
+    monkeypatch.setattr(recover, "follow", plans())
     assert run("follow").stderr == "No operation is in progress.\n"
 
 
 def test_recovery_asks_only_if_there_is_something_to_do(monkeypatch):
-    monkeypatch.setattr(Stacks, "propose_recovery", plans(Step(BUS)))
-    monkeypatch.setattr(Stacks, "recover", plans())
+    monkeypatch.setattr(recover, "propose", plans(Step(BUS)))
+    monkeypatch.setattr(recover, "recover", plans())
     assert run("recover").stderr == "Nothing to recover. See: make status ENV=local\n"

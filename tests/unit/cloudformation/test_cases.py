@@ -24,8 +24,8 @@ def test_an_empty_stack_is_refused_recovered_and_created(world):
 def test_a_failed_import_has_a_way_on_that_is_not_refused(world):
     w = world()
     w.cfn.add_stack("t-bus", "IMPORT_ROLLBACK_FAILED")
-    (found,) = w.deployer().status()
-    (step,) = w.deployer().propose_recovery()
+    (found,) = w.status()
+    (step,) = w.propose()
     assert "make deploy ENV=test STACK=bus" in found.advice
     assert step.method == ""
     assert "make recover" not in found.advice
@@ -61,7 +61,7 @@ def half(world):
 
 
 def test_the_status_of_the_other_region_is_shown(half):
-    here, there = half.deployer().status()
+    here, there = half.status()
     assert (here.status, there.status) == ("UPDATE_IN_PROGRESS", "UNKNOWN")
     assert (there.problem.code, there.problem.where) == (
         ErrorCode.ACCESS_DENIED,
@@ -78,7 +78,7 @@ def test_the_outputs_of_the_other_region_can_be_read(half):
 
 
 def test_the_operation_in_the_other_region_is_followed(half):
-    here, there = half.deployer().follow()
+    here, there = half.follow()
     assert (here.outcome, there.outcome) == ("updated", "failed")
 
 
@@ -112,9 +112,9 @@ def drifting(w, **detection):
 
 def test_drift_is_reported_by_resource(world):
     w = world()
-    assert [one.status for one in w.deployer().drift()] == ["NOT_DEPLOYED"]
+    assert [one.status for one in w.drift()] == ["NOT_DEPLOYED"]
     drifting(w)
-    (found,) = w.deployer().drift()
+    (found,) = w.drift()
     assert (found.status, found.problem) == ("DRIFTED", None)
     assert [one["LogicalResourceId"] for one in found.resources] == ["Queue"]
 
@@ -123,7 +123,7 @@ def test_drift_that_could_not_be_detected_is_a_problem(world):
     w = world()
     reason = {"DetectionStatus": "DETECTION_FAILED", "DetectionStatusReason": "no right to read"}
     drifting(w, **reason)
-    (found,) = w.deployer().drift()
+    (found,) = w.drift()
     assert "no right to read" in found.problem.what
 
 

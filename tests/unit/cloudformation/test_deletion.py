@@ -4,6 +4,7 @@ import pytest
 from scripted_aws import environment, stack
 from scripted_cloudformation import DELETED, refusal, steps
 
+from eventstacks.cloudformation import delete
 from eventstacks.environment import OutputReference
 from eventstacks.errors import ErrorCode
 
@@ -121,7 +122,7 @@ def test_the_preview_lists_retained_resources_and_snapshots(world):
     for name in resources:
         w.cfn.emit(stack_id, name, "CREATE_COMPLETE")
     w.cfn.get_template = lambda **_: {"TemplateBody": {"Resources": resources}}
-    (one,) = w.deployer().preview_deletion()
+    (one,) = w.preview()
     assert set(one.deleted) == resources.keys() - {"Table"}
     assert (list(one.retained), one.snapshots) == (["Table"], ("Database",))
 
@@ -195,7 +196,7 @@ def test_a_stack_whose_output_is_used_is_deleted_only_with_its_consumers(full):
     w = full(found=consuming())
     w.cfn.add_stack("t-rules")
     w.cfn.add_stack("t-audit", "REVIEW_IN_PROGRESS")  # not deployed: it needs nothing
-    (preview,) = w.deployer("bus").preview_deletion()
+    (preview,) = w.preview("bus")
     assert preview.consumers == {"Arn": ["t-rules in us-east-1"]}
     (result,) = w.delete("bus", empty_buckets=True)
     assert (result.outcome, result.problem.code) == ("failed", ErrorCode.STACK_IN_USE)
@@ -293,7 +294,7 @@ def test_a_deletion_that_another_run_started_first_is_followed(world):
 def test_a_stack_that_another_run_deleted_since_the_preview_counts_as_deleted(world):
     w = world()
     stack_id = w.cfn.add_stack("t-bus")
-    previews = w.deployer().preview_deletion()
+    previews = w.preview()
     w.cfn.emit(stack_id, "STACK", "DELETE_COMPLETE")
-    (result,) = w.deployer().delete(previews)
+    (result,) = delete.delete(w.scope(), previews)
     assert (result.outcome, "delete_stack" in w.cfn.names()) == ("deleted", False)

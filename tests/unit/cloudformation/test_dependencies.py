@@ -4,7 +4,8 @@ import pytest
 from rendered import templates
 from scripted_aws import FakeAws, RecordingListener, environment, stack
 
-from eventstacks.cloudformation import deployer, outputs
+from eventstacks.cloudformation import delete, deploy, outputs
+from eventstacks.cloudformation.run import Scope
 from eventstacks.errors import ErrorCode
 
 
@@ -67,26 +68,26 @@ def importing(clock):
     cfn.exports["t-bus"] = {"Name": "t-bus-us-east-1"}
 
     def run(verb):
-        chosen = deployer.create(aws, found.choose(), listener=listener, clock=clock)
-        if verb == "delete":
-            return chosen.delete(chosen.preview_deletion())
-        return getattr(chosen, verb)(templates(queue=BUS, rules=RULES))
+        scope = Scope(aws, found.choose(), listener, clock)
+        if verb is delete.delete:
+            return verb(scope, delete.preview(scope))
+        return verb(scope, templates(queue=BUS, rules=RULES))
 
     run.cfn = cfn
     return run
 
 
 def test_an_importer_is_created_after_the_exporter_and_deleted_before_it(importing):
-    rules, bus = importing("plan")
+    rules, bus = importing(deploy.plan)
     assert (rules.waits_for, bus.waits_for) == (("bus",), ())
-    assert [one.outcome for one in importing("deploy")] == ["created", "created"]
+    assert [one.outcome for one in importing(deploy.deploy)] == ["created", "created"]
     made = [
         given["StackName"] for name, given in importing.cfn.calls if name == "create_change_set"
     ]
     assert made[-2:] == ["t-bus", "t-rules"]
     importing.cfn.imports["t-bus-us-east-1"] = ["t-rules"]
     importing.cfn.calls.clear()
-    assert [one.outcome for one in importing("delete")] == ["deleted", "deleted"]
+    assert [one.outcome for one in importing(delete.delete)] == ["deleted", "deleted"]
     deleted = [
         given["StackName"].split("/")[1]
         for name, given in importing.cfn.calls
@@ -110,7 +111,7 @@ def test_depends_on_gives_the_order(world):
 
 def test_an_importer_outside_of_the_run_needs_the_exporter(importing, clock):
     found = exchange()
-    chosen = deployer.create(FakeAws(found, clock), found.choose("rules"), clock=clock)
-    (plan,) = chosen.plan(templates(queue=BUS, rules=RULES))
+    scope = Scope(FakeAws(found, clock), found.choose("rules"), clock=clock)
+    (plan,) = deploy.plan(scope, templates(queue=BUS, rules=RULES))
     assert plan.problem.code == ErrorCode.STACK_NOT_DEPLOYED
     assert plan.problem.where == "t-bus in us-east-1"

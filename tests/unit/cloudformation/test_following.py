@@ -44,7 +44,7 @@ def test_events_of_earlier_operations_are_not_reported(world):
     w.cfn.emit(stack_id, "STACK", "UPDATE_COMPLETE")
     (result,) = w.deploy()
     assert result.outcome == "updated"
-    assert "Old" not in [one.event.logical_id for one in w.listener.events]
+    assert "Old" not in [one.logical_id for one in w.listener.events]
     assert len(w.listener.events) == len(UPDATED)
 
 
@@ -85,7 +85,7 @@ def test_disordered_and_repeated_events(world, disorder):
     w.cfn.shuffle = disorder
     (result,) = w.deploy()
     assert result.outcome == "updated"
-    heard = [(one.event.logical_id, one.event.status) for one in w.listener.events]
+    heard = [(one.logical_id, one.status) for one in w.listener.events]
     assert len(heard) == len(set(heard)) == len(UPDATED)
 
 
@@ -171,7 +171,7 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
             (0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE")
         )
         noticed = []
-        w.listener.progressed = lambda _ref, event, _, w=w, noticed=noticed: (
+        w.listener.progressed = lambda _ref, event, w=w, noticed=noticed: (
             noticed.append(w.clock.now()) if event.status == "CREATE_COMPLETE" else None
         )
         w.deploy()
@@ -245,7 +245,7 @@ def test_an_operation_of_another_run_is_followed_from_its_start(world):
         "somebody",
     )
     w.clock.time = 10
-    (result,) = w.deployer().follow()
+    (result,) = w.follow()
     assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
     assert w.clock.time < 62
 
@@ -264,7 +264,7 @@ def test_an_update_that_rolls_back_while_followed_fails_with_the_reason(world):
         "somebody",
     )
     w.clock.time = 10  # the rollback is in progress already
-    (result,) = w.deployer().follow()
+    (result,) = w.follow()
     assert not result.ok
     assert "Queue (AWS::SQS::Queue) could not be updated: no" in str(result.problem)
 
@@ -281,7 +281,7 @@ def test_failures_of_an_earlier_operation_are_not_reasons_of_the_followed_one(wo
         stack_id, steps(begun, (1, "Queue", "UPDATE_FAILED", "the second one's"), ended), "second"
     )
     w.clock.time = 60
-    (result,) = w.deployer().follow()
+    (result,) = w.follow()
     assert (result.outcome, result.status) == ("failed", "UPDATE_FAILED")
     assert "the first one's" not in str(result.problem)
     assert "the second one's" in str(result.problem)
@@ -306,7 +306,7 @@ def test_a_continued_rollback_is_followed_from_its_own_start(world):
     )
     w.cfn.play(stack_id, again, "second")
     w.clock.time = 110
-    (result,) = w.deployer().follow()
+    (result,) = w.follow()
     assert (result.outcome, result.status) == ("recovered", "UPDATE_ROLLBACK_COMPLETE")
     assert 200 <= w.clock.now() < 202
 
@@ -328,7 +328,7 @@ def test_an_operation_that_ends_before_its_first_events_are_read_is_reported(wor
         return describe(**given)
 
     w.cfn.describe_stack_events = ended
-    (result,) = w.deployer().follow()
+    (result,) = w.follow()
     assert (result.outcome, result.status) == ("updated", "UPDATE_COMPLETE")
     assert w.clock.now() < 17
 
@@ -336,4 +336,4 @@ def test_an_operation_that_ends_before_its_first_events_are_read_is_reported(wor
 def test_without_an_operation_in_progress_follow_returns_nothing(world):
     w = world()
     w.cfn.add_stack("t-bus")
-    assert w.deployer().follow() == []
+    assert w.follow() == []

@@ -160,5 +160,5 @@ def test_ctrl_c_interrupts_a_wait_that_the_signal_does_not_wake():
             woken.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        run.at_once(["one"], job, clock)
+        run.in_order({"one": ()}, job, clock)
     assert woken == [True]

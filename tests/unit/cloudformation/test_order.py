@@ -5,8 +5,8 @@ from rendered import templates
 from scripted_aws import environment, stack
 from scripted_cloudformation import CREATED, ROLLED_BACK, TEMPLATE, refusal
 
-from eventstacks.cloudformation import deployer
-from eventstacks.cloudformation.change_set import Options
+from eventstacks.cloudformation import deploy
+from eventstacks.cloudformation.run import Scope
 from eventstacks.environment import OutputReference
 from eventstacks.errors import ErrorCode
 
@@ -103,7 +103,7 @@ def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, 
         )
     )
     refs = [ref for ref in w.environment.choose() if ref.stack != "other"]
-    plans = deployer.create(w.aws, refs, clock=w.clock).plan(templates(queue=TEMPLATE), Options())
+    plans = deploy.plan(Scope(w.aws, refs, clock=w.clock), templates(queue=TEMPLATE))
     assert [plan.waits_for for plan in plans] == [(), ()]
     assert "make deploy ENV=test STACK=other REGION=us-east-1" in str(plans[1].problem)
 

@@ -13,7 +13,7 @@ UPDATE_ROLLED_BACK = steps(
 
 def propose(w, **more):
     """The step for the world's only stack. Raises its problem."""
-    (step,) = w.deployer().propose_recovery(**more)
+    (step,) = w.propose(**more)
     if step.problem:
         raise step.problem
     return step
@@ -118,7 +118,7 @@ def test_status_shows_absent_stacks_and_advice_for_failed_ones(world):
     w = world(environment(stack("bus"), stack("rules"), stack("fine")))
     w.cfn.add_stack("t-rules", "UPDATE_ROLLBACK_FAILED")
     w.cfn.add_stack("t-fine")
-    bus, rules, fine = w.deployer().status()
+    bus, rules, fine = w.status()
     assert (bus.status, rules.status, fine.status) == (
         "NOT_DEPLOYED",
         "UPDATE_ROLLBACK_FAILED",

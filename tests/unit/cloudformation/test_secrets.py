@@ -116,7 +116,7 @@ def test_secrets_are_not_in_the_reason_of_a_failure(world, deployed):
     w.cfn.timelines |= {"CREATE": failed, "UPDATE": failed}
     (result,) = w.deploy()
     assert "invalid value db://u:****@h" in result.problem.what
-    assert "s3cret-now" not in "".join(one.event.reason for one in w.listener.events)
+    assert "s3cret-now" not in "".join(one.reason for one in w.listener.events)
     w = world_with_secret(world)
     w.cfn.reason = "Parameter Secret: s3cret-now is not allowed"
     (result,) = w.deploy()

@@ -52,7 +52,7 @@ def test_a_lost_answer_is_not_done_twice(world, operation):
     w.cfn.fail(operation, TROUBLES["cut"], landed=True)
     (result,) = w.deploy()
     assert result.outcome == "created"
-    assert [one.event.status for one in w.listener.events].count(
+    assert [one.status for one in w.listener.events].count(
         "CREATE_IN_PROGRESS"
     ) == 2  # the stack's, and the queue's
     assert len(w.cfn.stacks) == 1

@@ -1,0 +1,64 @@
+"""Inspect deployed stacks: their status, their outputs and their drift."""
+
+from eventstacks.aws import RETRY_LONG
+from eventstacks.cloudformation import failure, outputs
+from eventstacks.cloudformation.run import Drift, Scope, Status
+from eventstacks.cloudformation.stack import NOT_DEPLOYED, StackClient, advice_for
+
+_DRIFT_KEYS = (  # of StackResourceDrift; PropertyDifferences are seen from the template
+    "LogicalResourceId",
+    "PhysicalResourceId",
+    "ResourceType",
+    "StackResourceDriftStatus",
+    "PropertyDifferences",
+)
+
+
+def status(scope: Scope) -> list[Status]:
+    """Return the status of stacks, by one DescribeStacks each."""
+    return scope.for_each(_status, Status)
+
+
+def drift(scope: Scope) -> list[Drift]:
+    """Detect drift of all stacks at once."""
+    return scope.for_each(_drift, Drift)
+
+
+def _status(stack: StackClient) -> Status:
+    found = stack.describe()
+    if found is None:
+        return Status(stack.ref, NOT_DEPLOYED)
+    drift = (found.get("DriftInformation") or {}).get("StackDriftStatus", "")
+    return Status(
+        stack.ref,
+        found["StackStatus"],
+        found.get("LastUpdatedTime") or found["CreationTime"],
+        drift="" if drift == "NOT_CHECKED" else drift,
+        protected=bool(found.get("EnableTerminationProtection")),
+        advice=advice_for(found["StackStatus"], stack.ref),
+        outputs=outputs.of(found),
+    )
+
+
+def _drift(stack: StackClient) -> Drift:
+    held = stack.describe()
+    if held is None:
+        return Drift(stack.ref, NOT_DEPLOYED)
+    which = {"StackName": held["StackId"]}
+    answer = stack.wait_for(
+        lambda one: one["DetectionStatus"] != "DETECTION_IN_PROGRESS",
+        "describe_stack_drift_detection_status",
+        longest=2.0,
+        retry_for=RETRY_LONG,
+        StackDriftDetectionId=stack.call("detect_stack_drift", **which)["StackDriftDetectionId"],
+    )
+    problem = None
+    if answer["DetectionStatus"] == "DETECTION_FAILED":
+        why = f"drift could not be detected: {answer.get('DetectionStatusReason')}"
+        problem = failure.DeploymentError(why, where=str(stack.ref))
+    filters = {"StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"]}
+    drifted = stack.items(
+        "describe_stack_resource_drifts", "StackResourceDrifts", **filters, **which
+    )
+    resources = tuple({key: one.get(key) for key in _DRIFT_KEYS} for one in drifted)
+    return Drift(stack.ref, answer.get("StackDriftStatus", "UNKNOWN"), resources, problem=problem)
