@@ -21,10 +21,7 @@ from eventstacks.__main__ import VERBS, cli
 from eventstacks.flow import graph
 from eventstacks.lint import RULES
 
-DOCS = Path("docs")
 HELP_WIDTH = 100
-MACRO_FILES = Path("templates/macros")
-
 MACRO = re.compile(
     r"(?:\{# (?P<comment>(?:(?!#\}).)*?) #\}\n)?"
     r"\{% macro (?P<name>\w+)(?P<arguments>\(.*?\)) -?%\}",
@@ -40,7 +37,7 @@ def pages() -> dict[Path, str]:
     blocks = {
         "commands": {"commands": commands()},
         "lint-rules": {"rules": _table(("Rule", "What", "Why"), rules)},
-        "macros": {"macros": "".join(map(macros, sorted(MACRO_FILES.glob("*.j2"))))},
+        "macros": {"macros": "".join(map(macros, sorted(Path("templates/macros").glob("*.j2"))))},
     }
     for name, rendered in rendering.render_all().items():
         template = rendered.document
@@ -54,7 +51,7 @@ def pages() -> dict[Path, str]:
         }
     result: dict[Path, str] = {}
     for name, parts in blocks.items():
-        path = DOCS / f"{name}.md"
+        path = Path("docs") / f"{name}.md"
         page = documents.read_text(path) if path.exists() else f"# {path.stem}\n"
         for part, block in parts.items():
             page = insert(page, part, block)
@@ -151,15 +148,12 @@ def _help(verb: click.Command, parent: click.Context) -> str:
 
 
 def _values(parameter: Mapping[str, Any]) -> str:
-    minimum, maximum = parameter.get("MinValue"), parameter.get("MaxValue")
     if "AllowedValues" in parameter:
         return ", ".join(f"`{documents.text_of(value)}`" for value in parameter["AllowedValues"])
-    if minimum is not None and maximum is not None:
-        return f"{minimum} to {maximum}"
+    if "MinValue" in parameter and "MaxValue" in parameter:
+        return f"{parameter['MinValue']} to {parameter['MaxValue']}"
     kind = {"Number": "a number", "List<Number>": "numbers"}.get(parameter.get("Type", ""), "text")
-    limits = {"at least": minimum, "at most": maximum}.items()
-    texts = [f"{word} {limit}" for word, limit in limits if limit is not None]
-    return str(parameter.get("ConstraintDescription", "".join(texts) or kind))
+    return str(parameter.get("ConstraintDescription", kind))
 
 
 def _default(parameter: Mapping[str, Any]) -> str:

@@ -38,13 +38,11 @@ def _works(command: list[str]) -> bool:
         return False
 
 
-def main(environment: str, lock: str, *, editable: bool) -> int:
-    """Install everything; return the exit code."""
+def main(environment: str, lock: str, *, editable: bool) -> None:
+    """Install everything; a failure ends the process with its exit code."""
     if not OLDEST <= sys.version_info[:2] < NEWER:
-        newest = f"{NEWER[0]}.{NEWER[1] - 1}"
-        text = f"Python 3.11 to {newest} is required. Run: make PYTHON=python{newest} …"
-        print(text, file=sys.stderr)
-        return 1
+        newest = f"3.{NEWER[1] - 1}"
+        sys.exit(f"Python 3.11 to {newest} is required. Run: make PYTHON=python{newest} …")
     python, uv = f"{environment}/bin/python", f"{environment}/bin/uv"
     count = sum(line[:1].isalnum() for line in Path(lock).read_text(encoding="utf-8").splitlines())
     steps = {f"Install {count} packages ({lock})": [*LOCK, lock]}
@@ -55,15 +53,14 @@ def main(environment: str, lock: str, *, editable: bool) -> int:
         if not _works([python, "-m", "pip", "--version"]):
             run(f"Create {environment}", [sys.executable, "-m", "venv", environment])
         if not _works([uv, "--version"]):
-            with_pip = [python, *PIP, *LOCK, str(ROOT / "requirements-uv.lock")]
-            run("Install uv", with_pip, [python, "-c", ""])  # it goes on without uv
+            lock_of_uv = str(ROOT / "requirements-uv.lock")
+            run("Install uv", [python, *PIP, *LOCK, lock_of_uv], [python, "-c", ""])  # or without
         for text, what in steps.items():
             run(text, [uv, "pip", "install", "--python", python, *what], [python, *PIP, *what])
     except subprocess.CalledProcessError as error:
         print()
-        return int(error.returncode)
-    return 0
+        sys.exit(error.returncode)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3], editable="--editable" in sys.argv[3:]))
+    main(*sys.argv[1:3], editable="--editable" in sys.argv[3:])

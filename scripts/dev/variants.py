@@ -6,6 +6,7 @@ conditions compare.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,8 @@ def variant(template: dict[str, Any], parameters: dict[str, str]) -> dict[str, A
 
 def main(directory: Path) -> None:
     """Write the variants of all templates into a directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for old in directory.glob("*.json"):
-        old.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     for name, rendered in rendering.render_all().items():
         declared = rendered.document["Parameters"]
         chosen: dict[str, dict[str, str]] = {"defaults": {}} | {

@@ -1,1 +1,0 @@
-"""Tools for maintainers; not part of the installed package."""
