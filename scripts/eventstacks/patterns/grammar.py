@@ -43,9 +43,8 @@ OPERATORS = [
 ]
 _LATER = (
     "regex not-wildcard not-equals-ignore-case date-after date-on-or-after date-before "
-    "date-on-or-before"
+    "date-on-or-before in-date-range ip-address-in-range ip-address-not-in-range"
 )
-_LATER += " in-date-range ip-address-in-range ip-address-not-in-range"
 # Not allowed as field names inside $or; some are reserved for future operators. Source:
 # event-ruler, Constants.
 _RESERVED = frozenset({*OPERATORS, *_LATER.split(), "=", "<", "<=", ">", ">="})
@@ -157,9 +156,12 @@ def _parse_values(path: str, values: list[Any]) -> tuple[Comparison, ...]:
     tests: list[Comparison] = []
     for value in values:
         if isinstance(value, dict | Pairs):
-            tests.append(_parse_expression(path, _list_items(value)))
+            try:
+                tests.append(_parse_expression(path, _list_items(value)))
+            except ValueError as error:  # of a wildcard, or of a block of addresses
+                raise PatternError(str(error), where=path) from None
         elif _is_text(value) and (digits := find_digits(value)):  # 10.0.0.1 is also 010.0.0.1
-            tests.append(Comparison("cidr", (Block(digits, digits, str(value)),)))
+            tests.append(Comparison("address", (Block(digits, digits, show(value)),)))
         else:
             _require(
                 not isinstance(value, list),
@@ -185,7 +187,9 @@ def _parse_expression(path: str, items: Sequence[tuple[str, Any]]) -> Comparison
             )
             test = Comparison("exists" if value else "absent")
         case "cidr":
-            test = Comparison("cidr", (_parse_block(path, value),))
+            # AWS names prefix here, too.
+            _require(_is_text(value), path, "prefix match pattern must be a string")
+            test = Comparison("cidr", (Block(*parse_cidr(value), str(value)),))
         case "prefix" | "suffix" if isinstance(value, dict | Pairs):
             test = _parse_affix_ignore_case(path, name, _list_items(value))
         case _:
@@ -197,8 +201,8 @@ def _parse_expression(path: str, items: Sequence[tuple[str, Any]]) -> Comparison
             )
             word, kind = ("exact", "equals") if name == "exactly" else (name, name)
             _require(_is_text(value), path, f"{word} match pattern must be a string")
-            if name == "wildcard":
-                _check_wildcard(path, value)
+            is_simple = name != "wildcard" or not is_complex(parse_wildcard(value))
+            _require(is_simple, path, TOO_COMPLEX)
             test = Comparison(kind, (str(value),))
     _require(len(items) == 1, path, _TOO_MANY if name in {"numeric", "anything-but"} else _ONE_KEY)
     return test
@@ -211,22 +215,6 @@ def _parse_affix_ignore_case(path: str, affix: str, items: Sequence[tuple[str, A
     _require(_is_text(value), path, "equals-ignore-case match pattern must be a string")
     _require(len(items) == 1, path, _ONE_KEY)
     return Comparison(f"{affix}-ignore-case", (str(value),))
-
-
-def _parse_block(path: str, value: Any) -> Block:
-    _require(_is_text(value), path, "prefix match pattern must be a string")  # AWS names prefix too
-    try:
-        return Block(*parse_cidr(value), str(value))
-    except ValueError as error:
-        raise PatternError(str(error), where=path) from None
-
-
-def _check_wildcard(path: str, text: str) -> None:
-    try:
-        parts = parse_wildcard(text)
-    except ValueError as error:
-        raise PatternError(str(error), where=path) from None
-    _require(not is_complex(parts), path, TOO_COMPLEX)
 
 
 _NOT_TEXT = {  # the refusals of values other than strings in anything-but
@@ -257,8 +245,8 @@ def _parse_anything_but(path: str, value: Any) -> Comparison:
     for text in values:
         _require(_is_text(text), path, _NOT_TEXT[name])
         _require(text or name not in {"prefix", "suffix"}, path, "Null prefix/suffix not allowed")
-        if name == "wildcard":
-            _check_wildcard(path, text)
+        is_simple = name != "wildcard" or not is_complex(parse_wildcard(text))
+        _require(is_simple, path, TOO_COMPLEX)
     _require(len(items) == 1, path, _TOO_MANY)
     # An empty list of strings is accepted: nothing is excluded.
     excluded = Comparison(name, tuple(map(str, values)), negated=True)

@@ -51,11 +51,9 @@ def plan_walk(paths: Iterable[str]) -> Node:
             if offset > len(path):
                 nodes[places].path = path
                 continue
-            end = offset - 1
-            while end < len(path):
-                end = path.find(".", end + 1)
-                end = len(path) if end < 0 else end
-                moves.setdefault(path[offset:end], set()).add((path, end + 1))
+            for end, character in enumerate(f"{path}."):
+                if character == "." and end >= offset:
+                    moves.setdefault(path[offset:end], set()).add((path, end + 1))
         for key, reached in moves.items():
             target = frozenset(reached)
             if target not in nodes:
@@ -116,12 +114,6 @@ class Places:
                 for other in group:
                     if all(known.get(array, index) == index for array, index in other):
                         yield tuple(sorted({*place, *other}))
-
-    @property
-    def arrays(self) -> set[int]:
-        """The arrays of these places."""
-        groups = (group for by_index in self.groups.values() for group in by_index.values())
-        return {array for group in groups for place in group for array, _ in place}
 
 
 @dataclass(frozen=True)
@@ -192,8 +184,8 @@ class Conjunction:
         found = [fields.get(condition.path, ()) for condition in self.conditions]
         standing = [Places(place for _, place in values) for values in found]
         later: list[set[int]] = [set()]  # the arrays that matter after each condition
-        for places in reversed(standing[1:]):
-            later.append(later[-1] | places.arrays)
+        for values in reversed(found[1:]):
+            later.append(later[-1] | {array for _, place in values for array, _ in place})
         reached: set[Place] = {()}
         for position, condition in enumerate(self.conditions):
             kept = later[-1 - position]

@@ -184,8 +184,10 @@ class Span(NamedTuple):
     high: float
     high_open: bool
 
-    def holds(self, number: float) -> bool:
-        """Return True if the number is in the range."""
+    def holds(self, number: Scalar) -> bool:
+        """Return True for a number in the range."""
+        if not isinstance(number, int | float):
+            return False
         above = number > self.low or (number == self.low and not self.low_open)
         return above and (number < self.high or (number == self.high and not self.high_open))
 
@@ -207,18 +209,21 @@ class Block(NamedTuple):
     high: str
     text: str
 
-    def holds(self, text: str) -> bool:
-        """Return True if ``text`` is an address of the block.
+    def holds(self, text: Scalar) -> bool:
+        """Return True for an address of the block.
 
         An IPv6 address whose first 32 bits are in an IPv4 block counts: event-ruler compares digits
         from the left.
         """
-        digits = find_digits(text)
+        digits = find_digits(text) if isinstance(text, str) else None
         return (
             digits is not None
             and len(digits) >= len(self.low)
             and self.low <= digits[: len(self.low)] <= self.high
         )
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def parse_wildcard(text: str) -> tuple[str, ...]:
@@ -227,21 +232,12 @@ def parse_wildcard(text: str) -> tuple[str, ...]:
     Raises ValueError with AWS's text; its positions count the UTF-8 bytes of the quoted text.
     """
     parts: list[str] = []
-    position, escaped = 1, False
-    quoted = text + '"'
-    for character, following in zip(text, quoted[1:], strict=True):
-        if escaped:
-            escaped = False
-            parts.append(character)
-        elif character == "\\":
-            if following not in "*\\":
-                raise ValueError(f"Invalid escape character at pos {position}")
-            escaped = True
-        elif character == "*" == following:
-            raise ValueError(f"Consecutive wildcard characters at pos {position}")
-        else:
-            parts.append(STAR if character == "*" else character)
-        position += len(character.encode("utf-8", "surrogatepass"))
+    refused = {"\\": "Invalid escape character", "**": "Consecutive wildcard characters"}
+    for token in re.finditer(r"\\[*\\]|\*\*|.", text, re.DOTALL):
+        if token[0] in refused:
+            position = 1 + len(text[: token.start()].encode("utf-8", "surrogatepass"))
+            raise ValueError(f"{refused[token[0]]} at pos {position}")
+        parts.append(STAR if token[0] == "*" else token[0][-1])
     return tuple(parts)
 
 
@@ -313,7 +309,7 @@ def _regex_of(kind: str, operand: str) -> str:
     return f"{before}{_fold(operand)}{after}" if "fix" in kind else _fold(operand)
 
 
-def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 - one for each
+def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:
     match kind:
         case "equals":
             return frozenset(operands).__contains__
@@ -323,14 +319,8 @@ def _accept(kind: str, operands: tuple[Any, ...]) -> Accepts:  # noqa: PLR0911 -
             return lambda value: isinstance(value, str) and value.startswith(operands)
         case "suffix":
             return lambda value: isinstance(value, str) and value.endswith(operands)
-        case "numeric":
-            return lambda value: (
-                isinstance(value, int | float) and any(span.holds(value) for span in operands)
-            )
-        case "cidr":
-            return lambda value: (
-                isinstance(value, str) and any(block.holds(value) for block in operands)
-            )
+        case "numeric" | "cidr" | "address":
+            return lambda value: any(operand.holds(value) for operand in operands)
     matches = re.compile("|".join(_regex_of(kind, text) for text in operands), re.DOTALL).fullmatch
     return lambda value: isinstance(value, str) and matches(value) is not None
 
@@ -345,6 +335,7 @@ _WORDS: dict[str, str] = {
     "wildcard": "something like {}",
     "numeric": "a number {}",
     "cidr": "an IP address in {}",
+    "address": "{}",
     "exists": "any value",
     "absent": "no such field",
 }
@@ -355,7 +346,7 @@ class Comparison:
     """One comparison: it accepts a value if any operand does or, negated, if none does.
 
     ``kind`` is a key of _WORDS. Operands are strings, but canonical values for equals, Span for
-    numeric, Block for cidr.
+    numeric, Block for cidr and address.
     """
 
     kind: str
@@ -371,12 +362,9 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return in words what would be accepted."""
-        kind, shown = self.kind, [show(original(operand)) for operand in self.operands]
-        if kind == "numeric":
-            shown = [str(operand) for operand in self.operands]
-        elif kind == "cidr":
-            shown = [operand.text for operand in self.operands]
-            if all(block.low == block.high for block in self.operands):  # an address, not a block
-                kind, shown = "equals", [show(text) for text in shown]
-        words = _WORDS[kind].format(" or ".join(shown))
+        shown = [
+            str(operand) if isinstance(operand, Span | Block) else show(original(operand))
+            for operand in self.operands
+        ]
+        words = _WORDS[self.kind].format(" or ".join(shown))
         return f"anything but {words}" if self.negated else words
