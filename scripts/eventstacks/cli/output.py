@@ -264,7 +264,8 @@ def error_lines(errors: Iterable[ToolError | None]) -> list[str]:
         places = ", ".join(dict.fromkeys(error.where for error in group))
         advice = list(dict.fromkeys(error.advice for error in group))
         more = [f"(and {len(advice) - MAX_ADVICE} more like this)"] if advice[MAX_ADVICE:] else []
-        rest = "\n".join([places, *advice[:MAX_ADVICE], *more]).splitlines()
+        # The first lines of advice that ends with a command are often the same.
+        rest = dict.fromkeys("\n".join([places, *advice[:MAX_ADVICE], *more]).splitlines())
         shown = (f"Run: {line}" if line.startswith(_COMMANDS) else line for line in rest if line)
         lines += [f"Error: {what}", *(f"  {line}" for line in shown)]
     return lines

@@ -295,6 +295,21 @@ def test_the_same_failure_is_shown_once_with_its_places(capsys):
     ]
 
 
+def test_the_part_of_the_advice_that_several_places_share_is_shown_once(capsys):
+    errors = [
+        ToolError("protected", where=f"bus in r{n}", advice=f"Remove it:\naws x --region r{n}")
+        for n in range(1, 3)
+    ]
+    output.print_errors(errors)
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: protected",
+        "  bus in r1, bus in r2",
+        "  Remove it:",
+        "  Run: aws x --region r1",
+        "  Run: aws x --region r2",
+    ]
+
+
 def test_on_a_terminal_words_of_an_error_are_not_cut_and_a_command_is_not_wrapped(
     terminal, monkeypatch
 ):
