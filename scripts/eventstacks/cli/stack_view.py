@@ -108,7 +108,7 @@ def _plan(plan: Plan) -> Iterator[Text]:
     elif plan.waits_for:
         verb = "planned" if plan.stack else "created"
         yield Text(f"{verb} after {', '.join(plan.waits_for)}, whose outputs it uses")
-    elif change_set is None or change_set.unchanged:
+    elif change_set is None:
         yield Text("settings only") if plan.settings else Text("no changes", style="dim")
     else:
         if change_set.kind == "CREATE":

@@ -32,7 +32,7 @@ class Options:
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """A change set that can be executed, or (``unchanged``) the result that there is none."""
+    """A change set that can be executed."""
 
     arn: str
     stack_id: str
@@ -41,14 +41,13 @@ class ChangeSet:
     # the changes in it, whose LogicalResourceId is Stack/Resource.
     changes: tuple[dict[str, Any], ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
-    unchanged: bool = False
 
 
-def create(stack: StackClient, arguments: dict[str, Any], secrets: "Secrets") -> ChangeSet:
+def create(stack: StackClient, arguments: dict[str, Any], secrets: "Secrets") -> ChangeSet | None:
     """Create a change set, wait for it and read it whole; the result holds no secret.
 
-    One without changes is deleted and returned as ``unchanged``. Raises failure.DeploymentError if
-    it fails; nothing is left behind then, nor if waiting is interrupted.
+    Returns None if there are no changes. Raises failure.DeploymentError if it fails. Nothing is
+    left behind then, nor if waiting is interrupted.
     """
     stack_name = arguments["StackName"]
     # The stack's name comes first: IAM policies on change sets see only this name.
@@ -80,15 +79,15 @@ def _wait(stack: StackClient, arn: str) -> Any:
     )
 
 
-def _read(stack: StackClient, pending: ChangeSet, secrets: "Secrets") -> ChangeSet:
-    """Wait for a change set and return it with its changes."""
+def _read(stack: StackClient, pending: ChangeSet, secrets: "Secrets") -> ChangeSet | None:
+    """Wait for a change set and return it with its changes; delete one that has none."""
     answer = _wait(stack, pending.arn)
     if answer["Status"] == "FAILED":
         reason = answer.get("StatusReason") or "AWS gives no reason"
         if not any(words in reason for words in _NO_CHANGE):
             raise failure.of_change_set(stack, pending.arn, reason)
         discard(stack, pending)
-        return replace(pending, unchanged=True)
+        return None
     parameters = {
         one["ParameterKey"]: one.get("ResolvedValue") or one.get("ParameterValue", "")
         for one in answer.get("Parameters") or ()

@@ -2,7 +2,7 @@
 
 render    ``rendering.render_all()``: the caller passes the templates, the bytes of ``build/``
 lint      ``eventstacks lint``, before or in CI: linting is a layer above this one
-plan      a change set per stack and Region, all at once                   ``Deployment.plan``
+plan      a change set per stack and Region, all at once                   ``Planner.plan``
 show      the listener gets all plans, and
 confirm   returns True to go on                                            ``Listener.confirm``
 execute   exactly the change sets that were shown, each stack after those
@@ -13,7 +13,9 @@ report    a Result per stack: its outputs, or the root cause of a failure  ``Dep
 Nothing is left behind: a change set that was not executed is deleted, also after Ctrl-C.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -23,7 +25,6 @@ from eventstacks.cloudformation.change_set import ChangeSet, Options
 from eventstacks.cloudformation.plan import Planner, check_losses
 from eventstacks.cloudformation.run import Interrupted, Plan, Result, Scope, in_order
 from eventstacks.cloudformation.stack import StackClient, is_missing, state_of
-from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode
 from eventstacks.rendering import RenderedTemplate
 
@@ -33,15 +34,11 @@ def plan(
 ) -> list[Plan]:
     """Return what ``deploy`` would do; nothing is executed, and no change set is left behind.
 
-    Raises ToolError for the wrong account; the error of one stack is in its plan's ``problem``.
+    Raises ToolError for the wrong account, and Interrupted; the error of one stack is in its plan's
+    ``problem``.
     """
-    run = Deployment(scope, templates, options or Options())
-    try:
-        return run.plan()
-    except KeyboardInterrupt:
-        raise Interrupted from None
-    finally:
-        run.discard_unused()
+    with _deployment(scope, templates, options) as run:
+        return scope.for_each(run.planner.plan, Plan)
 
 
 def deploy(
@@ -53,17 +50,35 @@ def deploy(
     changed; all others go on. Raises ToolError for the wrong account, STACK_PROTECTED (before
     anything is changed) and Interrupted; the error of one stack is in its result.
     """
-    run = Deployment(scope, templates, options or Options())
-    try:
-        plans = run.plan()
+    with _deployment(scope, templates, options) as run:
+        plans = scope.for_each(run.planner.plan, Plan)
         check_losses(scope.aws.environment, plans, run.options.allow_replace)
         if any(one.changes for one in plans) and not scope.listener.confirm(plans):
             return []
-        return scope.work(plans, run.deploy_stack, run.before, "skipped: it depends on {}")
+        return scope.work(plans, run.deploy_stack, run.planner.before, "skipped: it depends on {}")
+
+
+@contextmanager
+def _deployment(
+    scope: Scope, templates: Mapping[str, RenderedTemplate], options: Options | None
+) -> Iterator["Deployment"]:
+    """Yield a Deployment, and delete the change sets that it did not execute.
+
+    Raises Interrupted after Ctrl-C, also if it comes a second time, in the deletion.
+    """
+    run = Deployment(scope, templates, options or Options())
+    try:
+        try:
+            yield run
+        finally:
+            unused = run.planner.unused
+            in_order(
+                dict.fromkeys(unused, ()),
+                lambda ref: change_set.discard(scope.stack(ref), unused[ref]),
+                scope.clock,
+            )
     except KeyboardInterrupt:
         raise Interrupted(scope.in_progress) from None
-    finally:
-        run.discard_unused()
 
 
 class Deployment:
@@ -72,45 +87,18 @@ class Deployment:
     def __init__(
         self, scope: Scope, templates: Mapping[str, RenderedTemplate], options: Options
     ) -> None:
-        self.scope, self.environment, self.options = scope, scope.aws.environment, options
+        self.scope, self.options = scope, options
         self.planner = Planner(scope, templates, options)
-        self.before = outputs.predecessors(self.environment, scope.refs, self.planner.uses)
-        self.unused: dict[StackRef, ChangeSet] = {}
-
-    # --- plan ------------------------------------------------------------------------------
-
-    def plan(self) -> list[Plan]:
-        """Plan all stacks at once."""
-        return self.scope.for_each(self.plan_stack, Plan)
-
-    def plan_stack(self, stack: StackClient) -> Plan:
-        """Plan one stack. Raises ToolError and AWS's errors."""
-        found = self.planner.plan(stack)
-        if found.change_set and not found.change_set.unchanged:
-            self.unused[stack.ref] = found.change_set
-        return found
-
-    def discard_unused(self) -> None:
-        """Delete the change sets that were not executed."""
-        in_order(
-            dict.fromkeys(self.unused, ()),
-            lambda ref: change_set.discard(self.scope.stack(ref), self.unused[ref]),
-            self.scope.clock,
-        )
-
-    # --- execute, follow, report -----------------------------------------------------------
 
     def deploy_stack(self, stack: StackClient, shown: Plan) -> Result:
         """Deploy one stack, when those before it are done."""
         found = self.current_plan(stack, shown)
-        made = found.change_set
-        if made is None:
-            raise AssertionError  # the stacks before it are done: it waits for none
-        if made.unchanged:
+        made, before = found.change_set, found.stack or {}
+        if not made:
             self.scope.start(stack.ref)
-            _protect(stack, found)
+            _protect(stack, found, before["StackId"])
             outcome = "updated" if found.settings else "unchanged"
-            return self.report(stack, outcome, found.stack or {})
+            return self.report(stack, outcome, before["StackStatus"], before)
         running = self.execute(stack, found, made)
         own = [one for one in made.changes if "/" not in one["LogicalResourceId"]]
         status = self.scope.follow_operation(stack, running, len(own))
@@ -122,13 +110,10 @@ class Deployment:
             )
         if state_of(status).outcome not in ("created", "updated"):
             raise failure.of_operation(stack, running, status)
-        description = operation.wait_until_visible(stack, made.stack_id, status, found.stack)
-        return self.report(
-            stack,
-            "created" if made.kind == "CREATE" else "updated",
-            {**description, "StackStatus": status},
-            _finish(stack, running, found),
-        )
+        description = operation.wait_until_visible(stack, made.stack_id, status, before)
+        outcome = "created" if made.kind == "CREATE" else "updated"
+        warnings = _finish(stack, running, found, made)
+        return self.report(stack, outcome, status, description, warnings)
 
     def current_plan(self, stack: StackClient, shown: Plan) -> Plan:
         """Return the plan that was shown, or a new one if it no longer holds.
@@ -136,18 +121,19 @@ class Deployment:
         It holds if the outputs that it uses are still the same now that the stacks before it are
         done. A new plan that does more than create a stack is shown and confirmed again.
         """
-        if shown.change_set and shown.values == self.planner.values.resolve(stack.ref):
+        planner = self.planner
+        if not shown.waits_for and shown.values == planner.values.resolve(stack.ref):
             return shown
-        old = self.unused.pop(stack.ref, None)
+        old = planner.unused.pop(stack.ref, None)
         try:
-            found = self.plan_stack(stack)
+            found = planner.plan(stack)
         finally:
             if old:  # after the new one, so that a stack in review is not deleted under it
-                change_set.discard(stack, old, keep_stack=stack.ref in self.unused)
+                change_set.discard(stack, old, keep_stack=stack.ref in planner.unused)
         if not found.changes:
             return found
-        allowed = self.options.allow_replace
-        check_losses(self.environment, [found], allowed, "this stack was not changed")
+        environment, allowed = self.scope.aws.environment, self.options.allow_replace
+        check_losses(environment, [found], allowed, "this stack was not changed")
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
         if not creates and not self.scope.listener.confirm([found]):
             raise failure.DeploymentError("declined", code=ErrorCode.DECLINED, where=str(stack.ref))
@@ -159,13 +145,15 @@ class Deployment:
         def on_start() -> None:
             self.scope.start(stack.ref)
             if made.kind == "UPDATE":
-                _protect(stack, found)
-            self.unused.pop(stack.ref)
+                _protect(stack, found, made.stack_id)
+            self.planner.unused.pop(stack.ref)
 
         try:
             return change_set.execute(stack, made, self.options, on_start)
         except ClientError as error:
-            self.unused[stack.ref] = made  # refused; after other errors it can be in progress
+            self.planner.unused[stack.ref] = (
+                made  # refused; after other errors it can be in progress
+            )
             # Executing a change set deletes the others of the stack.
             if is_missing(error) or error_code(error) == "ChangeSetNotFound":
                 raise failure.DeploymentError(
@@ -181,27 +169,27 @@ class Deployment:
         self,
         stack: StackClient,
         outcome: str,
-        description: Mapping[str, str],
+        status: str,
+        description: Mapping[str, Any],
         warnings: tuple[str, ...] = (),
     ) -> Result:
         """Return the result of a stack; its outputs are then known to those that use them."""
         found = self.planner.values.known[stack.ref] = outputs.of(description)
         self.planner.pending.discard(stack.ref)
-        status = description.get("StackStatus", "")
         return Result(stack.ref, outcome, status=status, outputs=found, warnings=warnings)
 
 
-def _protect(stack: StackClient, found: Plan) -> None:
+def _protect(stack: StackClient, found: Plan, stack_id: str) -> None:
     """Set what the plan found not to be set: the termination protection."""
-    if found.change_set and found.settings:
+    if found.settings:
         stack.call(
-            "update_termination_protection",
-            StackName=found.change_set.stack_id,
-            EnableTerminationProtection=True,
+            "update_termination_protection", StackName=stack_id, EnableTerminationProtection=True
         )
 
 
-def _finish(stack: StackClient, running: operation.Operation, found: Plan) -> tuple[str, ...]:
+def _finish(
+    stack: StackClient, running: operation.Operation, found: Plan, made: ChangeSet
+) -> tuple[str, ...]:
     """Protect a stack that was created; return warnings."""
     warnings = [
         f"{one.logical_id} ({one.type}) was replaced or removed, but the old one could not be "
@@ -210,8 +198,8 @@ def _finish(stack: StackClient, running: operation.Operation, found: Plan) -> tu
         if one.status == "DELETE_FAILED" and not one.is_root
     ]
     try:
-        if found.change_set and found.change_set.kind == "CREATE":
-            _protect(stack, found)
+        if made.kind == "CREATE":
+            _protect(stack, found, made.stack_id)
     except AWS_ERRORS as error:
         what = ", ".join(found.settings)
         warnings.append(f"deployed, but not set: {what}: {error_message(error)}")

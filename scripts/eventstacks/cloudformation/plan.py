@@ -32,11 +32,16 @@ class Planner:
     ) -> None:
         self.aws, self.templates, self.options = scope.aws, templates, options
         self.pending = set(scope.refs)  # of this run, not deployed yet
+        self.unused: dict[StackRef, change_set.ChangeSet] = {}  # created and not executed
         self.values = outputs.Values(scope.aws)
         self.uses = outputs.uses(scope.aws.environment, templates)
+        self.before = outputs.predecessors(scope.aws.environment, scope.refs, self.uses)
 
     def plan(self, stack: StackClient) -> Plan:
-        """Return the plan of a stack, with a change set. Raises ToolError and AWS's errors."""
+        """Return the plan of a stack; ``unused`` has its change set.
+
+        Raises ToolError and AWS's errors.
+        """
         ref, template = stack.ref, self.templates[stack.ref.settings.template]
         description = stack.describe()
         self._check_state(ref, description["StackStatus"] if description else DELETED)
@@ -52,10 +57,10 @@ class Planner:
         arguments = request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | body_arguments(self.aws, template, stack.clock)
-        is_protected = not self.aws.environment.protect or held.get("EnableTerminationProtection")
-        # From here on nothing may fail: the change set would be left behind.
         made = change_set.create(stack, arguments, secrets)
-        if made.unchanged and made.kind == "CREATE":
+        if made:
+            self.unused[ref] = made
+        elif arguments["ChangeSetType"] == "CREATE":
             raise failure.DeploymentError(
                 "the template has no resources in this environment",
                 code=ErrorCode.TEMPLATE_INVALID,
@@ -64,16 +69,17 @@ class Planner:
             )
         losses = [
             (one["LogicalResourceId"], one["ResourceType"], how)
-            for one in made.changes
+            for one in (made.changes if made else ())
             if (how := loss(one))
         ]
+        is_protected = not self.aws.environment.protect or held.get("EnableTerminationProtection")
         return Plan(
             ref,
             made,
             description,
             values,
             settings=() if is_protected else ("termination protection",),
-            outputs={} if made.unchanged else _output_changes(template, held),
+            outputs=_output_changes(template, held) if made else {},
             losses=tuple(losses),
         )
 

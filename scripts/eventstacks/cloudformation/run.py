@@ -44,7 +44,7 @@ Task = TypeVar("Task", bound=Report)
 class Plan(Report):
     """What a deployment would do to one stack."""
 
-    change_set: ChangeSet | None = None  # None with ``problem`` or ``waits_for``
+    change_set: ChangeSet | None = None  # None if nothing changes, with ``problem``, ``waits_for``
     stack: Mapping[str, Any] | None = None  # DescribeStacks before the change
     values: Mapping[str, str | None] = field(default_factory=dict)
     waits_for: tuple[str, ...] = ()  # stacks of this run whose outputs it needs first
@@ -55,8 +55,7 @@ class Plan(Report):
     @property
     def changes(self) -> bool:
         """Return True if there is anything to do."""
-        has_change_set = self.change_set is not None and not self.change_set.unchanged
-        return bool(self.waits_for or self.settings or has_change_set)
+        return bool(self.waits_for or self.settings or self.change_set)
 
     def document(self) -> dict[str, Any]:
         """Return the plan for ``--json``."""
@@ -169,8 +168,7 @@ class Interrupted(KeyboardInterrupt):
             f"{cancel} --region {ref.region} --stack-name {ref.stack_name}"
             for ref in self.refs
         ]
-        nothing = "No operation continues in AWS; no change set is left."
-        super().__init__("\n".join(lines) or nothing)
+        super().__init__("\n".join(lines) or "No operation continues in AWS.")
 
 
 def in_order(

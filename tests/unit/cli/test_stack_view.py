@@ -115,7 +115,7 @@ def test_regions_with_the_same_changes_share_lines_and_others_do_not():
 
 
 def test_a_plan_without_changes_says_so():
-    same = Plan(STACK, ChangeSet("arn", "stack", "UPDATE", unchanged=True))
+    same = Plan(STACK)
     assert text(same) == ["t-bus in us-east-1: no changes", "No changes."]
 
 

@@ -42,7 +42,7 @@ def plans(*given):
 
 
 CHANGE = Plan(BUS, ChangeSet("arn", "id", "CREATE"))
-SAME = Plan(OBJECTS, ChangeSet("arn", "id", "UPDATE", unchanged=True))
+SAME = Plan(OBJECTS)
 FAILED = Plan(BUS, problem=ToolError("denied", where=str(BUS), advice="Ask somebody."))
 
 

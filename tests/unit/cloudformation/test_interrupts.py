@@ -17,16 +17,16 @@ from eventstacks.environment import OutputReference
 HERE = "us-east-1"
 
 
-def interrupt(w, monkeypatch, at):
-    """Ctrl-C when the clock has come to ``at``: the main thread's wait is interrupted."""
-    pressed = threading.Event()
+def interrupt(w, monkeypatch, at, times=1):
+    """Ctrl-C when the clock has come to ``at``: the main thread's waits from then on are interrupted."""
+    pressed, raised = threading.Event(), []
     w.clock.at(at, lambda: (pressed.set(), w.clock.stop()))
     wait = run.wait
 
     def interrupted(*given, **more):
         found = wait(*given, **more)
-        if pressed.is_set():
-            pressed.clear()
+        if pressed.is_set() and len(raised) < times:
+            raised.append(True)
             raise KeyboardInterrupt
         return found
 
@@ -68,6 +68,23 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     assert [one["execution"] for one in w.cfn.change_sets.values()] == ["EXECUTE_IN_PROGRESS"]
     assert w.cfn.find("t-rules") is None
     assert w.cfn.names().count("execute_change_set") == 1
+
+
+def test_a_second_ctrl_c_still_says_what_goes_on_and_nothing_about_change_sets(world, monkeypatch):
+    first, second = stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")})
+    w = world(environment(first, second))
+    w.cfn.add_stack("t-bus")
+    w.cfn.add_stack("t-rules")
+    w.cfn.outputs["t-bus"] = {"Arn": "arn:queue"}
+    w.cfn.timelines["UPDATE"] = steps(
+        (0, "STACK", "UPDATE_IN_PROGRESS"), (100, "STACK", "UPDATE_COMPLETE")
+    )
+    interrupt(w, monkeypatch, 5, times=2)  # the second one while change sets are deleted
+    with pytest.raises(Interrupted) as caught:
+        w.deploy()
+    assert [ref.stack for ref in caught.value.refs] == ["bus"]
+    assert "change set" not in str(caught.value)
+    assert "change set" not in str(Interrupted())
 
 
 @pytest.mark.parametrize(
