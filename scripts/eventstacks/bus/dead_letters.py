@@ -272,8 +272,8 @@ class Redelivery:
         name = rule.rsplit("/", 1)[-1]
         source = graph.Rule(name, name, rule, _bus_of(rule), None)
         built = payload.build(source, targets[0], event, event.get("time"))
-        if built.problem:
-            raise NotRedeliveredError(built.problem, where=arn, advice=TO_BUS)
+        if built.refusal:
+            raise NotRedeliveredError(built.refusal.reason, where=arn, advice=TO_BUS)
         return targets[0], built.text
 
     def _event_of_run(self, schedule: str, detail: dict[str, Any]) -> dict[str, Any]:

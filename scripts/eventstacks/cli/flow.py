@@ -207,11 +207,12 @@ def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
     style = FATE_STYLES.get(one.fate, "bold red")
     fate = "refused at deployment" if one.fate == "refused" else f"{one.fate} {one.dead_letters}"
     _say(depth, f"→ {one.target.service or 'target'} {one.label}: {fate}".rstrip(), style)
-    mark = MARKS[False if one.problem else one.permission.allowed]
-    _say(depth + 1, f"{mark} {one.problem or one.permission.reason}", style)
-    if one.queue and one.queue.allowed is False and not one.problem:
-        text = f"the dead-letter queue cannot be written: {one.queue.reason}"
-        _say(depth + 1, f"✗ {text}", "yellow")
+    _say(depth + 1, f"{MARKS[one.verdict.allowed]} {one.verdict.reason}", style)
+    if one.queue is None and one.fate == "lost":
+        _say(depth + 1, "✗ no dead-letter queue", style)
+    elif one.queue and not one.queue.allowed:
+        mark = MARKS[one.queue.allowed]
+        _say(depth + 1, f"{mark} dead-letter queue: {one.queue.reason}", "yellow")
     received = "the event" if one.payload.text == event else one.payload.text
     is_received = one.fate in {"delivered", "unknown"}
     _say(depth + 1, f"receives {received if is_received else 'nothing'}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from eventstacks.environment import Environment, Source, StackRef
+from eventstacks.environment import Environment, Source
 from eventstacks.flow.policies import Policy, permission_of, policy_of
 from eventstacks.flow.resolve import Resource, Stack
 from eventstacks.flow.symbols import (
@@ -86,7 +86,6 @@ class Rule:
     arn: str
     bus: str  # ARN
     pattern: Json | str | None
-    schedule: str | None = None
     state: str = "ENABLED"
     targets: tuple[Target, ...] = ()
     sender: Sender | None = None
@@ -109,10 +108,6 @@ class Flow:
     resources: dict[str, Resource] = field(default_factory=dict)
     stacks: list[Stack] = field(default_factory=list)
     unexamined: list[str] = field(default_factory=list)
-
-    def rules_on(self, bus: str) -> list[Rule]:
-        """Return the rules of a bus in the order of the templates."""
-        return [rule for rule in self.rules if rule.bus == bus]
 
     def policies_of(self, arn: str) -> list[Policy]:
         """Return the resource policies that guard an ARN, open ones if they are not known to."""
@@ -144,15 +139,16 @@ def of_template(
     return of_stacks([Stack(template, parameters or {}, **where)])
 
 
-def stacks_of(
+def of_environment(
     environment: Environment,
     templates: Mapping[str, RenderedTemplate],
-    overrides: Mapping[str, Mapping[str, str]] | None = None,
-) -> dict[StackRef, Stack]:
-    """Return every stack of an environment, with the values that it gets from the others.
+    chosen: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> Flow:
+    """Return the flow of an environment, or of one of its stacks with other parameters.
 
-    ``templates``: ``rendering.render_all()``. ``overrides``: stack → parameters that replace those
-    of the environment.
+    Each stack has the values that it gets from the others. ``templates``:
+    ``rendering.render_all()``.
     """
     made = {
         ref: Stack(
@@ -171,20 +167,10 @@ def stacks_of(
             parameter: partial(made[source].output, name)
             for parameter, (source, name) in environment.references(ref).items()
         }
-        stack.parameters = {**values, **outputs, **(overrides or {}).get(ref.stack, {})}
+        given = (parameters or {}) if ref.stack == chosen else {}
+        stack.parameters = {**values, **outputs, **given}
         stack.exporters = [other for source, other in made.items() if source.region == ref.region]
-    return made
-
-
-def of_environment(
-    environment: Environment,
-    templates: Mapping[str, RenderedTemplate],
-    stack: str | None = None,
-    parameters: Mapping[str, str] | None = None,
-) -> Flow:
-    """Return the flow of an environment, or of one of its stacks with other parameters."""
-    stacks = stacks_of(environment, templates, {str(stack): parameters or {}})
-    return of_stacks(stacks[ref] for ref in environment.choose(stack))
+    return of_stacks(made[ref] for ref in environment.choose(chosen))
 
 
 def of_stacks(stacks: Iterable[Stack]) -> Flow:
@@ -219,7 +205,6 @@ def _add(flow: Flow, resource: Resource, stack: Stack) -> None:
     """Add the bus, rule, archive, sender and policies that a resource is or has."""
     given, label = resource.properties, resource.logical_id
     flow.policies += _policies(flow, resource, stack)
-    schedule = given.get("ScheduleExpression")
     entries = map(as_dict, as_list(given.get("Targets")))
     rule = Rule(
         label,
@@ -227,7 +212,6 @@ def _add(flow: Flow, resource: Resource, stack: Stack) -> None:
         resource.arn,
         bus_arn(given.get("EventBusName") or given.get("SourceArn"), stack),
         pattern_of(given.get("EventPattern")),
-        None if schedule is None else str(schedule),
         str(given.get("State", "ENABLED")),
         tuple(
             Target(str(entry.get("Id", label)), bare(str(entry.get("Arn", ""))), entry)

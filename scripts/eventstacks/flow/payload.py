@@ -14,7 +14,7 @@ from typing import Any
 
 from eventstacks.flow.graph import Rule
 from eventstacks.flow.symbols import SYMBOL, as_dict
-from eventstacks.flow.targets import Form, Reason, Target, kind_of
+from eventstacks.flow.targets import Form, Reason, Target, Verdict, kind_of
 
 RESERVED = (
     "aws.events.rule-arn",
@@ -34,13 +34,12 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\*)\]|\['([^']*)'\]")
 class Payload:
     """The text that a target receives.
 
-    ``problem``: why the target or PutTargets does not take it. ``missing``: paths to which the
+    ``refusal``: why the target or PutTargets does not take it. ``missing``: paths to which the
     event has nothing, or null: what is written for them is a guess.
     """
 
     text: str
-    problem: str = ""
-    code: Reason = Reason.ALLOWED
+    refusal: Verdict | None = None
     missing: tuple[str, ...] = ()
 
 
@@ -53,8 +52,8 @@ def build(
     not known, and the variable stays as ``<aws.events.event.ingestion-time>``.
     """
     settings = target.settings
-    if problem := refusal_of(target):
-        return Payload("", problem[1], problem[0])
+    if refusal := refusal_of(target):
+        return Payload("", refusal)
     transformer = as_dict(settings.get("InputTransformer")) or settings
     if "InputTemplate" in transformer:
         template = str(transformer["InputTemplate"])
@@ -82,7 +81,7 @@ def _checked(text: str, target: Target) -> Payload:
     if kind_of(target.arn).form is Form.ANY or _can_be_json(text):
         return Payload(text)
     problem = "the target takes JSON, and the filled InputTemplate is not valid JSON"
-    return Payload(text, problem, Reason.PAYLOAD)
+    return Payload(text, Verdict(Reason.PAYLOAD, problem))
 
 
 def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any) -> dict[str, Any]:
@@ -135,43 +134,42 @@ def envelope(region: str, account: str) -> dict[str, Any]:
     }
 
 
-def refusal_of(target: Target) -> tuple[Reason, str] | None:
+def refusal_of(target: Target) -> Verdict | None:
     """Return what is wrong with the input of a target whatever the event is; None if nothing is.
 
     Each variable of an InputTemplate is tried as a string, each symbol as what it can stand for.
     """
-    transformer, given = (
-        as_dict(target.settings.get("InputTransformer")),
-        target.settings.get("Input"),
-    )
+    given, transformer = map(target.settings.get, ("Input", "InputTransformer"))
     form = kind_of(target.arn).form
     if isinstance(given, str) and not _can_be_json(given):
-        return Reason.REFUSED_INPUT, "Input is not valid JSON"
+        return Verdict(Reason.REFUSED_INPUT, "Input is not valid JSON")
     if transformer and form is Form.EVENT:
-        return Reason.REFUSED_INPUT, "an event bus does not support InputTransformer"
-    template, paths = transformer.get("InputTemplate"), transformer.get("InputPathsMap", {})
+        return Verdict(Reason.REFUSED_INPUT, "an event bus does not support InputTransformer")
+    template = as_dict(transformer).get("InputTemplate")
+    paths = as_dict(transformer).get("InputPathsMap", {})
     if not isinstance(template, str) or not isinstance(paths, dict):
         return None
     values = dict.fromkeys((*paths, *RESERVED), "x")
     if undefined := [name for name in _VARIABLE.findall(template) if name not in values]:
-        said = f"InputPathsMap does not define <{undefined[0]}> of InputTemplate"
-        return Reason.REFUSED_INPUT, said
+        text = f"InputPathsMap does not define <{undefined[0]}> of InputTemplate"
+        return Verdict(Reason.REFUSED_INPUT, text)
     problems = [_problem_of(text, form) for text in substituted(_fill(template, values))]
     return problems[0] if all(problems) else None
 
 
-def _problem_of(text: str, form: Form) -> tuple[Reason, str] | None:
+def _problem_of(text: str, form: Form) -> Verdict | None:
     """Return what is wrong with a filled InputTemplate."""
     valid = is_json(text)
     if not valid and text.lstrip().startswith(("{", "[")):
-        said = "InputTemplate is not valid JSON once its variables are filled"
-        return Reason.REFUSED_INPUT, said
+        problem = "InputTemplate is not valid JSON once its variables are filled"
+        return Verdict(Reason.REFUSED_INPUT, problem)
     if form is Form.LOG_EVENT:
         value = json.loads(text) if valid else None
         if not isinstance(value, dict) or {"timestamp", "message"} - value.keys():
-            return Reason.REFUSED_INPUT, 'a log group takes {"timestamp": …, "message": …} only'
+            problem = 'a log group takes {"timestamp": …, "message": …} only'
+            return Verdict(Reason.REFUSED_INPUT, problem)
     if form is not Form.ANY and not valid:
-        return Reason.PAYLOAD, "the target takes JSON, and the InputTemplate makes text"
+        return Verdict(Reason.PAYLOAD, "the target takes JSON, and the InputTemplate makes text")
     return None
 
 

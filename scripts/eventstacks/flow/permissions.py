@@ -9,10 +9,18 @@ from typing import Any
 
 from eventstacks.flow import targets
 from eventstacks.flow.graph import Flow, Rule
-from eventstacks.flow.policies import Policy, Verdict, decisive, evaluate, policy_of
+from eventstacks.flow.policies import Policy, decisive, evaluate, policy_of
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list, at
-from eventstacks.flow.targets import EVENTS, PIPES, SCHEDULER, Call, Context, Reason, Target
+from eventstacks.flow.targets import (
+    EVENTS,
+    PIPES,
+    SCHEDULER,
+    Call,
+    Reason,
+    Target,
+    Verdict,
+)
 
 # Service of a pipe's source: what the role has to allow on it (EventBridge guide, 'Pipes
 # permissions'). dynamodb:ListStreams is left out: the Service Authorization Reference wants "*" for
@@ -29,9 +37,8 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
 
     ``event``: if it is known, what a bus policy says about its source and detail type counts too.
     """
-    refusal = targets.refusal_of(target, rule.arn)
-    if refusal:
-        return Verdict(*refusal)
+    if refusal := targets.refusal_of(target, rule.arn):
+        return refusal
     kind = targets.kind_of(target.arn)
     if not kind.action:
         return Verdict(Reason.KIND_UNKNOWN, f"what the target {target.arn} needs is not known")
@@ -92,14 +99,14 @@ def of_sender(flow: Flow, rule: Rule) -> Iterator[tuple[str, Verdict]]:
         service = targets.service_of(rule.bus)
         actions = SOURCE_ACTIONS.get(service, ())
         calls[sender.source] = [Call(f"{service}:{action}", rule.bus) for action in actions]
-    # aws:SourceArn of a schedule is the ARN of its group, which is not looked up here.
-    context = {} if sender.service == SCHEDULER else _context(rule)
     for path, needed in calls.items():
         if needed:
-            yield path, of_role(flow, rule, rule.targets[0], needed, sender.service, context)
+            yield path, of_role(flow, rule, rule.targets[0], needed)
 
 
 def _context(rule: Rule) -> dict[str, str | None]:
+    if rule.sender and rule.sender.service == SCHEDULER:
+        return {}  # aws:SourceArn is the ARN of the schedule's group, which is not looked up here
     return {"aws:sourcearn": rule.arn, "aws:sourceaccount": rule.arn.split(":")[4]}
 
 
@@ -118,20 +125,13 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
     return verdict.otherwise(Reason.NO_POLICY, text)
 
 
-def of_role(  # noqa: PLR0913, PLR0917 - what a rule has by default, and a sender does not
-    flow: Flow,
-    rule: Rule,
-    target: Target,
-    calls: Sequence[Call] | None = None,
-    service: str = EVENTS,
-    context: Context | None = None,
-) -> Verdict:
+def of_role(flow: Flow, rule: Rule, target: Target, calls: Sequence[Call] | None = None) -> Verdict:
     """Decide by the role of a target: its trust policy and what it allows.
 
     ``calls``: what it needs; by default what a rule needs to deliver.
     """
     calls = targets.role_calls(target, flow.resources) if calls is None else calls
-    context = _context(rule) if context is None else context
+    service = rule.sender.service if rule.sender else EVENTS
     arn = str(target.role)
     role = flow.resources.get(arn)
     if role is None:
@@ -139,7 +139,7 @@ def of_role(  # noqa: PLR0913, PLR0917 - what a rule has by default, and a sende
     label = role.logical_id
     trust = policy_of(f"{label} (trust)", arn, role.properties.get("AssumeRolePolicyDocument"))
     text = f"the trust policy of the role {label} does not allow {service}"
-    trusted = evaluate([trust], service, "sts:AssumeRole", None, context)
+    trusted = evaluate([trust], service, "sts:AssumeRole", None, _context(rule))
     if not trusted.allowed:
         return trusted.otherwise(Reason.ROLE_TRUST, text)
     verdict = _of_calls(policies_of_role(flow, role), calls, f"the role {label}")

@@ -5,11 +5,11 @@ Source: IAM User Guide, 'Policy evaluation logic' and 'Condition operators'.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from eventstacks.flow.resolve import Resource, Stack
 from eventstacks.flow.symbols import SYMBOL, Json, as_dict, as_list, documents_of, is_known, like
-from eventstacks.flow.targets import DOUBTS, Context, Reason
+from eventstacks.flow.targets import Context, Reason, Verdict
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,6 @@ def permission_of(resource: Resource, stack: Stack) -> Policy:
         "Principal": {"Service" if "." in principal else "AWS": principal},
     }
     return Policy(resource.logical_id, function, (statement,))
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """``reason``: the deciding statement, or what is missing."""
-
-    code: Reason = Reason.ALLOWED
-    reason: str = ""
-
-    @property
-    def allowed(self) -> bool | None:
-        """None if the templates cannot tell."""
-        return True if self.code is Reason.ALLOWED else None if self.code in DOUBTS else False
-
-    def __and__(self, other: Self) -> "Verdict":
-        """Combine two verdicts that must both allow: deny > unknown > allow."""
-        first = min(self, other, key=lambda one: (False, None, True).index(one.allowed))
-        reasons = ", ".join(dict.fromkeys(filter(None, (self.reason, other.reason))))
-        return first if first.allowed is not True else Verdict(reason=reasons)
-
-    def otherwise(self, code: Reason, reason: str) -> "Verdict":
-        """Return this verdict, or another if it is that no statement applies."""
-        return Verdict(code, reason) if self.code is Reason.NO_POLICY else self
 
 
 def decisive(verdicts: Iterable[Verdict]) -> Verdict:

@@ -21,7 +21,8 @@ _MAX_REFERENCES = 50  # nested references; a guess: more than templates have, wi
 _VARIABLE = re.compile(r"\$\{(!?)([^${}]+)\}")
 
 # type: (property with the name, Ref, ARN). {n}: name, {f}: what precedes the name in the ARN,
-# {id}: a suffix that AWS generates. Source: CloudFormation reference, "Return values" of each type.
+# {id}: a suffix that AWS generates, {bus}: what precedes the name of a rule in its Ref.
+# Source: CloudFormation reference, "Return values" of each type.
 _ARN = "arn:{p}:%s:{r}:{a}:%s"
 _JOB = _ARN % ("batch", "job-definition/{n}:{id}")
 _MACHINE = _ARN % ("states", "stateMachine:{f}{n}")
@@ -39,7 +40,7 @@ _TYPES = {
     "AWS::Events::Archive": ("ArchiveName", "{n}", _ARN % ("events", "archive/{n}")),
     "AWS::Events::Connection": ("Name", "{n}", _ARN % ("events", "connection/{n}")),
     "AWS::Events::EventBus": ("Name", "{n}", _ARN % ("events", "event-bus/{n}")),
-    "AWS::Events::Rule": ("Name", "{n}", _ARN % ("events", "rule/{f}{n}")),
+    "AWS::Events::Rule": ("Name", "{bus}{n}", _ARN % ("events", "rule/{f}{n}")),
     "AWS::EventsV2::EventBus": ("Name", "{arn}", _ARN % ("events", "event-busv2/{n}/{id}")),
     "AWS::EventsV2::Subscriber": ("Name", "{arn}", _ARN % ("events", "subscriber/{n}/{id}")),
     "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{f}{n}"),
@@ -65,11 +66,11 @@ _TYPES = {
     "AWS::StepFunctions::StateMachineAlias": ("Name", "{arn}", _MACHINE),
     "AWS::StepFunctions::StateMachineVersion": ("", "{arn}", _MACHINE),
 }
-# type: (property, what precedes the part that is wanted, what follows it).
+# type: property that names the function or the state machine.
 _PARENTS = {
-    "AWS::Lambda::Alias": ("FunctionName", ":function:", ""),
-    "AWS::StepFunctions::StateMachineAlias": ("DeploymentPreference", ":stateMachine:", ":"),
-    "AWS::StepFunctions::StateMachineVersion": ("StateMachineArn", ":stateMachine:", ""),
+    "AWS::Lambda::Alias": "FunctionName",
+    "AWS::StepFunctions::StateMachineAlias": "RoutingConfiguration",
+    "AWS::StepFunctions::StateMachineVersion": "StateMachineArn",
 }
 _PSEUDO = {"p": "Partition", "r": "Region", "a": "AccountId", "u": "URLSuffix"}
 
@@ -196,31 +197,29 @@ class Stack:
         given = self._property(logical_id, key) if key else None
         name = self.symbol(logical_id) if given is None else str(given)
         words = {short: self._pseudo(f"AWS::{long}") for short, long in _PSEUDO.items()}
-        words |= {"n": name, "id": self.symbol(f"{logical_id}.id"), "f": ""}
-        if kind == "AWS::Events::Rule":  # its bus is given by name or ARN
+        words |= {"n": name, "id": self.symbol(f"{logical_id}.id"), "f": "", "bus": ""}
+        if kind == "AWS::Events::Rule":
             bus = str(self._property(logical_id, "EventBusName") or "default")
-            bus = bus.rsplit("event-bus/", 1)[-1]
+            bus = bus.rsplit("event-bus/", 1)[-1]  # given by name or ARN
             if bus != "default":
-                words |= {"f": f"{bus}/", "bus": bus}
-                ref = "{bus}|{n}"
+                words |= {"f": f"{bus}/", "bus": f"{bus}|"}
         elif kind == "AWS::SQS::Queue" and name == self.symbol(logical_id):
             is_fifo = str(self._property(logical_id, "FifoQueue")).lower() == "true"
             words["n"] = name = name + (".fifo" if is_fifo else "")
         elif kind == "AWS::IAM::Role":
             words["f"] = str(self._property(logical_id, "Path") or "").lstrip("/")
         elif kind in _PARENTS:
-            words["f"] = f"{self._parent(logical_id, *_PARENTS[kind])}:"
+            words["f"] = f"{self._parent(logical_id, _PARENTS[kind])}:"
         arn = arn.format(**words) if arn else self.symbol(f"{logical_id}.Arn")
         return name, ref.format(**words, arn=arn), arn
 
-    def _parent(self, logical_id: str, key: str, start: str, end: str) -> str:
+    def _parent(self, logical_id: str, key: str) -> str:
         """Return the name of the function or state machine of an alias or a version."""
         value = self._property(logical_id, key)
-        if key == "DeploymentPreference":  # or RoutingConfiguration, a list of versions
-            routes = as_list(self._property(logical_id, "RoutingConfiguration")) or [value]
+        if key == "RoutingConfiguration":  # a list of versions, or else DeploymentPreference
+            routes = as_list(value) or [self._property(logical_id, "DeploymentPreference")]
             value = as_dict(routes[0]).get("StateMachineVersionArn")
-        name = str(value).rsplit(start, 1)[-1]
-        return name.rsplit(end, 1)[0] if end else name
+        return re.split(":(?:function|stateMachine):", str(value))[-1].partition(":")[0]
 
     # --- values ---
 
@@ -271,34 +270,32 @@ class Stack:
         }
         return known.get(name) or self.symbol(name)
 
-    def condition(self, condition: Any) -> bool | None:
+    def condition(self, condition: Any) -> bool | None:  # noqa: PLR0911 - a case for each function
         """Evaluate a condition, given by name or as an expression; None if it is not known."""
-        if condition is None:
-            return True
-        if isinstance(condition, str):
-            if condition in self.conditions:
+        match condition:
+            case None:
+                return True
+            case str() if condition in self.conditions:
                 return self.conditions[condition]
-            declared = as_dict(self.template.get("Conditions")).get(condition, {})
-            evaluate = partial(self.condition, declared)
-            state: bool | None = self._once(f"condition {condition}", evaluate)
-            return state
-        if not isinstance(condition, dict) or len(condition) != 1:
-            return None
-        [(name, argument)] = condition.items()
-        return self.condition(argument) if name == "Condition" else self._expression(name, argument)
-
-    def _expression(self, name: str, argument: Any) -> bool | None:
-        if not isinstance(argument, list):
-            return None
-        if name == "Fn::Equals":
-            values = [self.resolve(operand) for operand in argument]
-            same = len({_text(operand) for operand in values}) == 1
-            return True if same else False if is_known(values) else None
-        states = [self.condition(operand) for operand in argument] or [None]
-        if name == "Fn::Not":
-            return None if states[0] is None else not states[0]
-        decisive = name == "Fn::Or"  # one operand with this state decides
-        return decisive if decisive in states else None if None in states else not decisive
+            case str():
+                declared = as_dict(self.template.get("Conditions")).get(condition, {})
+                evaluate = partial(self.condition, declared)
+                state: bool | None = self._once(f"condition {condition}", evaluate)
+                return state
+            case {"Condition": name}:
+                return self.condition(name)
+            case {"Fn::Equals": [*operands]}:
+                values = [self.resolve(operand) for operand in operands]
+                is_same = len(set(map(_text, values))) == 1
+                return is_same if is_same or is_known(values) else None
+            case {"Fn::Not": [operand]}:
+                state = self.condition(operand)
+                return None if state is None else not state
+            case {"Fn::Or": [_, *_] as operands} | {"Fn::And": [_, *_] as operands}:
+                decisive = "Fn::Or" in condition  # one operand with this state decides
+                states = [self.condition(operand) for operand in operands]
+                return decisive if decisive in states else None if None in states else not decisive
+        return None
 
     def _function(self, name: str, argument: Any) -> Any:
         """Return a symbol if an index or a key is one, or if CloudFormation refuses the call."""
@@ -349,22 +346,18 @@ class Stack:
 
     def _attribute(self, logical_id: str, attribute: str) -> Any:
         name, ref, arn = self._identify(logical_id)
-        if self._type(logical_id) in _TYPES:
-            if attribute in {"Arn", "TopicArn", "FunctionArn", "EventBusArn"}:
-                return arn
-            if attribute == "StreamArn":  # of a table
-                return f"{arn}/stream/{self.symbol(f'{logical_id}.StreamLabel')}"
-            if attribute == "ArnForPolicy":  # of an API destination: without the ID
-                return arn.rpartition("/")[0] if arn.count("/") > 1 else arn
-            if attribute == "GraphQLEndpointArn":
-                return self.arn("appsync", f"endpoints/graphql-api/{name}")
-            if attribute.endswith("Name") and "Domain" not in attribute:
-                return name
-        return (
-            ref
-            if attribute == "QueueUrl"
-            else self.symbol(f"{logical_id}.{attribute}", is_open=not self._type(logical_id))
-        )
+        kind = self._type(logical_id)
+        known = {
+            "ArnForPolicy": arn.rpartition("/")[0] if arn.count("/") > 1 else arn,  # without the ID
+            "GraphQLEndpointArn": self.arn("appsync", f"endpoints/graphql-api/{name}"),
+            "QueueUrl": ref,
+            "StreamArn": f"{arn}/stream/{self.symbol(f'{logical_id}.StreamLabel')}",
+        } | dict.fromkeys(("Arn", "TopicArn", "FunctionArn", "EventBusArn"), arn)
+        if kind in _TYPES and attribute in known:
+            return known[attribute]
+        if kind in _TYPES and attribute.endswith("Name") and "Domain" not in attribute:
+            return name
+        return self.symbol(f"{logical_id}.{attribute}", is_open=not kind)
 
     def _substitute(self, text: Any, given: Any) -> str:
         def replace(match: re.Match[str]) -> str:

@@ -147,10 +147,10 @@ def deviations(arrivals: list[Arrival], expect: Mapping[str, list[str]] | None) 
             if delivery and delivery.fate is Fate.DELIVERED:
                 names |= {delivery.target.id, delivery.label}
     lines = [f"{rule} matches unexpectedly" for rule in reached if rule not in expect]
-    for rule, targets in expect.items():
-        if rule not in reached:
-            lines.append(f"{rule} does not match")
-        else:
-            missing = (target for target in targets if target not in reached[rule])
-            lines += [f"{rule} does not deliver to {target}" for target in missing]
-    return lines
+    lines += [f"{rule} does not match" for rule in expect if rule not in reached]
+    return lines + [
+        f"{rule} does not deliver to {target}"
+        for rule, targets in expect.items()
+        for target in targets
+        if rule in reached and target not in reached[rule]
+    ]

@@ -10,7 +10,7 @@ for sending events to targets'; the Service Authorization Reference for the reso
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, Self
 
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import as_dict, is_known
@@ -24,31 +24,15 @@ Context = Mapping[str, str | None]  # condition keys of a request; None: known t
 # Why a delivery is allowed, not allowed or not known. Code branches on these, never on text.
 Reason = StrEnum(
     "Reason",
-    [
-        "ALLOWED",
-        # A policy denies it, or does not allow it.
-        "DENIED",
-        "NO_POLICY",
-        "KEY_POLICY",
-        "KEY_AWS_MANAGED",
-        "ROLE_TRUST",
-        "ROLE_POLICY",
-        # The target cannot take it.
-        "OTHER_REGION",
-        "FIFO_QUEUE",
-        "LOOP",
-        "PAYLOAD",
-        # PutTargets refuses it: the stack is never created.
-        "REFUSED_TARGET",
-        "REFUSED_ROLE",
-        "REFUSED_INPUT",
-        # The templates do not tell.
-        "MAY_BE_DENIED",
-        "DEPENDS",
-        "NOT_IN_STACKS",
-        "MANAGED_POLICY",
-        "KIND_UNKNOWN",
-    ],
+    "ALLOWED"
+    # A policy denies it, or does not allow it.
+    " DENIED NO_POLICY KEY_POLICY KEY_AWS_MANAGED ROLE_TRUST ROLE_POLICY"
+    # The target cannot take it.
+    " OTHER_REGION FIFO_QUEUE LOOP PAYLOAD"
+    # PutTargets refuses it: the stack is never created.
+    " REFUSED_TARGET REFUSED_ROLE REFUSED_INPUT"
+    # The templates do not tell.
+    " MAY_BE_DENIED DEPENDS NOT_IN_STACKS MANAGED_POLICY KIND_UNKNOWN",
 )
 REFUSALS = (Reason.REFUSED_TARGET, Reason.REFUSED_ROLE, Reason.REFUSED_INPUT)
 DOUBTS = (
@@ -58,6 +42,31 @@ DOUBTS = (
     Reason.MANAGED_POLICY,
     Reason.KIND_UNKNOWN,
 )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a delivery. ``reason``: the deciding statement, or what is missing."""
+
+    code: Reason = Reason.ALLOWED
+    reason: str = ""
+
+    @property
+    def allowed(self) -> bool | None:
+        """None if the templates cannot tell."""
+        return True if self.code is Reason.ALLOWED else None if self.code in DOUBTS else False
+
+    def __and__(self, other: Self) -> "Verdict":
+        """Combine two verdicts that must both allow: deny > unknown > allow."""
+        first = min(self, other, key=lambda one: (False, None, True).index(one.allowed))
+        reasons = ", ".join(dict.fromkeys(filter(None, (self.reason, other.reason))))
+        return first if first.allowed is not True else Verdict(reason=reasons)
+
+    def otherwise(self, code: Reason, reason: str) -> "Verdict":
+        """Return this verdict, or another if it is that no statement applies."""
+        return Verdict(code, reason) if self.code is Reason.NO_POLICY else self
+
+
 # Whether PutTargets takes a RoleArn for a kind.
 Role = Enum("Role", ["REFUSED", "OPTIONAL", "REQUIRED"])
 # What a payload has to be. EVENT: the event, without InputTransformer; LOG_EVENT: an object with
@@ -357,26 +366,35 @@ def is_elsewhere(arn: str, rule: str, *, account: bool = False) -> bool:
     return all(len(place) and is_known(place) for place in places) and places[0] != places[1]
 
 
-def refusal_of(target: Target, rule: str) -> tuple[Reason, str] | None:
+def refusal_of(target: Target, rule: str) -> Verdict | None:
     """Return why PutTargets refuses a target of a rule (ARN), None if it is not known to do so."""
-    arn, kind = target.arn, kind_of(target.arn)
-    if is_known(arn) and not arn.startswith("arn:"):
-        return Reason.REFUSED_TARGET, f"{arn!r} is not an ARN"
-    service = service_of(arn)
-    if service in _REFUSED_SERVICES:
-        return Reason.REFUSED_TARGET, f"{service} is not a supported service for a target"
-    given = [key for key in INPUTS if key in target.settings]
-    problem = f"only one of {', '.join(given)} is allowed" if len(given) > 1 else ""
+    arn, kind, service = target.arn, kind_of(target.arn), service_of(target.arn)
+    inputs = [key for key in INPUTS if key in target.settings]
+    is_arn = arn.startswith("arn:") or not is_known(arn)
     is_entry = bool(target.settings)  # else a dead-letter queue
-    if is_entry and arn.endswith(".fifo") and "SqsParameters" not in target.settings:
-        # seen in awslabs/aws-ddk, issue 183
-        problem = "SqsParameters, with a MessageGroupId, are required for a FIFO queue"
-    if problem:
-        return Reason.REFUSED_INPUT, problem
-    if kind.role is Role.REFUSED and target.role:
-        return Reason.REFUSED_ROLE, f"RoleArn is not supported for a {kind.title}"
-    if not target.role:
-        is_far_bus = kind.name == "event-bus" and is_elsewhere(arn, rule, account=True)
-        if kind.role is Role.REQUIRED or is_far_bus:
-            return Reason.REFUSED_ROLE, f"RoleArn is required for target {arn}"
-    return None
+    is_far_bus = kind.name == "event-bus" and is_elsewhere(arn, rule, account=True)
+    checks = (
+        (not is_arn, Reason.REFUSED_TARGET, f"{arn!r} is not an ARN"),
+        (
+            service in _REFUSED_SERVICES,
+            Reason.REFUSED_TARGET,
+            f"{service} is not a supported service for a target",
+        ),
+        (len(inputs) > 1, Reason.REFUSED_INPUT, f"only one of {', '.join(inputs)} is allowed"),
+        (  # seen in awslabs/aws-ddk, issue 183
+            is_entry and arn.endswith(".fifo") and "SqsParameters" not in target.settings,
+            Reason.REFUSED_INPUT,
+            "SqsParameters, with a MessageGroupId, are required for a FIFO queue",
+        ),
+        (
+            kind.role is Role.REFUSED and target.role,
+            Reason.REFUSED_ROLE,
+            f"RoleArn is not supported for a {kind.title}",
+        ),
+        (
+            not target.role and (kind.role is Role.REQUIRED or is_far_bus),
+            Reason.REFUSED_ROLE,
+            f"RoleArn is required for target {arn}",
+        ),
+    )
+    return next((Verdict(code, text) for is_refused, code, text in checks if is_refused), None)

@@ -12,10 +12,9 @@ from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import payload, permissions
 from eventstacks.flow.graph import Flow, Rule, bus_arn, bus_name
 from eventstacks.flow.payload import Payload
-from eventstacks.flow.policies import Verdict
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import SYMBOL, Json, as_dict, is_known
-from eventstacks.flow.targets import REFUSALS, Reason, Target
+from eventstacks.flow.targets import REFUSALS, Reason, Target, Verdict
 from eventstacks.patterns.grammar import OPERATORS, PatternError
 from eventstacks.patterns.matcher import Pattern
 
@@ -43,7 +42,7 @@ Fate = StrEnum(
 class Delivery:
     """One target.
 
-    ``code``: why it has its fate; ``problem``: the same in words, "" if it is delivered.
+    ``verdict``: why it has its fate: a refusal of the payload, a loop, or else ``permission``.
 
     ``dead_letters``: the label of the dead-letter queue that gets the event. ``queue``: whether the
     rule may write to its dead-letter queue, None if it has none.
@@ -54,10 +53,9 @@ class Delivery:
     payload: Payload
     permission: Verdict
     fate: Fate
-    code: Reason
+    verdict: Verdict
     queue: Verdict | None = None
     dead_letters: str = ""
-    problem: str = ""
     onward: "Arrival | None" = None
 
 
@@ -168,7 +166,8 @@ def entrances(flow: Flow, event: Mapping[str, Any], bus: str | None = None) -> l
         found = [arn for arn in here if bus in {bus_name(arn), arn, flow.buses[arn]}]
         place = Stack({}, region=str(event["region"]), account=str(event["account"]))
         return found or [bus_arn(bus, place)]
-    arns = [arn for arn in here if bus_name(arn) != "default" and flow.rules_on(arn)]
+    used = {rule.bus for rule in flow.rules}
+    arns = [arn for arn in here if bus_name(arn) != "default" and arn in used]
     if str(event.get("source", "")).startswith("aws.") or not arns:
         arns = [arn for arn in here if bus_name(arn) == "default"]
     if not arns:
@@ -215,10 +214,12 @@ def _match_rule(rule: Rule, event: Json, bus: str) -> Matched:
         return False, (f"PutRule refuses it: {rule.bus} is in another Region",)
     if rule.state.startswith("DISABLED"):
         return False, ("the rule is disabled",)
-    if rule.pattern is None and rule.sender:
-        return True, ()
     if rule.pattern is None:
-        return False, (f"the rule has no pattern; it runs on {rule.schedule or 'nothing'}",)
+        return (
+            (True, ())
+            if rule.sender
+            else (False, ("the rule has no pattern: it runs on a schedule",))
+        )
     matched, why = match(rule.pattern, event)
     if matched and rule.state == "ENABLED" and _is_read_only_management(event):
         return False, ("a rule in state ENABLED does not receive read-only management events",)
@@ -235,28 +236,25 @@ def _deliver(
         made = _checked(made, sent) if target.is_bus else made
     else:
         permission = permissions.of_target(flow, rule, target, event)
-    code, problem = _problem_of(target, made, permission, passed)
+    verdict = _verdict_of(target, made, permission, passed)
     fate, dead_letters, queue, onward = Fate.UNKNOWN, "", None, None
     if target.dead_letters:
         queue = permissions.of_dead_letters(flow, rule, target.dead_letters)
-    if not problem:
-        fate = Fate.DELIVERED if permission.allowed else Fate.UNKNOWN
+    if verdict.allowed is not False:
+        fate = Fate.DELIVERED if verdict.allowed else Fate.UNKNOWN
         if target.arn in flow.buses and not rule.sender:
             onward = trace(flow, event, target.arn, passed)
         elif target.arn in flow.buses and payload.is_json(made.text):
             onward = trace(flow, sent | {"detail": json.loads(made.text)}, target.arn)
-    elif code in REFUSALS:
+    elif verdict.code in REFUSALS:
         fate = Fate.REFUSED
     elif queue is None:
-        fate, problem = Fate.LOST, f"{problem}; no dead-letter queue"
+        fate = Fate.LOST
     else:
         fate = {True: Fate.DEAD_LETTER, False: Fate.LOST, None: Fate.UNKNOWN}[queue.allowed]
         dead_letters = flow.label(str(target.dead_letters))
-        problem += "" if queue.allowed else f"; and {dead_letters}: {queue.reason}"
     label = flow.label(target.arn)
-    return Delivery(
-        target, label, made, permission, fate, code, queue, dead_letters, problem, onward
-    )
+    return Delivery(target, label, made, permission, fate, verdict, queue, dead_letters, onward)
 
 
 def _checked(made: Payload, event: Json) -> Payload:
@@ -267,22 +265,19 @@ def _checked(made: Payload, event: Json) -> Payload:
         for text in payload.substituted(made.text)
     ]
     first = refusals[0]
-    if made.problem or first is None or None in refusals:
+    if made.refusal or first is None or None in refusals:
         return made
-    return replace(made, problem=f"PutEvents refuses it: {first[1]}", code=Reason.PAYLOAD)
+    return replace(made, refusal=Verdict(Reason.PAYLOAD, f"PutEvents refuses it: {first[1]}"))
 
 
-def _problem_of(
+def _verdict_of(
     target: Target, made: Payload, permission: Verdict, passed: tuple[str, ...]
-) -> tuple[Reason, str]:
-    """Return why a target does not receive the event; an empty text if it does, or can."""
-    found = [
-        (made.code, made.problem),
-        (Reason.LOOP, _refused_hop(target.arn, passed) if target.is_bus else ""),
-        (permission.code, permission.reason if permission.allowed is False else ""),
-    ]
-    found = sorted((one for one in found if one[1]), key=lambda one: one[0] not in REFUSALS)
-    return found[0] if found else (permission.code, "")
+) -> Verdict:
+    """Return the first reason why a target does not receive the event, or else ``permission``."""
+    hop = _refused_hop(target.arn, passed) if target.is_bus else ""
+    found = [made.refusal or Verdict(), Verdict(Reason.LOOP, hop) if hop else Verdict(), permission]
+    denials = [one for one in found if one.allowed is False]
+    return min(denials, key=lambda one: one.code not in REFUSALS, default=permission)
 
 
 def _is_misplaced(rule: Rule, bus: str) -> bool:
@@ -311,17 +306,18 @@ def _refused_hop(arn: str, passed: tuple[str, ...]) -> str:
     public report of what AWS does counts buses of the same Region and Regions apart: one hop of
     each.
     """
-    if arn in passed:
-        return "the event has been on that bus: EventBridge stops loops"
     buses = [bus.split(":") for bus in (*passed, arn)]
-    crossings = [before[3] != after[3] for before, after in pairwise(buses)]
-    if sum(crossings) > 1:
-        return "an event is forwarded to another Region only once"
-    if len(crossings) - sum(crossings) > 1:
-        return "an event is forwarded within a Region only once: a third bus does not receive it"
-    if sum(before[4] != after[4] for before, after in pairwise(buses)) > 1:
-        return "an event is forwarded to another account only once"
-    return ""
+    regions = sum(before[3] != after[3] for before, after in pairwise(buses))
+    accounts = sum(before[4] != after[4] for before, after in pairwise(buses))
+    refusals = {
+        "the event has been on that bus: EventBridge stops loops": arn in passed,
+        "an event is forwarded to another Region only once": regions > 1,
+        "an event is forwarded within a Region only once: a third bus does not receive it": (
+            len(passed) - regions > 1
+        ),
+        "an event is forwarded to another account only once": accounts > 1,
+    }
+    return next((text for text, is_refused in refusals.items() if is_refused), "")
 
 
 def as_data(arrival: Arrival) -> Json:
@@ -353,10 +349,10 @@ def _delivery_data(delivery: Delivery) -> Json:
         "missing_paths": list(delivery.payload.missing),
         "permission": _verdict_data(delivery.permission),
         "fate": delivery.fate.value,
-        "code": delivery.code.value,
+        "code": delivery.verdict.code.value,
         "dead_letters": delivery.dead_letters or None,
         "dead_letter_permission": _verdict_data(delivery.queue) if delivery.queue else None,
-        "why_lost": delivery.problem or None,
+        "why_lost": delivery.verdict.reason if delivery.verdict.allowed is False else None,
         "onward": as_data(delivery.onward) if delivery.onward else None,
     }
 

@@ -4,10 +4,10 @@ from functools import partial
 
 from eventstacks.flow import payload, permissions, trace
 from eventstacks.flow.graph import SENDERS, Flow
-from eventstacks.flow.policies import Verdict, evaluate
+from eventstacks.flow.policies import evaluate
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list
-from eventstacks.flow.targets import INPUTS, Reason, Target, refusal_of
+from eventstacks.flow.targets import INPUTS, Reason, Target, Verdict, refusal_of
 from eventstacks.lint.view import (
     BUS,
     GUIDE,
@@ -100,7 +100,7 @@ def input_json(view: View) -> Findings:
         if problem := payload.refusal_of(Target("", target.arn, settings)):
             node = nodes.get("Input") or nodes["InputTransformer"]
             template = node.get("InputTemplate") if ":event-bus/" not in target.arn else None
-            yield template or node, problem[1]
+            yield template or node, problem.reason
 
 
 @flow_rule(
@@ -119,8 +119,8 @@ def target_role(view: View) -> Findings:
     for target in view.targets:
         role, made = target.get("RoleArn"), Target("", target.arn, as_dict(target.value))
         if refusal := refusal_of(made, target.rule.arn):
-            place = target if refusal[0] is Reason.REFUSED_INPUT else role or target.get("Arn")
-            yield place or target, refusal[1]
+            place = target if refusal.code is Reason.REFUSED_INPUT else role or target.get("Arn")
+            yield place or target, refusal.reason
         elif role:
             judge = partial(permissions.of_role, rule=target.rule, target=made)
             if reason := view.why_denied(judge, *ROLE_TYPES):

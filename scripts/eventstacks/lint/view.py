@@ -14,11 +14,10 @@ from cfnlint.rules import CloudFormationLintRule, RuleMatch
 from cfnlint.template import Template
 
 from eventstacks.flow.graph import Flow, Rule, of_stacks
-from eventstacks.flow.policies import Verdict
 from eventstacks.flow.resolve import Stack
 from eventstacks.flow.symbols import Json, as_dict, as_list, at
 from eventstacks.flow.symbols import pattern_of as read_pattern
-from eventstacks.flow.targets import bare
+from eventstacks.flow.targets import Verdict, bare
 from eventstacks.patterns.grammar import PatternError
 from eventstacks.patterns.matcher import Pattern
 

@@ -164,8 +164,8 @@ def text_for(target: Target, rule: Json, view: Any) -> str:
     source = graph.Rule(rule["Name"], rule["Name"], rule["Arn"], rule["EventBusName"], None)
     now = time.strftime("%FT%TZ", time.gmtime())
     built = payload.build(source, target, view.event_with_detail(), now)
-    if built.problem:  # the code is a guess
-        raise NotDelivered("INVALID_PARAMETER", built.problem)
+    if built.refusal:  # the code is a guess
+        raise NotDelivered("INVALID_PARAMETER", built.refusal.reason)
     return built.text
 
 
@@ -342,6 +342,6 @@ def check_target(original: Original, target: Json) -> Any:
     """Refuse what PutTargets is known to refuse (flow/targets.py, and inputs in payload.py)."""
     given = Target(target["Id"], target["Arn"], target)
     for refusal in (refusal_of(given, ""), payload.refusal_of(given)):
-        if refusal and refusal[0] in REFUSALS:
-            return error_response_json("ValidationException", f"{refusal[1]}.", 400)
+        if refusal and refusal.code in REFUSALS:
+            return error_response_json("ValidationException", f"{refusal.reason}.", 400)
     return original(target)

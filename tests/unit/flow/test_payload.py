@@ -58,16 +58,16 @@ def test_the_event_itself():
 
 def test_input_takes_the_place_of_the_event():
     assert receives(Input='{"a": 1}').text == '{"a": 1}'
-    assert receives(Input="{a").code == "refused_input"
-    assert receives(Input="[" * 99_999).code == "refused_input"
+    assert receives(Input="{a").refusal.code == "refused_input"
+    assert receives(Input="[" * 99_999).refusal.code == "refused_input"
 
 
 def test_what_only_aws_knows_may_be_a_number():
-    assert receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩}').problem == ""
-    assert transformed('{"port": ⟨s.Db.Endpoint.Port⟩, "at": "⟨s.Db⟩"}').problem == ""
+    assert receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩}').refusal is None
+    assert transformed('{"port": ⟨s.Db.Endpoint.Port⟩, "at": "⟨s.Db⟩"}').refusal is None
     group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
-    assert transformed('{"timestamp": ⟨s.Now⟩, "message": <state>}', arn=group).problem == ""
-    assert receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩').code == "refused_input"
+    assert transformed('{"timestamp": ⟨s.Now⟩, "message": <state>}', arn=group).refusal is None
+    assert receives(Input='{"port": ⟨s.Db.Endpoint.Port⟩').refusal.code == "refused_input"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_paths(path, expected):
 )
 def test_templates(template, expected):
     made = transformed(template)
-    assert (made.text, made.problem) == (expected, "")
+    assert (made.text, made.refusal) == (expected, None)
     json.loads(made.text)
 
 
@@ -141,8 +141,8 @@ def test_a_path_cannot_redefine_a_reserved_variable():
 def test_plain_text_is_no_json_and_a_queue_does_not_mind():
     queue = "arn:aws:sqs:us-east-1:123456789012:q"
     assert transformed("it is <state>", arn=queue).text == "it is RUNNING"
-    assert transformed("it is <state>", arn=queue).problem == ""
-    assert transformed("it is <state>").code == "payload"
+    assert transformed("it is <state>", arn=queue).refusal is None
+    assert transformed("it is <state>").refusal.code == "payload"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_plain_text_is_no_json_and_a_queue_does_not_mind():
     ],
 )
 def test_templates_that_put_targets_refuses(template, arn):
-    assert transformed(template, arn=arn).code == "refused_input"
+    assert transformed(template, arn=arn).refusal.code == "refused_input"
 
 
 def test_a_value_with_quotes_breaks_the_payload_and_not_the_template():
@@ -164,14 +164,14 @@ def test_a_value_with_quotes_breaks_the_payload_and_not_the_template():
     settings = {"InputPathsMap": PATHS, "InputTemplate": '{"s": <state>}'}
     arn = "arn:aws:lambda:us-east-1:123456789012:function:f"
     made = build(RULE, Target("T", arn, {"InputTransformer": settings}), event)
-    assert made.code == "payload"
+    assert made.refusal.code == "payload"
     queue = build(RULE, Target("T", QUEUE, {"InputTransformer": settings}), event)
-    assert (queue.code, queue.text) == ("allowed", '{"s": "a "quoted" word"}')
+    assert (queue.refusal, queue.text) == (None, '{"s": "a "quoted" word"}')
 
 
 def test_a_log_group_wants_timestamp_and_message():
     group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
-    assert transformed('{"timestamp": <count>, "message": <state>}', arn=group).problem == ""
+    assert transformed('{"timestamp": <count>, "message": <state>}', arn=group).refusal is None
 
 
 def test_paths_that_lead_nowhere_are_named():

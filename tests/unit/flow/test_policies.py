@@ -2,9 +2,8 @@
 
 import pytest
 
-from eventstacks.flow.policies import Verdict
 from eventstacks.flow.symbols import like
-from eventstacks.flow.targets import Reason
+from eventstacks.flow.targets import Reason, Verdict
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_an_event_is_followed_across_buses_until_a_loop():
     assert (first.fate, first.onward.bus) == ("delivered", other)
     back = first.onward.routes[0].deliveries[0]
     assert (back.fate, back.onward) == ("lost", None)
-    assert back.code == "loop"
+    assert back.verdict.code == "loop"
 
 
 LOCAL, FAR = f"{REGION}:{ACCOUNT}", f"eu-west-1:{ACCOUNT}"
@@ -117,7 +117,7 @@ def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
     [delivery] = route(
         flow_of(BUS + ROLE + policy + hop(DEFAULT.replace("default", "b")))
     ).deliveries
-    assert delivery.code == code
+    assert delivery.verdict.code == code
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
 def test_a_bus_of_another_region_or_account_needs_a_role(place, role, fate, code):
     flow = flow_of(ROLE + hop(f"arn:aws:events:{place}:event-bus/absent", with_role=role))
     [delivery] = route(flow).deliveries
-    assert (delivery.fate, delivery.code) == (fate, code), delivery
+    assert (delivery.fate, delivery.verdict.code) == (fate, code), delivery
 
 
 def environment(*stacks):
@@ -176,7 +176,7 @@ def test_an_event_crosses_regions_once():
     there = route(flow).deliveries[0]
     assert there.onward.bus == f"arn:aws:events:eu-west-1:{ACCOUNT}:event-bus/b"
     second = there.onward.routes[0].deliveries[0]
-    assert (second.fate, second.code) == ("lost", "loop")
+    assert (second.fate, second.verdict.code) == ("lost", "loop")
 
 
 def test_an_imported_value_is_resolved_within_the_region():

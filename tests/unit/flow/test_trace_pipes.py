@@ -78,7 +78,7 @@ def test_a_record_needs_to_match_one_filter_of_a_pipe(name, matched):
 )
 def test_a_pipe_that_cannot_deliver(change, fate, code):
     [delivery] = through_pipe(**change).routes[0].deliveries
-    assert (delivery.fate, delivery.code) == (fate, code)
+    assert (delivery.fate, delivery.verdict.code) == (fate, code)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_deny_in_the_policy_of_a_bus_binds_a_pipe(invocation, source, fate, co
     flow = flow_of(PIPE % (READ_AND_PUT, "", OBJECT) + policy)
     [stream] = trace.entrances(flow, RECORD)
     [delivery] = trace.trace(flow, RECORD, stream).routes[0].deliveries
-    assert (delivery.fate, delivery.code) == (fate, code)
+    assert (delivery.fate, delivery.verdict.code) == (fate, code)
 
 
 def test_a_stream_without_a_pipe_leads_nowhere():
