@@ -1,8 +1,8 @@
 """CloudFormation resource types that MiniStack lacks or implements in part.
 
-To add a type, write ``put_*(verb, name, properties)``, which does Create, Update or Delete and
-returns (physical ID, attributes for Fn::GetAtt), and add it to TYPES; add its create-only
-properties to REPLACING. To keep more properties of a type that MiniStack has, add them to KEPT.
+To add a type, write ``put_*(verb, name, properties)``, which does Create or Update and returns
+(physical ID, attributes for Fn::GetAtt), and add it to TYPES; add its create-only properties to
+REPLACING. To keep more properties of a type that MiniStack has, add them to KEPT.
 """
 
 import contextlib
@@ -12,17 +12,18 @@ import json
 import uuid
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
-from ministack.core.responses import get_account_id, get_region
-from ministack.services import eventbridge, pipes, s3, scheduler, sns
+from ministack.core.responses import get_account_id, get_region, now_iso
+from ministack.services import eventbridge, iam, pipes, s3, scheduler, sns
 from ministack.services.cloudformation import drift, provisioners
 
-from eventstacks.local.ministack import AwsError, Json, Original, call, patch, send
+from eventstacks.local.ministack import AwsError, Json, Original, call, patch
 from eventstacks.local.policies import policies_allow
 
 KNOWN = provisioners._RESOURCE_HANDLERS
 Put = Callable[..., tuple[str, Json]]
+Delete = Callable[[str], Any]
+GRANITE = "GraniteServiceVersion20100801"  # CloudWatch's name in its protocol
 # Properties that a parameter gives as text, and CloudFormation passes on as numbers.
 NUMBERS = (
     "BatchSize",
@@ -46,32 +47,23 @@ def make_numbers(value: Any) -> None:
             value[key] = int(each)
 
 
-def arn_of(service: str, resource: str, region: str | None = None) -> str:
+def arn_of(service: str, resource: str) -> str:
     """Return an ARN in the current account and Region."""
-    region = get_region() if region is None else region
-    return f"arn:aws:{service}:{region}:{get_account_id()}:{resource}"
+    return f"arn:aws:{service}:{get_region()}:{get_account_id()}:{resource}"
 
 
 def put_trail(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put a trail, its event selectors and its status, if the bucket policy allows CloudTrail."""
-    if verb == "Delete":
-        return name, call("cloudtrail", "CloudTrail.DeleteTrail", Name=name)
     # YAML and parameters give either a boolean or its name.
     names = {"true": True, "false": False}
     props = {key: names.get(str(value), value) for key, value in props.items()}
-    bucket, trail_arn = (
-        f"arn:aws:s3:::{props['S3BucketName']}",
-        arn_of("cloudtrail", f"trail/{name}"),
-    )
+    bucket, arn = f"arn:aws:s3:::{props['S3BucketName']}", arn_of("cloudtrail", f"trail/{name}")
     prefix = f"{props['S3KeyPrefix']}/" if props.get("S3KeyPrefix") else ""
     key = f"{bucket}/{prefix}AWSLogs/{get_account_id()}/CloudTrail/x"
-    keys = {"s3:x-amz-acl": "bucket-owner-full-control", "aws:sourcearn": trail_arn}
+    keys = {"s3:x-amz-acl": "bucket-owner-full-control", "aws:sourcearn": arn}
     policies = list((s3.bucket_policy_for_arn(bucket) or ())[:1])
     calls = (("s3:GetBucketAcl", bucket), ("s3:PutObject", key))
-    if not all(
-        policies_allow(policies, "cloudtrail.amazonaws.com", action, arn, keys)
-        for action, arn in calls
-    ):
+    if not all(policies_allow(policies, "cloudtrail.amazonaws.com", *one, keys) for one in calls):
         raise ValueError(
             f"Incorrect S3 bucket policy is detected for bucket: {props['S3BucketName']} "
             "(Service: CloudTrail, Status Code: 400) (HandlerErrorCode: InvalidRequest)"
@@ -82,7 +74,12 @@ def put_trail(verb: str, name: str, props: Json) -> tuple[str, Json]:
     if selectors := {kind: props[kind] for kind in kinds if props.get(kind)}:
         call("cloudtrail", "CloudTrail.PutEventSelectors", TrailName=name, **selectors)
     call("cloudtrail", f"CloudTrail.{'Start' if props['IsLogging'] else 'Stop'}Logging", Name=name)
-    return name, {"Arn": trail_arn}
+    return name, {"Arn": arn}
+
+
+def events(operation: str, **arguments: object) -> Json:
+    """Call an operation of EventBridge."""
+    return call("eventbridge", f"AWSEvents.{operation}", **arguments)
 
 
 def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
@@ -90,9 +87,8 @@ def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
     pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
     names = {"ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
     days = int(props.get("RetentionDays", 0))  # the value of a parameter is a string
-    settings = {**props, **names, "RetentionDays": days}
-    archive = call("eventbridge", f"AWSEvents.{verb}Archive", **settings)
-    return name, {"Arn": archive.get("ArchiveArn"), "ArchiveName": name}
+    archive = events(f"{verb}Archive", **{**props, **names, "RetentionDays": days})
+    return name, {"Arn": archive["ArchiveArn"], "ArchiveName": name}
 
 
 def put_connection(verb: str, name: str, props: Json) -> tuple[str, Json]:
@@ -100,7 +96,7 @@ def put_connection(verb: str, name: str, props: Json) -> tuple[str, Json]:
 
     Its access token is not asked for before the first event; AWS asks at once.
     """
-    call("eventbridge", f"AWSEvents.{verb}Connection", **{**props, "Name": name})
+    events(f"{verb}Connection", **{**props, "Name": name})
     arn = arn_of("events", f"connection/{name}")
     return name, {"Arn": arn, "ArnForPolicy": arn}
 
@@ -111,48 +107,43 @@ def put_api_destination(verb: str, name: str, props: Json) -> tuple[str, Json]:
     MiniStack has none. The ARN without the ID is for policies (ArnForPolicy).
     """
     make_numbers(props)
-    call("eventbridge", f"AWSEvents.{verb}ApiDestination", **{**props, "Name": name})
-    record, arn = (
-        eventbridge._api_destinations.get(name, {}),
-        arn_of("events", f"api-destination/{name}"),
-    )
+    events(f"{verb}ApiDestination", **{**props, "Name": name})
+    record, arn = eventbridge._api_destinations[name], arn_of("events", f"api-destination/{name}")
     if verb == "Create":
         record["ApiDestinationArn"] = f"{arn}/{uuid.uuid4()}"
-    return name, {"Arn": record.get("ApiDestinationArn"), "ArnForPolicy": arn}
+    return name, {"Arn": record["ApiDestinationArn"], "ArnForPolicy": arn}
 
 
-def put_bus_policy(verb: str, _name: str, props: Json) -> tuple[str, Json]:
+def put_bus_policy(_verb: str, _name: str, props: Json) -> tuple[str, Json]:
     """Put a statement into the bus's policy: MiniStack's PutPermission has no Statement."""
     bus, sid = props.get("EventBusName", "default"), props["StatementId"]
-    call("eventbridge", "AWSEvents.RemovePermission", EventBusName=bus, StatementId=sid)
-    if verb != "Delete":
-        empty: Json = {"Version": "2012-10-17", "Statement": []}
-        policy = eventbridge._event_bus_policies.setdefault(bus, empty)
-        policy["Statement"].append({**props["Statement"], "Sid": sid})
+    events("RemovePermission", EventBusName=bus, StatementId=sid)
+    empty: Json = {"Version": "2012-10-17", "Statement": []}
+    policy = eventbridge._event_bus_policies.setdefault(bus, empty)
+    policy["Statement"].append({**props["Statement"], "Sid": sid})
     return f"{bus}|{sid}", {}
 
 
 def put_identity_provider(verb: str, _name: str, props: Json) -> tuple[str, Json]:
     """Put an OpenID Connect provider of IAM; MiniStack has no call to update one."""
-    arn = arn_of("iam", f"oidc-provider/{props['Url'].removeprefix('https://')}", "")
-    form = {"Action": f"{verb}OpenIDConnectProvider", "Url": props["Url"]}
-    form["OpenIDConnectProviderArn"] = arn
-    for wire, key in (("ClientIDList", "ClientIdList"), ("ThumbprintList", "ThumbprintList")):
-        form |= {f"{wire}.member.{n}": value for n, value in enumerate(props.get(key, []), 1)}
-    if verb != "Update":
-        status, body = send("iam", "POST", "/", {}, urlencode(form).encode())
-        if status >= 400:
-            raise AwsError(body.decode(errors="replace"))
+    host = props["Url"].removeprefix("https://")
+    arn = f"arn:aws:iam::{get_account_id()}:oidc-provider/{host}"
+    if verb == "Create" and arn in iam._oidc_providers:
+        raise ValueError(f"Provider with url {props['Url']} already exists.")
+    iam._oidc_providers[arn] = {
+        "Arn": arn,
+        "Url": props["Url"],
+        "ClientIDList": props.get("ClientIdList", []),
+        "ThumbprintList": props.get("ThumbprintList", []),
+        "CreateDate": now_iso(),
+        "Tags": props.get("Tags", []),
+    }
     return arn, {"Arn": arn}
 
 
-def put_composite_alarm(verb: str, name: str, props: Json) -> tuple[str, Json]:
+def put_composite_alarm(_verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put a composite alarm. CloudWatch refuses one that names an alarm which does not exist."""
-    service, alarm = "GraniteServiceVersion20100801", {**props, "AlarmName": name}
-    if verb == "Delete":
-        call("cloudwatch", f"{service}.DeleteAlarms", AlarmNames=[name])
-    else:
-        call("cloudwatch", f"{service}.PutCompositeAlarm", **alarm)
+    call("cloudwatch", f"{GRANITE}.PutCompositeAlarm", **{**props, "AlarmName": name})
     return name, {"Arn": arn_of("cloudwatch", f"alarm:{name}")}
 
 
@@ -161,41 +152,32 @@ def logs(operation: str, **arguments: object) -> Json:
     return call("cloudwatch_logs", f"Logs_20140328.{operation}", **arguments)
 
 
-def put_end(kind: str, given: Callable[[Json], Json], verb: str, name: str, props: Json) -> Any:
-    """Put a DeliverySource (one type of log of a resource) or a DeliveryDestination."""
-    if verb == "Delete":
-        return name, logs(f"Delete{kind}", name=name)
-    answer = logs(f"Put{kind}", name=name, **given(props))
-    return name, {"Arn": answer[kind.replace("D", "d", 1)]["arn"]}
+def put_source(_verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put the source of a log delivery: one type of log of a resource."""
+    given = {"resourceArn": props["ResourceArn"], "logType": props["LogType"]}
+    answer = logs("PutDeliverySource", name=name, **given)
+    return name, {"Arn": answer["deliverySource"]["arn"]}
 
 
-put_source = functools.partial(
-    put_end,
-    "DeliverySource",
-    lambda props: {"resourceArn": props["ResourceArn"], "logType": props["LogType"]},
-)
-put_destination = functools.partial(
-    put_end,
-    "DeliveryDestination",
-    lambda props: {
-        "outputFormat": props.get("OutputFormat", "json"),
-        "deliveryDestinationConfiguration": {
-            "destinationResourceArn": props["DestinationResourceArn"]
-        },
-    },
-)
+def put_destination(_verb: str, name: str, props: Json) -> tuple[str, Json]:
+    """Put the destination of a log delivery."""
+    destination = {"destinationResourceArn": props["DestinationResourceArn"]}
+    answer = logs(
+        "PutDeliveryDestination",
+        name=name,
+        outputFormat=props.get("OutputFormat", "json"),
+        deliveryDestinationConfiguration=destination,
+    )
+    return name, {"Arn": answer["deliveryDestination"]["arn"]}
 
 
 def put_delivery(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Connect a source to a destination. ``name``: the ID of the delivery once it exists."""
-    if verb == "Delete":
-        return name, logs("DeleteDelivery", id=name)
-    if verb == "Update":  # of tags or record fields, which MiniStack does not change
-        return name, {"DeliveryId": name}
-    keys = ("DeliverySourceName", "DeliveryDestinationArn")
-    given = {key[0].lower() + key[1:]: props[key] for key in keys}
-    delivery = logs("CreateDelivery", **given)["delivery"]
-    return delivery["id"], {"DeliveryId": delivery["id"], "Arn": delivery["arn"]}
+    if verb == "Create":  # an update of tags or record fields changes nothing here
+        source, destination = props["DeliverySourceName"], props["DeliveryDestinationArn"]
+        given = {"deliverySourceName": source, "deliveryDestinationArn": destination}
+        name = logs("CreateDelivery", **given)["delivery"]["id"]
+    return name, {"DeliveryId": name, "Arn": arn_of("logs", f"delivery:{name}")}
 
 
 # Type -> properties that MiniStack drops, and the record that keeps them.
@@ -244,8 +226,7 @@ def create_topic(original: Original, *arguments: Any) -> Any:
     result = original(*arguments)
     attributes = sns._topics[result[0]]["attributes"]
     policy = json.loads(attributes["Policy"])
-    condition = {"StringEquals": {"AWS:SourceOwner": get_account_id()}}
-    policy["Statement"][0]["Condition"] = condition
+    policy["Statement"][0]["Condition"] = {"StringEquals": {"AWS:SourceOwner": get_account_id()}}
     attributes["Policy"] = json.dumps(policy)
     return result
 
@@ -283,12 +264,6 @@ drift._DRIFT_READERS["AWS::Events::Rule"] = (
 )
 
 
-def delete(put: Put, name: str, props: Json) -> None:
-    """Delete a resource; one that does not exist is deleted already."""
-    with contextlib.suppress(AwsError):
-        put("Delete", name, props)
-
-
 def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: str) -> Any:
     """Create a resource.
 
@@ -298,26 +273,80 @@ def create(put: Put, key: str, limit: int, logical_id: str, props: Json, stack: 
     return put("Create", name, props)
 
 
-# Type -> function, property that names the resource, length of a generated name.
-TYPES: dict[str, tuple[Put, str, int]] = {
-    "AWS::CloudTrail::Trail": (put_trail, "TrailName", 128),
-    "AWS::CloudWatch::CompositeAlarm": (put_composite_alarm, "AlarmName", 255),
-    "AWS::Events::ApiDestination": (put_api_destination, "Name", 64),
-    "AWS::Events::Archive": (put_archive, "ArchiveName", 48),
-    "AWS::Events::Connection": (put_connection, "Name", 64),
-    "AWS::Events::EventBusPolicy": (put_bus_policy, "", 64),
-    "AWS::IAM::OIDCProvider": (put_identity_provider, "", 64),
-    "AWS::Logs::Delivery": (put_delivery, "", 60),
-    "AWS::Logs::DeliveryDestination": (put_destination, "Name", 60),
-    "AWS::Logs::DeliverySource": (put_source, "Name", 60),
+def delete(delete: Delete, name: str, _props: Json) -> None:
+    """Delete a resource; one that does not exist is deleted already."""
+    with contextlib.suppress(AwsError):
+        delete(name)
+
+
+# Type -> put, delete, property that names the resource, length of a generated name.
+TYPES: dict[str, tuple[Put, Delete, str, int]] = {
+    "AWS::CloudTrail::Trail": (
+        put_trail,
+        lambda name: call("cloudtrail", "CloudTrail.DeleteTrail", Name=name),
+        "TrailName",
+        128,
+    ),
+    "AWS::CloudWatch::CompositeAlarm": (
+        put_composite_alarm,
+        lambda name: call("cloudwatch", f"{GRANITE}.DeleteAlarms", AlarmNames=[name]),
+        "AlarmName",
+        255,
+    ),
+    "AWS::Events::ApiDestination": (
+        put_api_destination,
+        lambda name: events("DeleteApiDestination", Name=name),
+        "Name",
+        64,
+    ),
+    "AWS::Events::Archive": (
+        put_archive,
+        lambda name: events("DeleteArchive", ArchiveName=name),
+        "ArchiveName",
+        48,
+    ),
+    "AWS::Events::Connection": (
+        put_connection,
+        lambda name: events("DeleteConnection", Name=name),
+        "Name",
+        64,
+    ),
+    "AWS::Events::EventBusPolicy": (
+        put_bus_policy,
+        lambda name: events(
+            "RemovePermission",
+            **dict(zip(("EventBusName", "StatementId"), name.split("|"), strict=True)),
+        ),
+        "",
+        64,
+    ),
+    "AWS::IAM::OIDCProvider": (
+        put_identity_provider,
+        lambda arn: iam._oidc_providers.pop(arn, None),
+        "",
+        64,
+    ),
+    "AWS::Logs::Delivery": (put_delivery, lambda name: logs("DeleteDelivery", id=name), "", 60),
+    "AWS::Logs::DeliveryDestination": (
+        put_destination,
+        lambda name: logs("DeleteDeliveryDestination", name=name),
+        "Name",
+        60,
+    ),
+    "AWS::Logs::DeliverySource": (
+        put_source,
+        lambda name: logs("DeleteDeliverySource", name=name),
+        "Name",
+        60,
+    ),
 }
 
 
-for _type, (_put, _key, _limit) in TYPES.items():
+for _type, (_put, _delete, _key, _limit) in TYPES.items():
     KNOWN[_type] = {
         "create": functools.partial(create, _put, _key, _limit),
         "update": lambda name, _old, props, _stack, put=_put: put("Update", name, props),
-        "delete": functools.partial(delete, _put),
+        "delete": functools.partial(delete, _delete),
     }
 # Create-only properties, by the resource schemas; MiniStack calls every change of these types
 # conditional.

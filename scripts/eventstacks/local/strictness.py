@@ -107,11 +107,11 @@ def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
     """Create a change set for a change of outputs alone, as AWS does (aws/aws-cdk issue 778)."""
     response, stack_name = original(params), params["StackName"][0]
     _, change_set = changesets._find_change_set(params["ChangeSetName"][0], stack_name)
-    deployed = (cloudformation._stacks.get(stack_name) or {}).get("_template") or {}
     if change_set and "didn't contain changes" in change_set["StatusReason"]:
-        is_changed = deployed.get("Outputs") != change_set["_template"].get("Outputs")
-        available = {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
-        change_set |= {**available, "StatusReason": ""} if is_changed else {}
+        deployed = (cloudformation._stacks.get(stack_name) or {}).get("_template") or {}
+        if deployed.get("Outputs") != change_set["_template"].get("Outputs"):
+            available = {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
+            change_set |= {**available, "StatusReason": ""}
     return response
 
 
@@ -221,24 +221,22 @@ def with_property_values(original: Original, params: dict[str, list[str]]) -> An
         for change in change_set["Changes"]
         if change["ResourceChange"].get("Replacement") != "False"
     }
-    new, parameters = change_set["_template"], change_set["_resolved_params"]
-    after = resolved(new, parameters, change_set["StackName"], change_set["StackId"], replaced)
-    sides = {
-        "Before": (deployed.get("_template") or {}, deployed.get("_resources", {})),
-        "After": (new, after),
-    }
+    stack = (change_set["StackName"], change_set["StackId"])
+    old = (deployed.get("_template") or {}, deployed.get("_resolved_params") or {})
+    new = (change_set["_template"], change_set["_resolved_params"])
+    sides = {"Before": resolved(*old, *stack), "After": resolved(*new, *stack, replaced)}
     ET.register_namespace("", helpers.CFN_NS)
     root, ns = ET.fromstring(body), f"{{{helpers.CFN_NS}}}"  # noqa: S314 - MiniStack's own answer
     for change in root.iter(f"{ns}ResourceChange"):
         name = change.findtext(f"{ns}LogicalResourceId")
-        for side, (template, resources) in sides.items():
-            declared = (template.get("Resources") or {}).get(name) or {}
-            context = {key: declared[key] for key in CONTEXT_KEYS if key in declared}
+        for side, resources in sides.items():
+            resource = resources.get(str(name)) or {}
+            context = {key: resource[key] for key in CONTEXT_KEYS if key in resource}
             ET.SubElement(change, f"{ns}{side}Context").text = as_text(context)
-            held = resources.get(name, {}).get("Properties") or {}
+            properties = resource.get("Properties") or {}
             for target in change.iter(f"{ns}Target"):
-                if (key := target.findtext(f"{ns}Name")) in held:
-                    ET.SubElement(target, f"{ns}{side}Value").text = as_text(held[key])
+                if (key := target.findtext(f"{ns}Name")) in properties:
+                    ET.SubElement(target, f"{ns}{side}Value").text = as_text(properties[key])
     for target in root.iter(f"{ns}Target"):
         if key := target.findtext(f"{ns}Name"):
             ET.SubElement(target, f"{ns}Path").text = f"/Properties/{key}"

@@ -76,9 +76,8 @@ def test_a_trail_tells_of_the_objects_that_it_selects(deploy, selectors):
 def test_a_trail_that_does_not_log_tells_nothing(deploy):
     stack = deploy("local/trail.yaml", IsLogging="false")
     stack.client("s3").put_object(Bucket=stack.ids["Data"], Key="a", Body=b"")
-    assert [json.loads(one["Body"])["detail-type"] for one in stack.messages("Queue")] == [
-        "Object Created"
-    ]
+    found = eventually(lambda: stack.messages("Queue"))
+    assert [json.loads(one["Body"])["detail-type"] for one in found] == ["Object Created"]
 
 
 def test_a_trail_needs_its_buckets_leave(deploy):
