@@ -6,15 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventstacks import documents
-from eventstacks.environment import Environment, EnvironmentFileError, StackRef
-from eventstacks.errors import ErrorCode, nearest
+from eventstacks.environment import Environment, StackRef
+from eventstacks.errors import ErrorCode, ToolError, nearest
 from eventstacks.rendering import RenderedTemplate
-
-
-class ParameterError(EnvironmentFileError):
-    """A parameter that the template does not have, or a value that it does not allow."""
-
-    default_code = ErrorCode.PARAMETER_INVALID
 
 
 def check_parameters(
@@ -22,9 +16,9 @@ def check_parameters(
 ) -> None:
     """Check the parameters of stacks against the ``Parameters`` of their templates.
 
-    Raises ParameterError for a parameter that the template lacks or that has no value, an output
-    that the referenced template lacks, and a value that CloudFormation would refuse; RenderingError
-    for a template that is missing or broken.
+    Raises ToolError (PARAMETER_INVALID) for a parameter that the template lacks or that has no
+    value, an output that the referenced template lacks, and a value that CloudFormation would
+    refuse; also for a template that is missing or broken.
     Source: AWS CloudFormation User Guide, 'Parameters section'.
     """
     for ref in refs:
@@ -34,29 +28,38 @@ def check_parameters(
         for name, (source, output) in environment.references(ref).items():
             outputs = templates[source.settings.template].document.get("Outputs") or {}
             if output not in outputs:
-                raise ParameterError(
+                raise ToolError(
                     f"{values[name]}: template {source.settings.template!r} has no such output"
                     f"{nearest(output, outputs)}",
+                    code=ErrorCode.PARAMETER_INVALID,
                     where=f"{where}.{name}",
                     advice=f"Outputs: {', '.join(outputs) or 'none'}.",
                 )
         for name, one in (template.get("Parameters") or {}).items():
             value = values.get(name)
             if value is None and "Default" not in one:
-                text = f"template {ref.settings.template!r} needs a value for {name}"
-                raise ParameterError(text, where=where)
+                raise ToolError(
+                    f"template {ref.settings.template!r} needs a value for {name}",
+                    code=ErrorCode.PARAMETER_INVALID,
+                    where=where,
+                )
             if isinstance(value, str) and (problem := refusal(one, value)):
-                advice = str(one.get("Description", ""))
-                raise ParameterError(problem, where=f"{where}.{name}", advice=advice)
+                raise ToolError(
+                    problem,
+                    code=ErrorCode.PARAMETER_INVALID,
+                    where=f"{where}.{name}",
+                    advice=str(one.get("Description", "")),
+                )
 
 
 def check_declared(names: Iterable[str], template: Mapping[str, Any], where: str) -> None:
-    """Raise ParameterError for a parameter that a template does not declare."""
+    """Raise ToolError (PARAMETER_INVALID) for a parameter that a template does not declare."""
     declared = template.get("Parameters") or {}
     for name in names:
         if name not in declared:
-            raise ParameterError(
+            raise ToolError(
                 f"the template has no parameter {name!r}{nearest(name, declared)}",
+                code=ErrorCode.PARAMETER_INVALID,
                 where=where,
                 advice=f"Parameters: {', '.join(declared) or 'none'}.",
             )

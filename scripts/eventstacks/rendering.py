@@ -32,12 +32,6 @@ _PARTS = ("macros", "functions", "scaffold")  # folders of templates/ that hold 
 _RESOLVE, _PLACEHOLDER = "{{resolve:", "\ue000resolve:"
 
 
-class RenderingError(ToolError):
-    """A template that is missing, cannot be rendered, or is not a CloudFormation template."""
-
-    default_code = ErrorCode.TEMPLATE_INVALID
-
-
 @dataclass(frozen=True)
 class RenderedTemplate:
     """A template as it is checked, linted and sent to CloudFormation."""
@@ -52,7 +46,7 @@ class Templates(dict[str, RenderedTemplate]):
     """Rendered templates by name.
 
     One that is not among them is rendered and written to ``build/`` when it is asked for, from the
-    project or else from the package; that raises RenderingError if it is missing or broken.
+    project or else from the package; that raises ToolError if it is missing or broken.
     """
 
     def __init__(self, directory: Path = TEMPLATES, build: Path = BUILD) -> None:
@@ -67,10 +61,10 @@ class Templates(dict[str, RenderedTemplate]):
         return made
 
     def render(self, name: str) -> RenderedTemplate:
-        """Return a template; write nothing. Raises RenderingError with file and line."""
+        """Return a template; write nothing. Raises ToolError with file and line."""
         if name not in self.files:
             known = sorted({*self, *self.files})
-            raise RenderingError(
+            raise ToolError(
                 f"template {name!r} not found{nearest(name, known)}",
                 code=ErrorCode.NOT_FOUND,
                 where=str(self._folders[0]),
@@ -91,7 +85,8 @@ class Templates(dict[str, RenderedTemplate]):
             number = re.search(r":(\d+):\d+$", error.where)
             line = [*text.split("\n"), ""][int(number[1]) - 1].strip() if number else ""
             what = f"{error.what}: {line}" if line else error.what
-            raise RenderingError(what, where=f"{source}, as rendered") from None
+            where = f"{source}, as rendered"
+            raise ToolError(what, code=ErrorCode.TEMPLATE_INVALID, where=where) from None
         tidied = _tidy(text)
         if documents.parse_template(tidied, str(source)) == document:  # else it stays as it is
             text = tidied
@@ -102,7 +97,7 @@ def find(directory: Path = TEMPLATES) -> dict[str, Path]:
     """Return name → file of the templates below a folder: ``*.yaml.j2``, plain YAML and JSON.
 
     A plain file without the word ``Resources`` is not a template: other files may be in
-    ``templates/``, too. Raises RenderingError for two files with the same name.
+    ``templates/``, too. Raises ToolError for two files with the same name.
     """
     found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*")):
@@ -114,14 +109,17 @@ def find(directory: Path = TEMPLATES) -> dict[str, Path]:
             continue
         name = relative.as_posix().removesuffix(suffix)
         if name in found:
-            where = f"{found[name]}, {path}"
-            raise RenderingError(f"two templates have the name {name!r}", where=where)
+            raise ToolError(
+                f"two templates have the name {name!r}",
+                code=ErrorCode.TEMPLATE_INVALID,
+                where=f"{found[name]}, {path}",
+            )
         found[name] = path
     return found
 
 
 def render(name: str, directory: Path = TEMPLATES) -> RenderedTemplate:
-    """Return one template; write nothing. Raises RenderingError with file and line.
+    """Return one template; write nothing. Raises ToolError with file and line.
 
     The text depends on the files in ``templates/`` and the version alone.
     """
@@ -131,11 +129,11 @@ def render(name: str, directory: Path = TEMPLATES) -> RenderedTemplate:
 def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     """Render every template of ``directory`` and write ``build/``.
 
-    Raises RenderingError if one cannot be rendered, and leaves ``build/`` as it was. A file is
+    Raises ToolError if one cannot be rendered, and leaves ``build/`` as it was. A file is
     written only if its bytes change; a file directly in ``build/`` that no template has is removed.
     """
     if not directory.is_dir():
-        raise RenderingError(
+        raise ToolError(
             "folder not found",
             code=ErrorCode.NOT_FOUND,
             where=str(directory),
@@ -199,7 +197,7 @@ def _expand(name: str, source: Path, folders: Iterable[Path]) -> str:
         raise _error(error, source) from None
 
 
-def _error(error: Exception, source: Path) -> RenderingError:
+def _error(error: Exception, source: Path) -> ToolError:
     """Return what is wrong with a template, and in which line: the last one that Jinja ran."""
     what = str(error) or type(error).__name__
     if isinstance(error, jinja2.TemplateNotFound):
@@ -208,7 +206,7 @@ def _error(error: Exception, source: Path) -> RenderingError:
         what = "a template or macro includes itself without end"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{one.filename}:{one.lineno}" for one in frames if one.filename.endswith(".j2")]
-    return RenderingError(what, where=[str(source), *lines][-1])
+    return ToolError(what, code=ErrorCode.TEMPLATE_INVALID, where=[str(source), *lines][-1])
 
 
 def _write(template: RenderedTemplate) -> None:

@@ -173,13 +173,9 @@ def _refuse_existing(files: Mapping[Path, str]) -> None:
 
 
 def _fill(file: str, /, **values: object) -> str:
-    """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in.
-
-    The project's own wins.
-    """
-    folders = [Path("templates/scaffold"), documents.packaged("templates/scaffold")]
+    """Return a starter file with ``<< name >>`` and ``<% if … %>`` filled in."""
     jinja = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
+        loader=jinja2.FileSystemLoader(documents.packaged("templates/scaffold")),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML, not HTML
         trim_blocks=True,
@@ -191,8 +187,4 @@ def _fill(file: str, /, **values: object) -> str:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    try:
-        return jinja.get_template(file).render(values)
-    except jinja2.TemplateError as error:
-        text, where = str(error.message), f"templates/scaffold/{file}"
-        raise ToolError(text, code=ErrorCode.TEMPLATE_INVALID, where=where) from None
+    return jinja.get_template(file).render(values)

@@ -5,8 +5,7 @@ from environment_files import GOOD, load
 from rendered import templates
 
 from eventstacks import environment, parameter_checks, rendering
-from eventstacks.environment import EnvironmentFileError
-from eventstacks.errors import ErrorCode
+from eventstacks.errors import ErrorCode, ToolError
 
 TEMPLATE = {
     "Parameters": {
@@ -43,7 +42,7 @@ def test_only_the_stacks_that_are_asked_for_are_checked(tmp_path):
     dev = load(tmp_path, GOOD.replace("template: bus", "template: nope"))
     given = templates(bus=TEMPLATE)
     parameter_checks.check_parameters(dev, given, dev.choose("bus"))
-    with pytest.raises(rendering.RenderingError) as error:
+    with pytest.raises(ToolError) as error:
         parameter_checks.check_parameters(dev, given, dev.choose())
     assert error.value.code is ErrorCode.NOT_FOUND
 
@@ -91,7 +90,7 @@ def test_allowed_values_are_compared_as_strings(allowed):
 def test_values_are_checked_against_the_template(tmp_path, old, new, place, words):
     assert old in GOOD
     dev = load(tmp_path, GOOD.replace(old, new, 1))
-    with pytest.raises(EnvironmentFileError) as error:
+    with pytest.raises(ToolError) as error:
         check(dev)
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: stacks.{place}"
     assert words in error.value.what
@@ -146,7 +145,7 @@ def test_a_noecho_value_is_in_no_error(rule):
 def test_a_parameter_without_default_must_be_given(tmp_path):
     template = {**TEMPLATE, "Parameters": {**TEMPLATE["Parameters"], "Topic": {"Type": "String"}}}
     dev = load(tmp_path, GOOD)
-    with pytest.raises(EnvironmentFileError, match="needs a value for Topic"):
+    with pytest.raises(ToolError, match="needs a value for Topic"):
         check(dev, template)
 
 

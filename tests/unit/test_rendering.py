@@ -1,7 +1,7 @@
 import pytest
 
 from eventstacks import __version__, documents, rendering
-from eventstacks.rendering import RenderingError
+from eventstacks.errors import ToolError
 
 MACROS = "{% macro bus(id) %}\n  {{ id }}:\n    Type: AWS::Events::EventBus\n{% endmacro %}\n"
 GOOD = "{% import 'macros/m.j2' as m %}\nDescription: {{ name }} {{ version }}\nResources:\n{{ m.bus('A') }}\n\n\n{{ m.bus('B') }}"
@@ -96,7 +96,7 @@ def test_a_fault_is_named_with_file_and_line_and_the_old_build_stays(
     before = {path.name: path.read_bytes() for path in build.iterdir()}
     write(templates, text)
     (templates / "good.yaml.j2").write_text(GOOD + "\n# changed\n")
-    with pytest.raises(rendering.ToolError) as error:
+    with pytest.raises(ToolError) as error:
         rendering.render_all(templates, build)
     assert place in error.value.where
     assert words in error.value.what
@@ -107,7 +107,7 @@ def test_an_undefined_name_in_a_macro_is_found_in_the_macros_file(templates):
     (templates / "macros" / "m.j2").write_text(
         "{% macro bus(id) %}\n  {{ id }}:\n    {{ oops }}\n{% endmacro %}\n"
     )
-    with pytest.raises(RenderingError, match=r"macros/m.j2:3: 'oops' is undefined"):
+    with pytest.raises(ToolError, match=r"macros/m.j2:3: 'oops' is undefined"):
         rendering.render("good", templates)
 
 
@@ -127,13 +127,13 @@ def test_what_no_template_stands_behind_is_removed(templates, tmp_path):
 
 
 def test_a_missing_stack_is_an_error_that_lists_the_others(templates):
-    with pytest.raises(RenderingError, match=r"template 'none' not found\nAvailable: .*good"):
+    with pytest.raises(ToolError, match=r"template 'none' not found\nAvailable: .*good"):
         rendering.render("none", templates)
 
 
 def test_a_folder_without_templates_is_an_error_and_the_old_build_stays(templates, tmp_path):
     rendering.render_all(templates, tmp_path / "build")
-    with pytest.raises(RenderingError, match="nowhere: folder not found"):
+    with pytest.raises(ToolError, match="nowhere: folder not found"):
         rendering.render_all(tmp_path / "nowhere", tmp_path / "build")
     assert (tmp_path / "build" / "good.yaml").exists()
 
@@ -208,7 +208,7 @@ def test_a_fault_in_a_plain_template_names_its_own_line(templates):
 
 def test_two_files_of_one_name_are_refused(templates):
     (templates / "good.json").write_text('{"Resources": {}}')
-    with pytest.raises(RenderingError) as error:
+    with pytest.raises(ToolError) as error:
         rendering.find(templates)
     assert error.value.where == f"{templates / 'good.json'}, {templates / 'good.yaml.j2'}"
 
@@ -233,6 +233,6 @@ def test_a_broken_template_fails_only_who_asks_for_it(templates, tmp_path):
     write(templates, "A: {{ oops }}\n")
     made = rendering.Templates(templates, tmp_path / "build")
     assert made["good"].path.read_text() == made["good"].text
-    with pytest.raises(RenderingError) as error:
+    with pytest.raises(ToolError) as error:
         made["bad"]
     assert error.value.where == f"{templates / 'bad.yaml.j2'}:1"

@@ -158,16 +158,6 @@ def test_a_stack_that_is_there_is_not_overwritten(checkout, there):
         ("parameters/local.yaml", b"stacks: {}\n", "cannot add an entry"),
         ("parameters/local.yaml", b"A: \xe9", "'utf-8' codec can't decode byte"),
         (".taskcat.yml", b"tests: [", "cannot add an entry"),
-        (
-            "templates/scaffold/log-group.yaml.j2",
-            b"<% if %>",
-            "templates/scaffold/log-group.yaml.j2",
-        ),
-        (
-            "templates/scaffold/log-group.yaml.j2",
-            b"<< oops >>",
-            "templates/scaffold/log-group.yaml.j2",
-        ),
         ("templates/orders.yaml.j2", b"A:", "exists already"),
     ],
 )
