@@ -113,9 +113,7 @@ def operate(endpoint, checkout, unique):
             process.kill()
             process.communicate()
         for name in one.taps()[0]:
-            left = tail.Tap(one.aws, REGION, one.bus)
-            left.name = name
-            left.__exit__()
+            tail.Tap(one.aws, REGION, one.bus, name=name).remove()
         scope = Scope(one.aws, one.settings.choose())
         (result,) = delete.delete(scope, delete.preview(scope), empty_buckets=True)
         assert result.ok, result.problem

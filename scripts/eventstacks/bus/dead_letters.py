@@ -18,7 +18,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, Self
 
 from eventstacks.aws import AWS_ERRORS, Aws, Clock, suppress_aws_error
-from eventstacks.bus.stacks import bus_name, check_bus
+from eventstacks.bus.stacks import bus_name, describe_bus
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
 from eventstacks.flow.symbols import as_dict
@@ -27,8 +27,6 @@ from eventstacks.flow.targets import Target, bare
 # Seconds that a message is hidden from others; renewed each EXTEND_SECONDS while this program works
 # with it. So the messages of a run that was killed are visible again after VISIBILITY_TIMEOUT.
 VISIBILITY_TIMEOUT, EXTEND_SECONDS = 120, 40.0
-# A message is not delivered so shortly before it becomes visible to others.
-SAFETY_MARGIN = 10.0
 PARALLEL = 8  # calls at a time
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
 STREAM = "redriven"  # the log stream of redelivered events
@@ -70,14 +68,13 @@ class DeadLetterQueue:
     """The messages of a queue, hidden from others while the context lasts.
 
     ``messages``: by receipt handle. ``in_flight``: messages that another reader, or a run that was
-    killed, hides. ``hidden_until``: on the monotonic clock.
+    killed, hides.
     """
 
     def __init__(self, aws: Aws, region: str, url: str) -> None:
         self.url = url
         self.messages: dict[str, Message] = {}
         self.in_flight = 0
-        self.hidden_until = 0.0
         self._sqs = aws.client("sqs", region)
         self._ended = threading.Event()
 
@@ -92,7 +89,6 @@ class DeadLetterQueue:
     def fetch(self, limit: int) -> None:
         """Receive and hide up to ``limit`` messages that are visible now."""
         _, self.in_flight = self.count()
-        self.hidden_until = time.monotonic() + VISIBILITY_TIMEOUT - SAFETY_MARGIN
         while len(self.messages) < limit:
             answer = self._sqs.receive_message(
                 QueueUrl=self.url,
@@ -121,7 +117,7 @@ class DeadLetterQueue:
 
     def change_visibility(self, seconds: int) -> None:
         """Hide the messages for ``seconds`` from now on. Raises botocore's errors."""
-        handles, begun = list(self.messages), time.monotonic()
+        handles = list(self.messages)
 
         def change(start: int) -> None:
             entries = [
@@ -132,14 +128,11 @@ class DeadLetterQueue:
 
         with ThreadPool(PARALLEL) as pool:
             pool.map(change, range(0, len(handles), 10))
-        self.hidden_until = begun + seconds - SAFETY_MARGIN
 
     def _keep_hidden(self) -> None:
         while not self._ended.wait(EXTEND_SECONDS):
-            try:
+            with contextlib.suppress(*AWS_ERRORS):  # the next attempt follows soon
                 self.change_visibility(VISIBILITY_TIMEOUT)
-            except AWS_ERRORS:  # ``hidden_until`` stays; the next attempt follows soon
-                continue
 
 
 def parse(message: dict[str, Any]) -> Message:
@@ -197,8 +190,6 @@ def redrive(
 
     def send(pair: tuple[DeadLetterQueue, Message]) -> tuple[Message, str]:
         queue, message = pair
-        if time.monotonic() > queue.hidden_until:  # others can see it, and deliver it too
-            return message, "it became visible to others meanwhile; run redrive again"
         try:
             deliver(message)
         except (ToolError, *UNUSABLE, *AWS_ERRORS) as error:
@@ -286,7 +277,7 @@ class Redelivery:
 
     def _put(self, bus: str, event: dict[str, Any]) -> None:
         client = self._client("events", bus)
-        check_bus(client, bus_name(bus))
+        describe_bus(client, bus_name(bus))
         entry = {
             "EventBusName": bus_name(bus),
             "Source": event["source"],

@@ -27,7 +27,7 @@ from eventstacks.bus import entries
 from eventstacks.bus.entries import COUNT_LIMIT, SIZE_LIMIT, EntryError
 from eventstacks.bus.journal import Journal, Row, Summary, reject
 from eventstacks.bus.put_events import Failure, put
-from eventstacks.bus.stacks import BusError, check_bus, parse_bus
+from eventstacks.bus.stacks import BusError, describe_bus, parse_bus
 from eventstacks.errors import ErrorCode, ToolError
 
 __all__ = ["Journal", "OutageError", "Settings", "Summary", "send"]
@@ -140,7 +140,7 @@ class Sender:
     def run(self, lists: Iterable[list[bytes]]) -> Summary:
         """Send records as ``entries.read_records`` yields them. Raises what stopped it."""
         started, deadline = time.monotonic(), math.inf
-        check_bus(self._client, self._bus)
+        describe_bus(self._client, self._bus)
         threading.Thread(target=self._read, args=(lists,), daemon=True).start()
         for _ in range(self._settings.threads):
             threading.Thread(target=self._work, daemon=True).start()
@@ -196,7 +196,7 @@ class Sender:
         limit = self._settings.give_up_after
         try:
             name, _ = parse_bus(bus)
-            call(check_bus, clock=Clock(), retry_for=limit, client=self._client, bus=name)
+            call(describe_bus, clock=Clock(), retry_for=limit, client=self._client, bus=name)
         except BusError:
             return False
         return True

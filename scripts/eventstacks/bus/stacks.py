@@ -35,16 +35,6 @@ class Deployed:
         """Return the physical ids of the resources of a type, by logical id."""
         return {key: physical for key, kind, physical in self.resources if kind == resource_type}
 
-    @property
-    def rules(self) -> dict[str, tuple[str, str]]:
-        """The bus and the name of each rule, by logical id.
-
-        The physical id of a rule on a custom bus is ``bus|name``.
-        """
-        ids = self.of_type("AWS::Events::Rule")
-        parts = {key: physical.rpartition("|") for key, physical in ids.items()}
-        return {key: (bus or "default", name) for key, (bus, _, name) in parts.items()}
-
 
 def find(aws: Aws, refs: Sequence[StackRef], *, required: bool) -> list[Deployed]:
     """Return those of ``refs`` that are deployed, in their order.
@@ -98,14 +88,13 @@ def bus_name(bus: str) -> str:
     return bus.rpartition(":event-bus/")[2]
 
 
-def check_bus(client: Any, bus: str) -> None:
-    """Raise BusError if the Region of an ``events`` client does not have the bus (name or ARN).
+def describe_bus(client: Any, bus: str) -> Any:
+    """Describe a bus, given by name or ARN, in the Region of an ``events`` client.
 
-    PutEvents succeeds for a bus that does not exist, and the event is dropped.
+    Raises BusError if it does not exist: PutEvents would succeed, and the event be dropped.
     """
     with suppress_aws_error("ResourceNotFoundException"):
-        client.describe_event_bus(Name=bus)
-        return
+        return client.describe_event_bus(Name=bus)
     raise BusError(
         f"event bus {bus!r} not found: PutEvents would succeed and drop the events",
         where=f"Region {client.meta.region_name}",
@@ -165,14 +154,14 @@ def find_rules(
     Raises ClientError (ResourceNotFoundException) for a rule that the bus does not have.
     """
     region, bus = archive["region"], bus_name(archive["bus"])
-    by_logical_id = {
-        logical: name
+    physical_ids = {  # of a rule on a custom bus: bus|name
+        logical: physical
         for stack in stacks
-        for logical, (bus_of_rule, name) in stack.rules.items()
-        if (stack.ref.region, bus_of_rule) == (region, bus)
+        for logical, physical in stack.of_type("AWS::Events::Rule").items()
+        if stack.ref.region == region and physical.rpartition("|")[0] in (bus, "")
     }
     describe = aws.client("events", region).describe_rule
-    names = [by_logical_id.get(name, name) for name in names]
+    names = [physical_ids.get(name, name).removeprefix(f"{bus}|") for name in names]
     return [describe(Name=name, EventBusName=bus)["Arn"] for name in names]
 
 
@@ -204,5 +193,5 @@ def wait_for_replay(aws: Aws, region: str, name: str, clock: Clock) -> dict[str,
         retry_for=RETRY_LONG,
         ReplayName=name,
     )
-    state, reason = answer["State"], answer.get("StateReason")
-    return {"replay": name, "region": region, "state": state, "reason": reason}
+    end = {"state": answer["State"], "reason": answer.get("StateReason")}
+    return {"replay": name, "region": region, **end}

@@ -9,12 +9,13 @@ import heapq
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from datetime import datetime
+from typing import Any
 
 from eventstacks.aws import RETRY_LONG, Aws, Clock, call, suppress_aws_error
-from eventstacks.bus.stacks import Deployed, bus_name, check_bus
+from eventstacks.bus.stacks import Deployed, bus_name, describe_bus
 from eventstacks.errors import ErrorCode, ToolError
 
 # Seconds between two reads: FilterLogEvents has a quota of a few calls per second.
@@ -32,29 +33,25 @@ _NO_RULE = "ResourceNotFoundException"
 _NO_QUEUE = ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist")
 
 
-@dataclass(frozen=True)
-class Group:
-    """A log group. ``label``: a short name for output."""
-
-    region: str
-    name: str
-    label: str
+Group = tuple[str, str]  # Region and name of a log group
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A log event. ``timestamp``: milliseconds since 1970."""
+class Event:
+    """An event of a bus or a log group.
+
+    ``timestamp``: milliseconds since 1970. ``source``: where it comes from, as keys of JSON.
+    """
 
     timestamp: int
-    id: str
-    group: Group
-    stream: str
+    label: str
     message: str
+    source: Mapping[str, str]
 
 
 def find_groups(aws: Aws, stacks: Sequence[Deployed]) -> list[Group]:
-    """Return the log groups of the stacks, of their functions and of their rules' targets."""
-    found: dict[tuple[str, str], None] = {}
+    """Return the log groups of the stacks and of their functions."""
+    found: dict[Group, None] = {}
     for stack in stacks:
         region = stack.ref.region
         names = list(stack.of_type("AWS::Logs::LogGroup").values())
@@ -63,40 +60,29 @@ def find_groups(aws: Aws, stacks: Sequence[Deployed]) -> list[Group]:
             settings = client.get_function_configuration(FunctionName=function)
             logging = settings.get("LoggingConfig") or {}
             names.append(logging.get("LogGroup") or f"/aws/lambda/{function}")
-        for bus, rule in stack.rules.values():
-            events = aws.client("events", region)
-            targets = events.list_targets_by_rule(Rule=rule, EventBusName=bus)["Targets"]
-            arns = [target["Arn"] for target in targets if target["Arn"].split(":")[2] == "logs"]
-            names += [arn.partition(":log-group:")[2].removesuffix(":*") for arn in arns]
         found |= dict.fromkeys((region, name) for name in names)
-    several = len({region for region, _ in found}) > 1
-    return [
-        Group(region, name, f"{region} {_short(name)}" if several else _short(name))
-        for region, name in found
-    ]
+    return list(found)
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("/aws/events/").removeprefix("/aws/")
-
-
-def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iterator[Entry]:
+def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iterator[Event]:
     """Yield the events of a group from ``since`` (ms) on; none if the group does not exist (yet).
 
     FilterLogEvents returns them in the order of their timestamps (API reference). Transient errors
     are retried for ten minutes.
     """
-    logs = aws.client("logs", group.region)
-    arguments: dict[str, Any] = {"logGroupName": group.name, "startTime": since}
-    arguments |= {"filterPattern": pattern} if pattern else {}
+    region, name = group
+    label = f"{region} {name.removeprefix('/aws/').removeprefix('events/')}"
+    logs = aws.client("logs", region)
+    arguments = {"logGroupName": name, "startTime": since, "filterPattern": pattern}
     # Not a paginator: each page is retried by itself.
     while True:
         page: dict[str, Any] = {"events": []}
         with suppress_aws_error("ResourceNotFoundException"):
             page = call(logs.filter_log_events, clock=clock, retry_for=RETRY_LONG, **arguments)
         for event in page["events"]:
-            place = (event["timestamp"], event["eventId"], group, event["logStreamName"])
-            yield Entry(*place, event["message"])
+            stream = {"log_stream": event["logStreamName"], "id": event["eventId"]}
+            source = {"region": region, "log_group": name, **stream}
+            yield Event(event["timestamp"], label, event["message"], source)
         if not page.get("nextToken"):
             return
         arguments["nextToken"] = page["nextToken"]
@@ -104,71 +90,62 @@ def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iter
 
 def merge(
     aws: Aws, groups: Sequence[Group], since: int, pattern: str, clock: Clock
-) -> Iterator[Entry]:
+) -> Iterator[Event]:
     """Yield the events of groups from ``since`` (ms) on in time order, read page by page."""
-    entries = [read(aws, group, since, pattern, clock) for group in groups]
-    return heapq.merge(*entries, key=lambda entry: entry.timestamp)
+    events = [read(aws, group, since, pattern, clock) for group in groups]
+    return heapq.merge(*events, key=lambda event: event.timestamp)
 
 
 def follow(
     aws: Aws, groups: Sequence[Group], since: int, pattern: str, clock: Clock
-) -> Iterator[Entry]:
+) -> Iterator[Event]:
     """Yield as ``merge``, then new events without end, each once; those of one read in time order.
 
     An event that becomes visible over a minute after later ones of the same groups is missed.
     """
-    seen: dict[tuple[Group, str], int] = {}  # what the next read can return again
+    seen: dict[tuple[str, ...], int] = {}  # what the next read can return again
     newest = since
     while True:
-        for entry in merge(aws, groups, max(since, newest - OVERLAP), pattern, clock):
-            if (entry.group, entry.id) in seen:
+        for event in merge(aws, groups, max(since, newest - OVERLAP), pattern, clock):
+            key = tuple(event.source.values())
+            if key in seen:
                 continue
-            seen[entry.group, entry.id] = entry.timestamp
-            newest = max(newest, min(entry.timestamp, int(time.time() * 1000)))  # clocks differ
+            seen[key] = event.timestamp
+            newest = max(newest, min(event.timestamp, int(time.time() * 1000)))  # clocks differ
             while seen and seen[first := next(iter(seen))] < newest - OVERLAP:
                 del seen[first]
-            yield entry
+            yield event
         clock.sleep(POLL_SECONDS)
 
 
 def remove_stale(aws: Aws, region: str) -> list[str]:
     """Remove what killed runs left in a Region, on any bus; return the names."""
-    sqs = aws.client("sqs", region)
-    stale = []
-    for page in sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX):
-        for url in page.get("QueueUrls", ()):
-            with suppress_aws_error(*_NO_QUEUE):  # its run ended now
-                tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
-                beat = tags.get("heartbeat", "")
-                if not beat.isdecimal() or abs(time.time() - int(beat)) > STALE_AFTER_SECONDS:
-                    tap = Tap(aws, region, tags.get("bus", "default"))
-                    tap.name = url.rsplit("/", 1)[-1]
-                    stale.append(tap)
-    for tap in stale:
-        tap.__exit__()
-    return [tap.name for tap in stale]
+    sqs, removed = aws.client("sqs", region), []
+    pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix=PREFIX)
+    for url in [url for page in pages for url in page.get("QueueUrls", ())]:
+        with suppress_aws_error(*_NO_QUEUE):  # its run ended now
+            tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+            beat = tags.get("heartbeat", "")
+            if beat.isdecimal() and abs(time.time() - int(beat)) > STALE_AFTER_SECONDS:
+                removed.append(url.rsplit("/", 1)[-1])
+                Tap(aws, region, tags["bus"], name=removed[-1]).remove()
+    return removed
 
 
 class Tap:
-    """A temporary rule and queue on one bus, as a context manager."""
+    """A temporary rule and queue on one bus. ``remove`` also removes what ``create`` left half."""
 
-    def __init__(self, aws: Aws, region: str, bus: str, pattern: str = ALL_EVENTS) -> None:
+    def __init__(
+        self, aws: Aws, region: str, bus: str, pattern: str = ALL_EVENTS, name: str = ""
+    ) -> None:
         self.region, self.bus = region, bus_name(bus)
-        self.name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        self.name = name or f"{PREFIX}{uuid.uuid4().hex[:12]}"
         self._events, self._sqs = aws.client("events", region), aws.client("sqs", region)
         self._pattern, self._url, self._beat_at = pattern, "", time.monotonic()
 
-    def __enter__(self) -> Self:
-        check_bus(self._events, self.bus)
-        try:
-            self._create()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def _create(self) -> None:
-        bus_arn = self._events.describe_event_bus(Name=self.bus)["Arn"]
+    def create(self) -> None:
+        """Create the queue, then the rule. Raises BusError."""
+        bus_arn = describe_bus(self._events, self.bus)["Arn"]
         _, partition, _, region, account, _ = bus_arn.split(":")
         path = self.name if self.bus == "default" else f"{self.bus}/{self.name}"
         arn = f"arn:{partition}:sqs:{region}:{account}:{self.name}"
@@ -205,7 +182,8 @@ class Tap:
                 where=f"rule {self.name} in {self.region}",
             )
 
-    def __exit__(self, *_: object) -> None:
+    def remove(self) -> None:
+        """Remove the rule, then the queue, as far as they exist."""
         with suppress_aws_error(_NO_RULE):
             self._events.remove_targets(Rule=self.name, EventBusName=self.bus, Ids=["queue"])
         with suppress_aws_error(_NO_RULE):
@@ -214,7 +192,7 @@ class Tap:
             url = self._sqs.get_queue_url(QueueName=self.name)["QueueUrl"]
             self._sqs.delete_queue(QueueUrl=url)
 
-    def receive(self, seconds: int) -> list[dict[str, Any]]:
+    def receive(self, seconds: int) -> list[Event]:
         """Return new events as a target receives them, after ``seconds`` at most.
 
         Raises ToolError if the queue was deleted.
@@ -232,11 +210,16 @@ class Tap:
                     for number, message in enumerate(messages)
                 ]
                 self._sqs.delete_message_batch(QueueUrl=self._url, Entries=handles)
-            events = [json.loads(one["Body"]) for one in messages]
-            return sorted(events, key=lambda event: str(event.get("time", "")))
+            events = [self._event(message["Body"]) for message in messages]
+            return sorted(events, key=lambda event: event.timestamp)
         raise ToolError(
             "the temporary queue was deleted (possibly by another run after this machine slept)",
             code=ErrorCode.NOT_FOUND,
             where=f"{self.name} in {self.region}",
             advice="Start again.",
         )
+
+    def _event(self, body: str) -> Event:
+        moment = datetime.fromisoformat(json.loads(body)["time"])
+        source = {"region": self.region, "bus": self.bus}
+        return Event(int(moment.timestamp() * 1000), f"{self.region} {self.bus}", body, source)

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -128,37 +128,24 @@ def tail(
     return 0
 
 
-class _Event(NamedTuple):
-    """An event to print. ``source``: further keys of the JSON document."""
-
-    moment: datetime
-    label: str
-    message: str
-    source: dict[str, str]
-
-
 def _log_events(
     aws: connections.Aws, found: Sequence[stacks.Deployed], since: int, pattern: str, *, once: bool
-) -> Generator[_Event]:
+) -> Generator[sources.Event]:
     groups = sources.find_groups(aws, found)
     if not groups:
         where = ", ".join(str(one.ref) for one in found)
         advice = "To follow the events of a bus: --bus."
         raise ToolError("no log groups", code=ErrorCode.NOT_FOUND, where=where, advice=advice)
-    names = ", ".join(one.label for one in groups)
+    names = ", ".join(name for _, name in groups)
     output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
     clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))
     read = sources.merge if once else sources.follow
-    for entry in read(aws, groups, since, pattern, clock):
-        group = entry.group
-        source = {"region": group.region, "log_group": group.name, "log_stream": entry.stream}
-        moment = datetime.fromtimestamp(entry.timestamp / 1000, UTC)
-        yield _Event(moment, group.label, entry.message, {**source, "id": entry.id})
+    yield from read(aws, groups, since, pattern, clock)
 
 
 def _bus_events(
     aws: connections.Aws, found: Sequence[stacks.Deployed], bus: str, pattern: str
-) -> Generator[_Event]:
+) -> Generator[sources.Event]:
     if bus == STACK_BUS:  # the rules of a stack without a bus are on the default bus
         pairs = [(one.ref.region, one.outputs.get(stacks.BUS_OUTPUT, "default")) for one in found]
     else:
@@ -173,29 +160,27 @@ def _bus_events(
 
     for number in signals:
         signal.signal(number, end)
-    with contextlib.ExitStack() as stack:
-        taps = []
-        for region, name in dict.fromkeys(pairs):
-            for stale in sources.remove_stale(aws, region):
-                text = f"Removed {stale} in {region}, left by a run that was killed."
+    taps = [sources.Tap(aws, *pair, pattern) for pair in dict.fromkeys(pairs)]
+    with contextlib.ExitStack() as cleanup:
+        for tap in taps:
+            for stale in sources.remove_stale(aws, tap.region):
+                text = f"Removed {stale} in {tap.region}, left by a run that was killed."
                 output.echo(text, err=True)
-            taps.append(stack.enter_context(sources.Tap(aws, region, name, pattern)))
-            text = f"Following bus {name} in {region} through {taps[-1].name}; end with Ctrl-C."
+            cleanup.callback(tap.remove)
+            tap.create()
+            text = f"Following bus {tap.bus} in {tap.region} through {tap.name}; end with Ctrl-C."
             output.echo(text, err=True)
         while True:
-            for one in taps:  # a short wait for each, if there are several
-                label = one.bus if len(taps) == 1 else f"{one.region} {one.bus}"
-                for event in one.receive(LONG_POLL if len(taps) == 1 else 1):
-                    message = json.dumps(event, ensure_ascii=False)
-                    source = {"region": one.region, "bus": one.bus}
-                    yield _Event(datetime.fromisoformat(event["time"]), label, message, source)
+            for tap in taps:  # a short wait for each, if there are several
+                yield from tap.receive(LONG_POLL if len(taps) == 1 else 1)
 
 
-def _print(event: _Event, *, raw: bool, as_json: bool) -> None:
+def _print(event: sources.Event, *, raw: bool, as_json: bool) -> None:
     """Print an event in one of the forms of tail, at once."""
     from rich.text import Text  # noqa: PLC0415 - slow, and not needed for --help
 
-    console, moment, message = output.console(), event.moment, event.message.rstrip("\n")
+    console, message = output.console(), event.message.rstrip("\n")
+    moment = datetime.fromtimestamp(event.timestamp / 1000, UTC)
     if raw:
         click.echo(output.safe(message) if console.is_terminal else message)
     elif as_json:

@@ -8,9 +8,8 @@ from tests.unit.bus.operations import FakeAws, MissingError, Service, TurningClo
 
 from eventstacks.aws import Cancelled
 from eventstacks.bus import tail
-from eventstacks.bus.tail import Group
 
-A, B = Group("r", "a", "a"), Group("r", "b", "b")
+A, B = ("r", "a"), ("r", "b")
 NOW = 1_760_000_000_000
 
 

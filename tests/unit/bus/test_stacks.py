@@ -46,4 +46,4 @@ def test_what_a_rollback_has_removed_is_not_there():
     aws.environment = Environment("dev", Path("dev.yaml"), ("us-east-1",), {"bus": bus})
     (found,) = stacks.find(aws, aws.environment.choose(), required=True)
     assert [logical for logical, _, _ in found.resources] == ["Group", "Queue"]
-    assert found.rules == {}
+    assert found.of_type("AWS::Events::Rule") == {}

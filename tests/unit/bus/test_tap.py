@@ -65,7 +65,7 @@ def test_a_tap_knows_its_bus_by_name(start, name):
         (0, False),
         (tail.STALE_AFTER_SECONDS - 60, False),
         (tail.STALE_AFTER_SECONDS + 60, True),
-        ("x", True),
+        ("of another program", False),
         (None, False),
     ],
 )

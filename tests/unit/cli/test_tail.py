@@ -6,11 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from eventstacks.bus import tail
 from eventstacks.cli import events
 
 # The verb, without a stack behind it; botocore's own pauses are left out.
@@ -28,7 +28,7 @@ from eventstacks.bus import tail
 botocore.endpoint.time = SimpleNamespace(sleep=lambda _seconds: None)
 aws = Aws(Environment("stub", Path("stub.yaml"), ("us-east-1",), {}, endpoint=sys.argv[1]), None)
 events.deployed = lambda *_: (aws, [])
-tail.find_groups = lambda *_: [tail.Group("us-east-1", name, name) for name in "ab"]
+tail.find_groups = lambda *_: [("us-east-1", name) for name in "ab"]
 sys.argv = ["eventstacks", "tail", "--raw"]
 sys.exit(main())
 """
@@ -54,14 +54,14 @@ class Logs(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("message", ["START RequestId", 100_000 * "[", "5"])
 def test_what_is_no_json_is_a_line(message, capsys):
-    event = events._Event(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {"id": "1"})
+    event = tail.Event(0, "group", message, {"id": "1"})
     events._print(event, raw=False, as_json=True)
     assert json.loads(capsys.readouterr().out)["message"] == message
 
 
 @pytest.mark.parametrize("message", ["\x1b]0;evil\x07\x9b31m\u202e", '{"a": "\x9b31m"}'])
 def test_control_characters_are_escaped(message, capsys):
-    event = events._Event(datetime(2026, 5, 1, tzinfo=UTC), "group", message, {})
+    event = tail.Event(0, "group", message, {})
     events._print(event, raw=False, as_json=False)
     assert not set("\x1b\x07\x9b\u202e") & set(capsys.readouterr().out)
 
