@@ -129,6 +129,8 @@ def parse(text: str, name: str, loader: type[yaml.SafeLoader] = StrictLoader) ->
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         problem = re.sub(r"\s+", " ", getattr(error, "problem", None) or str(error))
+        if mark and text[mark.index : mark.index + 1] == "\t":
+            problem = "a tab; indent with spaces"
         raise DocumentError(f"invalid YAML: {problem}", where=where) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # What Python's own types refuse, such as 0b_.

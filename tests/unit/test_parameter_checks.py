@@ -92,6 +92,7 @@ def test_values_are_checked_against_the_template(tmp_path, old, new, place, word
     dev = load(tmp_path, GOOD.replace(old, new, 1))
     with pytest.raises(ToolError) as error:
         check(dev)
+    assert error.value.code is ErrorCode.PARAMETER_INVALID
     assert error.value.where == f"{tmp_path / 'dev.yaml'}: stacks.{place}"
     assert words in error.value.what
 
