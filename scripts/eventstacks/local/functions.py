@@ -16,10 +16,6 @@ from ministack.services import cloudwatch_logs, lambda_svc
 
 from eventstacks.local.ministack import Json, Original, patch
 
-HANDLER_CALL = (
-    "result = handler_fn(event, context)"  # in the worker's script, after the request ID is set
-)
-ANSWER = "        _real_stdout.flush()\n\nrun()"  # in the worker's script, after each invocation
 END = "\x1eend of invocation\x1e"  # ends the log of each invocation on standard error
 TIMEOUT = 5.0  # seconds for a log without an end: a child process of the function has the pipe open
 # What the Lambda runtime does for `logging`: a root handler with level, time, request ID and
@@ -54,67 +50,62 @@ SECRET = secrets.token_hex(16)
 SLOTS = threading.BoundedSemaphore(2 * (os.cpu_count() or 2))
 
 
-def apply_patches() -> None:
-    """Add logging to the worker's script, and the whole log to a worker's answer.
+# In the worker's script: where code goes -> what is added before it.
+ADDITIONS = {
+    # The request ID is set.
+    "result = handler_fn(event, context)": "_request[0] = context.aws_request_id; ",
+    # The end of each invocation.
+    "        _real_stdout.flush()\n\nrun()": (
+        f"        print({END!r}, file=sys.__stderr__, flush=True)\n"
+    ),
+}
+
+_script = lambda_runtime._PYTHON_WORKER_SCRIPT
+for _place, _addition in ADDITIONS.items():
+    if _script.count(_place) != 1:
+        raise AttributeError(f"{_place!r} in _PYTHON_WORKER_SCRIPT")
+    _script = _script.replace(_place, _addition + _place)
+lambda_runtime._PYTHON_WORKER_SCRIPT = LOGGING + _script
+
+
+class Worker(lambda_runtime.Worker):
+    """A worker whose process knows the log format, and whose answers have the whole log.
 
     MiniStack waits 50 ms for the log after an answer; on a busy machine the log would be lost.
-    Raises AttributeError if MiniStack's script has changed.
     """
-    script, worker = lambda_runtime._PYTHON_WORKER_SCRIPT, lambda_runtime.Worker
-    for place, addition in (
-        (HANDLER_CALL, "_request[0] = context.aws_request_id; "),
-        (ANSWER, f"        print({END!r}, file=sys.__stderr__, flush=True)\n"),
-    ):
-        if script.count(place) != 1:
-            raise AttributeError(f"{place!r} in _PYTHON_WORKER_SCRIPT")
-        script = script.replace(place, addition + place)
-    lambda_runtime._PYTHON_WORKER_SCRIPT = LOGGING + script
-    worker._drain_stderr_bounded = _of_python(worker._drain_stderr_bounded)
-    worker._drain_stderr = _of_python(worker._drain_stderr)  # after a timeout
-    worker._spawn = _with_log_format(worker._spawn)
 
+    config: Json
+    _drain = lambda_runtime.Worker._drain_stderr_bounded
 
-def _with_log_format(original: Original) -> Original:
-    """Pass the log format to the function's process in its variable."""
-
-    def spawn(worker: Any) -> Any:
-        log_format = (worker.config.get("LoggingConfig") or {}).get("LogFormat", "Text")
-        variables = (worker.config.get("Environment") or {}).get("Variables") or {}
+    def _spawn(self) -> Any:
+        log_format = (self.config.get("LoggingConfig") or {}).get("LogFormat", "Text")
+        variables = (self.config.get("Environment") or {}).get("Variables") or {}
         variables = {**variables, "AWS_LAMBDA_LOG_FORMAT": log_format}
-        worker.config = {**worker.config, "Environment": {"Variables": variables}}
-        return original(worker)
+        self.config = {**self.config, "Environment": {"Variables": variables}}
+        return super()._spawn()
 
-    return spawn
+    def _drain_stderr(self, **more: Any) -> Any:
+        """Return what was written since the last invocation, up to the end mark or the own end.
+
+        Workers of other languages than Python write no end mark.
+        """
+        if not str(self.config.get("Runtime", "python")).startswith("python"):
+            return self._drain(**more)
+        lines, deadline = [""], time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline and not lines[-1].endswith(END):
+            # Before the queue: the last line precedes the end of the thread.
+            is_read = self._stderr_thread.is_alive()
+            try:
+                lines.append(self._stderr_queue.get(timeout=0.01))
+            except queue.Empty:
+                if not is_read:
+                    break
+        return "\n".join(lines[1:]).removesuffix(END).removesuffix("\n")
+
+    _drain_stderr_bounded = _drain_stderr
 
 
-def _of_python(original: Original) -> Original:
-    """Read the log of Python workers to its end mark; other languages write none."""
-
-    def drain(worker: Any, *arguments: Any, **more: Any) -> Any:
-        is_python = str(worker.config.get("Runtime", "python")).startswith("python")
-        return log_of(worker) if is_python else original(worker, *arguments, **more)
-
-    return drain
-
-
-def log_of(worker: Any) -> str:
-    """Return what a worker wrote since its last invocation, up to the end mark or its own end."""
-    lines, deadline = [], time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        is_read = (
-            worker._stderr_thread.is_alive()
-        )  # before the queue: the last line precedes its end
-        try:
-            line = worker._stderr_queue.get(timeout=0.01)
-        except queue.Empty:
-            if is_read:
-                continue
-            break
-        if line != END:
-            lines.append(line.removesuffix(END))
-        if line.endswith(END):
-            break
-    return "\n".join(lines)
+lambda_runtime.Worker = Worker
 
 
 @patch("execution_credentials", lambda_runtime, lambda_svc)

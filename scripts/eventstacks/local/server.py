@@ -269,7 +269,6 @@ def apply_patches() -> None:
 
         names = {module.name for module in iter_modules(local.__path__)} - NOT_PATCHES
         ministack.check(*(import_module(f"eventstacks.local.{name}") for name in sorted(names)))
-        import_module("eventstacks.local.functions").apply_patches()
     except (ImportError, AttributeError, KeyError) as error:
         sys.exit(
             f"the installed MiniStack lacks a name that is needed: {error}\n"

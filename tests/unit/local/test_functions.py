@@ -20,12 +20,6 @@ from eventstacks.local import functions
 @pytest.fixture
 def worker(monkeypatch):
     """worker(code, seconds?): a process for that function, whose log is read late, as on a busy machine."""
-    monkeypatch.setattr(
-        lambda_runtime, "_PYTHON_WORKER_SCRIPT", lambda_runtime._PYTHON_WORKER_SCRIPT
-    )  # given back
-    for name in ("_drain_stderr", "_drain_stderr_bounded"):
-        monkeypatch.setattr(lambda_runtime.Worker, name, getattr(lambda_runtime.Worker, name))
-    functions.apply_patches()
     made = []
 
     def read(self):

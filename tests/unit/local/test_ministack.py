@@ -79,10 +79,9 @@ def test_a_function_goes_around_another():
         ),
         ("from ministack.core import responses; del responses.get_region", "get_region"),
         (
-            "from eventstacks.local import functions; functions.HANDLER_CALL = 'something else'",
-            "something else",
+            "from ministack.core import lambda_runtime; lambda_runtime._PYTHON_WORKER_SCRIPT = ''",
+            "handler_fn(event, context)",
         ),
-        ("from eventstacks.local import functions; functions.ANSWER = 'nowhere'", "nowhere"),
         (
             "from ministack.core import lambda_runtime; del lambda_runtime.Worker._drain_stderr_bounded",
             "_drain_stderr",
