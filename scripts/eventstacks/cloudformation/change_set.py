@@ -8,14 +8,14 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import AWS_ERRORS, Clock, error_code
 from eventstacks.cloudformation import failure, operation
 from eventstacks.cloudformation.operation import Operation
-from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient, mask_text
+from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -104,21 +104,14 @@ def _changes(stack: StackClient, page: Any, path: str = "") -> Iterator[dict[str
 
     ``page``: the first one of DescribeChangeSet.
     """
-    while True:
-        for entry in page.get("Changes") or ():
+    arguments = {"ChangeSetName": page["ChangeSetId"], "IncludePropertyValues": True}
+    for each in stack.pages("describe_change_set", page, **arguments):
+        for entry in each.get("Changes") or ():
             if change := entry.get("ResourceChange"):
                 name = path + change["LogicalResourceId"]
                 yield {**change, "LogicalResourceId": name}
                 if nested := change.get("ChangeSetId"):
                     yield from _changes(stack, _wait(stack, nested), f"{name}/")
-        if not page.get("NextToken"):
-            return
-        page = stack.call(
-            "describe_change_set",
-            ChangeSetName=page["ChangeSetId"],
-            IncludePropertyValues=True,
-            NextToken=page["NextToken"],
-        )
 
 
 def execute(
@@ -200,28 +193,24 @@ def _tainted(template: Mapping[str, Any], secret: set[str]) -> set[str]:
     return found - secret
 
 
-@dataclass(frozen=True)
 class Secrets:
-    """What must not be shown of a change set: made from the templates before and after it."""
+    """What must not be shown of a change set: made from the templates before and after it.
 
-    parameters: frozenset[str] = frozenset()  # NoEcho
-    values: frozenset[str] = frozenset()
-    properties: frozenset[str] = frozenset()  # Resource.Property
+    ``values``: parameter → value as sent. ``templates``: the new one, and the deployed one. The
+    secret values are added to those that the stack masks.
+    """
 
-    @classmethod
-    def of(cls, values: Mapping[str, str | None], *templates: Mapping[str, Any]) -> Self:
-        """Find the secrets of a stack.
-
-        ``values``: parameter → value as sent. ``templates``: the new one, and the deployed one.
-        """
-        names, properties = set[str](), set[str]()
+    def __init__(
+        self, stack: StackClient, values: Mapping[str, str | None], *templates: Mapping[str, Any]
+    ) -> None:
+        self.stack = stack
+        self.parameters, self.properties = set[str](), set[str]()  # NoEcho; Resource.Property
         for template in templates:
             declared = (template.get("Parameters") or {}).items()
             secret = {name for name, one in declared if str(one.get("NoEcho")).lower() == "true"}
-            names |= secret
-            properties |= _tainted(template, secret)
-        sent = {value for name, value in values.items() if name in names and value is not None}
-        return cls(frozenset(names), frozenset(sent), frozenset(properties))
+            self.parameters |= secret
+            self.properties |= _tainted(template, secret)
+        stack.secrets.update(values[name] or "" for name in self.parameters & values.keys())
 
     def change(self, change: Mapping[str, Any]) -> dict[str, Any]:
         """Mask a ResourceChange whose LogicalResourceId is the path through nested stacks.
@@ -251,5 +240,5 @@ class Secrets:
         values = {key: given[key] for key in keys if key in given}
         return {
             **given,
-            **{k: MASK if hidden else mask_text(str(v), self.values) for k, v in values.items()},
+            **{k: MASK if hidden else self.stack.mask(str(v)) for k, v in values.items()},
         }

@@ -24,11 +24,9 @@ def preview(scope: Scope) -> list[Preview]:
     Changes nothing. Raises ToolError for the wrong account.
     """
     consumers = _consumers(scope)
-
-    def job(stack: StackClient) -> Preview:
-        return _preview(scope.aws, stack, consumers.get(stack.ref, {}))
-
-    return scope.for_each(job, Preview)
+    return scope.for_each(
+        lambda stack: _preview(scope.aws, stack, consumers.get(stack.ref, {})), Preview
+    )
 
 
 def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]]) -> Preview:

@@ -284,7 +284,7 @@ def wait_until_visible(
     The status must be the event's, and the update's time another than in ``before``. Returns the
     last answer after some seconds, or {} without one: a finished operation is not failed for it.
     """
-    old, begun, pause, found = before or {}, stack.clock.now(), 0.2, dict[str, Any]()
+    old, begun, found = before or {}, stack.clock.now(), dict[str, Any]()
     is_update = old.get("StackStatus", IN_REVIEW) != IN_REVIEW
     while stack.clock.now() - begun < _VISIBLE_WITHIN:
         with contextlib.suppress(*AWS_ERRORS):
@@ -292,6 +292,5 @@ def wait_until_visible(
         is_new = not is_update or found.get("LastUpdatedTime") != old.get("LastUpdatedTime")
         if found.get("StackStatus") == status and is_new:
             break
-        stack.clock.sleep(pause)
-        pause = min(pause * 1.5, 2.0)
+        stack.clock.sleep(TICK)
     return found

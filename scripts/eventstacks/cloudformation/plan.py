@@ -18,8 +18,7 @@ from eventstacks.flow.resolve import partition_of
 from eventstacks.rendering import RenderedTemplate
 
 _NESTED_TYPES = {NESTED_STACK, "AWS::Serverless::Application"}
-# CloudFormation quotas, 'Template body size in a request' and '… in an Amazon S3 object', in bytes
-IN_REQUEST, IN_S3 = 51_200, 1_000_000
+IN_REQUEST = 51_200  # bytes: CloudFormation quota 'Template body size in a request'
 # Of the bucket; the role of github-deploy-role can write there and nowhere else.
 FOLDER = "templates"
 
@@ -52,8 +51,7 @@ class Planner:
         # AWS masks the values of NoEcho parameters; the plan must not show what is made from them.
         if any(one.get("ParameterValue") == MASK for one in held.get("Parameters") or ()):
             known.append(deployed_template(stack, held["StackId"]))
-        secrets = change_set.Secrets.of(values, *known)
-        stack.secrets.update(secrets.values)  # for the errors of this stack
+        secrets = change_set.Secrets(stack, values, *known)
         arguments = request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | body_arguments(self.aws, template, stack.clock)
@@ -238,13 +236,6 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
     body, where, bucket = template.text.encode(), str(template.path), aws.environment.bucket
     if len(body) <= IN_REQUEST:
         return {"TemplateBody": template.text}
-    if len(body) > IN_S3:
-        raise ToolError(
-            f"{len(body):,} bytes exceed CloudFormation's limit of {IN_S3:,}",
-            code=ErrorCode.TEMPLATE_INVALID,
-            where=where,
-            advice="Split the stack.",
-        )
     if not bucket:
         raise ToolError(
             f"{len(body):,} bytes: above {IN_REQUEST:,} a template needs a bucket",
@@ -264,10 +255,8 @@ def body_arguments(aws: Aws, template: RenderedTemplate, clock: Clock) -> dict[s
             ContentType="application/yaml",
         )
     except ClientError as error:
-        status = error.response["ResponseMetadata"].get("HTTPStatusCode")
-        why = "bucket not found" if status == 404 else error_message(error)
         raise ToolError(
-            f"cannot write {key} to {bucket!r}: {why}",
+            f"cannot write {key} to {bucket!r}: {error_message(error)}",
             code=ErrorCode.AWS_ERROR,
             where=f"{aws.environment.path}: bucket",
         ) from None

@@ -6,7 +6,7 @@ RollbackStack and DeleteStack.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +17,6 @@ from eventstacks.environment import StackRef
 
 MASK = "****"  # as AWS masks the value of a NoEcho parameter
 _SHORT = 4  # characters; a shorter secret is masked only where it is a word of its own
-
-
-def mask_text(text: str, values: Iterable[str]) -> str:
-    """Replace secret values in a text, in plain form and as they are in JSON."""
-    for value in sorted(filter(None, values), key=len, reverse=True):
-        for form in {value, json.dumps(value)[1:-1]}:
-            pattern = re.escape(form)
-            text = re.sub(pattern if len(form) >= _SHORT else rf"\b{pattern}\b", MASK, text)
-    return text
 
 
 def is_missing(error: Exception) -> bool:
@@ -47,24 +38,27 @@ class StackClient:
     secrets: set[str] = field(default_factory=set)  # values of NoEcho parameters
 
     def mask(self, text: str) -> str:
-        """Replace the values of NoEcho parameters in AWS's words."""
-        return mask_text(text, self.secrets)
+        """Replace the values of NoEcho parameters, in plain form and as they are in JSON."""
+        for value in sorted(filter(None, self.secrets), key=len, reverse=True):
+            for form in {value, json.dumps(value)[1:-1]}:
+                pattern = re.escape(form)
+                text = re.sub(pattern if len(form) >= _SHORT else rf"\b{pattern}\b", MASK, text)
+        return text
 
     def call(self, method: str, **arguments: Any) -> Any:
         """Call a method of the client with retries (``aws.call``); accepts ``retry_for``."""
         return call(getattr(self.client, method), clock=self.clock, **arguments)
 
-    def pages(self, method: str, **arguments: Any) -> Iterator[Any]:
-        """Yield all pages of an answer, each with retries.
+    def pages(self, method: str, first: Any = None, **arguments: Any) -> Iterator[Any]:
+        """Yield all pages of an answer, each with retries; ``first``: if that is known already.
 
         Not by botocore's paginators: they cannot go on after a page that failed.
         """
-        while True:
-            page = self.call(method, **arguments)
+        page = first or self.call(method, **arguments)
+        yield page
+        while token := page.get("NextToken"):
+            page = self.call(method, NextToken=token, **arguments)
             yield page
-            if not page.get("NextToken"):
-                return
-            arguments["NextToken"] = page["NextToken"]
 
     def items(self, method: str, key: str, **arguments: Any) -> Iterator[Any]:
         """Yield the entries of a list that is answered in pages."""

@@ -106,23 +106,19 @@ def test_the_address_is_one_that_cloudformation_reads_from(monkeypatch, region, 
 
 @pytest.mark.parametrize(
     ("code", "status", "words"),
-    [("NoSuchBucket", 404, "bucket not found"), ("AccessDenied", 403, "no key for you")],
+    [("NoSuchBucket", 404, "does not exist"), ("AccessDenied", 403, "no key for you")],
 )
 def test_a_bucket_that_cannot_be_used_says_so(code, status, words):
     with pytest.raises(ToolError, match=f"'store': {words}") as error:
-        uploaded(S3(refusal=refusal(code, "no key for you", status)))
+        uploaded(S3(refusal=refusal(code, words, status)))
     assert error.value.where.endswith(": bucket")
     assert error.value.code == ErrorCode.AWS_ERROR
 
 
-@pytest.mark.parametrize(
-    ("size", "name", "words"),
-    [(51_201, None, "needs a bucket"), (1_000_001, "store", "1,000,000")],
-)
-def test_what_cannot_be_sent_says_so(tmp_path, size, name, words):
-    long = rendered({}, "long", "#" * size)
-    with pytest.raises(ToolError, match=words):
-        plan.body_arguments(FakeAws(environment(bucket=name), None), long, Clock())
+def test_a_long_template_needs_a_bucket():
+    with pytest.raises(ToolError, match="needs a bucket") as error:
+        uploaded(S3(), bucket=None)
+    assert error.value.code == ErrorCode.TEMPLATE_INVALID
 
 
 @pytest.mark.parametrize(
