@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import AWS_ERRORS, Clock, error_code
+from eventstacks.aws import AWS_ERRORS, Clock, error_code, wait_for
 from eventstacks.cloudformation import failure, operation
 from eventstacks.cloudformation.operation import Operation
 from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient
@@ -70,9 +70,10 @@ def create(stack: StackClient, arguments: dict[str, Any], secrets: "Secrets") ->
 
 def _wait(stack: StackClient, arn: str) -> Any:
     """Return the first page of DescribeChangeSet when the change set is created, or has failed."""
-    return stack.wait_for(
+    return wait_for(
         lambda one: one["Status"] not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
-        "describe_change_set",
+        stack.client.describe_change_set,
+        clock=stack.clock,
         longest=1.0,
         ChangeSetName=arn,
         IncludePropertyValues=True,
@@ -222,16 +223,15 @@ class Secrets:
         owned = {one.split(".")[1] for one in self.properties if one.startswith(f"{outer}.")}
         found = self._masked(change, ("BeforeContext", "AfterContext"), hidden=bool(owned))
         found = self._masked(found, ("PhysicalResourceId",), hidden=False)
-        if "Details" in change:
-            found["Details"] = []
+        details = []
         for detail in change.get("Details") or ():
             target = detail.get("Target") or {}
             path = str(target.get("Path") or "").strip("/").removeprefix("Properties/")
             name = path.split("/")[0] or str(target.get("Name") or "")
             hidden = bool(inner and owned) or name in owned
             masked = self._masked(target, ("BeforeValue", "AfterValue"), hidden=hidden)
-            found["Details"].append({**detail, "Target": masked})
-        return found
+            details.append({**detail, "Target": masked})
+        return {**found, "Details": details}
 
     def _masked(
         self, given: Mapping[str, Any], keys: Sequence[str], *, hidden: bool

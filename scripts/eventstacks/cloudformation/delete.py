@@ -223,5 +223,3 @@ def _check(stack: StackClient, found: Preview, status: str, *, empty: bool) -> N
             status=status,
             advice=f"To delete its objects too: {ref.command('delete', '--empty-buckets')}",
         )
-    if status == "DELETE_FAILED" and not found.full_buckets:
-        raise failure.refused("its deletion has failed before", status, ref)

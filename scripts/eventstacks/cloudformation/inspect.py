@@ -1,6 +1,6 @@
 """Inspect deployed stacks: their status, their outputs and their drift."""
 
-from eventstacks.aws import RETRY_LONG
+from eventstacks.aws import RETRY_LONG, wait_for
 from eventstacks.cloudformation import failure, outputs
 from eventstacks.cloudformation.run import Drift, Scope, Status
 from eventstacks.cloudformation.stack import NOT_DEPLOYED, StackClient, advice_for
@@ -45,9 +45,10 @@ def _drift(stack: StackClient) -> Drift:
     if held is None:
         return Drift(stack.ref, NOT_DEPLOYED)
     which = {"StackName": held["StackId"]}
-    answer = stack.wait_for(
+    answer = wait_for(
         lambda one: one["DetectionStatus"] != "DETECTION_IN_PROGRESS",
-        "describe_stack_drift_detection_status",
+        stack.client.describe_stack_drift_detection_status,
+        clock=stack.clock,
         longest=2.0,
         retry_for=RETRY_LONG,
         StackDriftDetectionId=stack.call("detect_stack_drift", **which)["StackDriftDetectionId"],

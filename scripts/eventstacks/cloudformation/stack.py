@@ -6,13 +6,13 @@ RollbackStack and DeleteStack.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import RETRY_SHORT, Clock, call, error_code, error_message, wait_for
+from eventstacks.aws import RETRY_SHORT, Clock, call, error_code, error_message
 from eventstacks.environment import StackRef
 
 MASK = "****"  # as AWS masks the value of a NoEcho parameter
@@ -64,13 +64,6 @@ class StackClient:
         """Yield the entries of a list that is answered in pages."""
         for page in self.pages(method, **arguments):
             yield from page.get(key) or ()
-
-    def wait_for(
-        self, is_done: Callable[[Any], bool], method: str, *, longest: float, **arguments: Any
-    ) -> Any:
-        """Call a method of the client until ``is_done(answer)`` (``aws.wait_for``)."""
-        named = getattr(self.client, method)
-        return wait_for(is_done, named, clock=self.clock, longest=longest, **arguments)
 
     def describe(
         self, stack_id: str = "", *, retry_for: float = RETRY_SHORT
@@ -194,7 +187,7 @@ STATES = {
     "DELETE_FAILED": State(
         is_end=True,
         recovery=(_DELETE, "failed to delete: delete it"),
-        advice="Delete it and keep a resource: {retain}\n"
+        advice="Fix the cause, then run: {delete}\nOr delete it and keep a resource: {retain}\n"
         "Or keep every resource that cannot be deleted: {force}",
     ),
     "IMPORT_IN_PROGRESS": State(is_start=True),
@@ -233,6 +226,7 @@ def advice_for(status: str, ref: StackRef) -> str:
         onward=ref.command("deploy", "--disable-rollback"),
         recover=ref.command("recover"),
         skip=ref.command("recover", "--skip", "LogicalId"),
+        delete=ref.command("delete"),
         retain=ref.command("recover", "--retain", "LogicalId"),
         force=ref.command("recover", "--force"),
     )

@@ -89,6 +89,13 @@ def test_a_bucket_with_objects_is_deleted_only_with_empty_buckets(full, status):
     assert (result.outcome, w.s3.versions, w.s3.markers) == ("deleted", [], [])
 
 
+def test_a_deletion_that_has_failed_can_be_repeated(world):
+    w = world()
+    w.cfn.add_stack("t-bus", "DELETE_FAILED")
+    assert w.delete()[0].outcome == "deleted"
+    assert w.cfn.find("t-bus") is None
+
+
 def test_an_object_that_cannot_be_deleted_is_named_and_its_stack_kept(full):
     w = full(errors=[{"Key": "a", "Message": "Access Denied"}])
     (result,) = w.delete(empty_buckets=True)

@@ -78,7 +78,6 @@ def test_delete_failed_needs_retain_for_the_failed_resources(world):
     w.cfn.emit(stack_id, "STACK", "DELETE_FAILED")
     with pytest.raises(DeploymentError, match="--retain Bucket"):
         propose(w)
-    assert not w.delete()[0].ok
     assert "delete_stack" not in w.cfn.names()
     assert w.recover(retain=["Bucket"])[0].outcome == "deleted"
     assert w.cfn.arguments("delete_stack")[0]["RetainResources"] == ["Bucket"]
