@@ -52,7 +52,7 @@ VERBS = {
     },
     "Project": {
         "init": ("project", "Create a new project."),
-        "demo": ("demo", "Deploy the stacks and watch events flow through them."),
+        "demo": ("project", "Deploy the stacks and watch events flow through them."),
         "new": ("project", "Create a new stack from a template."),
         "render": ("project", "Render templates/ into build/."),
         "lint": ("project", "Lint the rendered templates."),

@@ -8,12 +8,12 @@ import in_process
 import pytest
 
 from eventstacks import environment
-from eventstacks.cli import demo
+from eventstacks.cli import project
 from eventstacks.documents import packaged
 from eventstacks.local import server
 
 ALL = environment.load("local", packaged("parameters")).choose()
-COUNT = len([one for one in ALL if one.settings.template in demo.STACKS])
+COUNT = len([one for one in ALL if one.settings.template in project.DEMO_STACKS])
 pytestmark = pytest.mark.usefixtures("children_unmeasured")
 
 
@@ -50,19 +50,19 @@ def test_every_delivery_is_seen_and_nothing_is_left(run, tmp_path):
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_missing_delivery_fails_it(run, monkeypatch):
-    arrived = demo._arrived
+    arrived = project._arrived
 
     def lose_orders(aws, region, group, mark, count):
         return [] if "custom-event-bus" in group else arrived(aws, region, group, mark, count)
 
-    monkeypatch.setattr(demo, "_arrived", lose_orders)
+    monkeypatch.setattr(project, "_arrived", lose_orders)
     done = run("demo")
     assert done.returncode == 1
     assert "Error: 2 of 8 expected deliveries were not seen" in done.stderr
 
 
 def test_interrupted_it_leaves_nothing(run, monkeypatch):
-    monkeypatch.setattr(demo, "_play", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(project, "_play", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     done = run("demo")
     assert (done.returncode, run.started != []) == (130, True)
     assert "Interrupted." in done.stderr

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from eventstacks import environment, rendering
 from eventstacks.__main__ import cli
 from eventstacks.aws import Aws
-from eventstacks.cli import demo, stacks
+from eventstacks.cli import project, stacks
 from eventstacks.cloudformation import delete, outputs
 from eventstacks.cloudformation.deploy import deploy as deploy_stacks
 from eventstacks.cloudformation.run import Scope
@@ -56,7 +56,7 @@ def deploy(endpoint, templates):
 def cause(aws, mark):
     """What the demo does with the stack; return the log groups that receive it, and the messages in each."""
     (ref,) = aws.environment.choose()
-    _, groups, count = demo._cause(aws, ref, mark)
+    _, groups, count = project._cause(aws, ref, mark)
     return groups, count
 
 
