@@ -49,20 +49,25 @@ def schedule_bus(view: View) -> Findings:
     ("events", "buses", "patterns"),
 )
 def aws_events_elsewhere(view: View) -> Findings:
-    if not view.is_complete:
-        return
     fed = {target.arn for rule in view.flow.rules for target in rule.targets}
+    if not view.is_complete or any(map(is_open, fed)):
+        return
     for properties, rule, pattern in view.patterns:
         bus = view.flow.resources.get(rule.bus) if properties.get("EventBusName") else None
-        if not bus or "EventSourceName" in bus.properties or view.flow.policies_of(bus.arn):
-            continue
-        if bus.arn in fed or any(map(is_open, fed)):
+        if (
+            not bus
+            or bus.arn in fed
+            or "EventSourceName" in bus.properties  # the bus of a partner
+            or view.flow.policies_of(bus.arn)
+        ):
             continue
         for test in tests_of(pattern, "source"):
             text = test.get("prefix") if isinstance(test, dict) else test
             if str(text).startswith("aws.") and not str(text).startswith("aws.partner/"):
-                message = f"events of {text} arrive on the default bus, not on {bus.logical_id}"
-                yield place_of(properties, "source", test=test), message
+                yield (
+                    place_of(properties, "source", test=test),
+                    f"events of {text} arrive on the default bus, not on {bus.logical_id}",
+                )
 
 
 @flow_rule(
@@ -119,8 +124,10 @@ def silent_bucket(view: View) -> Findings:
             holds = partial(_is_silent, bucket.logical_id)
             if named and view.holds_in_all_scenarios(holds, BUCKET):
                 keys, test = named[0]
-                message = f"{bucket.logical_id} does not send its events to EventBridge"
-                yield place_of(properties, *keys, test=test), message
+                yield (
+                    place_of(properties, *keys, test=test),
+                    f"{bucket.logical_id} does not send its events to EventBridge",
+                )
 
 
 def _is_silent(name: str, flow: Flow) -> bool:
@@ -171,16 +178,17 @@ def trail_data_events(view: View) -> Findings:
     trails = [trail for _, trail in view.each(TRAIL)]
     if not (trails and view.is_complete):
         return
-    nodes = (
-        trail.get(key) for trail in trails for key in ("EventSelectors", "AdvancedEventSelectors")
-    )
-    selectors = [entry.value for node in filter(None, nodes) for entry in node.items()]
+    keys = ("EventSelectors", "AdvancedEventSelectors")
+    selectors = [entry.value for trail in trails for key in keys for entry in trail.items(key)]
     for properties, _, pattern in view.patterns:
-        for calls in _object_calls(pattern):
-            if not any(_selects(selector, call) for selector in selectors for call in calls):
-                message = f"no trail of the template records {min(calls)}"
-                yield place_of(properties, "detail", "eventName"), message
-                break
+        missing = [
+            min(calls)
+            for calls in _object_calls(pattern)
+            if not any(_selects(selector, call) for selector in selectors for call in calls)
+        ]
+        if missing:
+            place = place_of(properties, "detail", "eventName")
+            yield place, f"no trail of the template records {missing[0]}"
 
 
 def _object_calls(pattern: Json) -> list[set[str]]:

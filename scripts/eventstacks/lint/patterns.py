@@ -60,11 +60,10 @@ def _written(view: View) -> Iterator[tuple[Node, frozenset[str]]]:
             if pattern := node.get("Events", name, "Properties", "Pattern"):
                 yield pattern, ENVELOPE
     for _, node in view.each(PIPE):
-        filters = node.get("SourceParameters", "FilterCriteria", "Filters")
         source = node.get("Source")
-        for entry in filters.items() if filters and source else ():
-            if (pattern := entry.get("Pattern")) and source:
-                fields = RECORDS.get(service_of(str(source.value)), "")
+        fields = RECORDS.get(service_of(str(source.value)), "") if source else ""
+        for entry in node.items("SourceParameters", "FilterCriteria", "Filters"):
+            if pattern := entry.get("Pattern"):
                 yield pattern, frozenset(fields.split())
 
 
@@ -168,15 +167,17 @@ def never_matches(view: View) -> Findings:
         for name in (
             CALL_FIELDS & as_dict(pattern.get("detail")).keys() if is_of_s3(pattern) else ()
         ):
-            message = (
-                f"{name!r} is a field of calls that CloudTrail reports, not of S3's own events"
+            yield (
+                place_of(properties, "detail", name),
+                f"{name!r} is a field of calls that CloudTrail reports, not of S3's own events",
             )
-            yield place_of(properties, "detail", name), message
         for name in STRINGS & pattern.keys() & fields:
             for test in tests_of(pattern, name):
                 if isinstance(test, int | float):
-                    message = f"{test!r} is not of type 'string', as {name} is in every event"
-                    yield place_of(properties, name, test=test), message
+                    yield (
+                        place_of(properties, name, test=test),
+                        f"{test!r} is not of type 'string', as {name} is in every event",
+                    )
 
 
 def _unknown_types(pattern: Json) -> Iterator[tuple[str, str]]:
@@ -225,8 +226,10 @@ def read_only_calls(view: View) -> Findings:
         for test in tests_of(pattern, "detail", "eventName"):
             name = test.get("prefix") if isinstance(test, dict) else test
             if isinstance(name, str) and READ_CALLS.match(name):
-                message = f"{name!r} is a read-only call, which needs the state {STATE}"
-                yield place_of(properties, "detail", "eventName", test=test), message
+                yield (
+                    place_of(properties, "detail", "eventName", test=test),
+                    f"{name!r} is a read-only call, which needs the state {STATE}",
+                )
 
 
 def _is_of_management(pattern: Json) -> bool:
@@ -272,11 +275,13 @@ KIND_OF_ID = {
 )
 def rds_event_id(view: View) -> Findings:
     for properties, _, pattern in view.patterns:
-        kinds = [str(kind) for kind in tests_of(pattern, "detail-type")]
-        if not kinds or not EVENT_NUMBERS.keys() >= set(kinds):
+        kinds = {str(kind) for kind in tests_of(pattern, "detail-type")}
+        if not kinds or not kinds <= EVENT_NUMBERS.keys():
             continue
         for test in tests_of(pattern, "detail", "EventID"):
-            kind = KIND_OF_ID.get(test, kinds[0]) if isinstance(test, str) else kinds[0]
-            if kind not in kinds:
-                message = f"{test!r} only comes with the detail-type {kind!r}"
-                yield place_of(properties, "detail", "EventID", test=test), message
+            kind = KIND_OF_ID.get(str(test))
+            if kind and kind not in kinds:
+                yield (
+                    place_of(properties, "detail", "EventID", test=test),
+                    f"{test!r} only comes with the detail-type {kind!r}",
+                )

@@ -109,11 +109,12 @@ def permission_source(view: View) -> Findings:
         principal, account = node.get("Principal"), node.get("SourceAccount")
         if principal and principal.value == EVENTS:
             if not node.get("SourceArn"):
-                message = "'SourceArn' is missing: any rule of any account can invoke the function"
-                yield node, message
+                yield (
+                    node,
+                    "'SourceArn' is missing: any rule of any account can invoke the function",
+                )
             if account:
-                message = "'SourceAccount' is not sent by EventBridge: no rule can invoke it"
-                yield account, message
+                yield account, "'SourceAccount' is not sent by EventBridge: no rule can invoke it"
 
 
 ALARMS = ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
@@ -132,12 +133,11 @@ ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
     types=ALARMS,
 )
 def alarm_topic(view: View) -> Findings:
-    nodes = [node.get(kind) for _, node in view.each(*ALARMS) for kind in ACTIONS]
-    used = {str(action.value) for node in nodes if node for action in node.items()}
+    alarms = [node for _, node in view.each(*ALARMS)]
+    used = {str(one.value) for node in alarms for kind in ACTIONS for one in node.items(kind)}
     for name, node in view.each("AWS::SNS::Topic"):
         key = node.get("KmsMasterKeyId")
-        is_managed = key is not None and "alias/aws/sns" in str(key.value)
-        if key and is_managed and view.stack.resolve({"Ref": name}) in used:
+        if key and "alias/aws/sns" in str(key.value) and view.stack.resolve({"Ref": name}) in used:
             yield key, "CloudWatch cannot use the key 'alias/aws/sns': no alarm can publish"
 
 
@@ -157,13 +157,12 @@ def alarm_topic(view: View) -> Findings:
 )
 def open_bus(view: View) -> Findings:
     for _, node in view.each("AWS::Events::EventBusPolicy", BUS):
-        document = node.get("Policy", "Statement") or node.get("Statement")
-        statements = document.items() if document else []
-        for statement in [node] if node.get("Principal") else statements:
+        own = [node] if node.get("Principal") else node.items("Statement")
+        for statement in own + node.items("Policy", "Statement"):
             effect, principal = statement.get("Effect"), statement.get("Principal")
             place = principal or statement.get("NotPrincipal")
-            allows = effect is None or effect.value == "Allow"
-            if not place or not allows or _restricts(statement.get("Condition")):
+            is_deny = effect is not None and effect.value != "Allow"
+            if not place or is_deny or _restricts(statement.get("Condition")):
                 continue
             named = place.value.get("AWS") if isinstance(place.value, dict) else place.value
             if ("*" in as_list(named)) is bool(principal):
@@ -172,12 +171,7 @@ def open_bus(view: View) -> Findings:
 
 def _restricts(condition: Node | None) -> bool:
     """Return True if a Condition can refuse a caller; a symbol can stand for one that does."""
-    if condition is None:
-        return False
-    if not isinstance(condition.value, dict):
-        return True
-    lines = condition.value.values()
-    keys = {
-        str(key).lower() for line in lines for key in (line if isinstance(line, dict) else [""])
-    }
-    return not keys <= NOT_RESTRICTING
+    value = condition.value if condition else {}
+    lines = value.values() if isinstance(value, dict) else [value]
+    keys = (key for line in lines for key in (line if isinstance(line, dict) else ["unknown"]))
+    return any(str(key).lower() not in NOT_RESTRICTING for key in keys)

@@ -7,7 +7,7 @@ from eventstacks.flow.graph import SENDERS, Flow
 from eventstacks.flow.policies import evaluate
 from eventstacks.flow.resolve import Resource
 from eventstacks.flow.symbols import Json, as_dict, as_list
-from eventstacks.flow.targets import INPUTS, Reason, Target, Verdict, refusal_of
+from eventstacks.flow.targets import Reason, Target, Verdict, refusal_of
 from eventstacks.lint.view import (
     BUS,
     GUIDE,
@@ -95,12 +95,11 @@ def dead_letters(view: View) -> Findings:
 )
 def input_json(view: View) -> Findings:
     for target in view.targets:
-        nodes = {key: node for key in INPUTS if (node := target.get(key))}
-        settings = {key: node.value for key, node in nodes.items()}
-        if problem := payload.refusal_of(Target("", target.arn, settings)):
-            node = nodes.get("Input") or nodes["InputTransformer"]
-            template = node.get("InputTemplate") if ":event-bus/" not in target.arn else None
-            yield template or node, problem.reason
+        made = Target("", target.arn, as_dict(target.value))
+        if refusal := payload.refusal_of(made):
+            node = target.get("Input") or target.get("InputTransformer") or target
+            template = None if made.is_bus else node.get("InputTemplate")
+            yield template or node, refusal.reason
 
 
 @flow_rule(

@@ -5,7 +5,7 @@ tried both ways, as far as cfn-lint's solver allows the combination. So a findin
 a deployment can meet.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -68,27 +68,28 @@ class Node:
             node = _settle(node.raw[key], (*node.path, key), node.stack)
         return node
 
-    def items(self) -> list["Node"]:
-        """Return the entries of a list, and any other node as its only entry."""
-        if not isinstance(self.raw, list):
-            return [self]
-        entries = enumerate(self.raw)
-        found = (_settle(entry, (*self.path, index), self.stack) for index, entry in entries)
-        return [node for node in found if node]
+    def items(self, *keys: str) -> list["Node"]:
+        """Return the entries of the list under the keys; any other value is the only entry."""
+        node = self.get(*keys)
+        if node is None or not isinstance(node.raw, list):
+            return [node] if node else []
+        found = (
+            _settle(entry, (*node.path, index), node.stack) for index, entry in enumerate(node.raw)
+        )
+        return list(filter(None, found))
 
 
 def _settle(raw: Any, path: tuple[str | int, ...], stack: "Scenario") -> "Node | None":
     """Follow Fn::If as far as the scenario decides it; return None for AWS::NoValue."""
-    while isinstance(raw, dict) and "Fn::If" in raw:
-        branches = raw["Fn::If"]
-        state = None
-        if isinstance(branches, list) and len(branches) == 3:
-            state = stack.condition(branches[0])
-        if state is None:
-            break
-        index = 1 if state else 2
-        path, raw = (*path, "Fn::If", index), branches[index]
-    return None if raw == {"Ref": "AWS::NoValue"} else Node(raw, path, stack)
+    match raw:
+        case {"Ref": "AWS::NoValue"}:
+            return None
+        case {"Fn::If": [condition, first, second]}:
+            state = stack.condition(condition)
+            if state is not None:
+                index, branch = (1, first) if state else (2, second)
+                return _settle(branch, (*path, "Fn::If", index), stack)
+    return Node(raw, path, stack)
 
 
 class Scenario(Stack):
@@ -102,14 +103,16 @@ class Scenario(Stack):
 
 @dataclass(frozen=True)
 class TargetNode(Node):
-    """A target of a rule in one scenario; ``properties``: those of its rule in the same one.
-
-    ``arn``: as targets name it, a symbol if the template does not tell, "" if it has none.
-    """
+    """A target of a rule in one scenario; ``properties``: those of its rule in the same one."""
 
     properties: Node
     rule: Rule
-    arn: str
+
+    @cached_property
+    def arn(self) -> str:
+        """Its ARN, a symbol if the template does not tell, "" if it has none."""
+        arn = self.get("Arn")
+        return bare(str(arn.value)) if arn else ""
 
 
 class View:
@@ -131,7 +134,8 @@ class View:
         for name, raw in self.resources.items():
             properties = as_dict(raw).get("Properties")
             if as_dict(raw).get("Type") in types and isinstance(properties, dict):
-                for stack in self.scenarios(name) or [self.stack]:
+                # The ways in which its conditions can turn out if it exists.
+                for stack in self._decide(conditions_of(raw), raw.get("Condition")) or [self.stack]:
                     yield name, Node(properties, ("Resources", name, "Properties"), stack)
 
     @property
@@ -153,15 +157,12 @@ class View:
     @cached_property
     def targets(self) -> list[TargetNode]:
         """The targets of all rules, in each scenario."""
-        found = []
-        for properties, rule in self.rules:
-            entries = properties.get("Targets")
-            for node in entries.items() if entries else ():
-                arn = node.get("Arn")
-                named = (properties, rule, bare(str(arn.value)) if arn else "")
-                if isinstance(node.raw, dict):
-                    found.append(TargetNode(node.raw, node.path, node.stack, *named))
-        return found
+        return [
+            TargetNode(node.raw, node.path, node.stack, properties, rule)
+            for properties, rule in self.rules
+            for node in properties.items("Targets")
+            if isinstance(node.raw, dict)
+        ]
 
     @cached_property
     def patterns(self) -> list[tuple[Node, Rule, Json]]:
@@ -169,18 +170,12 @@ class View:
         found = [(node, rule, pattern_of(node)) for node, rule in self.rules]
         return [(node, rule, pattern) for node, rule, pattern in found if pattern]
 
-    def scenarios(self, name: str) -> list[Scenario]:
-        """Return the ways in which the conditions of a resource can turn out if it exists."""
-        own = self.resources[name].get("Condition")
-        true = [own] if isinstance(own, str) else []
-        return self._decide(conditions_of(self.resources[name]), true)
-
-    def _decide(self, names: set[str], true: Iterable[str] = ()) -> list[Scenario]:
-        """Return a stack for each possible combination.
+    def _decide(self, names: set[str], true: Any = None) -> list[Scenario]:
+        """Return a stack for each possible combination, in which ``true`` is true.
 
         None if cfn-lint cannot read a condition.
         """
-        wanted = {name: {True, False} for name in names} | {name: {True} for name in true}
+        wanted = {name: {True} if name == true else {True, False} for name in names}
         if not wanted or len(wanted) > MAX_CONDITIONS:
             return [self.stack]
         key = str(sorted(wanted.items()))
@@ -290,16 +285,19 @@ def flow_rule(  # noqa: PLR0913, PLR0917 - what cfn-lint wants to know of a rule
     """Make a class of cfn-lint from a function that yields nodes and what is wrong with them."""
 
     def make(check: Callable[[View], Findings]) -> type[FlowRule]:
-        fields = {
-            "id": rule_id,
-            "shortdesc": shortdesc,
-            "description": description,
-            "source_url": source_url,
-            "tags": ("resources", *tags),
-            "types": types,
-            "check": staticmethod(check),
-            "__module__": check.__module__,
-        }
-        return type(check.__name__, (FlowRule,), fields)
+        return type(
+            check.__name__,
+            (FlowRule,),
+            {
+                "id": rule_id,
+                "shortdesc": shortdesc,
+                "description": description,
+                "source_url": source_url,
+                "tags": ("resources", *tags),
+                "types": types,
+                "check": staticmethod(check),
+                "__module__": check.__module__,
+            },
+        )
 
     return make
