@@ -55,10 +55,10 @@ class StrictLoader(FAST_LOADER):  # type: ignore[misc]
     }
 
     def flatten_mapping(self, node: Any) -> None:
-        """Merge. Raises ConstructorError for a key that is duplicate or not a string."""
-        if node in self.__dict__.setdefault("flat", set()):
-            return  # the mapping's own keys override those that were merged into it
-        self.flat.add(node)
+        """Merge. Raises ConstructorError for a key that is duplicate or not a string.
+
+        It is called again for a mapping that was merged into another one.
+        """
         seen = set()
         for key, _ in node.value:
             if key.tag == _MERGE and not self.merges:
@@ -73,7 +73,7 @@ class StrictLoader(FAST_LOADER):  # type: ignore[misc]
             seen.add(key.value)
             key.tag = _MERGE if key.tag == _MERGE else f"{_TAG}str"
         super().flatten_mapping(node)
-        # Once for each key, the last one counts: merges of merges would double them each time.
+        # Each key once: own keys, which come last, override those that were merged into it.
         node.value = list({key.value: (key, value) for key, value in node.value}.values())
 
 

@@ -250,14 +250,13 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
     """
     path = directory / f"{name}.yaml"
     if name not in (known := names(directory)):
-        advice = "Run the command at the top of a project. To create one: eventstacks init NAME"
-        if known:
-            advice = f"Available: {', '.join(known)}. Create {path} for a new one."
         raise EnvironmentFileError(
             f"environment {name!r} not found{nearest(name, known)}",
             code=ErrorCode.NOT_FOUND,
             where=str(directory),
-            advice=advice,
+            advice=f"Available: {', '.join(known)}. Create {path} for a new one."
+            if known
+            else "Run the command at the top of a project. To create one: eventstacks init NAME",
         )
     data = documents.parse(documents.read_text(path), str(path), Loader)
     if isinstance(data, dict):  # x-…: a place for anchors

@@ -41,10 +41,7 @@ def project(directory: Path) -> dict[Path, str]:
     files = {
         directory / target: _fill(f"project/{file}", stack=EXAMPLE, version=__version__)
         for file, target in PROJECT.items()
-    }
-    files |= {
-        directory / path: text for path, text in _stack(EXAMPLE, "log-group", "EventBus").items()
-    }
+    } | {directory / path: text for path, text in _stack(EXAMPLE, "log-group", "EventBus").items()}
     _refuse_existing(files)
     return files
 

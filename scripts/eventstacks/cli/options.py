@@ -28,19 +28,19 @@ class Time(click.ParamType["datetime"]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
         """Return the time in UTC; a wrong one is an error of usage that names the option."""
-        advice = "use 90s, 15m, 2h, 1d, or an ISO 8601 timestamp: 2026-05-01T08:00:00Z."
         try:
             if match := re.fullmatch(r"([0-9]{1,6})([smhdw])", value.strip()):
                 ago = timedelta(**{_UNITS[match[2]]: int(match[1])})
                 moment = datetime.now(UTC) - ago
             else:
                 moment = datetime.fromisoformat(value.strip())
-            if not moment.tzinfo:
-                advice = "its time zone is missing; add Z or +02:00."
-            elif moment.timestamp() >= 0:
+            if moment.tzinfo and moment.timestamp() >= 0:
                 return moment.astimezone(UTC)
         except (ValueError, OverflowError):  # also before the year 1, or after 9999
             pass
+        advice = (
+            "use 90s, 15m, 2h, 1d, or an ISO 8601 timestamp with its zone: 2026-05-01T08:00:00Z."
+        )
         return self.fail(f"invalid time {value!r}: {advice}", param, ctx)
 
 
