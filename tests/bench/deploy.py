@@ -178,11 +178,10 @@ def lags(directory, endpoint, count=16):
     class Ear(Listener):
         begun = 0.0
 
-        def started(self, ref, total):
-            self.begun = self.begun or time.monotonic()
-            threading.Thread(target=signal, args=(ref.stack_name,), daemon=True).start()
-
-        def progressed(self, ref, event):
+        def progressed(self, ref, total, event):
+            if event.is_root and event.status == "CREATE_IN_PROGRESS":
+                self.begun = self.begun or time.monotonic()
+                threading.Thread(target=signal, args=(ref.stack_name,), daemon=True).start()
             if event.is_root and event.status == "CREATE_COMPLETE":
                 noticed.append((datetime.now(UTC) - event.at).total_seconds())
                 self.ended = time.monotonic()

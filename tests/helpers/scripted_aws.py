@@ -101,16 +101,14 @@ def environment(*stacks, **more):
 class RecordingListener(Listener):
     def __init__(self):
         self.answer = True
-        self.asked, self.events, self.results, self.totals = [], [], [], []
+        self.asked, self.events, self.results, self.totals = [], [], [], {}
 
     def confirm(self, plans):
         self.asked.append(list(plans))
         return self.answer(plans) if callable(self.answer) else self.answer
 
-    def started(self, ref, total):
-        self.totals.append(total)
-
-    def progressed(self, ref, event):
+    def progressed(self, ref, total, event):
+        self.totals[ref] = total
         self.events.append(event)
 
     def finished(self, result):

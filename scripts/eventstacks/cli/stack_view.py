@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from rich.progress import (
     BarColumn,
@@ -242,7 +242,7 @@ def _short(value: Any) -> str:
 
 
 class Reporter(Listener):
-    """Show progress and ask for confirmation; ``with`` it around the run.
+    """Show progress and ask for confirmation; ``with reporter.progress`` around the run.
 
     With ``as_json`` everything goes to stderr. With --quiet only failures are shown.
     """
@@ -250,7 +250,7 @@ class Reporter(Listener):
     def __init__(self, environment: Environment, total: int, *, yes: bool, as_json: bool) -> None:
         self._environment, self._yes, self._quiet = environment, yes, output.is_quiet()
         self._console = output.console(err=as_json)
-        self._progress = Progress(
+        self.progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
@@ -260,25 +260,18 @@ class Reporter(Listener):
             transient=True,
             disable=not self._console.is_terminal or self._quiet,
         )
-        self._all = self._progress.add_task("all stacks", total=total, current="")
-        # Row, total, and logical id → status of the resources that have begun.
-        self._tasks: dict[StackRef, tuple[TaskID, int, dict[str, str]]] = {}
+        self._all = self.progress.add_task("all stacks", total=total, current="")
+        # Row, and logical id → status of the resources that have begun.
+        self._tasks: dict[StackRef, tuple[TaskID, dict[str, str]]] = {}
         self._asking = threading.Lock()  # one question at a time
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
     def ask(self, lines: Iterable[Text | str], question: str) -> bool:
         """Show lines and ask, with the progress hidden; return True for yes."""
         with self._asking:
-            self._progress.stop()
+            self.progress.stop()
             self._console.print(*lines, sep="\n")
             answer = output.confirm(question, self._environment, yes=self._yes)
-            self._progress.start()
+            self.progress.start()
             return answer
 
     def confirm(self, plans: Sequence[Plan]) -> bool:
@@ -286,18 +279,15 @@ class Reporter(Listener):
         number = output.counted(sum(plan.changes for plan in plans), "stack")
         return self.ask(show(plans), f"Deploy {number} to {self._environment.name}?")
 
-    def started(self, ref: StackRef, total: int) -> None:
-        """Add a row for an operation with ``total`` resources."""
-        row = self._progress.add_task(str(ref), total=total or None, current="")
-        self._tasks[ref] = row, total, {}
-
-    def progressed(self, ref: StackRef, event: Event) -> None:
+    def progressed(self, ref: StackRef, total: int, event: Event) -> None:
         """Update the row of an operation; print failures, and without a terminal all events."""
-        row, total, resources = self._tasks[ref]
+        if ref not in self._tasks:
+            self._tasks[ref] = self.progress.add_task(str(ref), total=None, current=""), {}
+        row, resources = self._tasks[ref]
         if not event.is_root:
             resources[event.logical_id] = event.status
         current = [name for name, status in resources.items() if status.endswith("_IN_PROGRESS")]
-        self._progress.update(
+        self.progress.update(
             row,
             completed=len(resources) - len(current),
             total=max(total, len(resources)),
@@ -312,9 +302,9 @@ class Reporter(Listener):
 
     def finished(self, result: Result) -> None:
         """Remove the row of an operation."""
-        self._progress.advance(self._all)
+        self.progress.advance(self._all)
         if result.ref in self._tasks:
-            self._progress.remove_task(self._tasks.pop(result.ref)[0])
+            self.progress.remove_task(self._tasks.pop(result.ref)[0])
 
 
 def summarize(results: Sequence[Result], *, as_json: bool) -> int:

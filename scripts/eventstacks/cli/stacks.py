@@ -40,9 +40,8 @@ def _operating(
 ) -> Iterator[tuple[stack_view.Reporter, run.Scope]]:
     """Connect to an environment; yield a live view, and the scope whose progress it shows."""
     connection, refs = connect(env, stack, region, templates)
-    with stack_view.Reporter(
-        connection.environment, len(refs), yes=yes, as_json=as_json
-    ) as reporter:
+    reporter = stack_view.Reporter(connection.environment, len(refs), yes=yes, as_json=as_json)
+    with reporter.progress:
         yield reporter, run.Scope(connection, refs, reporter)
 
 
@@ -147,9 +146,9 @@ def status(env: str, stack: str | None, region: str | None, as_json: bool) -> in
     connection, refs = connect(env, stack, region)
     with output.progress("Reading stacks"):
         found = inspect.status(run.Scope(connection, refs))
-    documents = [one.document() for one in found]
+    rows = [one.document() for one in found]
     keys = ("stack_name", "region", "status", "changed", "drift", "protected")
-    output.print_rows(documents, keys, as_json=as_json, note="advice")
+    output.print_rows(rows, keys, as_json=as_json, note="advice")
     return output.EXIT_FAILED if output.print_errors(one.problem for one in found) else 0
 
 
@@ -167,10 +166,11 @@ def outputs(env: str, stack: str | None, region: str | None, as_json: bool) -> i
         found = inspect.status(run.Scope(connection, refs))
     if as_json:
         output.print_json([one.ref.document() | {"outputs": one.outputs} for one in found])
-    for one in found if not as_json else ():
-        output.echo(one.ref, style="bold")
-        for name, value in one.outputs.items():
-            output.echo(f"  {name:<28} {value}")
+    else:
+        for one in found:
+            output.echo(one.ref, style="bold")
+            for name, value in one.outputs.items():
+                output.echo(f"  {name:<28} {value}")
     problems = [one.problem for one in found] + [
         stack_outputs.NotDeployedError("the stack is not deployed", one.ref)
         for one in found
@@ -195,11 +195,12 @@ def drift(env: str, stack: str | None, region: str | None, as_json: bool) -> int
         found = inspect.drift(run.Scope(connection, refs))
     if as_json:
         output.print_json([output.snake_keys(one.document()) for one in found])
-    for one in found if not as_json else ():
-        _show_drift(one)
-    failed = output.print_errors(one.problem for one in found)
-    drifted = any(one.status == "DRIFTED" for one in found)
-    return output.EXIT_FAILED if failed else output.EXIT_CHANGES if drifted else 0
+    else:
+        for one in found:
+            _show_drift(one)
+    if output.print_errors(one.problem for one in found):
+        return output.EXIT_FAILED
+    return output.EXIT_CHANGES if any(one.status == "DRIFTED" for one in found) else 0
 
 
 def _show_drift(drift: run.Drift) -> None:

@@ -130,12 +130,10 @@ class Deployment:
         finally:
             if old:  # after the new one, so that a stack in review is not deleted under it
                 change_set.discard(stack, old, keep_stack=stack.ref in planner.unused)
-        if not found.changes:
-            return found
         environment, allowed = self.scope.aws.environment, self.options.allow_replace
         check_losses(environment, [found], allowed, "this stack was not changed")
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
-        if not creates and not self.scope.listener.confirm([found]):
+        if found.changes and not creates and not self.scope.listener.confirm([found]):
             raise failure.DeploymentError("declined", code=ErrorCode.DECLINED, where=str(stack.ref))
         return found
 

@@ -146,11 +146,8 @@ class Listener:
         """
         return True
 
-    def started(self, ref: StackRef, total: int) -> None:
-        """Handle the start of an operation with ``total`` resources."""
-
-    def progressed(self, ref: StackRef, event: operation.Event) -> None:
-        """Handle an event."""
+    def progressed(self, ref: StackRef, total: int, event: operation.Event) -> None:
+        """Handle an event of an operation with ``total`` resources; 0 if that is not known."""
 
     def finished(self, result: Result) -> None:
         """Handle the end of the work on one stack."""
@@ -286,8 +283,7 @@ class Scope:
         self, stack: StackClient, running: operation.Operation, total: int = 0
     ) -> str:
         """Follow an operation of ``total`` resources and report every event."""
-        self.listener.started(stack.ref, total)
-        on_event = functools.partial(self.listener.progressed, stack.ref)
+        on_event = functools.partial(self.listener.progressed, stack.ref, total)
         return operation.follow(stack, running, on_event)
 
 

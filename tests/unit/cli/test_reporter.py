@@ -17,6 +17,11 @@ from eventstacks.cloudformation.run import Interrupted, Result
 STACK = stack_ref("test", "bus", "t-bus", "us-east-1")
 
 
+def event(name="t-bus", status="CREATE_IN_PROGRESS"):
+    at, is_root = datetime(2026, 1, 1, tzinfo=UTC), name == "t-bus"
+    return Event(at, name, "id", "AWS::SQS::Queue", status, is_root=is_root)
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_a_row_on_a_terminal_and_a_line_in_a_pipe(monkeypatch, terminal):
     out = io.StringIO()
@@ -25,22 +30,14 @@ def test_progress_is_a_row_on_a_terminal_and_a_line_in_a_pipe(monkeypatch, termi
         "console",
         lambda **_: Console(file=out, force_terminal=terminal, width=100, highlight=False),
     )
-    events = [
-        Event(datetime(2026, 1, 1, tzinfo=UTC), name, "id", kind, status, is_root=name == "t-bus")
-        for name, kind, status in (
-            ("t-bus", "AWS::CloudFormation::Stack", "CREATE_IN_PROGRESS"),
-            ("Topic", "AWS::SNS::Topic", "CREATE_COMPLETE"),
-            ("Queue", "AWS::SQS::Queue", "CREATE_IN_PROGRESS"),
-        )
-    ]
-    with stack_view.Reporter(
+    reporter = stack_view.Reporter(
         SimpleNamespace(name="test", protect=False), 1, yes=True, as_json=False
-    ) as reporter:
-        reporter.started(STACK, 4)
-        for event in events:
-            reporter.progressed(STACK, event)
+    )
+    with reporter.progress:
+        for one in (event(), event("Topic", "CREATE_COMPLETE"), event("Queue")):
+            reporter.progressed(STACK, 4, one)
         rendered = Console(width=100, file=io.StringIO())
-        rendered.print(reporter._progress.get_renderable())
+        rendered.print(reporter.progress.get_renderable())
         row = rendered.file.getvalue().splitlines()[-1]
         reporter.finished(Result(STACK, "created", 3.21))
     assert [word for word in ("t-bus", "1/4", "Queue") if word in row] == ["t-bus", "1/4", "Queue"]
@@ -54,24 +51,23 @@ def test_no_progress_table_is_drawn_over_a_prompt(monkeypatch, answer, running):
 
     def ask(*_, **__):
         if running:  # another thread's stack begins meanwhile
-            begins = threading.Thread(
-                target=reporter.started, args=(stack_ref("dev", "bus", "bus", "us-east-1"), 3)
-            )
+            begins = threading.Thread(target=reporter.progressed, args=(STACK, 4, event()))
             begins.start()
             begins.join()
-        drawn.append(reporter._progress.live.is_started)
+        drawn.append(reporter.progress.live.is_started)
         return answer
 
     monkeypatch.setattr(
         output, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
     )
     monkeypatch.setattr(output, "confirm", ask)
-    with stack_view.Reporter(
+    reporter = stack_view.Reporter(
         SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
-    ) as reporter:
+    )
+    with reporter.progress:
         assert reporter.confirm([]) is answer
         assert drawn == [False]
-        assert reporter._progress.live.is_started
+        assert reporter.progress.live.is_started
 
 
 def test_the_summary_gives_the_exit_code_and_the_reason_last(capsys):
@@ -125,7 +121,7 @@ def test_an_interruption_lists_what_continues_and_how_to_cancel_it():
     ):
         with (
             pytest.raises(KeyboardInterrupt) as caught,
-            stack_view.Reporter(SimpleNamespace(name="test"), 1, yes=True, as_json=False),
+            stack_view.Reporter(SimpleNamespace(name="t"), 1, yes=True, as_json=False).progress,
         ):
             raise error
         assert [one for one in words if one not in str(caught.value)] == []

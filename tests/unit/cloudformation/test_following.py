@@ -171,7 +171,7 @@ def test_the_end_is_noticed_soon_with_one_call_per_tick(world):
             (0, "STACK", "CREATE_IN_PROGRESS"), (end, "STACK", "CREATE_COMPLETE")
         )
         noticed = []
-        w.listener.progressed = lambda _ref, event, w=w, noticed=noticed: (
+        w.listener.progressed = lambda _ref, _total, event, w=w, noticed=noticed: (
             noticed.append(w.clock.now()) if event.status == "CREATE_COMPLETE" else None
         )
         w.deploy()

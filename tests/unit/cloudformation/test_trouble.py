@@ -122,7 +122,7 @@ def test_threads_are_bounded(world, monkeypatch):
         )
     )
     most = []
-    w.listener.started = lambda *_: most.append(threading.active_count())
+    w.listener.progressed = lambda *_: most.append(threading.active_count())
     before = threading.active_count()
     results = w.deploy()
     assert {one.outcome for one in results} == {"created"}
