@@ -66,8 +66,8 @@ class StrictLoader(FAST_LOADER):  # type: ignore[misc]
             if not isinstance(key, yaml.ScalarNode):
                 raise refuse(key, "keys must be scalars")
             if key.tag not in (_MERGE, *_KEY_TAGS):
-                kind = "a boolean" if key.tag == f"{_TAG}bool" else "not a string"
-                raise refuse(key, f"the key {key.value!r} is {kind} in YAML; quote it")
+                kind = key.tag.replace(_TAG, "")
+                raise refuse(key, f"the key {key.value!r} is of type {kind} in YAML; quote it")
             if key.value in seen:
                 raise refuse(key, f"duplicate key {key.value!r}")
             seen.add(key.value)

@@ -25,12 +25,6 @@ PARAMETERS = Path("parameters")
 _INHERITED = ("role", "rollback_alarms", "rollback_minutes")
 
 
-class EnvironmentFileError(ToolError):
-    """An error in ``parameters/<env>.yaml``."""
-
-    default_code = ErrorCode.ENVIRONMENT_INVALID
-
-
 @dataclass(frozen=True)
 class OutputReference:
     """The output of another stack: ``!Output stack.Output`` or ``!Output stack.Output@region``."""
@@ -142,11 +136,12 @@ class Environment:
 
         All, or those of ``stack`` and ``region``.
 
-        Raises EnvironmentFileError if there is none.
+        Raises ToolError if there is none.
         """
         if stack is not None and stack not in self.stacks:
-            raise EnvironmentFileError(
+            raise ToolError(
                 f"stack {stack!r} not found in this environment{nearest(stack, self.stacks)}",
+                code=ErrorCode.ENVIRONMENT_INVALID,
                 where=f"{self.path}: stacks",
                 advice=f"Stacks: {', '.join(self.stacks)}. "
                 "Add an entry under `stacks:` to deploy another template.",
@@ -160,8 +155,9 @@ class Environment:
         ]
         if not refs:
             known = sorted({where for one in wanted for where in one.regions})
-            raise EnvironmentFileError(
+            raise ToolError(
                 f"region {region!r} is not in this environment",
+                code=ErrorCode.ENVIRONMENT_INVALID,
                 where=f"{self.path}: regions",
                 advice=f"Regions: {', '.join(known) or 'none'}.",
             )
@@ -246,11 +242,11 @@ def validator() -> jsonschema.Draft202012Validator:
 def load(name: str, directory: Path = PARAMETERS) -> Environment:
     """Read ``parameters/<name>.yaml``.
 
-    Raises EnvironmentFileError or DocumentError with file and key.
+    Raises ToolError with file and key.
     """
     path = directory / f"{name}.yaml"
     if name not in (known := names(directory)):
-        raise EnvironmentFileError(
+        raise ToolError(
             f"environment {name!r} not found{nearest(name, known)}",
             code=ErrorCode.NOT_FOUND,
             where=str(directory),
@@ -269,7 +265,7 @@ def load(name: str, directory: Path = PARAMETERS) -> Environment:
     return environment
 
 
-def _invalid(error: jsonschema.ValidationError, path: Path) -> EnvironmentFileError:
+def _invalid(error: jsonschema.ValidationError, path: Path) -> ToolError:
     """Return an error of the schema as file, key, and what is expected there."""
     schema: Any = error.schema
     keys, advice = [str(one) for one in error.absolute_path], ""
@@ -285,7 +281,7 @@ def _invalid(error: jsonschema.ValidationError, path: Path) -> EnvironmentFileEr
     elif "propertyNames" in error.absolute_schema_path:
         keys.append(str(error.instance))
     where = f"{path}: {'.'.join(keys)}" if keys else str(path)
-    return EnvironmentFileError(what, where=where, advice=advice)
+    return ToolError(what, code=ErrorCode.ENVIRONMENT_INVALID, where=where, advice=advice)
 
 
 def _environment(path: Path, data: dict[str, Any]) -> Environment:
@@ -313,13 +309,14 @@ def _value(raw: Any) -> Any:
 
 
 def _check_regions_and_references(environment: Environment, stack: StackSettings) -> None:
-    """Raise EnvironmentFileError for a value of another Region, or for a stack that is missing."""
+    """Raise ToolError for a value of another Region, or for a stack that is missing."""
     key = f"{environment.path}: stacks.{stack.name}"
     others = {name: one for name, one in environment.stacks.items() if name != stack.name}
     for name, value in stack.parameters.items():
         if isinstance(value, dict) and value.keys() != set(stack.regions):
-            raise EnvironmentFileError(
+            raise ToolError(
                 f"expected a value for each Region of the stack: {', '.join(stack.regions)}",
+                code=ErrorCode.ENVIRONMENT_INVALID,
                 where=f"{key}.parameters.{name}",
                 advice=f"It has values for: {', '.join(value)}.",
             )
@@ -332,11 +329,15 @@ def _check_regions_and_references(environment: Environment, stack: StackSettings
     named += [(f"{key}.depends_on", name, "") for name in stack.depends_on]
     for where, name, region in named:
         if name not in others:
-            text = f"this environment has no other stack {name!r}{nearest(name, others)}"
-            raise EnvironmentFileError(text, where=where)
+            raise ToolError(
+                f"this environment has no other stack {name!r}{nearest(name, others)}",
+                code=ErrorCode.ENVIRONMENT_INVALID,
+                where=where,
+            )
         if region and region not in others[name].regions:
-            raise EnvironmentFileError(
+            raise ToolError(
                 f"{name} is not deployed in {region}",
+                code=ErrorCode.ENVIRONMENT_INVALID,
                 where=where,
                 advice=f"Write !Output {name}.…@region; its Regions: "
                 f"{', '.join(others[name].regions)}.",

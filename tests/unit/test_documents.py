@@ -51,7 +51,7 @@ def test_json_is_yaml_too():
         ),
         (
             "Conditions:\n  On: !Equals [a, a]\n",
-            "t.yaml:2:3: invalid YAML: the key 'On' is a boolean in YAML; quote it",
+            "t.yaml:2:3: invalid YAML: the key 'On' is of type bool in YAML; quote it",
         ),
         (
             "Resources: {A: {Type: x, Properties: &p {P: *p}}}",

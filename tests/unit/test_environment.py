@@ -4,8 +4,9 @@ import jsonschema
 import pytest
 from environment_files import GOOD, load
 
-from eventstacks import documents, environment
-from eventstacks.environment import EnvironmentFileError, OutputReference, Source
+from eventstacks import environment
+from eventstacks.environment import OutputReference, Source
+from eventstacks.errors import ErrorCode, ToolError
 
 
 def test_an_environment_file_is_read(tmp_path):
@@ -78,9 +79,9 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
     ("prefix: dev-", "prefix: dev-\nprefix: dev-", "dev.yaml:5:1", "duplicate key 'prefix'"),
     ("prefix: dev-", "profile: !Output a.B", "profile", "not"),
     ("prefix: dev-", "profile: true", "profile", "not true"),
-    ("  rules:", "  true:", "dev.yaml:9:3", "the key 'true' is a boolean in YAML; quote it"),
-    ("{environment: dev}", "{~: dev}", "dev.yaml:5", "is not a string in YAML"),
-    ("Days: 7", "!Output rules.Arn : 7", "dev.yaml:8", "is not a string in YAML"),
+    ("  rules:", "  true:", "dev.yaml:9:3", "the key 'true' is of type bool in YAML; quote it"),
+    ("{environment: dev}", "{~: dev}", "dev.yaml:5", "in YAML; quote it"),
+    ("Days: 7", "!Output rules.Arn : 7", "dev.yaml:8", "in YAML; quote it"),
     ("'111122223333'", "'1111222233\u0663\u0663'", "account", "12 digits"),
     ("us-east-1, eu-west-1]", "us-east-\u0661]", "regions", A_REGION),
     ("prefix: dev-", "protect: {}", "protect", "not {}"),
@@ -126,9 +127,10 @@ FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), 
 @pytest.mark.parametrize(("old", "new", "place", "words"), FAULTS)
 def test_an_error_names_file_line_and_key(tmp_path, old, new, place, words):
     assert old in GOOD
-    with pytest.raises((EnvironmentFileError, documents.DocumentError)) as error:
+    with pytest.raises(ToolError) as error:
         load(tmp_path, GOOD.replace(old, new, 1))
     assert error.value.where.startswith(str(tmp_path / "dev.yaml"))
+    assert error.value.code in {ErrorCode.ENVIRONMENT_INVALID, ErrorCode.DOCUMENT_INVALID}
     assert place in error.value.where
     assert words in str(error.value)
 
@@ -224,24 +226,24 @@ def test_parameters_can_be_merged(tmp_path):
 def test_a_name_without_a_file_is_not_found(tmp_path, name):
     (tmp_path / "folder.yaml").mkdir()
     load(tmp_path, GOOD)
-    with pytest.raises(EnvironmentFileError, match=r"environment .* not found.*\nAvailable: dev\."):
+    with pytest.raises(ToolError, match=r"environment .* not found.*\nAvailable: dev\."):
         environment.load(name, tmp_path)
 
 
 def test_an_environment_without_stacks_is_refused(tmp_path):
-    with pytest.raises(EnvironmentFileError, match="'stacks' is a required"):
+    with pytest.raises(ToolError, match="'stacks' is a required"):
         load(tmp_path, "regions: [us-east-1]\n")
 
 
 def test_in_a_folder_without_environments_init_is_advised(tmp_path):
-    with pytest.raises(EnvironmentFileError, match="eventstacks init"):
+    with pytest.raises(ToolError, match="eventstacks init"):
         environment.load("local", tmp_path)
 
 
 def test_a_missing_environment_lists_the_others(tmp_path):
     (tmp_path / "prod.yaml").write_text(GOOD)
     with pytest.raises(
-        EnvironmentFileError,
+        ToolError,
         match=r"environment 'prd' not found; did you mean 'prod'\?\nAvailable: prod",
     ):
         environment.load("prd", tmp_path)
@@ -257,9 +259,9 @@ def test_choosing_stacks_and_regions(tmp_path):
     assert [(ref.stack, ref.region) for ref in dev.choose("bus", "eu-west-1")] == [
         ("bus", "eu-west-1")
     ]
-    with pytest.raises(EnvironmentFileError, match="stack 'rule' not found"):
+    with pytest.raises(ToolError, match="stack 'rule' not found"):
         dev.choose("rule")
-    with pytest.raises(EnvironmentFileError, match="region 'eu-west-1' is not in this environment"):
+    with pytest.raises(ToolError, match="region 'eu-west-1' is not in this environment"):
         dev.choose("rules", "eu-west-1")
 
 
