@@ -55,8 +55,7 @@ def check_host(url: str) -> None:
     """Raise NotDelivered for a URL that does not name this machine."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host not in ("127.0.0.1", "localhost") and not host.endswith(".localhost"):
-        hosts = "127.0.0.1, localhost and *.localhost"
-        text = f"the embedded AWS sends events to {hosts} only, not to {host}"
+        text = f"the embedded AWS sends events to 127.0.0.1 and localhost only, not to {host}"
         raise NotDelivered("CONNECTION_FAILURE", text)
 
 
@@ -149,11 +148,12 @@ def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> N
     check_host(request["url"])
     key = (get_account_id(), get_region(), connection["Name"])
     delivery = functools.partial(send, request, dict(connection), key)
-    # The thread has the context of this call, with account and Region, and a slow receiver delays
-    # nothing else.
-    run = contextvars.copy_context().run
-    arguments = (send_with_retries, target.settings, rule, view, delivery)
-    threading.Thread(target=run, args=arguments, daemon=True).start()
+    # In a thread, so that a slow receiver delays nothing else.
+    threading.Thread(
+        target=contextvars.copy_context().run,  # with the account and Region of this call
+        args=(send_with_retries, target.settings, rule, view, delivery),
+        daemon=True,
+    ).start()
 
 
 deliveries.RULE_SENDERS["api-destination"] = to_api_destination

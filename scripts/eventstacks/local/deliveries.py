@@ -32,6 +32,7 @@ from eventstacks.local.ministack import (
     Json,
     NotDelivered,
     Original,
+    as_text,
     call,
     in_region,
     log,
@@ -90,16 +91,15 @@ def to_bus(target: Target, text: str) -> None:
     region, bus = target.arn.split(":")[3], bus_of(target)
     entry = {**target.settings["EventBridgeParameters"], "EventBusName": bus, "Detail": text}
     answer = in_region(region, lambda: call("eventbridge", "AWSEvents.PutEvents", Entries=[entry]))
-    if answer["FailedEntryCount"]:
-        [refused] = answer["Entries"]
-        raise AwsError(refused["ErrorCode"], refused["ErrorMessage"])
+    [result] = answer["Entries"]
+    if "ErrorCode" in result:
+        raise AwsError(result["ErrorCode"], result["ErrorMessage"])
 
 
 def bus_of(target: Target) -> str:
     """Return the name of a bus in any Region. Raises NotDelivered if it does not exist."""
     (region, account), bus = target.arn.split(":")[3:5], target.arn.partition(":event-bus/")[2]
-    is_default = bus == "default"
-    exists = is_default or in_region(region, eventbridge._event_buses.get, bus) is not None
+    exists = bus == "default" or in_region(region, eventbridge._event_buses.get, bus)
     if account != get_account_id() or not exists:
         raise NotDelivered("NO_RESOURCE", f"{target.arn} does not exist")
     return bus
@@ -180,8 +180,6 @@ def to_log_group(target: Target, _event: Json, rule: Json, view: Any) -> None:
     except (ValueError, KeyError, TypeError) as error:  # the code is a guess
         reason = f"a log group needs timestamp and message: {error}"
         raise NotDelivered("INVALID_PARAMETER", reason) from error
-    if not isinstance(message, str):
-        message = json.dumps(message)
     stream = {
         "logGroupName": target.arn.split(":log-group:", 1)[1],
         # AWS: one stream with a UUID as its name
@@ -189,7 +187,7 @@ def to_log_group(target: Target, _event: Json, rule: Json, view: Any) -> None:
     }
     with contextlib.suppress(AwsError):  # it exists
         call("cloudwatch_logs", "Logs_20140328.CreateLogStream", **stream)
-    events = [{"timestamp": timestamp, "message": message}]
+    events = [{"timestamp": timestamp, "message": as_text(message)}]
     call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **stream, logEvents=events)
 
 
@@ -230,10 +228,15 @@ def give_up(
     code, message = failure.args
     if not isinstance(failure, NotDelivered):
         code = "NO_RESOURCE" if MISSING.search(code) else "ERROR_FROM_TARGET"
-    reasons = {"ERROR_CODE": code, "ERROR_MESSAGE": message, "RULE_ARN": rule["Arn"], **more}
-    reasons["TARGET_ARN"] = target["Arn"]
-    without_role = {"DeadLetterConfig": target.get("DeadLetterConfig")}
-    send_to_dlq(without_role, json.dumps(view.event_with_detail()), reasons, rule["Arn"])
+    reasons = {
+        "ERROR_CODE": code,
+        "ERROR_MESSAGE": message,
+        "RULE_ARN": rule["Arn"],
+        "TARGET_ARN": target["Arn"],
+        **more,
+    }
+    queue = {"DeadLetterConfig": target.get("DeadLetterConfig")}  # without the role
+    send_to_dlq(queue, json.dumps(view.event_with_detail()), reasons, rule["Arn"])
 
 
 @patch("_invoke_target", eventbridge)
@@ -269,9 +272,8 @@ def is_wanted(rule: Json, event: Json) -> bool:
 def dispatch(_original: Original, event: Json, view: Any = None) -> None:
     """Deliver an event to the targets of the rules that match; archive it unless it is a replay."""
     view = view or eventbridge._pattern_event_view(event)
-    rules = {key: rule for key, rule in eventbridge._rules.items() if is_wanted(rule, event)}
-    for key, rule in rules.items():
-        if eventbridge._matches_pattern_view(rule["EventPattern"], view):
+    for key, rule in list(eventbridge._rules.items()):
+        if is_wanted(rule, event) and eventbridge._matches_pattern_view(rule["EventPattern"], view):
             for target in list(eventbridge._targets.get(key, [])):
                 eventbridge._invoke_target(target, event, rule, view)
     eventbridge._archive_event(event, view, is_received="ReplayName" not in event)

@@ -93,11 +93,10 @@ def resource_policies(arn: str) -> list[Any]:
     """
     kind, (region, account) = kind_of(arn).name, arn.split(":")[3:5]
     if kind == "event-bus":
-        get = eventbridge._event_bus_policies.get
-        return [in_region(region, get, arn.partition(":event-bus/")[2]) or {}]
+        get, name = eventbridge._event_bus_policies.get, arn.partition(":event-bus/")[2]
+        return [in_region(region, get, name) or {}]
     if (region, account) != (get_region(), get_account_id()):
-        text = f"{arn} does not exist in {get_region()} of {get_account_id()}"
-        raise NotDelivered("NO_RESOURCE", text)
+        raise NotDelivered("NO_RESOURCE", f"{arn} is not in {get_region()} of {get_account_id()}")
     if kind == "logs":
         describe = "Logs_20140328.DescribeResourcePolicies"
         answers = [
@@ -105,11 +104,10 @@ def resource_policies(arn: str) -> list[Any]:
             for scope in ("ACCOUNT", "RESOURCE")
         ]
         return [policy["policyDocument"] for each in answers for policy in each["resourcePolicies"]]
-    if kind not in OWN_POLICY:
-        return []
-    if (policy := iam_evaluator._resource_policy(kind, arn)) is None:
+    found = iam_evaluator._resource_policy(kind, arn) if kind in OWN_POLICY else ({},)
+    if found is None:
         raise NotDelivered("NO_RESOURCE", f"{arn} does not exist")
-    return [policy[0] or {}]
+    return [found[0] or {}]
 
 
 def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]:

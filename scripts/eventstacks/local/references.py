@@ -14,6 +14,7 @@ from ministack.core.responses import get_account_id, get_region
 from ministack.services import cloudwatch_logs, eventbridge, iam, kms, s3, scheduler, sns, sqs
 from ministack.services.cloudformation import provisioners
 
+from eventstacks.flow.symbols import as_list
 from eventstacks.local import resources, senders
 from eventstacks.local.ministack import Json, Original, as_text, patch
 from eventstacks.local.policies import policies_allow, role_policies_allow
@@ -43,10 +44,11 @@ def trusts(arn: str, service: str) -> bool:
     Its conditions are ignored.
     """
     role = iam._roles.get(name_of(arn)) or {}
-    trust = json.loads(role.get("AssumeRolePolicyDocument") or "{}").get("Statement", [])
-    statements = trust if isinstance(trust, list) else [trust]
+    trust = json.loads(role.get("AssumeRolePolicyDocument") or "{}").get("Statement")
     policy = {
-        "Statement": [{**one, "Condition": {}} for one in statements if one["Effect"] == "Allow"]
+        "Statement": [
+            {**one, "Condition": {}} for one in as_list(trust) if one["Effect"] == "Allow"
+        ]
     }
     services = (f"{service}.amazonaws.com", f"{service}.{get_region()}.amazonaws.com")
     return any(policies_allow([policy], each, "sts:AssumeRole", arn, {}) for each in services)

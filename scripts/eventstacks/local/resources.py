@@ -37,14 +37,13 @@ NUMBERS = (
 )
 
 
-def make_numbers(value: Any) -> None:
-    """Turn the texts of NUMBERS in a mapping or list into numbers, in place."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, each in pairs:
-        if isinstance(each, dict | list):
-            make_numbers(each)
-        elif key in NUMBERS:
-            value[key] = int(each)
+def make_numbers(props: Json) -> None:
+    """Turn the texts of NUMBERS, at any depth of the properties, into numbers, in place."""
+
+    def with_numbers(found: Json) -> Json:
+        return {key: int(each) if key in NUMBERS else each for key, each in found.items()}
+
+    props |= json.loads(json.dumps(props, default=str), object_hook=with_numbers)
 
 
 def arn_of(service: str, resource: str) -> str:

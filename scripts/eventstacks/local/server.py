@@ -98,8 +98,8 @@ def secure(where: Path) -> None:
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = where.stat()
     if status.st_uid != os.geteuid():
-        text = "belongs to another user: set LOCAL_AWS_DIR to another directory"
-        raise PermissionError(errno.EPERM, text, str(where))
+        reason = "belongs to another user: set LOCAL_AWS_DIR to another directory"
+        raise PermissionError(errno.EPERM, reason, str(where))
     where.chmod(0o700)
     if status.st_mode & 0o077:
         (where / "alive").unlink(missing_ok=True)
@@ -142,13 +142,13 @@ def lock(where: Path) -> Iterator[TextIO]:
                 yield alive
             finally:
                 shutil.rmtree(where / "tmp", ignore_errors=True)
-                alive.truncate(0)
                 if os.getpgrp() == os.getpid():
                     signal.signal(signal.SIGTERM, signal.SIG_IGN)
                     os.killpg(os.getpid(), signal.SIGTERM)
     except OSError as error:
-        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        sys.exit(EXIT_NO_SPACE if is_full else f"{where}: {error}")
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            sys.exit(EXIT_NO_SPACE)
+        sys.exit(f"{where}: {error}")
 
 
 def publish(alive: TextIO, **state: Any) -> None:

@@ -60,7 +60,18 @@ SNAPSHOTS = {
         {"0074": "Creating manual cluster snapshot", "0075": "Manual cluster snapshot created"},
     ),
 }
-SNAPSHOT_PARTS = {"DBSnapshot": "snapshot", "DBClusterSnapshot": "cluster-snapshot"}
+# Kind of snapshot -> its part of an ARN, MiniStack's store and form, the attribute of encryption,
+# and the end of its error codes.
+SNAPSHOT_PARTS = {
+    "DBSnapshot": ("snapshot", rds._snapshots, rds._snapshot_xml, "Encrypted", ""),
+    "DBClusterSnapshot": (
+        "cluster-snapshot",
+        rds._db_cluster_snapshots,
+        rds._cluster_snapshot_xml,
+        "StorageEncrypted",
+        "Fault",
+    ),
+}
 CLOUDWATCH = "cloudwatch.amazonaws.com"
 ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}
 
@@ -196,7 +207,7 @@ def region_of(snapshot: str) -> str:
 
 def snapshot_arn(form: Form) -> str:
     """Return the ARN of the snapshot that a request creates or deletes, '' if there is none."""
-    for prefix, (part, kind) in itertools.product(("Target", ""), SNAPSHOT_PARTS.items()):
+    for prefix, (part, (kind, *_)) in itertools.product(("Target", ""), SNAPSHOT_PARTS.items()):
         if name := form.get(f"{prefix}{part}Identifier"):
             return f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name[0]}"
     return ""
@@ -228,44 +239,40 @@ async def on_rds(
     return answer
 
 
-def copy_snapshot(part: str, kind: str, form: Form) -> Any:
+def copy_snapshot(part: str, form: Form) -> Any:
     """Copy a snapshot of an instance or a cluster.
 
     The copy is available at once. Quotas are not counted.
 
-    ``part``: DBSnapshot or DBClusterSnapshot; ``kind``: its part of an ARN.
+    ``part``: a key of SNAPSHOT_PARTS.
     """
-    is_cluster = part == "DBClusterSnapshot"
-    store = rds._db_cluster_snapshots if is_cluster else rds._snapshots
-    suffix = "Fault" if is_cluster else ""
+    kind, store, to_xml, encrypted, suffix = SNAPSHOT_PARTS[part]
     source, name = form[f"Source{part}Identifier"][0], form[f"Target{part}Identifier"][0]
-    origin = region_of(source)
+    origin, arn, tags = region_of(source), snapshot_arn(form), rds._parse_tags(form)
     original = in_region(origin, store.get, source.rsplit(f":{kind}:", maxsplit=1)[-1])
     if original is None:
         return rds._error(f"{part}NotFound{suffix}", f"Snapshot {source} not found.", 404)
     if name in store:
         return rds._error(f"{part}AlreadyExists{suffix}", f"{name} already exists.", 400)
-    tags = rds._parse_tags(form)
     copy = {
         **original,
         f"{part}Identifier": name,
         "SourceRegion": origin,
         f"Source{part}Identifier": source,
-        f"{part}Arn": f"arn:aws:rds:{get_region()}:{get_account_id()}:{kind}:{name}",
+        f"{part}Arn": arn,
         "SnapshotType": "manual",
         "SnapshotCreateTime": now_iso(),
         "TagList": tags,
     }
     if key := form.get("KmsKeyId"):
-        copy |= {"KmsKeyId": key[0], "StorageEncrypted" if is_cluster else "Encrypted": True}
-    store[name], rds._tags[copy[f"{part}Arn"]] = copy, tags
-    xml = (rds._cluster_snapshot_xml if is_cluster else rds._snapshot_xml)(copy)
-    text = f"<Copy{part}Result><{part}>{xml}</{part}></Copy{part}Result>"
+        copy |= {"KmsKeyId": key[0], encrypted: True}
+    store[name], rds._tags[arn] = copy, tags
+    text = f"<Copy{part}Result><{part}>{to_xml(copy)}</{part}></Copy{part}Result>"
     return rds._xml(200, f"Copy{part}Response", text)
 
 
-for _part, _kind in SNAPSHOT_PARTS.items():
-    rds._ACTION_MAP[f"Copy{_part}"] = functools.partial(copy_snapshot, _part, _kind)
+for _part in SNAPSHOT_PARTS:
+    rds._ACTION_MAP[f"Copy{_part}"] = functools.partial(copy_snapshot, _part)
 # Services whose tags aws:ResourceTag in a role's policy can name.
 tagging._RESOURCE_TAG_COLLECTORS |= {**tagging._COLLECTORS, "rds": rds._tags.items}
 
