@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
@@ -63,7 +62,10 @@ MODULES = {name: module for verbs in VERBS.values() for name, (module, _) in ver
 
 
 class _LazyFinder(PathFinder):
-    """Find modules of this package; packages (``__init__``) are loaded at once."""
+    """Load modules of this package when they are first used; packages (``__init__``) at once.
+
+    Only for help: before Python 3.12.3 a second thread can see a half-loaded module of LazyLoader.
+    """
 
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -74,19 +76,6 @@ class _LazyFinder(PathFinder):
         return spec
 
 
-@contextlib.contextmanager
-def lazy_imports() -> Iterator[None]:
-    """Delay the loading of this package's modules that are imported in the block.
-
-    Only for help: before Python 3.12.3 a second thread can see a half-loaded module of LazyLoader.
-    """
-    sys.meta_path.insert(0, _LazyFinder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(_LazyFinder)
-
-
 class Verbs(click.Group):
     """The group of all verbs: ``VERBS`` says where each is, without loading it."""
 
@@ -94,11 +83,11 @@ class Verbs(click.Group):
         """Load a verb's module and return its command."""
         if cmd_name not in MODULES:
             return None
-        only_help = ctx.resilient_parsing or not {"-h", "--help"}.isdisjoint(sys.argv)
+        if ctx.resilient_parsing or not {"-h", "--help"}.isdisjoint(sys.argv):
+            sys.meta_path.insert(0, _LazyFinder)  # the process ends with the help
         gc.disable()  # what modules create stays: to look for garbage in it takes 0.1 s
-        with lazy_imports() if only_help else contextlib.nullcontext():
-            module = importlib.import_module(f"eventstacks.cli.{MODULES[cmd_name]}")
-            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        module = importlib.import_module(f"eventstacks.cli.{MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         gc.freeze()
         gc.enable()
         return command

@@ -91,8 +91,7 @@ def stack(
 def _bus_entry(bus_of: str) -> list[str]:
     """Return the lines of an environment file for a stack with a rule on another stack's bus."""
     local = environment.load("local")
-    local.choose(bus_of)  # raises an error if there is none
-    settings = local.stacks[bus_of]
+    settings = local.choose(bus_of)[0].settings
     document = rendering.render(settings.template).document
     value = ((document.get("Outputs") or {}).get("EventBusName") or {}).get("Value")
     resources = document["Resources"].items()

@@ -17,6 +17,7 @@ def run(*arguments, data=b""):
     try:
         with (
             mock.patch.object(sys, "argv", ["eventstacks", *arguments]),
+            mock.patch.object(sys, "meta_path", sys.meta_path.copy()),  # help changes it
             mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
