@@ -8,6 +8,7 @@ from scripted_cloudformation import FakeCloudFormation
 from eventstacks.aws import Cancelled
 from eventstacks.cloudformation.run import Listener
 from eventstacks.environment import Environment, StackSettings
+from eventstacks.errors import ErrorCode, ToolError
 
 
 class FakeClock:
@@ -105,7 +106,9 @@ class RecordingListener(Listener):
 
     def confirm(self, plans):
         self.asked.append(list(plans))
-        return self.answer(plans) if callable(self.answer) else self.answer
+        answer = self.answer(plans) if callable(self.answer) else self.answer
+        if not answer:
+            raise ToolError("declined", code=ErrorCode.DECLINED)
 
     def progressed(self, ref, total, event):
         self.totals[ref] = total

@@ -6,7 +6,7 @@ import signal
 from operators import PATIENCE
 from waiting import eventually
 
-from eventstacks.errors import ErrorCode
+from eventstacks.errors import ErrorCode, ToolError
 
 
 def test_messages_are_listed_by_rule_target_and_code_and_kept(operate):
@@ -165,7 +165,11 @@ def test_no_is_an_answer(operate, monkeypatch):
     one = operate("custom-event-bus", LogsPolicyScope="none")
     one.put("apple")
     eventually(one.dead_letter_messages)
-    monkeypatch.setattr("eventstacks.cli.output.confirm", lambda *_, **__: False)
+
+    def no(*_, **__):
+        raise ToolError("not confirmed", code=ErrorCode.DECLINED)
+
+    monkeypatch.setattr("eventstacks.cli.output.confirm", no)
     for options in (("redrive", "--to", "target"), ("archive-replay", "--since", "1h")):
         done = one.run(*options, "--json", code=1)
         assert json.loads(done.stdout)["error"]["code"] == ErrorCode.DECLINED

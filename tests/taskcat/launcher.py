@@ -70,9 +70,7 @@ def taskcat(
     else:
         account = aws.Aws(chosen, server.start).guard()
         question = f"Create and delete the stacks of .taskcat.yml in account {account}?"
-        if not output.confirm(question, chosen, yes=yes):
-            output.echo("Nothing was changed.", err=True)
-            return output.EXIT_FAILED
+        output.confirm(question, chosen, yes=yes)
         profile = ["--profile", chosen.profile] if chosen.profile else []
         # `make lint` has linted; taskcat would lint every template once per test.
         run = ["test", "run", "--lint-disable", "--minimal-output", *selected, *arguments]

@@ -25,7 +25,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from eventstacks.environment import Environment
-from eventstacks.errors import ToolError
+from eventstacks.errors import ErrorCode, ToolError
 
 EXIT_FAILED, EXIT_CHANGES, EXIT_INTERRUPTED = 1, 3, 130  # click's own is 2: wrong use
 QUIET = "eventstacks.quiet"  # key of click's context for --quiet
@@ -212,21 +212,24 @@ def header(environment: Environment, account: str, regions: Iterable[str], endpo
         echo(" · ".join(filter(None, words)), err=True, style="dim")
 
 
-def confirm(question: str, environment: Environment, *, yes: bool) -> bool:
+def confirm(question: str, environment: Environment, *, yes: bool) -> None:
     """Ask on the terminal; a protected environment wants its name typed, exactly.
 
-    Raises UsageError if there is no terminal to ask on.
+    Raises ToolError (DECLINED), and UsageError if there is no terminal to ask on.
     """
     if yes:
-        return True
+        return
     if not sys.stdin.isatty():
         answer = "YES=1" if os.environ.get("EVENTSTACKS_MAKE") else "--yes"
         raise click.UsageError(f"no terminal for the prompt; pass {answer}. Nothing was changed.")
     if environment.protect:
         words = f"{question} Type the name of the environment, {environment.name}, to continue"
         answer = click.prompt(words, default="", show_default=False, err=True)
-        return bool(answer == environment.name)
-    return click.confirm(question, err=True)
+        is_confirmed = answer == environment.name
+    else:
+        is_confirmed = click.confirm(question, err=True)
+    if not is_confirmed:
+        raise ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
 
 
 @contextmanager

@@ -85,8 +85,8 @@ def redrive(
         events = output.counted(len(chosen), "event")
         where = "bus, where every rule sees them again" if to == "bus" else to
         question = f"Send {events} to their {where}?"
-        if chosen and not output.confirm(question, aws.environment, yes=yes):
-            raise ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
+        if chosen:
+            output.confirm(question, aws.environment, yes=yes)
         code = _redrive(aws, chosen, to, rate, as_json=as_json)
         return code or int(not chosen and any(queue.in_flight for queue in queues))
 
@@ -218,8 +218,7 @@ def archive_replay(
     names = ", ".join("{name} ({region})".format(**one) for one in found)
     window = f"{output.time_text(since)} to {output.time_text(until)}"
     question = f"Replay {window} of {names} to {', '.join(rules) or 'all rules of the bus'}?"
-    if not output.confirm(question, aws.environment, yes=yes):
-        raise ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
+    output.confirm(question, aws.environment, yes=yes)
     replays: list[tuple[str, str]] = []
     try:
         for one, rule_arns in zip(found, arns, strict=True):

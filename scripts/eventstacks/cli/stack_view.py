@@ -265,19 +265,20 @@ class Reporter(Listener):
         self._tasks: dict[StackRef, tuple[TaskID, dict[str, str]]] = {}
         self._asking = threading.Lock()  # one question at a time
 
-    def ask(self, lines: Iterable[Text | str], question: str) -> bool:
-        """Show lines and ask, with the progress hidden; return True for yes."""
+    def ask(self, lines: Iterable[Text | str], question: str) -> None:
+        """Show lines and ask, with the progress hidden. Raises ToolError (DECLINED)."""
         with self._asking:
             self.progress.stop()
             self._console.print(*lines, sep="\n")
-            answer = output.confirm(question, self._environment, yes=self._yes)
-            self.progress.start()
-            return answer
+            try:
+                output.confirm(question, self._environment, yes=self._yes)
+            finally:
+                self.progress.start()
 
-    def confirm(self, plans: Sequence[Plan]) -> bool:
+    def confirm(self, plans: Sequence[Plan]) -> None:
         """Show the plans and ask."""
         number = output.counted(sum(plan.changes for plan in plans), "stack")
-        return self.ask(show(plans), f"Deploy {number} to {self._environment.name}?")
+        self.ask(show(plans), f"Deploy {number} to {self._environment.name}?")
 
     def progressed(self, ref: StackRef, total: int, event: Event) -> None:
         """Update the row of an operation; print failures, and without a terminal all events."""

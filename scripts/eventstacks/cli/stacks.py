@@ -21,11 +21,7 @@ from eventstacks.cloudformation import delete as deletion
 from eventstacks.cloudformation import deploy as deployment
 from eventstacks.cloudformation import outputs as stack_outputs
 from eventstacks.cloudformation import recover as recovery
-from eventstacks.errors import ErrorCode, ToolError, command_line
-
-
-def _declined() -> ToolError:
-    return ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
+from eventstacks.errors import command_line
 
 
 @contextmanager
@@ -101,8 +97,6 @@ def deploy(
     templates = rendering.Templates()
     with _operating(env, stack, region, templates, yes=yes, as_json=as_json) as (_, scope):
         results = deployment.deploy(scope, templates, change_set.Options(**chosen))
-    if not results:
-        raise _declined()
     return stack_view.summarize(results, as_json=as_json)
 
 
@@ -128,8 +122,8 @@ def delete(
         deployed = [one for one in previews if one.stack and not one.problem]
         lines = [line for one in deployed for line in stack_view.deletion(one)]
         question = f"Delete {output.counted(len(deployed), 'stack')} of {env}?"
-        if deployed and not reporter.ask(lines, question):
-            raise _declined()
+        if deployed:
+            reporter.ask(lines, question)
         results = deletion.delete(scope, previews, empty_buckets=empty_buckets)
     return stack_view.summarize(results, as_json=as_json)
 
@@ -242,8 +236,8 @@ def recover(
     with _operating(env, stack, region, yes=yes, as_json=as_json) as (reporter, scope):
         steps = recovery.propose(scope, **how)
         lines = [f"{one.ref} {one.description}" for one in steps if one.method]
-        if lines and not reporter.ask(lines, "Carry out these steps?"):
-            raise _declined()
+        if lines:
+            reporter.ask(lines, "Carry out these steps?")
         results = recovery.recover(scope, steps)
     if not results:
         output.echo(f"Nothing to recover. See: {command_line('status', env=env)}", err=True)

@@ -4,7 +4,7 @@ render    ``rendering.render_all()``: the caller passes the templates, the bytes
 lint      ``eventstacks lint``, before or in CI: linting is a layer above this one
 plan      a change set per stack and Region, all at once                   ``Planner.plan``
 show      the listener gets all plans, and
-confirm   returns True to go on                                            ``Listener.confirm``
+confirm   asks; raises ToolError if the user declines                      ``Listener.confirm``
 execute   exactly the change sets that were shown, each stack after those
           it depends on                                                    ``Deployment.execute``
 follow    each operation by its events, until it ends                      ``operation.follow``
@@ -46,15 +46,15 @@ def deploy(
 ) -> list[Result]:
     """Create or update stacks; return a result per stack.
 
-    Returns [] if the listener declines. A stack that fails keeps those that depend on it from being
-    changed; all others go on. Raises ToolError for the wrong account, STACK_PROTECTED (before
-    anything is changed) and Interrupted; the error of one stack is in its result.
+    A stack that fails keeps those that depend on it from being changed; all others go on. Raises
+    ToolError for the wrong account, STACK_PROTECTED and DECLINED (before anything is changed), and
+    Interrupted; the error of one stack is in its result.
     """
     with _deployment(scope, templates, options) as run:
         plans = scope.for_each(run.planner.plan, Plan)
         check_losses(scope.aws.environment, plans, run.options.allow_replace)
-        if any(one.changes for one in plans) and not scope.listener.confirm(plans):
-            return []
+        if any(one.changes for one in plans):
+            scope.listener.confirm(plans)
         return scope.work(plans, run.deploy_stack, run.planner.before, "skipped: it depends on {}")
 
 
@@ -133,8 +133,8 @@ class Deployment:
         environment, allowed = self.scope.aws.environment, self.options.allow_replace
         check_losses(environment, [found], allowed, "this stack was not changed")
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
-        if found.changes and not creates and not self.scope.listener.confirm([found]):
-            raise failure.DeploymentError("declined", code=ErrorCode.DECLINED, where=str(stack.ref))
+        if found.changes and not creates:
+            self.scope.listener.confirm([found])
         return found
 
     def execute(self, stack: StackClient, found: Plan, made: ChangeSet) -> operation.Operation:

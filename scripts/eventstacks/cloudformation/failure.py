@@ -62,6 +62,7 @@ def wrap(error: Exception, ref: StackRef, mask: Callable[[str], str] = str) -> T
     ``mask`` is applied to AWS's words: a refusal can repeat the value of a secret.
     """
     if isinstance(error, ToolError):
+        error.where = error.where or str(ref)
         return error
     if is_login_error(error):
         return DeploymentError(

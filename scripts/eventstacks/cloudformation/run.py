@@ -139,12 +139,11 @@ class Step(Report):
 class Listener:
     """Callbacks of a run. All but ``confirm`` are called from the threads that do the work."""
 
-    def confirm(self, plans: Sequence[Plan]) -> bool:  # noqa: ARG002
-        """Return True to execute these plans.
+    def confirm(self, plans: Sequence[Plan]) -> None:
+        """Raise ToolError (DECLINED) to not execute these plans.
 
-        Asked once, and again for what could not be shown before.
+        Called once, and again for what could not be shown before.
         """
-        return True
 
     def progressed(self, ref: StackRef, total: int, event: operation.Event) -> None:
         """Handle an event of an operation with ``total`` resources; 0 if that is not known."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,27 +214,32 @@ def test_a_time_is_shown_with_its_zone():
 PROTECTED = SimpleNamespace(name="prod", protect=True)
 
 
+def check_answer(environment, *, is_yes):
+    with nullcontext() if is_yes else pytest.raises(ToolError) as caught:
+        output.confirm("Delete?", environment, yes=False)
+    assert is_yes or caught.value.code == ErrorCode.DECLINED
+
+
 @pytest.mark.parametrize(
-    ("typed", "is_confirmed"),
+    ("typed", "is_yes"),
     [("prod", True), ("y", False), ("yes", False), ("Prod", False), ("prod2", False), ("", False)],
 )
-def test_a_protected_environment_wants_its_name_typed(typed, is_confirmed, monkeypatch):
+def test_a_protected_environment_wants_its_name_typed(typed, is_yes, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text: typed)
-    assert output.confirm("Delete?", PROTECTED, yes=False) is is_confirmed
+    check_answer(PROTECTED, is_yes=is_yes)
 
 
-@pytest.mark.parametrize(("typed", "is_confirmed"), [("y", True), ("n", False), ("", False)])
-def test_another_environment_wants_yes_or_no(typed, is_confirmed, monkeypatch):
+@pytest.mark.parametrize(("typed", "is_yes"), [("y", True), ("n", False), ("", False)])
+def test_another_environment_wants_yes_or_no(typed, is_yes, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _text: typed)
-    chosen = SimpleNamespace(name="dev", protect=False)
-    assert output.confirm("Delete?", chosen, yes=False) is is_confirmed
+    check_answer(SimpleNamespace(name="dev", protect=False), is_yes=is_yes)
 
 
 def test_without_a_terminal_nothing_is_confirmed(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("prod\n"))
-    assert output.confirm("Delete?", PROTECTED, yes=True)
+    output.confirm("Delete?", PROTECTED, yes=True)
     for make, answer in (("1", "YES=1"), ("", "--yes")):
         monkeypatch.setenv("EVENTSTACKS_MAKE", make)
         with pytest.raises(click.UsageError, match=answer):

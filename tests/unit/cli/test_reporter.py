@@ -2,6 +2,7 @@
 
 import io
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from eventstacks.cli import output, stack_view
 from eventstacks.cloudformation.failure import DeploymentError
 from eventstacks.cloudformation.operation import Event
 from eventstacks.cloudformation.run import Interrupted, Result
+from eventstacks.errors import ToolError
 
 STACK = stack_ref("test", "bus", "t-bus", "us-east-1")
 
@@ -55,7 +57,8 @@ def test_no_progress_table_is_drawn_over_a_prompt(monkeypatch, answer, running):
             begins.start()
             begins.join()
         drawn.append(reporter.progress.live.is_started)
-        return answer
+        if not answer:
+            raise ToolError("not confirmed")
 
     monkeypatch.setattr(
         output, "console", lambda **_: Console(file=io.StringIO(), force_terminal=True)
@@ -65,7 +68,8 @@ def test_no_progress_table_is_drawn_over_a_prompt(monkeypatch, answer, running):
         SimpleNamespace(name="dev", protect=False), 1, yes=False, as_json=False
     )
     with reporter.progress:
-        assert reporter.confirm([]) is answer
+        with nullcontext() if answer else pytest.raises(ToolError):
+            reporter.confirm([])
         assert drawn == [False]
         assert reporter.progress.live.is_started
 

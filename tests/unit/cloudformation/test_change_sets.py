@@ -106,7 +106,9 @@ def test_a_stack_in_review_is_created_and_kept_with_the_change_set_of_another(wo
 def test_declining_leaves_neither_change_set_nor_stack(world):
     w = world()
     w.listener.answer = False
-    assert w.deploy() == []
+    with pytest.raises(ToolError) as caught:
+        w.deploy()
+    assert caught.value.code == ErrorCode.DECLINED
     assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
 
 
@@ -119,7 +121,8 @@ def test_declining_keeps_a_stack_that_another_run_created_meanwhile(world):
         return False
 
     w.listener.answer = no
-    w.deploy()
+    with pytest.raises(ToolError):
+        w.deploy()
     assert w.cfn.find("t-bus")
     assert "delete_stack" not in w.cfn.names()
 
@@ -140,7 +143,8 @@ def test_declining_keeps_a_stack_in_review_with_change_sets_of_others(world, oth
         return False
 
     w.listener.answer = no
-    w.deploy()
+    with pytest.raises(ToolError):
+        w.deploy()
     assert w.cfn.status(w.cfn.find("t-bus")) == "REVIEW_IN_PROGRESS"
     assert sorted(one["given"]["ChangeSetName"] for one in w.cfn.change_sets.values()) == [
         f"theirs-{number}" for number in range(others)

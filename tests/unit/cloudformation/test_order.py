@@ -84,6 +84,19 @@ def test_another_output_than_was_shown_is_asked_again(world):
     assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
 
 
+def test_a_second_question_that_is_declined_names_its_stack(world):
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
+    w.cfn.add_stack("t-rules")
+    taking(w)
+    w.listener.answer = lambda plans: len(plans) == 2
+    bus, rules = w.deploy()
+    assert (bus.outcome, rules.outcome) == ("updated", "failed")
+    assert (rules.problem.code, rules.problem.where) == (ErrorCode.DECLINED, "t-rules in us-east-1")
+    assert [one for one in w.cfn.change_sets.values() if one["execution"] == "AVAILABLE"] == []
+
+
 def test_an_output_of_a_stack_that_is_not_there_says_what_to_deploy(world):
     w = world(
         environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
