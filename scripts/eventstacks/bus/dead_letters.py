@@ -22,7 +22,7 @@ from eventstacks.bus.stacks import bus_name, describe_bus
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
 from eventstacks.flow.symbols import as_dict
-from eventstacks.flow.targets import Target, bare
+from eventstacks.flow.targets import Target, bare, service_of
 
 # Seconds that a message is hidden from others; renewed each EXTEND_SECONDS while this program works
 # with it. So the messages of a run that was killed are visible again after VISIBILITY_TIMEOUT.
@@ -292,7 +292,7 @@ class Redelivery:
 
     def _send(self, target: Target, text: str) -> None:
         arn = target.arn
-        match target.service:
+        match service_of(target.arn):
             case "lambda":
                 self._client("lambda", arn).invoke(
                     FunctionName=arn, InvocationType="Event", Payload=text.encode()

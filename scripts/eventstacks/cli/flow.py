@@ -18,6 +18,7 @@ from eventstacks.cli import output
 from eventstacks.cli.options import json_option, where_options
 from eventstacks.flow import graph, payload, samples, symbols
 from eventstacks.flow import trace as tracing
+from eventstacks.flow.targets import service_of
 from eventstacks.patterns import grammar, matcher
 
 Find = Callable[["samples.Sample"], "graph.Flow"]
@@ -67,8 +68,8 @@ def trace(
     """Show which rules an event matches, why others do not match, and what reaches which target.
 
     EVENT is an event, an entry of PutEvents, a record of a DynamoDB stream that a pipe reads, or a
-    sample of tests/events. Exit code 1 if no rule is
-    known to match, an event is not delivered, or a sample takes another route than it expects.
+    sample of tests/events. Exit code 1 if no rule is known to match, an event is not delivered, or
+    a sample takes another route than it expects.
 
     \b
     Examples:
@@ -169,19 +170,14 @@ def _say(depth: int, text: str, style: str = "") -> None:
     output.echo(f"{'  ' * depth}{text}", style=style)
 
 
-def _why_nothing_reads(arn: str) -> str:
-    if ":event-bus/" not in arn:
-        return "no pipe of these stacks is known to read it"
-    region = arn.split(":")[3]
-    return f"bus not found in {region}: PutEvents would succeed and the event would be dropped"
-
-
 def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
-    kind = "bus" if ":event-bus/" in arrival.bus else "source"
-    _say(depth, f"{kind} {arrival.label}  {arrival.bus}", "bold")
-    if not arrival.exists:
-        _say(depth + 1, f"✗ {_why_nothing_reads(arrival.bus)}", "red")
-        return
+    is_bus, region = ":event-bus/" in arrival.bus, arrival.bus.split(":")[3]
+    _say(depth, f"{'bus' if is_bus else 'source'} {arrival.label}  {arrival.bus}", "bold")
+    if not arrival.exists and is_bus:
+        dropped = "PutEvents would succeed and the event would be dropped"
+        _say(depth + 1, f"✗ bus not found in {region}: {dropped}", "red")
+    elif not arrival.exists:
+        _say(depth + 1, "✗ no pipe of these stacks is known to read it", "red")
     labels = [route.rule.label for route in arrival.routes]
     for route in arrival.routes:
         kind = route.rule.sender.title if route.rule.sender else "rule"
@@ -197,7 +193,7 @@ def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
     if arrival.unexamined and not arrival.is_matched:
         names = ", ".join(arrival.unexamined)
         _say(depth + 1, f"? not expanded, can contain more rules: {names}", "magenta")
-    elif not arrival.routes:
+    elif arrival.exists and not arrival.routes:
         _say(depth + 1, "✗ no rule of these stacks is on this bus", "red")
     for archive in arrival.archives:
         _say(depth + 1, f"✓ archive {archive} keeps it", "green")
@@ -206,7 +202,7 @@ def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
 def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
     style = FATE_STYLES.get(one.fate, "bold red")
     fate = "refused at deployment" if one.fate == "refused" else f"{one.fate} {one.dead_letters}"
-    _say(depth, f"→ {one.target.service or 'target'} {one.label}: {fate}".rstrip(), style)
+    _say(depth, f"→ {service_of(one.target.arn) or 'target'} {one.label}: {fate}".rstrip(), style)
     _say(depth + 1, f"{MARKS[one.verdict.allowed]} {one.verdict.reason}", style)
     if one.queue is None and one.fate == "lost":
         _say(depth + 1, "✗ no dead-letter queue", style)

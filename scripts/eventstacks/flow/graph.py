@@ -235,9 +235,8 @@ def _sender(rule: Rule, given: Mapping[str, Any], kind: Sender) -> Rule:
     """Return a schedule, a pipe or a subscriber: a rule with one target."""
     patterns = [pattern_of(at(one, "Pattern")) for one in as_list(at(given, kind.filters))]
     # One filter of a pipe is enough; those of a subscriber are on different parts of an event.
-    pattern: Json | str | None = {"$or": patterns} if len(patterns) > 1 else None
-    if len(patterns) == 1 or any(isinstance(one, str) for one in patterns):
-        pattern = next((one for one in patterns if isinstance(one, str)), patterns[0])
+    combined = [{"$or": patterns}] if len(patterns) > 1 else patterns
+    unknown = [one for one in patterns if isinstance(one, str)]
     dead_letters = next(filter(None, (at(given, path) for path in kind.dead_letters)), None)
     settings = {
         **as_dict(given.get("Target")),
@@ -247,6 +246,7 @@ def _sender(rule: Rule, given: Mapping[str, Any], kind: Sender) -> Rule:
     }
     target = Target(rule.label, bare(str(at(given, kind.target) or "")), settings)
     source = str(at(given, kind.source) or "")
+    pattern = next(iter(unknown + combined), None)
     return replace(rule, bus=source, pattern=pattern, targets=(target,), sender=kind)
 
 

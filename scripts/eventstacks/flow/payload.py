@@ -9,7 +9,7 @@ strings where a JSON value is expected, escapes no value, and objects inside a s
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from eventstacks.flow.graph import Rule
@@ -65,7 +65,10 @@ def build(
         rest = {key: value for key, value in event.items() if key != "detail"}
         time = ingestion_time or f"<{RESERVED[2]}>"
         values |= zip(RESERVED, (rule.arn, rule.name, time, rest, dict(event)), strict=True)
-        return replace(_checked(_fill(template, values), target), missing=missing)
+        text = _fill(template, values)
+        is_taken = kind_of(target.arn).form is Form.ANY or _can_be_json(text)
+        problem = "the target takes JSON, and the filled InputTemplate is not valid JSON"
+        return Payload(text, None if is_taken else Verdict(Reason.PAYLOAD, problem), missing)
     if "Input" in settings:
         given = settings["Input"]
         return Payload(given if isinstance(given, str) else compact(given))
@@ -74,14 +77,6 @@ def build(
         value = find(path, event)
         return Payload(compact(value), missing=(path,) if value is None else ())
     return Payload(compact(event))
-
-
-def _checked(text: str, target: Target) -> Payload:
-    """Return a filled InputTemplate with what is wrong with it for a target."""
-    if kind_of(target.arn).form is Form.ANY or _can_be_json(text):
-        return Payload(text)
-    problem = "the target takes JSON, and the filled InputTemplate is not valid JSON"
-    return Payload(text, Verdict(Reason.PAYLOAD, problem))
 
 
 def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any) -> dict[str, Any]:
@@ -139,14 +134,14 @@ def refusal_of(target: Target) -> Verdict | None:
 
     Each variable of an InputTemplate is tried as a string, each symbol as what it can stand for.
     """
-    given, transformer = map(target.settings.get, ("Input", "InputTransformer"))
+    given = target.settings.get("Input")
+    transformer = as_dict(target.settings.get("InputTransformer"))
     form = kind_of(target.arn).form
     if isinstance(given, str) and not _can_be_json(given):
         return Verdict(Reason.REFUSED_INPUT, "Input is not valid JSON")
     if transformer and form is Form.EVENT:
         return Verdict(Reason.REFUSED_INPUT, "an event bus does not support InputTransformer")
-    template = as_dict(transformer).get("InputTemplate")
-    paths = as_dict(transformer).get("InputPathsMap", {})
+    template, paths = transformer.get("InputTemplate"), transformer.get("InputPathsMap", {})
     if not isinstance(template, str) or not isinstance(paths, dict):
         return None
     values = dict.fromkeys((*paths, *RESERVED), "x")
@@ -159,18 +154,26 @@ def refusal_of(target: Target) -> Verdict | None:
 
 def _problem_of(text: str, form: Form) -> Verdict | None:
     """Return what is wrong with a filled InputTemplate."""
-    valid = is_json(text)
-    if not valid and text.lstrip().startswith(("{", "[")):
-        problem = "InputTemplate is not valid JSON once its variables are filled"
-        return Verdict(Reason.REFUSED_INPUT, problem)
-    if form is Form.LOG_EVENT:
-        value = json.loads(text) if valid else None
-        if not isinstance(value, dict) or {"timestamp", "message"} - value.keys():
-            problem = 'a log group takes {"timestamp": …, "message": …} only'
-            return Verdict(Reason.REFUSED_INPUT, problem)
-    if form is not Form.ANY and not valid:
-        return Verdict(Reason.PAYLOAD, "the target takes JSON, and the InputTemplate makes text")
-    return None
+    is_valid = is_json(text)
+    keys = as_dict(json.loads(text)).keys() if is_valid else set()
+    checks = (
+        (
+            not is_valid and text.lstrip().startswith(("{", "[")),
+            Reason.REFUSED_INPUT,
+            "InputTemplate is not valid JSON once its variables are filled",
+        ),
+        (
+            form is Form.LOG_EVENT and not keys >= {"timestamp", "message"},
+            Reason.REFUSED_INPUT,
+            'a log group takes {"timestamp": …, "message": …} only',
+        ),
+        (
+            form is not Form.ANY and not is_valid,
+            Reason.PAYLOAD,
+            "the target takes JSON, and the InputTemplate makes text",
+        ),
+    )
+    return next((Verdict(code, problem) for is_so, code, problem in checks if is_so), None)
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:

@@ -43,12 +43,10 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
     if not kind.action:
         return Verdict(Reason.KIND_UNKNOWN, f"what the target {target.arn} needs is not known")
     if kind.name != "event-bus" and targets.is_elsewhere(target.arn, rule.arn):
-        return Verdict(Reason.OTHER_REGION, "the target is in another Region than the rule")
+        return Verdict(Reason.OTHER_REGION, f"{target.arn} is in another Region than the rule")
     if target.role:
         verdict = of_role(flow, rule, target) & _of_key(flow, rule, target)
         return _denied_to_role(flow, rule, target, event) & verdict
-    if not kind.policy:
-        return Verdict(Reason.REFUSED_ROLE, f"RoleArn is required for target {target.arn}")
     verdict = _of_key(flow, rule, target)
     for call in reversed(targets.policy_calls(target.arn, rule.arn)):
         verdict = (
@@ -75,8 +73,6 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
     if rule.sender:
         verdicts = dict(of_sender(flow, rule))
         return next(verdicts[path] for path in rule.sender.dead_letters if path in verdicts)
-    if targets.is_elsewhere(arn, rule.arn):
-        return Verdict(Reason.OTHER_REGION, "the dead-letter queue is in another Region")
     return of_target(flow, rule, Target("", arn))
 
 
@@ -118,8 +114,9 @@ def _of_policies(flow: Flow, arn: str, call: Call, callers: Sequence[str]) -> Ve
     )
     kind = targets.kind_of(arn)
     if arn not in flow.resources:
-        text = f"{arn} is not in these stacks, nor is its policy"
-        return verdict.otherwise(Reason.NOT_IN_STACKS, text)
+        return verdict.otherwise(
+            Reason.NOT_IN_STACKS, f"{arn} is not in these stacks, nor is its policy"
+        )
     words = f"no {kind.policy or 'policy'} allows {' or '.join(callers)} to call {call.action}"
     text = f"{words} for this rule{f': {verdict.reason}' if verdict.reason else ''}"
     return verdict.otherwise(Reason.NO_POLICY, text)
@@ -144,12 +141,13 @@ def of_role(flow: Flow, rule: Rule, target: Target, calls: Sequence[Call] | None
         return trusted.otherwise(Reason.ROLE_TRUST, text)
     verdict = _of_calls(policies_of_role(flow, role), calls, f"the role {label}")
     if verdict.code is Reason.ROLE_POLICY and role.properties.get("ManagedPolicyArns"):
-        text = f"the managed policies of the role {label} are not known"
-        return Verdict(Reason.MANAGED_POLICY, text)
+        return Verdict(
+            Reason.MANAGED_POLICY, f"the managed policies of the role {label} are not known"
+        )
     if limit := role.properties.get("PermissionsBoundary"):
         name = f"the permissions boundary of the role {label}"
-        found = next((one for one in flow.resources.values() if limit in (one.ref, one.arn)), None)
-        document = found.properties.get("PolicyDocument") if found else "⟨document?⟩"
+        found = [one for one in flow.resources.values() if limit in (one.ref, one.arn)]
+        document = found[0].properties.get("PolicyDocument") if found else "⟨document?⟩"
         verdict &= _of_calls([policy_of(name, role.arn, document)], calls, name)
     return verdict
 
@@ -171,11 +169,12 @@ def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
         (f"{role.logical_id}/{entry.get('PolicyName')}", entry)
         for entry in map(as_dict, as_list(role.properties.get("Policies")))
     ]
-    for resource in flow.resources.values():
-        if resource.type in {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"}:
-            given = resource.properties
-            if role.name in as_list(given.get("Roles")) + as_list(given.get("RoleName")):
-                sources.append((resource.logical_id, given))
+    sources += [
+        (one.logical_id, one.properties)
+        for one in flow.resources.values()
+        if one.type in {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"}
+        and role.name in [*as_list(one.properties.get("Roles")), one.properties.get("RoleName")]
+    ]
     return [policy_of(label, role.arn, given.get("PolicyDocument")) for label, given in sources]
 
 
@@ -184,8 +183,6 @@ def _denied_to_role(flow: Flow, rule: Rule, target: Target, event: Json | None) 
 
     A role calls in its own name: its requests have no aws:SourceArn, which services send.
     """
-    if target.is_bus and not event:
-        return Verdict()
     _, partition, _, _, account, *_ = rule.arn.split(":")
     role = str(target.role)
     if not role.startswith("arn:"):
@@ -211,8 +208,10 @@ def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
     if target.role:  # the role needs the permissions for the key
         return Verdict(Reason.NOT_IN_STACKS, f"whether the role may use the key {key} is not known")
     if "alias/aws/" in key:
-        text = f"the policy of {key}, a key that AWS manages, cannot allow {EVENTS}"
-        return Verdict(Reason.KEY_AWS_MANAGED, text)
+        return Verdict(
+            Reason.KEY_AWS_MANAGED,
+            f"the policy of {key}, a key that AWS manages, cannot allow {EVENTS}",
+        )
     found = key_of(flow, key, resource.region)
     if not found or found.type not in {"AWS::KMS::Key", "AWS::KMS::ReplicaKey"}:
         return Verdict(Reason.NOT_IN_STACKS, f"the key {key} is not in these stacks")

@@ -33,13 +33,15 @@ def policy_of(label: str, arn: str, raw: Any) -> Policy:
     return Policy(label, arn, statements, not statements and not is_known(raw))
 
 
-_PERMISSION_CONDITIONS = (
-    ("SourceArn", "ArnLike", "AWS:SourceArn"),
-    ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
-    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
-    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
-    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
-)
+_PERMISSION_CONDITIONS = {
+    "ArnLike": {"SourceArn": "AWS:SourceArn"},
+    "StringEquals": {
+        "SourceAccount": "AWS:SourceAccount",
+        "PrincipalOrgID": "aws:PrincipalOrgID",
+        "EventSourceToken": "lambda:EventSourceToken",
+        "FunctionUrlAuthType": "lambda:FunctionUrlAuthType",
+    },
+}
 
 
 def permission_of(resource: Resource, stack: Stack) -> Policy:
@@ -48,10 +50,10 @@ def permission_of(resource: Resource, stack: Stack) -> Policy:
     function = str(given.get("FunctionName", ""))
     if not function.startswith("arn:"):  # a name, or an account and a name
         function = stack.arn("lambda", f"function:{function.rpartition(':function:')[2]}")
-    conditions: Json = {}
-    for name, operator, key in _PERMISSION_CONDITIONS:
-        if name in given:
-            conditions.setdefault(operator, {})[key] = given[name]
+    conditions = {
+        operator: {key: given[name] for name, key in keys.items() if name in given}
+        for operator, keys in _PERMISSION_CONDITIONS.items()
+    }
     principal = str(given.get("Principal", ""))
     statement = {
         "Effect": "Allow",
@@ -98,8 +100,7 @@ def evaluate(
     found: list[Verdict] = []
     for policy in policies:
         if policy.is_open and not policy.statements:
-            text = f"the statements of {policy.label} are not known"
-            found.append(Verdict(Reason.DEPENDS, text))
+            found.append(Verdict(Reason.DEPENDS, f"the statements of {policy.label} are not known"))
         for number, statement in enumerate(policy.statements):
             is_alone = len(policy.statements) == 1
             label = policy.label if is_alone else f"{policy.label}[{statement.get('Sid', number)}]"

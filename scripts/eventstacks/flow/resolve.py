@@ -8,13 +8,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from botocore.loaders import Loader
 
 from eventstacks.documents import text_of
-from eventstacks.flow.symbols import as_dict, as_list, is_known, symbol_of
+from eventstacks.flow.symbols import as_dict, as_list, at, is_known, symbol_of
 
 _NO_VALUE = object()  # AWS::NoValue
 _MAX_REFERENCES = 50  # nested references; a guess: more than templates have, within Python's stack
@@ -149,15 +149,13 @@ class Stack:
     def output(self, name: str) -> Any:
         """Return the value of an output; a symbol if the template has no such output."""
         declared = self._declared("Outputs", name)
-        value = self._once(f"output {name}", partial(self.resolve, declared.get("Value")))
+        value = self._once(f"output {name}", self.resolve, declared.get("Value"))
         return self.symbol(name, is_open=True) if value is None else value
 
     def export(self, name: str) -> Any:
         """Return the value of the output that is exported under a name, or None."""
         for output, raw in as_dict(self.template.get("Outputs")).items():
-            own = as_dict(as_dict(raw).get("Export")).get("Name")
-            resolve = partial(self.resolve, own)
-            if own is not None and self._once(f"export {output}", resolve) == name:
+            if self._once(f"export {output}", self.resolve, at(raw, "Export.Name")) == name:
                 return self.output(output)
         return None
 
@@ -167,13 +165,13 @@ class Stack:
         partition, region, account = (self._pseudo(f"AWS::{name}") for name in names)
         return f"arn:{partition}:{service}:{region}:{account}:{name}"
 
-    def _once(self, key: str, find: Callable[[], Any]) -> Any:
+    def _once(self, key: str, find: Callable[..., Any], *arguments: Any) -> Any:
         """Return what ``find`` returns; None for a circular reference or one nested too deeply."""
         if key in self._active or len(self._active) > _MAX_REFERENCES:
             return None
         self._active.add(key)
         try:
-            return find()
+            return find(*arguments)
         finally:
             self._active.discard(key)
 
@@ -187,7 +185,7 @@ class Stack:
     def _property(self, logical_id: str, key: str) -> Any:
         """Resolve one property: names are needed while other properties are not resolved yet."""
         raw = as_dict(self._declared("Resources", logical_id).get("Properties")).get(key)
-        value = self._once(f"{logical_id}.{key}", partial(self.resolve, raw))
+        value = self._once(f"{logical_id}.{key}", self.resolve, raw)
         return None if value is _NO_VALUE else value
 
     def _identify(self, logical_id: str) -> tuple[str, str, str]:
@@ -279,9 +277,8 @@ class Stack:
                 return self.conditions[condition]
             case str():
                 declared = as_dict(self.template.get("Conditions")).get(condition, {})
-                evaluate = partial(self.condition, declared)
-                state: bool | None = self._once(f"condition {condition}", evaluate)
-                return state
+                found: bool | None = self._once(f"condition {condition}", self.condition, declared)
+                return found
             case {"Condition": name}:
                 return self.condition(name)
             case {"Fn::Equals": [*operands]}:
@@ -330,11 +327,11 @@ class Stack:
                 return json.dumps(given, ensure_ascii=False, separators=(",", ":"))
             case "FindInMap":
                 value = self.template["Mappings"][given[0]][given[1]][given[2]]
-                return self._once(f"map {given}", partial(self.resolve, value))
+                return self._once(f"map {given}", self.resolve, value)
             case "ImportValue":
                 exports = (stack.export(given) for stack in self.exporters)
                 found = (value for value in exports if value is not None)
-                return self._once(f"import {given}", partial(next, found, None))
+                return self._once(f"import {given}", next, found, None)
         return None
 
     def _if(self, name: Any, first: Any, second: Any) -> Any:

@@ -83,11 +83,6 @@ class Target:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def service(self) -> str:
-        """The service of the ARN (``lambda``, ``sqs``, ``logs`` …), "" if the ARN is not known."""
-        return service_of(self.arn)
-
-    @property
     def role(self) -> str | None:
         """The ARN of the role that EventBridge assumes."""
         role = self.settings.get("RoleArn")
@@ -267,7 +262,7 @@ def bare(arn: str) -> str:
 
 
 def service_of(arn: str) -> str:
-    """Return the service of an ARN, "" if the ARN is not known."""
+    """Return the service of an ARN (``lambda``, ``sqs``, ``logs`` …), "" if it is not known."""
     parts = arn.split(":", 5)
     return parts[2] if len(parts) > 5 else ""
 
@@ -353,8 +348,7 @@ def callers(arn: str, rule: str) -> list[str]:
     guide names delivery.logs.amazonaws.com as well; a template that AWS publishes
     (serverless-patterns, eventbridge-cloudwatch) works without, so it is not asked for.
     """
-    kind = kind_of(arn)
-    if kind.name == "event-bus":
+    if kind_of(arn).name == "event-bus":
         _, partition, _, _, account, *_ = rule.split(":")
         return [f"arn:{partition}:iam::{account}:root", EVENTS]
     return [EVENTS]
