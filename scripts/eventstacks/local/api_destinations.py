@@ -131,12 +131,11 @@ def send_with_retries(
                 break
 
 
-def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> None:
+def to_api_destination(target: Target, text: str, _event: Json, rule: Json, view: Any) -> None:
     """Start the delivery to an API destination.
 
     Raises NotDelivered for one that does not exist or is elsewhere.
     """
-    body = deliveries.text_for(target, rule, view)
     destination = eventbridge._api_destinations.get(target.arn.split("/")[1]) or {}
     connection = eventbridge._connections.get(destination.get("ConnectionArn", "").split("/")[-1])
     if not connection:
@@ -144,7 +143,7 @@ def to_api_destination(target: Target, _event: Json, rule: Json, view: Any) -> N
     parameters = eventbridge._resolve_http_parameters(
         target.settings.get("HttpParameters") or {}, view.event_with_detail()
     )
-    request = eventbridge._build_api_destination_request(destination, connection, parameters, body)
+    request = eventbridge._build_api_destination_request(destination, connection, parameters, text)
     check_host(request["url"])
     key = (get_account_id(), get_region(), connection["Name"])
     delivery = functools.partial(send, request, dict(connection), key)

@@ -67,9 +67,14 @@ def to_queue(target: Target, text: str, reasons: Mapping[str, str] = {}) -> None
     attributes = {
         key: {"DataType": "String", "StringValue": reason} for key, reason in reasons.items()
     }
-    message = {"MessageBody": text, "MessageAttributes": attributes}
-    options = target.settings.get("SqsParameters") or {}
-    call("sqs", "AmazonSQS.SendMessage", QueueUrl=url, **message, **options)
+    call(
+        "sqs",
+        "AmazonSQS.SendMessage",
+        QueueUrl=url,
+        MessageBody=text,
+        MessageAttributes=attributes,
+        **(target.settings.get("SqsParameters") or {}),
+    )
 
 
 def to_topic(target: Target, text: str) -> None:
@@ -82,8 +87,12 @@ def to_topic(target: Target, text: str) -> None:
 
 def to_state_machine(target: Target, text: str) -> None:
     """Start an execution."""
-    start = "AWSStepFunctions.StartExecution"
-    call("stepfunctions", start, stateMachineArn=target.arn, input=text)
+    call(
+        "stepfunctions",
+        "AWSStepFunctions.StartExecution",
+        stateMachineArn=target.arn,
+        input=text,
+    )
 
 
 def to_bus(target: Target, text: str) -> None:
@@ -169,9 +178,8 @@ def text_for(target: Target, rule: Json, view: Any) -> str:
     return built.text
 
 
-def to_log_group(target: Target, _event: Json, rule: Json, view: Any) -> None:
+def to_log_group(target: Target, text: str, _event: Json, rule: Json, _view: Any) -> None:
     """Write one log event. An InputTransformer makes ``{"timestamp": ms, "message": text}``."""
-    text = text_for(target, rule, view)
     entry: Json = {"message": text, "timestamp": time.time() * 1000}
     try:
         if "InputTransformer" in target.settings:
@@ -191,7 +199,7 @@ def to_log_group(target: Target, _event: Json, rule: Json, view: Any) -> None:
     call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **stream, logEvents=events)
 
 
-def forward(target: Target, event: Json, rule: Json, view: Any) -> None:
+def forward(target: Target, _text: str, event: Json, _rule: Json, _view: Any) -> None:
     """Put the unchanged event on another bus, also of another Region.
 
     Buses of other accounts are not reached.
@@ -205,12 +213,11 @@ def forward(target: Target, event: Json, rule: Json, view: Any) -> None:
     if hop in event.get("_Hops", ()):
         text = f"{target.arn}: the event was forwarded once, and cannot be sent to a third bus"
         raise NotDelivered(hop, text)
-    text_for(target, rule, view)  # raises if it has an InputTransformer
     forwarded = {**event, "EventBusName": bus_of(target), "_Hops": (*event.get("_Hops", ()), hop)}
     in_region(region, eventbridge._dispatch_event, forwarded)
 
 
-# Kinds that rules send to in their own way: with target, event, rule and view.
+# Kinds that rules send to in their own way: with target, text, event, rule and view.
 RULE_SENDERS: dict[str, Original] = {"event-bus": forward, "logs": to_log_group}
 
 
@@ -250,10 +257,11 @@ def deliver(_original: Original, target: Json, event: Json, rule: Json, view: An
     keys = put_events_keys(event, is_forwarded=True)
     with giving_up(rule["Arn"], functools.partial(give_up, target, rule, view)):
         check_permission(receiver, rule["Arn"], keys=keys)
+        text = text_for(receiver, rule, view)
         if sender := RULE_SENDERS.get(kind_of(receiver.arn).name):
-            sender(receiver, event, rule, view)
+            sender(receiver, text, event, rule, view)
         else:
-            send_to(receiver, text_for(receiver, rule, view))
+            send_to(receiver, text)
 
 
 def is_wanted(rule: Json, event: Json) -> bool:

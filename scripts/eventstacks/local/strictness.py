@@ -48,8 +48,10 @@ def check_name(kind: str, original: Original, logical_id: str, props: Json, stac
         f"arn:aws:sns:{get_region()}:{account}:{name}",
     )
     if name and any(drift._DRIFT_READERS[kind][0](each, props) is not None for each in ids):
-        text = f"Resource of type '{kind}' with identifier '{name}' already exists."
-        raise ValueError(f"{text} (HandlerErrorCode: AlreadyExists)")
+        raise ValueError(
+            f"Resource of type '{kind}' with identifier '{name}' already exists. "
+            "(HandlerErrorCode: AlreadyExists)"
+        )
     return original(logical_id, props, stack)
 
 
