@@ -15,13 +15,14 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import click
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.segment import Segment
+from rich.spinner import Spinner
 from rich.text import Text
 
 from eventstacks.environment import Environment
@@ -238,9 +239,14 @@ def progress(text: str, describe: Callable[[], str] = str) -> Iterator[None]:
 
     ``describe`` returns more words for each redraw, for example a count.
     """
-    out = console(err=True)
-    words: Any = SimpleNamespace(__rich__=lambda: Text(safe(f"{text} {describe()}")))
-    with out.status(words) if out.is_terminal and not is_quiet() else nullcontext():
+    out, spinner = console(err=True), Spinner("dots", style="status.spinner")
+
+    def redraw() -> Spinner:
+        spinner.update(text=Text(f"{text} {describe()}"))
+        return spinner
+
+    live = Live(console=out, get_renderable=redraw, refresh_per_second=12.5, transient=True)
+    with live if out.is_terminal and not is_quiet() else nullcontext():
         yield
 
 
