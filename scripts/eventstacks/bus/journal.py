@@ -6,7 +6,6 @@ result to be committed: after SIGKILL up to threads x 10 entries are unknown and
 """
 
 import contextlib
-import itertools
 import json
 import sqlite3
 from collections import Counter
@@ -30,6 +29,11 @@ _SCHEMA = """
         (number INTEGER PRIMARY KEY, crc INTEGER, code TEXT, line TEXT);
     COMMIT;
 """
+_INSERT = """
+    INSERT INTO send_journal
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+        json_extract(value, '$[3]') FROM json_each(?)
+"""
 _OPEN = """
     SELECT number + 1, next - 1 FROM (
         SELECT number, lead(number, 1, :end) OVER (ORDER BY number) AS next
@@ -48,8 +52,8 @@ class JournalError(ToolError):
 class Summary:
     """Counts of a delivery: at the end, records = acknowledged + rejected.
 
-    ``acknowledged_earlier`` is the part of runs before this one. ``retried``, ``calls``, ``bytes``
-    (by AWS's size rule) and ``seconds`` are of this run.
+    ``acknowledged_earlier`` is the part of runs before this one. ``retried``, ``calls`` and
+    ``seconds`` are of this run.
     """
 
     records: int = 0
@@ -57,7 +61,6 @@ class Summary:
     rejected: int = 0
     retried: int = 0
     calls: int = 0
-    bytes: int = 0
     seconds: float = 0.0
     acknowledged_earlier: int = 0
     by_code: dict[str, int] = field(default_factory=dict)
@@ -162,11 +165,7 @@ class Journal:
         """Commit the results of records in one transaction."""
         with self._errors(), self._database:
             # Not executemany: it gives other threads the interpreter after each row.
-            for start in range(0, len(rows), 100):
-                part = rows[start : start + 100]
-                values = ", ".join(["(?, ?, ?, ?)"] * len(part))
-                statement = f"INSERT INTO send_journal VALUES {values}"  # noqa: S608
-                self._database.execute(statement, [*itertools.chain.from_iterable(part)])
+            self._database.execute(_INSERT, (json.dumps(rows),))
         for code, count in Counter(row.code for row in rows).items():
             self.summary.count(code, count)
 

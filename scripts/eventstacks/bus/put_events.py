@@ -7,7 +7,14 @@ from typing import Any
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from eventstacks.aws import AWS_ERRORS, error_code, error_message, is_login_error, is_transient
+from eventstacks.aws import (
+    AWS_ERRORS,
+    RETRY_LONG,
+    error_code,
+    error_message,
+    is_login_error,
+    is_transient,
+)
 
 # Beside throttling, only these can succeed later; all other codes of an entry are permanent.
 # Source: EventBridge API reference, PutEventsResultEntry; common errors of AWS services.
@@ -92,7 +99,7 @@ def failure_of(error: Exception) -> Failure:
     if code in STOP_CODES or is_login_error(error) or not (answer or is_transient(error)):
         raise error
     header = metadata.get("HTTPHeaders", {}).get("retry-after", "").strip()
-    wait = float(header) if header.isdecimal() else 0.0  # a date is not used
+    wait = min(float(header), RETRY_LONG) if header.isdecimal() else 0.0  # a date is not used
     # botocore's code for an answer without one, which is a proxy's, not AWS's: the HTTP status.
     if code.isdigit():
         return Failure(f"Http{code}", f"HTTP {code}", retryable=True, retry_after=wait)

@@ -39,6 +39,7 @@ WAITING_LIMIT, WAITING_BYTES = 10_000, 32 * 1024 * 1024
 LISTS = 4  # of records that are read and not packed yet
 # After this many failed calls in a row, one call is made every PROBE_SECONDS.
 FAILURES_TO_PAUSE, PROBE_SECONDS = 10, 2.0
+NO_ANSWER = "no call was answered"
 
 
 class OutageError(ToolError):
@@ -133,7 +134,8 @@ class Sender:
         self._order = itertools.count()
         self._batch: list[_Item] = []  # incomplete
         self._size = self._waiting_bytes = self._calls = self._unsettled = self._failures = 0
-        self._next_call = self._packed_at = self._paused_until = self._failing_since = 0.0
+        self._next_call = self._packed_at = self._paused_until = self._succeeded_at = 0.0
+        self._name, self._reason = f"{bus} in {client.meta.region_name}", NO_ANSWER
         self._is_reading = True
         self._fault: Exception | None = None
 
@@ -146,6 +148,7 @@ class Sender:
             threading.Thread(target=self._work, daemon=True).start()
         try:
             while (self._is_reading or self._unsettled) and time.monotonic() < deadline:
+                self._give_up()
                 if self._stop.is_set():
                     self._is_reading, deadline = False, min(deadline, time.monotonic() + GRACE)
                 if time.monotonic() < deadline - GRACE / 6:  # the rest is for the last answers
@@ -168,8 +171,6 @@ class Sender:
         try:
             for records in lists:
                 self._lists.put([self._parse(next(numbers), record) for record in records])
-                if self._stop.is_set():
-                    return
             self._lists.put(None)
         except Exception as error:  # noqa: BLE001 - raised when the records before are sent
             self._lists.put(error)
@@ -223,12 +224,21 @@ class Sender:
 
     def _pack(self) -> None:
         """Dispatch batches as long as threads are free and the rate and an outage allow it."""
-        while self._calls < self._settings.threads and (now := time.monotonic()) >= max(
-            self._next_call, self._paused_until
-        ):
-            if not (batch := self._next_batch(now)):
+        while self._calls < self._settings.threads:
+            now = time.monotonic()
+            if now < max(self._next_call, self._paused_until) or not (
+                batch := self._next_batch(now)
+            ):
                 return
-            self._dispatch(batch, now)
+            if self._failures >= FAILURES_TO_PAUSE:  # this is the only call for a while
+                self._paused_until = now + PROBE_SECONDS
+            if (
+                self._settings.rate
+            ):  # what was not used is lost, but for a tenth of a second's worth
+                earliest = max(self._next_call, now - 0.1)
+                self._next_call = earliest + len(batch) / self._settings.rate
+            self._calls += 1
+            self._batches.put(batch)
 
     def _next_batch(self, now: float) -> list[_Item]:
         """Return a full batch; an incomplete one after IDLE seconds without input."""
@@ -273,15 +283,6 @@ class Sender:
         self._new.extend(one for one in new if isinstance(one, _Item))
         self._unsettled += len(self._new)
 
-    def _dispatch(self, batch: list[_Item], now: float) -> None:
-        if self._failures >= FAILURES_TO_PAUSE:  # in an outage this is the only call for a while
-            self._paused_until = now + PROBE_SECONDS
-        if self._settings.rate:  # what was not used is lost, but for a tenth of a second's worth
-            self._next_call = max(self._next_call, now - 0.1)
-            self._next_call += len(batch) / self._settings.rate
-        self._calls += 1
-        self._batches.put(batch)
-
     def _settle(self, batch: list[_Item], failures: Sequence[Failure | None]) -> list[Row]:
         """Return the rows of what is settled; put the rest of a batch aside for a retry."""
         rows, summary = [], self._journal.summary
@@ -291,13 +292,12 @@ class Sender:
         for item, failure in zip(batch, failures, strict=True):
             if failure is None:
                 rows.append(Row(item.number, item.crc))
-                summary.bytes += item.size
             elif failure.retryable or (failure.whole_call and len(batch) > 1):
                 summary.retried += 1
                 item.is_alone = item.is_alone or failure.whole_call
                 item.attempts += 1
                 longest = min(self._settings.cap, self._settings.base * 2**item.attempts)
-                wait = max(random.uniform(0, longest), self._asked(failure))  # noqa: S311 - jitter
+                wait = max(random.uniform(0, longest), failure.retry_after)  # noqa: S311 - jitter
                 due = time.monotonic() + wait
                 heapq.heappush(self._waiting, (due, next(self._order), item))
                 self._waiting_bytes += item.size
@@ -308,32 +308,33 @@ class Sender:
         self._unsettled -= len(rows)
         return rows
 
-    def _asked(self, failure: Failure) -> float:
-        """Return the seconds that an answer asked to wait, as far as the outage may last."""
-        return min(failure.retry_after, self._settings.give_up_after)
-
     def _watch_outage(self, failures: Sequence[Failure | None]) -> None:
-        """Pause if calls fail: if every entry failed, and can be retried. Raises OutageError."""
-        last, name = failures[0], f"{self._bus} in {self._client.meta.region_name}"
+        """Pause if calls fail: if every entry failed, and can be retried."""
+        last, now = failures[0], time.monotonic()
         if last is None or not all(one and one.retryable for one in failures):
             if self._failures >= FAILURES_TO_PAUSE:
-                self._notify(f"Sending to {name} again.")
-            self._failures, self._paused_until = 0, 0.0
+                self._notify(f"Sending to {self._name} again.")
+            self._failures, self._reason = 0, NO_ANSWER
+            self._paused_until, self._succeeded_at = 0.0, now
             return
-        now = time.monotonic()
-        reason, self._failures = f"{last.code}: {last.message}", self._failures + 1
-        if self._failures == 1:
-            self._failing_since = now
+        self._failures += 1
+        self._reason = f"{last.code}: {last.message}"
         if self._failures == FAILURES_TO_PAUSE:
             self._notify(
-                f"Paused: all calls to {name} fail ({reason}). "
+                f"Paused: all calls to {self._name} fail ({self._reason}). "
                 f"Trying again every {PROBE_SECONDS:.0f} s."
             )
         pause = PROBE_SECONDS if self._failures >= FAILURES_TO_PAUSE else 0.0
-        self._paused_until = max(self._paused_until, now + max(pause, self._asked(last)))
-        if now - self._failing_since > self._settings.give_up_after:
+        self._paused_until = max(self._paused_until, now + max(pause, last.retry_after))
+
+    def _give_up(self) -> None:
+        """Raise OutageError if calls are made, and none has succeeded for too long."""
+        now, limit = time.monotonic(), self._settings.give_up_after
+        if not (self._calls or self._failures):
+            self._succeeded_at = now
+        elif now - self._succeeded_at > limit:
             raise OutageError(
-                f"no call succeeded for {self._settings.give_up_after:.0f} s: {reason}",
-                where=name,
+                f"no call succeeded for {limit:.0f} s: {self._reason}",
+                where=self._name,
                 advice="No record was rejected because of it. --resume sends the rest.",
             )

@@ -89,8 +89,10 @@ def send(
     environment = environments.load(env)
     refs = environment.choose(stack, region)
     # The sender checks entries itself, and retries only those that failed. botocore builds its own
-    # User-Agent again for each request, which takes a tenth of the time of a call.
+    # User-Agent again for each request, which takes a tenth of the time of a call. PutEvents
+    # answers within a second: after ten the connection is lost, and another one helps.
     client_options = {
+        "read_timeout": 10,
         "parameter_validation": False,
         "user_agent": f"eventstacks/{__version__}",
         "max_pool_connections": given["threads"],

@@ -361,3 +361,13 @@ def test_the_example_of_the_docs(stub, monkeypatch, capsys):
     text = (Path(__file__).resolve().parents[3] / "docs/sending.md").read_text()
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
     assert capsys.readouterr().out == "1000 {}\n"
+
+
+def test_calls_that_are_not_answered_are_given_up_in_time(stub):
+    """Long before botocore's read timeout of 60 seconds."""
+    client, settings = stub("--fault", "hang").client(), Settings(threads=1, give_up_after=0.3)
+    journal, began = Journal(), time.monotonic()
+    with pytest.raises(OutageError):
+        send([event()], client, "orders", settings, journal)
+    assert 0.3 <= time.monotonic() - began < 5
+    assert journal.open_records() == [(0, 0)]
