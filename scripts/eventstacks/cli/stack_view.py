@@ -89,12 +89,13 @@ def deletion(preview: Preview) -> Iterator[Text]:
     """Yield what the deletion of a stack deletes and retains, and who uses what it deletes."""
     number = output.counted(len(preview.deleted), "resource")
     yield Text.assemble((str(preview.ref), "bold"), ": ", (f"deletes {number}", "red"))
-    users = {f"export {name}": stacks for name, stacks in preview.importers.items()}
-    users |= {f"output {name}": stacks for name, stacks in preview.consumers.items()}
-    lines = [f"retained: {name}  {physical_id}" for name, physical_id in preview.retained.items()]
-    lines += [f"deleted after a snapshot: {name}" for name in preview.snapshots]
-    lines += [f"not empty: {bucket}" for bucket in preview.full_buckets]
-    lines += [f"in use: {name} by {', '.join(stacks)}" for name, stacks in users.items()]
+    lines = [
+        *(f"retained: {name}  {physical_id}" for name, physical_id in preview.retained.items()),
+        *(f"deleted after a snapshot: {name}" for name in preview.snapshots),
+        *(f"not empty: {bucket}" for bucket in preview.full_buckets),
+        *(f"in use: export {name} by {', '.join(by)}" for name, by in preview.importers.items()),
+        *(f"in use: output {name} by {', '.join(by)}" for name, by in preview.consumers.items()),
+    ]
     yield from (Text(f"  {line}", style="yellow") for line in lines)
 
 
@@ -138,8 +139,9 @@ def _stack_values(
         for one in stack.get("Tags") or ()
         if not one["Key"].startswith("aws:")
     }
-    after = {f"parameter {name}": value for name, value in change_set.parameters.items()}
-    after |= {f"tag {key}": value for key, value in tags.items()}
+    after = {f"parameter {name}": value for name, value in change_set.parameters.items()} | {
+        f"tag {key}": value for key, value in tags.items()
+    }
     for name, old, new in _differences("", before, after):
         if MASK not in (old, new):  # else whether it changes is not known
             yield _value("    ", name, old, new)
@@ -322,6 +324,6 @@ def summarize(results: Sequence[Result], *, as_json: bool) -> int:
         for warning in one.warnings:
             output.note(f"Warning: {one.ref}: {warning}")
     # Failures after the stacks that were skipped because of them.
-    last = sorted(results, key=lambda one: one.outcome == "failed")
-    output.print_errors(one.problem for one in last)
+    failures_last = sorted(results, key=lambda one: one.outcome == "failed")
+    output.print_errors(one.problem for one in failures_last)
     return 0 if all(one.ok for one in results) else output.EXIT_FAILED

@@ -15,6 +15,7 @@ Nothing is left behind: a change set that was not executed is deleted, also afte
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -52,7 +53,7 @@ def deploy(
     """
     with _deployment(scope, templates, options) as run:
         plans = scope.for_each(run.planner.plan, Plan)
-        check_losses(scope.aws.environment, plans, run.options.allow_replace)
+        check_losses(scope.aws.environment, plans, run.planner.options.allow_replace)
         if any(one.changes for one in plans):
             scope.listener.confirm(plans)
         return scope.work(plans, run.deploy_stack, run.planner.before, "skipped: it depends on {}")
@@ -66,7 +67,7 @@ def _deployment(
 
     Raises Interrupted after Ctrl-C, also if it comes a second time, in the deletion.
     """
-    run = Deployment(scope, templates, options or Options())
+    run = Deployment(scope, Planner(scope, templates, options or Options()))
     try:
         try:
             yield run
@@ -81,14 +82,12 @@ def _deployment(
         raise Interrupted(scope.in_progress) from None
 
 
+@dataclass(frozen=True)
 class Deployment:
     """One call of ``plan`` or ``deploy``."""
 
-    def __init__(
-        self, scope: Scope, templates: Mapping[str, RenderedTemplate], options: Options
-    ) -> None:
-        self.scope, self.options = scope, options
-        self.planner = Planner(scope, templates, options)
+    scope: Scope
+    planner: Planner
 
     def deploy_stack(self, stack: StackClient, shown: Plan) -> Result:
         """Deploy one stack, when those before it are done."""
@@ -130,7 +129,7 @@ class Deployment:
         finally:
             if old:  # after the new one, so that a stack in review is not deleted under it
                 change_set.discard(stack, old, keep_stack=stack.ref in planner.unused)
-        environment, allowed = self.scope.aws.environment, self.options.allow_replace
+        environment, allowed = self.scope.aws.environment, planner.options.allow_replace
         check_losses(environment, [found], allowed, "this stack was not changed")
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
         if found.changes and not creates:
@@ -147,7 +146,7 @@ class Deployment:
             self.planner.unused.pop(stack.ref)
 
         try:
-            return change_set.execute(stack, made, self.options, on_start)
+            return change_set.execute(stack, made, self.planner.options, on_start)
         except ClientError as error:
             self.planner.unused[stack.ref] = (
                 made  # refused; after other errors it can be in progress

@@ -282,8 +282,9 @@ class Scope:
         self, stack: StackClient, running: operation.Operation, total: int = 0
     ) -> str:
         """Follow an operation of ``total`` resources and report every event."""
-        on_event = functools.partial(self.listener.progressed, stack.ref, total)
-        return operation.follow(stack, running, on_event)
+        return operation.follow(
+            stack, running, functools.partial(self.listener.progressed, stack.ref, total)
+        )
 
 
 def _result(stack: StackClient, attempt: Callable[[StackRef], Result]) -> Result:
