@@ -156,7 +156,6 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C; the operations of ``refs`` continue in AWS. The text names commands."""
 
     def __init__(self, refs: Iterable[StackRef] = ()) -> None:
-        super().__init__()  # as text it is empty
         self.refs = sorted(refs, key=str)
         cancel = "aws cloudformation cancel-update-stack"
         lines = [
