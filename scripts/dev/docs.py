@@ -8,25 +8,33 @@ out of date.
 import html
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from dev import diagram
 from eventstacks import documents, rendering
 from eventstacks.__main__ import VERBS, cli
 from eventstacks.flow import graph
+from eventstacks.flow.symbols import as_dict, as_list
+from eventstacks.flow.targets import kind_of
 from eventstacks.lint import RULES
 
-HELP_WIDTH = 100
 MACRO = re.compile(
     r"(?:\{# (?P<comment>(?:(?!#\}).)*?) #\}\n)?"
     r"\{% macro (?P<name>\w+)(?P<arguments>\(.*?\)) -?%\}",
     re.DOTALL,
 )
+# Kind of node: the colour of its border.
+COLOURS = {
+    "publisher": "#475569",
+    "bus": "#7c3aed",
+    "rule": "#2563eb",
+    "target": "#c2410c",
+    "dead": "#dc2626",
+}
 
 
 def pages() -> dict[Path, str]:
@@ -41,7 +49,7 @@ def pages() -> dict[Path, str]:
     }
     for name, rendered in rendering.render_all().items():
         template = rendered.document
-        flow = diagram.mermaid(graph.of_template(template))
+        flow = mermaid(graph.of_template(template))
         caption = "Drawn with the default of each parameter. Dashed: not delivered."
         drawn = f"{caption}\n\n```mermaid\n{flow}```"
         blocks[f"stacks/{name}"] = {
@@ -57,6 +65,77 @@ def pages() -> dict[Path, str]:
             page = insert(page, part, block)
         result[path] = page
     return result
+
+
+class Node(NamedTuple):
+    """A node. ``kind``: what it is, in words; ``style``: a key of COLOURS."""
+
+    key: str
+    title: str
+    kind: str
+    style: str
+
+
+def mermaid(flow: graph.Flow) -> str:
+    """Return a flow as a Mermaid flowchart; "" if it is empty.
+
+    Publisher → bus → rule → target, dashed to dead-letter queues.
+    Source: https://mermaid.js.org/syntax/flowchart.html
+    """
+    drawn = list(dict.fromkeys(edges(flow)))
+    nodes = {node.key: node for edge in drawn for node in edge}
+    names = {key: f"n{number}" for number, key in enumerate(nodes)}
+    lines = ["flowchart LR"]
+    lines += [
+        f'  {names[key]}["<b>{_escape(node.title)}</b><br><i>{node.kind}</i>"]:::{node.style}'
+        for key, node in nodes.items()
+    ]
+    for source, target in drawn:
+        arrow = "-.->" if target.style == "dead" else "-->"
+        lines.append(f"  {names[source.key]} {arrow} {names[target.key]}")
+    lines += [
+        f"  classDef {style} fill:#fff,stroke:{colour},color:#1e293b"
+        for style, colour in COLOURS.items()
+    ]
+    return "\n".join(lines) + "\n" if drawn else ""
+
+
+def edges(flow: graph.Flow) -> Iterator[tuple[Node, Node]]:
+    """Yield the arrows of a flow, in the order of the templates."""
+    for rule in flow.rules + flow.senders + flow.archives:
+        kind = rule.sender.title if rule.sender else "archive" if rule in flow.archives else "rule"
+        node = Node(rule.arn, rule.label, kind, "rule")
+        if rule.bus:  # a schedule has none
+            bus = _place(flow, rule.bus)
+            for name in _publishers(flow, rule):
+                yield Node(f"{name} {rule.bus}", name, "publisher", "publisher"), bus
+            yield bus, node
+        for target in rule.targets:
+            yield node, _place(flow, target.arn)
+            if queue := target.dead_letters:
+                dead = Node(queue, flow.label(queue), "dead-letter queue", "dead")
+                yield _place(flow, target.arn), dead
+
+
+def _place(flow: graph.Flow, arn: str) -> Node:
+    """Return the node of a bus, of another target, or of the source of a pipe."""
+    kind = kind_of(arn)
+    style = "bus" if kind.name.startswith("event-bus") else "target"
+    return Node(arn, flow.label(arn), kind.title, style)
+
+
+def _publishers(flow: graph.Flow, rule: graph.Rule) -> list[str]:
+    """Return what puts the events of a rule on its bus, none if another rule does."""
+    if graph.bus_name(rule.bus) == "default":
+        sources = as_list(as_dict(rule.pattern).get("source"))
+        return [one if isinstance(one, str) else "your applications" for one in sources]
+    is_fed = any(target.arn == rule.bus for one in flow.rules for target in one.targets)
+    return [] if is_fed else ["your applications"]
+
+
+def _escape(text: str) -> str:
+    """Escape text for the quotes of a Mermaid label."""
+    return re.sub(r'["#<>&*_`]', lambda match: f"#{ord(match[0])};", text)
 
 
 def insert(page: str, name: str, block: str) -> str:
@@ -105,13 +184,7 @@ def outputs(template: Mapping[str, Any]) -> str:
 
 def commands() -> str:
     """Return the page of commands: the help of each, and of its subcommands."""
-    top = click.Context(
-        cli,
-        info_name="eventstacks",
-        terminal_width=HELP_WIDTH,
-        max_content_width=HELP_WIDTH,
-        help_option_names=["-h", "--help"],
-    )
+    top = click.Context(cli, info_name="eventstacks", terminal_width=100, **cli.context_settings)
     page = ""
     for section, verbs in VERBS.items():
         helps = (_help(verb, top) for name in verbs if (verb := cli.get_command(top, name)))

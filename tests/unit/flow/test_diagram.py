@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import diagram
+from dev import docs
 from eventstacks import rendering
 from eventstacks.documents import parse_template
 from eventstacks.flow import graph
@@ -18,7 +18,7 @@ def flow_of(text):
 
 
 def arrows(flow):
-    return [(source.title, target.title) for source, target in diagram.edges(flow)]
+    return [(source.title, target.title) for source, target in docs.edges(flow)]
 
 
 def test_events_go_from_the_publisher_to_the_dead_letter_queue():
@@ -67,8 +67,8 @@ def test_a_bus_of_the_new_kind_has_subscribers():
 @pytest.mark.parametrize("name", NAMES)
 def test_mermaid_has_every_node_and_arrow_and_is_the_same_every_time(name):
     flow = graph.of_template(rendering.render(name).document)
-    drawn, text = set(diagram.edges(flow)), diagram.mermaid(flow)
-    assert text == diagram.mermaid(flow)
+    drawn, text = set(docs.edges(flow)), docs.mermaid(flow)
+    assert text == docs.mermaid(flow)
     assert text.startswith("flowchart LR\n")
     dashed = [target for _, target in drawn if target.kind == "dead-letter queue"]
     assert text.count(" -.->") == len(dashed)
@@ -78,7 +78,7 @@ def test_mermaid_has_every_node_and_arrow_and_is_the_same_every_time(name):
 
 
 def test_a_template_without_a_flow_has_no_diagram():
-    assert diagram.mermaid(flow_of("Resources: {Q: {Type: AWS::SQS::Queue}}")) == ""
+    assert docs.mermaid(flow_of("Resources: {Q: {Type: AWS::SQS::Queue}}")) == ""
 
 
 def test_schedules_are_drawn():
@@ -88,7 +88,7 @@ Resources:
   S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 hour), Target: {Arn: !GetAtt Q.Arn}}}
   R: {Type: AWS::Events::Rule, Properties: {ScheduleExpression: rate(1 day), Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
 """)
-    found = {(node.title, node.kind) for edge in diagram.edges(flow) for node in edge}
+    found = {(node.title, node.kind) for edge in docs.edges(flow) for node in edge}
     assert {("S", "schedule"), ("R", "rule")} <= found
     assert {("S", "Q"), ("R", "Q")} <= set(arrows(flow))
 
@@ -98,7 +98,7 @@ def test_text_of_a_template_cannot_break_out_of_the_diagram():
 Resources:
   R: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: ['</text><script>"#;']}}}
 """)
-    text = diagram.mermaid(flow)
+    text = docs.mermaid(flow)
     assert "script" in text
     assert "<script" not in text
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from dev import diagram
+from dev import docs
 from eventstacks import rendering
 from eventstacks.flow import graph, permissions, trace
 
@@ -64,7 +64,7 @@ def test_anything_anywhere(stack, by):
                 permissions.of_target(flow, rule, target)
         for bus in list(flow.buses):
             trace.as_data(trace.trace(flow, event, bus))
-        diagram.mermaid(flow)
+        docs.mermaid(flow)
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -92,4 +92,4 @@ def test_json_that_is_text_may_be_as_deep_as_it_likes(depth):
     }
     for bus in list(flow.buses):
         trace.as_data(trace.trace(flow, event, bus))
-    diagram.mermaid(flow)
+    docs.mermaid(flow)
