@@ -138,11 +138,9 @@ _compile = lru_cache(maxsize=256)(Pattern)
 
 
 def _replace(pattern: Any, symbols: list[str], by: Any) -> Any:
-    """Return the pattern with each test that contains one of the symbols replaced."""
+    """Return a valid pattern with each test that contains one of the symbols replaced."""
     if isinstance(pattern, dict):
         return {key: _replace(value, symbols, by) for key, value in pattern.items()}
-    if not isinstance(pattern, list):
-        return pattern
     # $or holds patterns, other lists hold tests.
     if any(isinstance(one, dict) and one.keys().isdisjoint(OPERATORS) for one in pattern):
         return [_replace(one, symbols, by) for one in pattern]

@@ -198,9 +198,8 @@ def _object_calls(pattern: Json) -> list[set[str]]:
     object.
     """
     sources = tests_of(pattern, "source") + tests_of(pattern, "detail", "eventSource")
-    if VIA_TRAIL not in tests_of(pattern, "detail-type"):
-        return []
-    if {"aws.s3", "s3.amazonaws.com"}.isdisjoint(map(str, sources)):
+    names_s3 = any(one in sources for one in ("aws.s3", "s3.amazonaws.com"))
+    if VIA_TRAIL not in tests_of(pattern, "detail-type") or not names_s3:
         return []
     has_key = bool(tests_of(pattern, "detail", "requestParameters", "key"))
     return [
