@@ -310,9 +310,11 @@ async def serve(
     loop.add_signal_handler(signal.SIGTERM, over.set)
     guard = Guard(app, listener.getsockname()[1], access_key)
     config = Config.from_mapping(
-        bind=[f"fd://{listener.detach()}"], keep_alive_timeout=75, graceful_timeout=1
+        bind=[f"fd://{listener.detach()}"],
+        keep_alive_timeout=75,
+        graceful_timeout=1,
+        loglevel="WARNING",
     )
-    config.loglevel = "WARNING"
     await hypercorn_serve(guard, config, shutdown_trigger=over.wait)
 
 
