@@ -16,9 +16,8 @@ from eventstacks import documents, environment, parameter_checks, rendering
 from eventstacks.bus import stacks as bus_stacks
 from eventstacks.cli import output
 from eventstacks.cli.options import json_option, where_options
-from eventstacks.flow import graph, payload, samples, symbols
+from eventstacks.flow import graph, payload, samples, symbols, targets
 from eventstacks.flow import trace as tracing
-from eventstacks.flow.targets import service_of
 from eventstacks.patterns import grammar, matcher
 
 Find = Callable[["samples.Sample"], "graph.Flow"]
@@ -202,7 +201,11 @@ def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
 def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
     style = FATE_STYLES.get(one.fate, "bold red")
     fate = "refused at deployment" if one.fate == "refused" else f"{one.fate} {one.dead_letters}"
-    _say(depth, f"→ {service_of(one.target.arn) or 'target'} {one.label}: {fate}".rstrip(), style)
+    _say(
+        depth,
+        f"→ {targets.service_of(one.target.arn) or 'target'} {one.label}: {fate}".rstrip(),
+        style,
+    )
     _say(depth + 1, f"{MARKS[one.verdict.allowed]} {one.verdict.reason}", style)
     if one.queue is None and one.fate == "lost":
         _say(depth + 1, "✗ no dead-letter queue", style)
