@@ -107,8 +107,7 @@ class DeadLetterQueue:
         """Return about how many messages are visible, and how many are in flight."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = self._sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
-        visible, in_flight = (int(answer["Attributes"].get(name, 0)) for name in names)
-        return visible, in_flight
+        return int(answer["Attributes"][names[0]]), int(answer["Attributes"][names[1]])
 
     def delete(self, message: Message) -> None:
         """Delete a message. Threads can share this."""
@@ -120,11 +119,13 @@ class DeadLetterQueue:
         handles = list(self.messages)
 
         def change(start: int) -> None:
-            entries = [
-                {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
-                for number, handle in enumerate(handles[start : start + 10])
-            ]
-            self._sqs.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
+            self._sqs.change_message_visibility_batch(
+                QueueUrl=self.url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+                    for number, handle in enumerate(handles[start : start + 10])
+                ],
+            )
 
         with ThreadPool(PARALLEL) as pool:
             pool.map(change, range(0, len(handles), 10))
@@ -271,9 +272,13 @@ class Redelivery:
         """Return the event of a run; the schedule has its source and its detail type."""
         _, group, name = schedule.rsplit("/", 2)
         found = self._client("scheduler", schedule).get_schedule(Name=name, GroupName=group)
-        given, now = found["Target"]["EventBridgeParameters"], datetime.now(UTC).isoformat()
-        event = {"source": given["Source"], "detail-type": given["DetailType"], "time": now}
-        return {**event, "detail": detail}
+        given = found["Target"]["EventBridgeParameters"]
+        return {
+            "source": given["Source"],
+            "detail-type": given["DetailType"],
+            "time": datetime.now(UTC).isoformat(),
+            "detail": detail,
+        }
 
     def _put(self, bus: str, event: dict[str, Any]) -> None:
         client = self._client("events", bus)
@@ -313,11 +318,11 @@ class Redelivery:
                 raise NotRedeliveredError(f"cannot deliver to {service}", where=arn, advice=TO_BUS)
 
     def _log(self, target: Target, text: str) -> None:
-        now = int(time.time() * 1000)
-        # The transformer makes the log event itself (EventBridge User Guide, targets); boto3
-        # refuses one without timestamp and message.
-        is_event = "InputTransformer" in target.settings
-        event = json.loads(text) if is_event else {"timestamp": now, "message": text}
+        event = {"timestamp": int(time.time() * 1000), "message": text}
+        if "InputTransformer" in target.settings:
+            # It makes the log event itself (EventBridge User Guide, targets); boto3 refuses one
+            # without timestamp and message.
+            event = json.loads(text)
         group = target.arn.partition(":log-group:")[2]
         self._create_stream(target.arn, group)
         answer = self._client("logs", target.arn).put_log_events(
@@ -338,12 +343,10 @@ class Redelivery:
 
     @cache  # noqa: B019
     def _read_targets(self, rule: str) -> list[Target]:
-        targets: list[dict[str, Any]] = []
-        with suppress_aws_error("ResourceNotFoundException"):
-            targets = self._client("events", rule).list_targets_by_rule(
-                Rule=rule.rsplit("/", 1)[-1], EventBusName=bus_name(_bus_of(rule))
-            )["Targets"]
-        return [Target(one["Id"], bare(one["Arn"]), one) for one in targets]
+        answer = self._client("events", rule).list_targets_by_rule(
+            Rule=rule.rsplit("/", 1)[-1], EventBusName=bus_name(_bus_of(rule))
+        )
+        return [Target(one["Id"], bare(one["Arn"]), one) for one in answer["Targets"]]
 
 
 def _bus_of(rule: str) -> str:

@@ -181,8 +181,9 @@ def read_entry(
     try:
         text = record.decode()
     except UnicodeDecodeError as error:
-        message = f"not UTF-8: {error.reason} at byte {error.start}"
-        raise EntryError("InvalidUtf8", message) from None
+        raise EntryError(
+            "InvalidUtf8", f"not UTF-8: {error.reason} at byte {error.start}"
+        ) from None
     value = _object_of(text, "the record", "InvalidJson")
     event = value.get("event") if "expect" in value else None
     if isinstance(event, dict) and event.keys() >= _EVENT:  # a sample
@@ -200,8 +201,7 @@ def read_entry(
             fields["Detail"] = _text_of(text, "Detail") or None
     else:
         fields["Detail"] = text.strip()
-    if None in fields.values():
-        fields = {key: value for key, value in fields.items() if value is not None}
+    fields = {key: value for key, value in fields.items() if value is not None}
     size = _check(fields)
     if not is_object:
         _object_of(fields["Detail"], "Detail", "MalformedDetail")
@@ -257,8 +257,9 @@ def _check(fields: dict[str, Any]) -> int:
         size = len("".join(texts + fields.get("Resources", [])).encode()) + 14 * ("Time" in fields)
         (fields.get("TraceHeader", "") + fields.get("EventBusName", "")).encode()
     except KeyError as error:
-        message = f"{error.args[0]} is missing: set it, or use --source and --detail-type"
-        raise _invalid(message) from None
+        raise _invalid(
+            f"{error.args[0]} is missing: set it, or use --source and --detail-type"
+        ) from None
     except UnicodeEncodeError:
         raise EntryError("InvalidUtf8", "invalid Unicode (lone surrogate)") from None
     if size >= SIZE_LIMIT:

@@ -8,7 +8,6 @@ result to be committed: after SIGKILL up to threads x 10 entries are unknown and
 import contextlib
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,7 +70,7 @@ class Summary:
         new = self.acknowledged - self.acknowledged_earlier
         return new / self.seconds if self.seconds else 0.0
 
-    def count(self, code: str | None, records: int) -> None:
+    def count(self, code: str | None, records: int = 1) -> None:
         """Count settled records by their code; None: acknowledged."""
         if code is None:
             self.acknowledged += records
@@ -94,8 +93,9 @@ def reject(number: int, crc: int, code: str, message: str, record: dict[str, Any
     if isinstance(record, bytes):
         record = {RAW: record.decode("utf-8", "surrogateescape")}
     note = {"Code": code, "Message": message, "Record": number + 1}
-    line = json.dumps({**record, REJECTED: note}, default=datetime.isoformat)
-    return Row(number, crc, code, line)
+    return Row(
+        number, crc, code, json.dumps({**record, REJECTED: note}, default=datetime.isoformat)
+    )
 
 
 class Journal:
@@ -150,9 +150,13 @@ class Journal:
         """
         first = self.summary.records
         self.summary.records += len(crcs)
-        query = "SELECT number, crc FROM send_journal WHERE number BETWEEN ? AND ?"
         with self._errors():
-            known = dict(self._database.execute(query, (first, self.summary.records - 1)))
+            known = dict(
+                self._database.execute(
+                    "SELECT number, crc FROM send_journal WHERE number BETWEEN ? AND ?",
+                    (first, self.summary.records - 1),
+                )
+            )
         if any(crcs[number - first] != crc for number, crc in known.items()):
             raise JournalError(
                 "this is not the input of the interrupted delivery; no more was sent",
@@ -166,8 +170,8 @@ class Journal:
         with self._errors(), self._database:
             # Not executemany: it gives other threads the interpreter after each row.
             self._database.execute(_INSERT, (json.dumps(rows),))
-        for code, count in Counter(row.code for row in rows).items():
-            self.summary.count(code, count)
+        for row in rows:
+            self.summary.count(row.code)
 
     def finish(self) -> None:
         """Note that all of the input is settled.
@@ -188,8 +192,10 @@ class Journal:
 
     def rejects(self) -> Iterator[str]:
         """Yield the lines of the file of rejects."""
-        query = "SELECT line FROM send_journal WHERE line IS NOT NULL ORDER BY number"
-        return (line for (line,) in self._database.execute(query))
+        rows = self._database.execute(
+            "SELECT line FROM send_journal WHERE line IS NOT NULL ORDER BY number"
+        )
+        return (line for (line,) in rows)
 
     def close(self) -> None:
         """Write the file of rejects, if there are any, and close the journal."""

@@ -73,8 +73,10 @@ class NewBus:
 
     def put_events(self, Entries: list[dict[str, Any]]) -> Any:  # noqa: N803
         """Put the entries on the bus; its results have the form of Classic's."""
-        entries = [{key: one[key] for key in NEW_FIELDS if key in one} for one in Entries]
-        return self._client.put_events(EventBusArn=self._arn, Entries=entries)
+        return self._client.put_events(
+            EventBusArn=self._arn,
+            Entries=[{key: one[key] for key in NEW_FIELDS if key in one} for one in Entries],
+        )
 
 
 def put(client: Any, batch: list[dict[str, Any]]) -> list[Failure | None]:

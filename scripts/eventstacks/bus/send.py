@@ -39,7 +39,6 @@ WAITING_LIMIT, WAITING_BYTES = 10_000, 32 * 1024 * 1024
 LISTS = 4  # of records that are read and not packed yet
 # After this many failed calls in a row, one call is made every PROBE_SECONDS.
 FAILURES_TO_PAUSE, PROBE_SECONDS = 10, 2.0
-NO_ANSWER = "no call was answered"
 
 
 class OutageError(ToolError):
@@ -130,12 +129,11 @@ class Sender:
         self._batches: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         self._results: deque[Any] = deque()
         self._new: deque[_Item] = deque()  # of the list at hand
-        self._waiting: list[tuple[float, int, _Item]] = []  # a heap: time of the retry, order
-        self._order = itertools.count()
+        self._waiting: list[tuple[float, int, _Item]] = []  # a heap: time of the retry, number
         self._batch: list[_Item] = []  # incomplete
         self._size = self._waiting_bytes = self._calls = self._unsettled = self._failures = 0
         self._next_call = self._packed_at = self._paused_until = self._succeeded_at = 0.0
-        self._name, self._reason = f"{bus} in {client.meta.region_name}", NO_ANSWER
+        self._name, self._reason = f"{bus} in {client.meta.region_name}", ""
         self._is_reading = True
         self._fault: Exception | None = None
 
@@ -187,17 +185,22 @@ class Sender:
             return reject(number, crc, code, message, record)
         bus = entry.setdefault("EventBusName", self._bus)
         if bus != self._bus and not self._has_bus(bus):
-            message = f"event bus {bus!r} not found"
-            return reject(number, crc, "ResourceNotFoundException", message, entry)
+            return reject(
+                number, crc, "ResourceNotFoundException", f"event bus {bus!r} not found", entry
+            )
         return _Item(number, crc, entry, size)
 
     @functools.cache  # noqa: B019 - a sender lives as long as its run
     def _has_bus(self, bus: str) -> bool:
         """Ask once: an entry for a bus that does not exist would be accepted, and dropped."""
-        limit = self._settings.give_up_after
         try:
-            name, _ = parse_bus(bus)
-            call(describe_bus, clock=Clock(), retry_for=limit, client=self._client, bus=name)
+            call(
+                describe_bus,
+                clock=Clock(),
+                retry_for=self._settings.give_up_after,
+                client=self._client,
+                bus=parse_bus(bus)[0],
+            )
         except BusError:
             return False
         return True
@@ -235,8 +238,8 @@ class Sender:
             if (
                 self._settings.rate
             ):  # what was not used is lost, but for a tenth of a second's worth
-                earliest = max(self._next_call, now - 0.1)
-                self._next_call = earliest + len(batch) / self._settings.rate
+                self._next_call = max(self._next_call, now - 0.1)
+                self._next_call += len(batch) / self._settings.rate
             self._calls += 1
             self._batches.put(batch)
 
@@ -298,8 +301,7 @@ class Sender:
                 item.attempts += 1
                 longest = min(self._settings.cap, self._settings.base * 2**item.attempts)
                 wait = max(random.uniform(0, longest), failure.retry_after)  # noqa: S311 - jitter
-                due = time.monotonic() + wait
-                heapq.heappush(self._waiting, (due, next(self._order), item))
+                heapq.heappush(self._waiting, (time.monotonic() + wait, item.number, item))
                 self._waiting_bytes += item.size
             else:
                 rows.append(
@@ -314,7 +316,7 @@ class Sender:
         if last is None or not all(one and one.retryable for one in failures):
             if self._failures >= FAILURES_TO_PAUSE:
                 self._notify(f"Sending to {self._name} again.")
-            self._failures, self._reason = 0, NO_ANSWER
+            self._failures, self._reason = 0, ""
             self._paused_until, self._succeeded_at = 0.0, now
             return
         self._failures += 1
@@ -334,7 +336,7 @@ class Sender:
             self._succeeded_at = now
         elif now - self._succeeded_at > limit:
             raise OutageError(
-                f"no call succeeded for {limit:.0f} s: {self._reason}",
+                f"no call succeeded for {limit:.0f} s: {self._reason or 'no answer'}",
                 where=self._name,
                 advice="No record was rejected because of it. --resume sends the rest.",
             )

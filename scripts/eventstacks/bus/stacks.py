@@ -125,9 +125,8 @@ def find_archives(aws: Aws, stacks: Sequence[Deployed]) -> list[dict[str, Any]]:
     """
     archives = []
     for stack in stacks:
-        events = aws.client("events", stack.ref.region)
         for name in stack.of_type("AWS::Events::Archive").values():
-            answer = events.describe_archive(ArchiveName=name)
+            answer = aws.client("events", stack.ref.region).describe_archive(ArchiveName=name)
             archives.append(
                 {
                     "region": stack.ref.region,
@@ -141,8 +140,11 @@ def find_archives(aws: Aws, stacks: Sequence[Deployed]) -> list[dict[str, Any]]:
                 }
             )
     if not archives:
-        where = ", ".join(str(stack.ref) for stack in stacks)
-        raise ToolError("no archive", code=ErrorCode.NOT_FOUND, where=where)
+        raise ToolError(
+            "no archive",
+            code=ErrorCode.NOT_FOUND,
+            where=", ".join(str(stack.ref) for stack in stacks),
+        )
     return archives
 
 
@@ -193,5 +195,9 @@ def wait_for_replay(aws: Aws, region: str, name: str, clock: Clock) -> dict[str,
         retry_for=RETRY_LONG,
         ReplayName=name,
     )
-    end = {"state": answer["State"], "reason": answer.get("StateReason")}
-    return {"replay": name, "region": region, **end}
+    return {
+        "replay": name,
+        "region": region,
+        "state": answer["State"],
+        "reason": answer.get("StateReason"),
+    }

@@ -56,8 +56,9 @@ def find_groups(aws: Aws, stacks: Sequence[Deployed]) -> list[Group]:
         region = stack.ref.region
         names = list(stack.of_type("AWS::Logs::LogGroup").values())
         for function in stack.of_type("AWS::Lambda::Function").values():
-            client = aws.client("lambda", region)
-            settings = client.get_function_configuration(FunctionName=function)
+            settings = aws.client("lambda", region).get_function_configuration(
+                FunctionName=function
+            )
             logging = settings.get("LoggingConfig") or {}
             names.append(logging.get("LogGroup") or f"/aws/lambda/{function}")
         found |= dict.fromkeys((region, name) for name in names)
@@ -80,8 +81,12 @@ def read(aws: Aws, group: Group, since: int, pattern: str, clock: Clock) -> Iter
         with suppress_aws_error("ResourceNotFoundException"):
             page = call(logs.filter_log_events, clock=clock, retry_for=RETRY_LONG, **arguments)
         for event in page["events"]:
-            stream = {"log_stream": event["logStreamName"], "id": event["eventId"]}
-            source = {"region": region, "log_group": name, **stream}
+            source = {
+                "region": region,
+                "log_group": name,
+                "log_stream": event["logStreamName"],
+                "id": event["eventId"],
+            }
             yield Event(event["timestamp"], label, event["message"], source)
         if not page.get("nextToken"):
             return
@@ -173,8 +178,9 @@ class Tap:
             State="ENABLED",
             Description="Temporary: for eventstacks tail --bus.",
         )
-        targets = [{"Id": "queue", "Arn": arn}]
-        answer = self._events.put_targets(Rule=self.name, EventBusName=self.bus, Targets=targets)
+        answer = self._events.put_targets(
+            Rule=self.name, EventBusName=self.bus, Targets=[{"Id": "queue", "Arn": arn}]
+        )
         if answer["FailedEntryCount"]:
             raise ToolError(
                 answer["FailedEntries"][0]["ErrorMessage"],
@@ -186,7 +192,6 @@ class Tap:
         """Remove the rule, then the queue, as far as they exist."""
         with suppress_aws_error(_NO_RULE):
             self._events.remove_targets(Rule=self.name, EventBusName=self.bus, Ids=["queue"])
-        with suppress_aws_error(_NO_RULE):
             self._events.delete_rule(Name=self.name, EventBusName=self.bus)
         with suppress_aws_error(*_NO_QUEUE):
             url = self._sqs.get_queue_url(QueueName=self.name)["QueueUrl"]

@@ -53,8 +53,7 @@ def sample(kind: str | None, as_list: bool) -> None:
     """
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(SAMPLES.glob("*.json"))}
     if as_list:
-        known = [(name, json.loads(text)) for name, text in texts.items()]
-        rows = [{"sample": name, **event} for name, event in known]
+        rows = [{"sample": name, **json.loads(text)} for name, text in texts.items()]
         output.print_rows(rows, ("sample", "source", "detail-type"))
     elif kind not in texts:
         raise click.UsageError(f"Which sample? {', '.join(texts)}.")
@@ -133,11 +132,16 @@ def _log_events(
 ) -> Generator[sources.Event]:
     groups = sources.find_groups(aws, found)
     if not groups:
-        where = ", ".join(str(one.ref) for one in found)
-        advice = "To follow the events of a bus: --bus."
-        raise ToolError("no log groups", code=ErrorCode.NOT_FOUND, where=where, advice=advice)
-    names = ", ".join(name for _, name in groups)
-    output.echo(f"{output.counted(len(groups), 'log group')}: {names}", err=True)
+        raise ToolError(
+            "no log groups",
+            code=ErrorCode.NOT_FOUND,
+            where=", ".join(str(one.ref) for one in found),
+            advice="To follow the events of a bus: --bus.",
+        )
+    output.echo(
+        f"{output.counted(len(groups), 'log group')}: {', '.join(name for _, name in groups)}",
+        err=True,
+    )
     clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))
     read = sources.merge if once else sources.follow
     yield from read(aws, groups, since, pattern, clock)
@@ -164,12 +168,15 @@ def _bus_events(
     with contextlib.ExitStack() as cleanup:
         for tap in taps:
             for stale in sources.remove_stale(aws, tap.region):
-                text = f"Removed {stale} in {tap.region}, left by a run that was killed."
-                output.echo(text, err=True)
+                output.echo(
+                    f"Removed {stale} in {tap.region}, left by a run that was killed.", err=True
+                )
             cleanup.callback(tap.remove)
             tap.create()
-            text = f"Following bus {tap.bus} in {tap.region} through {tap.name}; end with Ctrl-C."
-            output.echo(text, err=True)
+            output.echo(
+                f"Following bus {tap.bus} in {tap.region} through {tap.name}; end with Ctrl-C.",
+                err=True,
+            )
         while True:
             for tap in taps:  # a short wait for each, if there are several
                 yield from tap.receive(LONG_POLL if len(taps) == 1 else 1)
@@ -181,16 +188,17 @@ def _print(event: sources.Event, *, raw: bool, as_json: bool) -> None:
 
     console, message = output.console(), event.message.rstrip("\n")
     moment = datetime.fromtimestamp(event.timestamp / 1000, UTC)
+    time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if raw:
         click.echo(output.safe(message) if console.is_terminal else message)
     elif as_json:
-        time_text = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        document = {"time": time_text, **event.source, "message": _json_or_message(message)}
+        document = {"time": time, **event.source, "message": _json_or_message(message)}
         click.echo(json.dumps(document))
     else:
-        stamp = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
-        text = Text.assemble((stamp, "dim"), " ", (event.label, "cyan"), " ", output.safe(message))
-        console.print(text, soft_wrap=True)
+        console.print(
+            Text.assemble((time, "dim"), " ", (event.label, "cyan"), " ", output.safe(message)),
+            soft_wrap=True,
+        )
         console.file.flush()
 
 

@@ -82,9 +82,8 @@ def redrive(
         output.echo(_queue_summary(len(chosen), queues), err=True)
         if not to:
             return 0
-        events = output.counted(len(chosen), "event")
         where = "bus, where every rule sees them again" if to == "bus" else to
-        question = f"Send {events} to their {where}?"
+        question = f"Send {output.counted(len(chosen), 'event')} to their {where}?"
         if chosen:
             output.confirm(question, aws.environment, yes=yes)
         code = _redrive(aws, chosen, to, rate, as_json=as_json)
@@ -148,11 +147,14 @@ def _redrive(
         if as_json:
             output.print_json({**counts, "problems": rows})
         else:
-            text = "{sent:,} redelivered and deleted, {kept:,} left in the queue"
-            output.echo(text.format(**counts))
+            output.echo(
+                "{sent:,} redelivered and deleted, {kept:,} left in the queue".format(**counts)
+            )
         for row in rows:
-            text = "Error: {messages:,} left of {rule} → {target} → {code}: {problem}"
-            output.echo(text.format(**row), err=True)
+            output.echo(
+                "Error: {messages:,} left of {rule} → {target} → {code}: {problem}".format(**row),
+                err=True,
+            )
     return int(bool(problems))
 
 
@@ -216,8 +218,10 @@ def archive_replay(
         return 0
     arns = [stacks.find_rules(aws, one, rules, found_stacks) for one in found]
     names = ", ".join("{name} ({region})".format(**one) for one in found)
-    window = f"{output.time_text(since)} to {output.time_text(until)}"
-    question = f"Replay {window} of {names} to {', '.join(rules) or 'all rules of the bus'}?"
+    question = (
+        f"Replay {output.time_text(since)} to {output.time_text(until)} of {names} to "
+        f"{', '.join(rules) or 'all rules of the bus'}?"
+    )
     output.confirm(question, aws.environment, yes=yes)
     replays: list[tuple[str, str]] = []
     try:
@@ -252,5 +256,8 @@ def _list_archives(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         | {"days": one["retention"] or "unlimited"}
         for one in found
     ]
-    keys = ("archive", "region", "bus", "state", "events", "bytes", "days")
-    output.print_rows(found if as_json else rows, keys, as_json=as_json)
+    output.print_rows(
+        found if as_json else rows,
+        ("archive", "region", "bus", "state", "events", "bytes", "days"),
+        as_json=as_json,
+    )

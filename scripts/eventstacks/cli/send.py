@@ -115,8 +115,9 @@ def send(
         try:
             text = "{records:,} read · {acknowledged:,} acknowledged · {rejected:,} rejected"
             with output.progress("Sending", lambda: text.format(**vars(journal.summary))):
-                settings = sender.Settings(**given)
-                sender.Sender(client, bus, journal, settings, stop, output.note).run(lists)
+                sender.Sender(
+                    client, bus, journal, sender.Settings(**given), stop, output.note
+                ).run(lists)
         except sender.OutageError as outage:
             error = outage
         unsent = [(first + 1, last + 1) for first, last in journal.open_records()]
@@ -131,8 +132,9 @@ def _destination(
         name, of_arn = stacks.parse_bus(bus)
         return of_arn or ref.region, name
     if not is_named and len(aws.environment.stacks) > 1:
-        known = ", ".join(aws.environment.stacks)
-        raise click.UsageError(f"Which bus? Give --stack ({known}) or --bus.")
+        raise click.UsageError(
+            f"Which bus? Give --stack ({', '.join(aws.environment.stacks)}) or --bus."
+        )
     return ref.region, stacks.bus_of_stack(aws, ref)
 
 
@@ -166,9 +168,13 @@ def _report(
 ) -> int:
     total = journal.summary
     if as_json:
-        document = {**asdict(total), "rate": round(total.rate, 1), "open": unsent}
-        rejected_file = str(journal.rejected) if total.rejected else None
-        document |= {"interrupted": is_interrupted, "rejected_file": rejected_file}
+        document = {
+            **asdict(total),
+            "rate": round(total.rate, 1),
+            "open": unsent,
+            "interrupted": is_interrupted,
+            "rejected_file": str(journal.rejected) if total.rejected else None,
+        }
         output.print_json(document | ({"error": error.document()} if error else {}))
     else:
         earlier = f" ({total.acknowledged_earlier:,} earlier)" if total.acknowledged_earlier else ""
@@ -179,8 +185,10 @@ def _report(
         )
     if total.rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(total.by_code.items()))
-        text = f"Error: {total.rejected:,} rejected ({codes}); fix and send {journal.rejected}"
-        output.echo(text, err=True)
+        output.echo(
+            f"Error: {total.rejected:,} rejected ({codes}); fix and send {journal.rejected}",
+            err=True,
+        )
     if error or is_interrupted:
         ranges = ", ".join(f"{first}-{last}" for first, last in unsent[:10])
         more = ", …" if unsent[10:] else ""

@@ -111,7 +111,6 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
         ("bus", RULE, Events(), {**EVENT, "source": "aws.s3"}, ErrorCode.EVENT_REJECTED),
         ("bus", "", Events(), EVENT, ErrorCode.EVENT_REJECTED),
         ("target", RULE, Events(), EVENT, ErrorCode.EVENT_REJECTED),
-        ("target", "arn:aws:events:r:1:rule/missing", Events(), EVENT, ErrorCode.EVENT_REJECTED),
         (
             "target",
             RULE,
@@ -218,3 +217,10 @@ def test_a_deleted_log_group_is_an_error():
     aws = FakeAws(events=Events({"Arn": LOG_GROUP}), logs=Missing())
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         Redelivery(aws, to_bus=False).deliver(letter(RULE, LOG_GROUP, EVENT))
+
+
+def test_a_deleted_rule_is_an_error():
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        Redelivery(FakeAws(events=Events()), to_bus=False).deliver(
+            letter("arn:aws:events:r:1:rule/missing", LOG_GROUP, EVENT)
+        )
