@@ -111,7 +111,7 @@ def send(request: Json, connection: Json, key: tuple[str, ...]) -> None:
 
 
 def send_with_retries(
-    target: Mapping[str, Any], rule: Json, view: Any, send: Callable[[], None]
+    target: Mapping[str, Any], rule: Json, view: Any, attempt: Callable[[], None]
 ) -> None:
     """Send until it succeeds, is not retried or the retries are exhausted; then give it up."""
     attempts = (target.get("RetryPolicy") or {}).get("MaximumRetryAttempts", len(WAITS))
@@ -121,7 +121,7 @@ def send_with_retries(
         for retries, wait in enumerate((*WAITS[:attempts], None)):
             more["RETRY_ATTEMPTS"] = str(retries)
             try:
-                send()
+                attempt()
             except RetryableError as failure:
                 if wait is None:
                     more["EXHAUSTED_RETRY_CONDITION"] = "MaximumRetryAttempts"

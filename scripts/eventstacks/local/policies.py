@@ -122,13 +122,14 @@ def put_events_keys(event: Json, *, is_forwarded: bool) -> dict[str, str | None]
     }
 
 
-def key_refusal(attributes: Json, service: str, keys: Keys) -> str:
+def key_refusal(arn: str, service: str, keys: Keys) -> str:
     """Return why a service may not use the key of a queue or topic.
 
     '' if it may, or there is none. A key that AWS manages allows no service (SNS Developer Guide,
     'Key management').
     """
-    if not (name := attributes.get("KmsMasterKeyId")):
+    find = {"sqs": sqs._queue_by_arn, "sns": sns._topics.get}.get(kind_of(arn).name, {}.get)
+    if not (name := (find(arn) or {}).get("attributes", {}).get("KmsMasterKeyId")):
         return ""
     key = kms._resolve_key(name) or {"Arn": name}
     for action in ("kms:Decrypt", "kms:GenerateDataKey"):
@@ -142,7 +143,7 @@ def check_permission(
 ) -> None:
     """Raise NotDelivered unless a service may deliver to a target for a source.
 
-    ``source``: the ARN of a rule, pipe or schedule group. ``keys``: more condition keys.
+    ``source``: the ARN of a rule, pipe, schedule group or alarm. ``keys``: more condition keys.
 
     Within an account a role's permission is enough, unless the resource policy of the target denies
     it. A bus of another Region without a role is refused by MiniStack's PutTargets.
@@ -164,9 +165,7 @@ def check_permission(
             )
             for call in calls
         )
-        find = {"sqs": sqs._queue_by_arn, "sns": sns._topics.get}.get(kind.name, {}.get)
-        attributes = (find(arn) or {}).get("attributes", {})
-        if refusal := key_refusal(attributes, service, {"aws:sourcearn": source}):
+        if refusal := key_refusal(arn, service, {"aws:sourcearn": source}):
             raise NotDelivered("NO_PERMISSIONS", refusal)
     if not is_allowed:
         text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {source}"

@@ -17,10 +17,11 @@ from ministack.core import iam_actions
 from ministack.core.concurrency import esm_wake
 from ministack.core.iam_evaluator import caller_arn
 from ministack.core.responses import get_account_id, get_region, now_iso
-from ministack.services import cloudwatch, eventbridge, rds, s3, sns, sqs, tagging
+from ministack.services import cloudwatch, eventbridge, rds, s3, sqs, tagging
 
-from eventstacks.local.ministack import Json, Original, call, in_region, patch
-from eventstacks.local.policies import key_refusal, policies_allow
+from eventstacks.flow.targets import Target
+from eventstacks.local.ministack import Json, NotDelivered, Original, call, in_region, patch
+from eventstacks.local.policies import check_permission
 
 Form = dict[str, list[str]]
 # (method, part of an upload, copy) -> event name in CloudTrail; GET and HEAD are reads.
@@ -72,7 +73,6 @@ SNAPSHOT_PARTS = {
         "Fault",
     ),
 }
-CLOUDWATCH = "cloudwatch.amazonaws.com"
 ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}
 
 
@@ -298,17 +298,6 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
     return arn
 
 
-def topic_refusal(arn: str, alarm: str) -> str:
-    """Return why an alarm may not publish to a topic, '' if it may."""
-    if not (topic := sns._topics.get(arn)):
-        return f"topic {arn} does not exist"
-    attributes = topic["attributes"]
-    keys = {"aws:sourcearn": alarm, "aws:sourceowner": attributes["Owner"]}
-    if not policies_allow([attributes.get("Policy") or {}], CLOUDWATCH, "sns:Publish", arn, keys):
-        return f"the policy of {arn} does not allow {CLOUDWATCH} to call sns:Publish"
-    return key_refusal(attributes, CLOUDWATCH, keys)
-
-
 @patch("_dispatch_alarm_actions", cloudwatch)
 def notify(original: Original, alarm: Json, old: str, new: str, reason: str) -> None:
     """Publish to the topics that allow it, and record the others in the alarm's history.
@@ -319,20 +308,24 @@ def notify(original: Original, alarm: Json, old: str, new: str, reason: str) -> 
     management'). The text in the history is a guess.
     """
     field = ACTIONS.get(new, "InsufficientDataActions")
-    topics = filter(cloudwatch._is_sns_action_arn, alarm.get(field) or [])
-    refusals = {topic: topic_refusal(topic, alarm["AlarmArn"]) for topic in topics}
-    for topic, refusal in refusals.items():
-        if refusal and alarm.get("ActionsEnabled", True):
+    actions = alarm.get(field) if alarm.get("ActionsEnabled", True) else None
+    allowed = []
+    for topic in filter(cloudwatch._is_sns_action_arn, actions or []):
+        try:
+            keys = {"aws:sourceowner": get_account_id()}
+            check_permission(Target("", topic), alarm["AlarmArn"], "cloudwatch.amazonaws.com", keys)
+            allowed.append(topic)
+        except NotDelivered as refusal:
+            _, text = refusal.args
             entry = {
                 "AlarmName": alarm["AlarmName"],
                 "AlarmType": "CompositeAlarm" if "AlarmRule" in alarm else "MetricAlarm",
                 "HistoryData": "{}",
                 "HistoryItemType": "Action",
-                "HistorySummary": f"Failed to execute action {topic}. Received error: {refusal}",
+                "HistorySummary": f"Failed to execute action {topic}. Received error: {text}",
                 "Timestamp": cloudwatch._ts_iso(time.time()),
             }
             cloudwatch._history_entries().append(entry)
-    allowed = [topic for topic, refusal in refusals.items() if not refusal]
     original({**alarm, field: allowed}, old, new, reason)
 
 
