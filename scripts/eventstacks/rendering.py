@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2.bccache import Bucket
 
 from eventstacks import __version__, documents
 from eventstacks.documents import packaged
@@ -61,7 +60,7 @@ class Templates(dict[str, RenderedTemplate]):
         return made
 
     def render(self, name: str) -> RenderedTemplate:
-        """Return a template; write nothing. Raises ToolError with file and line."""
+        """Return a template without writing it to build/. Raises ToolError with file and line."""
         if name not in self.files:
             known = sorted({*self, *self.files})
             raise ToolError(
@@ -78,7 +77,7 @@ class Templates(dict[str, RenderedTemplate]):
             text = documents.read_text(source)
             document = documents.parse_template(text, str(source))
             return RenderedTemplate(name, text, document, path)
-        text = _expand(name, source, self._folders)
+        text = _expand(name, source, self._folders, self._build / ".jinja")
         try:
             document = documents.parse_template(text, str(source))
         except documents.DocumentError as error:
@@ -119,7 +118,7 @@ def find(directory: Path = TEMPLATES) -> dict[str, Path]:
 
 
 def render(name: str, directory: Path = TEMPLATES) -> RenderedTemplate:
-    """Return one template; write nothing. Raises ToolError with file and line.
+    """Return one template without writing it to build/. Raises ToolError with file and line.
 
     The text depends on the files in ``templates/`` and the version alone.
     """
@@ -149,19 +148,6 @@ def render_all(directory: Path = TEMPLATES, build: Path = BUILD) -> Templates:
     return templates
 
 
-class _Compiled(dict[tuple[str, str], Any], jinja2.BytecodeCache):
-    """Compile each file once: every template imports the same macros. Jinja's key is the file."""
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        bucket.code = self.get((bucket.key, bucket.checksum))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        self[bucket.key, bucket.checksum] = bucket.code
-
-
-_COMPILED = _Compiled()
-
-
 class _Loader(jinja2.FileSystemLoader):
     """Read templates, macros and functions: the project's own, then those of the package."""
 
@@ -171,9 +157,14 @@ class _Loader(jinja2.FileSystemLoader):
         return text.replace(_RESOLVE, _PLACEHOLDER), *rest
 
 
-def _expand(name: str, source: Path, folders: Iterable[Path]) -> str:
-    """Return what Jinja makes of a template."""
+def _expand(name: str, source: Path, folders: Iterable[Path], compiled: Path) -> str:
+    """Return what Jinja makes of a template.
+
+    ``compiled``: a folder for the code that Jinja makes of each file; compiling takes most of the
+    time, and every template imports the same macros.
+    """
     loader = _Loader(list(folders))
+    compiled.mkdir(parents=True, exist_ok=True)
 
     def function(file: str) -> str:
         """Return the code of a Lambda function, from ``templates/functions/<file>``."""
@@ -183,7 +174,7 @@ def _expand(name: str, source: Path, folders: Iterable[Path]) -> str:
     # it.
     jinja = jinja2.Environment(
         loader=loader,
-        bytecode_cache=_COMPILED,
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(compiled), f"{__version__}-%s"),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - YAML
         trim_blocks=True,
