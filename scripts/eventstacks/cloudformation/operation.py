@@ -26,7 +26,7 @@ from eventstacks.cloudformation.stack import (
 from eventstacks.errors import ErrorCode, ToolError
 
 NESTED_STACK = "AWS::CloudFormation::Stack"
-TICK = 0.6  # seconds between two polls: the end is noticed after half of it on average
+TICK = 0.5  # seconds between two polls, as in the SAM CLI: half of it until the end is noticed
 _FIRST_TICKS = (0.05, 0.1, 0.2, 0.4)  # some operations end at once
 # Seconds without a new event after which the stack itself is looked at, and after which its state
 # counts although no event shows it. Both are assumptions: longer than events and DescribeStacks
