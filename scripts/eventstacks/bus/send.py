@@ -235,9 +235,8 @@ class Sender:
                 return
             if self._failures >= FAILURES_TO_PAUSE:  # this is the only call for a while
                 self._paused_until = now + PROBE_SECONDS
-            if (
-                self._settings.rate
-            ):  # what was not used is lost, but for a tenth of a second's worth
+            if self._settings.rate:
+                # What was not used is lost, but for a tenth of a second's worth.
                 self._next_call = max(self._next_call, now - 0.1)
                 self._next_call += len(batch) / self._settings.rate
             self._calls += 1
