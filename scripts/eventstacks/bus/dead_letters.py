@@ -18,7 +18,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, Self
 
 from eventstacks.aws import AWS_ERRORS, Aws, Clock, suppress_aws_error
-from eventstacks.bus.stacks import bus_name, describe_bus
+from eventstacks.bus.stacks import describe_bus
 from eventstacks.errors import ErrorCode, ToolError
 from eventstacks.flow import graph, payload
 from eventstacks.flow.symbols import as_dict
@@ -282,9 +282,9 @@ class Redelivery:
 
     def _put(self, bus: str, event: dict[str, Any]) -> None:
         client = self._client("events", bus)
-        describe_bus(client, bus_name(bus))
+        describe_bus(client, graph.bus_name(bus))
         entry = {
-            "EventBusName": bus_name(bus),
+            "EventBusName": graph.bus_name(bus),
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": payload.compact(event["detail"]),
@@ -344,7 +344,7 @@ class Redelivery:
     @cache  # noqa: B019
     def _read_targets(self, rule: str) -> list[Target]:
         answer = self._client("events", rule).list_targets_by_rule(
-            Rule=rule.rsplit("/", 1)[-1], EventBusName=bus_name(_bus_of(rule))
+            Rule=rule.rsplit("/", 1)[-1], EventBusName=graph.bus_name(_bus_of(rule))
         )
         return [Target(one["Id"], bare(one["Arn"]), one) for one in answer["Targets"]]
 

@@ -12,6 +12,7 @@ from eventstacks.aws import RETRY_LONG, Aws, Clock, suppress_aws_error, wait_for
 from eventstacks.cloudformation import outputs
 from eventstacks.environment import StackRef
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow import graph
 
 BUS_OUTPUT = "EventBusName"
 FINAL_STATES = ("COMPLETED", "CANCELLED", "FAILED")  # of a replay
@@ -83,11 +84,6 @@ def parse_bus(name: str) -> tuple[str, str | None]:
     return name, match[1]
 
 
-def bus_name(bus: str) -> str:
-    """Return the name of a bus given by name or ARN. A partner's bus has slashes in its name."""
-    return bus.rpartition(":event-bus/")[2]
-
-
 def describe_bus(client: Any, bus: str) -> Any:
     """Describe a bus, given by name or ARN, in the Region of an ``events`` client.
 
@@ -155,7 +151,7 @@ def find_rules(
 
     Raises ClientError (ResourceNotFoundException) for a rule that the bus does not have.
     """
-    region, bus = archive["region"], bus_name(archive["bus"])
+    region, bus = archive["region"], graph.bus_name(archive["bus"])
     physical_ids = {  # of a rule on a custom bus: bus|name
         logical: physical
         for stack in stacks

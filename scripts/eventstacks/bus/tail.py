@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from eventstacks.aws import RETRY_LONG, Aws, Clock, call, suppress_aws_error
-from eventstacks.bus.stacks import Deployed, bus_name, describe_bus
+from eventstacks.bus.stacks import Deployed, describe_bus
 from eventstacks.errors import ErrorCode, ToolError
 
 # Seconds between two reads: FilterLogEvents has a quota of a few calls per second.
@@ -143,7 +143,7 @@ class Tap:
     def __init__(
         self, aws: Aws, region: str, bus: str, pattern: str = ALL_EVENTS, name: str = ""
     ) -> None:
-        self.region, self.bus = region, bus_name(bus)
+        self.region, self.bus = region, bus.rpartition(":event-bus/")[2]
         self.name = name or f"{PREFIX}{uuid.uuid4().hex[:12]}"
         self._events, self._sqs = aws.client("events", region), aws.client("sqs", region)
         self._pattern, self._url, self._beat_at = pattern, "", time.monotonic()

@@ -15,6 +15,7 @@ from eventstacks.bus import dead_letters, stacks
 from eventstacks.cli import options, output
 from eventstacks.cli.events import deployed
 from eventstacks.errors import ErrorCode, ToolError
+from eventstacks.flow import graph
 
 QUEUE_OUTPUT = "DeadLetterQueueUrl"  # how the names of outputs end
 
@@ -252,7 +253,7 @@ def archive_replay(
 
 def _list_archives(found: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     rows = [
-        {**one, "archive": one["name"], "bus": stacks.bus_name(one["bus"]), "bytes": one["size"]}
+        {**one, "archive": one["name"], "bus": graph.bus_name(one["bus"]), "bytes": one["size"]}
         | {"days": one["retention"] or "unlimited"}
         for one in found
     ]
