@@ -88,7 +88,7 @@ class Row(NamedTuple):
     line: str | None = None
 
 
-def reject(number: int, crc: int, code: str, message: str, record: dict[str, Any] | bytes) -> Row:
+def reject(number: int, crc: int, record: dict[str, Any] | bytes, code: str, message: str) -> Row:
     """Return the row of a rejected entry, or of a record that is not one."""
     if isinstance(record, bytes):
         record = {RAW: record.decode("utf-8", "surrogateescape")}

@@ -88,10 +88,9 @@ def put(client: Any, batch: list[dict[str, Any]]) -> list[Failure | None]:
         results = client.put_events(Entries=batch)["Entries"]
         return [_entry_failure(result) for result, _ in zip(results, batch, strict=True)]
     except AWS_ERRORS as error:
-        failure = failure_of(error)
+        return [failure_of(error)] * len(batch)
     except (AttributeError, KeyError, TypeError, ValueError):  # of botocore's parser: other JSON
-        failure = failure_of(ResponseParserError("the answer is not one of PutEvents"))
-    return [failure] * len(batch)
+        return [failure_of(ResponseParserError("the answer is not one of PutEvents"))] * len(batch)
 
 
 def failure_of(error: Exception) -> Failure:

@@ -181,12 +181,11 @@ class Sender:
                 record, self._settings.source, self._settings.detail_type
             )
         except EntryError as error:
-            code, message = error.args
-            return reject(number, crc, code, message, record)
+            return reject(number, crc, record, *error.args)
         bus = entry.setdefault("EventBusName", self._bus)
         if bus != self._bus and not self._has_bus(bus):
             return reject(
-                number, crc, "ResourceNotFoundException", f"event bus {bus!r} not found", entry
+                number, crc, entry, "ResourceNotFoundException", f"event bus {bus!r} not found"
             )
         return _Item(number, crc, entry, size)
 
@@ -199,7 +198,7 @@ class Sender:
                 clock=Clock(),
                 retry_for=self._settings.give_up_after,
                 client=self._client,
-                bus=parse_bus(bus)[0],
+                bus=parse_bus(bus)[1],
             )
         except BusError:
             return False
@@ -304,7 +303,7 @@ class Sender:
                 self._waiting_bytes += item.size
             else:
                 rows.append(
-                    reject(item.number, item.crc, failure.code, failure.message, item.entry)
+                    reject(item.number, item.crc, item.entry, failure.code, failure.message)
                 )
         self._unsettled -= len(rows)
         return rows

@@ -66,22 +66,22 @@ def find(aws: Aws, refs: Sequence[StackRef], *, required: bool) -> list[Deployed
     return found
 
 
-def parse_bus(name: str) -> tuple[str, str | None]:
-    """Return a bus's name or ARN, and the Region of an ARN. Raises BusError for anything else.
+def parse_bus(bus: str, region: str = "") -> tuple[str, str]:
+    """Return the Region of a bus's ARN, or the one given, and the bus. Raises BusError if invalid.
 
     Source: EventBridge API reference, DescribeEventBus, Name: letters, digits and ``/._-``, or an
     ARN.
     """
     arn = r"arn:[\w-]+:events:([a-z][a-z0-9-]+):\d{12}:event-bus(?:v2)?/"
-    match = re.fullmatch(rf"(?:{arn})?[/.\-\w]{{1,1600}}", name, re.ASCII)
+    match = re.fullmatch(rf"(?:{arn})?[/.\-\w]{{1,1600}}", bus, re.ASCII)
     if not match:
         raise BusError(
-            f"invalid event bus {name!r}",
+            f"invalid event bus {bus!r}",
             code=ErrorCode.PARAMETER_INVALID,
             where="--bus",
             advice="Give a name, or an ARN: arn:aws:events:REGION:ACCOUNT:event-bus/NAME.",
         )
-    return name, match[1]
+    return match[1] or region, bus
 
 
 def describe_bus(client: Any, bus: str) -> Any:

@@ -153,8 +153,7 @@ def _bus_events(
     if bus == STACK_BUS:  # the rules of a stack without a bus are on the default bus
         pairs = [(one.ref.region, one.outputs.get(stacks.BUS_OUTPUT, "default")) for one in found]
     else:
-        name, of_arn = stacks.parse_bus(bus)
-        pairs = [(of_arn or one.ref.region, name) for one in found]
+        pairs = [stacks.parse_bus(bus, one.ref.region) for one in found]
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(*_: Any) -> None:

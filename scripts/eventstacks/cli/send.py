@@ -129,8 +129,7 @@ def _destination(
 ) -> tuple[str, str]:
     """Return the Region and name of the given bus, else of the bus of the stack."""
     if bus is not None:
-        name, of_arn = stacks.parse_bus(bus)
-        return of_arn or ref.region, name
+        return stacks.parse_bus(bus, ref.region)
     if not is_named and len(aws.environment.stacks) > 1:
         raise click.UsageError(
             f"Which bus? Give --stack ({', '.join(aws.environment.stacks)}) or --bus."

@@ -25,7 +25,7 @@ def acknowledged(*numbers: int) -> list[Row]:
 
 def rejected(number: int, record=None) -> Row:
     crc = zlib.crc32(b"%d" % number)
-    return reject(number, crc, "InvalidArgument", "no", {} if record is None else record)
+    return reject(number, crc, {} if record is None else record, "InvalidArgument", "no")
 
 
 def code(call) -> ErrorCode:
