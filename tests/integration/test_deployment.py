@@ -49,6 +49,7 @@ def test_create_no_change_update_delete(project):
     assert [one.outcome for one in project.deploy()] == ["updated", "unchanged"]
     assert project.run("delete", "--yes").returncode == 0
     assert project.run("status").out.count("NOT_DEPLOYED") == 2
+    assert [one.outcome for one in project.delete()] == ["unchanged", "unchanged"]
 
 
 def test_a_plan_leaves_neither_stack_nor_change_set(project):

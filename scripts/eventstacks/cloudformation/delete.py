@@ -32,7 +32,7 @@ def preview(scope: Scope) -> list[Preview]:
 def _preview(aws: Aws, stack: StackClient, consumers: Mapping[str, Sequence[str]]) -> Preview:
     ref, environment = stack.ref, aws.environment
     newest = stack.newest_root_event()
-    if newest is None:
+    if newest is None or newest["ResourceStatus"] == DELETED:
         return Preview(ref)
     # By its ARN: by name the answer can be an older stack that had this name.
     stack_id, status = newest["StackId"], newest["ResourceStatus"]
