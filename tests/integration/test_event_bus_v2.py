@@ -20,6 +20,14 @@ def test_the_stack_is_refused(endpoint, checkout, clients, unique):
     in_process.run("delete", "--env", "test", "--yes")
 
 
+def test_sending_to_a_new_bus_is_refused(endpoint, checkout, tmp_path):
+    path = tmp_path / "event.json"
+    path.write_text('{"Source": "a.b", "DetailType": "x", "Detail": "{}"}')
+    done = in_process.run("send", "--bus", BUS, str(path))
+    assert done.returncode == 1
+    assert "no buses of the new kind (AWS::EventsV2)" in done.stderr
+
+
 def test_an_event_for_a_new_bus_is_kept_in_the_dead_letter_queue(clients, unique):
     events, sqs, iam = (clients(name, REGION) for name in ("events", "sqs", "iam"))
     statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}}

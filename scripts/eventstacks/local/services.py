@@ -200,6 +200,22 @@ async def on_s3(
     return answer
 
 
+@patch("handle_request", eventbridge)
+async def on_events(
+    original: Original, method: str, path: str, headers: Any, body: Any, query: Any
+) -> Any:
+    """Refuse a call of the new EventBridge (AWS::EventsV2), whose protocol is CBOR."""
+    if headers.get("smithy-protocol") != "rpc-v2-cbor":
+        return await original(method, path, headers, body, query)
+    fields = {
+        b"__type": b"UnknownOperationException",
+        b"message": b"the embedded AWS has no buses of the new kind (AWS::EventsV2)",
+    }
+    # A map of two texts, each of less than 256 bytes. Source: RFC 8949, section 3.1.
+    texts = (b"\x78%c%b" % (len(text), text) for pair in fields.items() for text in pair)
+    return 400, {"content-type": "application/cbor"}, b"\xa2" + b"".join(texts)
+
+
 def region_of(snapshot: str) -> str:
     """Return the Region of a snapshot, given by its name or its ARN."""
     return snapshot.split(":")[3] if snapshot.startswith("arn:") else get_region()
