@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from eventstacks import aws as connections
 from eventstacks import bus as bus_package
@@ -109,8 +110,9 @@ def tail(
       eventstacks tail --env dev --stack s3-object-events --since 1h
       eventstacks tail --stack custom-event-bus --bus --filter '{"source": ["com.example.shop"]}'
     """
-    if once and bus:
-        raise click.UsageError("--once reads log groups; a bus keeps no events.")
+    has_since = click.get_current_context().get_parameter_source("since") != ParameterSource.DEFAULT
+    if bus and (once or has_since):
+        raise click.UsageError("--once and --since read log groups; a bus keeps no events.")
     if raw and as_json:
         raise click.UsageError("--raw and --json exclude each other.")
     if bus and pattern:
@@ -139,7 +141,8 @@ def _log_events(
             advice="To follow the events of a bus: --bus.",
         )
     output.echo(
-        f"{output.counted(len(groups), 'log group')}: {', '.join(name for _, name in groups)}",
+        f"{output.counted(len(groups), 'log group')}: "
+        + ", ".join(f"{name} in {region}" for region, name in groups),
         err=True,
     )
     clock = connections.Clock(lambda error: output.note(f"No answer, trying again: {error}"))

@@ -142,13 +142,18 @@ def lint(arguments: tuple[str, ...]) -> int:
     """Lint all templates with cfn-lint, for every Region of every environment.
 
     Renders the templates and checks all environments first. Regions of aws-cn and aws-us-gov are
-    added. Reports errors, warnings and informational findings. ARGUMENTS are passed to cfn-lint.
+    added. Reports errors, warnings and informational findings. ARGUMENTS are options of cfn-lint.
 
     \b
     Examples:
       eventstacks lint
       eventstacks lint -- --format json
     """
+    if arguments and not arguments[0].startswith("-"):
+        raise click.UsageError(
+            f"'{arguments[0]}' is not an option of cfn-lint. All templates of the project are "
+            "linted; for another file: cfn-lint -a eventstacks.lint -- FILE"
+        )
     templates, regions = rendering.render_all(), set(OTHER_PARTITIONS)
     for name in environment.names():
         one = environment.load(name)

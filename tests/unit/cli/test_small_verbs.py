@@ -1,4 +1,4 @@
-"""The verb sample, and wrong use of archive-replay."""
+"""The verb sample, and wrong use of archive-replay, lint and tail."""
 
 import json
 
@@ -37,6 +37,17 @@ def test_every_sample_is_listed_and_can_be_sent():
 def test_a_sample_needs_a_known_name(arguments):
     with pytest.raises(click.UsageError, match="order-placed"):
         run("sample", *arguments)
+
+
+def test_lint_takes_options_of_cfn_lint_but_no_files():
+    with pytest.raises(click.UsageError, match=r"cfn-lint -a eventstacks.lint -- FILE"):
+        run("lint", "templates/alerts.yaml.j2")
+
+
+@pytest.mark.parametrize("option", [("--once",), ("--since", "1h")])
+def test_options_that_read_log_groups_are_refused_for_a_bus(option):
+    with pytest.raises(click.UsageError, match="a bus keeps no events"):
+        run("tail", "--bus", "orders", *option)
 
 
 @pytest.mark.parametrize("option", [("--until", "1h"), ("--rule", "all")])

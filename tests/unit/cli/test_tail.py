@@ -78,7 +78,7 @@ def test_without_an_answer_it_says_so_and_ends_when_told(number):
             assert [process.stdout.readline() for _ in "ab"] == ["here\n", "here\n"]
             server.shutdown()
             server.server_close()
-            assert process.stderr.readline() == "2 log groups: a, b\n"
+            assert process.stderr.readline() == "2 log groups: a in us-east-1, b in us-east-1\n"
             assert process.stderr.readline().startswith(
                 "No answer, trying again: Could not connect"
             )
