@@ -169,6 +169,7 @@ def _report(
     if as_json:
         document = {
             **asdict(total),
+            "seconds": round(total.seconds, 2),
             "rate": round(total.rate, 1),
             "open": unsent,
             "interrupted": is_interrupted,

@@ -48,6 +48,7 @@ def test_faults_are_accounted_for(stub, project):
     assert summary["records"] == 700 == summary["acknowledged"] + summary["rejected"]
     assert (summary["acknowledged"], counts["twice"]) == (counts["distinct"], 0)
     assert summary["by_code"] == {"NotAuthorizedForSource": 7}
+    assert summary["seconds"] == round(summary["seconds"], 2)
     assert counts["failed"] > 0 < counts["cut"]
     assert counts["throttled"] > 0 < summary["retried"]
     records = [one["Rejected"]["Record"] for one in project.rejected()]
