@@ -163,8 +163,8 @@ def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = Fal
             for one in others
         ):
             return
-        description = stack.describe(stack_id, retry_for=10) or {}
-        if description.get("StackStatus") == IN_REVIEW:  # else somebody has deployed to it
+        newest = stack.newest_root_event(stack_id, retry_for=10) or {}
+        if newest.get("ResourceStatus") == IN_REVIEW:  # else somebody has deployed to it
             stack.call("delete_stack", retry_for=10, StackName=stack_id)
 
 

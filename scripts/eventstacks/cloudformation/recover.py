@@ -35,6 +35,10 @@ def recover(scope: Scope, steps: Sequence[Step]) -> list[Result]:
     """Carry out the steps that ``propose`` returns, all at once, and follow them."""
 
     def job(stack: StackClient, step: Step) -> Result:
+        # The step can be minutes old, and somebody else can have deployed the stack since.
+        newest = stack.newest_root_event(step.stack_id)
+        if newest and (status := newest["ResourceStatus"]) != step.status:
+            raise failure.refused(f"not changed: the stack is in {status} now", status, stack.ref)
         running = operation.start(
             stack,
             step.method,
@@ -85,7 +89,8 @@ def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]]) -> Step:
     if status == "DELETE_FAILED" and not arguments:
         raise _stuck(stack, held["StackId"])
     words = [f"{name}: {value}" for name, value in arguments.items()]
-    return Step(ref, method, ", ".join([description, *words]), held["StackId"], arguments)
+    text = ", ".join([description, *words])
+    return Step(ref, method, text, held["StackId"], arguments, status)
 
 
 def _stuck(stack: StackClient, stack_id: str) -> failure.DeploymentError:

@@ -134,6 +134,7 @@ class Step(Report):
     description: str = ""  # continues the sentence that begins with the stack
     stack_id: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    status: str = ""  # the state that it is for
 
 
 class Listener:

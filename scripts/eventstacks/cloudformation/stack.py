@@ -82,15 +82,17 @@ class StackClient:
                 raise
         return None
 
-    def newest_root_event(self, stack_id: str = "") -> dict[str, Any] | None:
+    def newest_root_event(
+        self, stack_id: str = "", *, retry_for: float = RETRY_SHORT
+    ) -> dict[str, Any] | None:
         """Return the stack's own newest event, or None if there is no such stack.
 
         Events are written when something happens; DescribeStacks can answer with what was true
         some seconds ago.
         """
-        name = stack_id or self.ref.stack_name
+        name = {"StackName": stack_id or self.ref.stack_name, "retry_for": retry_for}
         try:
-            events = self.items("describe_stack_events", "StackEvents", StackName=name)
+            events = self.items("describe_stack_events", "StackEvents", **name)
             return next((e for e in events if e.get("PhysicalResourceId") == e["StackId"]), None)
         except ClientError as error:
             if not is_missing(error):

@@ -112,8 +112,10 @@ def test_declining_leaves_neither_change_set_nor_stack(world):
     assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
 
 
-def test_declining_keeps_a_stack_that_another_run_created_meanwhile(world):
+@pytest.mark.parametrize("lag", [0, 60], ids=["current", "DescribeStacks is late"])
+def test_declining_keeps_a_stack_that_another_run_created_meanwhile(world, lag):
     w = world()
+    w.cfn.lag = lag
 
     def no(plans):
         stack_id = w.cfn.find("t-bus")

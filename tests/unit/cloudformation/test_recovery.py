@@ -4,7 +4,9 @@ import pytest
 from scripted_aws import environment, stack
 from scripted_cloudformation import steps
 
+from eventstacks.cloudformation import recover
 from eventstacks.cloudformation.failure import DeploymentError
+from eventstacks.errors import ErrorCode
 
 UPDATE_ROLLED_BACK = steps(
     (0, "STACK", "UPDATE_ROLLBACK_IN_PROGRESS"), (5, "STACK", "UPDATE_ROLLBACK_COMPLETE")
@@ -29,6 +31,17 @@ def test_a_stack_that_was_never_created_is_deleted(world, state):
     assert w.cfn.find("t-bus")  # a proposal does nothing
     assert w.recover()[0].outcome == "deleted"
     assert w.cfn.find("t-bus") is None
+
+
+@pytest.mark.parametrize("state", ["REVIEW_IN_PROGRESS", "CREATE_FAILED", "UPDATE_FAILED"])
+def test_a_stack_that_was_deployed_since_the_question_is_left_alone(world, state):
+    w = world()
+    stack_id = w.cfn.add_stack("t-bus", state)
+    steps_shown = w.propose()
+    w.cfn.emit(stack_id, "STACK", "UPDATE_COMPLETE")
+    (result,) = recover.recover(w.scope(), steps_shown)
+    assert (result.outcome, result.problem.code) == ("failed", ErrorCode.STACK_STUCK)
+    assert not {"delete_stack", "rollback_stack"} & set(w.cfn.names())
 
 
 def test_a_deletion_with_another_client_token_ends(world):
