@@ -76,6 +76,26 @@ ROLLED_BACK = steps(
 )
 
 
+def drifting(w, resource="Queue", differences=(), **detection):
+    """Let drift detection find that a resource was changed by hand."""
+    found = {
+        "LogicalResourceId": resource,
+        "StackResourceDriftStatus": "MODIFIED",
+        "PropertyDifferences": differences,
+    }
+    answers = {
+        "detect_stack_drift": {"StackDriftDetectionId": "1"},
+        "describe_stack_drift_detection_status": {
+            "DetectionStatus": "DETECTION_COMPLETE",
+            "StackDriftStatus": "DRIFTED",
+            **detection,
+        },
+        "describe_stack_resource_drifts": {"StackResourceDrifts": [found]},
+    }
+    for name, answer in answers.items():
+        setattr(w.cfn, name, lambda _answer=answer, **_: _answer)
+
+
 class FakeCloudFormation:
     def __init__(self, clock, region="us-east-1"):
         self.clock, self.region = clock, region

@@ -202,7 +202,7 @@ def _show_drift(drift: run.Drift) -> None:
     for resource in drift.resources:
         keys = ("LogicalResourceId", "ResourceType", "StackResourceDriftStatus")
         output.echo("  " + "  ".join(resource[key] for key in keys))
-        for one in resource["PropertyDifferences"] or ():
+        for one in resource["PropertyDifferences"]:
             path = one["PropertyPath"].strip("/").replace("/", ".")
             values = (one.get(key) or "(none)" for key in ("ExpectedValue", "ActualValue"))
             output.echo(f"      {path}: {' → '.join(values)}")

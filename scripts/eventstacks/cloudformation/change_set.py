@@ -19,6 +19,8 @@ from eventstacks.cloudformation.stack import IN_REVIEW, MASK, StackClient
 
 # Both wordings mean that there is nothing to do; the second comes from templates with transforms.
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
+# Of a property in a change set, and in the answer of drift detection.
+_VALUES = ("BeforeValue", "AfterValue", "ExpectedValue", "ActualValue")
 
 
 @dataclass(frozen=True)
@@ -177,11 +179,11 @@ def _tainted(template: Mapping[str, Any], secret: set[str]) -> set[str]:
 
     An attribute named like such a property (``!GetAtt Parameter.Value``) passes the secret on.
     """
-    texts = {
+    texts = {  # a resource's Metadata counts as a property
         f"{name}.{key}": json.dumps(value, default=str)
         for name, one in (template.get("Resources") or {}).items()
         if isinstance(one, dict)
-        for key, value in (one.get("Properties") or {}).items()
+        for key, value in {**one, **(one.get("Properties") or {})}.items()
     }
     found, added = set[str](), set(secret)
     while added:
@@ -219,26 +221,34 @@ class Secrets:
         A property made from a secret is masked as a whole, before and after: the value before is
         not known here. In a nested stack that gets a secret, all values are masked.
         """
-        outer, _, inner = change["LogicalResourceId"].partition("/")
-        owned = {one.split(".")[1] for one in self.properties if one.startswith(f"{outer}.")}
-        found = self._masked(change, ("BeforeContext", "AfterContext"), hidden=bool(owned))
-        found = self._masked(found, ("PhysicalResourceId",), hidden=False)
-        details = []
-        for detail in change.get("Details") or ():
-            target = detail.get("Target") or {}
-            path = str(target.get("Path") or "").strip("/").removeprefix("Properties/")
-            name = path.split("/")[0] or str(target.get("Name") or "")
-            hidden = bool(inner and owned) or name in owned
-            masked = self._masked(target, ("BeforeValue", "AfterValue"), hidden=hidden)
-            details.append({**detail, "Target": masked})
-        return {**found, "Details": details}
+        name = change["LogicalResourceId"]
+        hidden = bool(self._owned(name))
+        return {
+            **change,
+            **self._masked(change, ("PhysicalResourceId",), hidden=False),
+            **self._masked(change, ("BeforeContext", "AfterContext"), hidden=hidden),
+            "Details": [
+                {**one, "Target": self.property(name, one.get("Target") or {})}
+                for one in change.get("Details") or ()
+            ],
+        }
+
+    def property(self, resource: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Mask the values of a property: of the Target of a change, or a PropertyDifference."""
+        path = str(given.get("Path") or given.get("PropertyPath") or "").strip("/")
+        name = path.removeprefix("Properties/").split("/")[0] or given.get("Name")
+        owned = self._owned(resource)
+        hidden = (name or given.get("Attribute")) in owned or bool(owned and "/" in resource)
+        return dict(given) | self._masked(given, _VALUES, hidden=hidden)
+
+    def _owned(self, resource: str) -> set[str]:
+        """Return the secret properties of a resource, or of the nested stack that contains it."""
+        outer = resource.partition("/")[0]
+        return {one.split(".")[1] for one in self.properties if one.startswith(f"{outer}.")}
 
     def _masked(
         self, given: Mapping[str, Any], keys: Sequence[str], *, hidden: bool
     ) -> dict[str, Any]:
-        """Return ``given`` with the values of ``keys`` masked, as a whole if ``hidden``."""
-        values = {key: given[key] for key in keys if key in given}
-        return {
-            **given,
-            **{k: MASK if hidden else self.stack.mask(str(v)) for k, v in values.items()},
-        }
+        """Return the values of ``keys`` masked, as a whole if ``hidden``."""
+        values = {key: str(given[key]) for key in keys if key in given}
+        return {k: MASK if hidden else self.stack.mask(v) for k, v in values.items()}

@@ -1,16 +1,16 @@
 """Inspect deployed stacks: their status, their outputs and their drift."""
 
 from eventstacks.aws import RETRY_LONG, wait_for
-from eventstacks.cloudformation import failure, outputs
+from eventstacks.cloudformation import change_set, failure, outputs
+from eventstacks.cloudformation.plan import templates_with_secrets
 from eventstacks.cloudformation.run import Drift, Scope, Status
 from eventstacks.cloudformation.stack import NOT_DEPLOYED, StackClient, advice_for
 
-_DRIFT_KEYS = (  # of StackResourceDrift; PropertyDifferences are seen from the template
+_DRIFT_KEYS = (  # of StackResourceDrift, besides PropertyDifferences
     "LogicalResourceId",
     "PhysicalResourceId",
     "ResourceType",
     "StackResourceDriftStatus",
-    "PropertyDifferences",
 )
 
 
@@ -61,5 +61,15 @@ def _drift(stack: StackClient) -> Drift:
     drifted = stack.items(
         "describe_stack_resource_drifts", "StackResourceDrifts", **filters, **which
     )
-    resources = tuple({key: one.get(key) for key in _DRIFT_KEYS} for one in drifted)
+    secrets = change_set.Secrets(stack, {}, *templates_with_secrets(stack, held))
+    resources = tuple(
+        {key: one.get(key) for key in _DRIFT_KEYS}
+        | {
+            "PropertyDifferences": [
+                secrets.property(one["LogicalResourceId"], each)
+                for each in one.get("PropertyDifferences") or ()
+            ]
+        }
+        for one in drifted
+    )
     return Drift(stack.ref, answer.get("StackDriftStatus", "UNKNOWN"), resources, problem=problem)

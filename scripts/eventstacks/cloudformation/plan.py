@@ -47,11 +47,9 @@ class Planner:
         if waits_for := self._waits_for(ref):
             return Plan(ref, stack=description, waits_for=waits_for)
         values = self.values.resolve(ref)
-        held, known = description or {}, [template.document]
-        # AWS masks the values of NoEcho parameters; the plan must not show what is made from them.
-        if any(one.get("ParameterValue") == MASK for one in held.get("Parameters") or ()):
-            known.append(deployed_template(stack, held["StackId"]))
-        secrets = change_set.Secrets(stack, values, *known)
+        held = description or {}
+        known = templates_with_secrets(stack, held)
+        secrets = change_set.Secrets(stack, values, template.document, *known)
         arguments = request(
             self.aws.environment, ref.settings, template.document, values, description, self.options
         ) | body_arguments(self.aws, template, stack.clock)
@@ -121,6 +119,15 @@ def deployed_template(stack: StackClient, stack_id: str, stage: str = "Original"
     answer = stack.call("get_template", StackName=stack_id, TemplateStage=stage)
     body = answer["TemplateBody"]
     return documents.parse_template(body, str(stack.ref)) if isinstance(body, str) else dict(body)
+
+
+def templates_with_secrets(stack: StackClient, held: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the template of a stack (DescribeStacks) that has NoEcho parameters, else nothing.
+
+    AWS masks the values of these parameters, but not what is made from them.
+    """
+    is_masked = any(one.get("ParameterValue") == MASK for one in held.get("Parameters") or ())
+    return [deployed_template(stack, held["StackId"])] if is_masked else []
 
 
 def _output_changes(template: RenderedTemplate, held: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import pytest
 from scripted_aws import environment, stack
-from scripted_cloudformation import refusal
+from scripted_cloudformation import drifting, refusal
 
 from eventstacks.cloudformation import outputs
 from eventstacks.errors import ErrorCode, ToolError
@@ -93,26 +93,10 @@ def test_the_stack_in_the_other_region_is_recovered(half):
 # --- drift ---------------------------------------------------------------------------------------
 
 
-def drifting(w, **detection):
-    """A stack whose queue was changed by hand."""
-    w.cfn.add_stack("t-bus")
-    resource = {"LogicalResourceId": "Queue", "StackResourceDriftStatus": "MODIFIED"}
-    answers = {
-        "detect_stack_drift": {"StackDriftDetectionId": "1"},
-        "describe_stack_drift_detection_status": {
-            "DetectionStatus": "DETECTION_COMPLETE",
-            "StackDriftStatus": "DRIFTED",
-            **detection,
-        },
-        "describe_stack_resource_drifts": {"StackResourceDrifts": [resource]},
-    }
-    for name, answer in answers.items():
-        setattr(w.cfn, name, lambda _answer=answer, **_: _answer)
-
-
 def test_drift_is_reported_by_resource(world):
     w = world()
     assert [one.status for one in w.drift()] == ["NOT_DEPLOYED"]
+    w.cfn.add_stack("t-bus")
     drifting(w)
     (found,) = w.drift()
     assert (found.status, found.problem) == ("DRIFTED", None)
@@ -122,6 +106,7 @@ def test_drift_is_reported_by_resource(world):
 def test_drift_that_could_not_be_detected_is_a_problem(world):
     w = world()
     reason = {"DetectionStatus": "DETECTION_FAILED", "DetectionStatusReason": "no right to read"}
+    w.cfn.add_stack("t-bus")
     drifting(w, **reason)
     (found,) = w.drift()
     assert "no right to read" in found.problem.what

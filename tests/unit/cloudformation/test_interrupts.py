@@ -42,6 +42,17 @@ def test_ctrl_c_while_change_sets_are_made_leaves_nothing(world, monkeypatch):
     assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
 
 
+def test_change_sets_are_deleted_after_ctrl_c_though_aws_throttles(world, monkeypatch):
+    w = world()
+    w.cfn.change_set_delay = 10
+    w.cfn.fail("delete_change_set", throttle(), times=2)
+    w.cfn.fail("list_change_sets", throttle())
+    interrupt(w, monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        w.plan()
+    assert (w.cfn.change_sets, w.cfn.find("t-bus")) == ({}, None)
+
+
 def test_ctrl_c_at_the_question_leaves_nothing(world):
     w = world()
 

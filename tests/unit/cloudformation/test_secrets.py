@@ -4,7 +4,7 @@ import json
 
 import pytest
 from scripted_aws import environment, stack
-from scripted_cloudformation import TEMPLATE, refusal, steps
+from scripted_cloudformation import TEMPLATE, drifting, refusal, steps
 
 SECRET = {
     "Parameters": {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}},
@@ -52,7 +52,9 @@ def world_with_secret(world, *, deployed=True):
     if deployed:
         hidden = [{"ParameterKey": "Secret", "ParameterValue": "****"}]
         w.cfn.add_stack("t-bus", Parameters=hidden)
-        w.cfn.get_template = lambda **_: {"TemplateBody": SECRET}
+        w.cfn.get_template = lambda **given: (
+            w.cfn.calls.append(("get_template", given)) or {"TemplateBody": SECRET}
+        )
     return w
 
 
@@ -87,6 +89,63 @@ def test_secrets_are_not_in_a_plan(world):
     text = json.dumps(plan.document())
     assert "before" not in text
     assert "s3cret-now" not in text
+
+
+@pytest.mark.parametrize(
+    ("no_echo", "use"),
+    [
+        (True, {"Fn::GetAtt": ["Store", "Value"]}),
+        ("true", {"Fn::GetAtt": "Store.Value"}),
+        ("True", {"Fn::Sub": "x ${Store.Value}"}),
+        (True, {"Fn::Sub": ["x ${it}", {"it": {"Ref": "Secret"}}]}),
+    ],
+)
+def test_secrets_are_found_in_every_form_of_a_template(world, no_echo, use):
+    w = world_with_secret(world)
+    reader = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": use}}
+    w.template = {
+        "Parameters": {"Secret": {"Type": "String", "NoEcho": no_echo}, "Size": {"Type": "String"}},
+        "Resources": {"Store": SECRET["Resources"]["Store"], "Reader": reader},
+    }
+    w.cfn.get_template = lambda **_: {"TemplateBody": w.template}
+    w.cfn.changes = [changed("Reader", "DisplayName", "is-before", "s3cret-now")]
+    text = json.dumps(w.plan()[0].document())
+    assert "is-before" not in text
+    assert "s3cret-now" not in text
+    assert all(given["IncludePropertyValues"] for given in w.cfn.arguments("describe_change_set"))
+
+
+def test_secrets_in_metadata_are_not_in_a_plan(world):
+    w = world_with_secret(world)
+    setup = {"Type": "AWS::EC2::Instance", "Metadata": {"Password": {"Ref": "Secret"}}}
+    w.template = {**SECRET, "Resources": {"Server": setup}}
+    target = {"Attribute": "Metadata", "BeforeValue": "is-before", "AfterValue": "s3cret-now"}
+    change = changed("Server", "X", "", "", BeforeContext='{"Metadata":{"Password":"is-before"}}')
+    w.cfn.changes = [change, {**change, "Details": [{"Target": target}]}]
+    text = json.dumps(w.plan()[0].document())
+    assert "is-before" not in text
+    assert "s3cret-now" not in text
+
+
+@pytest.mark.parametrize("has_secret", [True, False])
+def test_secrets_are_not_in_drift(world, has_secret):
+    w = world_with_secret(world)
+    if not has_secret:
+        (found,) = w.cfn.stacks.values()
+        found["more"]["Parameters"] = []
+    differences = [
+        {"PropertyPath": "/Value", "ExpectedValue": "db://u:s3cret@h", "ActualValue": "db://mine"},
+        {"PropertyPath": "/Description", "ExpectedValue": "3", "ActualValue": "4"},
+    ]
+    drifting(w, "Store", differences)
+    (found,) = w.drift()
+    secret, size = (
+        (one["ExpectedValue"], one["ActualValue"])
+        for one in found.resources[0]["PropertyDifferences"]
+    )
+    assert secret == (("****", "****") if has_secret else ("db://u:s3cret@h", "db://mine"))
+    assert size == ("3", "4")
+    assert ("get_template" in w.cfn.names()) == has_secret
 
 
 def test_secrets_of_the_deployed_template_are_not_in_a_plan(world):
