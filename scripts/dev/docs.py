@@ -103,7 +103,9 @@ def mermaid(flow: graph.Flow) -> str:
 def edges(flow: graph.Flow) -> Iterator[tuple[Node, Node]]:
     """Yield the arrows of a flow, in the order of the templates."""
     for rule in flow.rules + flow.senders + flow.archives:
-        kind = rule.sender.title if rule.sender else "archive" if rule in flow.archives else "rule"
+        kind = "archive" if rule in flow.archives else "rule"
+        if rule.sender:
+            kind = rule.sender.title
         node = Node(rule.arn, rule.label, kind, "rule")
         if rule.bus:  # a schedule has none
             bus = _place(flow, rule.bus)

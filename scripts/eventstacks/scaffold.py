@@ -76,7 +76,8 @@ def stack(
             advice="Leave out --default-bus, or name the stack of another bus with --bus-of.",
         )
     entry = _bus_entry(bus_of) if bus_of else []
-    bus = "BusName" if bus_of else "EventBus" if has_bus else None
+    own_bus = "EventBus" if has_bus else None
+    bus = "BusName" if bus_of else own_bus
     files = _stack(name, target, bus)
     _refuse_existing(files)
     if "log_retention()" in files[Path(f"templates/{name}.yaml.j2")]:

@@ -159,12 +159,14 @@ def parse(message: dict[str, Any]) -> Message:
             target, code, problem = target or bus, code or "ENCRYPTED", ENCRYPTED
         case dict() if rule and (":schedule/" in rule or event.keys() >= _ENVELOPE):
             pass
-        case {"requestPayload": payload, "requestContext": {"functionArn": str(arn)}} if not rule:
-            target, code = arn, event["requestContext"].get("condition", "")
+        case {"requestPayload": sent, "requestContext": {"functionArn": str(arn)}} if not rule:
+            target = arn
+            code = event["requestContext"].get("condition", "")
             text = str(as_dict(event.get("responsePayload")).get("errorMessage", ""))
-            event = payload
+            event = sent
         case _:
-            code, text, event, problem = "NOT_A_DEAD_LETTER", message["Body"][:200], None, FOREIGN
+            code, problem = "NOT_A_DEAD_LETTER", FOREIGN
+            text, event = message["Body"][:200], None
     return Message(message["ReceiptHandle"], rule, target, code, text, event, problem)
 
 

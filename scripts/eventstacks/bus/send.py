@@ -228,9 +228,9 @@ class Sender:
         """Dispatch batches as long as threads are free and the rate and an outage allow it."""
         while self._calls < self._settings.threads:
             now = time.monotonic()
-            if now < max(self._next_call, self._paused_until) or not (
-                batch := self._next_batch(now)
-            ):
+            if now < max(self._next_call, self._paused_until):
+                return
+            if not (batch := self._next_batch(now)):
                 return
             if self._failures >= FAILURES_TO_PAUSE:  # this is the only call for a while
                 self._paused_until = now + PROBE_SECONDS

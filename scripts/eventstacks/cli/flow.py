@@ -215,10 +215,10 @@ def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
     received = "the event" if one.payload.text == event else one.payload.text
     is_received = one.fate in {"delivered", "unknown"}
     _say(depth + 1, f"receives {received if is_received else 'nothing'}")
-    for path in one.payload.missing if is_received else ():
-        _say(
-            depth + 1, f"the event has no value at {path}: what AWS sends for it is a guess", "dim"
-        )
+    if is_received:
+        for path in one.payload.missing:
+            text = f"the event has no value at {path}: what AWS sends for it is a guess"
+            _say(depth + 1, text, "dim")
     if one.onward:
         _show_arrival(one.onward, event, depth + 1)
 

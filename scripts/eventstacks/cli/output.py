@@ -167,8 +167,9 @@ def print_rows(
             out.print(lines[number])
         else:
             click.echo("\t".join(cell.plain for cell in cells))
-        for line in rows[number - 1].get(note, "").splitlines() if number else ():
-            echo(f"    {line}")
+        if number:  # not the head
+            for line in rows[number - 1].get(note, "").splitlines():
+                echo(f"    {line}")
 
 
 def _align(table: Sequence[Sequence[Text]], room: int) -> list[Text]:

@@ -120,7 +120,8 @@ def _plan(plan: Plan) -> Iterator[Text]:
         order = [*_ACTIONS, *(change["Action"] for change in change_set.changes)]
         for change in sorted(change_set.changes, key=lambda one: order.index(one["Action"])):
             yield from _resource(change)
-    for name, how in plan.outputs.items() if plan.stack else ():
+    changed_outputs = plan.outputs if plan.stack else {}  # all outputs of a new stack are new
+    for name, how in changed_outputs.items():
         sign = {"added": "+", "removed": "-"}.get(how, "~")
         text = f"{name}: {how}" if sign == "~" else name
         yield Text.assemble((f"  {sign} output   ", _SIGNS[sign]), text)
@@ -208,8 +209,8 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any,
     """Yield path, before and after of what differs: of a long policy only what changes in it."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
-            step = "" if key.startswith("=") else key if key.startswith("[") else f".{key}"
-            name = f"{path}{step}".lstrip(".")
+            step = key if key.startswith("[") else f".{key}"
+            name = path if key.startswith("=") else f"{path}{step}".lstrip(".")
             yield from _differences(name, before.get(key), after.get(key))
     elif isinstance(before, list) and isinstance(after, list):
         yield from _differences(path, _labelled(before), _labelled(after))

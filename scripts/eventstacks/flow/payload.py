@@ -181,9 +181,9 @@ def _fill(template: str, values: Mapping[str, Any]) -> str:
 
     def in_string(match: re.Match[str]) -> str:
         value = values[match[1]]
-        if isinstance(value, dict | list):
-            return compact(value).replace('"', "")
-        return value if isinstance(value, str) else "" if value is None else compact(value)
+        if value is None or isinstance(value, str):
+            return value or ""
+        return compact(value).replace('"', "")  # of an object or a list
 
     def in_json(match: re.Match[str]) -> str:
         if match[0].startswith('"'):
@@ -205,7 +205,9 @@ def find(path: str, event: Any) -> Any:
         name, index = step[1] or step[3], step[2]
         has_wildcard = has_wildcard or "*" in {name, index}
         values = [inner for value in values for inner in _enter(value, name, index)]
-    return values if has_wildcard else values[0] if values else None
+    if has_wildcard:
+        return values
+    return values[0] if values else None
 
 
 def _enter(value: Any, name: str | None, index: str | None) -> list[Any]:

@@ -167,7 +167,9 @@ def _addresses(
         checks.append(None if "NotPrincipal" in statement else _names(named, principal))
     if resource is not None:
         checks.append(_matches(statement, "Resource", resource))
-    return False if False in checks else None if None in checks else True
+    if False in checks:
+        return False
+    return None if None in checks else True
 
 
 def _matches(statement: Json, key: str, value: str, *, fold: bool = False) -> bool | None:
@@ -221,5 +223,7 @@ def _holds(operator: str, key: str, wanted: list[Any], context: Context) -> bool
 
 
 def _any_of(results: list[bool | None], *, negated: bool = False) -> bool | None:
-    result = True if True in results else None if None in results else False
-    return None if result is None else result is not negated
+    """Return whether one of some verdicts is True, negated if that is asked for."""
+    if True in results:
+        return not negated
+    return None if None in results else negated

@@ -291,7 +291,9 @@ class Stack:
             case {"Fn::Or": [_, *_] as operands} | {"Fn::And": [_, *_] as operands}:
                 decisive = "Fn::Or" in condition  # one operand with this state decides
                 states = [self.condition(operand) for operand in operands]
-                return decisive if decisive in states else None if None in states else not decisive
+                if decisive in states:
+                    return decisive
+                return None if None in states else not decisive
         return None
 
     def _function(self, name: str, argument: Any) -> Any:

@@ -91,7 +91,9 @@ def pattern_of(raw: Any) -> Json | str | None:
     Text stays text if it is not an object, or nested too deeply for a template.
     """
     pattern = _parsed(raw)
-    return pattern if pattern or isinstance(raw, dict) else raw if isinstance(raw, str) else None
+    if pattern or isinstance(raw, dict):
+        return pattern
+    return raw if isinstance(raw, str) else None
 
 
 def _parsed(raw: Any) -> Json:

@@ -54,7 +54,9 @@ class Verdict:
     @property
     def allowed(self) -> bool | None:
         """None if the templates cannot tell."""
-        return True if self.code is Reason.ALLOWED else None if self.code in DOUBTS else False
+        if self.code in DOUBTS:
+            return None
+        return self.code is Reason.ALLOWED
 
     def __and__(self, other: Self) -> "Verdict":
         """Combine two verdicts that must both allow: deny > unknown > allow."""

@@ -212,12 +212,10 @@ def _match_rule(rule: Rule, event: Json, bus: str) -> Matched:
         return False, (f"PutRule refuses it: {rule.bus} is in another Region",)
     if rule.state.startswith("DISABLED"):
         return False, ("the rule is disabled",)
+    if rule.pattern is None and rule.sender:
+        return True, ()
     if rule.pattern is None:
-        return (
-            (True, ())
-            if rule.sender
-            else (False, ("the rule has no pattern: it runs on a schedule",))
-        )
+        return False, ("the rule has no pattern: it runs on a schedule",)
     matched, why = match(rule.pattern, event)
     if matched and rule.state == "ENABLED" and _is_read_only_management(event):
         return False, ("a rule in state ENABLED does not receive read-only management events",)

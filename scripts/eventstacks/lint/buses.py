@@ -43,8 +43,7 @@ def schedule_bus(view: View) -> Findings:
     "Validate that rules on events of AWS services are on the default bus",
     "Events of AWS services arrive on the default bus. A rule on a custom bus receives none unless "
     "a rule on the default bus forwards them: put the rule there, or forward. A bus of the "
-    "template "
-    "with a bus policy counts as fed by another account or Region.",
+    "template with a bus policy counts as fed by another account or Region.",
     f"{GUIDE}eb-service-event.html",
     ("events", "buses", "patterns"),
 )
@@ -100,8 +99,7 @@ _CUSTOM = re.compile("bucket_?notification|NotificationConfiguration", re.IGNORE
     "Validate that a bucket sends its events to EventBridge",
     "A bucket sends S3's own events, such as Object Created, to EventBridge only with "
     "NotificationConfiguration.EventBridgeConfiguration (EventBridgeEnabled: true). A "
-    "configuration "
-    "under a condition counts: it can be left out on purpose.",
+    "configuration under a condition counts: it can be left out on purpose.",
     "https://docs.aws.amazon.com/AmazonS3/latest/userguide/"
     "enable-event-notifications-eventbridge.html",
     ("events", "s3"),
@@ -202,12 +200,13 @@ def _object_calls(pattern: Json) -> list[set[str]]:
     if VIA_TRAIL not in tests_of(pattern, "detail-type") or not names_s3:
         return []
     has_key = bool(tests_of(pattern, "detail", "requestParameters", "key"))
-    return [
-        {call for call in OBJECT_CALLS if could_equal([test], call)}
-        for test in tests_of(pattern, "detail", "eventName")
-        if any(could_equal([test], call) for call in OBJECT_CALLS)
-        and (has_key or not any(could_equal([test], call) for call in BUCKET_CALLS))
-    ]
+    found = []
+    for test in tests_of(pattern, "detail", "eventName"):
+        calls = {call for call in OBJECT_CALLS if could_equal([test], call)}
+        can_be_bucket_call = any(could_equal([test], call) for call in BUCKET_CALLS)
+        if calls and (has_key or not can_be_bucket_call):
+            found.append(calls)
+    return found
 
 
 def _selects(selector: Any, call: str) -> bool:

@@ -143,11 +143,10 @@ DETAIL_TYPES: dict[str, set[str] | frozenset[str]] = {
     "Validate that an event can match a pattern",
     "Outside of detail an event has version, id, detail-type, source, account, time, region and "
     "resources, all of them strings. detailType, a field of detail at the top, or an account "
-    "number "
-    "without quotes never match: correct the name, move the field below detail, or add quotes. "
-    "Events "
-    "such as Object Created have bucket and object in detail, not requestParameters. A pipe "
-    "filters the records of its source, which have fields such as dynamodb or body, and no detail.",
+    "number without quotes never match: correct the name, move the field below detail, or add "
+    "quotes. Events such as Object Created have bucket and object in detail, not "
+    "requestParameters. A pipe filters the records of its source, which have fields such as "
+    "dynamodb or body, and no detail.",
     f"{GUIDE}eb-events-structure.html",
     ("events", "patterns", "pipes"),
     types=(RULE, ARCHIVE, PIPE, *SAM_TYPES),
@@ -164,9 +163,8 @@ def never_matches(view: View) -> Findings:
             yield place_of(properties, name), f"{name!r} is not a field of {what}{advice}"
         for test, message in _unknown_types(pattern):
             yield place_of(properties, "detail-type", test=test), message
-        for name in (
-            CALL_FIELDS & as_dict(pattern.get("detail")).keys() if is_of_s3(pattern) else ()
-        ):
+        wrong = CALL_FIELDS & as_dict(pattern.get("detail")).keys() if is_of_s3(pattern) else set()
+        for name in wrong:
             yield (
                 place_of(properties, "detail", name),
                 f"{name!r} is a field of calls that CloudTrail reports, not of S3's own events",
@@ -204,8 +202,7 @@ def _required_fields(pattern: Json) -> set[str]:
 STATE = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
 READ_CALLS = re.compile(  # without the names of data events
     r"(Get|List|Describe)(?!(Object|Parts|MultipartUploads|Item|Records|ShardIterator"
-    r"|Snapshot\w*Block"
-    r"|ChangedBlock|FederationToken|SessionToken))"
+    r"|Snapshot\w*Block|ChangedBlock|FederationToken|SessionToken))"
 )
 
 
@@ -213,8 +210,7 @@ READ_CALLS = re.compile(  # without the names of data events
     "W9812",
     "Validate the state of a rule on read-only API calls",
     "A rule in state ENABLED does not receive management events whose names start with Get, List "
-    "or "
-    f"Describe: set State to {STATE}. Data events are received in both states.",
+    f"or Describe: set State to {STATE}. Data events are received in both states.",
     f"{GUIDE}eb-service-event-cloudtrail-management.html",
     ("events", "patterns", "cloudtrail"),
 )

@@ -32,8 +32,7 @@ POLICY_TYPES = (
     "W9801",
     "Validate that a log group target has a Logs resource policy",
     "Without a resource policy for events.amazonaws.com a rule writes nothing to its log group, "
-    "and "
-    "no error is visible. The console creates such a policy, CloudFormation does not: add an "
+    "and no error is visible. The console creates such a policy, CloudFormation does not: add an "
     "AWS::Logs::ResourcePolicy that allows logs:PutLogEvents, and logs:CreateLogStream without a "
     "condition on aws:SourceArn, which that call does not send. The guide's example also names "
     "delivery.logs.amazonaws.com. A policy under a condition counts: it can be left out on "
@@ -74,10 +73,7 @@ def _cannot_log(rule: Rule, arn: str, flow: Flow) -> bool:
     "SqsManagedSseEnabled needs no policy. Otherwise the events are lost.",
     f"{GUIDE}eb-use-resource-based.html#eb-sqs-permissions",
     ("events", "targets", "sqs", "sns", "kms"),
-    types=(
-        RULE,
-        BUS,
-    ),
+    types=(RULE, BUS),
 )
 def queue_policy(view: View) -> Findings:
     sent: list[tuple[Rule, Node | None]] = []
@@ -126,8 +122,7 @@ ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
     "Validate that the topic of an alarm is not encrypted with alias/aws/sns",
     "CloudWatch cannot publish to an SNS topic encrypted with the key that AWS manages: its policy "
     "cannot allow cloudwatch.amazonaws.com, and no notification arrives. Use a customer managed "
-    "key "
-    "whose policy allows cloudwatch.amazonaws.com to call kms:Decrypt and kms:GenerateDataKey.",
+    "key whose policy allows cloudwatch.amazonaws.com to call kms:Decrypt and kms:GenerateDataKey.",
     "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html",
     ("alarms", "sns", "kms"),
     types=ALARMS,
@@ -150,10 +145,7 @@ def alarm_topic(view: View) -> Findings:
     "restrict the caller.",
     f"{GUIDE}eb-event-bus-perms.html",
     ("events", "buses", "iam"),
-    types=(
-        "AWS::Events::EventBusPolicy",
-        BUS,
-    ),
+    types=("AWS::Events::EventBusPolicy", BUS),
 )
 def open_bus(view: View) -> Findings:
     for _, node in view.each("AWS::Events::EventBusPolicy", BUS):
@@ -173,5 +165,6 @@ def _restricts(condition: Node | None) -> bool:
     """Return True if a Condition can refuse a caller; a symbol can stand for one that does."""
     value = condition.value if condition else {}
     lines = value.values() if isinstance(value, dict) else [value]
-    keys = (key for line in lines for key in (line if isinstance(line, dict) else ["unknown"]))
-    return any(str(key).lower() not in NOT_RESTRICTING for key in keys)
+    if not all(isinstance(line, dict) for line in lines):
+        return True
+    return any(str(key).lower() not in NOT_RESTRICTING for line in lines for key in line)

@@ -55,11 +55,7 @@ def target_ids(view: View) -> Findings:
     "standard queue.",
     f"{GUIDE}eb-rule-dlq.html",
     ("events", "sqs", "dead-letter-queue"),
-    types=(
-        RULE,
-        BUS,
-        SCHEDULE,
-    ),
+    types=(RULE, BUS, SCHEDULE),
 )
 def fifo_dead_letters(view: View) -> Findings:
     owners = [*view.targets, *(node for _, node in view.each(BUS))]

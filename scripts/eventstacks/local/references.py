@@ -257,8 +257,7 @@ CHECKS: dict[str, list[Check]] = {
             lambda p: not trusts(p["RoleArn"], "states"),
             (
                 "Neither the global service principal states.amazonaws.com, nor the regional one "
-                "is "
-                "authorized to assume the provided role."
+                "is authorized to assume the provided role."
             ),
         )
     ],

@@ -31,7 +31,7 @@ from eventstacks.patterns.matcher import Pattern
 
 STREAM = "DynamoDBStreamParameters"
 UNLIMITED = -1  # of a pipe's retries and ages, in the API
-LISTS = ("lambda", "states")  # kinds of targets
+LISTS = ("lambda", "states")  # kinds of targets that get a list of records
 # How Scheduler words EventBridge's codes.
 CODES = {"NO_PERMISSIONS": "AccessDeniedException", "NO_RESOURCE": "ResourceNotFoundException"}
 

@@ -240,7 +240,9 @@ async def on_rds(
     call = (form.get("Action", [""])[0], region_of(source) != get_region())
     category, messages = SNAPSHOTS.get(call, ("", {}))
     arn = snapshot_arn(form)
-    for number, message in messages.items() if answer[0] < 300 else ():
+    if answer[0] >= 300:
+        return answer
+    for number, message in messages.items():
         kind, name = arn.split(":")[5:]
         detail = {
             "EventCategories": [category],
@@ -303,7 +305,8 @@ def resource_of(original: Original, service: str, *request: Any) -> str:
     and clusters only. A copy is authorized for its source and its target (service authorization
     reference); here only for the target.
     """
-    arn, (_, _, headers, _, form, *_) = str(original(service, *request)), request
+    arn = str(original(service, *request))
+    _, _, headers, _, form, *_ = request
     if service == "cloudformation" and arn == "*":
         return str(form.get("ChangeSetName", ["*"])[0])
     if service == "logs" and ":log-group:" in arn and "Tag" not in headers.get("x-amz-target", ""):
