@@ -156,8 +156,9 @@ def _report(error: BaseException, *, as_json: bool) -> int:
         exit_code = output.EXIT_INTERRUPTED
         for number in SIGNALS:  # the next one ends the process, though a call may still hang
             signal.signal(number, lambda *_: os._exit(exit_code))
-            # After the last thread Python restores the default, which would change the exit code.
-            atexit.register(signal.signal, number, signal.SIG_IGN)
+        # After the last thread Python restores the default handlers, which would change the exit
+        # code, and closes stdin, for which a question may still wait.
+        atexit.register(os._exit, exit_code)
     elif isinstance(error, click.ClickException):
         error.show()
         known = ToolError(error.format_message(), code=ErrorCode.USAGE)

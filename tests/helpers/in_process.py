@@ -18,6 +18,7 @@ def run(*arguments, data=b""):
         with (
             mock.patch.object(sys, "argv", ["eventstacks", *arguments]),
             mock.patch.object(sys, "meta_path", sys.meta_path.copy()),  # help changes it
+            mock.patch("eventstacks.__main__.atexit"),  # how an interrupted process ends
             mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

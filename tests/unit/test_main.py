@@ -205,6 +205,25 @@ def test_a_call_that_hangs_does_not_keep_an_interrupted_process():
     assert (done.returncode, done.stderr) == (130, "\nInterrupted.\n")
 
 
+def test_a_question_that_waits_for_an_answer_does_not_break_the_end_of_an_interrupted_process():
+    """A thread asks; from the second Ctrl-C on Python does not wait for it any more."""
+    code = (
+        "import os, sys, threading, time, click\nfrom eventstacks import __main__ as program\n"
+        "threading.Thread(target=click.confirm, args=['?'], daemon=True).start()\n"
+        "time.sleep(0.2)\nprogram.cli.invoke = lambda _context: os.kill(os.getpid(), 2)\n"
+        "sys.argv = ['eventstacks', 'sample']\nsys.exit(program.main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.wait(30) == 130
+        assert process.stderr.read() == "\nInterrupted.\n"
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_is_ignored_stays_ignored(number):
     """As under nohup, or in the background of a script."""

@@ -224,12 +224,17 @@ def confirm(question: str, environment: Environment, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         answer = "YES=1" if os.environ.get("EVENTSTACKS_MAKE") else "--yes"
         raise click.UsageError(f"no terminal for the prompt; pass {answer}. Nothing was changed.")
-    if environment.protect:
-        words = f"{question} Type the name of the environment, {environment.name}, to continue"
-        answer = click.prompt(words, default="", show_default=False, err=True)
-        is_confirmed = answer == environment.name
-    else:
-        is_confirmed = click.confirm(question, err=True)
+    try:
+        if environment.protect:
+            words = f"{question} Type the name of the environment, {environment.name}, to continue"
+            answer = click.prompt(words, default="", show_default=False, err=True)
+            is_confirmed = answer == environment.name
+        else:
+            is_confirmed = click.confirm(question, err=True)
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):
+            raise
+        is_confirmed = False  # Ctrl-D
     if not is_confirmed:
         raise ToolError("not confirmed; nothing was changed", code=ErrorCode.DECLINED)
 

@@ -237,6 +237,20 @@ def test_another_environment_wants_yes_or_no(typed, is_yes, monkeypatch):
     check_answer(SimpleNamespace(name="dev", protect=False), is_yes=is_yes)
 
 
+@pytest.mark.parametrize("protect", [True, False])
+@pytest.mark.parametrize(
+    ("key", "expected"), [(EOFError, ToolError), (KeyboardInterrupt, click.Abort)]
+)
+def test_ctrl_d_declines_and_ctrl_c_interrupts(key, expected, protect, monkeypatch):
+    def press(_text):
+        raise key
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.termui.visible_prompt_func", press)
+    with pytest.raises(expected):
+        output.confirm("Delete?", SimpleNamespace(name="dev", protect=protect), yes=False)
+
+
 def test_without_a_terminal_nothing_is_confirmed(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("prod\n"))
     output.confirm("Delete?", PROTECTED, yes=True)
