@@ -94,7 +94,6 @@ class Deployment:
         found = self.current_plan(stack, shown)
         made, before = found.change_set, found.stack or {}
         if not made:
-            self.scope.start(stack.ref)
             _protect(stack, found, before["StackId"])
             outcome = "updated" if found.settings else "unchanged"
             return self.report(stack, outcome, before["StackStatus"], before)
@@ -140,9 +139,9 @@ class Deployment:
         """Execute a change set; a stack that exists is protected before."""
 
         def on_start() -> None:
-            self.scope.start(stack.ref)
             if made.kind == "UPDATE":
                 _protect(stack, found, made.stack_id)
+            self.scope.start(stack.ref)
             self.planner.unused.pop(stack.ref)
 
         try:
@@ -179,6 +178,7 @@ class Deployment:
 def _protect(stack: StackClient, found: Plan, stack_id: str) -> None:
     """Set what the plan found not to be set: the termination protection."""
     if found.settings:
+        stack.clock.sleep(0)  # raises Cancelled after Ctrl-C
         stack.call(
             "update_termination_protection", StackName=stack_id, EnableTerminationProtection=True
         )

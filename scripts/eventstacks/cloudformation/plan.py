@@ -309,7 +309,7 @@ def check_losses(
     losses = [(*loss, plan.ref) for plan in plans for loss in plan.losses if loss[0] not in allowed]
     if environment.protect and losses:
         texts = [f"{name} ({kind}) {how} in {ref}" for name, kind, how, ref in losses]
-        names = sorted({name for name, *_ in losses})
+        names = sorted({*allowed, *(name for name, *_ in losses)})
         options = [word for name in names for word in ("--allow-replace", name)]
         raise ToolError(
             f"refused, {so_far}: {'; '.join(texts)}",

@@ -268,6 +268,14 @@ def test_a_protected_environment_refuses_replacement_and_deletion(world, change)
     assert result.outcome == "updated"
 
 
+def test_the_advice_of_a_protected_environment_keeps_what_was_allowed(world):
+    w = world(environment(protect=True))
+    w.cfn.add_stack("t-bus")
+    w.cfn.changes = [LOSING, {**LOSING, "LogicalResourceId": "Topic"}]
+    with pytest.raises(ToolError, match="--allow-replace Queue --allow-replace Topic"):
+        w.deploy(allow_replace=["Queue"])
+
+
 def test_a_protected_environment_protects_its_stacks(world):
     w = world(environment(protect=True))
     w.deploy()

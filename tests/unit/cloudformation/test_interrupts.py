@@ -120,6 +120,18 @@ def test_what_was_not_begun_does_not_go_on(  # noqa: PLR0917
     assert (caught.value.refs, w.cfn.change_sets, call in w.cfn.names()) == ([], {}, False)
 
 
+@pytest.mark.parametrize("settings_only", [False, True])
+def test_a_stack_whose_protection_was_being_set_does_not_go_on(world, monkeypatch, settings_only):
+    w = world(environment(protect=True))
+    w.cfn.add_stack("t-bus")
+    w.cfn.no_change = settings_only
+    w.cfn.fail("update_termination_protection", throttle(), times=99)
+    interrupt(w, monkeypatch, 5)
+    with pytest.raises(Interrupted) as caught:
+        w.deploy()
+    assert (caught.value.refs, w.cfn.change_sets) == ([], {})
+
+
 def test_credentials_that_end_before_anything_is_executed_leave_nothing(world):
     w = world()
     w.cfn.add_stack("t-bus")
