@@ -273,6 +273,9 @@ def _policies(flow: Flow, resource: Resource, stack: Stack) -> list[Policy]:
     if resource.type == "AWS::Events::EventBusPolicy":
         bus = bus_arn(given.get("EventBusName"), stack)
         short = {"Effect": "Allow", "Resource": bus, **given}  # Action and Principal
+        if condition := as_dict(given.get("Condition")):  # one, as Type, Key and Value
+            operator, key = str(condition.get("Type")), str(condition.get("Key"))
+            short["Condition"] = {operator: {key: condition.get("Value")}}
         return [Policy(label, bus, (as_dict(given.get("Statement")) or short,))]
     key, guards = _DOCUMENTS.get(resource.type, ("", ""))
     guarded = [bare(resource.arn)]

@@ -46,7 +46,7 @@ def of_target(flow: Flow, rule: Rule, target: Target, event: Json | None = None)
         return Verdict(Reason.OTHER_REGION, f"{target.arn} is in another Region than the rule")
     if target.role:
         verdict = of_role(flow, rule, target) & _of_key(flow, rule, target)
-        return _denied_to_role(flow, rule, target, event) & verdict
+        return _of_target_policy(flow, rule, target, event) & verdict
     verdict = _of_key(flow, rule, target)
     for call in reversed(targets.policy_calls(target.arn, rule.arn)):
         verdict = (
@@ -59,8 +59,8 @@ def of_pipe(flow: Flow, pipe: Rule, event: Json) -> Verdict:
     """Decide whether a pipe may read its source and call its target, a bus with that event."""
     verdicts = dict(of_sender(flow, pipe))
     unknown = Verdict(Reason.KIND_UNKNOWN, "what its source and its target need is not known")
-    denied = _denied_to_role(flow, pipe, pipe.targets[0], event)
-    return denied & verdicts.get("Source", unknown) & verdicts.get("Target", unknown)
+    limit = _of_target_policy(flow, pipe, pipe.targets[0], event)
+    return limit & verdicts.get("Source", unknown) & verdicts.get("Target", unknown)
 
 
 def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
@@ -72,7 +72,8 @@ def of_dead_letters(flow: Flow, rule: Rule, arn: str) -> Verdict:
         return Verdict(Reason.FIFO_QUEUE, "a FIFO queue cannot be a dead-letter queue")
     if rule.sender:
         verdicts = dict(of_sender(flow, rule))
-        return next(verdicts[path] for path in rule.sender.dead_letters if path in verdicts)
+        unknown = Verdict(Reason.KIND_UNKNOWN, f"whether its role may write to {arn} is not known")
+        return next(filter(None, map(verdicts.get, rule.sender.dead_letters)), unknown)
     return of_target(flow, rule, Target("", arn))
 
 
@@ -140,7 +141,8 @@ def of_role(flow: Flow, rule: Rule, target: Target, calls: Sequence[Call] | None
     if not trusted.allowed:
         return trusted.otherwise(Reason.ROLE_TRUST, text)
     verdict = _of_calls(policies_of_role(flow, role), calls, f"the role {label}")
-    if verdict.code is Reason.ROLE_POLICY and role.properties.get("ManagedPolicyArns"):
+    managed = set(map(str, as_list(role.properties.get("ManagedPolicyArns"))))
+    if verdict.code is Reason.ROLE_POLICY and not managed <= flow.resources.keys():
         return Verdict(
             Reason.MANAGED_POLICY, f"the managed policies of the role {label} are not known"
         )
@@ -173,15 +175,19 @@ def policies_of_role(flow: Flow, role: Resource) -> list[Policy]:
         (one.logical_id, one.properties)
         for one in flow.resources.values()
         if one.type in {"AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"}
-        and role.name in [*as_list(one.properties.get("Roles")), one.properties.get("RoleName")]
+        and (
+            role.name in [*as_list(one.properties.get("Roles")), one.properties.get("RoleName")]
+            or one.arn in as_list(role.properties.get("ManagedPolicyArns"))
+        )
     ]
     return [policy_of(label, role.arn, given.get("PolicyDocument")) for label, given in sources]
 
 
-def _denied_to_role(flow: Flow, rule: Rule, target: Target, event: Json | None) -> Verdict:
-    """Return a Deny in the resource policy of a target that binds its role as well.
+def _of_target_policy(flow: Flow, rule: Rule, target: Target, event: Json | None) -> Verdict:
+    """Return what the resource policy of a target denies to its role.
 
-    A role calls in its own name: its requests have no aws:SourceArn, which services send.
+    In another account that policy also has to allow it, and is not known. A role calls in its own
+    name: its requests have no aws:SourceArn, which services send.
     """
     _, partition, _, _, account, *_ = rule.arn.split(":")
     role = str(target.role)
@@ -196,7 +202,13 @@ def _denied_to_role(flow: Flow, rule: Rule, target: Target, event: Json | None) 
         }
     action, policies = targets.kind_of(target.arn).action, flow.policies_of(target.arn)
     found = evaluate(policies, role, action, target.arn, context)
-    return found if found.code in {Reason.DENIED, Reason.MAY_BE_DENIED} else Verdict()
+    if found.code in {Reason.DENIED, Reason.MAY_BE_DENIED}:
+        return found
+    is_far = targets.is_elsewhere(target.arn, rule.arn, account=True)
+    if is_far and account not in target.arn.split(":"):
+        text = f"the policy of {target.arn}, which is in another account, is not known"
+        return Verdict(Reason.NOT_IN_STACKS, text)
+    return Verdict()
 
 
 def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:

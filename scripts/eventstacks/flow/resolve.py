@@ -43,6 +43,7 @@ _TYPES = {
     "AWS::Events::Rule": ("Name", "{bus}{n}", _ARN % ("events", "rule/{f}{n}")),
     "AWS::EventsV2::EventBus": ("Name", "{arn}", _ARN % ("events", "event-busv2/{n}/{id}")),
     "AWS::EventsV2::Subscriber": ("Name", "{arn}", _ARN % ("events", "subscriber/{n}/{id}")),
+    "AWS::IAM::ManagedPolicy": ("ManagedPolicyName", "{arn}", "arn:{p}:iam::{a}:policy/{f}{n}"),
     "AWS::IAM::Role": ("RoleName", "{n}", "arn:{p}:iam::{a}:role/{f}{n}"),
     "AWS::KMS::Alias": ("AliasName", "{n}", _ARN % ("kms", "{n}")),
     "AWS::KMS::Key": ("", "{n}", _ARN % ("kms", "key/{n}")),
@@ -204,7 +205,7 @@ class Stack:
         elif kind == "AWS::SQS::Queue" and name == self.symbol(logical_id):
             is_fifo = str(self._property(logical_id, "FifoQueue")).lower() == "true"
             words["n"] = name = name + (".fifo" if is_fifo else "")
-        elif kind == "AWS::IAM::Role":
+        elif kind in {"AWS::IAM::ManagedPolicy", "AWS::IAM::Role"}:
             words["f"] = str(self._property(logical_id, "Path") or "").lstrip("/")
         elif kind in _PARENTS:
             words["f"] = f"{self._parent(logical_id, _PARENTS[kind])}:"
@@ -351,7 +352,7 @@ class Stack:
             "GraphQLEndpointArn": self.arn("appsync", f"endpoints/graphql-api/{name}"),
             "QueueUrl": ref,
             "StreamArn": f"{arn}/stream/{self.symbol(f'{logical_id}.StreamLabel')}",
-        } | dict.fromkeys(("Arn", "TopicArn", "FunctionArn", "EventBusArn"), arn)
+        } | dict.fromkeys(("Arn", "TopicArn", "FunctionArn", "EventBusArn", "PolicyArn"), arn)
         if kind in _TYPES and attribute in known:
             return known[attribute]
         if kind in _TYPES and attribute.endswith("Name") and "Domain" not in attribute:

@@ -42,7 +42,8 @@ def like(pattern: str, value: str, *, literal: bool = False) -> bool | None:
     """
     if pattern == value or (not literal and _covers(pattern, value)):
         return True
-    if is_known([pattern, value]):
+    # No name that AWS generates contains a star.
+    if is_known([pattern, value]) or (literal and "*" in pattern):
         return False
     possible = _covers(pattern, value, open_=True) or _covers(value, pattern, open_=True)
     return None if possible else False

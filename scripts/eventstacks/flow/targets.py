@@ -359,7 +359,8 @@ def callers(arn: str, rule: str) -> list[str]:
 def is_elsewhere(arn: str, rule: str, *, account: bool = False) -> bool:
     """Return True if a target is known to be in another Region than the rule, or account."""
     places = [one.split(":")[3 : 5 if account else 4] for one in (arn, rule)]
-    return all(len(place) and is_known(place) for place in places) and places[0] != places[1]
+    # The ARN of a response plan has no Region.
+    return all(any(place) and is_known(place) for place in places) and places[0] != places[1]
 
 
 def refusal_of(target: Target, rule: str) -> Verdict | None:

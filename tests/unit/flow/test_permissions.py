@@ -219,6 +219,25 @@ def test_a_fifo_queue_needs_a_message_group(more, code):
     assert verdict(queue + queue_policy(), more=more).code == code
 
 
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [
+        ("", "allowed"),
+        ("{Type: StringEquals, Key: 'aws:PrincipalOrgID', Value: o-1}", "no_policy"),  # see below
+        ("{Type: StringEquals, Key: 'aws:SourceAccount', Value: '123456789012'}", "allowed"),
+        ("!Ref Key", "depends"),
+    ],
+)
+def test_a_bus_policy_without_a_statement_has_one_condition(condition, code):
+    more = f", Condition: {condition}" if condition else ""
+    short = f"EventBusName: b, StatementId: x, Action: 'events:PutEvents', Principal: '*'{more}"
+    resources = f"""
+  T: {{Type: AWS::Events::EventBus, Properties: {{Name: b}}}}
+  P: {{Type: AWS::Events::EventBusPolicy, Properties: {{{short}}}}}
+"""
+    assert verdict(resources).code == code
+
+
 def test_targets_without_a_known_policy_are_unknown():
     assert (
         verdict("", "'arn:aws:events:us-east-1:123456789012:target/create-snapshot'").allowed

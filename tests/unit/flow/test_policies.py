@@ -28,6 +28,19 @@ def test_wildcards_match_as_in_iam(pattern, value, expected):
     assert like(pattern, value) is expected
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "expected"),
+    [
+        ("r/*", "r/⟨A⟩", False),  # a name that AWS generates has no star
+        ("r/*", "r/b", False),
+        ("r/b", "r/⟨A⟩", None),
+        ("⟨A?⟩", "r/b", None),
+    ],
+)
+def test_a_star_is_no_wildcard_where_text_is_compared(text, value, expected):
+    assert like(text, value, literal=True) is expected
+
+
 VERDICTS = {
     True: Verdict(Reason.ALLOWED, "a"),
     None: Verdict(Reason.DEPENDS, "b"),

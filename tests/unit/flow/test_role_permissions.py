@@ -23,6 +23,33 @@ def test_a_policy_attached_to_the_role_applies():
     assert verdict(MACHINE + bare_role + policy, "!Ref T", WITH_ROLE).reason == "More"
 
 
+@pytest.mark.parametrize("name", ["!Ref More", "!GetAtt More.PolicyArn"])
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("Effect: Allow, Action: 'states:*'", "allowed"),
+        ("Effect: Allow, Action: 's3:*'", "role_policy"),
+    ],
+)
+def test_a_managed_policy_of_the_stack_applies(name, statement, code):
+    bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
+    attached = f"      ManagedPolicyArns: [{name}]\n"
+    policy = f"  More: {{Type: AWS::IAM::ManagedPolicy, Properties: {{Path: /p/, PolicyDocument: {{Statement: {{{statement}, Resource: '*'}}}}}}}}\n"
+    assert verdict(MACHINE + bare_role + attached + policy, "!Ref T", WITH_ROLE).code == code
+    own = "arn:aws:iam::123456789012:policy/p/⟨s.More⟩"
+    named = bare_role + attached.replace(name, f"'{own}', 'arn:aws:iam::aws:policy/X'")
+    found = verdict(MACHINE + named + policy, "!Ref T", WITH_ROLE).code
+    assert found == ("allowed" if code == "allowed" else "managed_policy")
+
+
+def test_a_deny_in_a_managed_policy_of_the_stack_applies():
+    role = (ROLE % "events.amazonaws.com").replace(
+        "    Properties:", "    Properties:\n      ManagedPolicyArns: [!Ref Deny]"
+    )
+    deny = "  Deny: {Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Statement: {Effect: Deny, Action: '*', Resource: '*'}}}}\n"
+    assert verdict(MACHINE + role + deny, "!Ref T", WITH_ROLE).code == "denied"
+
+
 def test_a_role_for_an_api_destination_covers_its_id():
     destination = "  T: {Type: AWS::Events::ApiDestination, Properties: {Name: d}}\n"
     role = (ROLE % "events.amazonaws.com").replace(

@@ -66,7 +66,7 @@ KINDS = {  # ARN and further settings of a target: its calls
     ARN % ("ssm", "automation-definition/a"): ({}, ["ssm:StartAutomationExecution"]),
     ARN % ("ssm", "document/d"): ({}, ["ssm:SendCommand", "ssm:SendCommand"]),
     ARN % ("ssm", "opsitem"): ({}, ["ssm:CreateOpsItem"]),
-    ARN % ("ssm-incidents", "response-plan/p"): ({}, ["ssm-incidents:StartIncident"]),
+    "arn:aws:ssm-incidents::123456789012:response-plan/p": ({}, ["ssm-incidents:StartIncident"]),
     ARN % ("states", "stateMachine:m"): ({}, ["states:StartExecution"]),
 }
 

@@ -128,6 +128,9 @@ def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
         ("eu-west-1:123456789012", True, "delivered", "allowed"),
         ("eu-west-1:123456789012", False, "refused", "refused_role"),
         ("us-east-1:999999999999", False, "refused", "refused_role"),
+        # The policy of the other account has to allow it, too.
+        ("us-east-1:999999999999", True, "unknown", "not_in_stacks"),
+        ("eu-west-1:999999999999", True, "unknown", "not_in_stacks"),
     ],
 )
 def test_a_bus_of_another_region_or_account_needs_a_role(place, role, fate, code):
