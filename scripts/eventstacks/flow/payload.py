@@ -57,14 +57,12 @@ def build(
     transformer = as_dict(settings.get("InputTransformer")) or settings
     if "InputTemplate" in transformer:
         template = str(transformer["InputTemplate"])
-        variables = [one for one in _VARIABLE.findall(template) if one not in RESERVED]
-        # The variables of a pipe are paths themselves.
+        values = _predefined(rule, target, event, ingestion_time)
+        variables = [one for one in _VARIABLE.findall(template) if one not in values]
+        # Other variables of a pipe are paths themselves.
         paths = as_dict(transformer.get("InputPathsMap")) or {name: name for name in variables}
-        values = {name: find(str(paths[name]), event) for name in variables}
-        missing = tuple(str(paths[name]) for name, value in values.items() if value is None)
-        rest = {key: value for key, value in event.items() if key != "detail"}
-        time = ingestion_time or f"<{RESERVED[2]}>"
-        values |= zip(RESERVED, (rule.arn, rule.name, time, rest, dict(event)), strict=True)
+        values |= {name: find(str(paths[name]), event) for name in variables}
+        missing = tuple(str(paths[name]) for name in variables if values[name] is None)
         text = _fill(template, values)
         is_taken = kind_of(target.arn).form is Form.ANY or _can_be_json(text)
         problem = "the target takes JSON, and the filled InputTemplate is not valid JSON"
@@ -77,6 +75,25 @@ def build(
         value = find(path, event)
         return Payload(compact(value), missing=(path,) if value is None else ())
     return Payload(compact(event))
+
+
+def _predefined(
+    rule: Rule, target: Target, event: Mapping[str, Any], time: str | None
+) -> dict[str, Any]:
+    """Return the variables that EventBridge defines itself; enrichments are not looked into."""
+    if rule.sender:
+        return {
+            "aws.pipes.pipe-arn": rule.arn,
+            "aws.pipes.pipe-name": rule.name,
+            "aws.pipes.source-arn": rule.bus,
+            "aws.pipes.target-arn": target.arn,
+            "aws.pipes.event.ingestion-time": time or "<aws.pipes.event.ingestion-time>",
+            "aws.pipes.event": dict(event),
+            "aws.pipes.event.json": dict(event),
+        }
+    rest = {key: value for key, value in event.items() if key != "detail"}
+    time = time or f"<{RESERVED[2]}>"
+    return dict(zip(RESERVED, (rule.arn, rule.name, time, rest, dict(event)), strict=True))
 
 
 def event_of(pipe: Rule, target: Target, record: Mapping[str, Any], detail: Any) -> dict[str, Any]:

@@ -101,6 +101,41 @@ def test_a_deny_in_the_policy_of_a_bus_binds_a_pipe(invocation, source, fate, co
     assert (delivery.fate, delivery.verdict.code) == (fate, code)
 
 
+@pytest.mark.parametrize(
+    ("queue", "role", "fate", "code"),
+    [
+        ("!GetAtt D.Arn", "!GetAtt Role.Arn", "lost", "role_policy"),
+        ("!Ref Other", "!GetAtt Role.Arn", "unknown", "kind_unknown"),
+        ("!GetAtt D.Arn", "!Ref AWS::NoValue", "unknown", "kind_unknown"),
+    ],
+)
+def test_a_pipe_whose_dead_letter_queue_may_be_out_of_reach(queue, role, fate, code):
+    pipe = PIPE.replace("LATEST}", f"LATEST, DeadLetterConfig: {{Arn: {queue}}}}}")
+    pipe = pipe.replace("RoleArn: !GetAtt Role.Arn", f"RoleArn: {role}")
+    flow = flow_of(pipe % ("'dynamodb:*'", "", OBJECT) + "  D: {Type: AWS::SQS::Queue}\n")
+    [stream] = trace.entrances(flow, RECORD)
+    [delivery] = trace.trace(flow, RECORD, stream).routes[0].deliveries
+    assert (delivery.fate, delivery.queue.code) == (fate, code)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("aws.pipes.event.json", RECORD),
+        ("aws.pipes.event", RECORD),
+        ("aws.pipes.pipe-name", "⟨s.P⟩"),
+        ("aws.pipes.pipe-arn", f"arn:aws:pipes:{REGION}:{ACCOUNT}:pipe/⟨s.P⟩"),
+        ("aws.pipes.source-arn", RECORD["eventSourceARN"]),
+        ("aws.pipes.target-arn", f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/b"),
+        ("aws.pipes.event.ingestion-time", "<aws.pipes.event.ingestion-time>"),
+    ],
+)
+def test_a_pipe_has_variables_of_its_own(variable, value):
+    [delivery] = through_pipe(template=f"""'{{"x": <{variable}>}}'""").routes[0].deliveries
+    assert json.loads(delivery.payload.text) == {"x": value}
+    assert delivery.payload.missing == ()
+
+
 def test_a_stream_without_a_pipe_leads_nowhere():
     found = through_pipe({**RECORD, "eventSourceARN": RECORD["eventSourceARN"] + "x"})
     assert (found.exists, found.routes) == (False, ())
