@@ -118,7 +118,7 @@ def _is_text(view: View, node: Node) -> bool:
     """Return True if a node is certainly text, where a pattern has a list or an object."""
     raw = as_dict(node.raw)
     declared = as_dict(view.cfn.template.get("Parameters")).get(str(raw.get("Ref")))
-    is_text = as_dict(declared).get("Type", "String") in {"String", "Number"}
+    is_text = str(as_dict(declared).get("Type", "String")) in {"String", "Number"}
     return not TEXT_FUNCTIONS.isdisjoint(raw) or ("Ref" in raw and is_text)
 
 

@@ -67,6 +67,14 @@ def test_no_value_in_any_place_breaks_a_rule(lint, tmp_path, path):
             raise
 
 
+def test_the_type_of_a_parameter_need_not_be_text(lint, tmp_path):
+    properties = {"EventPattern": {"source": {"Ref": "P"}}, "Targets": [{"Id": "a", "Arn": "b"}]}
+    rule = {"Type": "AWS::Events::Rule", "Properties": properties}
+    template = {"Parameters": {"P": {"Type": {"a": "b"}}}, "Resources": {"Rule": rule}}
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    lint(tmp_path / "template.json")
+
+
 @pytest.mark.parametrize("depth", [90, 900, 9_000])
 def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(lint, tmp_path, depth):
     text = '{"detail":' * depth + "[1]" + "}" * depth
