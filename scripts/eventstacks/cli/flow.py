@@ -200,20 +200,18 @@ def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
 
 def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
     style = FATE_STYLES.get(one.fate, "bold red")
-    fate = "refused at deployment" if one.fate == "refused" else f"{one.fate} {one.dead_letters}"
-    _say(
-        depth,
-        f"→ {targets.service_of(one.target.arn) or 'target'} {one.label}: {fate}".rstrip(),
-        style,
-    )
+    queue = f"dead-letter queue {one.dead_letters}"
+    words = {"refused": "refused at deployment", "dead letter": f"sent to {queue}"}
+    fate, service = words.get(one.fate, one.fate), targets.service_of(one.target.arn) or "target"
+    _say(depth, f"→ {service} {one.label}: {fate}", style)
     _say(depth + 1, f"{MARKS[one.verdict.allowed]} {one.verdict.reason}", style)
     if one.queue is None and one.fate == "lost":
         _say(depth + 1, "✗ no dead-letter queue", style)
     elif one.queue and not one.queue.allowed:
         mark = MARKS[one.queue.allowed]
-        _say(depth + 1, f"{mark} dead-letter queue: {one.queue.reason}", "yellow")
+        _say(depth + 1, f"{mark} {queue}: {one.queue.reason}", "yellow")
     received = "the event" if one.payload.text == event else one.payload.text
-    is_received = one.fate in {"delivered", "unknown"}
+    is_received = one.verdict.allowed is not False
     _say(depth + 1, f"receives {received if is_received else 'nothing'}")
     if is_received:
         for path in one.payload.missing:

@@ -44,8 +44,8 @@ class Delivery:
 
     ``verdict``: why it has its fate: a refusal of the payload, a loop, or else ``permission``.
 
-    ``dead_letters``: the label of the dead-letter queue that gets the event. ``queue``: whether the
-    rule may write to its dead-letter queue, None if it has none.
+    ``dead_letters``: the label of the dead-letter queue, "" if it has none. ``queue``: whether the
+    rule may write to it, None if it has none.
     """
 
     target: Target
@@ -131,7 +131,7 @@ def match(pattern: Json | str, event: Mapping[str, Any]) -> Matched:
             return None, doubt
         return verdicts.pop(), tuple(map(str, compiled.explain(given)))
     except PatternError as error:
-        return False, (f"AWS refuses the pattern: {error}",)
+        return False, ("AWS refuses the pattern: " + " ".join(str(error).splitlines()),)
 
 
 _compile = lru_cache(maxsize=256)(Pattern)
@@ -236,6 +236,7 @@ def _deliver(
     fate, dead_letters, queue, onward = Fate.UNKNOWN, "", None, None
     if target.dead_letters:
         queue = permissions.of_dead_letters(flow, rule, target.dead_letters)
+        dead_letters = flow.label(target.dead_letters)
     if verdict.allowed is not False:
         fate = Fate.DELIVERED if verdict.allowed else Fate.UNKNOWN
         if target.arn in flow.buses and not rule.sender:
@@ -248,7 +249,6 @@ def _deliver(
         fate = Fate.LOST
     else:
         fate = {True: Fate.DEAD_LETTER, False: Fate.LOST, None: Fate.UNKNOWN}[queue.allowed]
-        dead_letters = flow.label(str(target.dead_letters))
     label = flow.label(target.arn)
     return Delivery(target, label, made, permission, fate, verdict, queue, dead_letters, onward)
 

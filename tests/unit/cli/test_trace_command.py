@@ -72,6 +72,62 @@ def test_of_the_articles_stack_the_event_is_lost(run, event):
     assert "no dead-letter queue" in out
 
 
+QUEUES = """
+Parameters: {Elsewhere: {Type: String}}
+Resources:
+  Orders: {Type: AWS::SQS::Queue}
+  Failed: {Type: AWS::SQS::Queue}
+  Other: {Type: AWS::SQS::Queue}
+  Policy:
+    Type: AWS::SQS::QueuePolicy
+    Properties:
+      Queues: [!Ref %s]
+      PolicyDocument:
+        Statement:
+          {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sqs:*', Resource: '*'}
+  Rule:
+    Type: AWS::Events::Rule
+    Properties:
+      EventPattern: {source: [shop]}
+      Targets: [{Id: t, Arn: !GetAtt Orders.Arn, DeadLetterConfig: {Arn: %s}}]
+"""
+FAILED = "!GetAtt Failed.Arn"
+
+
+@pytest.mark.parametrize(
+    ("names", "lines"),
+    [
+        (
+            ("Failed", FAILED),
+            ["→ sqs Orders: sent to dead-letter queue Failed", "receives nothing"],
+        ),
+        (
+            ("Other", FAILED),
+            ["→ sqs Orders: lost", "✗ dead-letter queue Failed: no ", "receives nothing"],
+        ),
+        (
+            ("Orders", FAILED),
+            ["→ sqs Orders: delivered", "✗ dead-letter queue Failed: no ", "receives the event"],
+        ),
+        (
+            ("Other", "!Ref Elsewhere"),
+            [
+                "→ sqs Orders: unknown",
+                "? dead-letter queue ⟨queues.Elsewhere?⟩: ",
+                "receives nothing",
+            ],
+        ),
+    ],
+)
+def test_what_becomes_of_an_event_with_a_dead_letter_queue(run, event, tmp_path, names, lines):
+    template = tmp_path / "queues.yaml"
+    template.write_text(QUEUES % names)
+    _, out, _ = run(event, "--template", template)
+    found = [one.strip() for one in out.splitlines()]
+    assert lines[0] in found
+    assert all(any(one.startswith(line) for one in found) for line in lines)
+
+
 def test_nothing_that_matches_is_a_failure_and_says_why(run, event):
     code, out, _ = run(event, "--stack", "rds-snapshot-events")
     assert code == 1

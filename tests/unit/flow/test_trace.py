@@ -16,6 +16,12 @@ def test_a_rule_that_matches_delivers_the_event():
     assert json.loads(delivery.payload.text) == EVENT
 
 
+def test_the_refusal_of_a_pattern_is_one_line():
+    [why] = route(flow_of(rule(pattern="{detail: {total: 5}}"))).why
+    assert "Write it as a list: [5]" in why
+    assert len(why.splitlines()) == 1
+
+
 def test_a_rule_that_does_not_match_says_which_field():
     found = route(
         flow_of(rule(pattern="{source: [other], detail: {total: [{numeric: ['>', 9]}]}}"))
@@ -48,8 +54,7 @@ def test_what_cannot_be_delivered(targets, policies, fate, code):
     flow = flow_of(rule(targets=targets) + QUEUE + policies)
     [delivery] = route(flow).deliveries
     assert (delivery.fate, delivery.verdict.code) == (fate, code), delivery
-    goes_to_queue = fate in {"dead letter", "lost"} and "D.Arn" in targets
-    assert delivery.dead_letters == ("D" if goes_to_queue else "")
+    assert delivery.dead_letters == ("D" if "D.Arn" in targets else "")
     assert trace.trace(flow, EVENT, DEFAULT).is_lost is (fate != "unknown")
 
 
