@@ -1,6 +1,7 @@
 """Cases from public reports about deployers: failed creations, local paths, one Region."""
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError
 from scripted_aws import environment, stack
 from scripted_cloudformation import drifting, refusal
 
@@ -112,12 +113,16 @@ def test_drift_that_could_not_be_detected_is_a_problem(world):
     assert "no right to read" in found.problem.what
 
 
-def test_a_new_stack_whose_protection_cannot_be_set_is_created_with_a_warning(world):
+@pytest.mark.parametrize(
+    "trouble",
+    [refusal("AccessDenied", "no", 403), CredentialRetrievalError(provider="sso", error_msg="no")],
+)
+def test_a_new_stack_whose_protection_cannot_be_set_is_created_with_a_warning(world, trouble):
     w = world(environment(protect=True))
-    w.cfn.fail("update_termination_protection", refusal("AccessDenied", "no", 403))
+    w.cfn.fail("update_termination_protection", trouble)
     (result,) = w.deploy()
     assert (result.outcome, len(result.warnings)) == ("created", 1)
-    assert "termination protection: no" in result.warnings[0]
+    assert "not set: termination protection: " in result.warnings[0]
 
 
 def test_an_existing_stack_whose_protection_cannot_be_set_is_not_changed(world):

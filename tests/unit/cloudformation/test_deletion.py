@@ -216,6 +216,21 @@ def test_a_stack_whose_output_is_used_is_deleted_only_with_its_consumers(full):
     ]
 
 
+def test_a_consumer_that_cannot_be_read_counts_as_deployed(full):
+    w = full(found=consuming())
+    w.cfn.fail("describe_stacks", refusal("AccessDenied", "no", 403), times=2)
+    (preview,) = w.preview("bus")
+    assert preview.consumers["Arn"] == ["t-rules in us-east-1", "t-audit in us-east-1"]
+
+
+def test_a_bucket_with_delete_markers_alone_is_not_empty(full):
+    w = full()
+    w.s3.versions = []
+    assert w.preview()[0].full_buckets == ("physical-Store",)
+    assert w.delete(empty_buckets=True)[0].outcome == "deleted"
+    assert w.s3.markers == []
+
+
 def test_an_importer_in_one_region_does_not_wait_for_its_namesake_in_another(world):
     """A stack of the same name elsewhere imports nothing from here."""
     rules = stack("rules", regions=("us-east-1", "eu-west-1"))

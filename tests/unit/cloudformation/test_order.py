@@ -121,6 +121,29 @@ def test_a_stack_that_is_not_coming_is_not_waited_for_beside_one_that_is(world, 
     assert "make deploy ENV=test STACK=other REGION=us-east-1" in str(plans[1].problem)
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_output_that_the_deployed_stack_still_lacks_is_not_waited_for(world, exists):
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
+    if exists:
+        w.cfn.add_stack("t-rules")
+    bus, rules = w.deploy()
+    assert (bus.outcome, rules.outcome) == ("created", "failed")
+    assert rules.problem.code == ErrorCode.STACK_NOT_DEPLOYED
+
+
+def test_a_new_plan_without_changes_is_not_asked_about(world):
+    w = world(
+        environment(stack("bus"), stack("rules", parameters={"Bus": OutputReference("bus", "Arn")}))
+    )
+    w.cfn.add_stack("t-rules")
+    taking(w)
+    w.cfn.no_change = "t-rules"
+    bus, rules = w.deploy()
+    assert (bus.outcome, rules.outcome, len(w.listener.asked)) == ("updated", "unchanged", 1)
+
+
 def taking(w):
     """The world's stack ``bus`` is there, and gives another output as soon as it is updated."""
     w.cfn.add_stack("t-bus")

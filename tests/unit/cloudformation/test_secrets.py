@@ -180,3 +180,7 @@ def test_secrets_are_not_in_the_reason_of_a_failure(world, deployed):
     w.cfn.reason = "Parameter Secret: s3cret-now is not allowed"
     (result,) = w.deploy()
     assert "Secret: **** is not allowed" in result.problem.what
+    refused = {"EventType": "VALIDATION_ERROR", "ValidationStatusReason": "no s3cret-now here"}
+    w.cfn.operation_events = [refused]
+    (result,) = w.deploy()
+    assert result.problem.what.endswith("no **** here")

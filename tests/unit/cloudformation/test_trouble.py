@@ -66,6 +66,13 @@ def test_long_throttling_while_following(world):
     assert max(w.clock.naps) <= 20
 
 
+def test_long_throttling_at_the_start_of_an_operation(world):
+    w = world()
+    w.cfn.fail("execute_change_set", throttle(), times=15)
+    (result,) = w.deploy()
+    assert (result.outcome, w.clock.time > 100) == ("created", True)
+
+
 def test_a_finished_deployment_is_not_failed_by_the_last_question(world):
     w = world()
     w.cfn.fail("describe_stacks", refusal("AccessDenied", "no", 403), times=9, after=1)

@@ -70,10 +70,10 @@ class S3:
         self.held[Bucket, Key] = Body
 
 
-def uploaded(s3, bucket="store", size=51_201):
+def uploaded(s3, bucket="store", size=51_201, character="#"):
     aws = FakeAws(environment(bucket=bucket), None)
     aws.fakes["s3", None] = s3
-    return plan.body_arguments(aws, rendered({}, "long", "#" * size), Clock())
+    return plan.body_arguments(aws, rendered({}, "long", character * size), Clock())
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,10 @@ def test_long_templates_are_uploaded_to_s3(size, by):
         (((name, key), put),) = s3.held.items()
         assert (name, len(put)) == ("store", size)
         assert found["TemplateURL"] == f"https://s3.us-east-1.amazonaws.com/store/{key}"
+
+
+def test_the_length_of_a_template_is_counted_in_bytes():
+    assert list(uploaded(S3(), size=25_601, character="é")) == ["TemplateURL"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +135,14 @@ def test_a_long_template_needs_a_bucket():
         ),
         (
             {"Transform": "AWS::Serverless-2016-10-31", "Resources": {}},
+            ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        ),
+        (
+            {"Resources": {"M": {"Type": "Team::Queues::Standard::MODULE"}}},
+            ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        ),
+        (
+            {"Resources": {"Q": {"Fn::Transform": {"Name": "AWS::Include"}}}},
             ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         ),
         (
