@@ -26,7 +26,7 @@ needs_taskcat = pytest.mark.skipif(
 
 
 @needs_taskcat
-def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
+def test_every_fault_is_named_and_the_exit_code_is_1(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     result = CliRunner().invoke(
         launcher.taskcat, ["--", "--project-root", str(project)], standalone_mode=False
@@ -56,14 +56,14 @@ def test_every_fault_ends_the_run_with_1_and_is_named(tmp_path, capfd):
 
 
 @needs_taskcat
-def test_a_test_that_is_not_there_is_no_success(tmp_path, capfd):
+def test_an_unknown_test_is_a_failure(tmp_path, capfd):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     arguments = ["--stack", "misspelt", "--", "--project-root", str(project)]
     assert CliRunner().invoke(launcher.taskcat, arguments, standalone_mode=False).return_value == 1
     assert "(tests: misspelt, Regions: ALL)" in capfd.readouterr().err
 
 
-def test_a_template_that_only_aws_can_create_is_skipped_with_a_line(tmp_path, capsys):
+def test_a_template_that_only_aws_can_create_is_reported_as_skipped(tmp_path, capsys):
     (tmp_path / "new.yaml").write_text("Resources: {Bus: {Type: AWS::EventsV2::EventBus}}")
     (tmp_path / "old.yaml").write_text("Resources: {Bus: {Type: AWS::Events::EventBus}}")
     tests = {name: SimpleNamespace(template=f"{name}.yaml") for name in ("new", "old")}
@@ -78,7 +78,7 @@ def event(name, status, reason="", kind="AWS::SQS::Queue"):
     return SimpleNamespace(logical_id=name, status=status, status_reason=reason, type=kind)
 
 
-def test_the_first_failure_comes_first_and_what_follows_from_it_is_left_out():
+def test_the_first_failure_is_shown_without_its_consequences():
     newest_first = [
         event(
             "stack",
@@ -97,7 +97,7 @@ def test_the_first_failure_comes_first_and_what_follows_from_it_is_left_out():
     ]
 
 
-def test_a_stack_that_could_not_be_deleted_is_told_with_its_resource():
+def test_a_stack_that_cannot_be_deleted_is_reported_with_its_resource():
     stack = SimpleNamespace(
         status="DELETE_FAILED",
         status_reason="",
@@ -134,7 +134,7 @@ NOT_LOCAL = {"event-bus-v2"}
 SENDERS = {"AWS::Events::Rule", "AWS::Pipes::Pipe", "AWS::Scheduler::Schedule"}
 
 
-def test_something_is_sent_through_every_template_that_sends_events():
+def test_every_template_with_rules_has_a_probe_or_a_sample():
     for name, template in rendering.render_all().items():
         types = {one["Type"] for one in template.document["Resources"].values()}
         if types & SENDERS and name not in NOT_LOCAL:
@@ -144,7 +144,7 @@ def test_something_is_sent_through_every_template_that_sends_events():
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_a_probe_that_looks_itself_decides_whether_its_event_arrived(monkeypatch, arrives):
+def test_a_probe_with_a_check_of_its_own_decides_about_delivery(monkeypatch, arrives):
     probe = lambda *_arguments: contextlib.nullcontext(lambda: arrives)  # noqa: E731
     monkeypatch.setitem(deliveries.PROBES, "table-outbox", probe)
     monkeypatch.setattr(deliveries, "PATIENCE", 0.2)
@@ -153,7 +153,7 @@ def test_a_probe_that_looks_itself_decides_whether_its_event_arrived(monkeypatch
     assert problems == ([] if arrives else ["probe: no event arrived in its bus within 0 s"])
 
 
-def test_a_stack_without_a_probe_of_its_own_gets_its_sample_event(monkeypatch, tmp_path):
+def test_a_stack_without_a_probe_gets_its_sample_event(monkeypatch, tmp_path):
     samples = {
         "a-refused": {"event": {"source": "shop", "detail": {"n": 1}}, "expect": {}},
         "b-parametrized": {
@@ -194,7 +194,7 @@ def account_run(monkeypatch, tmp_path):
     return run
 
 
-def test_on_an_account_the_stock_program_runs(account_run):
+def test_stock_taskcat_runs_on_an_account(account_run):
     result, arguments = account_run(
         "111122223333", "--yes", "--stack", "custom-event-bus", "--", "--no-delete"
     )
@@ -207,7 +207,7 @@ def test_on_an_account_the_stock_program_runs(account_run):
 
 
 @needs_taskcat
-def test_the_stock_program_reads_its_settings_on_every_python(tmp_path):
+def test_stock_taskcat_reads_its_settings_on_every_python(tmp_path):
     project = shutil.copytree(ROOT / "tests/fixtures/taskcat", tmp_path / "project")
     program = [ROOT / launcher.TASKCAT / "python", ROOT / "tests/taskcat/stock.py", "lint"]
     done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=project)
@@ -215,13 +215,13 @@ def test_the_stock_program_reads_its_settings_on_every_python(tmp_path):
     assert "Linting passed for file" in done.stdout + done.stderr
 
 
-def test_on_another_account_nothing_runs(account_run):
+def test_nothing_runs_on_another_account(account_run):
     result, arguments = account_run("999999999999", "--yes")
     assert result.exception.code == ErrorCode.WRONG_ACCOUNT
     assert arguments is None
 
 
-def test_without_an_answer_nothing_runs(account_run):
+def test_nothing_runs_without_confirmation(account_run):
     result, arguments = account_run("111122223333")
     assert result.exception
     assert arguments is None

@@ -23,7 +23,7 @@ def test_a_bus_keeps_its_settings(deploy):
         ("events:PutEvents", "lambda.amazonaws.com", False),
     ],
 )
-def test_a_bus_of_another_region_is_reached_with_a_role_that_may(
+def test_a_bus_of_another_region_is_reached_with_a_role_that_allows_it(
     deploy, unique, action, trusted, arrives
 ):
     there = deploy("local/targets.yaml", name=f"{unique}-there", region="us-west-2")
@@ -59,7 +59,7 @@ def test_a_bus_of_another_region_is_reached_with_a_role_that_may(
         ({"Source": "aws.s3"}, "NotAuthorizedForSourceException"),
     ],
 )
-def test_an_entry_of_wrong_form_is_refused_and_the_others_are_not(clients, wrong, code):
+def test_an_invalid_entry_is_rejected_and_the_others_are_not(clients, wrong, code):
     right = {"Source": "test", "DetailType": "test", "Detail": "{}"}
     answer = clients("events").put_events(Entries=[{**right, **wrong}, right])
     refused, accepted = answer["Entries"]
@@ -81,7 +81,7 @@ OURS = "arn:aws:events:us-east-2:*:rule/*"
         ({"AWS": f"arn:aws:iam::{ACCOUNT}:role/sender"}, OURS, False),
     ],
 )
-def test_a_bus_of_the_same_region_is_reached_without_a_role_if_its_policy_lets(
+def test_a_bus_of_the_same_region_is_reached_without_a_role_if_its_policy_allows_it(
     deploy, unique, principal, source, arrives
 ):
     there = deploy("local/targets.yaml", name=f"{unique}-there", region="us-east-2")
@@ -112,7 +112,7 @@ def test_a_bus_of_the_same_region_is_reached_without_a_role_if_its_policy_lets(
     assert [json.loads(line)["region"] for line in lines] == (["us-east-2"] if arrives else [])
 
 
-def test_a_bus_policy_of_a_stack_is_the_buss(deploy):
+def test_a_bus_policy_resource_sets_the_policy_of_the_bus(deploy):
     body = template(
         Bus=resource("AWS::Events::EventBus", Name={"Ref": "AWS::StackName"}),
         Policy=resource(
@@ -135,7 +135,7 @@ def test_a_bus_policy_of_a_stack_is_the_buss(deploy):
     assert "Policy" not in stack.client("events").describe_event_bus(Name=stack.name)
 
 
-def test_an_archive_records_and_a_replay_replays(deploy):
+def test_archived_events_are_replayed(deploy):
     stack = deploy("local/targets.yaml")
     events = stack.client("events")
     [archive] = [

@@ -16,7 +16,7 @@ TRUE = {"Here", "Either", "Not", "Nested"}
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_a_condition_may_name_another_one(clients, unique, name):
+def test_a_condition_can_refer_to_another_one(clients, unique, name):
     cloudformation = clients("cloudformation")
     topic = {"Type": "AWS::SNS::Topic"}
     template = {

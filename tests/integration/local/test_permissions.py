@@ -27,7 +27,7 @@ def test_every_target_gets_the_event(deploy, permission):
     assert stack.messages("DeadLetters") == []
 
 
-def test_a_log_groups_policy_may_do_without_the_log_delivery_service(deploy):
+def test_a_log_group_policy_need_not_name_the_log_delivery_service(deploy):
     """A template that AWS publishes does (serverless-patterns, eventbridge-cloudwatch)."""
     stack = deploy("local/targets.yaml", LogPrincipals="events.amazonaws.com")
     stack.put(name="one")
@@ -48,7 +48,7 @@ def test_a_log_groups_policy_may_do_without_the_log_delivery_service(deploy):
         ("Topic", {"Allow": "logs-group,lambda,sqs,no,dlq"}),
     ],
 )
-def test_without_its_permission_the_event_ends_in_the_dead_letter_queue(deploy, target, parameters):
+def test_events_without_permission_are_dead_lettered(deploy, target, parameters):
     stack = deploy("local/targets.yaml", **parameters)
     assert stack.status == "CREATE_COMPLETE", stack.reasons()
     stack.put(name="one")
@@ -63,14 +63,14 @@ def test_without_its_permission_the_event_ends_in_the_dead_letter_queue(deploy, 
         assert stack.lines(stack.ids["Log"]) == []
 
 
-def test_a_dead_letter_needs_permission_too(deploy):
+def test_a_dead_letter_queue_needs_a_policy_too(deploy):
     stack = deploy("local/targets.yaml", Allow="no,lambda,sqs,sns,no")
     stack.put(name="one")
     assert stack.messages("DeadLetters") == []
     assert len(stack.messages("Queue")) == 1
 
 
-def test_a_target_that_is_gone_is_a_dead_letter(deploy):
+def test_events_for_a_missing_target_are_dead_lettered(deploy):
     stack = deploy("local/targets.yaml")
     stack.client("sqs").delete_queue(QueueUrl=stack.ids["Queue"])
     stack.put(name="one")
@@ -122,7 +122,7 @@ def role(clients, unique):
         (f"arn:aws:logs:us-west-2:{ACCOUNT}:log-group:{{}}", "NO_RESOURCE"),
     ],
 )
-def test_what_a_target_does_not_take_is_a_dead_letter(deploy, role, arn, code):
+def test_payloads_that_a_target_refuses_are_dead_lettered(deploy, role, arn, code):
     stack = deploy("local/targets.yaml")
     arn = arn.format(stack.ids["Log"] if ":logs:" in arn else stack.name)
     if arn.endswith(".fifo"):  # and messages have no deduplication ID
@@ -141,7 +141,7 @@ def test_what_a_target_does_not_take_is_a_dead_letter(deploy, role, arn, code):
 
 
 @pytest.mark.parametrize(("action", "count"), [("sqs:*", 2), ("sns:*", 1)])
-def test_the_boundary_of_a_role_limits_it(deploy, role, action, count):
+def test_the_permissions_boundary_limits_a_role(deploy, role, action, count):
     stack = deploy("local/targets.yaml")
     name = stack.ids["Queue"].rsplit("/", 1)[1]
     arn = f"arn:aws:sqs:eu-central-1:{ACCOUNT}:{name}"
@@ -152,7 +152,7 @@ def test_the_boundary_of_a_role_limits_it(deploy, role, action, count):
 
 
 @pytest.mark.parametrize(("service", "code"), [("events", None), ("sns", "NO_PERMISSIONS")])
-def test_the_key_of_a_queue_has_to_allow_it(deploy, clients, service, code):
+def test_the_key_of_a_queue_must_allow_eventbridge(deploy, clients, service, code):
     stack = deploy("local/targets.yaml")
     allow = {
         "Effect": "Allow",
@@ -213,7 +213,7 @@ def test_a_role_may_act_on_resources_with_its_tag_only(clients, unique, tag, del
         ("$.detail.none[0]", None),
     ],
 )
-def test_an_input_path_leads_where_trace_says_for_every_target(deploy, path, expected):
+def test_an_input_path_applies_to_every_target(deploy, path, expected):
     stack = deploy("local/targets.yaml")
     targets = stack.client("events").list_targets_by_rule(
         Rule=rule_of(stack)["Rule"], EventBusName=f"{stack.name}-bus"
@@ -227,7 +227,7 @@ def test_an_input_path_leads_where_trace_says_for_every_target(deploy, path, exp
     assert json.loads(json.loads(note["Body"])["Message"]) == expected
 
 
-def test_a_rule_that_also_wants_read_only_calls_gets_all_others(deploy):
+def test_a_rule_with_read_only_management_events_matches_all_others_too(deploy):
     stack = deploy("local/targets.yaml")
     events, pattern = stack.client("events"), json.dumps({"detail": {"name": ["one"]}})
     state = "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"
@@ -284,7 +284,7 @@ def test_the_default_policy_of_a_topic_does_not_allow_a_rule(deploy):
     assert stack.ids["Topic"] in topics
 
 
-def test_a_log_group_takes_no_role(deploy):
+def test_a_role_for_a_log_group_is_refused(deploy):
     stack = deploy("local/targets.yaml")
     target = log_target(stack, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/any")
     with pytest.raises(ClientError, match="RoleArn is not supported"):

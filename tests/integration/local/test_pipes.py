@@ -113,7 +113,7 @@ def stack_of(deploy, target, *actions, **more):
 
 
 @pytest.mark.parametrize("kind", ["queue", "topic"])
-def test_a_pipe_sends_what_its_template_makes(deploy, kind):
+def test_a_pipe_sends_its_filled_input_template(deploy, kind):
     target, action, more = TARGETS[kind]
     stack = stack_of(deploy, target, action, **more)
     [message] = eventually(lambda: stack.messages("Queue"))
@@ -122,7 +122,7 @@ def test_a_pipe_sends_what_its_template_makes(deploy, kind):
     assert stack.messages("DeadLetters") == []
 
 
-def test_a_pipe_gives_a_state_machine_a_list(deploy):
+def test_a_pipe_sends_a_list_to_a_state_machine(deploy):
     target, action, more = TARGETS["machine"]
     stack = stack_of(deploy, target, action, **more)
     machine, states = {"stateMachineArn": stack.ids["Machine"]}, stack.client("stepfunctions")
@@ -132,14 +132,14 @@ def test_a_pipe_gives_a_state_machine_a_list(deploy):
 
 
 @pytest.mark.parametrize(("kind", "is_allowed"), [("machine", False), ("stream", True)])
-def test_what_a_pipe_cannot_send_is_a_dead_letter(deploy, kind, is_allowed):
+def test_records_that_a_pipe_cannot_send_are_dead_lettered(deploy, kind, is_allowed):
     target, action, more = TARGETS[kind]
     stack = stack_of(deploy, target, *([action] if is_allowed else []), **more)
     [message] = eventually(lambda: stack.messages("DeadLetters"))
     assert json.loads(message["Body"])["context"]["condition"] == "RetryAttemptsExhausted"
 
 
-def test_a_source_that_is_not_read_is_named_once(deploy):
+def test_a_source_that_is_not_supported_is_logged_once(deploy):
     own = role("pipes", "sqs:*")
     stack = deploy(
         template(Role=own, Source=QUEUE, Queue=QUEUE, Pipe=pipe(att("Source"), att("Queue")))

@@ -191,7 +191,7 @@ def role(service, *actions):
         ),
     ],
 )
-def test_what_a_resource_names_has_to_be_there(deploy, kind, properties, reason):
+def test_references_to_missing_resources_are_refused(deploy, kind, properties, reason):
     stack = deploy(template(Own=resource(f"AWS::{kind}", **properties)))
     assert stack.status == "ROLLBACK_COMPLETE"
     assert reason in stack.reasons()
@@ -211,7 +211,7 @@ def test_what_a_resource_names_has_to_be_there(deploy, kind, properties, reason)
         ("states", "StepFunctions::StateMachine", {"RoleArn": att("Role"), "Definition": MACHINE}),
     ],
 )
-def test_a_role_has_to_trust_the_service_that_takes_it(deploy, service, kind, properties, trusted):
+def test_a_role_must_trust_the_service_that_assumes_it(deploy, service, kind, properties, trusted):
     trusting = role(service if trusted else "events")
     stack = deploy(template(Role=trusting, Own=resource(f"AWS::{kind}", **properties)))
     assert stack.status == ("CREATE_COMPLETE" if trusted else "ROLLBACK_COMPLETE")
@@ -231,7 +231,7 @@ def test_a_role_has_to_trust_the_service_that_takes_it(deploy, service, kind, pr
         (["sqs:*"], att("Queue"), None),
     ],
 )
-def test_who_reads_a_queue_needs_it_and_may_receive(deploy, reader, actions, queue, reason):
+def test_a_reader_of_a_queue_needs_the_queue_and_permission(deploy, reader, actions, queue, reason):
     there = {"Queue": resource("AWS::SQS::Queue"), "Role": role(reader, *actions)}
     if reader == "lambda":
         there["Function"] = resource("AWS::Lambda::Function", **FUNCTION, Role=att("Role"))
@@ -248,7 +248,7 @@ def test_who_reads_a_queue_needs_it_and_may_receive(deploy, reader, actions, que
     assert (reason or "") in stack.reasons()
 
 
-def test_what_names_only_what_is_there_is_created(deploy):
+def test_resources_with_valid_references_are_created(deploy):
     """Every kind that is refused above, beside what it names."""
     stack = deploy(
         template(
@@ -329,7 +329,7 @@ def test_what_names_only_what_is_there_is_created(deploy):
     assert stack.status == "CREATE_COMPLETE", stack.reasons()
 
 
-def test_an_update_cannot_name_what_is_not_there_either(deploy):
+def test_an_update_with_a_reference_to_a_missing_resource_is_refused(deploy):
     def function(arn):
         return resource("AWS::Lambda::Function", **FUNCTION, Role=arn)
 
@@ -345,7 +345,7 @@ def test_an_update_cannot_name_what_is_not_there_either(deploy):
     assert kept.endswith(stack.ids["Role"])
 
 
-def test_a_pipe_with_a_filter_that_is_no_pattern_is_refused(deploy):
+def test_a_pipe_with_an_invalid_filter_is_refused(deploy):
     criteria = {"FilterCriteria": {"Filters": [{"Pattern": '{"eventName": []}'}]}}
     own = resource(
         "AWS::Pipes::Pipe",
@@ -359,7 +359,7 @@ def test_a_pipe_with_a_filter_that_is_no_pattern_is_refused(deploy):
     assert "Event pattern is not valid" in stack.reasons()
 
 
-def test_a_property_that_is_missing_is_named(deploy):
+def test_a_missing_property_is_named(deploy):
     stack = deploy(template(Own=resource("AWS::Lambda::Function", **FUNCTION)))
     assert stack.status == "ROLLBACK_COMPLETE"
     assert "[#: required key [Role] not found]" in stack.reasons()

@@ -9,7 +9,7 @@ from raw_stacks import ACCOUNT, resource, snapshot, template
 from waiting import eventually
 
 
-def test_what_a_function_logs_has_the_runtimes_format(deploy):
+def test_logs_of_a_function_have_the_format_of_the_runtime(deploy):
     stack = deploy("local/targets.yaml")
     stack.put(name="one")
     [line] = eventually(
@@ -20,7 +20,7 @@ def test_what_a_function_logs_has_the_runtimes_format(deploy):
     )
 
 
-def test_a_function_that_fails_for_a_rule_ends_in_its_failure_destination(deploy):
+def test_events_that_a_function_fails_on_go_to_its_failure_destination(deploy):
     stack = deploy("local/targets.yaml")
     stack.put(name="one", ask="fail")
     [letter] = eventually(lambda: stack.messages("FunctionFailures"))
@@ -35,7 +35,7 @@ def test_a_function_acts_as_its_role(deploy):
 
 
 @pytest.mark.parametrize("selectors", ["advanced", "basic"])
-def test_a_trail_tells_of_the_objects_that_it_selects(deploy, selectors):
+def test_a_trail_reports_calls_on_the_objects_that_it_selects(deploy, selectors):
     stack = deploy("local/trail.yaml", Selectors=selectors)
     assert stack.status == "CREATE_COMPLETE", stack.reasons()
     s3, data = stack.client("s3"), stack.ids["Data"]
@@ -73,14 +73,14 @@ def test_a_trail_tells_of_the_objects_that_it_selects(deploy, selectors):
     assert sorted(native) == ["CompleteMultipartUpload", "CopyObject", "PutObject", "PutObject"]
 
 
-def test_a_trail_that_does_not_log_tells_nothing(deploy):
+def test_a_trail_that_is_not_logging_reports_nothing(deploy):
     stack = deploy("local/trail.yaml", IsLogging="false")
     stack.client("s3").put_object(Bucket=stack.ids["Data"], Key="a", Body=b"")
     found = eventually(lambda: stack.messages("Queue"))
     assert [json.loads(one["Body"])["detail-type"] for one in found] == ["Object Created"]
 
 
-def test_a_trail_needs_its_buckets_leave(deploy):
+def test_a_trail_needs_a_bucket_policy(deploy):
     stack = deploy("local/trail.yaml", TrustedTrail="another")
     assert stack.status == "ROLLBACK_COMPLETE"
     assert "Incorrect S3 bucket policy is detected for bucket" in stack.reasons()
@@ -106,7 +106,7 @@ def rds_queue(name):
     )
 
 
-def test_snapshots_tell_of_themselves_and_of_their_copies(deploy, unique):
+def test_snapshots_and_their_copies_send_events(deploy, unique):
     here = deploy(rds_queue(unique), region="eu-north-1")
     there = deploy(rds_queue(unique), region="eu-south-1")
     arn = snapshot(here.client("rds"), unique)
@@ -126,7 +126,7 @@ def test_snapshots_tell_of_themselves_and_of_their_copies(deploy, unique):
         there.client("rds").copy_db_snapshot(**again)
 
 
-def test_the_snapshot_of_a_cluster_tells_of_itself(deploy, unique):
+def test_cluster_snapshots_send_events(deploy, unique):
     stack = deploy(rds_queue(unique), region="eu-west-2")
     rds, user = (
         stack.client("rds"),
@@ -162,7 +162,7 @@ def handler(event, context):
 """
 
 
-def test_a_function_calls_back_as_its_role_and_answers_cloudformation(deploy):
+def test_a_custom_resource_calls_aws_in_its_role_and_answers(deploy):
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}}
     role = resource(
         "AWS::IAM::Role",

@@ -25,7 +25,7 @@ QUEUE = f"arn:aws:sqs:eu-central-1:{ACCOUNT}:q"
         ("AWS::IAM::Role", {"RoleName": "{}", "AssumeRolePolicyDocument": {"Statement": []}}),
     ],
 )
-def test_a_second_stack_does_not_take_over_a_name(deploy, unique, kind, properties):
+def test_a_name_of_another_stack_is_refused(deploy, unique, kind, properties):
     body = template(
         One={"Type": kind, "Properties": json.loads(json.dumps(properties).replace("{}", unique))}
     )
@@ -143,7 +143,7 @@ def planned(stack, body, name="c", **parameters):
     return found
 
 
-def test_a_change_set_has_what_changes_and_nothing_else(deploy):
+def test_a_change_set_lists_only_what_changes(deploy):
     text = rendering.render("s3-object-events").text
     stack = deploy(text)
     try:
@@ -175,7 +175,7 @@ def test_a_reference_to_another_resource_is_a_change(deploy):
     assert (before, after) == tuple(stack.ids[one].rsplit("/", 1)[-1] for one in "AB")
 
 
-def test_what_a_replacement_will_give_is_not_known_before(deploy, unique):
+def test_values_of_a_replacement_are_known_after_apply(deploy, unique):
     def body(name):
         reads = resource("AWS::SNS::Topic", DisplayName={"Fn::Sub": "${Queue.QueueName}"})
         return template(Queue=resource("AWS::SQS::Queue", QueueName=name), Topic=reads)
@@ -202,7 +202,7 @@ def test_a_change_set_has_the_deletion_policy_before_and_after(deploy):
     assert [one["DeletionPolicy"] for one in contexts] == ["Delete", "Retain"]
 
 
-def test_a_resource_whose_condition_does_not_hold_is_in_no_change_set(clients, unique):
+def test_a_resource_with_a_false_condition_is_in_no_change_set(clients, unique):
     conditional = {**resource("AWS::SNS::Topic"), "Condition": "Never"}
     body = {
         **template(Topic=resource("AWS::SNS::Topic"), Other=conditional),
@@ -238,7 +238,7 @@ def test_the_partition_and_the_account(deploy):
     assert values == {"Partition": "aws", "AccountId": ACCOUNT, "Region": "eu-west-1"}
 
 
-def test_booleans_of_parameters_and_conditions_are_text(deploy):
+def test_booleans_of_parameters_and_conditions_are_strings(deploy):
     stack = deploy(
         textwrap.dedent("""
         Parameters: {Enabled: {Type: String, AllowedValues: [true, false], Default: true}}

@@ -56,14 +56,14 @@ def test_rules_are_chosen_by_name_or_logical_id(bus):
     assert found == [f"{bus}/all", f"{bus}/all", f"{bus}/Elsewhere"]
 
 
-def test_the_list_names_a_partners_bus_whole(capsys):
+def test_the_list_has_the_whole_name_of_a_partner_bus(capsys):
     archive = {**ARCHIVE, "bus": "arn:aws:events:r:1:event-bus/aws.partner/shop.com/orders"}
     replays._list_archives([ARCHIVE, archive], as_json=False)
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [row[2] for row in rows] == ["BUS", "orders", "aws.partner/shop.com/orders"]
 
 
-def test_a_name_of_a_replay_fits():
+def test_names_of_replays_are_within_the_limit():
     started = {}
 
     class Starts(Service):

@@ -105,7 +105,7 @@ def redrive(box, way, rate=None, turns=1000):
     )
 
 
-def test_what_is_taken_leaves_the_queue_and_what_is_refused_stays():
+def test_accepted_messages_are_deleted_and_rejected_ones_stay():
     queue = Queue(*map(message, range(25)))
     box, way = filled(queue), Way(3, 17)
     results = redrive(box, way)
@@ -126,7 +126,7 @@ def test_nothing_is_deleted_before_it_is_delivered():
     assert (held, queue.ids()) == ([[1]], [])
 
 
-def test_messages_that_arrive_meanwhile_wait_for_the_next_run():
+def test_messages_that_arrive_during_a_run_are_left_to_the_next():
     queue = Queue(message(0))
     way = Way(then=lambda: queue.visible.append(message(1)))
     redrive(filled(queue), way)
@@ -152,7 +152,7 @@ def test_a_message_that_cannot_be_deleted_is_reported(error):
         REFUSED,
     ],
 )
-def test_a_letter_that_nothing_can_be_made_of_leaves_the_others(error):
+def test_a_message_that_cannot_be_delivered_does_not_affect_the_others(error):
     queue, way = Queue(message(1), message(2)), Way()
 
     def deliver(message):

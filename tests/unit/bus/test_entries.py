@@ -43,7 +43,7 @@ def test_an_entry_as_put_events_takes_it():
 @pytest.mark.parametrize(
     "text", ["1585476000", "1585476000.5", '"2020-03-29T10:00:00Z"', '"2020-03-29T12:00+02:00"']
 )
-def test_times(text):
+def test_formats_of_times(text):
     record = f'{{"Source":"a","DetailType":"x","Detail":"{{}}","Time":{text}}}'.encode()
     moment = fields(record)["Time"].replace(microsecond=0)
     assert moment == datetime(2020, 3, 29, 10, tzinfo=UTC)
@@ -127,14 +127,14 @@ def test_a_detail_with_the_name_of_a_field_is_still_a_detail():
         (b'{"Source":"x","DetailType":"x","Detail":"{}","EventBusName":"\\ud800"}', "InvalidUtf8"),
     ],
 )
-def test_what_is_refused_before_it_is_sent(record, code):
+def test_invalid_records_are_rejected_before_sending(record, code):
     assert rejection(record) == code
 
 
 @pytest.mark.parametrize(
     ("field", "limit"), [("DetailType", 128), ("TraceHeader", 500), ("EventBusName", 1600)]
 )
-def test_lengths(field, limit):
+def test_limits_of_lengths(field, limit):
     assert fields({**ENTRY, field: "ü" * limit})[field] == "ü" * limit
     assert rejection({**ENTRY, field: "ü" * (limit + 1)}) == "InvalidArgument"
 
@@ -169,7 +169,7 @@ def test_the_size_of_an_entry_is_under_one_megabyte():
     "form", ["{detail}", '{{"Source":"a","DetailType":"x","Detail":{detail}}}', "{escaped}"]
 )
 @pytest.mark.usefixtures("usual_depth")
-def test_nesting(form):
+def test_limit_of_nesting(form):
     def record(levels: int) -> bytes:
         detail = '{"a":' * (levels - 1) + "{}" + "}" * (levels - 1)
         return form.format(detail=detail, escaped=json.dumps({**ENTRY, "Detail": detail})).encode()
@@ -188,5 +188,5 @@ def test_only_a_rejected_line_is_unwrapped(line):
     assert entries.unwrap(json.dumps(wrapped).encode()) == b"x\xff"
 
 
-def test_brackets_in_text_are_no_nesting():
+def test_brackets_in_strings_do_not_count_as_nesting():
     assert read({"text": "[{" * 5000}, source="a", detail_type="x")

@@ -58,7 +58,7 @@ def test_groups_are_merged_in_the_order_of_time_over_all_pages():
     assert [one.message for one in found] == ["b2", "a3", "b4", "a5", "a6"]
 
 
-def test_a_group_that_is_not_there_yet_is_read_when_it_is():
+def test_a_missing_group_is_read_once_it_exists():
     service = Logs(a=[(NOW, "1", "a1")])
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups.update(b=[(NOW + 1, "2", "b2")])
@@ -69,7 +69,7 @@ def test_a_group_that_is_not_there_yet_is_read_when_it_is():
     ]
 
 
-def test_each_event_comes_once_although_it_is_read_again():
+def test_an_event_that_is_read_twice_is_yielded_once():
     service = Logs(a=[(NOW, "1", "x"), (NOW, "2", "x")])
     clock = TurningClock(
         6, lambda number: service.groups["a"].append((NOW + number, str(number + 2), "y"))
@@ -81,7 +81,7 @@ def test_each_event_comes_once_although_it_is_read_again():
     ]
 
 
-def test_what_is_alike_in_two_groups_comes_from_both():
+def test_equal_events_of_two_groups_are_both_yielded():
     service = Logs(a=[(NOW, "1", "x")], b=[])
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups["b"].append((NOW, "1", "x"))
@@ -92,7 +92,7 @@ def test_what_is_alike_in_two_groups_comes_from_both():
     ]
 
 
-def test_what_becomes_visible_much_later_is_not_lost():
+def test_late_events_are_yielded():
     service = Logs(a=[(NOW, "1", "now")], b=[])
     late = (NOW - tail.OVERLAP + 2_000, "2", "a minute ago")
     clock = TurningClock(6, lambda number: number == 2 and service.groups["b"].append(late))
@@ -103,7 +103,7 @@ def test_what_becomes_visible_much_later_is_not_lost():
     ]
 
 
-def test_a_clock_that_runs_ahead_hides_nothing():
+def test_an_event_from_the_future_hides_no_others():
     service = Logs(a=[(NOW + 3_600_000, "1", "of tomorrow")])
     clock = TurningClock(
         6, lambda number: number == 1 and service.groups["a"].append((NOW + 1, "2", "of today"))
@@ -112,7 +112,7 @@ def test_a_clock_that_runs_ahead_hides_nothing():
     assert sorted(found) == ["of today", "of tomorrow"]
 
 
-def test_an_event_from_before_the_beginning_ends_nothing(monkeypatch):
+def test_an_event_from_before_the_start_does_not_end_following(monkeypatch):
     service = Logs(a=[(NOW, "2", "now")])
     early = {"timestamp": NOW - 3_600_000, "message": "early", "logStreamName": "s", "eventId": "1"}
     monkeypatch.setattr(service, "filter_log_events", lambda **_: {"events": [early]})
@@ -121,7 +121,7 @@ def test_an_event_from_before_the_beginning_ends_nothing(monkeypatch):
     ]
 
 
-def test_ids_are_not_kept_for_ever(monkeypatch):
+def test_ids_of_old_events_are_forgotten(monkeypatch):
     monkeypatch.setattr(tail, "OVERLAP", 10)
     service = Logs(a=[(NOW - 1000 + number, str(number), "x") for number in range(500)])
     entries = tail.follow(FakeAws(logs=service), [A], 0, "", TurningClock(3))

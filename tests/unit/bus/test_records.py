@@ -51,7 +51,7 @@ STEPS = [1, 2, 3, 7, 1 << 20]
         (b'{ \r\n "c": 2}', [b'{ \r\n "c": 2}']),
     ],
 )
-def test_forms(data, expected, step):
+def test_every_form_of_input_is_split_into_records(data, expected, step):
     assert read(data, step) == expected
 
 
@@ -74,7 +74,7 @@ def test_forms(data, expected, step):
         b'2]\n[{"b":2}]',
     ],
 )
-def test_what_cannot_be_split_is_an_error_after_the_records_before_it(rest, step):
+def test_invalid_input_is_an_error_after_the_records_before_it(rest, step):
     found = []
     lists = read_records([Trickle(b'[{"a":1},' + rest, step if len(rest) < 1000 else 1 << 20)])
 
@@ -98,7 +98,7 @@ def test_the_error_names_the_file_and_record(tmp_path):
     assert caught.value.where.endswith("cut.json, record 2")
 
 
-def test_sources_are_numbered_through():
+def test_records_are_numbered_across_sources():
     sources = [io.BytesIO(data) for data in (b"1\n2", b"", b"[3,4]", b"[5,}")]
     found = []
     with pytest.raises(RecordsError) as caught:

@@ -132,7 +132,7 @@ def test_an_event_goes_back_to_its_bus_as_it_was_put(bus):
         ("target", "", Events(), ENCRYPTED, ErrorCode.EVENT_REJECTED),
     ],
 )
-def test_what_is_not_taken_is_an_error(way, rule, events, event, code):
+def test_a_rejected_event_is_an_error(way, rule, events, event, code):
     logs = Logs()
     with pytest.raises(ToolError) as caught:
         Redelivery(FakeAws(events=events, logs=logs), to_bus=way == "bus").deliver(

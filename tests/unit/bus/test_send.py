@@ -35,7 +35,7 @@ def event(size: int = 0, **more) -> dict:
     return {"Source": "a.b", "DetailType": "x", "Detail": {"": "x" * max(0, padding)}, **more}
 
 
-def test_events_of_a_program(stub):
+def test_an_iterable_of_events_is_sent(stub):
     bus = stub("--keep")
     when = datetime(2020, 3, 29, 12, tzinfo=UTC)
     events = [
@@ -85,7 +85,7 @@ def test_a_batch_at_the_limit_of_entries(stub, count, batches):
     assert bus.counts()["largest_batch"] == min(count, 10)
 
 
-def test_only_what_failed_is_sent_again(stub):
+def test_only_failed_entries_are_sent_again(stub):
     bus = stub("--fail", "0.3")
     events = [event(Detail=json.dumps({"id": number})) for number in range(500)]
     summary = send(events, bus.client(), "orders", FAST)
@@ -95,7 +95,7 @@ def test_only_what_failed_is_sent_again(stub):
 
 
 @pytest.mark.parametrize("code", ["InternalFailure", "ThrottlingException"])
-def test_what_can_succeed_later_is_not_rejected_but_open_when_sending_stops(stub, code):
+def test_retryable_failures_stay_open_when_sending_stops(stub, code):
     bus = stub()
     journal = Journal()
     settings = Settings(threads=2, base=0.01, give_up_after=0.3)
@@ -112,14 +112,14 @@ def test_what_can_succeed_later_is_not_rejected_but_open_when_sending_stops(stub
     "code",
     ["AccessDeniedException", "InvalidArgument", "MalformedDetail", "NotAuthorizedForSource"],
 )
-def test_what_is_permanent_is_sent_once(stub, code):
+def test_permanent_failures_are_not_retried(stub, code):
     bus = stub()
     summary = send([event(Detail={"refuse": code}), event()], bus.client(), "orders", FAST)
     assert (summary.acknowledged, summary.by_code, summary.retried) == (1, {code: 1}, 0)
     assert bus.counts()["refused"] == 1
 
 
-def test_one_entry_at_fault_does_not_take_its_batch_along(stub):
+def test_an_invalid_entry_does_not_reject_its_batch(stub):
     bus = stub()
     events = [event(Detail={"id": number}) for number in range(9)]
     summary = send([*events, event(Detail={"poison": 1})], bus.client(), "orders", FAST)
@@ -157,7 +157,7 @@ def test_missing_permission_or_credentials_reject_nothing(stub, code):
     assert journal.summary.rejected == 0
 
 
-def test_what_was_acknowledged_beside_a_failure_of_credentials_is_recorded(stub):
+def test_acknowledgments_beside_a_credentials_error_are_recorded(stub):
     """Both results can come in the same moment."""
     client, journal = stub().client(), Journal()
     settings, stop = Settings(threads=1), threading.Event()
@@ -191,7 +191,7 @@ def test_an_outage_rejects_nothing_and_is_probed(stub, fault):
     assert min(b - a for a, b in itertools.pairwise(probes)) >= sender.PROBE_SECONDS
 
 
-def test_an_outage_that_lasts_ends_the_delivery_and_the_rest_is_sent_later(stub, tmp_path):
+def test_a_long_outage_stops_sending_and_the_rest_can_be_resumed(stub, tmp_path):
     bus, events = stub(), [event(Detail={"id": number}) for number in range(300)]
     bus.fault("503")
     files = (tmp_path / "journal", tmp_path / "rejected")
@@ -214,14 +214,14 @@ def test_retry_after_is_honoured(stub):
     assert len(bus.counts()["faulty_calls"]) == 1
 
 
-def test_no_answer_delays_the_end_of_an_outage(stub):
+def test_retry_after_does_not_delay_giving_up(stub):
     bus, began = stub("--fault", "503,9999"), time.monotonic()
     with pytest.raises(OutageError):
         send([event()], bus.client(), "orders", Settings(threads=1, base=0.01, give_up_after=0.3))
     assert time.monotonic() - began < 5
 
 
-def test_a_call_is_not_repeated_before_the_time_it_was_given_though_others_succeed(stub):
+def test_retry_after_is_kept_although_other_calls_succeed(stub):
     client, times = stub().client(), []
 
     class Busy:
@@ -264,7 +264,7 @@ def test_forms_of_retry_after(value, seconds, code):
 
 
 @pytest.mark.parametrize("fault", ["hang", "503"])
-def test_a_stop_ends_the_delivery_in_time(stub, monkeypatch, fault):
+def test_a_stop_ends_sending_in_time(stub, monkeypatch, fault):
     assert sender.GRACE <= 3  # seconds
     monkeypatch.setattr(sender, "GRACE", 0.3)
     bus, stop = stub("--fault", fault), threading.Event()
@@ -297,7 +297,7 @@ def test_after_a_stop_what_was_read_is_sent_and_nothing_more_is_read(stub):
     assert journal.open_records() == []
 
 
-def test_calls_of_which_some_entries_succeed_are_not_an_outage(stub):
+def test_partial_failures_are_not_an_outage(stub):
     client, notices = stub().client(), []
 
     def answer(request, **_):
@@ -326,7 +326,7 @@ def test_a_record_does_not_wait_for_more_input(stub):
     assert sent == [1]
 
 
-def test_reading_goes_on_when_what_waited_for_a_retry_is_sent(stub, monkeypatch):
+def test_reading_continues_after_waiting_entries_are_sent(stub, monkeypatch):
     monkeypatch.setattr(sender, "WAITING_BYTES", 1000)
     bus, stop = stub("--fail", "0.5"), threading.Event()
     timer = threading.Timer(10, stop.set)
@@ -345,7 +345,7 @@ def test_an_entry_that_names_its_bus_goes_there_if_it_exists(stub):
     assert (bus.counts()["buses"], summary.calls) == ({"orders": 2, "audit": 2}, 1)
 
 
-def test_only_what_failed_waits_a_random_time(stub, monkeypatch):
+def test_only_failed_entries_wait_a_random_time(stub, monkeypatch):
     waits = []
     monkeypatch.setattr(random, "uniform", lambda low, high: waits.append((low, high)) or 0.0)
     bus = stub("--fail", "0.5")
@@ -363,7 +363,7 @@ def test_the_example_of_the_docs(stub, monkeypatch, capsys):
     assert capsys.readouterr().out == "1000 {}\n"
 
 
-def test_calls_that_are_not_answered_are_given_up_in_time(stub):
+def test_unanswered_calls_are_given_up_in_time(stub):
     """Long before botocore's read timeout of 60 seconds."""
     client, settings = stub("--fault", "hang").client(), Settings(threads=1, give_up_after=0.3)
     journal, began = Journal(), time.monotonic()

@@ -112,7 +112,7 @@ def test_a_missing_bus_is_an_error(stub, project):
     assert bus.counts()["calls"] == 0
 
 
-def test_a_terminal_is_told_that_it_is_read(stub, project):
+def test_reading_from_a_terminal_is_announced(stub, project):
     """And interrupted before a record, it says that nothing was sent; nothing is to be resumed."""
     bus = stub()
     ours, theirs = pty.openpty()
@@ -130,7 +130,7 @@ def test_a_terminal_is_told_that_it_is_read(stub, project):
 
 
 @pytest.mark.usefixtures("children_unmeasured")
-def test_killed_at_random_moments_everything_is_accounted_for(stub, project):
+def test_every_record_is_accounted_for_after_kills_at_random_times(stub, project):
     count, threads, kills = 1200, 4, 2
     bus = stub("--delay", "15", "--fail", "0.1", "--cut", "0.02")
     records = (
@@ -179,7 +179,7 @@ def interrupt(bus, number: signal.Signals, acknowledged: int) -> threading.Threa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_it_says_what_was_acknowledged_and_the_rest_is_resumed(stub, project, number):
+def test_an_interrupted_run_reports_its_records_and_is_resumed(stub, project, number):
     bus, events = stub("--delay", "5"), details(1500, note=NOTE)
     thread = interrupt(bus, number, 100)
     code, out, err = project.send(bus.url, *AS, "--threads", "4", "--json", "-", data=events)
@@ -207,7 +207,7 @@ def test_another_input_is_not_resumed(stub, project):
     assert bus.counts()["acknowledged"] == before
 
 
-def test_a_slow_sending_is_given_up_in_time_and_can_be_resumed(stub, project, monkeypatch):
+def test_an_interrupted_run_with_a_rate_ends_in_time_and_is_resumed(stub, project, monkeypatch):
     monkeypatch.setattr(sender, "GRACE", 0.3)
     bus, data = stub(), details(500)
     thread = interrupt(bus, signal.SIGINT, 30)
@@ -253,7 +253,7 @@ def test_an_array_that_was_cut_short_is_resumed_when_it_is_fixed(stub, project):
     assert sorted(json.loads(one["Detail"])["number"] for one in bus.bus.kept) == [0, 1, 2]
 
 
-def test_half_a_surrogate_anywhere_is_one_refused_record(stub, project):
+def test_a_lone_surrogate_rejects_its_record_only(stub, project):
     bus, good = stub(), {"Source": "x", "DetailType": "x", "Detail": "{}"}
     records = [{**good, name: "\ud800"} for name in ("TraceHeader", "EventBusName")] + [good]
     data = "\n".join(map(json.dumps, records)).encode()

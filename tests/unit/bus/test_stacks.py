@@ -40,7 +40,7 @@ class CloudFormation(Service):
         ]
 
 
-def test_what_a_rollback_has_removed_is_not_there():
+def test_resources_that_a_rollback_removed_are_left_out():
     bus = StackSettings("bus", "dev-bus", "bus", ("us-east-1",))
     aws = FakeAws(cloudformation=CloudFormation(), events=None)
     aws.environment = Environment("dev", Path("dev.yaml"), ("us-east-1",), {"bus": bus})

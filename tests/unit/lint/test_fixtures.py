@@ -13,7 +13,7 @@ TEMPLATES = sorted(path for path in FIXTURES.glob("*/*") if path.suffix in {".ya
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_fixture_gives_what_it_says(lint, path):
+def test_fixture_has_the_expected_findings(lint, path):
     found, template = lint(path)
     places = sorted((match.rule.id, "/".join(map(str, match.path))) for match in found)
     expected = sorted(
@@ -24,18 +24,18 @@ def test_fixture_gives_what_it_says(lint, path):
 
 
 @pytest.mark.parametrize("rule", sorted(OURS))
-def test_rule_has_fixtures_of_either_kind(rule):
+def test_rule_has_good_and_bad_fixtures(rule):
     names = {path.stem.split("-")[0] for path in (FIXTURES / rule).iterdir()}
     assert names == {"good", "bad"}
 
 
-def test_some_fixtures_are_json_and_some_hang_on_conditions():
+def test_some_fixtures_are_json_and_some_have_conditions():
     texts = {path: path.read_text() for path in TEMPLATES}
     assert sum(path.suffix == ".json" for path in texts) >= 3
     assert sum("Conditions:" in text for text in texts.values()) >= 20
 
 
-def test_json_and_yaml_are_judged_alike(lint, tmp_path):
+def test_json_and_yaml_have_the_same_findings(lint, tmp_path):
     for path in TEMPLATES:
         found, template = lint(path)
         as_json = tmp_path / "template.json"

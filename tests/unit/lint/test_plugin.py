@@ -37,7 +37,7 @@ def find(rules: str, *files: Path, cwd: Path, **variables: str) -> set[tuple[str
     return {one for one in found if re.fullmatch(r"[EWI]98\d\d", one[1])}
 
 
-def test_what_is_wrong_with_the_article_is_found_from_any_folder(tmp_path):
+def test_faults_of_the_article_are_found_from_any_folder(tmp_path):
     (tmp_path / "scripts").mkdir()  # a package of the user's own changes nothing
     (tmp_path / "scripts" / "__init__.py").write_text("raise RuntimeError('not yours')")
     files = sorted(ARTICLE.glob("*.yaml"))
@@ -52,7 +52,7 @@ def test_what_is_wrong_with_the_article_is_found_from_any_folder(tmp_path):
     }
 
 
-def test_cfn_lint_typed_by_hand_in_the_checkout_takes_the_rules(checkout):
+def test_cfn_lint_loads_the_rules_in_the_checkout(checkout):
     template = ARTICLE / "rds-snapshot-events.yaml"
     run = subprocess.run(
         [CFN_LINT, "--", str(template)],
@@ -66,7 +66,7 @@ def test_cfn_lint_typed_by_hand_in_the_checkout_takes_the_rules(checkout):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_a_rule_explains_itself(rule):
+def test_a_rule_has_a_description_and_a_source(rule):
     assert re.fullmatch(r"[EWI]98\d\d", rule.id)
     assert rule.source_url.startswith("https://docs.aws.amazon.com/")
     assert rule.shortdesc
@@ -74,6 +74,6 @@ def test_a_rule_explains_itself(rule):
     assert not rule.shortdesc.endswith(".")
 
 
-def test_every_check_is_there():
+def test_all_rules_are_registered():
     removed = {2, 4, 14, 15}  # part of E9822, or what AWS refuses with a clear message of its own
     assert {int(rule.id[3:]) for rule in RULES} == set(range(1, 25)) - removed

@@ -46,7 +46,7 @@ def places(value, path=()):
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_no_value_in_any_place_breaks_a_rule(lint, tmp_path, path):
+def test_no_value_in_any_place_makes_a_rule_fail(lint, tmp_path, path):
     _, template = lint(path)
     template = json.loads(json.dumps(template))
     chance = random.Random(path.parent.name)
@@ -76,7 +76,7 @@ def test_the_type_of_a_parameter_need_not_be_text(lint, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [90, 900, 9_000])
-def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(lint, tmp_path, depth):
+def test_a_deeply_nested_pattern_in_text_makes_no_rule_fail(lint, tmp_path, depth):
     text = '{"detail":' * depth + "[1]" + "}" * depth
     rule = {
         "Type": "AWS::Events::Rule",
@@ -86,7 +86,7 @@ def test_a_pattern_that_is_text_may_be_as_deep_as_it_likes(lint, tmp_path, depth
     lint(tmp_path / "template.json")
 
 
-def test_of_several_refusals_of_a_text_the_same_one_is_told_every_time(lint, tmp_path):
+def test_the_same_one_of_several_problems_is_reported_every_time(lint, tmp_path):
     texts = [
         '{"source": ${Any}}' + " " * number for number in range(12)
     ]  # a set of each would have its own order
