@@ -248,7 +248,7 @@ def check(region: str, outputs: Values, parameters: Values) -> tuple[str, list[s
     if expected and dead.startswith(expected):
         return "dead-lettered, as it has to be without a receiver", []
     if missing:
-        why = f"; a dead letter says {dead}" if dead else f" within {PATIENCE:.0f} s"
+        why = f"; the dead-letter message says {dead}" if dead else f" within {PATIENCE:.0f} s"
         return "FAILED", [
             f"{key}: no event arrived in {name}{why}" for key, name in missing.items()
         ]
@@ -264,7 +264,7 @@ def holds(region: str, group: str, marker: str) -> bool:
 
 
 def dead_letter(region: str, url: str | None, marker: str) -> str:
-    """What EventBridge wrote on a dead letter in the stack's queue; empty when there is none.
+    """Return the error in a message of the stack's dead-letter queue, "" if there is none.
 
     Those of other probes do not count: stacks in one Region see the snapshots that others make and delete.
     """

@@ -43,7 +43,10 @@ def test_every_fault_is_named_and_the_exit_code_is_1(tmp_path, capfd):
     ]
     for line in expected:
         assert line in problems
-    assert problems.count("a dead letter says NO_PERMISSIONS: the policy of arn:aws:logs:") == 2
+    assert (
+        problems.count("the dead-letter message says NO_PERMISSIONS: the policy of arn:aws:logs:")
+        == 2
+    )
     assert problems.count("kept-") == 2, (
         "the buckets and logs of the run, and taskcat's own bucket, are deleted"
     )

@@ -94,7 +94,7 @@ def _propose(stack: StackClient, given: Mapping[str, dict[str, Any]]) -> Step:
 
 
 def _stuck(stack: StackClient, stack_id: str) -> failure.DeploymentError:
-    """Return the error for a failed deletion that needs to be told what to keep."""
+    """Return the error for a failed deletion for which --retain or --force is missing."""
     resources = stack.items("list_stack_resources", "StackResourceSummaries", StackName=stack_id)
     stuck = {
         one["LogicalResourceId"]: one.get("ResourceStatusReason", "")

@@ -1,4 +1,4 @@
-"""Work on many stacks at once: threads, order, results, and who is told about progress."""
+"""Work on many stacks at once: threads, order, results, and callbacks for progress."""
 
 import functools
 import graphlib
@@ -196,7 +196,7 @@ def in_order(
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """What a verb works on: stacks and their AWS, who is told about progress, and a clock."""
+    """What a verb works on: stacks and their AWS, callbacks for progress, and a clock."""
 
     aws: Aws
     refs: Sequence[StackRef]
