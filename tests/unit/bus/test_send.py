@@ -329,10 +329,11 @@ def test_a_record_does_not_wait_for_more_input(stub):
 def test_reading_continues_after_waiting_entries_are_sent(stub, monkeypatch):
     monkeypatch.setattr(sender, "WAITING_BYTES", 1000)
     bus, stop = stub("--fail", "0.5"), threading.Event()
-    timer = threading.Timer(10, stop.set)
+    timer = threading.Timer(60, stop.set)  # it would wait without end
     timer.start()
     lists = [[json.dumps(event(100)).encode()] * 10 for _ in range(30)]
-    summary = Sender(bus.client(), "orders", Journal(), FAST, stop).run(lists)
+    settings = Settings(threads=4, base=0.01, cap=0.05)
+    summary = Sender(bus.client(), "orders", Journal(), settings, stop).run(lists)
     timer.cancel()
     assert (summary.acknowledged, stop.is_set()) == (300, False)
 
