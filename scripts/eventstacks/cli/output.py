@@ -38,11 +38,11 @@ _UNSAFE = re.compile(
 )
 _COMMANDS = ("make ", "eventstacks ", "aws ")
 _STATES = (  # the first that matches a whole cell decides on its style
-    (re.compile(r"\w*(FAILED|ROLLBACK|INOPERABLE|MODIFIED)\w*"), "bold red"),
-    (re.compile(r"\w*_IN_PROGRESS|\w*PENDING|RUNNING|STARTING"), "cyan"),
-    (re.compile(r"DRIFTED|OUTDATED|CANCELLED|DISABLED|SUSPENDED"), "yellow"),
-    (re.compile(r"\w*_COMPLETE|COMPLETED|IN_SYNC|CURRENT|SUCCEEDED|ENABLED"), "green"),
-    (re.compile(r"NOT_DEPLOYED|NOT_CHECKED|DELETED"), "dim"),
+    (re.compile(r"\w*(FAILED|ROLLBACK|MODIFIED)\w*"), "bold red"),
+    (re.compile(r"\w*_IN_PROGRESS|RUNNING|STARTING"), "cyan"),
+    (re.compile(r"DRIFTED|CANCELLED|DISABLED"), "yellow"),
+    (re.compile(r"\w*_COMPLETE|COMPLETED|IN_SYNC|ENABLED"), "green"),
+    (re.compile(r"NOT_DEPLOYED|DELETED"), "dim"),
     (re.compile("created|updated|recovered|deleted"), "green"),  # outcomes of deployments
     (re.compile("failed|unknown"), "bold red"),
     (re.compile("skipped|interrupted"), "yellow"),
@@ -161,15 +161,14 @@ def print_rows(
     out = console()
     table = [[Text(re.sub("[_-]", " ", key).upper(), "bold") for key in keys]]
     table += [[_cell(row.get(key)) for key in keys] for row in rows]
-    lines = _align(table, out.width) if out.is_terminal else []
-    for number, cells in enumerate(table):
-        if out.is_terminal:
-            out.print(lines[number])
-        else:
-            click.echo("\t".join(cell.plain for cell in cells))
-        if number:  # not the head
-            for line in rows[number - 1].get(note, "").splitlines():
-                echo(f"    {line}")
+    show: Callable[..., None] = click.echo
+    lines: Sequence[Any] = ["\t".join(cell.plain for cell in cells) for cells in table]
+    if out.is_terminal:
+        show, lines = out.print, _align(table, out.width)
+    for line, row in zip(lines, [{}, *rows], strict=True):  # the head belongs to no row
+        show(line)
+        for text in row.get(note, "").splitlines():
+            echo(f"    {text}")
 
 
 def _align(table: Sequence[Sequence[Text]], room: int) -> list[Text]:

@@ -207,13 +207,13 @@ async def on_events(
     """Refuse a call of the new EventBridge (AWS::EventsV2), whose protocol is CBOR."""
     if headers.get("smithy-protocol") != "rpc-v2-cbor":
         return await original(method, path, headers, body, query)
-    fields = {
-        b"__type": b"UnknownOperationException",
-        b"message": b"the embedded AWS has no buses of the new kind (AWS::EventsV2)",
-    }
-    # A map of two texts, each of less than 256 bytes. Source: RFC 8949, section 3.1.
-    texts = (b"\x78%c%b" % (len(text), text) for pair in fields.items() for text in pair)
-    return 400, {"content-type": "application/cbor"}, b"\xa2" + b"".join(texts)
+    texts = [
+        *(b"__type", b"UnknownOperationException"),
+        *(b"message", b"the embedded AWS has no buses of the new kind (AWS::EventsV2)"),
+    ]
+    # A map of two entries; each text has less than 256 bytes. Source: RFC 8949, section 3.1.
+    body = b"\xa2" + b"".join(b"\x78%c%b" % (len(text), text) for text in texts)
+    return 400, {"content-type": "application/cbor"}, body
 
 
 def region_of(snapshot: str) -> str:
