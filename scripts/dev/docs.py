@@ -136,8 +136,8 @@ def _publishers(flow: graph.Flow, rule: graph.Rule) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Escape text for the quotes of a Mermaid label."""
-    return re.sub(r'["#<>&*_`]', lambda match: f"#{ord(match[0])};", text)
+    """Escape text for the quotes of a Mermaid label; a parameter that has no value is its name."""
+    return re.sub(r'["#<>&*_`]', lambda match: f"#{ord(match[0])};", text.strip("⟨?⟩"))
 
 
 def insert(page: str, name: str, block: str) -> str:

@@ -73,8 +73,13 @@ def test_mermaid_has_every_node_and_arrow_and_is_the_same_every_time(name):
     dashed = [target for _, target in drawn if target.kind == "dead-letter queue"]
     assert text.count(" -.->") == len(dashed)
     assert text.count(" -->") + text.count(" -.->") == len(drawn)
-    assert all(f"<b>{node.title}</b>" in text for edge in drawn for node in edge)
+    assert all(f"<b>{node.title.strip('⟨?⟩')}</b>" in text for edge in drawn for node in edge)
     assert all(f"classDef {target.style} " in text for _, target in drawn)
+
+
+def test_a_target_that_is_a_parameter_has_its_name():
+    text = docs.mermaid(graph.of_template(rendering.render("event-spoke").document))
+    assert "<b>HubEventBusArn</b>" in text
 
 
 def test_a_template_without_a_flow_has_no_diagram():

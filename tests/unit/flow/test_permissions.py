@@ -54,6 +54,18 @@ def assert_verdict(resources, allowed, reason):
         (FUNCTION + permission(action="lambda:GetFunction"), False, "no_policy"),
         (FUNCTION + permission(", PrincipalOrgID: o-1"), False, "no_policy"),
         (QUEUE + queue_policy().replace("Principal", "NotPrincipal"), None, "depends"),
+        (QUEUE + queue_policy().replace("Action:", "NotAction:"), False, "no_policy"),
+        (
+            QUEUE + queue_policy(action="'sqs:ReceiveMessage'").replace("Action:", "NotAction:"),
+            True,
+            "P",
+        ),
+        (QUEUE + queue_policy().replace("Resource:", "NotResource:"), False, "no_policy"),
+        (
+            QUEUE + queue_policy().replace("Resource: '*'", "NotResource: 'arn:aws:s3:::*'"),
+            True,
+            "P",
+        ),
         # A parameter can name any principal; a name that AWS generates is never a service.
         (QUEUE + queue_policy().replace("events.amazonaws.com", "!Ref Key"), None, "⟨s.Key?⟩"),
         (
@@ -118,6 +130,8 @@ def test_resource_policies(resources, allowed, reason):
         ),
         ("ArnLike: {'aws:SourceArn': 'arn:aws:events:*:123456789012:rule/*'}", True, "P"),
         ("ArnLike: {'aws:SourceArn': 'arn:aws:sns:*'}", False, "no_policy"),
+        ("StringLike: {'aws:SourceArn': 'arn:aws:events:*'}", True, "P"),
+        ("StringEquals: {'aws:SourceArn': 'arn:aws:events:*'}", False, "no_policy"),
         ("StringEquals: {'aws:SourceAccount': !Ref AWS::AccountId}", True, "P"),
         ("StringEquals: {'aws:PrincipalOrgID': o-1}", False, "no_policy"),
         ("StringEqualsIfExists: {'aws:PrincipalOrgID': o-1}", True, "P"),
@@ -182,6 +196,14 @@ def test_a_deny_for_other_organizations_covers_services_unless_excepted(exceptio
     found = verdict(QUEUE + policy)
     assert found.allowed is allowed
     assert reason in (found.reason, found.code)
+
+
+def test_a_denial_that_does_not_apply_is_not_the_reason():
+    denial = PERIMETER % ", Bool: {'aws:SecureTransport': 'false'}"
+    policy = queue_policy(action="'sqs:ReceiveMessage'").replace("}]}", f"}}, {{{denial}}}]}}")
+    found = verdict(QUEUE + policy)
+    assert found.code == "no_policy"
+    assert "P[1]" not in found.reason
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_conditions_on_a_role_do_not_see_it_as_a_service():
     [
         ("Principal: '*'", "denied"),
         ("Principal: {AWS: !Ref AWS::AccountId}", "denied"),
+        ("Principal: {AWS: !Sub 'arn:aws:iam::${AWS::AccountId}:root'}", "denied"),
         ("Principal: {AWS: !GetAtt Role.Arn}", "denied"),
         ("Principal: {Service: events.amazonaws.com}", "allowed"),
         # A role's request has no source.
