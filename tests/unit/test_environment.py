@@ -31,6 +31,12 @@ def test_an_environment_file_is_read(tmp_path):
     }
 
 
+def test_a_tag_of_a_stack_wins_over_that_of_the_environment(tmp_path):
+    dev = load(tmp_path, GOOD.replace("tags: {team: orders}", "tags: {environment: shared}"))
+    assert dev.stacks["rules"].tags == {"environment": "shared"}
+    assert dev.stacks["bus"].tags == {"environment": "dev"}
+
+
 A_REGION = "expected a Region such as us-east-1"
 URL = "expected 'embedded' or an http(s) URL"
 FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), and words of the error

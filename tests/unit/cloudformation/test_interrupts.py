@@ -11,6 +11,7 @@ from scripted_cloudformation import steps, throttle
 
 from eventstacks.aws import Cancelled, Clock
 from eventstacks.cloudformation import run
+from eventstacks.cloudformation.operation import LostSightError
 from eventstacks.cloudformation.run import Interrupted
 from eventstacks.environment import OutputReference
 
@@ -79,6 +80,34 @@ def test_ctrl_c_while_following_says_what_goes_on(world, monkeypatch):
     assert [one["execution"] for one in w.cfn.change_sets.values()] == ["EXECUTE_IN_PROGRESS"]
     assert w.cfn.find("t-rules") is None
     assert w.cfn.names().count("execute_change_set") == 1
+
+
+def test_ctrl_c_while_watching_says_what_goes_on(world, monkeypatch):
+    w = world()
+    w.cfn.add_stack("t-bus", "UPDATE_IN_PROGRESS")
+    interrupt(w, monkeypatch, 5)
+    with pytest.raises(Interrupted) as caught:
+        w.follow()
+    assert [ref.stack for ref in caught.value.refs] == ["bus"]
+
+
+def test_ctrl_c_names_an_operation_that_was_lost_sight_of(world, monkeypatch):
+    w = world(environment(stack("bus"), stack("other")))
+    scope, lost = w.scope(), threading.Event()
+    interrupt(w, monkeypatch, 1)
+
+    def job(client, _task):
+        scope.start(client.ref)
+        if client.ref.stack == "bus":
+            raise LostSightError("expired")
+        assert lost.wait(10)
+        client.clock.sleep(1)  # until Ctrl-C
+        raise AssertionError
+
+    w.listener.finished = lambda result: result.outcome == "unknown" and lost.set()
+    with pytest.raises(Interrupted) as caught:
+        scope.work([run.Report(ref) for ref in scope.refs], job)
+    assert [ref.stack for ref in caught.value.refs] == ["bus", "other"]
 
 
 def test_a_second_ctrl_c_still_says_what_goes_on_and_nothing_about_change_sets(world, monkeypatch):

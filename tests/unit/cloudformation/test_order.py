@@ -1,6 +1,7 @@
 """The order of stacks, and outputs that another one takes. Against a scripted CloudFormation."""
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 from rendered import templates
 from scripted_aws import environment, stack
 from scripted_cloudformation import CREATED, ROLLED_BACK, TEMPLATE, refusal
@@ -52,6 +53,13 @@ def test_a_failure_stops_those_that_need_it_and_no_others(world):
     }
     assert "t-bus in us-east-1" in str(results["rules"].problem)
     assert w.cfn.find("t-rules") is None
+
+
+def test_a_stack_that_was_lost_sight_of_stops_those_that_need_it(world):
+    w = world(environment(stack("bus"), stack("rules", depends_on=("bus",))))
+    w.cfn.fail("describe_stack_events", NoCredentialsError(), times=9, after=2)
+    assert [one.outcome for one in w.deploy()] == ["unknown", "skipped"]
+    assert len(w.cfn.arguments("execute_change_set")) == 1
 
 
 def test_what_was_shown_is_executed_when_the_output_stays(world):

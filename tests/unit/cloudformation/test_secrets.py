@@ -6,6 +6,7 @@ import pytest
 from scripted_aws import environment, stack
 from scripted_cloudformation import TEMPLATE, drifting, refusal, steps
 
+HERE = "us-east-1"
 SECRET = {
     "Parameters": {"Secret": {"Type": "String", "NoEcho": True}, "Size": {"Type": "String"}},
     "Resources": {
@@ -154,6 +155,22 @@ def test_secrets_of_the_deployed_template_are_not_in_a_plan(world):
     w.cfn.changes = [changed("Store", "Value", "db://u:before@h", "plain")]
     (plan,) = w.plan()
     assert "before" not in json.dumps(plan.document())
+
+
+@pytest.mark.parametrize(
+    ("secrets", "text", "masked"),
+    [
+        ({"abcd", "abcd-longer"}, "is abcd-longer", "is ****"),
+        ({"7"}, "7 of 17", "**** of 17"),
+        ({'a "quoted" one'}, r'{"x": "a \"quoted\" one"}', '{"x": "****"}'),
+        ({""}, "nothing", "nothing"),
+    ],
+)
+def test_secrets_are_masked_whole_and_nothing_else(world, secrets, text, masked):
+    w = world()
+    client = w.scope().stack(w.environment.ref("bus", HERE))
+    client.secrets.update(secrets)
+    assert client.mask(text) == masked
 
 
 @pytest.mark.parametrize("at", ["create_change_set", "execute_change_set"])
