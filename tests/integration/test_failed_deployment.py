@@ -5,6 +5,7 @@ import time
 
 from stack_project import BUCKET
 
+from eventstacks.aws import Clock
 from eventstacks.cloudformation import delete, recover
 
 SLOW = """
@@ -79,7 +80,7 @@ def test_delete_failed_is_recovered_with_retain(project):
     assert project.run("recover", "--yes", "--retain", "Bucket").returncode == 0
     assert project.states() == {}
     assert s3.list_objects_v2(Bucket=result.outputs["Name"])["KeyCount"] == 1  # it was kept
-    delete.empty_bucket(s3, result.outputs["Name"])
+    delete.empty_bucket(s3, result.outputs["Name"], Clock())
     s3.delete_bucket(Bucket=result.outputs["Name"])
 
 

@@ -222,11 +222,11 @@ class Secrets:
         not known here. In a nested stack that gets a secret, all values are masked.
         """
         name = change["LogicalResourceId"]
-        hidden = bool(self._owned(name))
+        contexts = ("BeforeContext", "AfterContext")
         return {
             **change,
             **self._masked(change, ("PhysicalResourceId",), hidden=False),
-            **self._masked(change, ("BeforeContext", "AfterContext"), hidden=hidden),
+            **self._masked(change, contexts, hidden=bool(self._owned(name))),
             "Details": [
                 {**one, "Target": self.property(name, one.get("Target") or {})}
                 for one in change.get("Details") or ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from eventstacks.aws import Aws
+from eventstacks.aws import Aws, Clock
 from eventstacks.cloudformation import failure, operation, outputs
 from eventstacks.cloudformation.inspect import status
 from eventstacks.cloudformation.plan import deployed_template
@@ -118,9 +118,10 @@ def _holds_objects(s3: Any, bucket: str) -> bool:
     return bool(found.get("Versions") or found.get("DeleteMarkers"))
 
 
-def empty_bucket(s3: Any, bucket: str) -> None:
-    """Delete every version of every object. Raises ToolError if AWS refuses."""
+def empty_bucket(s3: Any, bucket: str, clock: Clock) -> None:
+    """Delete every version of every object. Raises ToolError if AWS refuses, and Cancelled."""
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        clock.sleep(0)  # raises Cancelled after Ctrl-C
         objects = [
             {"Key": one["Key"], "VersionId": one["VersionId"]}
             for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
@@ -158,7 +159,7 @@ def delete(
         else:
             _check(stack, found, status, empty=empty_buckets)
             for bucket in found.full_buckets:
-                empty_bucket(scope.aws.client("s3", stack.ref.region), bucket)
+                empty_bucket(scope.aws.client("s3", stack.ref.region), bucket, stack.clock)
             running = operation.start(
                 stack,
                 "delete_stack",

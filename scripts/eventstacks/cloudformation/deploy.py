@@ -128,8 +128,12 @@ class Deployment:
         finally:
             if old:  # after the new one, so that a stack in review is not deleted under it
                 change_set.discard(stack, old, keep_stack=stack.ref in planner.unused)
-        environment, allowed = self.scope.aws.environment, planner.options.allow_replace
-        check_losses(environment, [found], allowed, "this stack was not changed")
+        check_losses(
+            self.scope.aws.environment,
+            [found],
+            planner.options.allow_replace,
+            "this stack was not changed",
+        )
         creates = found.change_set is not None and found.change_set.kind == "CREATE"
         if found.changes and not creates:
             self.scope.listener.confirm([found])
@@ -147,9 +151,8 @@ class Deployment:
         try:
             return change_set.execute(stack, made, self.planner.options, on_start)
         except ClientError as error:
-            self.planner.unused[stack.ref] = (
-                made  # refused; after other errors it can be in progress
-            )
+            # It was refused. After other errors it can be in progress: it is not deleted then.
+            self.planner.unused[stack.ref] = made
             # Executing a change set deletes the others of the stack.
             if is_missing(error) or error_code(error) == "ChangeSetNotFound":
                 raise failure.DeploymentError(

@@ -55,11 +55,15 @@ def _drift(stack: StackClient) -> Drift:
     )
     problem = None
     if answer["DetectionStatus"] == "DETECTION_FAILED":
-        why = f"drift could not be detected: {answer.get('DetectionStatusReason')}"
-        problem = failure.DeploymentError(why, where=str(stack.ref))
-    filters = {"StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"]}
+        problem = failure.DeploymentError(
+            f"drift could not be detected: {answer.get('DetectionStatusReason')}",
+            where=str(stack.ref),
+        )
     drifted = stack.items(
-        "describe_stack_resource_drifts", "StackResourceDrifts", **filters, **which
+        "describe_stack_resource_drifts",
+        "StackResourceDrifts",
+        StackResourceDriftStatusFilters=["MODIFIED", "DELETED"],
+        **which,
     )
     secrets = change_set.Secrets(stack, {}, *templates_with_secrets(stack, held))
     resources = tuple(

@@ -158,10 +158,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, refs: Iterable[StackRef] = ()) -> None:
         self.refs = sorted(refs, key=str)
-        cancel = "aws cloudformation cancel-update-stack"
         lines = [
-            f"{ref} continues in AWS.\n  follow: {ref.command('follow')}\n  cancel an update: "
-            f"{cancel} --region {ref.region} --stack-name {ref.stack_name}"
+            f"{ref} continues in AWS.\n  follow: {ref.command('follow')}\n"
+            "  cancel an update: aws cloudformation cancel-update-stack "
+            f"--region {ref.region} --stack-name {ref.stack_name}"
             for ref in self.refs
         ]
         super().__init__("\n".join(lines) or "No operation continues in AWS.")

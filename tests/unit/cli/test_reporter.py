@@ -3,6 +3,7 @@
 import io
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -44,6 +45,17 @@ def test_progress_is_a_row_on_a_terminal_and_a_line_in_a_pipe(monkeypatch, termi
         reporter.finished(Result(STACK, "created", 3.21))
     assert [word for word in ("t-bus", "1/4", "Queue") if word in row] == ["t-bus", "1/4", "Queue"]
     assert ("Queue CREATE_IN_PROGRESS" in out.getvalue()) is not terminal
+
+
+def test_the_reason_of_a_failure_cannot_look_like_another_line(capsys):
+    reporter = stack_view.Reporter(
+        SimpleNamespace(name="test", protect=False), 1, yes=True, as_json=False
+    )
+    failed = replace(event("Queue", "CREATE_FAILED"), reason="no\n12:00:00Z all is well\x1b[2K")
+    with reporter.progress:
+        reporter.progressed(STACK, 1, failed)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(r"CREATE_FAILED  no\n12:00:00Z all is well\x1b[2K")
 
 
 @pytest.mark.parametrize("answer", [True, False])

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner
 from refs import stack_ref
@@ -140,6 +141,16 @@ def test_drift_is_exit_code_3(monkeypatch):
 def test_nothing_in_progress_is_no_error(monkeypatch):
     monkeypatch.setattr(recover, "follow", plans())
     assert run("follow").stderr == "No operation is in progress.\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--skip", "A", "--retain", "B"), ("--retain", "B", "--force"), ("--skip", "A", "--force")],
+)
+def test_options_of_recovery_exclude_each_other(monkeypatch, options):
+    monkeypatch.setattr(stacks, "connect", lambda *_: pytest.fail("it asks AWS"))
+    with pytest.raises(click.UsageError, match="exclude each other"):
+        run("recover", *options)
 
 
 def test_recovery_asks_only_if_there_is_something_to_do(monkeypatch):

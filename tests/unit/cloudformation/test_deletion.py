@@ -103,6 +103,24 @@ def test_an_object_that_cannot_be_deleted_is_named_and_its_stack_kept(full):
     assert "delete_stack" not in w.cfn.names()
 
 
+def test_ctrl_c_stops_the_deletion_of_objects(full):
+    w = full()
+    pages = [
+        {"Versions": [{"Key": "a", "VersionId": "1"}]},
+        {"Versions": [{"Key": "a", "VersionId": "2"}]},
+    ]
+
+    def paginate(**_):
+        yield pages[0]
+        w.clock.stop()
+        yield pages[1]
+
+    w.s3.paginate = paginate
+    (result,) = w.delete(empty_buckets=True)
+    assert (result.outcome, w.s3.versions) == ("interrupted", pages[1]["Versions"])
+    assert "delete_stack" not in w.cfn.names()
+
+
 def test_deleting_an_absent_stack_is_unchanged(world):
     assert world().delete()[0].outcome == "unchanged"
 
