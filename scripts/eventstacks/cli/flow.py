@@ -170,11 +170,11 @@ def _say(depth: int, text: str, style: str = "") -> None:
 
 
 def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
-    is_bus, region = ":event-bus/" in arrival.bus, arrival.bus.split(":")[3]
+    is_bus = ":event-bus/" in arrival.bus
     _say(depth, f"{'bus' if is_bus else 'source'} {arrival.label}  {arrival.bus}", "bold")
     if not arrival.exists and is_bus:
         dropped = "PutEvents would succeed and the event would be dropped"
-        _say(depth + 1, f"✗ bus not found in {region}: {dropped}", "red")
+        _say(depth + 1, f"✗ bus not found in {arrival.bus.split(':')[3]}: {dropped}", "red")
     elif not arrival.exists:
         _say(depth + 1, "✗ no pipe of these stacks is known to read it", "red")
     labels = [route.rule.label for route in arrival.routes]

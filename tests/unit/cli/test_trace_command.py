@@ -140,6 +140,13 @@ def test_the_articles_sender_names_a_bus_that_is_not_there(run, event):
     assert "bus not found in us-east-1" in out
 
 
+def test_a_record_without_its_stream_is_read_by_no_pipe(run, event):
+    event.write_text('{"eventSource": "aws:dynamodb"}')
+    code, out, _ = run(event, "--template", ARTICLE)
+    assert code == 1
+    assert "no pipe of these stacks is known to read it" in out
+
+
 def test_one_json_document(run):
     code, out, err = run(S3, "--json")
     assert (code, err) == (0, "")
