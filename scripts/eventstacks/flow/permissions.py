@@ -212,10 +212,15 @@ def _of_target_policy(flow: Flow, rule: Rule, target: Target, event: Json | None
 
 
 def _of_key(flow: Flow, rule: Rule, target: Target) -> Verdict:
-    """Decide by the customer key of a queue or topic (EventBridge guide, 'Troubleshooting')."""
+    """Decide by the customer key of a queue, a topic or a stream.
+
+    Sources: EventBridge guide, 'Troubleshooting'; Kinesis guide, 'Permissions to use user-generated
+    KMS keys': its default key needs none.
+    """
     resource = flow.resources.get(target.arn)
-    key = str(resource.properties.get("KmsMasterKeyId") or "") if resource else ""
-    if not resource or not key:
+    given = resource.properties if resource else {}
+    key = str(given.get("KmsMasterKeyId") or at(given, "StreamEncryption.KeyId") or "")
+    if not resource or key in {"", "alias/aws/kinesis"}:
         return Verdict()
     if target.role:  # the role needs the permissions for the key
         return Verdict(Reason.NOT_IN_STACKS, f"whether the role may use the key {key} is not known")

@@ -304,7 +304,7 @@ def role_calls(target: Target, resources: Mapping[str, Resource]) -> list[Call]:
         return []
     _, p, _, r, a, *_ = target.arn.split(":")
     given = as_dict(target.settings.get("EcsParameters")).get("TaskDefinitionArn", "⟨task?⟩")
-    task = str(given) if ":" in str(given).rsplit("/", 1)[-1] else f"{given}⟨revision?⟩"
+    task = str(given) if ":" in str(given).rsplit("/", 1)[-1] else f"{given}:⟨revision?⟩"
     machine = ":".join(target.arn.split(":")[:7])
     names = {"arn": target.arn, "p": p, "r": r, "a": a, "task": task, "machine": machine}
     context = {"ecs:cluster": target.arn} if kind.name == "ecs" else {}

@@ -62,6 +62,16 @@ def test_whether_a_role_may_use_the_key_of_a_queue_is_unknown(key):
     assert verdict(QUEUE + role, more=WITH_ROLE).allowed is True
 
 
+@pytest.mark.parametrize(
+    ("key", "code"), [("!Ref Key2", "not_in_stacks"), ("alias/aws/kinesis", "allowed")]
+)
+def test_a_role_needs_the_customer_key_of_a_stream(key, code):
+    stream = f"  T: {{Type: AWS::Kinesis::Stream, Properties: {{StreamEncryption: {{EncryptionType: KMS, KeyId: {key}}}}}}}\n"
+    role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "kinesis:PutRecord")
+    role = role.replace("!Ref T", "'*'")
+    assert verdict(stream + key_with() + role, more=WITH_ROLE).code == code
+
+
 def test_a_key_alias_belongs_to_its_region():
     text = """
 Resources:

@@ -150,6 +150,16 @@ def test_ecs_asks_for_the_task_definition_and_its_roles(statements, allowed):
     assert verdict(TASK + role(*statements), **RUN_TASK).allowed is allowed
 
 
+@pytest.mark.parametrize(
+    ("resource", "allowed"), [("job:*", True), ("job", False), ("jo*", True), ("job:3", None)]
+)
+def test_a_task_definition_without_a_revision_has_one_when_it_runs(resource, allowed):
+    family = "arn:aws:ecs:us-east-1:123456789012:task-definition/job"
+    statements = [allow("ecs:RunTask", family.replace("job", resource)), allow("iam:PassRole")]
+    run = {**RUN_TASK, "EcsParameters": {"TaskDefinitionArn": family}}
+    assert verdict(TASK + role(*statements), **run).allowed is allowed
+
+
 MACHINE = """
   M: {Type: AWS::StepFunctions::StateMachine, Properties: {StateMachineName: m}}
   V: {Type: AWS::StepFunctions::StateMachineVersion, Properties: {StateMachineArn: !Ref M}}
