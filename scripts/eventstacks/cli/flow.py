@@ -24,6 +24,7 @@ Find = Callable[["samples.Sample"], "graph.Flow"]
 
 FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 ACCOUNT = "123456789012"  # of --template
+FATES = {"refused": "refused at deployment", "dead letter": "sent to dead-letter queue {}"}
 FATE_STYLES = {"delivered": "green", "dead letter": "yellow", "unknown": "magenta"}
 MARKS = {True: "✓", False: "✗", None: "?"}
 MARK_STYLES = {True: "green", False: "red", None: "magenta"}
@@ -199,17 +200,15 @@ def _show_arrival(arrival: tracing.Arrival, event: str, depth: int) -> None:
 
 
 def _show_delivery(one: tracing.Delivery, event: str, depth: int) -> None:
-    style = FATE_STYLES.get(one.fate, "bold red")
-    queue = f"dead-letter queue {one.dead_letters}"
-    words = {"refused": "refused at deployment", "dead letter": f"sent to {queue}"}
-    fate, service = words.get(one.fate, one.fate), targets.service_of(one.target.arn) or "target"
-    _say(depth, f"→ {service} {one.label}: {fate}", style)
+    style, fate = FATE_STYLES.get(one.fate, "bold red"), FATES.get(one.fate, one.fate)
+    service = targets.service_of(one.target.arn) or "target"
+    _say(depth, f"→ {service} {one.label}: {fate.format(one.dead_letters)}", style)
     _say(depth + 1, f"{MARKS[one.verdict.allowed]} {one.verdict.reason}", style)
     if one.queue is None and one.fate == "lost":
         _say(depth + 1, "✗ no dead-letter queue", style)
     elif one.queue and not one.queue.allowed:
-        mark = MARKS[one.queue.allowed]
-        _say(depth + 1, f"{mark} {queue}: {one.queue.reason}", "yellow")
+        text = f"dead-letter queue {one.dead_letters}: {one.queue.reason}"
+        _say(depth + 1, f"{MARKS[one.queue.allowed]} {text}", "yellow")
     received = "the event" if one.payload.text == event else one.payload.text
     is_received = one.verdict.allowed is not False
     _say(depth + 1, f"receives {received if is_received else 'nothing'}")

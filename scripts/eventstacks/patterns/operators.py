@@ -86,7 +86,7 @@ def read_json(text: str, *, pairs: bool = False, constants: bool = False) -> Any
 def canonical(value: Any) -> Scalar:
     """Return a leaf of an event or of a pattern in the form that is compared."""
     kind = type(value)
-    if kind is str:
+    if isinstance(value, str) and kind is not Literal:  # or a subclass that YAML loaders make
         return str(value)
     if kind is int:
         if -_EXACT_INTEGERS < value < _EXACT_INTEGERS:
@@ -94,8 +94,6 @@ def canonical(value: Any) -> Scalar:
         return canonical(read_number(str(value)))
     if kind is float and math.isfinite(value):
         return float(value)
-    if isinstance(value, str) and kind is not Literal:  # a subclass that YAML loaders make
-        return str(value)
     return (repr(value) if kind is float else value,)
 
 

@@ -42,6 +42,12 @@ def test_a_rule_that_does_not_match_says_which_field():
             "refused",
             "refused_input",
         ),
+        (  # PutTargets looks at the role before anything is delivered
+            "{Id: m, Arn: 'arn:aws:states:us-east-1:1:stateMachine:m', InputTransformer: {InputTemplate: t}}",
+            "",
+            "refused",
+            "refused_role",
+        ),
         (
             "{Id: q, Arn: 'arn:aws:sqs:us-east-1:123456789012:theirs'}",
             "",

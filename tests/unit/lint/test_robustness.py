@@ -67,6 +67,24 @@ def test_no_value_in_any_place_makes_a_rule_fail(lint, tmp_path, path):
             raise
 
 
+def test_a_condition_that_does_not_exist_decides_nothing(lint, tmp_path):
+    queue = {"Type": "AWS::SQS::Queue"}
+    policy = {
+        "Type": "AWS::SQS::QueuePolicy",
+        "Condition": "Absent",
+        "Properties": {"Queues": [{"Ref": "Queue"}], "PolicyDocument": {"Statement": []}},
+    }
+    properties = {
+        "EventPattern": {"source": ["a"]},
+        "Targets": [{"Id": "a", "Arn": {"Fn::GetAtt": ["Queue", "Arn"]}}],
+    }
+    rule = {"Type": "AWS::Events::Rule", "Properties": properties}
+    template = {"Resources": {"Queue": queue, "Policy": policy, "Rule": rule}}
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    found, _ = lint(tmp_path / "template.json")
+    assert "E9805" not in {one.rule.id for one in found}
+
+
 def test_the_type_of_a_parameter_need_not_be_text(lint, tmp_path):
     properties = {"EventPattern": {"source": {"Ref": "P"}}, "Targets": [{"Id": "a", "Arn": "b"}]}
     rule = {"Type": "AWS::Events::Rule", "Properties": properties}

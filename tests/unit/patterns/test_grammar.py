@@ -142,6 +142,16 @@ def test_more_than_a_thousand_combinations_are_refused():
     assert len(Pattern(pattern(9)).alternatives) == 512
     with pytest.raises(PatternError, match="1000 rule combinations"):
         Pattern(pattern(40))
+    branches = [{"a": [number]} for number in range(1001)]
+    assert len(Pattern({"$or": branches[:1000]}).alternatives) == 1000
+    with pytest.raises(PatternError, match="1000 rule combinations"):
+        Pattern({"$or": branches})
+
+
+@pytest.mark.parametrize("kind", ["prefix", "suffix", "wildcard", "equals-ignore-case"])
+@pytest.mark.parametrize("value", ["", "x", 1])
+def test_an_empty_list_excludes_nothing(kind, value):
+    assert Pattern({"a": [{"anything-but": {kind: []}}]}).matches({"a": value})
 
 
 @pytest.mark.parametrize(
