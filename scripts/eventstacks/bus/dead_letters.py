@@ -6,6 +6,7 @@ bus.
 
 import contextlib
 import json
+import math
 import re
 import threading
 import time
@@ -27,6 +28,9 @@ from eventstacks.flow.targets import Target, bare, service_of
 # Seconds that a message is hidden from others; renewed each EXTEND_SECONDS while this program works
 # with it. So the messages of a run that was killed are visible again after VISIBILITY_TIMEOUT.
 VISIBILITY_TIMEOUT, EXTEND_SECONDS = 120, 40.0
+# A message is not delivered so shortly before it becomes visible to others, or later: when this
+# machine slept, or the queue did not answer, another run may deliver it.
+SAFETY_MARGIN = 10.0
 PARALLEL = 8  # calls at a time
 _ENVELOPE = {"source", "detail-type", "detail", "time"}
 STREAM = "redriven"  # the log stream of redelivered events
@@ -68,13 +72,13 @@ class DeadLetterQueue:
     """The messages of a queue, hidden from others while the context lasts.
 
     ``messages``: by receipt handle. ``in_flight``: messages that another reader, or a run that was
-    killed, hides.
+    killed, hides. ``hidden_until``: epoch seconds, less a margin.
     """
 
     def __init__(self, aws: Aws, region: str, url: str) -> None:
         self.url = url
         self.messages: dict[str, Message] = {}
-        self.in_flight = 0
+        self.in_flight, self.hidden_until = 0, math.inf
         self._sqs = aws.client("sqs", region)
         self._ended = threading.Event()
 
@@ -89,6 +93,7 @@ class DeadLetterQueue:
     def fetch(self, limit: int) -> None:
         """Receive and hide up to ``limit`` messages that are visible now."""
         _, self.in_flight = self.count()
+        self.hidden_until = time.time() + VISIBILITY_TIMEOUT - SAFETY_MARGIN
         while len(self.messages) < limit:
             answer = self._sqs.receive_message(
                 QueueUrl=self.url,
@@ -116,7 +121,7 @@ class DeadLetterQueue:
 
     def change_visibility(self, seconds: int) -> None:
         """Hide the messages for ``seconds`` from now on. Raises botocore's errors."""
-        handles = list(self.messages)
+        handles, begun = list(self.messages), time.time()
 
         def change(start: int) -> None:
             self._sqs.change_message_visibility_batch(
@@ -129,9 +134,11 @@ class DeadLetterQueue:
 
         with ThreadPool(PARALLEL) as pool:
             pool.map(change, range(0, len(handles), 10))
+        self.hidden_until = begun + seconds - SAFETY_MARGIN
 
     def _keep_hidden(self) -> None:
-        while not self._ended.wait(EXTEND_SECONDS):
+        # What became visible is not hidden again: another run may have it.
+        while not self._ended.wait(EXTEND_SECONDS) and time.time() < self.hidden_until:
             with contextlib.suppress(*AWS_ERRORS):  # the next attempt follows soon
                 self.change_visibility(VISIBILITY_TIMEOUT)
 
@@ -193,6 +200,8 @@ def redrive(
 
     def send(pair: tuple[DeadLetterQueue, Message]) -> tuple[Message, str]:
         queue, message = pair
+        if time.time() > queue.hidden_until:
+            return message, "it became visible to others; run redrive again"
         try:
             deliver(message)
         except (ToolError, *UNUSABLE, *AWS_ERRORS) as error:

@@ -183,6 +183,37 @@ def test_messages_stay_hidden_while_the_program_works(monkeypatch):
     assert dead_letters.VISIBILITY_TIMEOUT <= 120
 
 
+def test_what_became_visible_to_others_is_left_to_them(monkeypatch):
+    monkeypatch.setattr(dead_letters, "EXTEND_SECONDS", 0.01)
+    queue, way = Queue(*map(message, range(3))), Way()
+    with filled(queue) as box:
+        assert box.hidden_until > time.time() + 60
+        box.hidden_until = time.time()  # as after a sleep of the machine, or calls that fail
+        time.sleep(0.2)
+        assert [problem for _, problem in redrive(box, way)] == [
+            "it became visible to others; run redrive again"
+        ] * 3
+        assert queue.extended == []
+    assert (way.delivered, queue.ids()) == ([], [0, 1, 2])
+
+
+def test_each_extension_counts_from_its_begin(monkeypatch):
+    monkeypatch.setattr(dead_letters, "EXTEND_SECONDS", 0.01)
+    queue, first = Queue(message(1)), time.time() + dead_letters.VISIBILITY_TIMEOUT
+    with filled(queue) as box:
+        before = box.hidden_until
+        deadline = time.monotonic() + 10
+        while box.hidden_until == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert before < box.hidden_until < first
+        queue.is_down = True
+        time.sleep(0.1)
+        last = box.hidden_until
+        time.sleep(0.1)
+        assert box.hidden_until == last
+        queue.is_down = False
+
+
 def test_messages_in_flight_are_counted():
     queue = Queue(message(1), message(2))
     queue.receive_message(1)
