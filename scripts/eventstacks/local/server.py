@@ -147,7 +147,7 @@ def lock(where: Path) -> Iterator[TextIO]:
                     os.killpg(os.getpid(), signal.SIGTERM)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            sys.exit(EXIT_NO_SPACE)
+            os._exit(EXIT_NO_SPACE)  # sys.exit would fail to flush the log, and exit with 120
         sys.exit(f"{where}: {error}")
 
 

@@ -300,6 +300,21 @@ def test_a_full_disk_is_named(where, monkeypatch):
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(where))
 
 
+def test_a_full_disk_ends_the_daemon_with_its_code_though_the_log_is_full(where):
+    code = "import errno, sys; from pathlib import Path; from eventstacks.local import server\n"
+    code += "with server.lock(Path(sys.argv[1])):\n"
+    code += "    print('to the log', end=''); raise OSError(errno.ENOSPC, 'full')"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(where)],
+            env={key: os.environ[key] for key in os.environ if key != "PYTHONUNBUFFERED"},
+            stdout=full,
+            stderr=full,
+            check=False,
+        )
+    assert done.returncode == server.EXIT_NO_SPACE
+
+
 def test_a_daemon_waits_for_the_end_of_the_one_before(where):
     code = "import sys; from pathlib import Path; from eventstacks.local import server\n"
     code += "with server.lock(Path(sys.argv[1])) as alive: server.publish(alive)"
