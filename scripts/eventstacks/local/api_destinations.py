@@ -34,6 +34,7 @@ RETRIED = (401, 407, 409, 429)  # and all of 5xx
 # Seconds before each retry. AWS retries for hours; its waits are not documented.
 WAITS = (0.1, 0.2, 0.4, 0.8, 1.6)
 LONGEST_WAIT = 5.0  # seconds, also for a receiver that asks for more
+REQUESTS = threading.BoundedSemaphore(64)  # at a time: a process has only so many open files
 
 _opener = urllib.request.build_opener(
     urllib.request.ProxyHandler({}), eventbridge._NoFollowRedirect()
@@ -77,7 +78,7 @@ def failure_of(status: int, retry_after: str | None) -> NotDelivered:
     """Return how an answer other than 2xx counts. A Retry-After that is a date is ignored here."""
     code = "THROTTLING" if status == 429 else "ERROR_FROM_TARGET"
     message = f"the receiver answered {status}"
-    seconds = re.fullmatch(r"-?\d+", retry_after or "")
+    seconds = re.fullmatch(r"-?\d{1,9}", retry_after or "")
     wait = int(seconds[0]) if seconds else 0
     # A negative Retry-After ends the retries (guide).
     if (status in RETRIED or status >= 500) and wait >= 0:
@@ -105,7 +106,9 @@ def send(request: Json, connection: Json, key: tuple[str, ...]) -> None:
             eventbridge._oauth_tokens.pop(key, None)
         raise failure_of(answer.code, answer.headers.get("Retry-After")) from answer
     except (http.client.HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        # Other exceptions can quote a header, and so a secret of the connection.
+        is_public = isinstance(error, OSError)
+        reason = getattr(error, "reason", error) if is_public else type(error).__name__
         code = "TIMEOUT" if isinstance(reason, TimeoutError) else "CONNECTION_FAILURE"
         raise RetryableError(code, f"the receiver did not answer: {reason}") from error
 
@@ -121,7 +124,8 @@ def send_with_retries(
         for retries, wait in enumerate((*WAITS[:attempts], None)):
             more["RETRY_ATTEMPTS"] = str(retries)
             try:
-                attempt()
+                with REQUESTS:
+                    attempt()
             except RetryableError as failure:
                 if wait is None:
                     more["EXHAUSTED_RETRY_CONDITION"] = "MaximumRetryAttempts"

@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from receiver import Receiver
@@ -51,9 +54,19 @@ def test_these_are_not(status):
     assert not is_retried(api_destinations.failure_of(status, "30"))
 
 
-def test_a_date_in_retry_after_is_ignored():
-    failure = api_destinations.failure_of(503, "Sun, 29 Nov 2026 10:00:00 GMT")
+@pytest.mark.parametrize("retry_after", ["Sun, 29 Nov 2026 10:00:00 GMT", "9" * 5000])
+def test_a_date_in_retry_after_is_ignored(retry_after):
+    failure = api_destinations.failure_of(503, retry_after)
     assert (is_retried(failure), failure.wait) == (True, 0)
+
+
+def test_a_secret_that_is_no_header_is_not_quoted(receiver):
+    """The message ends in the log and in the dead-letter queue."""
+    key = {"ApiKeyName": "X-Key", "ApiKeyValue": "the-secret\n"}
+    connection = {**CONNECTION, "AuthParameters": {"ApiKeyAuthParameters": key}}
+    failure = failed(request(f"{receiver.url}/x"), connection)
+    assert failure.args == ("CONNECTION_FAILURE", "the receiver did not answer: ValueError")
+    assert receiver.requests == []
 
 
 def test_a_slow_receiver_is_a_timeout(receiver):
@@ -123,3 +136,21 @@ def test_the_waits_before_retries_are_limited(monkeypatch):
     assert given_up == [
         {"RETRY_ATTEMPTS": "5", "EXHAUSTED_RETRY_CONDITION": "MaximumRetryAttempts"}
     ]
+
+
+def test_a_burst_does_not_open_a_connection_for_each_event():
+    running, most, lock = [], [], threading.Lock()
+
+    def send():
+        with lock:
+            running.append(1)
+            most.append(len(running))
+        time.sleep(0.2)
+        running.pop()
+
+    def deliver(_):
+        api_destinations.send_with_retries({}, {"Arn": "rule"}, None, send)
+
+    with ThreadPoolExecutor(200) as pool:
+        list(pool.map(deliver, range(200)))
+    assert (len(most), max(most)) == (200, 64)
