@@ -42,7 +42,8 @@ class Queue(Service):
         self.visible, self.hidden, self.fails = list(messages), {}, {}
         self.extended, self.is_down = [], False
 
-    def receive_message(self, MaxNumberOfMessages, **_):
+    def receive_message(self, MaxNumberOfMessages, VisibilityTimeout=120, **_):
+        assert VisibilityTimeout == dead_letters.VISIBILITY_TIMEOUT
         found, self.visible = self.visible[:MaxNumberOfMessages], self.visible[MaxNumberOfMessages:]
         self.hidden |= {one["ReceiptHandle"]: one for one in found}
         return {"Messages": found} if found else {}
@@ -180,6 +181,9 @@ def test_messages_stay_hidden_while_the_program_works(monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert len(queue.visible) == 25
+    assert queue.extended[-25:] == [0] * 25
+    time.sleep(0.2)
+    assert queue.extended[-25:] == [0] * 25  # what is released is not hidden again
     assert dead_letters.VISIBILITY_TIMEOUT <= 120
 
 

@@ -263,6 +263,38 @@ def test_forms_of_retry_after(value, seconds, code):
     assert put_events.failure_of(error).retry_after == seconds
 
 
+def test_each_429_is_retried():
+    metadata = {"HTTPStatusCode": 429, "HTTPHeaders": {}}
+    error = ClientError({"Error": {"Code": "Custom"}, "ResponseMetadata": metadata}, "PutEvents")
+    failure = put_events.failure_of(error)
+    assert (failure.retryable, failure.whole_call) == (True, False)
+
+
+def test_an_answer_with_too_few_entries_settles_none():
+    client = SimpleNamespace(put_events=lambda **_: {"Entries": [{"EventId": "1"}]})
+    failures = put_events.put(client, [{}, {}])
+    assert [one.retryable for one in failures] == [True, True]
+
+
+def test_a_delivery_may_take_longer_than_the_time_to_give_up(stub):
+    settings = Settings(threads=4, give_up_after=1)
+    summary = send([event()] * 480, stub("--delay", "200").client(), "orders", settings)
+    assert (summary.acknowledged, summary.seconds > 2) == (480, True)
+
+
+def test_the_rate_is_kept_after_a_pause_of_the_input(stub):
+    record = json.dumps(event()).encode()
+
+    def lists():
+        yield [record] * 10
+        time.sleep(0.5)
+        yield [record] * 100
+
+    settings = Settings(threads=4, rate=100)
+    summary = Sender(stub("--delay", "0").client(), "orders", Journal(), settings).run(lists())
+    assert (summary.acknowledged, summary.seconds > 1.25) == (110, True)
+
+
 @pytest.mark.parametrize("fault", ["hang", "503"])
 def test_a_stop_ends_sending_in_time(stub, monkeypatch, fault):
     assert sender.GRACE <= 3  # seconds
