@@ -1,7 +1,7 @@
 """Follow log groups, or an event bus through a temporary rule with a temporary queue.
 
 Rule and queue have the same name. While a run lasts, it renews a tag of the queue. A run that was
-killed leaves both; the next run removes them when the tag is old. The queue is created first and
+killed leaves both; a later run removes them when the tag is old. The queue is created first and
 deleted last, so that every rule is found by its queue.
 """
 
@@ -24,8 +24,8 @@ POLL_SECONDS = 1.0
 OVERLAP = 60_000
 PREFIX = "eventbridge-tap-"
 # The tag is renewed each HEARTBEAT_SECONDS; a tap whose tag is older than STALE_AFTER_SECONDS was
-# left by a run that was killed.
-HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 20.0, 120.0
+# left by a run that was killed. AWS accepts clocks that differ by up to five minutes.
+HEARTBEAT_SECONDS, STALE_AFTER_SECONDS = 20.0, 600.0
 ALL_EVENTS = json.dumps({"source": [{"prefix": ""}]})
 MESSAGE_RETENTION = "300"  # seconds
 _NO_RULE = "ResourceNotFoundException"

@@ -103,7 +103,7 @@ def tail(
     """Follow the events that stacks receive and log: all their log groups in time order, or a bus.
 
     --bus creates a rule and a queue named eventbridge-tap-… and removes them at the end; those of a
-    run that was killed are removed by the next run. The first event can take some seconds.
+    run that was killed are removed by a later run. The first event can take some seconds.
 
     \b
     Examples:

@@ -152,10 +152,8 @@ def _redrive(
                 "{sent:,} redelivered and deleted, {kept:,} left in the queue".format(**counts)
             )
         for row in rows:
-            output.echo(
-                "Error: {messages:,} left of {rule} → {target} → {code}: {problem}".format(**row),
-                err=True,
-            )
+            text = "Error: {messages:,} left of {rule} → {target} → {code}: {problem}".format(**row)
+            output.echo("; ".join(text.splitlines()), err=True)  # a message cannot add a line
     return int(bool(problems))
 
 

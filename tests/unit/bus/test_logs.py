@@ -49,6 +49,12 @@ def messages(entries):
     return [one for one in found if one]
 
 
+def test_what_is_older_than_since_is_not_shown():
+    service = Logs(a=[(NOW - 30_000, "1", "old"), (NOW, "2", "new")])
+    found = tail.follow(FakeAws(logs=service), [A], NOW, "", TurningClock(2))
+    assert messages(found) == ["new"]
+
+
 def test_groups_are_merged_in_the_order_of_time_over_all_pages():
     service = Logs(
         a=[(1, "1", "a1"), (3, "3", "a3"), (5, "5", "a5"), (6, "6", "a6")],

@@ -91,3 +91,4 @@ def test_a_bus_that_does_not_exist_is_an_error(client):
 
 def test_the_arn_of_a_new_bus_is_accepted():
     assert stacks.parse_bus(ARN) == ("eu-central-1", ARN)
+    assert stacks.parse_bus(ARN, "us-east-1") == ("eu-central-1", ARN)

@@ -1,6 +1,7 @@
 # ruff: noqa: N803 - the arguments of AWS's operations
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -53,6 +54,22 @@ class Sqs(Service):
         return {}
 
 
+@pytest.mark.parametrize(("bus", "path"), [("orders", "orders/"), ("default", "")])
+def test_only_the_rule_of_a_tap_may_send_to_its_queue(bus, path):
+    events, sqs, queues = Events(), Sqs({}), []
+    events.describe_event_bus = lambda Name: {"Arn": f"arn:aws:events:r:1:event-bus/{Name}"}
+    events.put_rule = lambda **_: None
+    events.put_targets = lambda **_: {"FailedEntryCount": 0}
+    sqs.create_queue = lambda **queue: queues.append(queue) or {"QueueUrl": "url"}
+    tap = tail.Tap(FakeAws(events=events, sqs=sqs), "r", bus)
+    tap.create()
+    (statement,) = json.loads(queues[0]["Attributes"]["Policy"])["Statement"]
+    assert statement["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": f"arn:aws:events:r:1:rule/{path}{tap.name}"}
+    }
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+
+
 @pytest.mark.parametrize("name", ["orders", "aws.partner/shop.com/orders"])
 @pytest.mark.parametrize("start", ["", "arn:aws:events:r:1:event-bus/"])
 def test_a_tap_knows_its_bus_by_name(start, name):
@@ -64,6 +81,8 @@ def test_a_tap_knows_its_bus_by_name(start, name):
     [
         (0, False),
         (tail.STALE_AFTER_SECONDS - 60, False),
+        (-300, False),  # AWS accepts calls of a machine whose clock is wrong by five minutes
+        (300 + tail.HEARTBEAT_SECONDS, False),
         (tail.STALE_AFTER_SECONDS + 60, True),
         ("of another program", False),
         (None, False),

@@ -18,6 +18,8 @@ OUTPUTS = {"DeadLetterQueueUrl": "rules", "BusDeadLetterQueueUrl": "bus", "Url":
 class Sqs:
     """Each queue has one message; ``released`` are the queues whose messages are visible again."""
 
+    environment = None
+
     def __init__(self, in_flight=0, body=None):
         self.released, self.in_flight, self.body, self.read = [], in_flight, body, set()
 
@@ -70,6 +72,20 @@ def test_messages_in_flight_are_reported_and_are_not_success(run, options, code)
     assert done.return_value == code
     assert "576 in flight" in done.stderr  # two queues
     assert "120 seconds" in done.stderr
+
+
+def test_a_message_cannot_add_lines_to_an_error(run):
+    record = {
+        "requestPayload": {},
+        "requestContext": {
+            "functionArn": "arn:aws:x:r:1:\nError: forged",
+            "condition": "\u2028now",
+        },
+    }
+    done = run(Sqs(body=json.dumps(record)), "--to", "target", "--yes")
+    assert done.return_value == 1
+    (error,) = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert error.startswith("Error: 2 left of (function) → ; Error: forged → ; now: ")
 
 
 def test_control_characters_of_a_message_are_escaped(run):

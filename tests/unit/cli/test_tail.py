@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,14 @@ def test_control_characters_are_escaped(message, capsys):
     event = tail.Event(0, "group", message, {})
     events._print(event, raw=False, as_json=False)
     assert not set("\x1b\x07\x9b\u202e") & set(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("is_terminal", "text"), [(True, "\\x9b31m"), (False, "\x9b31m")])
+def test_raw_messages_are_escaped_on_a_terminal(is_terminal, text, capsys, monkeypatch):
+    console = SimpleNamespace(is_terminal=is_terminal)
+    monkeypatch.setattr(events.output, "console", lambda: console)
+    events._print(tail.Event(0, "group", "\x9b31m", {}), raw=True, as_json=False)
+    assert capsys.readouterr().out == f"{text}\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

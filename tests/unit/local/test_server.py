@@ -300,10 +300,11 @@ def test_a_full_disk_is_named(where, monkeypatch):
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(where))
 
 
-def test_a_full_disk_ends_the_daemon_with_its_code_though_the_log_is_full(where):
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT"])
+def test_a_full_disk_ends_the_daemon_with_its_code_though_the_log_is_full(where, number):
     code = "import errno, sys; from pathlib import Path; from eventstacks.local import server\n"
     code += "with server.lock(Path(sys.argv[1])):\n"
-    code += "    print('to the log', end=''); raise OSError(errno.ENOSPC, 'full')"
+    code += f"    print('to the log', end=''); raise OSError(errno.{number}, 'full')"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code, str(where)],

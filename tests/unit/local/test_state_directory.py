@@ -1,6 +1,5 @@
 """The state directory of a daemon: its lock, its owner and its permissions."""
 
-import errno
 import fcntl
 import os
 import shutil
@@ -97,13 +96,6 @@ def test_a_deleted_or_replaced_directory_is_noticed(tmp_path):
         server.secure(where)
         (where / "alive").touch()
         assert not server.is_held(where, alive)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_ends_the_daemon_with_its_own_code(tmp_path, number):
-    with pytest.raises(SystemExit) as caught, server.lock(tmp_path):
-        raise OSError(number, "full")
-    assert caught.value.code == server.EXIT_NO_SPACE
 
 
 def test_a_directory_that_cannot_be_created_is_named(tmp_path):
