@@ -30,6 +30,7 @@ from eventstacks.local.policies import check_permission, put_events_keys, role_a
 from eventstacks.patterns.matcher import Pattern
 
 STREAM = "DynamoDBStreamParameters"
+PARAMETERS = ("SourceParameters", "TargetParameters")
 UNLIMITED = -1  # of a pipe's retries and ages, in the API
 LISTS = ("lambda", "states")  # kinds of targets that get a list of records
 # How Scheduler words EventBridge's codes.
@@ -163,6 +164,16 @@ def register_pipe(original: Original, **settings: Any) -> Json:
     if ":dynamodb:" not in pipe["Source"]:
         log_once(pipe["Arn"], f"the embedded AWS does not read {pipe['Source']}")
     return pipe
+
+
+@patch("_create_pipe", pipes)
+@patch("_update_pipe", pipes)
+def keep_parameters(original: Original, name: str, body: Json) -> Any:
+    """Keep the filter, the template and the limits of a pipe that the API creates or updates."""
+    answer = original(name, body)
+    if answer[0] < 300:
+        pipes._pipes[name] |= {key: body[key] for key in PARAMETERS if key in body}
+    return answer
 
 
 def occurrence(schedule: Json, last: float | None) -> float | None:

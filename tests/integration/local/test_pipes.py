@@ -122,6 +122,29 @@ def test_a_pipe_sends_its_filled_input_template(deploy, kind):
     assert stack.messages("DeadLetters") == []
 
 
+def test_a_pipe_has_the_parameters_that_the_api_gives_it(deploy):
+    target, action, more = TARGETS["queue"]
+    stack = stack_of(deploy, target, action, **more)
+    eventually(lambda: stack.messages("Queue"))
+    client = stack.client("pipes")
+    old = client.describe_pipe(Name=stack.ids["Pipe"])
+    template = {"InputTemplate": '{"new": <$.dynamodb.NewImage.id.S>}'}
+    given = {"RoleArn": old["RoleArn"], "TargetParameters": template}
+    client.update_pipe(Name=old["Name"], **given)
+    second = f"{old['Name']}-2"
+    client.create_pipe(Name=second, Source=old["Source"], Target=old["Target"], **given)
+    item = {"id": {"S": "8"}}
+    stack.client("dynamodb").put_item(TableName=stack.ids["Table"], Item=item)
+    bodies = []
+
+    def both():
+        bodies.extend(json.loads(one["Body"]) for one in stack.messages("Queue"))
+        return [one for one in bodies if "new" in one] == [{"new": "8"}] * 2
+
+    assert eventually(both)
+    client.delete_pipe(Name=second)
+
+
 def test_a_pipe_sends_a_list_to_a_state_machine(deploy):
     target, action, more = TARGETS["machine"]
     stack = stack_of(deploy, target, action, **more)
