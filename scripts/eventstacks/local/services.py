@@ -349,19 +349,21 @@ def notify(original: Original, alarm: Json, old: str, new: str, reason: str) -> 
 
 
 def start_move(data: Json, _url: str) -> Json:
-    """Move the visible messages of a dead-letter queue back to their own queues, at once.
+    """Move the visible messages of a dead-letter queue to a queue, else back to their own, at once.
 
     Source: SQS Developer Guide, 'Configure a dead-letter queue redrive'. That messages which did
     not come from a queue stay where they are is a guess.
     """
-    if not (queue := sqs._queue_by_arn(data["SourceArn"])):
-        raise sqs._Err("ResourceNotFoundException", f"Queue {data['SourceArn']} does not exist.")
+    queue, destination = sqs._queue_by_arn(data["SourceArn"]), data.get("DestinationArn")
+    if not queue or (destination and not sqs._queue_by_arn(destination)):
+        raise sqs._Err("ResourceNotFoundException", "The specified queue does not exist.")
     now = time.time()
     for message in [one for one in queue["messages"] if one["visible_at"] <= now]:
-        if origin := sqs._queue_by_arn(message["sys"].get("DeadLetterQueueSourceArn", "")):
+        origin = message["sys"].get("DeadLetterQueueSourceArn", "")
+        if target := sqs._queue_by_arn(destination or origin):
             # A moved message is a new one: its own ID, age and count of receives.
             new = {"id": str(uuid.uuid4()), "receive_count": 0, "first_receive_at": None, "sys": {}}
-            origin["messages"].append({**message, **new, "sent_at": now})
+            target["messages"].append({**message, **new, "sent_at": now})
             queue["messages"].remove(message)
     esm_wake.set()
     return {"TaskHandle": str(uuid.uuid4())}

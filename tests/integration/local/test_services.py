@@ -34,6 +34,27 @@ def test_a_function_acts_as_its_role(deploy):
     assert "AccessDenied" in letter["Body"]
 
 
+def test_messages_are_moved_to_the_queue_that_is_named(deploy):
+    stack = deploy(template(Source=resource("AWS::SQS::Queue"), Other=resource("AWS::SQS::Queue")))
+    sqs, names = stack.client("sqs"), {"AttributeNames": ["QueueArn"]}
+    source, other = (
+        sqs.get_queue_attributes(QueueUrl=stack.ids[one], **names)["Attributes"]["QueueArn"]
+        for one in ("Source", "Other")
+    )
+    sqs.send_message(QueueUrl=stack.ids["Source"], MessageBody="one")
+    for wrong in (
+        {"SourceArn": f"{source}x"},
+        {"SourceArn": source, "DestinationArn": f"{other}x"},
+    ):
+        with pytest.raises(ClientError, match="ResourceNotFoundException"):
+            sqs.start_message_move_task(**wrong)
+    sqs.start_message_move_task(SourceArn=source)  # it did not come from a queue
+    assert stack.messages("Other") == []
+    sqs.start_message_move_task(SourceArn=source, DestinationArn=other)
+    assert [one["Body"] for one in stack.messages("Other")] == ["one"]
+    assert stack.messages("Source") == []
+
+
 @pytest.mark.parametrize("selectors", ["advanced", "basic"])
 def test_a_trail_reports_calls_on_the_objects_that_it_selects(deploy, selectors):
     stack = deploy("local/trail.yaml", Selectors=selectors)

@@ -194,6 +194,19 @@ def test_an_interrupted_run_reports_its_records_and_is_resumed(stub, project, nu
     assert (bus.counts()["distinct"], bus.counts()["twice"]) == (1600, 0)
 
 
+def test_a_signal_that_is_ignored_does_not_stop_it(stub, project):
+    """As with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        bus = stub("--delay", "5")
+        thread = interrupt(bus, signal.SIGHUP, 20)
+        code, out, _ = project.send(bus.url, *AS, "--json", "-", data=details(500))
+        thread.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (code, json.loads(out)["acknowledged"]) == (0, 500)
+
+
 def test_another_input_is_not_resumed(stub, project):
     bus = stub("--delay", "10")
     thread = interrupt(bus, signal.SIGINT, 100)
