@@ -321,8 +321,11 @@ class Redelivery:
                 account, name = arn.split(":")[4:]
                 sqs = self._client("sqs", arn)
                 url = sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-                settings = target.settings.get("SqsParameters") or {}  # the MessageGroupId
-                sqs.send_message(QueueUrl=url, MessageBody=text, **settings)
+                sqs.send_message(
+                    QueueUrl=url,
+                    MessageBody=text,
+                    **(target.settings.get("SqsParameters") or {}),  # the MessageGroupId
+                )
             case "logs":
                 self._log(target, text)
             case service:

@@ -56,8 +56,10 @@ def check_host(url: str) -> None:
     """Raise NotDelivered for a URL that does not name this machine."""
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host not in ("127.0.0.1", "localhost") and not host.endswith(".localhost"):
-        text = f"the embedded AWS sends events to 127.0.0.1 and localhost only, not to {host}"
-        raise NotDelivered("CONNECTION_FAILURE", text)
+        raise NotDelivered(
+            "CONNECTION_FAILURE",
+            f"the embedded AWS sends events to 127.0.0.1 and localhost only, not to {host}",
+        )
 
 
 @patch("_http_open", eventbridge)

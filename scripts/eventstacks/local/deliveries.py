@@ -186,8 +186,9 @@ def to_log_group(target: Target, text: str, _event: Json, rule: Json, _view: Any
             entry = json.loads(text)
         message, timestamp = entry["message"], int(entry["timestamp"])
     except (ValueError, KeyError, TypeError) as error:  # the code is a guess
-        reason = f"a log group needs timestamp and message: {error}"
-        raise NotDelivered("INVALID_PARAMETER", reason) from error
+        raise NotDelivered(
+            "INVALID_PARAMETER", f"a log group needs timestamp and message: {error}"
+        ) from error
     stream = {
         "logGroupName": target.arn.split(":log-group:", 1)[1],
         # AWS: one stream with a UUID as its name
@@ -195,8 +196,12 @@ def to_log_group(target: Target, text: str, _event: Json, rule: Json, _view: Any
     }
     with contextlib.suppress(AwsError):  # it exists
         call("cloudwatch_logs", "Logs_20140328.CreateLogStream", **stream)
-    events = [{"timestamp": timestamp, "message": as_text(message)}]
-    call("cloudwatch_logs", "Logs_20140328.PutLogEvents", **stream, logEvents=events)
+    call(
+        "cloudwatch_logs",
+        "Logs_20140328.PutLogEvents",
+        **stream,
+        logEvents=[{"timestamp": timestamp, "message": as_text(message)}],
+    )
 
 
 def forward(target: Target, _text: str, event: Json, _rule: Json, _view: Any) -> None:
@@ -211,8 +216,9 @@ def forward(target: Target, _text: str, event: Json, _rule: Json, _view: Any) ->
     region = target.arn.split(":")[3]
     hop = "THIRD_ACCOUNT_HOP_DETECTED" if region == get_region() else "THIRD_REGION_HOP_DETECTED"
     if hop in event.get("_Hops", ()):
-        text = f"{target.arn}: the event was forwarded once, and cannot be sent to a third bus"
-        raise NotDelivered(hop, text)
+        raise NotDelivered(
+            hop, f"{target.arn}: the event was forwarded once, and cannot be sent to a third bus"
+        )
     forwarded = {**event, "EventBusName": bus_of(target), "_Hops": (*event.get("_Hops", ()), hop)}
     in_region(region, eventbridge._dispatch_event, forwarded)
 
@@ -302,11 +308,12 @@ def put_events(original: Original, data: Json, **options: Any) -> Any:
         root = f"arn:aws:iam::{get_account_id()}:root"
         keys = put_events_keys(entry, is_forwarded=False)
         if "Deny" in decisions(resource_policies(arn), "", "events:PutEvents", arn, keys, root):
-            text = (
+            return error_response_json(
+                "AccessDeniedException",
                 f"User: {root} is not authorized to perform: events:PutEvents on resource: {arn} "
-                "with an explicit deny"
+                "with an explicit deny",
+                400,
             )
-            return error_response_json("AccessDeniedException", text, 400)
     results: list[Json] = []
     for entry in entries:
         if refused := payload.refusal_of_entry(entry):

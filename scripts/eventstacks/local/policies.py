@@ -155,8 +155,9 @@ def check_permission(
     if role:
         is_allowed = role_allows(role, role_calls(target, {}), source, service)
         if "Deny" in decisions(policies, "", kind.action, arn, keys, role):
-            text = f"the policy of {arn} denies {kind.action} for {source}"
-            raise NotDelivered("NO_PERMISSIONS", text)
+            raise NotDelivered(
+                "NO_PERMISSIONS", f"the policy of {arn} denies {kind.action} for {source}"
+            )
     else:
         caller, calls = callers(arn, source)[0], policy_calls(arn, source)
         is_allowed = bool(calls) and all(
@@ -168,5 +169,7 @@ def check_permission(
         if refusal := key_refusal(arn, service, {"aws:sourcearn": source}):
             raise NotDelivered("NO_PERMISSIONS", refusal)
     if not is_allowed:
-        text = f"{role or f'the policy of {arn}'} does not allow {kind.action} for {source}"
-        raise NotDelivered("NO_PERMISSIONS", text)
+        raise NotDelivered(
+            "NO_PERMISSIONS",
+            f"{role or f'the policy of {arn}'} does not allow {kind.action} for {source}",
+        )

@@ -83,10 +83,14 @@ def events(operation: str, **arguments: object) -> Json:
 
 def put_archive(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put an archive of a bus."""
-    pattern = json.dumps(props["EventPattern"]) if props.get("EventPattern") else ""
-    names = {"ArchiveName": name, "EventSourceArn": props["SourceArn"], "EventPattern": pattern}
-    days = int(props.get("RetentionDays", 0))  # the value of a parameter is a string
-    archive = events(f"{verb}Archive", **{**props, **names, "RetentionDays": days})
+    settings = {
+        **props,
+        "ArchiveName": name,
+        "EventSourceArn": props["SourceArn"],
+        "EventPattern": json.dumps(props["EventPattern"]) if props.get("EventPattern") else "",
+        "RetentionDays": int(props.get("RetentionDays", 0)),  # a parameter's value is a string
+    }
+    archive = events(f"{verb}Archive", **settings)
     return name, {"Arn": archive["ArchiveArn"], "ArchiveName": name}
 
 
@@ -153,19 +157,24 @@ def logs(operation: str, **arguments: object) -> Json:
 
 def put_source(_verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put the source of a log delivery: one type of log of a resource."""
-    given = {"resourceArn": props["ResourceArn"], "logType": props["LogType"]}
-    answer = logs("PutDeliverySource", name=name, **given)
+    answer = logs(
+        "PutDeliverySource",
+        name=name,
+        resourceArn=props["ResourceArn"],
+        logType=props["LogType"],
+    )
     return name, {"Arn": answer["deliverySource"]["arn"]}
 
 
 def put_destination(_verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Put the destination of a log delivery."""
-    destination = {"destinationResourceArn": props["DestinationResourceArn"]}
     answer = logs(
         "PutDeliveryDestination",
         name=name,
         outputFormat=props.get("OutputFormat", "json"),
-        deliveryDestinationConfiguration=destination,
+        deliveryDestinationConfiguration={
+            "destinationResourceArn": props["DestinationResourceArn"]
+        },
     )
     return name, {"Arn": answer["deliveryDestination"]["arn"]}
 
@@ -173,9 +182,12 @@ def put_destination(_verb: str, name: str, props: Json) -> tuple[str, Json]:
 def put_delivery(verb: str, name: str, props: Json) -> tuple[str, Json]:
     """Connect a source to a destination. ``name``: the ID of the delivery once it exists."""
     if verb == "Create":  # an update of tags or record fields changes nothing here
-        source, destination = props["DeliverySourceName"], props["DeliveryDestinationArn"]
-        given = {"deliverySourceName": source, "deliveryDestinationArn": destination}
-        name = logs("CreateDelivery", **given)["delivery"]["id"]
+        answer = logs(
+            "CreateDelivery",
+            deliverySourceName=props["DeliverySourceName"],
+            deliveryDestinationArn=props["DeliveryDestinationArn"],
+        )
+        name = answer["delivery"]["id"]
     return name, {"DeliveryId": name, "Arn": arn_of("logs", f"delivery:{name}")}
 
 

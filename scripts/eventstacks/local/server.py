@@ -98,8 +98,11 @@ def secure(where: Path) -> None:
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = where.stat()
     if status.st_uid != os.geteuid():
-        reason = "belongs to another user: set LOCAL_AWS_DIR to another directory"
-        raise PermissionError(errno.EPERM, reason, str(where))
+        raise PermissionError(
+            errno.EPERM,
+            "belongs to another user: set LOCAL_AWS_DIR to another directory",
+            str(where),
+        )
     where.chmod(0o700)
     if status.st_mode & 0o077:
         (where / "alive").unlink(missing_ok=True)

@@ -78,9 +78,13 @@ ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions"}
 
 def announce(source: str, detail_type: str, detail: Json, *resources: str) -> None:
     """Put an event of an AWS service on the default bus of the current account and Region."""
-    entry = {"Source": source, "DetailType": detail_type, "Detail": json.dumps(detail)}
-    entries = [{**entry, "Resources": list(resources)}]
-    eventbridge._put_events({"Entries": entries}, allow_aws_source=True)
+    entry = {
+        "Source": source,
+        "DetailType": detail_type,
+        "Detail": json.dumps(detail),
+        "Resources": list(resources),
+    }
+    eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
 
 
 def selects(selector: Json, values: dict[str, str]) -> bool:
@@ -359,8 +363,8 @@ def start_move(data: Json, _url: str) -> Json:
         raise sqs._Err("ResourceNotFoundException", "The specified queue does not exist.")
     now = time.time()
     for message in [one for one in queue["messages"] if one["visible_at"] <= now]:
-        origin = message["sys"].get("DeadLetterQueueSourceArn", "")
-        if target := sqs._queue_by_arn(destination or origin):
+        arn = destination or message["sys"].get("DeadLetterQueueSourceArn", "")
+        if target := sqs._queue_by_arn(arn):
             # A moved message is a new one: its own ID, age and count of receives.
             new = {"id": str(uuid.uuid4()), "receive_count": 0, "first_receive_at": None, "sys": {}}
             target["messages"].append({**message, **new, "sent_at": now})

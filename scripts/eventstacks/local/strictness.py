@@ -76,8 +76,9 @@ def check_bus(original: Original, data: Json) -> Any:
     MiniStack deletes them too.
     """
     if any(rule["EventBusName"] == data.get("Name") for rule in eventbridge._rules.values()):
-        text = "EventBus can't be deleted since it has rules."
-        return error_response_json("ValidationException", text, 400)
+        return error_response_json(
+            "ValidationException", "EventBus can't be deleted since it has rules.", 400
+        )
     return original(data)
 
 
@@ -112,8 +113,11 @@ def with_outputs(original: Original, params: dict[str, list[str]]) -> Any:
     if change_set and "didn't contain changes" in change_set["StatusReason"]:
         deployed = (cloudformation._stacks.get(stack_name) or {}).get("_template") or {}
         if deployed.get("Outputs") != change_set["_template"].get("Outputs"):
-            available = {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
-            change_set |= {**available, "StatusReason": ""}
+            change_set |= {
+                "Status": "CREATE_COMPLETE",
+                "ExecutionStatus": "AVAILABLE",
+                "StatusReason": "",
+            }
     return response
 
 
