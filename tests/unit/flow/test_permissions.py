@@ -222,6 +222,12 @@ def test_a_permission_of_a_function_does_not_cover_its_alias(function, allowed):
     )
 
 
+def test_a_policy_is_not_that_of_a_queue_with_a_longer_name():
+    queues = "  T: {Type: AWS::SQS::Queue, Properties: {QueueName: orders-failed}}\n"
+    queues += "  Short: {Type: AWS::SQS::Queue, Properties: {QueueName: orders}}\n"
+    assert verdict(queues + queue_policy().replace("!Ref T", "!Ref Short")).code == "no_policy"
+
+
 def test_a_queue_outside_of_the_stacks_is_unknown():
     assert verdict("", "!Ref Outside").allowed is None
 
