@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eventstacks.flow.graph import Rule
-from eventstacks.flow.payload import build, find
+from eventstacks.flow.payload import ENTRY_LIMITS, build, find, refusal_of, refusal_of_entry
 from eventstacks.flow.targets import Target
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
@@ -172,6 +172,22 @@ def test_a_value_with_quotes_breaks_the_payload_and_not_the_template():
 def test_a_log_group_wants_timestamp_and_message():
     group = "arn:aws:logs:us-east-1:123456789012:log-group:/g"
     assert transformed('{"timestamp": <count>, "message": <state>}', arn=group).refusal is None
+
+
+def test_text_for_a_function_is_refused_before_there_is_an_event():
+    function = "arn:aws:lambda:us-east-1:123456789012:function:f"
+    settings = {"InputTransformer": {"InputTemplate": "text"}}
+    assert refusal_of(Target("t", function, settings)).code == "payload"
+    assert refusal_of(Target("t", QUEUE, settings)) is None
+
+
+@pytest.mark.parametrize("key", ENTRY_LIMITS)
+def test_the_parts_of_an_entry_have_limits(key):
+    longest = "{" + " " * (ENTRY_LIMITS[key] - 2) + "}"
+    entry = {"Source": "s", "DetailType": "t", "Detail": "{}"}
+    assert refusal_of_entry({**entry, key: longest}) is None
+    for text in (f"{longest} ", ""):
+        assert refusal_of_entry({**entry, key: text})[0] == "InvalidArgument"
 
 
 def test_paths_that_lead_nowhere_are_named():

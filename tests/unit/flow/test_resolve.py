@@ -79,6 +79,7 @@ def stack():
         ({"Fn::GetAtt": ["Role", "Arn"]}, "arn:aws:iam::111122223333:role/team/r"),
         ({"Fn::Sub": "${Name}/${!Name}/${Bus}"}, "orders/${Name}/shop-bus"),
         ({"Fn::Sub": ["${a}-${Name}", {"a": {"Ref": "Bus"}}]}, "shop-bus-orders"),
+        ({"Fn::Sub": "a${AWS::NoValue}b"}, "ab"),
         ({"Fn::Join": [",", {"Ref": "Ids"}]}, "a,b"),
         ({"Fn::Select": ["1", {"Ref": "Ids"}]}, "b"),
         ({"Fn::Select": ["7", {"Ref": "Ids"}]}, "⟨shop.Select?⟩"),

@@ -140,3 +140,12 @@ def test_deviations(source, expect, found):
     )
     [bus] = trace.entrances(flow, event)
     assert samples.deviations([trace.trace(flow, event, bus)], expect) == found
+
+
+def test_a_target_that_gets_nothing_is_a_deviation():
+    template = parse_template(RULES.replace("Effect: Allow", "Effect: Deny"), "t")
+    flow = graph.of_template(template, name="s", region="eu-west-1", account="1")
+    event = samples.complete(samples.Sample({"source": "a"}, "f"), flow, "eu-west-1", "1")
+    [bus] = trace.entrances(flow, event)
+    found = samples.deviations([trace.trace(flow, event, bus)], {"R": ["t"]})
+    assert found == ["R does not deliver to t"]

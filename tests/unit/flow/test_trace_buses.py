@@ -182,16 +182,23 @@ def test_an_event_crosses_regions_once():
     assert (second.fate, second.verdict.code) == ("lost", "loop")
 
 
-def test_an_imported_value_is_resolved_within_the_region():
+@pytest.mark.parametrize(
+    ("region", "arn"),
+    [
+        ("us-east-1", DEFAULT.replace("default", "b")),
+        ("eu-west-1", "⟨i.ImportValue bus-arn?⟩"),  # exports are those of a Region
+    ],
+)
+def test_an_imported_value_is_resolved_within_the_region(region, arn):
     importing = parse_template(
         "Resources:\n" + ROLE + hop("X").replace("'X'", "!ImportValue bus-arn"), "i"
     )
     stacks = (
-        StackSettings("target", "t", "target", ("us-east-1",)),
+        StackSettings("target", "t", "target", (region,)),
         StackSettings("i", "i", "i", ("us-east-1",)),
     )
     flow = graph.of_environment(environment(*stacks), templates(target=BUS_ONLY, i=importing), "i")
-    assert flow.rules[0].targets[0].arn == DEFAULT.replace("default", "b")
+    assert flow.rules[0].targets[0].arn == arn
 
 
 def test_a_queue_policy_in_another_stack_applies():

@@ -118,6 +118,12 @@ def test_a_pipe_whose_dead_letter_queue_may_be_out_of_reach(queue, role, fate, c
     assert (delivery.fate, delivery.queue.code) == (fate, code)
 
 
+def test_a_filter_that_is_a_parameter_leaves_a_doubt():
+    filters = FILTER.replace('{Pattern: \'{"eventName": ["INSERT"]}\'}', "{Pattern: !Ref Other}")
+    [route] = through_pipe(filters=filters).routes
+    assert (route.matched, route.why) == (None, ("depends on ⟨s.Other?⟩",))
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

@@ -106,6 +106,12 @@ def test_each_operator(wanted, value, expected):
             True,
         ),
         ({"a": {"b": [1], "c": [2]}}, {"a": [[{"b": 1}, {"c": 2}]]}, False),
+        (
+            {"a": {"b": [1], "c": [{"exists": False}], "d": [2]}},
+            {"a": [{"b": 1}, {"d": 2}]},
+            False,
+        ),
+        ({"a": {"b": [1], "d": [2]}, "a.c": [3]}, {"a": [{"b": 1}, {"d": 2}], "a.c": 3}, False),
         # missing from the element, though not from the array
         ({"a": {"b": [1], "c": [{"exists": False}]}}, {"a": [{"b": 1}, {"c": 2}]}, True),
         ({"a": {"c": [{"exists": False}], "b": [1]}}, {"a": [{"b": 1}, {"c": 2}]}, True),
