@@ -131,7 +131,7 @@ def match(pattern: Json | str, event: Mapping[str, Any]) -> Matched:
             return None, doubt
         return verdicts.pop(), tuple(map(str, compiled.explain(given)))
     except PatternError as error:
-        return False, ("AWS refuses the pattern: " + " ".join(str(error).splitlines()),)
+        return False, ("AWS refuses the pattern: " + ". ".join(str(error).splitlines()),)
 
 
 _compile = lru_cache(maxsize=256)(Pattern)
