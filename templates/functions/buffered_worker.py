@@ -1,8 +1,9 @@
 """Process the events of a queue, each of them once.
 
-EventBridge and SQS deliver an event at least once. A table records the key of each event: an event that was processed is
-dropped, and one that another invocation is processing is delivered again later. Messages that fail are reported one by one,
-so that the others of their batch are not repeated.
+EventBridge and SQS deliver an event at least once. A table records the key of each event: an event
+that was processed is dropped, and one that another invocation is processing is delivered again
+later. Messages that fail are reported one by one, so that the others of their batch are not
+repeated.
 """
 
 import functools
@@ -21,19 +22,20 @@ LOGGER.setLevel(logging.INFO)
 RESERVE_IN_MILLISECONDS = 5000  # no event is started when less time is left
 
 
-# --- Your code ------------------------------------------------------------------------------------------------------------------
+# --- Your code ------------------------------------------------------------------------------------
 
 
 def process(event: dict[str, Any]) -> None:
     """Do the work for one event: replace this line of the log with your own code.
 
-    An exception lets the event fail. It is delivered again, and after the last attempt its message moves to the dead-letter
-    queue. If the function is stopped in here (out of memory, out of time), the event is processed again.
+    An exception lets the event fail. It is delivered again, and after the last attempt its message
+    moves to the dead-letter queue. If the function is stopped in here (out of memory, out of time),
+    the event is processed again.
     """
     LOGGER.info("Processed %s", json.dumps(event))
 
 
-# --- End of your code -----------------------------------------------------------------------------------------------------------
+# --- End of your code -----------------------------------------------------------------------------
 
 
 @functools.cache
@@ -43,11 +45,16 @@ def database() -> Any:
 
 
 class InProgressError(Exception):
-    """Another invocation is processing the event; this message is delivered again after that one has ended."""
+    """Another invocation is processing the event.
+
+    This message is delivered again after that one has ended.
+    """
 
 
 def key_of(event: dict[str, Any], path: str) -> str:
-    """Return what identifies the work: source, detail type and the value at a path such as ``id`` or ``detail.order``.
+    """Return what identifies the work: source, detail type and the value at a path.
+
+    Paths are names with dots between them, such as ``id`` or ``detail.order``.
 
     Raises ValueError if the event has no such value.
     """
@@ -62,8 +69,8 @@ def key_of(event: dict[str, Any], path: str) -> str:
 def reserve(dynamodb: Any, table: str, key: str, seconds: int, days: int) -> bool:
     """Reserve an event for this invocation; return False if it was processed before.
 
-    A reservation ends with the invocation, ``seconds`` from now, so that a stopped function blocks nothing. The record is
-    deleted after ``days``. Raises InProgressError.
+    A reservation ends with the invocation, ``seconds`` from now, so that a stopped function blocks
+    nothing. The record is deleted after ``days``. Raises InProgressError.
     """
     now = int(time.time())
     item = {
@@ -76,12 +83,15 @@ def reserve(dynamodb: Any, table: str, key: str, seconds: int, days: int) -> boo
         dynamodb.put_item(
             TableName=table,
             Item=item,
-            ConditionExpression="attribute_not_exists(EventKey) OR (#status = :reserved AND ReservedUntil < :now)",
+            ConditionExpression="attribute_not_exists(EventKey)"
+            " OR (#status = :reserved AND ReservedUntil < :now)",
             ExpressionAttributeNames={"#status": "Status"},
             ExpressionAttributeValues={":reserved": {"S": "RESERVED"}, ":now": {"N": str(now)}},
         )
     except dynamodb.exceptions.ConditionalCheckFailedException as error:
-        found = dynamodb.get_item(TableName=table, Key={"EventKey": {"S": key}}, ConsistentRead=True).get("Item")
+        found = dynamodb.get_item(
+            TableName=table, Key={"EventKey": {"S": key}}, ConsistentRead=True
+        ).get("Item")
         if found and found["Status"]["S"] == "PROCESSED":
             return False
         raise InProgressError(f"{key} is being processed") from error
@@ -100,7 +110,9 @@ def record(dynamodb: Any, table: str, key: str) -> None:
         )
     except (BotoCoreError, ClientError):
         # Its message must not fail, or it would be processed again.
-        LOGGER.exception("%s was processed, but not recorded: a duplicate would be processed again", key)
+        LOGGER.exception(
+            "%s was processed, but not recorded: a duplicate would be processed again", key
+        )
 
 
 def handle(dynamodb: Any, event: dict[str, Any], seconds: int) -> None:

@@ -8,7 +8,10 @@ LOGGER.setLevel(logging.INFO)
 
 
 def caller_of(identity: dict[str, Any]) -> str:
-    """Return who made the call: an ARN, another account or an AWS service (CloudTrail record reference)."""
+    """Return who made the call: an ARN, another account or an AWS service.
+
+    Source: CloudTrail record reference.
+    """
     for field in ("arn", "invokedBy", "accountId", "principalId"):
         if identity.get(field):
             return str(identity[field])

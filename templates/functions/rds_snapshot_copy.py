@@ -1,7 +1,7 @@
-"""Copy RDS snapshots to another Region: by events in a queue, and by a schedule for events that never came.
+"""Copy RDS snapshots to another Region: by events, and by a schedule for events that never came.
 
-The name of a copy derives from its source, so that a second copy is an error that means success. A snapshot that must wait
-(quota, not available yet) stays in the queue.
+The name of a copy derives from its source, so that a second copy is an error that means success. A
+snapshot that must wait (quota, not available yet) stays in the queue.
 """
 
 import hashlib
@@ -28,8 +28,9 @@ KINDS = {
     "cluster-snapshot": ("DBClusterSnapshot", "DBCluster", "db_cluster_snapshot"),
 }
 OTHER_ENGINES = ("neptune", "docdb", "custom-")  # same API and event IDs, other or no copies
-# All other errors of the API end by themselves or when a person acts; the message waits. Both quotas, of snapshots and of
-# copies in progress, are SnapshotQuotaExceeded (RDS API reference, CopyDBSnapshot).
+# All other errors of the API end by themselves or when a person acts; the message waits. Both
+# quotas, of snapshots and of copies in progress, are SnapshotQuotaExceeded (RDS API reference,
+# CopyDBSnapshot).
 EXISTING = {"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"}
 PERMANENT = {"DBSnapshotNotFound", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"}
 PERMANENT |= {"InvalidParameterCombination", "InvalidParameterValue", "PermanentError"}
@@ -39,7 +40,7 @@ COPIES_AT_ONCE = 20  # RDS quota, for each destination Region
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to copy and how long to keep it: environment variables with these names in upper case."""
+    """What to copy and how long to keep it: environment variables of these names in upper case."""
 
     owner: str  # Region and name of the stack: value of the tag copied-by
     aws_region: str
@@ -139,9 +140,12 @@ def reason_to_skip(snapshot: Snapshot, settings: Settings, now: datetime) -> str
 
 
 def copy_name(snapshot: Snapshot, owner: str) -> str:
-    """Return the name of the copy: the same for the same snapshot, at most 63 characters, as RDS allows for clusters.
+    """Return the name of the copy: the same for the same snapshot, at most 63 characters.
 
-    The hash contains the time of creation, because the name of a deleted snapshot can be used again.
+    That is the limit of RDS for clusters.
+
+    The hash contains the time of creation,
+    because the name of a deleted snapshot can be used again.
     """
     key = f"{snapshot.arn}|{snapshot.created.isoformat(timespec='seconds')}|{owner}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:10]
@@ -298,7 +302,10 @@ def copy_one(body: str, regions: Regions, now: datetime) -> str:
 
 
 def copy_messages(records: list[dict[str, Any]], regions: Regions, sqs: Any) -> dict[str, Any]:
-    """Handle messages of the queue; those that must wait are reported as failed, with a growing delay."""
+    """Handle messages of the queue.
+
+    Those that must wait are reported as failed, with a growing delay.
+    """
     failures = []
     for record in records:
         context = {"messageId": record["messageId"], "body": record["body"][:2000]}
@@ -343,7 +350,10 @@ def _gives_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool:
 
 
 def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
-    """Compare both Regions: queue missing copies, delete expired ones, announce finished ones. Return the metrics."""
+    """Compare both Regions: queue missing copies, delete expired ones, announce finished ones.
+
+    Return the metrics.
+    """
     settings = regions.settings
     copies = list(regions.list(regions.destination, ["manual"]))
     plan = make_plan(regions.list(regions.source, settings.types), copies, settings, now)
@@ -358,7 +368,8 @@ def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
                 act(one)
             except (ClientError, BotoCoreError, RuntimeError):  # the next run tries again
                 LOGGER.exception("failed", extra={"snapshot": one.arn})
-    # Only what can start now, in any order, so that snapshots that RDS always rejects do not hold up others.
+    # Only what can start now, in any order,
+    # so that snapshots that RDS always rejects do not hold up others.
     random.shuffle(plan.missing)
     for one in plan.missing[: max(COPIES_AT_ONCE - plan.in_progress, 0)]:
         body = json.dumps({"detail": {"SourceArn": one.arn}})

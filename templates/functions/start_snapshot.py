@@ -37,7 +37,10 @@ def snapshot_id(database: str, execution: str, longest: int) -> str:
 
 
 def snapshot_of(request: dict[str, Any], function_arn: str) -> dict[str, str]:
-    """Return kind, database, identifier and ARN of the snapshot. Raises ValueError for bad input."""
+    """Return kind, database, identifier and ARN of the snapshot.
+
+    Raises ValueError for bad input.
+    """
     given = request["input"] if isinstance(request.get("input"), dict) else {}
     kinds = {
         "DBInstanceIdentifier": ("snapshot", 255),
