@@ -33,7 +33,7 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure():
-    """Read botocore's models and each template once: every session and verb would read them again."""
+    """Read botocore's models and each template once, not again in every session and verb."""
     loaders.create_loader = functools.cache(loaders.create_loader)
     parse = documents.parse_template
     pickled = functools.cache(lambda text: pickle.dumps(parse(text, "")))
@@ -49,7 +49,7 @@ def pytest_configure():
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """Restore signal handlers: a verb that was interrupted ignores further signals until its process ends."""
+    """Restore signal handlers: an interrupted verb ignores signals until its process ends."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():
@@ -71,7 +71,10 @@ def _checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _checkout: None) -> Path:
-    """A copy of what people edit in a checkout (the tools themselves stay where they are), and the current folder."""
+    """A copy of what people edit in a checkout, which becomes the current folder.
+
+    The tools themselves stay where they are.
+    """
     top = tmp_path / "checkout"
     for folder in ("templates", "parameters", "tests/events"):
         shutil.copytree(ROOT / folder, top / folder)
@@ -101,7 +104,10 @@ def children_unmeasured(monkeypatch):
 
 @pytest.fixture
 def usual_depth():
-    """Python's own limit of recursion: libraries that other tests import raise it for the whole process."""
+    """Python's own limit of recursion.
+
+    Libraries that other tests import raise it for the whole process.
+    """
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)
     yield

@@ -28,9 +28,8 @@ KINDS = {
     "cluster-snapshot": ("DBClusterSnapshot", "DBCluster", "db_cluster_snapshot"),
 }
 OTHER_ENGINES = ("neptune", "docdb", "custom-")  # same API and event IDs, other or no copies
-# All other errors of the API end by themselves or when a person acts; the message waits. Both
-# quotas, of snapshots and of copies in progress, are SnapshotQuotaExceeded (RDS API reference,
-# CopyDBSnapshot).
+# All other errors of the API end by themselves or when a person acts; the message waits. Both quotas
+# (snapshots, copies in progress) are SnapshotQuotaExceeded (RDS API reference, CopyDBSnapshot).
 EXISTING = {"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"}
 PERMANENT = {"DBSnapshotNotFound", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"}
 PERMANENT |= {"InvalidParameterCombination", "InvalidParameterValue", "PermanentError"}
@@ -140,12 +139,10 @@ def reason_to_skip(snapshot: Snapshot, settings: Settings, now: datetime) -> str
 
 
 def copy_name(snapshot: Snapshot, owner: str) -> str:
-    """Return the name of the copy: the same for the same snapshot, at most 63 characters.
+    """Return the name of the copy: the same for the same snapshot.
 
-    That is the limit of RDS for clusters.
-
-    The hash contains the time of creation,
-    because the name of a deleted snapshot can be used again.
+    It has at most 63 characters, as RDS allows for clusters. The hash contains the time of
+    creation, because the name of a deleted snapshot can be used again.
     """
     key = f"{snapshot.arn}|{snapshot.created.isoformat(timespec='seconds')}|{owner}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:10]
@@ -302,10 +299,7 @@ def copy_one(body: str, regions: Regions, now: datetime) -> str:
 
 
 def copy_messages(records: list[dict[str, Any]], regions: Regions, sqs: Any) -> dict[str, Any]:
-    """Handle messages of the queue.
-
-    Those that must wait are reported as failed, with a growing delay.
-    """
+    """Handle messages of the queue; those that must wait fail, with a growing delay."""
     failures = []
     for record in records:
         context = {"messageId": record["messageId"], "body": record["body"][:2000]}
@@ -350,10 +344,7 @@ def _gives_up(record: dict[str, Any], error: Exception, sqs: Any) -> bool:
 
 
 def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
-    """Compare both Regions: queue missing copies, delete expired ones, announce finished ones.
-
-    Return the metrics.
-    """
+    """Queue missing copies, delete expired ones, announce finished ones; return the metrics."""
     settings = regions.settings
     copies = list(regions.list(regions.destination, ["manual"]))
     plan = make_plan(regions.list(regions.source, settings.types), copies, settings, now)
@@ -368,8 +359,7 @@ def reconcile(regions: Regions, sqs: Any, now: datetime) -> dict[str, int]:
                 act(one)
             except (ClientError, BotoCoreError, RuntimeError):  # the next run tries again
                 LOGGER.exception("failed", extra={"snapshot": one.arn})
-    # Only what can start now, in any order,
-    # so that snapshots that RDS always rejects do not hold up others.
+    # Only what can start now, in any order: snapshots that RDS always rejects hold up no others.
     random.shuffle(plan.missing)
     for one in plan.missing[: max(COPIES_AT_ONCE - plan.in_progress, 0)]:
         body = json.dumps({"detail": {"SourceArn": one.arn}})

@@ -1,7 +1,7 @@
-"""``make bench-deploy``: how late the end of a deployment is noticed, and how long deployments take beside the peers'.
+"""``make bench-deploy``: how late the end of a deployment is noticed, and the peers' times.
 
-Everything runs against an embedded AWS of its own. The peers stand in .venv-peers. Figures are printed as they are; the
-column 'wanted' is what issue 3 asks for.
+Everything runs against an embedded AWS of its own. The peers stand in .venv-peers. Figures are
+printed as they are; the column 'wanted' is what issue 3 asks for.
 """
 
 import json
@@ -65,7 +65,10 @@ def project(directory, prefix, stacks, regions=REGIONS, templates=None):
 
 
 def clean_environment(endpoint):
-    """Ours and the peers' processes keep their bytecode, as on a user's machine: compiling takes a second."""
+    """Ours and the peers' processes keep their bytecode, as on a user's machine.
+
+    Compiling takes a second.
+    """
     unwanted = ("AWS_", "PYTHONDONTWRITEBYTECODE")
     keep = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return keep | {
@@ -119,7 +122,9 @@ def sceptre_project(directory, build, prefix):
         (folder / "config.yaml").write_text(f"region: {region}\n")
         for name in PRODUCT:
             (folder / f"{name}.yaml").write_text(
-                f"template:\n  type: file\n  path: {name}.yaml\nstack_name: {prefix}{name}\nparameters:\n  LogRetentionInDays: '1'\n"
+                f"template:\n  type: file\n  path: {name}.yaml\n"
+                f"stack_name: {prefix}{name}\n"
+                "parameters:\n  LogRetentionInDays: '1'\n"
             )
 
 
@@ -144,7 +149,7 @@ def awscli(build, prefix):
 
 
 def clear(client):
-    """Deletes all stacks of a region: ten log resource policies are the most that a region takes."""
+    """Deletes all stacks of a region, which takes ten log resource policies at the most."""
     while names := [one["StackName"] for one in client.describe_stacks()["Stacks"]]:
         for name in names:
             client.delete_stack(StackName=name)
@@ -156,7 +161,10 @@ def median(values):
 
 
 def lags(directory, endpoint, count=16):
-    """Seconds between CloudFormation's own time of the end and this program's noticing, for stacks that end at odd times."""
+    """Seconds between CloudFormation's own time of the end and this program's noticing.
+
+    The stacks end at odd times.
+    """
     stacks = {f"slow{number}": {"template": "delayed"} for number in range(count)}
     project(directory, "lag-", stacks, regions=REGIONS[:1], templates={"delayed": DELAYED})
     os.chdir(directory)
@@ -214,7 +222,8 @@ def many(directory, endpoint):
         "threading.Thread.start=counted\n"
         "from eventstacks.__main__ import main\n"
         "sys.argv=['eventstacks','deploy','--env','bench','--yes','--json']; found=main()\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024, peak[0], found, file=sys.stderr)"
+        "memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "print(memory, peak[0], found, file=sys.stderr)"
     )
     begun = time.perf_counter()
     done = subprocess.run(
@@ -233,10 +242,8 @@ def many(directory, endpoint):
 
 
 def row(what, value, wanted="", *, ok=None):
-    print(
-        f"{what:<58} {value:>24}  {wanted:<14} {'' if ok is None else 'yes' if ok else 'NO'}".rstrip(),
-        flush=True,
-    )
+    verdict = "" if ok is None else "yes" if ok else "NO"
+    print(f"{what:<58} {value:>24}  {wanted:<14} {verdict}".rstrip(), flush=True)
 
 
 def main():

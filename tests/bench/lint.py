@@ -1,7 +1,8 @@
-"""What our lint rules add to cfn-lint's time: `make bench-lint [ARGS=FOLDER]`, the least of five runs of each.
+"""What our lint rules add to cfn-lint's time: `make bench-lint [ARGS=FOLDER]`, the least of 5 runs.
 
-Over build/ for two regions and for the regions that `make lint` asks for, over all templates of the fixtures, and over
-a folder of yours. The time is the processor's: a busy machine does not lengthen it.
+Over build/ for two regions and for the regions that `make lint` asks for, over all templates of the
+fixtures, and over a folder of yours. The time is the processor's: a busy machine does not lengthen
+it.
 """
 
 import resource

@@ -1,6 +1,7 @@
-"""How many events a second the pattern engine matches, beside the embedded AWS's engine in the same run.
+"""How many events a second the pattern engine matches, beside the embedded AWS's engine.
 
-Run by `make bench-patterns`. Every engine gets the same parsed events and the same rules; the verdicts must agree.
+Run by `make bench-patterns`. Every engine gets the same parsed events and the same rules;
+the verdicts must agree.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ def match_all(rules: dict[str, Pattern]) -> Callable[[dict[str, Any]], list[str]
 
 
 def measure(match: Callable[[dict[str, Any]], object], events: list[dict[str, Any]]) -> float:
-    """Events a second of processor time, which other work on the machine hardly changes: the best of some rounds."""
+    """Events a second of processor time: the best of some rounds.
+
+    Other work on the machine hardly changes it.
+    """
     best = 0.0
     for _ in range(ROUNDS):
         count, start = 0, time.process_time()

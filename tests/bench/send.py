@@ -1,9 +1,9 @@
-"""``make bench-send``: the sender's speed beside a bare boto3 loop, its memory, and its account under faults.
+"""``make bench-send``: the sender's speed beside a bare boto3 loop, memory, account under faults.
 
-Everything runs on loopback against tests/bench/stub.py (15 ms server time, plain HTTP), one run after the other, each in
-a process of its own. The peer is client.put_events in 32 threads with ten entries a call, which does nothing else: it
-makes its events, checks nothing, records nothing and retries nothing. Peer and sender alternate, and the medians are
-compared.
+Everything runs on loopback against tests/bench/stub.py (15 ms server time, plain HTTP), one run
+after the other, each in a process of its own. The peer is client.put_events in 32 threads with ten
+entries a call, which does nothing else: it makes its events, checks nothing, records nothing and
+retries nothing. Peer and sender alternate, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ import itertools, sys, threading, time, boto3
 from botocore.config import Config
 sys.path.insert(0, sys.argv[3])
 from send import detail
-client = boto3.client('events', region_name='us-east-1', endpoint_url=sys.argv[1], aws_access_key_id='a',
-                      aws_secret_access_key='b', config=Config(max_pool_connections=32))
+client = boto3.client('events', region_name='us-east-1', endpoint_url=sys.argv[1],
+                      aws_access_key_id='a', aws_secret_access_key='b',
+                      config=Config(max_pool_connections=32))
 numbers, calls = itertools.count(), int(sys.argv[2]) // 10
 def work():
     while (call := next(numbers)) < calls:
-        client.put_events(Entries=[{'Source': 'com.example.shop', 'DetailType': 'OrderPlaced', 'EventBusName': 'orders',
-                                    'Detail': detail(number).decode()} for number in range(call * 10, call * 10 + 10)])
+        client.put_events(Entries=[
+            {'Source': 'com.example.shop', 'DetailType': 'OrderPlaced', 'EventBusName': 'orders',
+             'Detail': detail(number).decode()}
+            for number in range(call * 10, call * 10 + 10)
+        ])
 begin = time.monotonic()
 threads = [threading.Thread(target=work) for _ in range(32)]
 for one in threads: one.start()
@@ -45,8 +49,8 @@ print(time.monotonic() - begin)
 
 def detail(number: int) -> bytes:
     text = (
-        b'{"id": %d, "customer": {"name": "Ada Lovelace", "country": "GB"}, "total": 99.50, "items": ['
-        % number
+        b'{"id": %d, "customer": {"name": "Ada Lovelace", "country": "GB"}, "total": 99.50, '
+        b'"items": [' % number
     )
     text += b'{"sku": "A-1", "count": 1}, {"sku": "B-2", "count": 2}], "note": "'
     return text + b"x" * (SIZE - len(text) - 2) + b'"}\n'

@@ -1,10 +1,12 @@
-"""A stand-in for EventBridge on loopback: answers PutEvents, injects faults, counts what it acknowledged.
+"""A stand-in for EventBridge on loopback: answers PutEvents, injects faults, counts what it took.
 
-``python tests/bench/stub.py [--delay 15] [--fail 0.05] [--throttle 0.02] [--cut 0.01] …`` prints its URL and ends when
-its stdin does, or after ``--seconds``. ``GET /counts`` returns the counts. ``GET /fault/MODE`` lets each PutEvents call
-fail from now on: ``hang`` (``hang-all``: every call), ``cut``, ``text`` (200, not JSON), ``list`` (200, a JSON list), an HTTP status, or a status
-with the seconds of Retry-After (``503,2``); ``none`` ends it. A Detail can have ``id`` (a number, to count what came
-twice), ``refuse`` (that entry is rejected with this code) and ``poison`` (its whole call is).
+``python tests/bench/stub.py [--delay 15] [--fail 0.05] [--throttle 0.02] [--cut 0.01] …`` prints
+its URL and ends when its stdin does, or after ``--seconds``. ``GET /counts`` returns the counts.
+``GET /fault/MODE`` lets each PutEvents call fail from now on: ``hang`` (``hang-all``: every call),
+``cut``, ``text`` (200, not JSON), ``list`` (200, a JSON list), an HTTP status, or a status with the
+seconds of Retry-After (``503,2``); ``none`` ends it. A Detail can have ``id`` (a number, to count
+what came twice), ``refuse`` (that entry is rejected with this code) and ``poison`` (its whole call
+is).
 """
 
 from __future__ import annotations
@@ -170,7 +172,8 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
                 return
             status, content = found
-            text = b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n"
+            text = b"HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.1\r\n"
+            text += b"Content-Length: %d\r\n"
             text += b"Retry-After: " * bool(self.bus.retry_after)
             text += self.bus.retry_after.encode() + b"\r\n" * bool(self.bus.retry_after) + b"\r\n"
             delay = self.bus.options.delay / 1000 if b"PutEvents" in head else 0

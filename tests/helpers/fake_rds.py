@@ -1,4 +1,7 @@
-"""RDS, SQS and EventBridge in memory, with time, quotas, faults and paging, for the functions that copy snapshots."""
+"""RDS, SQS and EventBridge in memory, for the functions that copy snapshots.
+
+They have time, quotas, faults and paging.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def fault(code, operation="Copy"):
 
 
 class World:
-    """Two Regions and one time. ``faults``: error codes that the next copies raise, one for each call."""
+    """Two Regions and one time.
+
+    ``faults``: error codes that the next copies raise, one for each call.
+    """
 
     def __init__(self, *, quota=20, copying=timedelta(minutes=30)):
         self.now, self.quota, self.copying = START, quota, copying

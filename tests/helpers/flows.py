@@ -26,7 +26,8 @@ def flow_of(resources, **where):
 
 
 def rule(name="R", pattern="{source: [shop]}", targets="", more=""):
-    return f"  {name}: {{Type: AWS::Events::Rule, Properties: {{EventPattern: {pattern}, Targets: [{targets}]{more}}}}}\n"
+    given = f"EventPattern: {pattern}, Targets: [{targets}]{more}"
+    return f"  {name}: {{Type: AWS::Events::Rule, Properties: {{{given}}}}}\n"
 
 
 def route(flow, event=None, bus=DEFAULT):
@@ -39,6 +40,7 @@ QUEUE = """
 """
 OPEN = """
   P%s: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref %s], PolicyDocument: {Statement: [
-    {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sqs:SendMessage', Resource: '*'}]}}}
+    {Effect: Allow, Principal: {Service: events.amazonaws.com},
+     Action: 'sqs:SendMessage', Resource: '*'}]}}}
 """
 TO_QUEUE = "{Id: q, Arn: !GetAtt Q.Arn}"

@@ -1,4 +1,4 @@
-"""A verb in this process: what `eventstacks …` would say, without the half second of a new interpreter."""
+"""A verb in this process: what `eventstacks …` would say, without the start of an interpreter."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Stacks made by CloudFormation's own calls, from a file of tests/fixtures or a template given as a dict."""
+"""Stacks made by CloudFormation's own calls, from a file of tests/fixtures or from a dict."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A receiver of webhooks on this machine: `python tests/helpers/receiver.py 8080` prints what it gets and answers 200."""
+"""A receiver of webhooks on this machine.
+
+`python tests/helpers/receiver.py 8080` prints what it gets and answers 200.
+"""
 
 import contextlib
 import json
@@ -11,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Receiver:
     """An HTTP server on 127.0.0.1 that records requests.
 
-    ``answers``: of the next requests, each (status, headers, seconds before the answer); then ``always``. Requests for
-    /token get an access token.
+    ``answers``: of the next requests, each (status, headers, seconds before the answer); then
+    ``always``. Requests for /token get an access token.
     """
 
     def __init__(self, port=0):

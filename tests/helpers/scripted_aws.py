@@ -1,4 +1,4 @@
-"""What the deployer needs besides a scripted CloudFormation: a clock, an environment and a listener."""
+"""What the deployer needs besides CloudFormation: a clock, an environment and a listener."""
 
 import threading
 from pathlib import Path

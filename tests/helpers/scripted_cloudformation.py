@@ -1,10 +1,11 @@
 # ruff: noqa: N803, FBT002, PLR0917 - the names and positions of the API that it stands for
 """A CloudFormation that follows a script, on a clock that only sleeping moves.
 
-It knows what the deployer may rely on, from the API reference and facts that were recorded on AWS: change sets,
-operations with events (newest first, paged), stacks that lag behind their events. What happens in an operation is given
-by the test as a timeline. What it is called with is held to botocore's model of the API. Faults are queued per
-operation; ``landed`` ones are done and their answer is lost.
+It knows what the deployer may rely on, from the API reference and facts that were recorded on AWS:
+change sets, operations with events (newest first, paged), stacks that lag behind their events. What
+happens in an operation is given by the test as a timeline. What it is called with is held to
+botocore's model of the API. Faults are queued per operation; ``landed`` ones are done and their
+answer is lost.
 """
 
 import itertools
@@ -103,7 +104,7 @@ class FakeCloudFormation:
         self.calls, self.faults = [], defaultdict(list)
         self.timelines = {"CREATE": CREATED, "UPDATE": UPDATED, "DELETE": DELETED}
         self.changes, self.no_change, self.reason = [QUEUE], False, None
-        self.nested = {}  # ARN of a nested stack's change set → its answer; there while its root's is
+        self.nested = {}  # ARN of a nested stack's change set → its answer, while its root's exists
         self.lag = 0.0  # seconds by which DescribeStacks is late
         self.page, self.shuffle = 100, None
         self.operation_events, self.outputs = [], {}
@@ -260,12 +261,14 @@ class FakeCloudFormation:
                 )
         elif stack_id is None or self.status(stack_id) == "REVIEW_IN_PROGRESS":
             raise refusal("ValidationError", f"Stack [{name}] does not exist")
-        arn = f"arn:aws:cloudformation:{self.region}:123456789012:changeSet/{given['ChangeSetName']}/{uuid.uuid4()}"
+        arn = f"arn:aws:cloudformation:{self.region}:123456789012:changeSet"
+        arn = f"{arn}/{given['ChangeSetName']}/{uuid.uuid4()}"
         status, reason = "CREATE_COMPLETE", ""
         if self.no_change is True or self.no_change == name:
             status, reason = (
                 "FAILED",
-                "The submitted information didn't contain changes. Submit different information to create a change set.",
+                "The submitted information didn't contain changes. "
+                "Submit different information to create a change set.",
             )
         if self.reason:
             status, reason = "FAILED", self.reason
@@ -342,15 +345,16 @@ class FakeCloudFormation:
         if one["execution"] != "AVAILABLE":
             raise refusal(
                 "InvalidChangeSetStatus",
-                f"ChangeSet [{arn}] cannot be executed in its current execution status of [{one['execution']}]",
+                f"ChangeSet [{arn}] cannot be executed "
+                f"in its current execution status of [{one['execution']}]",
             )
         status, stays = self.status(one["stack"]), one["given"].get("DeploymentConfig") or given
         if status in ("CREATE_FAILED", "UPDATE_FAILED") and not stays.get("DisableRollback"):
             raise refusal(
                 "ValidationError",
-                f"This stack is currently in a non-terminal [{status}] state. To update the stack from this state, "
-                "please use the disable-rollback parameter. To rollback to the last known good state, use the "
-                "rollback-stack API",
+                f"This stack is currently in a non-terminal [{status}] state. "
+                "To update the stack from this state, please use the disable-rollback parameter. "
+                "To rollback to the last known good state, use the rollback-stack API",
             )
         one["execution"] = "EXECUTE_IN_PROGRESS"
         self.stacks[one["stack"]]["updated"] = self.clock.now()
