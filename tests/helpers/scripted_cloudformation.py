@@ -267,8 +267,10 @@ class FakeCloudFormation:
         if self.no_change is True or self.no_change == name:
             status, reason = (
                 "FAILED",
-                "The submitted information didn't contain changes. "
-                "Submit different information to create a change set.",
+                (
+                    "The submitted information didn't contain changes. "
+                    "Submit different information to create a change set."
+                ),
             )
         if self.reason:
             status, reason = "FAILED", self.reason
