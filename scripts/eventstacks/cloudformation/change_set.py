@@ -170,8 +170,7 @@ def discard(stack: StackClient, change_set: ChangeSet, *, keep_stack: bool = Fal
             stack.call("delete_stack", retry_for=10, StackName=stack_id)
 
 
-# --- what must not be shown of a change set
-# --------------------------------------------------------
+# --- what must not be shown ------------------------------------------------------------------
 
 
 def _tainted(template: Mapping[str, Any], secret: set[str]) -> set[str]:

@@ -9,8 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from eventstacks.aws import Aws, Clock
-from eventstacks.cloudformation import failure, operation, outputs
-from eventstacks.cloudformation.inspect import status
+from eventstacks.cloudformation import failure, inspect, operation, outputs
 from eventstacks.cloudformation.plan import deployed_template
 from eventstacks.cloudformation.run import Preview, Result, Scope
 from eventstacks.cloudformation.stack import DELETED, IN_REVIEW, NOT_DEPLOYED, StackClient
@@ -88,7 +87,7 @@ def _consumers(scope: Scope) -> dict[StackRef, dict[str, list[str]]]:
         if ref not in refs and (used := {one for one in uses if one[0] in refs})
     }
     found: dict[StackRef, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for one in status(replace(scope, refs=list(others))):
+    for one in inspect.status(replace(scope, refs=list(others))):
         # A stack that cannot be read (UNKNOWN) counts as deployed.
         if one.status not in (IN_REVIEW, NOT_DEPLOYED):
             for giver, output in others[one.ref]:

@@ -215,7 +215,7 @@ def _match_rule(rule: Rule, event: Json, bus: str) -> Matched:
     if rule.pattern is None and rule.sender:
         return True, ()
     if rule.pattern is None:
-        return False, ("the rule has no pattern: it runs on a schedule",)
+        return False, ("the rule has no event pattern, so no event triggers it",)
     matched, why = match(rule.pattern, event)
     if matched and rule.state == "ENABLED" and _is_read_only_management(event):
         return False, ("a rule in state ENABLED does not receive read-only management events",)
