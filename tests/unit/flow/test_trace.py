@@ -66,7 +66,7 @@ def test_what_cannot_be_delivered(targets, policies, fate, code):
 
 @pytest.mark.parametrize(
     ("more", "words"),
-    [(", State: DISABLED", "disabled"), (", ScheduleExpression: rate(1 day)", "schedule")],
+    [(", State: DISABLED", "disabled"), (", ScheduleExpression: rate(1 day)", "no event pattern")],
 )
 def test_disabled_and_scheduled_rules_match_nothing(more, words):
     made = (
