@@ -1,4 +1,7 @@
-"""An embedded AWS for the test run: one per pytest-xdist worker, on a free port, stopped at the end."""
+"""An embedded AWS for the test run.
+
+Each worker of pytest-xdist has one, on a free port. It is stopped at the end.
+"""
 
 import functools
 import os
@@ -52,7 +55,8 @@ def clients(endpoint):
         client = boto3.client(
             service, region_name=region, endpoint_url=endpoint.url, **{**keys, **options}
         )
-        # boto3 does not sign AssumeRoleWithWebIdentity; the embedded AWS requires an access key in every request.
+        # boto3 does not sign AssumeRoleWithWebIdentity;
+        # the embedded AWS requires an access key in every request.
         scope = f"{endpoint.access_key}/20260101/{region}/{service}/aws4_request"
         client.meta.events.register(
             "before-send",
@@ -91,7 +95,7 @@ def start(clients, unique):
 
 @pytest.fixture
 def operate(endpoint, checkout, unique):
-    """operate(template, **parameters): an Operator of the stack, which lasts as long as the test."""
+    """operate(template, **parameters): an Operator of a stack that lasts as long as the test."""
     made = []
 
     def operator(template, **parameters):
@@ -121,7 +125,10 @@ def operate(endpoint, checkout, unique):
 
 @pytest.fixture
 def invoke(checkout, endpoint):
-    """invoke(*arguments): a verb, with ENV=local on the embedded AWS of the test run; it has to succeed."""
+    """invoke(*arguments): a verb with ENV=local, which has to succeed.
+
+    It runs on the embedded AWS of the test run.
+    """
 
     def call(*arguments):
         done = CliRunner().invoke(cli, arguments, standalone_mode=False)

@@ -1,4 +1,7 @@
-"""alerts on the embedded AWS: a failure of a stack reaches the topic once, and only CloudWatch may publish to it."""
+"""alerts on the embedded AWS: a failure of a stack reaches the topic once.
+
+Only CloudWatch may publish to the topic.
+"""
 
 import json
 import time

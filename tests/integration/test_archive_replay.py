@@ -21,7 +21,7 @@ def add_rule(one, name, marker):
 
 @pytest.fixture
 def archived(operate):
-    """A stack whose archive holds two events, and after them a rule of its own for one of the two."""
+    """A stack whose archive holds two events, and then gets a rule for one of the two."""
     one = operate("custom-event-bus")
     for marker in ("apple", "pear"):
         one.put(marker)

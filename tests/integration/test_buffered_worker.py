@@ -1,4 +1,7 @@
-"""buffered-worker on the embedded AWS: events through rule, queue and function, and what ends in the dead-letter queues."""
+"""buffered-worker on the embedded AWS: events through rule, queue and function.
+
+And what ends in the dead-letter queues.
+"""
 
 import json
 

@@ -19,7 +19,10 @@ pytestmark = pytest.mark.usefixtures("children_unmeasured")
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """run(*arguments): a verb in an empty folder; ``run.started`` are the embedded AWSs of the demo."""
+    """run(*arguments): a verb in an empty folder.
+
+    ``run.started`` are the embedded AWSs of the demo.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOCAL_AWS_DIR", str(tmp_path / "aws"))
     monkeypatch.setenv("LOCAL_AWS_PORT", "0")

@@ -32,7 +32,10 @@ def parameters(values):
 
 @contextlib.contextmanager
 def pipeline(clients, name, **values):
-    """The outputs of a github-deploy-role, for the environment 'dev' and stacks whose names begin with 'made-'."""
+    """The outputs of a github-deploy-role for the environment 'dev'.
+
+    Its stacks have names that begin with 'made-'.
+    """
     cloudformation = clients("cloudformation", REGION)
     values = {"StackNamePrefix": "made-", "Repository": REPOSITORY, **values}
     cloudformation.create_stack(
@@ -67,7 +70,10 @@ def providers(clients):
 
 @pytest.fixture(scope="module")
 def numbered_roles(clients, roles):
-    """Those of a repository whose token names it with its numbers; the account has its identity provider already."""
+    """The roles of a repository whose token names it with its numbers.
+
+    The account has its identity provider already.
+    """
     given = {"Repository": NUMBERED, "OidcProviderArn": roles["OidcProviderArn"]}
     with pipeline(clients, "made-numbered-github-deploy-role", **given) as outputs:
         yield outputs
@@ -128,7 +134,10 @@ def test_other_subjects_audiences_and_issuers_cannot_assume_a_role(take, output,
     ("output", "whence"), [("DeployRoleArn", "environment:dev"), ("PlanRoleArn", "pull_request")]
 )
 def test_a_repository_with_numeric_ids_is_matched_by_them(clients, numbered_roles, output, whence):
-    """GitHub: OpenID Connect reference, immutable subject claims. The numbers cannot be taken over."""
+    """GitHub: OpenID Connect reference, immutable subject claims.
+
+    The numbers cannot be taken over.
+    """
     role = numbered_roles[output]
     identity = assume(clients, role, f"{NUMBERED}:{whence}")("sts").get_caller_identity()
     assert identity["Arn"].endswith("/test")
@@ -243,7 +252,10 @@ def environment_of(roles, retention):
 
 
 def test_plan_and_deploy_work_with_the_roles(take, roles, clients):
-    """All calls of `make plan` and `make deploy`: for a new stack, for one that changes, and for one that does not."""
+    """All calls of `make plan` and `make deploy`.
+
+    For a new stack, for one that changes, and for one that does not.
+    """
     deploying = take("DeployRoleArn", DEV)
     planner = take("PlanRoleArn", f"{REPOSITORY}:pull_request")
     admin = clients("cloudformation", REGION)
@@ -267,8 +279,9 @@ def test_plan_and_deploy_work_with_the_roles(take, roles, clients):
 def test_only_the_deploy_role_can_upload_a_long_template(clients, endpoint, roles, unique):
     """PutObject is enough: nothing is listed.
 
-    CloudFormation reads TemplateURL with what its caller may do: the roles of the CDK's bootstrap stack are made so. The
-    embedded AWS reads it without asking, so that the deploying itself reads here what CloudFormation would.
+    CloudFormation reads TemplateURL with what its caller may do: the roles of the CDK's bootstrap
+    stack are made so. The embedded AWS reads it without asking, so that the deploying itself reads
+    here what CloudFormation would.
     """
     short = TEMPLATES["custom-event-bus"]
     long = short.text + "# so that it is too long for a request\n" * 1400

@@ -1,4 +1,7 @@
-"""The embedded AWS has no buses of the new kind: it refuses the stack, and drops no event that is sent to one."""
+"""The embedded AWS has no buses of the new kind.
+
+It refuses the stack, and drops no event that is sent to one.
+"""
 
 import json
 

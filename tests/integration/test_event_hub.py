@@ -1,4 +1,7 @@
-"""event-hub and event-spoke on the embedded AWS: what arrives, what is refused, and that nothing goes round."""
+"""event-hub and event-spoke on the embedded AWS.
+
+What arrives, what is refused, and that nothing goes round.
+"""
 
 import json
 
@@ -109,7 +112,8 @@ def test_the_role_sends_to_the_hub_only_and_for_this_rule_only(start, hub, uniqu
     events.put_targets(Rule=rule, Targets=[{**own, "Arn": arn_of(other, "Bus")}])
     put(spoke, "default", order=unique)
     assert why(spoke) == ["NO_PERMISSIONS"]
-    # Another rule with the same role; it may not write to the dead-letter queue of the spoke either.
+    # Another rule with the same role;
+    # it may not write to the dead-letter queue of the spoke either.
     events.put_targets(Rule=rule, Targets=[own])
     events.disable_rule(Name=rule)
     pattern = json.dumps({"source": [unique]})
@@ -131,7 +135,8 @@ def test_a_hub_that_sends_events_back_makes_no_loop(start, hub, unique, region, 
     spoke = start("event-spoke", "spoke", region, HubEventBusArn=arn_of(hub))
     back = f"arn:aws:events:{region}:{ACCOUNT}:event-bus/default"
     sender = start("event-spoke", "back", HubEventBusArn=back, EventBusName=hub.ids["EventBus"])
-    # Without its restriction to events of its own account and Region, this rule would close the loop.
+    # Without its restriction to events of its own account and Region,
+    # this rule would close the loop.
     pattern = json.dumps({"source": [{"prefix": "com.example"}]})
     sender.client("events").put_rule(
         Name=sender.ids["ForwardRule"].rsplit("|", 1)[-1],

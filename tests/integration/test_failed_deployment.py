@@ -109,7 +109,8 @@ Resources:
 
 
 def test_a_rolled_back_update_gives_the_reason_and_can_be_repeated(project):
-    # A rollback that fails as well cannot be had from the embedded AWS; tests/unit/cloudformation/test_recovery.py has it.
+    # A rollback that fails as well cannot be had from the embedded AWS;
+    # tests/unit/cloudformation/test_recovery.py has it.
     project.template("updating", UPDATING)
     project.write({"updating": {}}, regions=["us-east-1"])
     project.deploy()

@@ -11,23 +11,24 @@ from urllib.parse import parse_qs, urlsplit
 import in_process
 import pytest
 
-THROTTLED = (
-    400,
-    b"<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>",
+ERROR = (
+    b"<ErrorResponse><Error><Type>%s</Type><Code>%s</Code><Message>%s</Message></Error>"
+    b"</ErrorResponse>"
 )
-BROKEN = (
-    500,
-    b"<ErrorResponse><Error><Type>Receiver</Type><Code>InternalFailure</Code><Message>oops</Message></Error></ErrorResponse>",
-)
+THROTTLED = (400, ERROR % (b"Sender", b"Throttling", b"Rate exceeded"))
+BROKEN = (500, ERROR % (b"Receiver", b"InternalFailure", b"oops"))
 EXPIRED = (
     403,
-    b"<ErrorResponse><Error><Type>Sender</Type><Code>ExpiredToken</Code><Message>The security token included in the request is expired</Message></Error></ErrorResponse>",
+    ERROR % (b"Sender", b"ExpiredToken", b"The security token included in the request is expired"),
 )
 
 
 @pytest.fixture
 def proxy(endpoint):  # noqa: C901 - a server, its handler, its faults
-    """proxy.faults[action] is a list of what to do to the next calls of it: an answer, 'cut', 'lose' (done, no answer), a number of seconds, None."""
+    """proxy.faults[action] is a list of what to do to the next calls of it.
+
+    An answer, 'cut', 'lose' (done, no answer), a number of seconds, or None.
+    """
     target = urlsplit(endpoint.url)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -52,7 +53,8 @@ def proxy(endpoint):  # noqa: C901 - a server, its handler, its faults
                 self.path,
                 body,
                 {
-                    # The environment's endpoint is the proxy, for which the tools use dummy credentials.
+                    # The environment's endpoint is the proxy,
+                    # for which the tools use dummy credentials.
                     name: value.replace("Credential=test/", f"Credential={endpoint.access_key}/")
                     for name, value in self.headers.items()
                     if name.lower() != "host"

@@ -1,4 +1,4 @@
-"""`make new`: from a name to a delivered event, for every kind of target, in a copy of the checkout."""
+"""`make new`: from a name to a delivered event, for every kind of target, in a copied checkout."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def set_parameter(project, name, value):
 
 
 def receive(clients, outputs, source):
-    """Return a function that returns the events that arrive in a queue, which ``source`` connects."""
+    """A function that returns the events that arrive in a queue, which ``source`` connects."""
     sqs = clients("sqs", REGION)
     url = sqs.create_queue(QueueName=outputs["EventRuleArn"].rsplit("-", 2)[-2] + "-seen")[
         "QueueUrl"

@@ -79,7 +79,8 @@ def cases(draw):
     return (made if "$or" in made else {"detail": made}), detail
 
 
-# No disagreement in 6,000 random cases. Cases recorded on AWS itself hold the matcher in tests/unit/patterns.
+# No disagreement in 6,000 random cases.
+# Cases recorded on AWS itself hold the matcher in tests/unit/patterns.
 @pytest.mark.usefixtures("unmeasured")
 @settings(
     max_examples=100,

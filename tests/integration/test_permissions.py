@@ -1,7 +1,8 @@
-"""Each rule and each function can do what it must, and not the next thing: another log group, queue, bus, bucket.
+"""Each rule and each function can do what it must, and not the next thing.
 
-The embedded AWS decides by the policies that the stacks made (AUTH): what it refuses a rule arrives in the dead-letter
-queue as NO_PERMISSIONS, what it refuses a function is told to the function.
+The next thing is another log group, queue, bus or bucket. The embedded AWS decides by the policies
+that the stacks made (AUTH): what it refuses a rule arrives in the dead-letter queue as
+NO_PERMISSIONS, what it refuses a function is told to the function.
 """
 
 import io
@@ -20,7 +21,8 @@ from eventstacks.local import policies
 REGION = "eu-central-1"
 TEMPLATES = rendering.render_all()
 # The target of event-spoke is in another stack, and the embedded AWS has no buses of the new kind:
-# tests/integration/test_event_hub.py and tests/templates/test_event_bus_v2.py ask for their permissions.
+# tests/integration/test_event_hub.py and tests/templates/test_event_bus_v2.py ask for their
+# permissions.
 ELSEWHERE = {"event-spoke", "event-bus-v2"}
 STACKS = [
     name
@@ -52,13 +54,15 @@ def until(find, wanted, wait=60.0):
 
 @pytest.fixture(scope="module")
 def resources(clients):
-    """resources(template): {logical id: physical id} of a stack of it, with the defaults of all parameters.
+    """resources(template): {logical id: physical id} of a stack of it.
 
-    Its functions do not consume queues: what arrives in a queue stays there, for the test to see.
+    All its parameters have their defaults. Its functions do not consume queues: what arrives in a
+    queue stays there, for the test to see.
     """
     cloudformation, aws_lambda = clients("cloudformation", REGION), clients("lambda", REGION)
     made = {}
-    # A worker that gets some of these tests again later makes the stacks again, while the first ones are being deleted.
+    # A worker that gets some of these tests again later makes the stacks again,
+    # while the first ones are being deleted.
     prefix = f"permit-{uuid.uuid4().hex[:6]}"
 
     def of(template):
@@ -145,7 +149,8 @@ def test_no_other_rule_of_the_bus_may_use_the_targets_of_the_stack(
     url, own = queue
     for number, (bus, _, targets) in enumerate(rules(clients, template, resources)):
         arns = {one["Arn"] for one in targets} | {one["DeadLetterConfig"]["Arn"] for one in targets}
-        # PutTargets refuses an API destination without a role: that of the stack trusts its rule only.
+        # PutTargets refuses an API destination without a role:
+        # that of the stack trusts its rule only.
         roles = {
             one["Arn"]: {"RoleArn": one["RoleArn"]}
             for one in targets
@@ -248,13 +253,14 @@ def handler(tries, context):
             getattr(boto3.client(service), call)(**arguments)
             answers.append("done")
         except Exception as error:
-            answers.append(getattr(error, "response", {}).get("Error", {}).get("Code") or repr(error))
+            code = getattr(error, "response", {}).get("Error", {}).get("Code")
+            answers.append(code or repr(error))
     return answers
 """
 
 
 def work_of(template, function):
-    """The logical IDs of what a function is given: what it reads from, and what it sends or writes to."""
+    """The logical IDs of what a function works on: (what it reads from, what it writes to)."""
     document = TEMPLATES[template].document["Resources"]
     reads, writes = set(), set()
     for one in (

@@ -1,4 +1,7 @@
-"""scheduled-task on the embedded AWS: runs arrive with their keys, and what fails is kept by the role's permission."""
+"""scheduled-task on the embedded AWS: runs arrive with their keys.
+
+What fails is kept, by the permission of the role.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -131,7 +134,8 @@ def test_a_function_is_invoked(start):
 
 def test_a_disabled_schedule_does_not_run(task, bus):
     stack = task(ScheduleState="DISABLED")
-    # The embedded AWS looks once a second: what comes after it shows that the schedule above was passed over.
+    # The embedded AWS looks once a second:
+    # what comes after it shows that the schedule above was passed over.
     change(stack)
     stack.client("scheduler").get_schedule(
         Name=stack.ids["Schedule"], GroupName=stack.ids["ScheduleGroup"]

@@ -1,4 +1,7 @@
-"""A second rule to a log group, as docs/stacks/custom-event-bus.md shows it: what both rules match arrives from both."""
+"""A second rule to a log group, as docs/stacks/custom-event-bus.md shows it.
+
+What both rules match arrives from both.
+"""
 
 import json
 import re
@@ -11,13 +14,17 @@ from eventstacks import rendering
 
 PAGE = Path(__file__).parents[2] / "docs" / "stacks" / "custom-event-bus.md"
 CALL = re.compile(
-    r"\{\{ (event_log\.log_group|delivery\.dead_letter_queue|alarms\.(?:rule|composite))\(.*?\) \}\}\n",
+    r"\{\{ (event_log\.log_group|delivery\.dead_letter_queue|alarms\.(?:rule|composite))"
+    r"\(.*?\) \}\}\n",
     re.DOTALL,
 )
 
 
 def as_documented(template):
-    """The template with the page's rule before its log group, and the page's calls in the places of its own."""
+    """The template with the page's rule before its log group.
+
+    The page's calls are in the places of its own.
+    """
     (block,) = re.findall(r"```jinja\n(.*?)```", PAGE.read_text(), re.DOTALL)
     calls = {}
     for call in CALL.finditer(block):

@@ -1,4 +1,7 @@
-"""rds-snapshot-copy on the embedded AWS: a snapshot in one Region becomes a copy in the other, or a dead-letter message."""
+"""rds-snapshot-copy on the embedded AWS.
+
+A snapshot in one Region becomes a copy in the other, or a dead-letter message.
+"""
 
 import json
 import uuid
@@ -14,7 +17,7 @@ HERE, THERE = "eu-central-1", "eu-west-1"
 
 @pytest.fixture(scope="module")
 def stack(clients):
-    """The outputs of a deployed stack; one for all tests, whose databases have names of their own."""
+    """The outputs of a deployed stack: one for all tests, each of which has its own databases."""
     cloudformation, name = clients("cloudformation", HERE), f"t{uuid.uuid4().hex[:8]}"
     cloudformation.create_stack(
         StackName=name,

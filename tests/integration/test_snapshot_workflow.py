@@ -1,4 +1,4 @@
-"""rds-snapshot-workflow on the embedded AWS: it waits without polling, and no lost event stops it."""
+"""rds-snapshot-workflow on the embedded AWS: it waits without polling; no lost event stops it."""
 
 import json
 

@@ -35,7 +35,8 @@ def make(endpoint, name, template=None, **parameters):
 def deploy(endpoint, templates):
     """deploy(name, template, **parameters): the stack, until the end of the test.
 
-    It has to go then: an account has room for ten resource policies of CloudWatch Logs, here as on AWS.
+    It has to go then: an account has room for ten resource policies of CloudWatch Logs,
+    here as on AWS.
     """
     deployed = []
 
@@ -54,7 +55,10 @@ def deploy(endpoint, templates):
 
 
 def cause(aws, mark):
-    """What the demo does with the stack; return the log groups that receive it, and the messages in each."""
+    """Do with the stack what the demo does.
+
+    Return the log groups that receive it, and the messages in each.
+    """
     (ref,) = aws.environment.choose()
     _, groups, count = project._cause(aws, ref, mark)
     return groups, count
@@ -257,7 +261,8 @@ def test_alarms_are_created_for_a_topic(endpoint, deploy, unique):
         "IngestionToInvocationSuccessLatency",
         "ApproximateNumberOfMessagesVisible",
     }
-    # A queue that is not used reports nothing after six hours (SQS guide, 'Monitoring'): a full one must not look empty.
+    # A queue that is not used reports nothing after six hours (SQS guide, 'Monitoring'):
+    # a full one must not look empty.
     missing = {one["MetricName"]: one["TreatMissingData"] for one in alarms}
     assert missing.pop("ApproximateNumberOfMessagesVisible") == "ignore"
     assert set(missing.values()) == {"notBreaching"}

@@ -1,6 +1,6 @@
-"""table-outbox on the embedded AWS: a transaction becomes an event, and one that cannot be sent is not lost.
+"""table-outbox on the embedded AWS: a transaction becomes an event.
 
-The code of docs/stacks/table-outbox.md is run unchanged.
+An event that cannot be sent is not lost. The code of docs/stacks/table-outbox.md is run unchanged.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What trace says is what happens on the embedded AWS: for every sample event and every kind of target."""
+"""What trace says is what happens on the embedded AWS: all sample events, every kind of target."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from eventstacks.flow.resolve import _TYPES, Stack
 from eventstacks.flow.targets import service_of
 
 REGION, ACCOUNT = "eu-central-1", "000000000000"
-# Their targets are in another stack or on another machine, or a pipe reads what comes in: test_event_hub.py,
-# test_webhook_out.py and test_table_outbox.py deploy these.
+# Their targets are in another stack or on another machine, or a pipe reads what comes in:
+# test_event_hub.py, test_webhook_out.py and test_table_outbox.py deploy these.
 ELSEWHERE = {"event-spoke", "table-outbox", "webhook-out"}
 TARGETS = Path("tests/fixtures/stacks/targets-of-every-kind.yaml")
 SAMPLES = [
@@ -36,9 +36,10 @@ def until(find, wanted, wait=60.0):
 
 @pytest.fixture
 def deploy(clients, unique):
-    """deploy(text, **parameters): the Stack, whose resources all have a name. It is deleted after the test.
+    """deploy(text, **parameters): the Stack, whose resources all have a name.
 
-    Its functions do not consume queues: what arrives in a queue stays there, for the test to see.
+    It is deleted after the test. Its functions do not consume queues: what arrives in a queue stays
+    there, for the test to see.
     """
     cloudformation, aws_lambda = clients("cloudformation", REGION), clients("lambda", REGION)
     made = []
@@ -102,7 +103,7 @@ def queue_messages(clients, url):
 
 
 def arrivals(clients, target):
-    """A function that returns all that has come to a log group, a queue or the log of a function."""
+    """A function that returns what has come to a log group, a queue or the log of a function."""
     if target.type == "AWS::SQS::Queue":
         url, bodies = clients("sqs", REGION).get_queue_url(QueueName=target.name)["QueueUrl"], []
 
@@ -118,7 +119,10 @@ def arrivals(clients, target):
 
 
 def disguise(event, mark):
-    """PutEvents refuses sources of AWS: ``test.`` replaces ``aws.``; ``mark`` identifies the event."""
+    """Return a copy of an event that PutEvents accepts; ``mark`` identifies it.
+
+    PutEvents refuses sources of AWS: ``test.`` replaces ``aws.``.
+    """
     detail = {**event["detail"], "mark": mark}
     for name in {"object", "requestParameters"} & detail.keys():
         detail[name] = {
@@ -158,8 +162,11 @@ def test_a_sample_event_goes_where_trace_says(path, deploy, clients, unique):
     found = trace.trace(planned, event, bus)
     assert samples.deviations([found], sample.expect) == []
     if event["account"] != ACCOUNT:
-        return  # PutEvents writes the caller's account into the event: that it would match is all that can be asked
-    # After it goes one that reaches every target: once that is there, what is not there does not come.
+        # PutEvents writes the caller's account into the event: all that can be asked
+        # is whether it would match.
+        return
+    # After it goes one that reaches every target: once that is there,
+    # what is not there does not come.
     alike = (
         one
         for one in (samples.parse(path.read_text(), str(path)) for path in SAMPLES)

@@ -1,4 +1,4 @@
-"""webhook-out on the embedded AWS, against a receiver on this machine that answers, fails, delays and throttles."""
+"""webhook-out on the embedded AWS, with a receiver that answers, fails, delays and throttles."""
 
 import base64
 import json

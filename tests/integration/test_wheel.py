@@ -1,4 +1,7 @@
-"""The wheel in an environment of its own, outside the checkout: a project from init to its first event, and the demo."""
+"""The wheel in an environment of its own: from init to the first event, and the demo.
+
+The checkout is not used.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""What goes into a stack, and must come out: in the log groups that its outputs name, on its bus, or as a finished workflow."""
+"""What goes into a stack, and must come out.
+
+It comes out in the log groups that its outputs name, on its bus, or as a finished workflow.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,14 @@ from typing import Any
 
 import boto3
 
-PATIENCE = 60.0  # seconds for an event to come through; the embedded AWS needs less than one, unless the machine is busy
+# Seconds for an event to come through. The embedded AWS needs less than one, unless the machine
+# is busy.
+PATIENCE = 60.0
 EVENTS = Path(__file__).parents[1] / "events"
 Values = Mapping[str, str]  # outputs or parameters
 HasArrived = Callable[[], bool]
-# Region, outputs, parameters, marker. A probe gives what tells whether the event arrived; None: look in the log groups.
+# Region, outputs, parameters, marker. A probe gives what tells whether the event arrived;
+# None: look in the log groups.
 Probe = Callable[[str, Values, Values, str], AbstractContextManager[HasArrived | None]]
 _session, _lock = boto3.session.Session(), threading.Lock()
 
@@ -37,7 +43,10 @@ def client(service: str, region: str) -> Any:
 
 
 def sample(template: str) -> dict[str, Any] | None:
-    """The first event of tests/events/<template>/ that a stack with the template's defaults must take, if one may send it."""
+    """The first event of tests/events/<template>/ that a stack with the defaults must take.
+
+    None if no such event may be sent.
+    """
     for path in sorted((EVENTS / template).glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         event = found.get("event", {})
@@ -68,7 +77,10 @@ def send_sample(region: str, outputs: Values, _parameters: Values, marker: str) 
 
 @contextlib.contextmanager
 def put_object(region: str, outputs: Values, parameters: Values, marker: str) -> Iterator[None]:
-    """An object in the stack's bucket. It stays there, so that the bucket is kept as one in use is."""
+    """An object in the stack's bucket.
+
+    It stays there, so that the bucket is kept as one in use is.
+    """
     key = f"{parameters.get('ObjectKeyPrefix', '')}{marker}.txt"
     client("s3", region).put_object(Bucket=outputs["DataBucketName"], Key=key, Body=b"")
     yield
@@ -119,7 +131,10 @@ def copy_snapshot(region: str, outputs: Values, parameters: Values, marker: str)
 
 @contextlib.contextmanager
 def received(region: str, bus: str, name: str, detail: Mapping[str, Any]) -> Iterator[HasArrived]:
-    """A rule on a bus for events with this detail and a queue that receives them; both are deleted afterwards."""
+    """A rule on a bus for events with this detail, and a queue that receives them.
+
+    Both are deleted afterwards.
+    """
     events, sqs = client("events", region), client("sqs", region)
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     (arn,) = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])[
@@ -176,7 +191,10 @@ def run_schedule(
 def run_workflow(
     region: str, outputs: Values, parameters: Values, marker: str
 ) -> Iterator[HasArrived]:
-    """An execution of the stack's workflow, which an event has to finish; its snapshot is deleted afterwards."""
+    """An execution of the stack's workflow, which an event has to finish.
+
+    Its snapshot is deleted afterwards.
+    """
     workflows = client("stepfunctions", region)
 
     def has_succeeded() -> bool:
@@ -198,8 +216,9 @@ def run_workflow(
                 rds.delete_db_snapshot(DBSnapshotIdentifier=one["DBSnapshotIdentifier"])
 
 
-# What it takes to make AWS itself send an event, by the stack's output TemplateName. Other stacks get their sample event;
-# those without one are created and deleted, and nothing is sent through them.
+# What it takes to make AWS itself send an event, by the stack's output TemplateName. Other stacks
+# get their sample event; those without one are created and deleted, and nothing is sent through
+# them.
 PROBES: dict[str, Probe] = {
     "rds-snapshot-copy": copy_snapshot,
     "rds-snapshot-events": make_snapshot,
@@ -214,7 +233,8 @@ ARRIVALS = {
     "scheduled-task": "its bus",
     "table-outbox": "its bus",
 }
-# Stacks whose receiver does not exist, and the codes of the message with which an event has to end in the dead-letter queue.
+# Stacks whose receiver does not exist,
+# and the codes of the message with which an event has to end in the dead-letter queue.
 WITHOUT_RECEIVER = {
     "event-spoke": ("NO_PERMISSIONS", "NO_RESOURCE"),
     "webhook-out": ("CONNECTION_FAILURE",),
@@ -266,7 +286,8 @@ def holds(region: str, group: str, marker: str) -> bool:
 def dead_letter(region: str, url: str | None, marker: str) -> str:
     """Return the error in a message of the stack's dead-letter queue, "" if there is none.
 
-    Those of other probes do not count: stacks in one Region see the snapshots that others make and delete.
+    Those of other probes do not count:
+    stacks in one Region see the snapshots that others make and delete.
     """
     asked = {"MessageAttributeNames": ["All"], "MaxNumberOfMessages": 10}
     messages = (

@@ -1,4 +1,7 @@
-"""What an AWS holds, to compare before and after; and the removal of buckets and tables that a stack keeps on purpose."""
+"""What an AWS holds, to compare before and after.
+
+And the removal of buckets and tables that a stack keeps on purpose.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def inventory(regions: list[str]) -> set[Thing]:
 
 
 def kept(stack: Any) -> list[Thing]:
-    """The buckets and tables of a taskcat Stack that its template says to keep when it is deleted."""
+    """The buckets and tables of a taskcat Stack that its template keeps when it is deleted."""
     resources = stack.template.template["Resources"]
     return [
         (stack.region_name, one.type, one.physical_id)

@@ -21,7 +21,10 @@ NOT_EMBEDDED = "AWS::EventsV2"  # its resource types exist on AWS only
 
 
 def reasons(events: Iterable[Any], verbs: tuple[str, ...] = ("CREATE", "DELETE")) -> list[str]:
-    """The resources that failed, first one first, from a stack's events, newest first; not those merely cancelled."""
+    """The reasons of the resources that failed, the first failure first.
+
+    The events are newest first. Resources that were merely cancelled are left out.
+    """
     failed = [
         event
         for event in events
@@ -36,7 +39,10 @@ def reasons(events: Iterable[Any], verbs: tuple[str, ...] = ("CREATE", "DELETE")
 
 
 def creation_problems(stack: Any) -> list[str]:
-    """Why a stack was not created: its resources' reasons, or CloudFormation's word on the whole; empty when it was."""
+    """Why a stack was not created; empty when it was.
+
+    The reasons of its resources, or CloudFormation's for the whole stack.
+    """
     if stack.status == "CREATE_COMPLETE":
         return []
     found = [] if stack.launch_exception else reasons(stack.events(refresh=True))
@@ -75,7 +81,10 @@ def look(stack: Any) -> tuple[str, list[str]]:
 
 
 def skip_unknown(tests: dict[str, Any], chosen: str, root: Path) -> None:
-    """Remove the tests of templates that the embedded AWS cannot create, with a line about each that was chosen."""
+    """Remove the tests of templates that the embedded AWS cannot create.
+
+    A line is printed about each that was chosen.
+    """
     for name, test in list(tests.items()):
         if NOT_EMBEDDED in (root / test.template).read_text(encoding="utf-8"):
             del tests[name]
@@ -84,7 +93,7 @@ def skip_unknown(tests: dict[str, Any], chosen: str, root: Path) -> None:
 
 
 def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
-    """Run a taskcat CFNTest with all that is looked at besides; gives the problems as they are found."""
+    """Run a taskcat CFNTest with all that is looked at besides; yield the problems."""
     from taskcat.exceptions import TaskCatException
 
     before, trouble, things, stacks = leftovers.inventory(regions), "", [], []
@@ -115,8 +124,11 @@ def run(test: Any, regions: list[str], output: Path) -> Iterator[str]:
     for region, kind, name in sorted(leftovers.inventory(regions) - before):
         yield f"{region}: left behind: {kind} {name}"
     if stacks:
-        counts = f"{len(stacks)} stacks created and deleted, and {kept} buckets and tables that their templates keep"
-        print(f"{counts}; see {output / 'index.html'}")
+        print(
+            f"{len(stacks)} stacks created and deleted, "
+            f"and {kept} buckets and tables that their templates keep; "
+            f"see {output / 'index.html'}"
+        )
 
 
 def main() -> int:

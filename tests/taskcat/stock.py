@@ -1,4 +1,4 @@
-"""taskcat's own program, as `taskcat` starts it; where it cannot start, what keeps it from it is put right first.
+"""taskcat's own program, as `taskcat` starts it, after what keeps it from starting is put right.
 
 Run by `make taskcat ENV=…` with taskcat's own Python; the arguments are taskcat's.
 """

@@ -29,7 +29,10 @@ def program(tmp_path, monkeypatch):
     def make(name, code):
         file = tmp_path / name
         file.write_text(
-            f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nenv > {tmp_path}/environment\nexit {code}\n'
+            "#!/bin/sh\n"
+            f'echo "$@" > {tmp_path}/arguments\n'
+            f"env > {tmp_path}/environment\n"
+            f"exit {code}\n"
         )
         file.chmod(0o755)
         monkeypatch.setattr(launcher, "TASKCAT", tmp_path)

@@ -1,4 +1,4 @@
-"""What is wrong with a template of this kind on AWS today: one function a defect, each giving what it found.
+"""What is wrong with a template of this kind on AWS today: one function for each defect.
 
 The article's templates (tests/fixtures/article) have every one of them; ours must have none.
 """
@@ -60,7 +60,7 @@ def mentions(value: Any, name: str) -> bool:
 
 
 def names_rule(template: dict[str, Any], value: Any, rule: str) -> bool:
-    """Whether an expression is the rule's ARN: by a reference to the rule, or made from its name."""
+    """Whether an expression is the rule's ARN: a reference to the rule, or made from its name."""
     name = template["Resources"][rule]["Properties"].get("Name", {}).get("Fn::Sub")
     return mentions(value, rule) or (name is not None and f"/{name}" in json.dumps(value))
 
@@ -101,7 +101,7 @@ def old_runtime(template: dict[str, Any]) -> list[str]:
 
 
 def costly_trail(template: dict[str, Any]) -> list[str]:
-    """A second copy of management events, other regions, reads, everything: paid for and not used."""
+    """A second copy of management events, other Regions, reads, everything: paid for, not used."""
     found = []
     for name, trail in resources(template, "AWS::CloudTrail::Trail").items():
         properties = trail["Properties"]
@@ -122,7 +122,10 @@ def costly_trail(template: dict[str, Any]) -> list[str]:
 
 
 def open_trail_bucket(template: dict[str, Any]) -> list[str]:
-    """Only the one trail may write to its bucket (aws:SourceArn), and only where CloudTrail writes (AWSLogs/)."""
+    """Only the one trail may write to its bucket (aws:SourceArn), and only where CloudTrail writes.
+
+    That is below AWSLogs/.
+    """
     found = []
     for name, policy in resources(template, "AWS::S3::BucketPolicy").items():
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
@@ -181,7 +184,7 @@ def failed_uploads(template: dict[str, Any]) -> list[str]:
 
 
 def any_snapshot_event(template: dict[str, Any]) -> list[str]:
-    """Without EventID the rule also matches deletions, failures and snapshots that are still being made."""
+    """Without EventID the rule also matches deletions, failures and snapshots not yet available."""
     return [
         str(p["source"])
         for p in patterns(template)
@@ -253,7 +256,8 @@ def function_without_log_group_or_failure_destination(template: dict[str, Any]) 
         logging = function["Properties"].get("LoggingConfig")
         if not any(mentions(logging, group) for group in groups):
             found.append(f"{name}: Lambda's own log group")
-        # A queue keeps what its function fails on; a state machine, a schedule or a subscriber sees the failure itself.
+        # A queue keeps what its function fails on; a state machine,
+        # a schedule or a subscriber sees the failure itself.
         callers = [
             *resources(template, "AWS::Lambda::EventInvokeConfig").values(),
             *resources(template, "AWS::Lambda::EventSourceMapping").values(),
@@ -266,7 +270,8 @@ def function_without_log_group_or_failure_destination(template: dict[str, Any]) 
     return found
 
 
-# Actions without a resource type, and reading actions whose resource types are too narrow for what they read.
+# Actions without a resource type, and reading actions whose resource types are too narrow for what
+# they read.
 UNSCOPED = {
     "rds:DescribeDBClusterSnapshots",
     "rds:DescribeDBSnapshots",
@@ -392,5 +397,6 @@ OF_STACK = {
         wide_role,
     ),
 }
-# The article's templates do not have these, or no longer in the fixtures (a function that is to run needs a runtime).
+# The article's templates do not have these,
+# or no longer in the fixtures (a function that is to run needs a runtime).
 ELSEWHERE = (old_runtime, clashing_name, inline_bus_policy, loose_permission, unencrypted_queue)

@@ -1,4 +1,4 @@
-"""One failure sends one notification: metric alarms act through the stack's composite alarm alone."""
+"""One failure sends one notification: metric alarms act through the stack's composite alarm."""
 
 import json
 import re

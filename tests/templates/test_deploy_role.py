@@ -1,4 +1,4 @@
-"""github-deploy-role: what its template grants, compared with the other templates and AWS's schemas."""
+"""github-deploy-role: its permissions, compared with the other templates and AWS's schemas."""
 
 import fnmatch
 import json
@@ -21,7 +21,10 @@ def execution_statements():
 
 
 def test_the_audience_is_the_same_in_every_partition():
-    """A client id of the provider's own (IAM User Guide, create an OIDC provider), not the address of an endpoint."""
+    """A client id of the provider's own, not the address of an endpoint.
+
+    Source: IAM User Guide, create an OIDC provider.
+    """
     resources = TEMPLATES["github-deploy-role"].document["Resources"]
     for role in ("PlanRole", "DeployRole"):
         (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
@@ -33,7 +36,8 @@ def test_the_audience_is_the_same_in_every_partition():
         )
 
 
-# What the handlers of the resource types ask for and our stacks do not use: the ExecutionRole does without it.
+# What the handlers of the resource types ask for and our stacks do not use:
+# the ExecutionRole does without it.
 UNUSED = [
     "*:AllowVendedLogDeliveryForResource",  # of services other than EventBridge
     "ec2:*",
@@ -86,7 +90,7 @@ UNUSED = [
 
 
 def test_the_execution_role_allows_what_the_resource_types_of_the_stacks_need():
-    """Held to AWS's own schemas of the resource types (handlers.*.permissions), as cfn-lint carries them."""
+    """Held to AWS's schemas of the resource types (handlers.*.permissions), which cfn-lint has."""
     actions = [
         action.lower()
         for statement in execution_statements()
@@ -120,7 +124,7 @@ def test_the_execution_role_allows_what_the_resource_types_of_the_stacks_need():
 
 
 def test_the_policy_of_the_execution_role_is_within_the_quota():
-    """The inline policies of a role have at most 10,240 characters (IAM quotas), spaces not counted."""
+    """The inline policies of a role have at most 10,240 characters without spaces (IAM quotas)."""
     template = TEMPLATES["github-deploy-role"].document
     given = {"StackNamePrefix": "a" * 12, "Repository": REPOSITORY}
     where = {"name": "x", "region": "us-gov-west-1", "account": "1" * 12}
@@ -131,7 +135,7 @@ def test_the_policy_of_the_execution_role_is_within_the_quota():
 
 
 def test_the_execution_role_covers_the_log_groups_of_the_stacks():
-    """Every name that a template gives begins with the stack's name, which begins with the prefix."""
+    """The names of templates begin with the stack's name, which begins with the prefix."""
     text = json.dumps(TEMPLATES["github-deploy-role"].document["Resources"]["ExecutionRole"])
     for template in TEMPLATES.values():
         for one in template.document["Resources"].values():

@@ -1,4 +1,7 @@
-"""event-bus-v2, which the embedded AWS cannot create: held to the API's model and to the resource schemas."""
+"""event-bus-v2, which the embedded AWS cannot create.
+
+It is held to the model of the API and to the resource schemas.
+"""
 
 import itertools
 import json

@@ -45,8 +45,8 @@ PARAMETER_KEYS = [
     "NoEcho",
 ]
 
-# Any default would be wrong for somebody: whose workflows may deploy, where copies are needed, which events leave the account,
-# which bus is central.
+# Any default would be wrong for somebody: whose workflows may deploy, where copies are needed,
+# which events leave the account, which bus is central.
 NEED_AN_ANSWER = {"DestinationRegion", "Endpoint", "EventSources", "HubEventBusArn", "Repository"}
 
 

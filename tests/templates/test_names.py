@@ -1,4 +1,7 @@
-"""Names that derive from the stack's name: how long that may be, and that no name stops a second copy of a stack."""
+"""Names that derive from the stack's name.
+
+How long that may be, and that no name stops a second copy of a stack.
+"""
 
 import json
 import re

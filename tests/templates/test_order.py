@@ -1,6 +1,7 @@
-"""A rule is created after everything that lets its targets and its dead-letter queue receive events.
+"""A rule is created after all that lets its targets and its dead-letter queue receive events.
 
-EventBridge does not retry a delivery without permission, and what the dead-letter queue rejects is lost.
+EventBridge does not retry a delivery without permission,
+and what the dead-letter queue rejects is lost.
 """
 
 import json

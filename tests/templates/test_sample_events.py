@@ -1,4 +1,4 @@
-"""Every sample in tests/events takes the way that it says, through the environment that `make` uses by itself."""
+"""Every sample in tests/events is routed as it says, through the default environment of `make`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`make scan` reads templates with their conditions resolved, because checkov does not resolve Fn::If."""
+"""`make scan` reads templates with resolved conditions, as checkov does not resolve Fn::If."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A policy that says '*' says why, in a comment beside it: above the line, or above its statement."""
+"""A policy that says '*' says why, in a comment above the line or above its statement."""
 
 import pytest
 import yaml
@@ -10,7 +10,10 @@ STACKS = rendering.find(rendering.TEMPLATES)
 
 
 def entries(node, statement=None):
-    """(key, value, the line that the statement around it begins on), of every policy statement in a YAML document."""
+    """Yield (key, value, line) of every policy statement in a YAML document.
+
+    The line is where the statement around the key begins.
+    """
     if isinstance(node, yaml.SequenceNode):
         for one in node.value:
             yield from entries(one, one)
@@ -74,5 +77,8 @@ def test_policies_in_json_have_no_wildcard(stack):
     ("before", "count"), [("", 1), ("        # any, since …\n", 0)], ids=["bare", "explained"]
 )
 def test_a_bare_wildcard_is_seen(wild, before, count):
-    statement = f"Resources:\n  R:\n    Policy:\n      Statement:\n      - Effect: Allow\n{before}        {wild}\n"
+    statement = (
+        "Resources:\n  R:\n    Policy:\n      Statement:\n"
+        f"      - Effect: Allow\n{before}        {wild}\n"
+    )
     assert len(unexplained(statement)) == count

@@ -208,7 +208,8 @@ def test_a_replay_goes_to_the_chosen_rules_only(deploy, unique):
         "chosen",
         "other",
     ]
-    rule = f"arn:aws:events:eu-central-1:{ACCOUNT}:rule/{unique}/{stack.ids['Chosen'].rsplit('|', 1)[-1]}"
+    name = stack.ids["Chosen"].rsplit("|", 1)[-1]
+    rule = f"arn:aws:events:eu-central-1:{ACCOUNT}:rule/{unique}/{name}"
     assert replayed(stack, unique, unique, FilterArns=[rule])
     assert [json.loads(one["Body"])["by"] for one in stack.messages("Queue")] == ["chosen"]
 

@@ -1,4 +1,4 @@
-"""Conditions of a template: MiniStack evaluates conditions that name others, pseudo parameters and mappings."""
+"""MiniStack evaluates conditions that name others, pseudo parameters and mappings."""
 
 import json
 

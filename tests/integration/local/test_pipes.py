@@ -1,4 +1,4 @@
-"""Pipes from a stream to targets other than a bus; tests/integration/test_table_outbox.py has a bus."""
+"""Pipes from a stream to targets other than a bus (for which see test_table_outbox.py)."""
 
 import json
 import os

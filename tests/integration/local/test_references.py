@@ -30,8 +30,13 @@ METRIC = {"MetricName": "m", "MetricNamespace": "n", "MetricValue": "1"}
 UNTRUSTED = {
     "lambda": "The role defined for the function cannot be assumed by Lambda.",
     "pipes": "The provided customer role cannot be assumed by Pipes",
-    "scheduler": "The execution role you provide must allow AWS EventBridge Scheduler to assume the role.",
-    "states": "Neither the global service principal states.amazonaws.com, nor the regional one is authorized to assume",
+    "scheduler": (
+        "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+    ),
+    "states": (
+        "Neither the global service principal states.amazonaws.com, "
+        "nor the regional one is authorized to assume"
+    ),
 }
 NO_SOURCE = "SQS Error Code: AWS.SimpleQueueService.NonExistentQueue."
 

@@ -176,9 +176,11 @@ def handler(event, context):
     except urllib.error.HTTPError as error:
         bare = error.code
     found = boto3.client("sts").get_caller_identity()
-    answer = {"Status": "SUCCESS", "PhysicalResourceId": "x", "Data": {"Arn": found["Arn"], "Bare": bare}}
+    data = {"Arn": found["Arn"], "Bare": bare}
+    answer = {"Status": "SUCCESS", "PhysicalResourceId": "x", "Data": data}
     answer |= {key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")}
-    request = urllib.request.Request(event["ResponseURL"], json.dumps(answer).encode(), method="PUT")
+    body = json.dumps(answer).encode()
+    request = urllib.request.Request(event["ResponseURL"], body, method="PUT")
     urllib.request.urlopen(request)
 """
 

@@ -127,7 +127,7 @@ def test_a_change_set_shows_values_before_and_after(deploy):
 
 
 def planned(stack, body, name="c", **parameters):
-    """Logical id → (Replacement, {property: (before, after)}) of a change set, which stays unexecuted."""
+    """{logical id: (Replacement, {property: (before, after)})} of a change set, not executed."""
     given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
     where = {"StackName": stack.name, "ChangeSetName": name}
     stack.cloudformation.create_change_set(
