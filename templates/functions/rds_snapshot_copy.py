@@ -28,8 +28,9 @@ KINDS = {
     "cluster-snapshot": ("DBClusterSnapshot", "DBCluster", "db_cluster_snapshot"),
 }
 OTHER_ENGINES = ("neptune", "docdb", "custom-")  # same API and event IDs, other or no copies
-# All other errors of the API end by themselves or when a person acts; the message waits. Both quotas
-# (snapshots, copies in progress) are SnapshotQuotaExceeded (RDS API reference, CopyDBSnapshot).
+# All other errors of the API end by themselves or when a person acts; the message waits.
+# Both quotas (snapshots, copies in progress) are SnapshotQuotaExceeded (RDS API reference,
+# CopyDBSnapshot).
 EXISTING = {"DBSnapshotAlreadyExists", "DBClusterSnapshotAlreadyExistsFault"}
 PERMANENT = {"DBSnapshotNotFound", "DBClusterSnapshotNotFoundFault", "KMSKeyNotAccessibleFault"}
 PERMANENT |= {"InvalidParameterCombination", "InvalidParameterValue", "PermanentError"}

@@ -53,7 +53,10 @@ def test_what_the_comments_say_is_so(tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[2])
 def test_a_command_of_the_aws_cli_is_one_that_there_is(command):
-    """Operation and options exist, and no required one is missing; values in shorthand have their keys."""
+    """Operation and options exist, and no required one is missing.
+
+    Values in shorthand have their keys.
+    """
     _, service, verb, *options = command
     model = botocore.session.get_session().get_service_model(service)
     shape = model.operation_model("".join(map(str.capitalize, verb.split("-")))).input_shape

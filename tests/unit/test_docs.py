@@ -68,9 +68,10 @@ def test_outputs_name_their_condition():
 def test_text_around_the_markers_is_kept():
     page = docs.insert("# Title\n\nWords.\n", "x", "one")
     again = docs.insert(page + "\nMore words.\n", "x", "two \\1")
-    assert (
-        again
-        == "# Title\n\nWords.\n\n<!-- x: written by `make docs` -->\ntwo \\1\n<!-- end of x -->\n\nMore words.\n"
+    assert again == (
+        "# Title\n\nWords.\n\n"
+        "<!-- x: written by `make docs` -->\ntwo \\1\n<!-- end of x -->\n\n"
+        "More words.\n"
     )
 
 
@@ -148,7 +149,8 @@ def test_every_macro_explains_its_arguments(name, comment, arguments):
 def test_macros_are_described_by_their_comments(tmp_path):
     path = tmp_path / "queue.j2"
     path.write_text(
-        "{# About\n   queues.\n\n   More. #}\n\n{# One: <id>*. #}\n{% macro one(a, b='x(y)') -%}\n{% endmacro %}\n"
+        "{# About\n   queues.\n\n   More. #}\n\n"
+        "{# One: <id>*. #}\n{% macro one(a, b='x(y)') -%}\n{% endmacro %}\n"
     )
     assert docs.macros(path) == (
         "\n## queue.j2\n\nAbout queues.\n\nMore.\n\n### queue.one\n\n`queue.one(a, b='x(y)')`\n\n"

@@ -111,7 +111,8 @@ def test_dates_stay_as_they_are_written(written):
 
 
 def test_merge_keys_fill_in_what_a_mapping_lacks():
-    text = "d:\n  e: {z: &b {<<: &c {x: 1, y: 2}, x: 3}}\nf: {<<: *b, x: 4}\n"  # b is merged before it is read
+    # b is merged before it is read
+    text = "d:\n  e: {z: &b {<<: &c {x: 1, y: 2}, x: 3}}\nf: {<<: *b, x: 4}\n"
     assert documents.parse(text, "p.yaml") == {
         "d": {"e": {"z": {"x": 3, "y": 2}}},
         "f": {"x": 4, "y": 2},
@@ -140,7 +141,11 @@ def test_merges_of_merges_do_not_double_the_keys():
 
 
 def test_sections_with_functions_in_the_place_of_names_are_a_template():
-    text = "Resources: {'Fn::ForEach::Topics': [A, [b], {C: {}}], 'Fn::Transform': {Name: AWS::Include}}\nOutputs:\n"
+    text = (
+        "Resources: {'Fn::ForEach::Topics': [A, [b], {C: {}}], "
+        "'Fn::Transform': {Name: AWS::Include}}\n"
+        "Outputs:\n"
+    )
     assert list(documents.parse_template(text, "t.yaml")["Resources"]) == [
         "Fn::ForEach::Topics",
         "Fn::Transform",

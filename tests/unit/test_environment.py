@@ -39,7 +39,8 @@ def test_a_tag_of_a_stack_wins_over_that_of_the_environment(tmp_path):
 
 A_REGION = "expected a Region such as us-east-1"
 URL = "expected 'embedded' or an http(s) URL"
-FAULTS = [  # what is replaced in GOOD, by what; the key (after file and line), and words of the error
+# What is replaced in GOOD, by what; the key (after file and line), and words of the error.
+FAULTS = [
     ("prefix:", "prefxi:", ": prefxi", "unknown key; did you mean 'prefix'?"),
     (
         "    template: bus",

@@ -48,8 +48,11 @@ def run(*arguments):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys; sys.argv = ['eventstacks', '--help']\nfrom eventstacks.__main__ import main\nmain()\n"
-        "print([one for one in ('boto3', 'botocore', 'rich', 'jinja2', 'yaml', 'cfnlint') if one in sys.modules])"
+        "import sys; sys.argv = ['eventstacks', '--help']\n"
+        "from eventstacks.__main__ import main\n"
+        "main()\n"
+        "heavy = ('boto3', 'botocore', 'rich', 'jinja2', 'yaml', 'cfnlint')\n"
+        "print([one for one in heavy if one in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -278,8 +281,11 @@ def test_what_was_printed_before_a_failure_is_there():
 )
 def test_errors_are_red_on_a_terminal_that_wants_colours(work, plain):
     code = (
-        "import sys\nfrom eventstacks import __main__ as program\nfrom eventstacks.cli import output\n"
-        f"from eventstacks.errors import ToolError\nprogram.cli.invoke = lambda _context: {work}\n"
+        "import sys\n"
+        "from eventstacks import __main__ as program\n"
+        "from eventstacks.cli import output\n"
+        "from eventstacks.errors import ToolError\n"
+        f"program.cli.invoke = lambda _context: {work}\n"
         "sys.argv = ['eventstacks', 'sample']\nsys.exit(program.main())"
     )
     ours, theirs = pty.openpty()
@@ -320,7 +326,10 @@ def test_deep_nesting_is_read_or_refused(tmp_path, levels, code, out, words):
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_stdout_cannot_encode_is_escaped(encoding):
-    code = r"import sys; from eventstacks.__main__ import main; sys.argv = ['eventstacks', '--version']; main(); print('→\ud800')"
+    code = (
+        "import sys; from eventstacks.__main__ import main; "
+        r"sys.argv = ['eventstacks', '--version']; main(); print('→\ud800')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

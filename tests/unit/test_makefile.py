@@ -1,4 +1,7 @@
-"""The Makefile takes variables from its command line only, under their names, and reads 1, true and yes as yes."""
+"""The Makefile takes variables from its command line only, under their names.
+
+It reads 1, true and yes as yes.
+"""
 
 import os
 import shutil
@@ -27,7 +30,7 @@ def write_program(path, text):
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with our Makefile, two environments and an `eventstacks` that prints its arguments."""
+    """A folder with our Makefile, two environments and an `eventstacks` that prints arguments."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     for path in ROOT.glob("requirements*.lock"):
         (tmp_path / path.name).touch()

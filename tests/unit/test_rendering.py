@@ -4,7 +4,10 @@ from eventstacks import __version__, documents, rendering
 from eventstacks.errors import ToolError
 
 MACROS = "{% macro bus(id) %}\n  {{ id }}:\n    Type: AWS::Events::EventBus\n{% endmacro %}\n"
-GOOD = "{% import 'macros/m.j2' as m %}\nDescription: {{ name }} {{ version }}\nResources:\n{{ m.bus('A') }}\n\n\n{{ m.bus('B') }}"
+GOOD = (
+    "{% import 'macros/m.j2' as m %}\nDescription: {{ name }} {{ version }}\n"
+    "Resources:\n{{ m.bus('A') }}\n\n\n{{ m.bus('B') }}"
+)
 
 
 @pytest.fixture
@@ -43,11 +46,13 @@ def test_comments_stay_with_what_they_are_about_and_code_keeps_its_blank_lines(t
     (templates / "functions" / "f.py").write_text("import os\n\n\ndef f():\n    pass\n")
     write(
         templates,
-        "Resources:\n  # First.\n  A:\n    # Why.\n    Type: T\n    X: |\n{{ function('f.py') | indent(10, first=true) }}\n"
+        "Resources:\n  # First.\n  A:\n    # Why.\n    Type: T\n"
+        "    X: |\n{{ function('f.py') | indent(10, first=true) }}\n"
         "\n\n  # Second.\n  B:\n    Type: T\n\n",
     )
     assert rendering.render("bad", templates).text == (
-        "Resources:\n  # First.\n  A:\n    # Why.\n    Type: T\n    X: |\n          import os\n\n\n          def f():\n              pass\n"
+        "Resources:\n  # First.\n  A:\n    # Why.\n    Type: T\n"
+        "    X: |\n          import os\n\n\n          def f():\n              pass\n"
         "\n  # Second.\n  B:\n    Type: T\n"
     )
 
@@ -151,8 +156,12 @@ CASES = {
     "trailing spaces in a block": "A:\n  X: |\n    hard break  \n    next\n",
     "kept newlines": "A:\n  X: |+\n    end\n\n\n  Y: 1\n",
     "kept newlines at the end": "A:\n  X: |+\n    end\n\n\n",
-    "a quoted string that looks like resources": 'Resources:\n  A:\n    X: "one\n  Two:\n    three"\n',
-    "other line breaks of Unicode": 'A:\n  X: "one\u2028two\x85three \u2029"\n  Y: |\n    a \u2028\n    b\n',
+    "a quoted string that looks like resources": (
+        'Resources:\n  A:\n    X: "one\n  Two:\n    three"\n'
+    ),
+    "other line breaks of Unicode": (
+        'A:\n  X: "one\u2028two\x85three \u2029"\n  Y: |\n    a \u2028\n    b\n'
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""What a schema does not see of the workflows: that they are pinned, may do little, and call what is there."""
+"""What a schema does not check in the workflows.
+
+That they are pinned, may do little, and call what exists.
+"""
 
 import importlib.metadata
 import json
@@ -88,7 +91,10 @@ def test_they_ask_for_the_audience_that_the_roles_want():
 
 
 def test_variables_have_names_that_github_takes_and_go_by_them_everywhere():
-    """Letters, digits and underscores (GitHub: Variables reference, naming conventions): a name cannot be put together."""
+    """Letters, digits and underscores (GitHub: Variables reference, naming conventions).
+
+    A name cannot be put together.
+    """
     texts = [one.read_text() for one in FILES]
     used = {name for text in texts for name in re.findall(r"\bvars\b(\W\w*)", text)}
     assert all(re.fullmatch(r"\.[A-Z][A-Z0-9_]*", name) for name in used), used

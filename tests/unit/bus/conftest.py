@@ -73,7 +73,7 @@ def stub():
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A working directory with an environment whose endpoint is given, and the verb ``send`` in it."""
+    """A working directory with an environment whose endpoint is given, and the verb ``send``."""
     (tmp_path / "templates").mkdir()
     (tmp_path / "parameters").mkdir()
     template = (

@@ -27,7 +27,10 @@ class FakeAws:
 
 
 class TurningClock(Clock):
-    """A clock whose ``sleep`` returns at once, after it called ``turn`` with the number of the sleep; ends after some."""
+    """A clock whose ``sleep`` calls ``turn`` with the number of the sleep and returns at once.
+
+    It ends after some.
+    """
 
     def __init__(self, turns, turn=lambda number: None, step=None):
         super().__init__()

@@ -77,7 +77,7 @@ class Queue(Service):
 
 
 class Way:
-    """Delivers to a list; refuses the ids in ``refuses``, and calls ``then`` after each delivery."""
+    """Delivers to a list; refuses the ids in ``refuses``; calls ``then`` after each delivery."""
 
     def __init__(self, *refuses, then=lambda: None):
         self.refuses, self.delivered, self.then = refuses, [], then

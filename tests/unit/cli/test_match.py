@@ -21,7 +21,8 @@ def run(tmp_path):
     (tmp_path / "good.json").write_text('{"source": "shop", "detail": {"n": 4}}')
     (tmp_path / "bad.json").write_text('{"source": "shop", "detail": {"n": 2}}')
     (tmp_path / "list.json").write_text("[]")
-    sample = '{"description": "A sample.", "event": {"source": "shop", "detail": {"n": 4}}, "expect": {}}'
+    event = '{"source": "shop", "detail": {"n": 4}}'
+    sample = f'{{"description": "A sample.", "event": {event}, "expect": {{}}}}'
     (tmp_path / "sample.json").write_text(sample)
     (tmp_path / "odd.json").write_text('{"event": {"source": "shop"}, "expected": {}}')
     (tmp_path / "refused.json").write_text('{"detail": {"n": [{"Numeric": []}]}}')

@@ -188,7 +188,7 @@ def test_added_and_removed_strings_of_a_list_are_shown():
 
 
 def test_the_whole_properties_are_compared_where_aws_gives_them():
-    """AWS compares lists by position: an element that is added at the front changes all after it."""
+    """AWS compares lists by position: an element added at the front changes all after it."""
     contexts = {
         f"{side}Context": json.dumps({"Properties": {"Targets": json.loads(targets(*names))}})
         for side, names in (("Before", "A"), ("After", ("B", "A")))

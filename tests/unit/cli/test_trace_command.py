@@ -84,7 +84,10 @@ Resources:
       Queues: [!Ref %s]
       PolicyDocument:
         Statement:
-          {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sqs:*', Resource: '*'}
+          Effect: Allow
+          Principal: {Service: events.amazonaws.com}
+          Action: 'sqs:*'
+          Resource: '*'
   Rule:
     Type: AWS::Events::Rule
     Properties:
@@ -220,7 +223,9 @@ def test_an_unknown_stack_is_named(run, event):
 PARAMETERS = """
 Parameters: {Sources: {Type: CommaDelimitedList, Default: carts}}
 Resources:
-  Rule: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: !Ref Sources}, Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
+  Rule:
+    Type: AWS::Events::Rule
+    Properties: {EventPattern: {source: !Ref Sources}, Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}
   Q: {Type: AWS::SQS::Queue}
   P: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Q], PolicyDocument: {Statement: [
     {Effect: Allow, Principal: '*', Action: 'sqs:SendMessage', Resource: '*'}]}}}

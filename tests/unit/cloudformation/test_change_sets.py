@@ -30,7 +30,10 @@ def test_a_new_stack_is_created(world):
 @pytest.mark.parametrize(
     "reason",
     [
-        "The submitted information didn't contain changes. Submit different information to create a change set.",
+        (
+            "The submitted information didn't contain changes. "
+            "Submit different information to create a change set."
+        ),
         "No updates are to be performed.",
     ],
 )

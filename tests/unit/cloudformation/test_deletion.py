@@ -65,7 +65,7 @@ class Bucket:
 
 @pytest.fixture
 def full(world):
-    """full(status): a stack in that state, with a queue and a bucket that holds objects, as ``w.s3``."""
+    """full(status): a stack in that state with a queue and a bucket with objects, as ``w.s3``."""
 
     def make(status="CREATE_COMPLETE", found=None, **more):
         w = world(found)

@@ -1,4 +1,7 @@
-"""The order that exports, imports and depends_on give, both ways. Against a scripted CloudFormation."""
+"""The order that exports, imports and depends_on give, both ways.
+
+Against a scripted CloudFormation.
+"""
 
 import pytest
 from rendered import templates
@@ -60,7 +63,7 @@ def test_a_broken_template_beside_them_is_no_obstacle():
 
 @pytest.fixture
 def importing(clock):
-    """importing(): the environment of ``exchange`` on a scripted CloudFormation that knows exports."""
+    """importing(): the environment of ``exchange``; its scripted CloudFormation knows exports."""
     found = exchange()
     aws = FakeAws(found, clock)
     cfn, listener = aws.client("cloudformation", "us-east-1"), RecordingListener()

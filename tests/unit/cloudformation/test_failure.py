@@ -158,9 +158,9 @@ def test_a_hooks_own_reason(cfn, clock):
             (2, "Queue", "CREATE_FAILED", "The following hook(s) failed: [Acme::Encrypt::Hook]"),
         ),
     )
-    assert (
-        error.what
-        == "Queue (AWS::SQS::Queue) could not be created: hook Acme::Encrypt::Hook failed: queues must be encrypted"
+    assert error.what == (
+        "Queue (AWS::SQS::Queue) could not be created: "
+        "hook Acme::Encrypt::Hook failed: queues must be encrypted"
     )
 
 
@@ -197,10 +197,8 @@ def test_early_validation_of_a_change_set_gives_its_path(cfn, clock):
     error = failure.of_change_set(
         remote(cfn), "arn:change-set", "The following hook(s)/validation failed"
     )
-    assert (
-        "Queue (AWS::SQS::Queue, property Resources.Queue.Properties.Foo): Unsupported property [Foo]"
-        in error.what
-    )
+    place = "Queue (AWS::SQS::Queue, property Resources.Queue.Properties.Foo)"
+    assert f"{place}: Unsupported property [Foo]" in error.what
     assert "Fine" not in error.what
 
 

@@ -19,7 +19,7 @@ HERE = "us-east-1"
 
 
 def interrupt(w, monkeypatch, at, times=1):
-    """Ctrl-C when the clock has come to ``at``: the main thread's waits from then on are interrupted."""
+    """Ctrl-C when the clock has come to ``at``: then the main thread's waits are interrupted."""
     pressed, raised = threading.Event(), []
     w.clock.at(at, lambda: (pressed.set(), w.clock.stop()))
     wait = run.wait
@@ -217,7 +217,7 @@ def test_a_yes_that_comes_after_ctrl_c_starts_nothing(world, monkeypatch, settin
 
 
 def test_ctrl_c_interrupts_a_wait_that_the_signal_does_not_wake():
-    """It may come between Python's last look at the signals and the wait itself, which then goes on."""
+    """It may come between Python's last look at the signals and the wait, which then goes on."""
     clock, woken = Clock(), []
 
     def job(_item):

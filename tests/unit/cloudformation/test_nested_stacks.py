@@ -1,4 +1,7 @@
-"""What a deployment does inside nested stacks: seen before it is done. Against a scripted CloudFormation."""
+"""What a deployment does inside nested stacks: seen before it is done.
+
+Against a scripted CloudFormation.
+"""
 
 import pytest
 from scripted_aws import environment
@@ -27,7 +30,10 @@ def answer(*changes):
 
 @pytest.fixture
 def nesting(world):
-    """A stack that is there, with a stack in a stack in it; what happens in the innermost is the table's change."""
+    """A stack that exists, with a stack in a stack in it.
+
+    What happens in the innermost is the table's change.
+    """
 
     def make(found=None, **table):
         w = world(found)
@@ -120,7 +126,8 @@ def test_a_failed_change_set_of_a_nested_stack_gives_the_reason(nesting):
     }
     (plan,) = w.plan()
     assert plan.problem.what == (
-        "AWS refuses the change: in the nested stack t-bus-Orders-1X-Data-2Y: Parameters: [Size] must have values"
+        "AWS refuses the change: in the nested stack t-bus-Orders-1X-Data-2Y: "
+        "Parameters: [Size] must have values"
     )
     assert "ARGS=--no-nested" in plan.problem.advice
     assert w.cfn.change_sets == {}

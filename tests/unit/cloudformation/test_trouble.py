@@ -1,4 +1,7 @@
-"""Trouble on the way: throttling, lost answers, credentials that expire. Against a scripted CloudFormation."""
+"""Trouble on the way: throttling, lost answers, credentials that expire.
+
+Against a scripted CloudFormation.
+"""
 
 import threading
 

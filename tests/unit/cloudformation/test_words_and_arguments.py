@@ -57,7 +57,8 @@ class S3:
     """S3 in one Region; ``refusal`` is its answer to PutObject."""
 
     def __init__(self, region="us-east-1", refusal=None):
-        # As with AWS_USE_FIPS_ENDPOINT: where the client goes is not what CloudFormation reads from.
+        # As with AWS_USE_FIPS_ENDPOINT:
+        # where the client goes is not what CloudFormation reads from.
         partition = "aws-cn" if region.startswith("cn-") else "aws"
         self.meta = SimpleNamespace(
             endpoint_url=f"https://s3-fips.{region}", partition=partition, region_name=region

@@ -90,8 +90,12 @@ def test_schedules_are_drawn():
     flow = flow_of("""
 Resources:
   Q: {Type: AWS::SQS::Queue}
-  S: {Type: AWS::Scheduler::Schedule, Properties: {ScheduleExpression: rate(1 hour), Target: {Arn: !GetAtt Q.Arn}}}
-  R: {Type: AWS::Events::Rule, Properties: {ScheduleExpression: rate(1 day), Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}}
+  S:
+    Type: AWS::Scheduler::Schedule
+    Properties: {ScheduleExpression: rate(1 hour), Target: {Arn: !GetAtt Q.Arn}}
+  R:
+    Type: AWS::Events::Rule
+    Properties: {ScheduleExpression: rate(1 day), Targets: [{Id: q, Arn: !GetAtt Q.Arn}]}
 """)
     found = {(node.title, node.kind) for edge in docs.edges(flow) for node in edge}
     assert {("S", "schedule"), ("R", "rule")} <= found
@@ -113,12 +117,17 @@ Resources:
   A: {Type: AWS::Events::EventBus, Properties: {Name: a}}
   B: {Type: AWS::Events::EventBus, Properties: {Name: b}}
   Role: {Type: AWS::IAM::Role, Properties: {
-    AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]},
-    Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: 'events:*', Resource: '*'}]}}]}}
-  Rule: {Type: AWS::Events::Rule, Properties: {EventBusName: !Ref A, EventPattern: {source: [shop]}, Targets: [
-    {Id: b, Arn: !GetAtt B.Arn, RoleArn: !GetAtt Role.Arn}, {Id: api, Arn: !GetAtt Api.Arn, RoleArn: !GetAtt Role.Arn}]}}
+    AssumeRolePolicyDocument: {Statement: [
+      {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]},
+    Policies: [{PolicyName: p, PolicyDocument: {Statement: [
+      {Effect: Allow, Action: 'events:*', Resource: '*'}]}}]}}
+  Rule: {Type: AWS::Events::Rule, Properties: {
+    EventBusName: !Ref A, EventPattern: {source: [shop]}, Targets: [
+      {Id: b, Arn: !GetAtt B.Arn, RoleArn: !GetAtt Role.Arn},
+      {Id: api, Arn: !GetAtt Api.Arn, RoleArn: !GetAtt Role.Arn}]}}
   Api: {Type: AWS::Events::ApiDestination, Properties: {Name: api}}
-  First: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt A.Arn, EventPattern: {source: [other]}}}
+  First: {Type: AWS::Events::Archive, Properties: {
+    SourceArn: !GetAtt A.Arn, EventPattern: {source: [other]}}}
   Second: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt B.Arn}}
 """
 

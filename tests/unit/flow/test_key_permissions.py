@@ -23,7 +23,8 @@ def test_an_encrypted_queue_needs_a_statement_in_the_key_policy():
         ).allowed
         is False
     )
-    alias = "  Alias: {Type: AWS::KMS::Alias, Properties: {AliasName: alias/mine, TargetKeyId: !Ref Key2}}\n"
+    properties = "{AliasName: alias/mine, TargetKeyId: !Ref Key2}"
+    alias = f"  Alias: {{Type: AWS::KMS::Alias, Properties: {properties}}}\n"
     for named in ("!Ref Alias", "alias/mine"):
         assert verdict(keyed % named + queue_policy() + key + alias).allowed is True
         refusing = key.replace("'kms:Decrypt', ", "") + alias
@@ -66,7 +67,9 @@ def test_whether_a_role_may_use_the_key_of_a_queue_is_unknown(key):
     ("key", "code"), [("!Ref Key2", "not_in_stacks"), ("alias/aws/kinesis", "allowed")]
 )
 def test_a_role_needs_the_customer_key_of_a_stream(key, code):
-    stream = f"  T: {{Type: AWS::Kinesis::Stream, Properties: {{StreamEncryption: {{EncryptionType: KMS, KeyId: {key}}}}}}}\n"
+    encryption = f"{{EncryptionType: KMS, KeyId: {key}}}"
+    properties = f"{{StreamEncryption: {encryption}}}"
+    stream = f"  T: {{Type: AWS::Kinesis::Stream, Properties: {properties}}}\n"
     role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "kinesis:PutRecord")
     role = role.replace("!Ref T", "'*'")
     assert verdict(stream + key_with() + role, more=WITH_ROLE).code == code

@@ -1,4 +1,7 @@
-"""What targets receive: the examples of the EventBridge guide's 'Input transformation', and what it refuses."""
+"""What targets receive: the examples of the EventBridge guide's 'Input transformation'.
+
+And what it refuses.
+"""
 
 import json
 

@@ -179,7 +179,10 @@ def test_an_inline_policy_applies_to_its_queue_or_topic_only(kind):
     )
 
 
-PERIMETER = "Effect: Deny, Principal: '*', Action: '*', Resource: '*', Condition: {StringNotEqualsIfExists: {'aws:PrincipalOrgID': o-1}%s}"
+PERIMETER = (
+    "Effect: Deny, Principal: '*', Action: '*', Resource: '*', "
+    "Condition: {StringNotEqualsIfExists: {'aws:PrincipalOrgID': o-1}%s}"
+)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +236,12 @@ def test_a_queue_outside_of_the_stacks_is_unknown():
 
 
 def test_the_default_policy_of_a_topic_does_not_allow_eventbridge():
-    default = "{Effect: Allow, Principal: {AWS: '*'}, Action: 'SNS:Publish', Resource: '*', Condition: {StringEquals: {'AWS:SourceOwner': !Ref AWS::AccountId}}}"
-    policy = f"  P: {{Type: AWS::SNS::TopicPolicy, Properties: {{Topics: [!Ref T], PolicyDocument: {{Statement: [{default}]}}}}}}\n"
+    default = (
+        "{Effect: Allow, Principal: {AWS: '*'}, Action: 'SNS:Publish', Resource: '*', "
+        "Condition: {StringEquals: {'AWS:SourceOwner': !Ref AWS::AccountId}}}"
+    )
+    properties = f"{{Topics: [!Ref T], PolicyDocument: {{Statement: [{default}]}}}}"
+    policy = f"  P: {{Type: AWS::SNS::TopicPolicy, Properties: {properties}}}\n"
     assert verdict(TOPIC + policy, "!Ref T").code == "no_policy"
 
 
@@ -274,8 +281,12 @@ def test_targets_without_a_known_policy_are_unknown():
 
 
 def bus_policy(principal, more=""):
-    statement = f"{{Effect: Allow, Principal: {principal}, Action: events:PutEvents, Resource: !GetAtt T.Arn{more}}}"
-    return f"  P: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref T, StatementId: x, Statement: {statement}}}}}\n"
+    statement = (
+        f"{{Effect: Allow, Principal: {principal}, "
+        f"Action: events:PutEvents, Resource: !GetAtt T.Arn{more}}}"
+    )
+    properties = f"{{EventBusName: !Ref T, StatementId: x, Statement: {statement}}}"
+    return f"  P: {{Type: AWS::Events::EventBusPolicy, Properties: {properties}}}\n"
 
 
 @pytest.mark.parametrize(
@@ -326,8 +337,13 @@ def logs_policy(
     resource=LOGS,
     condition="",
 ):
-    document = f"{{Statement: [{{Effect: Allow, Principal: {{Service: {principals}}}, Action: {actions}, Resource: {resource}{condition}}}]}}"
-    return f'  P: {{Type: AWS::Logs::ResourcePolicy, Properties: {{PolicyName: p, PolicyDocument: !Sub ["${{d}}", {{d: !ToJsonString {document}}}]}}}}\n'
+    statement = (
+        f"{{Effect: Allow, Principal: {{Service: {principals}}}, "
+        f"Action: {actions}, Resource: {resource}{condition}}}"
+    )
+    document = f'!Sub ["${{d}}", {{d: !ToJsonString {{Statement: [{statement}]}}}}]'
+    properties = f"{{PolicyName: p, PolicyDocument: {document}}}"
+    return f"  P: {{Type: AWS::Logs::ResourcePolicy, Properties: {properties}}}\n"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ def test_a_role_must_trust_eventbridge_and_allow_the_action():
 
 def test_a_policy_attached_to_the_role_applies():
     bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
-    policy = "  More: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref Role], PolicyDocument: {Statement: {Effect: Allow, Action: 'states:*', Resource: '*'}}}}\n"
+    statement = "{Effect: Allow, Action: 'states:*', Resource: '*'}"
+    properties = f"{{Roles: [!Ref Role], PolicyDocument: {{Statement: {statement}}}}}"
+    policy = f"  More: {{Type: AWS::IAM::Policy, Properties: {properties}}}\n"
     assert verdict(MACHINE + bare_role + policy, "!Ref T", WITH_ROLE).reason == "More"
 
 
@@ -34,7 +36,9 @@ def test_a_policy_attached_to_the_role_applies():
 def test_a_managed_policy_of_the_stack_applies(name, statement, code):
     bare_role = (ROLE % "events.amazonaws.com").rsplit("      Policies", 1)[0]
     attached = f"      ManagedPolicyArns: [{name}]\n"
-    policy = f"  More: {{Type: AWS::IAM::ManagedPolicy, Properties: {{Path: /p/, PolicyDocument: {{Statement: {{{statement}, Resource: '*'}}}}}}}}\n"
+    document = f"{{Statement: {{{statement}, Resource: '*'}}}}"
+    properties = f"{{Path: /p/, PolicyDocument: {document}}}"
+    policy = f"  More: {{Type: AWS::IAM::ManagedPolicy, Properties: {properties}}}\n"
     assert verdict(MACHINE + bare_role + attached + policy, "!Ref T", WITH_ROLE).code == code
     own = "arn:aws:iam::123456789012:policy/p/⟨s.More⟩"
     named = bare_role + attached.replace(name, f"'{own}', 'arn:aws:iam::aws:policy/X'")
@@ -46,7 +50,9 @@ def test_a_deny_in_a_managed_policy_of_the_stack_applies():
     role = (ROLE % "events.amazonaws.com").replace(
         "    Properties:", "    Properties:\n      ManagedPolicyArns: [!Ref Deny]"
     )
-    deny = "  Deny: {Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Statement: {Effect: Deny, Action: '*', Resource: '*'}}}}\n"
+    statement = "{Effect: Deny, Action: '*', Resource: '*'}"
+    properties = f"{{PolicyDocument: {{Statement: {statement}}}}}"
+    deny = f"  Deny: {{Type: AWS::IAM::ManagedPolicy, Properties: {properties}}}\n"
     assert verdict(MACHINE + role + deny, "!Ref T", WITH_ROLE).code == "denied"
 
 
@@ -70,7 +76,10 @@ def test_a_role_for_an_api_destination_covers_its_id():
     ],
 )
 def test_the_permissions_boundary_of_a_role_limits_it(boundary, code):
-    limit = "{Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: {Statement: [{Effect: Allow, Action: '%s:*', Resource: '*'}]}}}"
+    limit = (
+        "{Type: AWS::IAM::ManagedPolicy, Properties: {PolicyDocument: "
+        "{Statement: [{Effect: Allow, Action: '%s:*', Resource: '*'}]}}}"
+    )
     policies = f"  Limit: {limit % 'states'}\n  Other: {limit % 's3'}\n"
     role = (ROLE % "events.amazonaws.com").replace(
         "    Properties:", f"    Properties:\n      PermissionsBoundary: {boundary}"
@@ -108,6 +117,7 @@ def test_conditions_on_a_role_do_not_see_it_as_a_service():
 def test_a_deny_in_a_queue_policy_applies_to_the_role_of_a_rule(statement, code):
     role = (ROLE % "events.amazonaws.com").replace("states:StartExecution", "sqs:*")
     deny = f"Effect: Deny, Action: 'sqs:SendMessage', Resource: '*', {statement}"
-    policy = f"  P: {{Type: AWS::SQS::QueuePolicy, Properties: {{Queues: [!Ref T], PolicyDocument: {{Statement: [{{{deny}}}]}}}}}}\n"
+    properties = f"{{Queues: [!Ref T], PolicyDocument: {{Statement: [{{{deny}}}]}}}}"
+    policy = f"  P: {{Type: AWS::SQS::QueuePolicy, Properties: {properties}}}\n"
     role = role.replace("!Ref T", "!GetAtt T.Arn")
     assert verdict(QUEUE + role + policy, more=WITH_ROLE).code == code

@@ -114,7 +114,8 @@ def test_the_folder_names_the_stack(tmp_path):
 
 RULES = """
 Resources:
-  R: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: [a]}, Targets: [{Id: t, Arn: !GetAtt Q.Arn}]}}
+  R: {Type: AWS::Events::Rule, Properties: {
+    EventPattern: {source: [a]}, Targets: [{Id: t, Arn: !GetAtt Q.Arn}]}}
   Q: {Type: AWS::SQS::Queue}
   P: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Q], PolicyDocument: {Statement: [
     {Effect: Allow, Principal: '*', Action: 'sqs:*', Resource: '*'}]}}}

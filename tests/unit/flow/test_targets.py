@@ -1,4 +1,4 @@
-"""The table of target kinds: what each needs, by the examples of AWS's guides and of public issues."""
+"""The table of target kinds: what each needs, by AWS's guides and by public issues."""
 
 import json
 
@@ -17,7 +17,8 @@ def flow_of(resources, target):
     text = f"""
 Parameters: {{Any: {{Type: String}}}}
 Resources:
-  Rule: {{Type: AWS::Events::Rule, Properties: {{Name: r, EventPattern: {{source: [a]}}, Targets: [{settings}]}}}}
+  Rule: {{Type: AWS::Events::Rule, Properties: {{
+    Name: r, EventPattern: {{source: [a]}}, Targets: [{settings}]}}}}
 {resources}
 """
     return graph.of_template(parse_template(text, "t"), **WHERE)
@@ -31,8 +32,10 @@ def verdict(resources, **target):
 
 def role(*statements, service="events.amazonaws.com", more=""):
     policies = json.dumps([{"PolicyName": "p", "PolicyDocument": {"Statement": [*statements]}}])
-    trust = f"{{Statement: [{{Effect: Allow, Principal: {{Service: {service}}}, Action: 'sts:AssumeRole'}}]}}"
-    return f"  Role: {{Type: AWS::IAM::Role, Properties: {{AssumeRolePolicyDocument: {trust}, Policies: {policies}{more}}}}}\n"
+    trust = f"{{Effect: Allow, Principal: {{Service: {service}}}, Action: 'sts:AssumeRole'}}"
+    document = f"AssumeRolePolicyDocument: {{Statement: [{trust}]}}"
+    properties = f"{{{document}, Policies: {policies}{more}}}"
+    return f"  Role: {{Type: AWS::IAM::Role, Properties: {properties}}}\n"
 
 
 def allow(action, resource="*", **more):
@@ -119,7 +122,8 @@ def test_targets_that_are_refused_or_not_known(arn, code):
 
 TASK = """
   Cluster: {Type: AWS::ECS::Cluster}
-  Task: {Type: AWS::ECS::TaskDefinition, Properties: {Family: job, TaskRoleArn: 'arn:aws:iam::123456789012:role/task'}}
+  Task: {Type: AWS::ECS::TaskDefinition, Properties: {
+    Family: job, TaskRoleArn: 'arn:aws:iam::123456789012:role/task'}}
 """
 RUN_TASK = {
     "Arn": {"Fn::GetAtt": ["Cluster", "Arn"]},
@@ -198,8 +202,9 @@ def test_the_condition_that_does_not_hold_is_named_with_both_values():
     function = "  F: {Type: AWS::Lambda::Function, Properties: {FunctionName: f}}\n"
     wrong = "arn:aws:events:us-east-1:123456789012:rule/default/r"  # serverless 13038
     permission = (
-        "  P: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref F, Action: 'lambda:InvokeFunction',"
-        f" Principal: events.amazonaws.com, SourceArn: '{wrong}'}}}}\n"
+        "  P: {Type: AWS::Lambda::Permission, Properties: {FunctionName: !Ref F,"
+        " Action: 'lambda:InvokeFunction', Principal: events.amazonaws.com,"
+        f" SourceArn: '{wrong}'}}}}\n"
     )
     found = verdict(function + permission, Arn={"Fn::GetAtt": "F.Arn"})
     assert found.code == "no_policy"
@@ -231,7 +236,8 @@ def test_a_policy_that_only_aws_can_read_leaves_a_doubt(queue, document, code):
 
 def test_a_custom_resource_can_make_the_logs_policy():
     group = "  G: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /g}}\n"
-    custom = "  C: {Type: 'Custom::Policy', Properties: {Create: '{\"action\":\"putResourcePolicy\"}'}}\n"
+    create = '{Create: \'{"action":"putResourcePolicy"}\'}'
+    custom = f"  C: {{Type: 'Custom::Policy', Properties: {create}}}\n"
     target = {"Arn": {"Fn::GetAtt": "G.Arn"}}
     assert verdict(group, **target).code == "no_policy"
     assert verdict(group + custom, **target).code == "depends"

@@ -43,7 +43,10 @@ def test_a_rule_that_does_not_match_says_which_field():
             "refused_input",
         ),
         (  # PutTargets looks at the role before anything is delivered
-            "{Id: m, Arn: 'arn:aws:states:us-east-1:1:stateMachine:m', InputTransformer: {InputTemplate: t}}",
+            (
+                "{Id: m, Arn: 'arn:aws:states:us-east-1:1:stateMachine:m', "
+                "InputTransformer: {InputTemplate: t}}"
+            ),
             "",
             "refused",
             "refused_role",

@@ -14,7 +14,8 @@ BUS = "  Bus: {Type: AWS::Events::EventBus, Properties: {Name: b}}\n"
 
 ARCHIVES = """
   All: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt Bus.Arn}}
-  Some: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt Bus.Arn, EventPattern: {source: [other]}}}
+  Some: {Type: AWS::Events::Archive, Properties: {
+    SourceArn: !GetAtt Bus.Arn, EventPattern: {source: [other]}}}
 """
 
 
@@ -53,8 +54,10 @@ def test_an_event_for_a_bus_that_does_not_exist_is_lost():
 
 ROLE = """
   Role: {Type: AWS::IAM::Role, Properties: {
-    AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]},
-    Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: 'events:PutEvents', Resource: '*'}]}}]}}
+    AssumeRolePolicyDocument: {Statement: [
+      {Effect: Allow, Principal: {Service: events.amazonaws.com}, Action: 'sts:AssumeRole'}]},
+    Policies: [{PolicyName: p, PolicyDocument: {Statement: [
+      {Effect: Allow, Action: 'events:PutEvents', Resource: '*'}]}}]}}
 """
 
 
@@ -111,8 +114,10 @@ def test_an_event_does_not_reach_a_third_bus(passed, to, is_refused):
 )
 def test_a_deny_in_a_bus_policy_applies_to_the_role_of_a_rule(condition, code):
     policy = f"""
-  Policy: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: !Ref Bus, StatementId: x, Statement: {{
-    Effect: Deny, Principal: '*', Action: 'events:PutEvents', Resource: !GetAtt Bus.Arn, Condition: {{{condition}}}}}}}}}
+  Policy: {{Type: AWS::Events::EventBusPolicy, Properties: {{
+    EventBusName: !Ref Bus, StatementId: x, Statement: {{
+      Effect: Deny, Principal: '*', Action: 'events:PutEvents', Resource: !GetAtt Bus.Arn,
+      Condition: {{{condition}}}}}}}}}
 """
     [delivery] = route(
         flow_of(BUS + ROLE + policy + hop(DEFAULT.replace("default", "b")))
@@ -224,10 +229,12 @@ def test_a_permission_is_for_the_function_of_its_own_region():
     template = parse_template(
         """
 Resources:
-  R: {Type: AWS::Events::Rule, Properties: {EventPattern: {source: [shop]}, Targets: [{Id: f, Arn: !GetAtt F.Arn}]}}
+  R: {Type: AWS::Events::Rule, Properties: {
+    EventPattern: {source: [shop]}, Targets: [{Id: f, Arn: !GetAtt F.Arn}]}}
   F: {Type: AWS::Lambda::Function, Properties: {FunctionName: orders}}
   P: {Type: AWS::Lambda::Permission, Properties: {
-    FunctionName: !Ref F, Action: 'lambda:InvokeFunction', Principal: events.amazonaws.com, SourceArn: !GetAtt R.Arn}}
+    FunctionName: !Ref F, Action: 'lambda:InvokeFunction',
+    Principal: events.amazonaws.com, SourceArn: !GetAtt R.Arn}}
 """,
         "t",
     )

@@ -8,13 +8,18 @@ from flows import ACCOUNT, REGION, flow_of
 from eventstacks.flow import trace
 
 PIPE = """
-  T: {Type: AWS::DynamoDB::Table, Properties: {TableName: t, StreamSpecification: {StreamViewType: NEW_IMAGE}}}
+  T: {Type: AWS::DynamoDB::Table, Properties: {
+    TableName: t, StreamSpecification: {StreamViewType: NEW_IMAGE}}}
   B: {Type: AWS::Events::EventBus, Properties: {Name: b}}
-  R: {Type: AWS::Events::Rule, Properties: {EventBusName: !Ref B, EventPattern: {source: [made]}, Targets: []}}
+  R: {Type: AWS::Events::Rule, Properties: {
+    EventBusName: !Ref B, EventPattern: {source: [made]}, Targets: []}}
   Role: {Type: AWS::IAM::Role, Properties: {
-    AssumeRolePolicyDocument: {Statement: [{Effect: Allow, Principal: {Service: pipes.amazonaws.com}, Action: 'sts:AssumeRole'}]},
-    Policies: [{PolicyName: p, PolicyDocument: {Statement: [{Effect: Allow, Action: [%s], Resource: '*'}]}}]}}
-  P: {Type: AWS::Pipes::Pipe, Properties: {Source: !GetAtt T.StreamArn, RoleArn: !GetAtt Role.Arn, Target: !GetAtt B.Arn,
+    AssumeRolePolicyDocument: {Statement: [
+      {Effect: Allow, Principal: {Service: pipes.amazonaws.com}, Action: 'sts:AssumeRole'}]},
+    Policies: [{PolicyName: p, PolicyDocument: {Statement: [
+      {Effect: Allow, Action: [%s], Resource: '*'}]}}]}}
+  P: {Type: AWS::Pipes::Pipe, Properties: {
+    Source: !GetAtt T.StreamArn, RoleArn: !GetAtt Role.Arn, Target: !GetAtt B.Arn,
     SourceParameters: {DynamoDBStreamParameters: {StartingPosition: LATEST}%s}, TargetParameters: {
       EventBridgeEventBusParameters: {Source: $.dynamodb.NewImage.source.S}, InputTemplate: %s}}}
 """
@@ -26,7 +31,8 @@ READ_AND_PUT = "'dynamodb:*', 'events:PutEvents'"
 OBJECT = """'{"id": <$.dynamodb.NewImage.id.S>}'"""
 
 
-FILTER = ', FilterCriteria: {Filters: [{Pattern: \'{"eventName": ["INSERT"]}\'}, {Pattern: \'{"eventName": ["REMOVE"]}\'}]}'
+FILTER = """, FilterCriteria: {Filters: [
+  {Pattern: '{"eventName": ["INSERT"]}'}, {Pattern: '{"eventName": ["REMOVE"]}'}]}"""
 
 
 RECORD = {
@@ -91,9 +97,12 @@ def test_a_pipe_that_cannot_deliver(change, fate, code):
 )
 def test_a_deny_in_the_policy_of_a_bus_binds_a_pipe(invocation, source, fate, code):
     policy = f"""
-  Policy: {{Type: AWS::Events::EventBusPolicy, Properties: {{EventBusName: b, StatementId: x, Statement: {{
-    Effect: Deny, Principal: '*', Action: 'events:PutEvents', Resource: !GetAtt B.Arn, Condition: {{
-      Bool: {{'events:eventBusInvocation': '{invocation}'}}, StringEquals: {{'events:source': {source}}}}}}}}}}}
+  Policy: {{Type: AWS::Events::EventBusPolicy, Properties: {{
+    EventBusName: b, StatementId: x, Statement: {{
+      Effect: Deny, Principal: '*', Action: 'events:PutEvents', Resource: !GetAtt B.Arn,
+      Condition: {{
+        Bool: {{'events:eventBusInvocation': '{invocation}'}},
+        StringEquals: {{'events:source': {source}}}}}}}}}}}
 """
     flow = flow_of(PIPE % (READ_AND_PUT, "", OBJECT) + policy)
     [stream] = trace.entrances(flow, RECORD)

@@ -1,4 +1,7 @@
-"""The function of buffered-worker: each good event is processed once, and each poison one ends in the dead-letter queue."""
+"""The function of buffered-worker: each good event is processed once.
+
+And each poison one ends in the dead-letter queue.
+"""
 
 import importlib.util
 import json
@@ -32,7 +35,10 @@ class Killed(BaseException):
 
 
 class Table:
-    """DynamoDB with the operations that the function calls. ``fails(operation)`` says whether a call is refused."""
+    """DynamoDB with the operations that the function calls.
+
+    ``fails(operation)`` says whether a call is refused.
+    """
 
     def __init__(self, clock):
         self.items, self.clock, self.lock = {}, clock, threading.Lock()
@@ -82,7 +88,10 @@ class Clock:
 
 @pytest.fixture
 def worker(monkeypatch):
-    """The function, with a table and a clock of the test; ``done``: the IDs of the events that it processed."""
+    """The function, with a table and a clock of the test.
+
+    ``done``: the IDs of the events that it processed.
+    """
     spec = importlib.util.spec_from_file_location("buffered_worker", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -118,7 +127,10 @@ def context(milliseconds=TIMEOUT * 1000):
 
 
 def deliver(worker, messages, randomness, threads=8):
-    """What SQS and Lambda do: deliver in batches until each message is deleted or in the dead-letter queue."""
+    """What SQS and Lambda do: deliver in batches until no message is left in the queue.
+
+    Each was deleted or is in the dead-letter queue.
+    """
     waiting, dead = list(messages), []
 
     def invoke(batch):
@@ -181,7 +193,8 @@ def test_throttling_of_the_table_and_stopped_functions_lose_and_repeat_nothing(w
         process(given)
 
     worker.module.process = stops_once
-    # Not update_item: an event whose record is missing is processed again if it comes again (see below).
+    # Not update_item: an event whose record is missing is processed again if it comes again (see
+    # below).
     worker.table.fails = lambda operation: operation != "update_item" and randomness.random() < 0.02
     messages, good, poison = mixture(400, randomness)
     dead = deliver(worker, messages, randomness, threads=4)

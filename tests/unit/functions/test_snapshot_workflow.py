@@ -1,4 +1,4 @@
-"""The functions of rds-snapshot-workflow: whatever the order of calls, no workflow waits in vain."""
+"""The functions of rds-snapshot-workflow: in any order of calls, no workflow waits in vain."""
 
 import importlib.util
 import itertools

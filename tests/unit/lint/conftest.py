@@ -11,7 +11,10 @@ from eventstacks.lint import RULES
 
 @pytest.fixture
 def lint():
-    """A function: path → what our rules find there, and the template. What a rule fails on is not caught."""
+    """A function: path → what our rules find there, and the template.
+
+    What a rule fails on is not caught.
+    """
     rules = [rule() for rule in RULES]
 
     def run(path: Path):

@@ -1,4 +1,7 @@
-"""Each rule on its fixtures: a bad one gives this rule alone, where its Metadata says; a good one gives none of ours."""
+"""Each rule on its fixtures.
+
+A bad one gives this rule alone, where its Metadata says; a good one gives none of ours.
+"""
 
 import json
 from pathlib import Path

@@ -95,6 +95,9 @@ def test_a_selector_takes_an_object(selector, verdict):
 
 
 def test_looking_at_the_embedded_aws_does_not_load_it():
-    code = "import sys; from eventstacks.local import server; print([name for name in sys.modules if name.startswith('ministack')])"
+    code = (
+        "import sys; from eventstacks.local import server; "
+        "print([name for name in sys.modules if name.startswith('ministack')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -19,7 +19,10 @@ from eventstacks.local import functions
 
 @pytest.fixture
 def worker(monkeypatch):
-    """worker(code, seconds?): a process for that function, whose log is read late, as on a busy machine."""
+    """worker(code, seconds?): a process for that function.
+
+    Its log is read late, as on a busy machine.
+    """
     made = []
 
     def read(self):
@@ -75,8 +78,13 @@ def test_a_worker_of_another_language_is_read_as_before(worker):
 
 def test_a_log_without_an_end_is_not_waited_for_for_ever(worker, monkeypatch):
     monkeypatch.setattr(functions, "TIMEOUT", 1.0)
-    code = "import os, time\ndef handler(event, context):\n  print('one')\n  if os.fork(): os._exit(1)\n"
-    code += "  os.close(1); time.sleep(4); print('late'); os._exit(0)\n"
+    code = (
+        "import os, time\n"
+        "def handler(event, context):\n"
+        "  print('one')\n"
+        "  if os.fork(): os._exit(1)\n"
+        "  os.close(1); time.sleep(4); print('late'); os._exit(0)\n"
+    )
     assert worker(code).invoke({}, "id")["log"] == "one"
 
 

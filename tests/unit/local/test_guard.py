@@ -1,7 +1,8 @@
 """Requests that the guard answers with 403, and those that reach MiniStack.
 
-browser-requests.ndjson holds the headers that Chromium 156 sent for a page on evil.test: to 127.0.0.1, to localhost,
-to a name that resolves to 127.0.0.1 (``-name``), and from a page whose own name was rebound (``rebound-``).
+browser-requests.ndjson holds the headers that Chromium 156 sent for a page on evil.test: to
+127.0.0.1, to localhost, to a name that resolves to 127.0.0.1 (``-name``), and from a page whose own
+name was rebound (``rebound-``).
 """
 
 import asyncio
@@ -30,7 +31,10 @@ def authorization(key):
 
 
 def request(headers, method="GET", path="/", query="", kind="http"):
-    """Return (status, what MiniStack gets or None) of a request; ``headers`` are (name, value) pairs."""
+    """Return (status, what MiniStack gets or None) of a request.
+
+    ``headers`` are (name, value) pairs.
+    """
     reached, sent = [], []
 
     async def app(scope, _receive, _send):

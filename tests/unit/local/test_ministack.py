@@ -83,7 +83,10 @@ def test_a_function_goes_around_another():
             "handler_fn(event, context)",
         ),
         (
-            "from ministack.core import lambda_runtime; del lambda_runtime.Worker._drain_stderr_bounded",
+            (
+                "from ministack.core import lambda_runtime; "
+                "del lambda_runtime.Worker._drain_stderr_bounded"
+            ),
             "_drain_stderr",
         ),
     ],

@@ -1,4 +1,7 @@
-"""Start, status and stop of the embedded AWS: one per directory, and no other process is signalled."""
+"""Start, status and stop of the embedded AWS.
+
+There is one per directory, and no other process is signalled.
+"""
 
 import contextlib
 import errno
@@ -67,7 +70,10 @@ def test_a_second_start_returns_the_first(running):
 
 
 def test_two_processes_that_start_at_once_share_one(where):
-    code = f"from pathlib import Path; from eventstacks.local import server; print(server.start(Path({str(where)!r}), 0).url)"
+    code = (
+        "from pathlib import Path; from eventstacks.local import server; "
+        f"print(server.start(Path({str(where)!r}), 0).url)"
+    )
     run = [sys.executable, "-c", code]
     with ThreadPoolExecutor() as pool:
         done = [
@@ -259,7 +265,8 @@ def test_the_credentials_of_a_function_cannot_be_derived_from_its_arn(where):
     """MiniStack makes the keys of an execution role by hashing the ARNs of function and role."""
     code = "from eventstacks.local import functions; from ministack.core import lambda_runtime\n"
     code += "arn = 'arn:aws:lambda:us-east-1:000000000000:function:f'\n"
-    code += "print(lambda_runtime.execution_credentials({'FunctionArn': arn, 'Role': 'r', 'FunctionName': 'f'}))"
+    code += "given = {'FunctionArn': arn, 'Role': 'r', 'FunctionName': 'f'}\n"
+    code += "print(lambda_runtime.execution_credentials(given))"
     run = [sys.executable, "-c", code]
     environment = {**os.environ, "BIND_HOST": "127.0.0.1", "AUTH": "true"}
     found = {

@@ -1,13 +1,14 @@
 """Verdicts of AWS and of aws/event-ruler 2.0.1, one JSON object a line.
 
-aws.ndjson: ``recorded`` from TestEventPattern and PutEvents on AWS, and ``guide``: the operators of the EventBridge
-User Guide. ruler.ndjson: the shapes of event-ruler's own tests. matrix.ndjson: operators x values, answered by
-event-ruler. Names and values were replaced by a permutation of the letters (vowels by vowels, consonants by
-consonants, upper case as lower case), which keeps equality, prefixes, suffixes, case folding and wildcards; addresses,
-operators and reserved names are unchanged. This matcher gave the same verdicts before and after.
+aws.ndjson: ``recorded`` from TestEventPattern and PutEvents on AWS, and ``guide``: the operators of
+the EventBridge User Guide. ruler.ndjson: the shapes of event-ruler's own tests. matrix.ndjson:
+operators x values, answered by event-ruler. Names and values were replaced by a permutation of the
+letters (vowels by vowels, consonants by consonants, upper case as lower case), which keeps
+equality, prefixes, suffixes, case folding and wildcards; addresses, operators and reserved names
+are unchanged. This matcher gave the same verdicts before and after.
 
-``expect``: true, false, "error" (the pattern is refused, with the text ``error`` if it is known) or "valid" (there is
-no event).
+``expect``: true, false, "error" (the pattern is refused,
+with the text ``error`` if it is known) or "valid" (there is no event).
 """
 
 from __future__ import annotations
