@@ -54,9 +54,8 @@ class InProgressError(Exception):
 def key_of(event: dict[str, Any], path: str) -> str:
     """Return what identifies the work: source, detail type and the value at a path.
 
-    Paths are names with dots between them, such as ``id`` or ``detail.order``.
-
-    Raises ValueError if the event has no such value.
+    Paths are names with dots between them, such as ``id`` or ``detail.order``. Raises ValueError if
+    the event has no such value.
     """
     value: Any = event
     for name in path.split("."):

@@ -29,7 +29,7 @@ class FakeAws:
 class TurningClock(Clock):
     """A clock whose ``sleep`` calls ``turn`` with the number of the sleep and returns at once.
 
-    It ends after some.
+    The last of ``turns`` sleeps raises Cancelled.
     """
 
     def __init__(self, turns, turn=lambda number: None, step=None):

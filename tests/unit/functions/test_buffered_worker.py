@@ -193,8 +193,8 @@ def test_throttling_of_the_table_and_stopped_functions_lose_and_repeat_nothing(w
         process(given)
 
     worker.module.process = stops_once
-    # Not update_item: an event whose record is missing is processed again if it comes again (see
-    # below).
+    # Not update_item: an event whose record is missing is processed again if it comes again
+    # (see below).
     worker.table.fails = lambda operation: operation != "update_item" and randomness.random() < 0.02
     messages, good, poison = mixture(400, randomness)
     dead = deliver(worker, messages, randomness, threads=4)
