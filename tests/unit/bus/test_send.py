@@ -263,6 +263,19 @@ def test_forms_of_retry_after(value, seconds, code):
     assert put_events.failure_of(error).retry_after == seconds
 
 
+def test_retry_after_holds_back_all_calls(stub):
+    bus = stub("--fault", "503,1", "--fault-calls", "1")
+    arguments = ([event()] * 100, bus.client(), "orders", Settings(threads=1, base=0.01))
+    thread = threading.Thread(target=send, args=arguments, daemon=True)
+    thread.start()
+    while not bus.counts()["faulty_calls"]:
+        time.sleep(0.005)
+    time.sleep(0.4)
+    assert bus.counts()["calls"] == 0
+    thread.join()
+    assert bus.counts()["acknowledged"] == 100
+
+
 def test_each_429_is_retried():
     metadata = {"HTTPStatusCode": 429, "HTTPHeaders": {}}
     error = ClientError({"Error": {"Code": "Custom"}, "ResponseMetadata": metadata}, "PutEvents")

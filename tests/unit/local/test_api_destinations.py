@@ -4,7 +4,9 @@ import contextlib
 import os
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from receiver import Receiver
@@ -105,6 +107,23 @@ def test_a_redirect_is_not_followed(receiver):
 def test_only_this_machine_is_called(url, verdict):
     with contextlib.nullcontext() if verdict else pytest.raises(NotDelivered):
         api_destinations.check_host(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "sent_to"),
+    [
+        ("https://hooks.localhost:8080/x?a=b", "http://127.0.0.1:8080/x?a=b"),
+        ("https://user@localhost/x", "http://127.0.0.1:443/x"),
+        ("http://LOCALHOST./x", "http://127.0.0.1:80/x"),
+    ],
+)
+def test_a_name_is_not_looked_up(url, sent_to, monkeypatch):
+    """A DNS server could answer that hooks.localhost is another machine."""
+    opened = []
+    opener = SimpleNamespace(open=lambda request, timeout: opened.append(request.full_url))
+    monkeypatch.setattr(api_destinations, "_opener", opener)
+    api_destinations.open_loopback(None, urllib.request.Request(url))
+    assert opened == [sent_to]
 
 
 def test_a_token_endpoint_elsewhere_is_not_called():
