@@ -1,5 +1,6 @@
 """Resource policies and event selectors, without a server."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
 from eventstacks.flow import targets
-from eventstacks.local import policies, services
+from eventstacks.local import deliveries, policies, services
+from eventstacks.local.ministack import NotDelivered
 
 ARN = "arn:aws:s3:::data/a/b.txt"
 QUEUE = "arn:aws:sqs:eu-central-1:000000000000:q"
@@ -49,6 +51,24 @@ def test_a_resource_policy_admits(statements, verdict):
 def test_a_deny_in_another_policy_wins():
     both = [{"Statement": [allow()]}, {"Statement": [allow(Effect="Deny")]}]
     assert not policies.policies_allow(both, targets.EVENTS, "sqs:SendMessage", QUEUE, {})
+
+
+@pytest.mark.parametrize(("effect", "is_sent"), [("Allow", True), ("Deny", False)])
+def test_a_role_does_not_overrule_a_deny_of_the_target(monkeypatch, effect, is_sent):
+    role = "arn:aws:iam::000000000000:role/r"
+    policy = {"Statement": [allow(Principal={"AWS": role}, Effect=effect)]}
+    monkeypatch.setattr(policies, "resource_policies", lambda _arn: [policy])
+    monkeypatch.setattr(policies, "role_allows", lambda *_: True)
+    target = targets.Target("", QUEUE, {"RoleArn": role})
+    with contextlib.nullcontext() if is_sent else pytest.raises(NotDelivered):
+        policies.check_permission(target, "rule")
+
+
+def test_a_bus_of_another_account_is_not_this_accounts_bus_with_its_name():
+    arn = "arn:aws:events:eu-central-1:{}:event-bus/default"
+    assert deliveries.bus_of(targets.Target("", arn.format("000000000000"))) == "default"
+    with pytest.raises(NotDelivered):
+        deliveries.bus_of(targets.Target("", arn.format("111111111111")))
 
 
 def advanced(**fields):

@@ -1,4 +1,4 @@
-"""When a schedule of EventBridge Scheduler is due, without a server."""
+"""When a schedule is due, and how a pipe reads its stream, without a server."""
 
 import os
 from datetime import datetime
@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("BIND_HOST", "127.0.0.1")  # MiniStack reads it when it is imported
 
 from eventstacks.local import senders
+from eventstacks.local.ministack import AwsError
 
 CREATED = "2026-03-28T12:00:30+00:00"
 
@@ -140,3 +141,44 @@ def test_an_expression_that_is_not_valid_is_refused(wrong):
     status, _, body = senders.check_schedule(None, "x", right | wrong)
     assert status == 400
     assert b"Invalid Schedule Expression" in body
+
+
+@pytest.fixture
+def deliver(monkeypatch):
+    """deliver(batch, fails, retries): what is left undone, what was sent and what was given up."""
+    pipe, sent, given_up = {"Arn": "pipe", "RoleArn": "role", "Source": "stream"}, [], []
+    monkeypatch.setattr(senders, "role_allows", lambda *_: True)
+    monkeypatch.setattr(senders.pipes, "_positions", {"pipe": 0})
+    monkeypatch.setattr(senders, "give_up_record", lambda _, record, __: given_up.append(record))
+
+    def run(batch, fails, retries):
+        def send(_pipe, record):
+            if record in fails:
+                raise AwsError("code", "text")
+            sent.append(record)
+
+        monkeypatch.setattr(senders, "send_record", send)
+        limits = {"MaximumRetryAttempts": retries}
+        pipe["SourceParameters"] = {senders.STREAM: limits}
+        records = [
+            one | {"dynamodb": {"ApproximateCreationDateTime": 0}}
+            for one in ({"n": n} for n in batch)
+        ]
+        fails = [one for one in records if one["n"] in fails]
+        is_done = senders.deliver_batch(None, pipe, records)
+        position = senders.pipes._positions["pipe"]
+        return is_done, position, [one["n"] for one in sent], [one["n"] for one in given_up]
+
+    return run
+
+
+def test_a_pipe_continues_at_the_record_that_failed(deliver):
+    assert deliver([1, 2, 3], {2}, -1) == (False, 1, [1], [])
+    assert deliver([2, 3], {}, -1) == (True, 3, [1, 2, 3], [])
+
+
+def test_a_pipe_tries_each_record_as_often_as_it_may(deliver):
+    for is_last, given_up in ((False, []), (True, [1])):
+        assert deliver([1], {1}, 1) == (is_last, int(is_last), [], given_up)
+    for is_last, given_up in ((False, [1]), (True, [1, 2])):  # the next record starts at zero
+        assert deliver([2], {2}, 1) == (is_last, 1 + is_last, [], given_up)
