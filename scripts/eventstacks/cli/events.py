@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import threading
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,9 +158,10 @@ def _bus_events(
         pairs = [(one.ref.region, one.outputs.get(stacks.BUS_OUTPUT, "default")) for one in found]
     else:
         pairs = [stacks.parse_bus(bus, one.ref.region) for one in found]
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    signals, ended = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), threading.Event()
 
     def end(*_: Any) -> None:
+        ended.set()
         for number in signals:  # a second signal must not leave the rule behind
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -179,9 +181,10 @@ def _bus_events(
                 f"Following bus {tap.bus} in {tap.region} through {tap.name}; end with Ctrl-C.",
                 err=True,
             )
-        while True:
+        while not ended.is_set():
             for tap in taps:  # a short wait for each, if there are several
                 yield from tap.receive(LONG_POLL if len(taps) == 1 else 1)
+    raise KeyboardInterrupt  # that of ``end`` was lost: Python ignores it in a finalizer
 
 
 def _print(event: sources.Event, *, raw: bool, as_json: bool) -> None:

@@ -98,3 +98,34 @@ def test_without_an_answer_it_says_so_and_ends_when_told(number):
             process.kill()
     assert (process.returncode, said[-14:]) == (130, "\nInterrupted.\n")
     assert "Traceback" not in said
+
+
+class SwallowingTap:
+    """A tap during whose first call a signal comes in a finalizer, where Python ignores it."""
+
+    def __init__(self, aws, region, bus, pattern):
+        self.region, self.bus, self.name, self.log = region, bus, "tap", aws
+
+    def create(self):
+        self.log.append("create")
+
+    def remove(self):
+        self.log.append("remove")
+
+    def receive(self, _seconds):
+        assert self.log == ["create"]
+        self.log.append("receive")
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            return []
+
+
+def test_a_signal_that_python_loses_ends_it_too(monkeypatch):
+    log = []
+    monkeypatch.setattr(tail, "Tap", SwallowingTap)
+    monkeypatch.setattr(tail, "remove_stale", lambda *_: [])
+    found = [SimpleNamespace(ref=SimpleNamespace(region="us-east-1"), outputs={})]
+    with pytest.raises(KeyboardInterrupt):
+        list(events._bus_events(log, found, events.STACK_BUS, "{}"))
+    assert log == ["create", "receive", "remove"]
