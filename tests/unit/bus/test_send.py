@@ -289,12 +289,6 @@ def test_an_answer_with_too_few_entries_settles_none():
     assert [one.retryable for one in failures] == [True, True]
 
 
-def test_a_delivery_may_take_longer_than_the_time_to_give_up(stub):
-    settings = Settings(threads=4, give_up_after=1)
-    summary = send([event()] * 480, stub("--delay", "200").client(), "orders", settings)
-    assert (summary.acknowledged, summary.seconds > 2) == (480, True)
-
-
 def test_the_rate_is_kept_after_a_pause_of_the_input(stub):
     record = json.dumps(event()).encode()
 
@@ -306,40 +300,6 @@ def test_the_rate_is_kept_after_a_pause_of_the_input(stub):
     settings = Settings(threads=4, rate=100)
     summary = Sender(stub("--delay", "0").client(), "orders", Journal(), settings).run(lists())
     assert (summary.acknowledged, summary.seconds > 1.25) == (110, True)
-
-
-@pytest.mark.parametrize("fault", ["hang", "503"])
-def test_a_stop_ends_sending_in_time(stub, monkeypatch, fault):
-    assert sender.GRACE <= 3  # seconds
-    monkeypatch.setattr(sender, "GRACE", 0.3)
-    bus, stop = stub("--fault", fault), threading.Event()
-
-    def stop_at_the_first_failure() -> None:
-        while not bus.counts()["faulty_calls"]:
-            time.sleep(0.005)
-        stop.set()
-
-    threading.Thread(target=stop_at_the_first_failure, daemon=True).start()
-    journal, began = Journal(), time.monotonic()
-    lists = [[json.dumps(event()).encode()] * 10 for _ in range(10)]
-    Sender(bus.client(), "orders", journal, FAST, stop).run(lists)
-    assert time.monotonic() - began < 2
-    assert (journal.summary.acknowledged, journal.summary.rejected) == (0, 0)
-    assert journal.open_records() == [(0, journal.summary.records - 1)]
-
-
-def test_after_a_stop_what_was_read_is_sent_and_nothing_more_is_read(stub):
-    bus, stop, journal = stub("--delay", "20"), threading.Event(), Journal()
-
-    def lists():
-        for number in itertools.count():
-            if number == 5:
-                stop.set()
-            yield [json.dumps(event()).encode()] * 10
-
-    Sender(bus.client(), "orders", journal, FAST, stop).run(lists())
-    assert bus.counts()["acknowledged"] == journal.summary.acknowledged < 200
-    assert journal.open_records() == []
 
 
 def test_partial_failures_are_not_an_outage(stub):
@@ -407,13 +367,3 @@ def test_the_example_of_the_docs(stub, monkeypatch, capsys):
     text = (Path(__file__).resolve().parents[3] / "docs/sending.md").read_text()
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
     assert capsys.readouterr().out == "1000 {}\n"
-
-
-def test_unanswered_calls_are_given_up_in_time(stub):
-    """Long before botocore's read timeout of 60 seconds."""
-    client, settings = stub("--fault", "hang").client(), Settings(threads=1, give_up_after=0.3)
-    journal, began = Journal(), time.monotonic()
-    with pytest.raises(OutageError):
-        send([event()], client, "orders", settings, journal)
-    assert 0.3 <= time.monotonic() - began < 5
-    assert journal.open_records() == [(0, 0)]
